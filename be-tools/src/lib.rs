@@ -1,1 +1,33 @@
-//! The library behind `be`.
+//! Boot environments on Linux: the library behind `be`.
+//!
+//! An operation builds a [`plan::Plan`] from what `discover` finds, has it confirmed, and runs it. Only
+//! [`cli`] prints.
+
+pub mod activate;
+pub mod adopt;
+pub mod cli;
+pub mod copy;
+pub mod create;
+pub mod delete;
+pub mod discover;
+pub mod environment;
+pub mod error;
+pub mod fstab;
+pub mod health;
+pub mod identity;
+pub mod kexec;
+pub mod layout;
+pub mod loader;
+pub mod localize;
+pub mod mounted;
+pub mod plan;
+pub mod rename;
+pub mod run;
+pub mod signals;
+pub mod storage;
+mod sys;
+pub mod system;
+pub mod tool;
+pub mod trial;
+
+pub use error::{Error, Refusal, Result};

@@ -1,0 +1,1 @@
+//! The running, unmanaged system becomes a BE.

@@ -1,0 +1,1 @@
+//! `be create`: a new BE from an existing one.

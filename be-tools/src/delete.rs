@@ -1,0 +1,1 @@
+//! `be delete`, in the order of DESIGN.md.

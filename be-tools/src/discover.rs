@@ -1,0 +1,1 @@
+//! Disks -> environments, managed and not.

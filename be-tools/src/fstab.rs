@@ -1,0 +1,1 @@
+//! fstab(5), line-preserving.

@@ -1,0 +1,1 @@
+//! Why a BE would not boot.

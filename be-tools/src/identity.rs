@@ -1,0 +1,1 @@
+//! UUIDs, labels and the machine identity of a copy.

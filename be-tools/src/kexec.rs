@@ -1,0 +1,1 @@
+//! `be boot`: kernel, initramfs and command line of a BE, started now.

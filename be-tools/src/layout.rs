@@ -1,0 +1,1 @@
+//! Source file systems and the user's wishes -> target layout.

@@ -1,0 +1,1 @@
+//! The edits that make a copy a system of its own.

@@ -1,0 +1,1 @@
+//! A BE mounted as a whole: root, nested and shared file systems.

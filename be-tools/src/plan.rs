@@ -1,0 +1,84 @@
+//! The ordered steps of an operation: printed, confirmed, run.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// A block device as the plan shows it before anything is written to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedDevice {
+    /// Kernel name with /dev.
+    pub device: String,
+    /// Model of its disk.
+    pub model: String,
+    /// Serial number of its disk.
+    pub serial: String,
+    /// Bytes.
+    pub size: u64,
+    /// What it holds now.
+    pub holds: String,
+    /// What will become of it.
+    pub becomes: String,
+}
+
+/// What an operation will do. Building one writes nothing.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// One line: the operation and what it is done to.
+    pub title: String,
+    /// Devices that will be written to.
+    pub devices: Vec<PlannedDevice>,
+    /// What will be done, in order.
+    pub steps: Vec<String>,
+    /// What the administrator should know before saying yes.
+    pub notes: Vec<String>,
+}
+
+/// What a running operation tells the one who waits. The command line prints it; tests collect it.
+pub trait Report {
+    /// Shows the plan and decides whether to go on; `Ok(false)` stops after the plan (`--dry-run`).
+    ///
+    /// # Errors
+    /// `Refusal::NotConfirmed`, when the answer was no or nobody could be asked.
+    fn confirm(&mut self, plan: &Plan) -> Result<bool>;
+    /// A step of the plan begins.
+    fn step(&mut self, what: &str);
+    /// How far a long step is. Called often; must be cheap.
+    fn progress(&mut self, progress: &Progress);
+    /// Something the administrator must see, which is not an error.
+    fn warn(&mut self, message: &str);
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Entries done.
+    pub files: u64,
+    /// Content bytes done.
+    pub bytes: u64,
+    /// Entries in all, once known.
+    pub total_files: Option<u64>,
+    /// Content bytes in all, once known.
+    pub total_bytes: Option<u64>,
+}
+
+/// A report that says yes and nothing else.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Report for Silent {
+    fn confirm(&mut self, _: &Plan) -> Result<bool> {
+        Ok(true)
+    }
+    fn step(&mut self, _: &str) {}
+    fn progress(&mut self, _: &Progress) {}
+    fn warn(&mut self, _: &str) {}
+}
+
+/// Stops an operation between two steps once SIGINT or SIGTERM has arrived.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn go_on() -> Result<()> {
+    if crate::signals::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}

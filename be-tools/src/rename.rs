@@ -1,0 +1,1 @@
+//! `be rename` and `be describe`.

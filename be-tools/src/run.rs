@@ -1,0 +1,1 @@
+//! A command inside a BE, in namespaces of its own.

@@ -1,0 +1,1 @@
+//! Block devices, what they hold, and mounts.

@@ -1,0 +1,152 @@
+//! The one way to run an external program: logged, captured, its failure an error that names it.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// A failed external program.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("{program} could not be started ({source}): install the package that has it")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended with a failure.
+    #[error("`{command}` failed ({status}): {last_words}")]
+    Failed {
+        /// The whole command line.
+        command: String,
+        /// As the kernel reported it.
+        status: std::process::ExitStatus,
+        /// The last lines it printed.
+        last_words: String,
+    },
+}
+
+/// An external program and its arguments.
+#[derive(Debug)]
+pub struct Tool {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    input: Option<Vec<u8>>,
+}
+
+impl Tool {
+    /// `program` is a name to look up or a path.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Tool { program: program.into(), arguments: Vec::new(), input: None }
+    }
+
+    /// Adds one argument.
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds several arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// What it reads from standard input (otherwise nothing).
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
+        self
+    }
+
+    /// Program and arguments, as one would type them.
+    pub fn command_line(&self) -> String {
+        let mut line = self.program.display().to_string();
+        for argument in &self.arguments {
+            let word = argument.to_string_lossy();
+            let plain = !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./:,@+%".contains(&b));
+            line.push(' ');
+            if plain {
+                line.push_str(&word);
+            } else {
+                line.push('\'');
+                line.push_str(&word.replace('\'', r"'\''"));
+                line.push('\'');
+            }
+        }
+        line
+    }
+
+    /// Runs it to its end, whatever its exit status.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn output(&self) -> Result<Output, ToolError> {
+        log::info!("running {}", self.command_line());
+        let start = |source| ToolError::Start { program: self.program.display().to_string(), source };
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        if let (Some(bytes), Some(mut pipe)) = (&self.input, child.stdin.take()) {
+            // A program that does not read its input to the end says why in its exit status.
+            let _ = pipe.write_all(bytes);
+        }
+        child.wait_with_output().map_err(start)
+    }
+
+    /// Runs it and returns what it printed.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not exit with 0.
+    pub fn run(&self) -> Result<String, ToolError> {
+        let output = self.output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(self.failure(&output))
+    }
+
+    /// The error for an output that counts as a failure.
+    pub fn failure(&self, output: &Output) -> ToolError {
+        let both = [&output.stdout[..], &output.stderr[..]].concat();
+        let text = String::from_utf8_lossy(&both);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(5)..].join(" / ");
+        ToolError::Failed {
+            command: self.command_line(),
+            status: output.status,
+            last_words: if last.is_empty() { "it printed nothing".into() } else { last },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_program_arguments_and_last_words() {
+        let tool = Tool::new("sh").args(["-c", "echo no room >&2; exit 7"]);
+        let message = tool.run().unwrap_err().to_string();
+        assert!(message.contains("sh -c 'echo no room >&2; exit 7'"), "{message}");
+        assert!(message.contains("no room") && message.contains('7'), "{message}");
+    }
+
+    #[test]
+    fn input_reaches_the_program() {
+        assert_eq!(Tool::new("cat").input("a line").run().unwrap(), "a line");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let message = Tool::new("no-such-program").run().unwrap_err().to_string();
+        assert!(message.starts_with("no-such-program could not be started"), "{message}");
+    }
+}
