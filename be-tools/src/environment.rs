@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::rooted::Rooted;
 
 /// Where a BE keeps its descriptor, relative to its root.
 pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
@@ -205,6 +206,47 @@ impl Descriptor {
     pub fn render(&self) -> String {
         // Every field is a string, a number or a list of those: TOML can hold them.
         toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads the descriptor of the BE mounted at `root`; `None` where it is unmanaged.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read or does not parse.
+    pub fn load(root: &Rooted) -> Result<Option<Self>> {
+        let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
+        let parsed = Self::parse(&text);
+        parsed.map(Some).map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
+    }
+
+    /// Writes the descriptor of the BE mounted at `root`, to last.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one is then still there.
+    pub fn store(&self, root: &Rooted) -> Result<()> {
+        root.write(DESCRIPTOR_PATH, self.render().as_bytes(), 0o644)
+    }
+
+    /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that is flushed.
+    ///
+    /// # Errors
+    /// When the device reports a write error; the BE stays incomplete.
+    pub fn complete(&mut self, root: &Rooted) -> Result<()> {
+        root.sync()?;
+        self.state = State::Complete;
+        self.operation = None;
+        self.store(root)?;
+        root.sync()
+    }
+
+    /// Says that the BE is incomplete, before the first write of an operation.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(&mut self, operation: Operation, root: &Rooted) -> Result<()> {
+        self.state = State::Incomplete;
+        self.operation = Some(operation);
+        self.store(root)?;
+        root.sync()
     }
 
     /// `complete`, or `incomplete` with the operation.

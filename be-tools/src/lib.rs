@@ -22,6 +22,7 @@ pub mod localize;
 pub mod mounted;
 pub mod plan;
 pub mod rename;
+pub mod rooted;
 pub mod run;
 pub mod signals;
 pub mod storage;
