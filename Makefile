@@ -1,0 +1,55 @@
+# The one entry. Every target installs what it needs on a Debian with Rust; see README.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+
+OUT     := target/lifeboat
+TRIPLE  := x86_64-unknown-linux-gnu
+RELEASE ?= bookworm
+
+export LIFEBOAT_BE    := $(CURDIR)/$(OUT)/be
+export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
+
+.PHONY: build image demo test test-all bench check clean help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
+
+build: ## the static program: target/lifeboat/be
+	@scripts/requirements build
+	cargo build --locked --release -p be-tools --bin be
+	@mkdir -p $(OUT)
+	@install -m 755 target/$(TRIPLE)/release/be $(OUT)/be
+
+# The rescue image's one binary is a build of its own: /init and /bin/be.
+image: ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
+	@scripts/requirements image
+	cargo build --locked --release -p rescue-init
+	cargo build --locked --profile fast -p image-builder
+	@mkdir -p $(OUT)
+	@install -m 755 target/$(TRIPLE)/release/rescue-init $(OUT)/rescue-init
+	target/$(TRIPLE)/fast/image-builder build --release $(RELEASE) --binary $(OUT)/rescue-init --output $(OUT)
+
+demo: build image ## a Debian that no longer boots, and the rescue image that brings it up
+	@scripts/requirements test
+	cargo run --locked --profile fast -p tests --bin demo
+
+check: ## formatting, clippy, licences
+	@scripts/requirements build
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+test: build image ## all but the slow scenarios
+	@scripts/requirements test
+	cargo test --locked --workspace --profile fast
+
+test-all: test ## everything, ending with a table of scenario x release
+	cargo test --locked --profile fast -p tests --test scenarios -- --all
+
+bench: build image ## size and speed, as ratios from one run
+	@scripts/requirements test
+	cargo run --locked --profile fast -p tests --bin bench
+
+clean: ## everything that was built
+	rm -rf target
