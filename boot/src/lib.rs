@@ -1,1 +1,9 @@
-//! See docs/.
+//! What firmware and loaders read: EFI variables and load options, files on an
+//! EFI system partition, boot loader entries, GRUB's environment block, unified
+//! kernel images, kernel command lines, and kexec.
+//!
+//! Parsing and rendering are pure functions on bytes and strings and survive
+//! any input. What touches the system takes the folder to work under, so that
+//! a test hands it a temporary one.
+
+pub mod efi;

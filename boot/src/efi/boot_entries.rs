@@ -1,0 +1,416 @@
+//! Boot entries: `Boot####`, `BootOrder`, `BootNext` and `BootCurrent`
+//! (UEFI 2.10, sections 3.1 and 3.3).
+//!
+//! Each call leaves a bootable machine if the power fails in it: `BootOrder` is
+//! never empty, an entry is there before it is pointed at, and what points at it
+//! goes before it does. Entries that are not Lifeboat's are never changed.
+
+use super::load_option::{self, LoadOption};
+use super::variables::{self, Variable, VariableName, Variables};
+use std::collections::BTreeSet;
+
+/// Why a boot entry could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading or writing a variable failed.
+    #[error(transparent)]
+    Variables(#[from] variables::Error),
+    /// The entry's bytes are damaged.
+    #[error("boot entry Boot{number:04X}: {source}")]
+    Option {
+        /// The entry.
+        number: u16,
+        /// What is wrong with it.
+        source: load_option::Error,
+    },
+    /// The new entry cannot be written as bytes.
+    #[error("new boot entry: {0}")]
+    NewOption(load_option::Error),
+    /// It is not Lifeboat's.
+    #[error(
+        "boot entry Boot{number:04X} ({description}) is not Lifeboat's and is left alone; use `be boot-entries` to change it"
+    )]
+    Foreign {
+        /// The entry.
+        number: u16,
+        /// What the firmware's menu shows for it.
+        description: String,
+    },
+    /// There is no such entry.
+    #[error("there is no boot entry Boot{0:04X}; `be boot-entries` lists those there are")]
+    Missing(u16),
+    /// All entries of the order would go.
+    #[error(
+        "refused to leave BootOrder empty: the machine would not boot; add another entry first"
+    )]
+    EmptyOrder,
+    /// An entry of others would be dropped from the order.
+    #[error("refused to drop Boot{0:04X} from BootOrder: it is not Lifeboat's and was not named")]
+    Dropped(u16),
+    /// A number is in the new order twice.
+    #[error("Boot{0:04X} is twice in the new BootOrder")]
+    Twice(u16),
+    /// `BootOrder`, `BootNext` or `BootCurrent` has an odd length.
+    #[error("{name} has {length} bytes; set it anew with the firmware's setup or `efibootmgr`")]
+    Length {
+        /// The variable.
+        name: &'static str,
+        /// The bytes that it has.
+        length: usize,
+    },
+    /// All 65,536 are taken.
+    #[error("no free boot entry number; delete unused entries")]
+    Full,
+}
+
+/// An entry and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootEntry {
+    /// The `####` of `Boot####`.
+    pub number: u16,
+    /// What is booted.
+    pub option: LoadOption,
+}
+
+/// Where in `BootOrder` an entry goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Before all others: the machine boots it from now on.
+    First,
+    /// After all others.
+    Last,
+    /// Only in the firmware's menu and by `BootNext`.
+    NotInOrder,
+}
+
+/// What the firmware demands of a loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecureBoot {
+    /// Nothing.
+    Disabled,
+    /// A signature that it knows.
+    Enabled,
+    /// Nothing yet: keys can be enrolled without a password.
+    SetupMode,
+}
+
+/// The boot entries of a machine.
+#[derive(Debug, Clone)]
+pub struct BootEntries {
+    variables: Variables,
+}
+
+impl BootEntries {
+    /// Those among `variables`.
+    pub fn new(variables: Variables) -> Self {
+        Self { variables }
+    }
+
+    /// The variables underneath.
+    pub fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    /// All entries by number, those in no order as well. A damaged one is logged
+    /// and left out.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn entries(&self) -> Result<Vec<BootEntry>, Error> {
+        let mut entries = Vec::new();
+        for number in self.numbers()? {
+            match self.entry(number) {
+                Ok(Some(entry)) => entries.push(entry),
+                Ok(None) => {}
+                Err(e @ Error::Option { .. }) => log::warn!("{e}"),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// One entry; `None` where there is none of this number.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged.
+    pub fn entry(&self, number: u16) -> Result<Option<BootEntry>, Error> {
+        let Some(variable) = self.variables.read(&name_of(number))? else {
+            return Ok(None);
+        };
+        let option =
+            LoadOption::parse(&variable.data).map_err(|source| Error::Option { number, source })?;
+        Ok(Some(BootEntry { number, option }))
+    }
+
+    /// The entries that the firmware tries, in their order. May name some that
+    /// do not exist: the firmware passes over them.
+    ///
+    /// # Errors
+    /// The variable cannot be read.
+    pub fn order(&self) -> Result<Vec<u16>, Error> {
+        let data = self.read("BootOrder")?.unwrap_or_default();
+        let (numbers, []) = data.as_chunks() else {
+            return Err(Error::Length {
+                name: "BootOrder",
+                length: data.len(),
+            });
+        };
+        Ok(numbers.iter().copied().map(u16::from_le_bytes).collect())
+    }
+
+    /// Makes `order` the order. Only Lifeboat's own entries and such that do not
+    /// exist may be missing from it.
+    ///
+    /// # Errors
+    /// [`Error::EmptyOrder`], [`Error::Dropped`], [`Error::Missing`], [`Error::Twice`],
+    /// or writing failed.
+    pub fn set_order(&self, order: &[u16]) -> Result<(), Error> {
+        self.set_order_without(order, &[])
+    }
+
+    /// As [`Self::set_order`], and the entries in `dropped` may be missing too.
+    ///
+    /// # Errors
+    /// As [`Self::set_order`].
+    pub fn set_order_without(&self, order: &[u16], dropped: &[u16]) -> Result<(), Error> {
+        if order.is_empty() {
+            return Err(Error::EmptyOrder);
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = order.iter().find(|number| !seen.insert(**number)) {
+            return Err(Error::Twice(*twice));
+        }
+        let old = self.order()?;
+        for number in order.iter().filter(|number| !old.contains(number)) {
+            self.must_exist(*number)?;
+        }
+        for number in old.iter().filter(|number| !seen.contains(number)) {
+            if !dropped.contains(number) && self.is_foreign(*number)? {
+                return Err(Error::Dropped(*number));
+            }
+        }
+        let data: Vec<u8> = order.iter().flat_map(|n| n.to_le_bytes()).collect();
+        Ok(self.write("BootOrder", data)?)
+    }
+
+    /// Moves an entry in the order; all others keep theirs.
+    ///
+    /// # Errors
+    /// As [`Self::set_order`]; [`Error::EmptyOrder`] where it is the only one and
+    /// is to leave.
+    pub fn place(&self, number: u16, position: Position) -> Result<(), Error> {
+        let old = self.order()?;
+        let mut order = old.clone();
+        order.retain(|other| *other != number);
+        match position {
+            Position::First => order.insert(0, number),
+            Position::Last => order.push(number),
+            Position::NotInOrder if order.len() == old.len() => return Ok(()),
+            Position::NotInOrder => {}
+        }
+        // Firmware has been seen to write a number twice; the first one counts.
+        let mut seen = BTreeSet::new();
+        order.retain(|number| seen.insert(*number));
+        self.set_order(&order)
+    }
+
+    /// The entry of the next boot alone.
+    ///
+    /// # Errors
+    /// The variable cannot be read.
+    pub fn next(&self) -> Result<Option<u16>, Error> {
+        self.read_number("BootNext")
+    }
+
+    /// Sets or clears the entry of the next boot. The firmware clears it before
+    /// it starts the entry.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or writing failed.
+    pub fn set_next(&self, number: Option<u16>) -> Result<(), Error> {
+        match number {
+            Some(number) => {
+                self.must_exist(number)?;
+                Ok(self.write("BootNext", number.to_le_bytes().to_vec())?)
+            }
+            None => Ok(self.variables.delete(&VariableName::global("BootNext"))?),
+        }
+    }
+
+    /// The entry that this boot came from; `None` where the firmware does not say,
+    /// as after a direct kernel boot.
+    ///
+    /// # Errors
+    /// The variable cannot be read.
+    pub fn current(&self) -> Result<Option<u16>, Error> {
+        self.read_number("BootCurrent")
+    }
+
+    /// Makes a new entry under the lowest number that is free and not in the
+    /// order, and returns the number.
+    ///
+    /// # Errors
+    /// The option has no bytes, or writing failed. What was made is then removed.
+    pub fn add(&self, option: &LoadOption, position: Position) -> Result<u16, Error> {
+        let data = option.to_bytes().map_err(Error::NewOption)?;
+        let mut taken: BTreeSet<u16> = self.numbers()?;
+        taken.extend(self.order()?);
+        taken.extend(self.next()?);
+        let number = (0..=u16::MAX)
+            .find(|n| !taken.contains(n))
+            .ok_or(Error::Full)?;
+        self.variables
+            .create(&name_of(number), &Variable::boot(data))?;
+        let placed = match position {
+            Position::NotInOrder => Ok(()),
+            position => self.place(number, position),
+        };
+        if placed.is_err() && !self.order()?.contains(&number) {
+            self.variables.delete(&name_of(number))?;
+        }
+        placed.map(|()| number)
+    }
+
+    /// Puts `option` in the place of one of Lifeboat's entries.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Foreign`], or writing failed.
+    pub fn replace(&self, number: u16, option: &LoadOption) -> Result<(), Error> {
+        self.must_be_ours(number)?;
+        let data = option.to_bytes().map_err(Error::NewOption)?;
+        Ok(self
+            .variables
+            .write(&name_of(number), &Variable::boot(data))?)
+    }
+
+    /// Has the firmware try one of Lifeboat's entries, or pass over it.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub fn set_active(&self, number: u16, active: bool) -> Result<(), Error> {
+        let mut option = self.must_be_ours(number)?;
+        option.set_active(active);
+        self.replace(number, &option)
+    }
+
+    /// Removes one of Lifeboat's entries: from `BootNext`, from the order, then
+    /// itself. One that does not exist is removed already.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`]; [`Error::EmptyOrder`] where nothing else is in the order;
+    /// or writing failed.
+    pub fn remove(&self, number: u16) -> Result<(), Error> {
+        match self.must_be_ours(number) {
+            Ok(_) => self.take_out(number),
+            Err(Error::Missing(_)) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Removes any entry, also one that is not Lifeboat's or is damaged. Only for
+    /// a user who named it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::EmptyOrder`], or writing failed.
+    pub fn remove_foreign(&self, number: u16) -> Result<(), Error> {
+        self.must_exist(number)?;
+        self.take_out(number)
+    }
+
+    /// What the firmware demands of loaders.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn secure_boot(&self) -> Result<SecureBoot, Error> {
+        let set = |name| Ok::<_, Error>(self.read(name)?.is_some_and(|data| data == [1]));
+        Ok(if set("SecureBoot")? {
+            SecureBoot::Enabled
+        } else if set("SetupMode")? {
+            SecureBoot::SetupMode
+        } else {
+            SecureBoot::Disabled
+        })
+    }
+
+    fn take_out(&self, number: u16) -> Result<(), Error> {
+        let mut order = self.order()?;
+        if order.contains(&number) {
+            order.retain(|other| *other != number);
+            if order.is_empty() {
+                return Err(Error::EmptyOrder);
+            }
+        }
+        if self.next()? == Some(number) {
+            self.set_next(None)?;
+        }
+        if self.order()? != order {
+            let data: Vec<u8> = order.iter().flat_map(|n| n.to_le_bytes()).collect();
+            self.write("BootOrder", data)?;
+        }
+        Ok(self.variables.delete(&name_of(number))?)
+    }
+
+    fn must_exist(&self, number: u16) -> Result<(), Error> {
+        let there = self.variables.read(&name_of(number))?.is_some();
+        there.then_some(()).ok_or(Error::Missing(number))
+    }
+
+    fn must_be_ours(&self, number: u16) -> Result<LoadOption, Error> {
+        let entry = self.entry(number)?.ok_or(Error::Missing(number))?;
+        if entry.option.is_lifeboat() {
+            return Ok(entry.option);
+        }
+        Err(Error::Foreign {
+            number,
+            description: entry.option.description,
+        })
+    }
+
+    /// Whether there is an entry that is not known to be Lifeboat's.
+    fn is_foreign(&self, number: u16) -> Result<bool, Error> {
+        match self.must_be_ours(number) {
+            Ok(_) | Err(Error::Missing(_)) => Ok(false),
+            Err(Error::Foreign { .. } | Error::Option { .. }) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn numbers(&self) -> Result<BTreeSet<u16>, Error> {
+        let names = self.variables.names()?;
+        Ok(names.iter().filter_map(number_of).collect())
+    }
+
+    fn read_number(&self, name: &'static str) -> Result<Option<u16>, Error> {
+        let Some(data) = self.read(name)? else {
+            return Ok(None);
+        };
+        let length = data.len();
+        let bytes = data
+            .try_into()
+            .map_err(|_| Error::Length { name, length })?;
+        Ok(Some(u16::from_le_bytes(bytes)))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let variable = self.variables.read(&VariableName::global(name))?;
+        Ok(variable.map(|variable| variable.data))
+    }
+
+    fn write(&self, name: &str, data: Vec<u8>) -> Result<(), variables::Error> {
+        let name = VariableName::global(name);
+        self.variables.write(&name, &Variable::boot(data))
+    }
+}
+
+fn name_of(number: u16) -> VariableName {
+    VariableName::global(format!("Boot{number:04X}"))
+}
+
+fn number_of(name: &VariableName) -> Option<u16> {
+    let number = u16::from_str_radix(name.name.strip_prefix("Boot")?, 16).ok()?;
+    (name_of(number) == *name).then_some(number)
+}
+
+#[cfg(test)]
+#[path = "boot_entries_tests.rs"]
+mod tests;

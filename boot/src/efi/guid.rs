@@ -1,0 +1,10 @@
+//! Vendor GUIDs of variables. In binary a GUID's first three fields are little
+//! endian (UEFI 2.10, appendix A): `Uuid::to_bytes_le` and `from_bytes_le`.
+
+use uuid::{Uuid, uuid};
+
+/// `EFI_GLOBAL_VARIABLE`: `BootOrder`, `Boot####`, `SecureBoot` (UEFI 2.10, section 3.3).
+pub const GLOBAL: Uuid = uuid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
+
+/// The Boot Loader Interface's variables: `LoaderEntryOneShot`, `LoaderEntryDefault`.
+pub const LOADER: Uuid = uuid!("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f");

@@ -1,0 +1,82 @@
+use super::*;
+use crate::efi::device_path::tests::any_path;
+use proptest::prelude::*;
+use uuid::uuid;
+
+const PARTUUID: uuid::Uuid = uuid!("d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a");
+
+fn with_file(file: &str) -> LoadOption {
+    LoadOption::new(
+        "x",
+        DevicePath::hard_drive_file(1, 2048, 4096, PARTUUID, file),
+    )
+}
+
+#[test]
+fn an_entry_with_a_command_line() {
+    let mut option = with_file(r"\EFI\lifeboat\2f0c1a94\vmlinuz.efi");
+    option.optional_data = ucs2::encode("root=UUID=1 ro panic=5");
+    let bytes = option.to_bytes().unwrap();
+    assert_eq!(bytes[..4], [1, 0, 0, 0]);
+    assert_eq!(bytes[4..10], [0x78, 0, b'x', 0, 0, 0]);
+    assert_eq!(LoadOption::parse(&bytes).unwrap(), option);
+}
+
+#[test]
+fn lifeboats_own_entries_are_known_by_their_file() {
+    let cases = [
+        (r"\EFI\lifeboat\2f0c1a94\grubx64.efi", true),
+        (r"\efi\LIFEBOAT\lifeboat.efi", true),
+        ("/EFI/lifeboat/x/y.efi", true),
+        (r"EFI\lifeboat\x", true),
+        (r"\EFI\lifeboat", false),
+        (r"\EFI\lifeboat\..\debian\grubx64.efi", false),
+        (r"\EFI\lifeboats\x", false),
+        (r"\EFI\debian\shimx64.efi", false),
+        ("", false),
+    ];
+    for (file, ours) in cases {
+        assert_eq!(with_file(file).is_lifeboat(), ours, "{file}");
+    }
+    assert!(!LoadOption::new("x", DevicePath::default()).is_lifeboat());
+}
+
+#[test]
+fn active_is_one_bit_of_several() {
+    let mut option = with_file(r"\x");
+    option.attributes = ACTIVE | HIDDEN;
+    option.set_active(false);
+    assert_eq!((option.is_active(), option.attributes), (false, HIDDEN));
+    option.set_active(true);
+    assert_eq!(option.attributes, ACTIVE | HIDDEN);
+}
+
+#[test]
+fn damaged_options_are_errors() {
+    let whole = with_file(r"\x").to_bytes().unwrap();
+    for length in 0..whole.len() {
+        assert!(LoadOption::parse(&whole[..length]).is_err(), "{length}");
+    }
+    let nul = LoadOption::new("a\0b", DevicePath::default());
+    assert!(matches!(nul.to_bytes(), Err(Error::Nul(_))));
+}
+
+proptest! {
+    #[test]
+    fn any_option_comes_back(
+        attributes in any::<u32>(),
+        description in "[^\0]{0,30}",
+        path in any_path(),
+        optional_data in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let option = LoadOption { attributes, description, path, optional_data };
+        prop_assert_eq!(LoadOption::parse(&option.to_bytes().unwrap()).unwrap(), option);
+    }
+
+    #[test]
+    fn no_bytes_are_too_odd(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(option) = LoadOption::parse(&bytes) {
+            let _ = (option.to_bytes(), option.is_lifeboat());
+        }
+    }
+}
