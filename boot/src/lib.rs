@@ -7,3 +7,5 @@
 //! a test hands it a temporary one.
 
 pub mod efi;
+pub mod esp;
+pub mod grubenv;

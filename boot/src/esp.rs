@@ -1,0 +1,331 @@
+//! Files on an EFI system partition, written as FAT allows: DESIGN.md, "Writing
+//! to a FAT".
+//!
+//! FAT has no journal, and a rename over a file is not atomic. So a file is
+//! never replaced here: it is new, complete and on the disk, or not there.
+
+use rustix::fs::{Advice, RenameFlags};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Component, Path, PathBuf};
+
+/// Lifeboat's own folder.
+pub const FOLDER: &str = "EFI/lifeboat";
+
+const TEMPORARY: &str = "lifeboat.new";
+
+/// Why the ESP could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing is ever replaced.
+    #[error("{0} exists; files on an ESP are not replaced, write the new one under a new name")]
+    Exists(PathBuf),
+    /// There is too little space, found before anything was written.
+    #[error(
+        "{path} needs {needed} bytes on the ESP and {free} are free; delete a boot environment or old files"
+    )]
+    NoSpace {
+        /// What was to be written.
+        path: PathBuf,
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes there are.
+        free: u64,
+    },
+    /// The path is not one for a FAT, or leads out of it.
+    #[error("{0:?} is no path for a file on an ESP; use plain relative names")]
+    Path(PathBuf),
+    /// The path is not below Lifeboat's folder.
+    #[error("refused to delete {0:?}: it is not below {FOLDER} on the ESP")]
+    NotOurs(PathBuf),
+    /// The disk gives back other bytes.
+    #[error("{0} reads back different from what was written; check the disk")]
+    ReadBack(PathBuf),
+    /// A system call failed.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// What was done.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A mounted ESP.
+#[derive(Debug, Clone)]
+pub struct Esp {
+    root: PathBuf,
+}
+
+impl Esp {
+    /// The ESP that is mounted on `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where it is mounted.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the boot environment whose id begins with these eight hex
+    /// digits, relative to the ESP.
+    pub fn folder_of(id8: &str) -> PathBuf {
+        Path::new(FOLDER).join(id8)
+    }
+
+    /// A path on the ESP as firmware has it: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn efi_path(relative: &Path) -> Result<String, Error> {
+        let mut path = String::new();
+        for name in names(relative)? {
+            path.push('\\');
+            path.push_str(name);
+        }
+        Ok(path)
+    }
+
+    /// Where a path of the ESP lies in the running system.
+    ///
+    /// # Errors
+    /// [`Error::Path`]
+    pub fn absolute(&self, relative: &Path) -> Result<PathBuf, Error> {
+        names(relative).map(|_| self.root.join(relative))
+    }
+
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// The file system does not answer.
+    pub fn free_bytes(&self) -> Result<u64, Error> {
+        self.space().map(|(free, _)| free)
+    }
+
+    /// Bytes that the files would take, their folders included. For a plan that
+    /// writes several; each write checks again.
+    ///
+    /// # Errors
+    /// The file system does not answer, or a path is none for an ESP.
+    pub fn needed_bytes(&self, files: &[(&Path, u64)]) -> Result<u64, Error> {
+        let (_, cluster) = self.space()?;
+        let mut folders: Vec<&Path> = Vec::new();
+        let mut clusters = 0;
+        for (relative, length) in files {
+            self.absolute(relative)?;
+            clusters += length.div_ceil(cluster);
+            let parents = relative.ancestors().skip(1);
+            let new = parents.filter(|p| !p.as_os_str().is_empty() && !self.root.join(p).exists());
+            folders.extend(new);
+        }
+        folders.sort();
+        folders.dedup();
+        // One more, for the folder that exists and grows.
+        clusters += folders.len() as u64 + 1;
+        Ok(clusters * cluster)
+    }
+
+    /// Writes a new file and the folders above it, and reads it back from the
+    /// disk. When this returns, something may point at it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::NoSpace`] before anything is written,
+    /// [`Error::Path`], [`Error::ReadBack`], or a system call failed. The file is
+    /// then not there.
+    pub fn write_new(&self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.absolute(relative)?;
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::Exists(path));
+        }
+        let needed = self.needed_bytes(&[(relative, bytes.len() as u64)])?;
+        let free = self.free_bytes()?;
+        if needed > free {
+            return Err(Error::NoSpace { path, needed, free });
+        }
+        let folder = self.make_folders(relative)?;
+        let temporary = folder.join(TEMPORARY);
+        let written = write_synced(&temporary, bytes)
+            .and_then(|()| rename_new(&temporary, &path))
+            .and_then(|()| sync_folder(&folder));
+        if let Err(e) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(e);
+        }
+        match read_from_disk(&path) {
+            Ok(back) if back == bytes => Ok(()),
+            back => {
+                let _ = fs::remove_file(&path);
+                Err(back.err().unwrap_or(Error::ReadBack(path)))
+            }
+        }
+    }
+
+    /// The bytes of a file; `None` where there is none.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn read(&self, relative: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.absolute(relative)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", &path, e)),
+        }
+    }
+
+    /// Deletes a file or a folder with all in it, below Lifeboat's own folder
+    /// only. What is not there is deleted already.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`], [`Error::Path`], or a system call failed; it can be
+    /// run again.
+    pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
+        let names = names(relative)?;
+        let ours = FOLDER.split('/');
+        let below = ours.clone().count() < names.len()
+            && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
+        if !below {
+            return Err(Error::NotOurs(relative.to_owned()));
+        }
+        let path = self.root.join(relative);
+        let removed = match path.symlink_metadata() {
+            Ok(m) if m.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Ok(()) => sync_folder(path.parent().unwrap_or(&self.root)),
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(failed("deleting", &path, e)),
+        }
+    }
+
+    /// The names in Lifeboat's folder, sorted: one per boot environment.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn folders(&self) -> Result<Vec<String>, Error> {
+        let path = self.root.join(FOLDER);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if is_absent(&e) => return Ok(Vec::new()),
+            Err(e) => return Err(failed("listing", &path, e)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| failed("listing", &path, e))?;
+            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            names.extend(entry.file_name().into_string().ok().filter(|_| folder));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Free bytes, and those of a cluster.
+    fn space(&self) -> Result<(u64, u64), Error> {
+        let space = rustix::fs::statvfs(&self.root)
+            .map_err(|e| failed("asking for the free space of", &self.root, e.into()))?;
+        let cluster = space.f_frsize.max(1);
+        Ok((space.f_bavail.saturating_mul(cluster), cluster))
+    }
+
+    /// Makes the folders above a file, each on the disk before the next.
+    fn make_folders(&self, relative: &Path) -> Result<PathBuf, Error> {
+        let mut folder = self.root.clone();
+        for name in relative.parent().into_iter().flat_map(Path::components) {
+            let above = folder.clone();
+            folder.push(name);
+            match fs::create_dir(&folder) {
+                Ok(()) => sync_folder(&above)?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(failed("making", &folder, e)),
+            }
+        }
+        Ok(folder)
+    }
+}
+
+/// The names of a relative path, each of which FAT can hold.
+fn names(relative: &Path) -> Result<Vec<&str>, Error> {
+    let error = || Error::Path(relative.to_owned());
+    let mut names = Vec::new();
+    for component in relative.components() {
+        let Component::Normal(name) = component else {
+            return Err(error());
+        };
+        let name = name.to_str().ok_or_else(error)?;
+        let legal = |c: char| !c.is_control() && !r#""*/:<>?\|"#.contains(c);
+        if !name.chars().all(legal) || name.ends_with(['.', ' ']) || name.len() > 255 {
+            return Err(error());
+        }
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Err(error());
+    }
+    Ok(names)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| failed("writing", path, e))
+}
+
+fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
+    let here = rustix::fs::CWD;
+    match rustix::fs::renameat_with(here, from, here, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::EXIST) => Err(Error::Exists(to.to_owned())),
+        Err(e) => Err(failed("renaming to", to, e.into())),
+    }
+}
+
+/// Puts a folder's entries on the disk. vfat's fsync of a folder leaves the
+/// allocation table and the FSINFO sector to syncfs.
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    let sync = || {
+        let folder = File::open(path)?;
+        folder.sync_all()?;
+        Ok(rustix::fs::syncfs(folder.as_fd())?)
+    };
+    sync().map_err(|e| failed("syncing", path, e))
+}
+
+/// Reads what lies on the disk, not what the page cache still has of it.
+fn read_from_disk(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = || {
+        let mut file = File::open(path)?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| failed("reading back", path, e))
+}
+
+fn is_absent(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+#[path = "esp_tests.rs"]
+mod tests;

@@ -1,0 +1,92 @@
+use super::*;
+
+fn esp() -> (tempfile::TempDir, Esp) {
+    let folder = tempfile::tempdir().unwrap();
+    let esp = Esp::new(folder.path());
+    (folder, esp)
+}
+
+#[test]
+fn a_new_file_is_there_with_its_folders_and_nothing_else() {
+    let (_folder, esp) = esp();
+    let file = Esp::folder_of("2f0c1a94").join("grubx64.efi");
+    esp.write_new(&file, b"MZ").unwrap();
+    assert_eq!(esp.read(&file).unwrap().as_deref(), Some(&b"MZ"[..]));
+    assert_eq!(esp.folders().unwrap(), ["2f0c1a94"]);
+    let folder = esp.absolute(file.parent().unwrap()).unwrap();
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_is_never_replaced() {
+    let (_folder, esp) = esp();
+    let file = Path::new("EFI/debian/grub.cfg");
+    esp.write_new(file, b"theirs").unwrap();
+    let again = esp.write_new(file, b"ours");
+    assert!(matches!(again, Err(Error::Exists(_))));
+    assert_eq!(esp.read(file).unwrap().as_deref(), Some(&b"theirs"[..]));
+}
+
+#[test]
+fn what_a_power_cut_left_behind_does_not_stop_the_next_run() {
+    let (folder, esp) = esp();
+    let file = Esp::folder_of("2f0c1a94").join("lifeboat.cfg");
+    let left = folder.path().join(FOLDER).join("2f0c1a94");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join(TEMPORARY), b"half a fi").unwrap();
+    esp.write_new(&file, b"set x=1\n").unwrap();
+    assert_eq!(fs::read_dir(&left).unwrap().count(), 1);
+}
+
+#[test]
+fn too_little_space_is_found_before_anything_is_written() {
+    let (folder, esp) = esp();
+    let needed = esp
+        .needed_bytes(&[(Path::new("EFI/lifeboat/1/big"), u64::MAX / 4)])
+        .unwrap();
+    assert!(needed > esp.free_bytes().unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn only_what_lies_below_our_folder_is_deleted() {
+    let (_folder, esp) = esp();
+    esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ")
+        .unwrap();
+    esp.write_new(Path::new("EFI/lifeboat/1/a/b"), b"x")
+        .unwrap();
+    for refused in [
+        "EFI/debian",
+        "EFI/debian/shimx64.efi",
+        "EFI/lifeboat",
+        "EFI",
+    ] {
+        let removed = esp.remove_tree(Path::new(refused));
+        assert!(matches!(removed, Err(Error::NotOurs(_))), "{refused}");
+    }
+    for bad in ["EFI/lifeboat/../debian", "/EFI/lifeboat/1", ""] {
+        let removed = esp.remove_tree(Path::new(bad));
+        assert!(matches!(removed, Err(Error::Path(_))), "{bad}");
+    }
+    esp.remove_tree(Path::new("efi/LIFEBOAT/none")).unwrap();
+    esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
+    esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
+    assert!(esp.folders().unwrap().is_empty());
+    assert!(
+        esp.read(Path::new("EFI/debian/shimx64.efi"))
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[test]
+fn firmware_paths_have_backslashes() {
+    let file = Esp::folder_of("2f0c1a94").join("grubx64.efi");
+    assert_eq!(
+        Esp::efi_path(&file).unwrap(),
+        r"\EFI\lifeboat\2f0c1a94\grubx64.efi"
+    );
+    for bad in ["a:b", "a\\b", "a?", "a.", "tab\t"] {
+        assert!(Esp::efi_path(Path::new(bad)).is_err(), "{bad}");
+    }
+}
