@@ -1,0 +1,356 @@
+//! A FAT32 file system, written once from a list of files (Microsoft's "FAT: General Overview of
+//! On-Disk Format", 1.03). Clusters are given out in order, so that every file is contiguous
+//! and the same files give the same bytes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Seek, SeekFrom, Write};
+
+use self::header::{Geometry, RESERVED, ROOT_CLUSTER, SECTOR, Stamp, boot_sector, info_sector};
+use self::name::{ShortNames, is_name, long_name_entries, padded};
+
+mod header;
+mod name;
+
+const END_OF_CHAIN: u32 = 0x0fff_ffff;
+const DIRECTORY: u8 = 0x10;
+const ARCHIVE: u8 = 0x20;
+const VOLUME_LABEL: u8 = 0x08;
+
+/// Why a file system cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device or file cannot be written.
+    #[error("writing the FAT file system: {0}")]
+    Write(#[from] io::Error),
+    /// The size is not one of a FAT32 file system.
+    #[error("{0} bytes are too few or too many for a FAT32 file system")]
+    Size(u64),
+    /// The files do not fit.
+    #[error("the files need {needed} bytes, the FAT file system has {room}")]
+    Full {
+        /// Bytes of the files in whole clusters.
+        needed: u64,
+        /// Bytes there are.
+        room: u64,
+    },
+    /// A name that FAT cannot hold.
+    #[error("{0:?} cannot be a path on FAT")]
+    Name(String),
+}
+
+/// What a file system is made of.
+#[derive(Debug)]
+pub struct Volume<'a> {
+    /// Bytes of the whole file system.
+    pub size: u64,
+    /// Sectors of the disk before it.
+    pub hidden_sectors: u32,
+    /// Label, 11 ASCII capitals and digits at most.
+    pub label: &'a str,
+    /// Serial number.
+    pub id: u32,
+    /// Time of every file, seconds since 1970, UTC.
+    pub time: u64,
+    /// Files by path, with `/` between the parts.
+    pub files: BTreeMap<String, &'a [u8]>,
+}
+
+/// A folder while it is being filled.
+#[derive(Debug, Default)]
+struct Folder<'a> {
+    folders: BTreeMap<&'a str, Folder<'a>>,
+    files: BTreeMap<&'a str, &'a [u8]>,
+}
+
+impl<'a> Folder<'a> {
+    fn add(&mut self, path: &'a str, data: &'a [u8]) -> Result<(), Error> {
+        let (name, below) = match path.split_once('/') {
+            Some((name, below)) => (name, Some(below)),
+            None => (path, None),
+        };
+        if !is_name(name) {
+            return Err(Error::Name(path.into()));
+        }
+        match below {
+            Some(below) => self.folders.entry(name).or_default().add(below, data),
+            None => {
+                self.files.insert(name, data);
+                Ok(())
+            }
+        }
+    }
+
+    /// Names with the entries each takes: itself and those of its long name.
+    fn entries(&self) -> usize {
+        self.folders
+            .keys()
+            .chain(self.files.keys())
+            .map(|name| 1 + long_name_entries(name))
+            .sum()
+    }
+}
+
+impl Volume<'_> {
+    /// Writes the file system into `out`, from `start` on; what is not written must be zero.
+    ///
+    /// # Errors
+    /// When a name is not one, the files do not fit, or `out` cannot be written.
+    pub fn write(&self, out: &mut (impl Write + Seek), start: u64) -> Result<(), Error> {
+        let geometry = Geometry::new(self.size).ok_or(Error::Size(self.size))?;
+        let mut root = Folder::default();
+        for (path, data) in &self.files {
+            root.add(path, data)?;
+        }
+        let mut writer = Writer {
+            out,
+            start,
+            geometry,
+            stamp: Stamp::new(self.time),
+            fat: vec![0x0fff_fff8, END_OF_CHAIN],
+        };
+        writer.check_room(&root)?;
+        let cluster = writer.folder_clusters(&root, true);
+        writer.folder(&root, cluster, None, self.label)?;
+        writer.finish(self)
+    }
+}
+
+struct Writer<'a, W> {
+    out: &'a mut W,
+    start: u64,
+    geometry: Geometry,
+    stamp: Stamp,
+    fat: Vec<u32>,
+}
+
+impl<W: Write + Seek> Writer<'_, W> {
+    fn check_room(&self, root: &Folder<'_>) -> Result<(), Error> {
+        fn clusters(geometry: &Geometry, folder: &Folder<'_>) -> u64 {
+            let own = geometry.clusters_of(32 * (folder.entries() as u64 + 2));
+            let files = folder.files.values();
+            let files = files.map(|data| geometry.clusters_of(data.len() as u64));
+            let below = folder.folders.values().map(|f| clusters(geometry, f));
+            own + files.chain(below).sum::<u64>()
+        }
+        let needed = clusters(&self.geometry, root);
+        let size = u64::from(self.geometry.cluster_size());
+        if needed > u64::from(self.geometry.clusters) {
+            return Err(Error::Full {
+                needed: needed * size,
+                room: u64::from(self.geometry.clusters) * size,
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives out a chain for `bytes`, and returns its first cluster; 0 for none.
+    fn allocate(&mut self, bytes: u64) -> u32 {
+        let count = self.geometry.clusters_of(bytes) as usize;
+        let first = self.fat.len() as u32;
+        if count == 0 {
+            return 0;
+        }
+        for next in (first + 1..).take(count - 1) {
+            self.fat.push(next);
+        }
+        self.fat.push(END_OF_CHAIN);
+        first
+    }
+
+    fn folder_clusters(&mut self, folder: &Folder<'_>, root: bool) -> u32 {
+        // The root has its label, any other folder "." and "..".
+        let own = if root { 1 } else { 2 };
+        self.allocate(32 * (folder.entries() + own) as u64)
+    }
+
+    fn write_at(&mut self, cluster: u32, data: &[u8]) -> io::Result<()> {
+        if cluster != 0 {
+            let offset = self.start + self.geometry.offset(cluster);
+            self.out.seek(SeekFrom::Start(offset))?;
+            self.out.write_all(data)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the folder at `cluster`, and all that is in it.
+    fn folder(
+        &mut self,
+        folder: &Folder<'_>,
+        cluster: u32,
+        parent: Option<u32>,
+        label: &str,
+    ) -> Result<(), Error> {
+        let mut table = Vec::new();
+        match parent {
+            None => self.entry(&mut table, padded(label), VOLUME_LABEL, 0, 0),
+            Some(parent) => {
+                let parent = if parent == ROOT_CLUSTER { 0 } else { parent };
+                self.entry(&mut table, padded("."), DIRECTORY, cluster, 0);
+                self.entry(&mut table, padded(".."), DIRECTORY, parent, 0);
+            }
+        }
+        let mut short_names = ShortNames::default();
+        for (name, below) in &folder.folders {
+            let first = self.folder_clusters(below, false);
+            let short = short_names.entry_name(name, &mut table);
+            self.entry(&mut table, short, DIRECTORY, first, 0);
+            self.folder(below, first, Some(cluster), label)?;
+        }
+        for (name, data) in &folder.files {
+            let size = u32::try_from(data.len()).map_err(|_| Error::Size(data.len() as u64))?;
+            let first = self.allocate(u64::from(size));
+            let short = short_names.entry_name(name, &mut table);
+            self.entry(&mut table, short, ARCHIVE, first, size);
+            self.write_at(first, data)?;
+        }
+        self.write_at(cluster, &table)?;
+        Ok(())
+    }
+
+    fn entry(&self, table: &mut Vec<u8>, name: [u8; 11], kind: u8, cluster: u32, size: u32) {
+        let Stamp { date, time } = self.stamp;
+        table.extend(name);
+        table.extend([kind, 0, 0]);
+        for word in [
+            time,
+            date,
+            date,
+            (cluster >> 16) as u16,
+            time,
+            date,
+            cluster as u16,
+        ] {
+            table.extend(word.to_le_bytes());
+        }
+        table.extend(size.to_le_bytes());
+    }
+
+    fn finish(self, volume: &Volume<'_>) -> Result<(), Error> {
+        let used = self.fat.len() as u32 - ROOT_CLUSTER;
+        let boot = boot_sector(&self.geometry, volume);
+        let info = info_sector(self.geometry.clusters - used, self.fat.len() as u32);
+        let fat: Vec<u8> = self
+            .fat
+            .iter()
+            .flat_map(|next| next.to_le_bytes())
+            .collect();
+        let fat_at = |copy| RESERVED + copy * self.geometry.sectors_per_fat;
+        for (sector, data) in [
+            (0, boot.as_slice()),
+            (1, &info),
+            (6, &boot),
+            (7, &info),
+            (fat_at(0), &fat),
+            (fat_at(1), &fat),
+        ] {
+            let offset = self.start + u64::from(sector) * u64::from(SECTOR);
+            self.out.seek(SeekFrom::Start(offset))?;
+            self.out.write_all(data)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::process::Command;
+
+    const MIB: u64 = 1 << 20;
+
+    fn volume<'a>(files: &[(&str, &'a [u8])]) -> Volume<'a> {
+        Volume {
+            size: 72 * MIB,
+            hidden_sectors: 2048,
+            label: "LIFEBOAT",
+            id: 0x1234_5678,
+            time: 1_795_422_645,
+            files: files
+                .iter()
+                .map(|(path, data)| ((*path).into(), *data))
+                .collect(),
+        }
+    }
+
+    fn written(volume: &Volume<'_>) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(volume.size).unwrap();
+        volume.write(&mut file, 0).unwrap();
+        file
+    }
+
+    fn fsck(file: &tempfile::NamedTempFile) {
+        let output = Command::new("fsck.fat")
+            .arg("-nv")
+            .arg(file.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+
+    #[test]
+    fn fsck_is_content_and_the_files_read_back() {
+        let big: Vec<u8> = (0..3_000_001u32).map(|n| (n * 7 / 3) as u8).collect();
+        let mut files = vec![
+            ("EFI/BOOT/BOOTX64.EFI".to_owned(), big.as_slice()),
+            (
+                "EFI/lifeboat/Ein langer Name, größer als acht.efi".into(),
+                b"x",
+            ),
+            ("empty".into(), b""),
+            ("thirteen-long".into(), b"13"),
+        ];
+        files.extend((0..300).map(|n| (format!("many/file number {n}.text"), b"many".as_slice())));
+        let list: Vec<(&str, &[u8])> = files.iter().map(|(p, d)| (p.as_str(), *d)).collect();
+        let file = written(&volume(&list));
+        fsck(&file);
+        let system =
+            fatfs::FileSystem::new(file.reopen().unwrap(), fatfs::FsOptions::new()).unwrap();
+        assert_eq!(system.volume_label(), "LIFEBOAT");
+        for (path, data) in &files {
+            let mut read = Vec::new();
+            system
+                .root_dir()
+                .open_file(path)
+                .unwrap()
+                .read_to_end(&mut read)
+                .unwrap();
+            assert!(read == *data, "{path}");
+        }
+        assert_eq!(
+            system.root_dir().open_dir("many").unwrap().iter().count(),
+            302
+        );
+    }
+
+    #[test]
+    fn there_is_room_for_more_files_by_another_writer() {
+        let file = written(&volume(&[("EFI/BOOT/BOOTX64.EFI", b"efi")]));
+        let status = Command::new("mcopy")
+            .arg("-i")
+            .arg(file.path())
+            .args(["/etc/os-release", "::/EFI/lifeboat.txt"])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        fsck(&file);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_writing() {
+        let big = vec![0; 80 * MIB as usize];
+        let error = volume(&[("big", &big)]).write(&mut io::Cursor::new(Vec::new()), 0);
+        assert!(matches!(error, Err(Error::Full { .. })), "{error:?}");
+        let mut small = volume(&[]);
+        small.size = 8 * MIB;
+        let error = small.write(&mut io::Cursor::new(Vec::new()), 0);
+        assert!(matches!(error, Err(Error::Size(_))), "{error:?}");
+        let error = volume(&[("a:b", b"")]).write(&mut io::Cursor::new(Vec::new()), 0);
+        assert!(matches!(error, Err(Error::Name(_))), "{error:?}");
+    }
+}

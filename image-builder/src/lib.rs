@@ -1,0 +1,6 @@
+//! The rescue image: kernel, modules, tools and one static binary, made into an initramfs, a
+//! unified kernel image and a disk image. Without root, and with the host left as it was.
+
+pub mod fat;
+pub mod initramfs;
+pub mod tool;
