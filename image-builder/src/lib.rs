@@ -1,6 +1,11 @@
 //! The rescue image: kernel, modules, tools and one static binary, made into an initramfs, a
 //! unified kernel image and a disk image. Without root, and with the host left as it was.
 
+pub mod apt;
+pub mod elf;
+pub mod families;
 pub mod fat;
 pub mod initramfs;
+pub mod modules;
+pub mod packages;
 pub mod tool;

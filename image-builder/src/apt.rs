@@ -1,0 +1,343 @@
+//! A private APT (apt.conf(5)): its own lists, status and archives below one folder, so that
+//! the host's package system is neither changed nor asked what is installed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::tool::{self, Tool};
+
+/// The key ring that Debian's own archives are checked with, where the host has it.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Why packages cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program of APT failed.
+    #[error(transparent)]
+    Tool(#[from] tool::Error),
+    /// A file of the private state cannot be written or read.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The host has no source for the release.
+    #[error(
+        "this host's APT has no source of Debian {release}; give one with \
+         --sources FILE (sources.list(5))"
+    )]
+    NoSource {
+        /// The release that was asked for.
+        release: String,
+    },
+    /// A package does not say what it should.
+    #[error("package {package}: {what}")]
+    Package {
+        /// The package.
+        package: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A package to download.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its full version.
+    pub version: String,
+}
+
+/// APT with a state of its own.
+#[derive(Debug)]
+pub struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// Sets up a private state in `folder` for `release`; the sources are those in the file
+    /// `sources`, else the host's, turned to that release.
+    ///
+    /// # Errors
+    /// When the host has no source of Debian, or `folder` cannot be written.
+    pub fn prepare(folder: &Path, release: &str, sources: Option<&Path>) -> Result<Self, Error> {
+        let sources = match sources {
+            Some(path) => fs::read_to_string(path).map_err(|source| file_error(path, source))?,
+            None => host_sources(release)?,
+        };
+        for part in ["lists/partial", "archives/partial", "empty/partial"] {
+            let path = folder.join(part);
+            fs::create_dir_all(&path).map_err(|source| file_error(&path, source))?;
+        }
+        let apt = Self {
+            folder: folder.into(),
+        };
+        apt.write("sources.list", &sources)?;
+        apt.write("status", "")?;
+        apt.write("apt.conf", &configuration(folder))?;
+        Ok(apt)
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), Error> {
+        let path = self.folder.join(name);
+        fs::write(&path, content).map_err(|source| file_error(&path, source))
+    }
+
+    fn call(&self, program: &str) -> Tool {
+        Tool::new(program)
+            .arg("-c")
+            .arg(self.folder.join("apt.conf"))
+    }
+
+    /// Folder of the downloaded archives.
+    pub fn archives(&self) -> PathBuf {
+        self.folder.join("archives")
+    }
+
+    /// Downloads the lists of packages.
+    ///
+    /// # Errors
+    /// When a source cannot be reached or its signature is not right.
+    pub fn update(&self) -> Result<(), Error> {
+        self.call("apt-get")
+            .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"])
+            .run()?;
+        Ok(())
+    }
+
+    /// The package `name` itself.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn package(&self, name: &str) -> Result<Package, Error> {
+        Ok(Package {
+            name: name.into(),
+            version: self.field(name, "Version")?,
+        })
+    }
+
+    /// The first package that `name` depends on: a kernel's meta package has just one.
+    ///
+    /// # Errors
+    /// When there is no such package.
+    pub fn first_dependency(&self, name: &str) -> Result<Package, Error> {
+        let depends = self.field(name, "Depends")?;
+        let first = depends.split([',', ' ', '(']).next().unwrap_or_default();
+        self.package(first)
+    }
+
+    fn field(&self, package: &str, field: &str) -> Result<String, Error> {
+        let text = self
+            .call("apt-cache")
+            .args(["show", "--no-all-versions", package])
+            .run()?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+        value.map(str::to_owned).ok_or_else(|| Error::Package {
+            package: package.into(),
+            what: format!("has no field {field}"),
+        })
+    }
+
+    /// `names` and all they depend on.
+    ///
+    /// # Errors
+    /// When a package or a dependency of it is not in the release.
+    pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<Package>, Error> {
+        let text = self
+            .call("apt-get")
+            // What lies in the archives already would not be listed.
+            .arg("-o")
+            .arg(option("Dir::Cache::archives", &self.folder.join("empty")))
+            .args(["-q", "-y", "--print-uris", "--no-install-recommends"])
+            .arg("install")
+            .args(names)
+            .run()?;
+        Ok(text.lines().filter_map(package_of_uri_line).collect())
+    }
+
+    /// Downloads `packages` into [`Apt::archives`]; those already there are only checked.
+    ///
+    /// # Errors
+    /// When a download fails or its check sum is not right.
+    pub fn download(&self, packages: &[Package]) -> Result<(), Error> {
+        self.call("apt-get")
+            .args(["-q", "download"])
+            .args(packages.iter().map(|p| format!("{}={}", p.name, p.version)))
+            .folder(&self.archives())
+            .run()?;
+        Ok(())
+    }
+}
+
+fn file_error(path: &Path, source: io::Error) -> Error {
+    Error::File {
+        path: path.into(),
+        source,
+    }
+}
+
+fn option(name: &str, path: &Path) -> String {
+    format!("{name}={}/", path.display())
+}
+
+/// Hooks of the host's configuration would act on the host; what else it says (a proxy) is kept.
+fn configuration(folder: &Path) -> String {
+    let mut text = String::new();
+    for hooks in [
+        "APT::Update::Pre-Invoke",
+        "APT::Update::Post-Invoke",
+        "APT::Update::Post-Invoke-Success",
+        "DPkg::Pre-Invoke",
+        "DPkg::Post-Invoke",
+        "DPkg::Pre-Install-Pkgs",
+        "APT::Architectures",
+        "APT::Default-Release",
+    ] {
+        text.push_str(&format!("#clear {hooks};\n"));
+    }
+    let folder = folder.display();
+    text.push_str(&format!(
+        r#"APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Sandbox::User "";
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+Dir::State "{folder}";
+Dir::State::lists "{folder}/lists/";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}";
+Dir::Cache::archives "{folder}/archives/";
+Dir::Etc::sourcelist "{folder}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+"#
+    ));
+    text
+}
+
+/// The host's sources of Debian, turned to `release`.
+fn host_sources(release: &str) -> Result<String, Error> {
+    let targets = Tool::new("apt-get")
+        .args(["indextargets", "--format"])
+        .arg("$(REPO_URI) $(RELEASE) $(COMPONENT)")
+        .arg("Created-By: Packages")
+        .run()?;
+    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let keyring = Path::new(KEYRING).exists().then_some(KEYRING);
+    let text = sources_of(&targets, debian_codename(&os_release), release, keyring);
+    if text.is_empty() {
+        return Err(Error::NoSource {
+            release: release.into(),
+        });
+    }
+    Ok(text)
+}
+
+/// The code name of the Debian release that `os_release` describes.
+fn debian_codename(os_release: &str) -> Option<&str> {
+    let value = |key: &str| {
+        os_release
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"'))
+    };
+    (value("ID") == Some("debian"))
+        .then(|| value("VERSION_CODENAME"))
+        .flatten()
+}
+
+/// A sources.list(5) for `release` from lines of "URI SUITE COMPONENT"; a suite of the
+/// host's own release `codename` becomes that of `release`.
+fn sources_of(
+    targets: &str,
+    codename: Option<&str>,
+    release: &str,
+    keyring: Option<&str>,
+) -> String {
+    let signed = keyring.map_or(String::new(), |path| format!(" signed-by={path}"));
+    let mut lines = BTreeSet::new();
+    for line in targets.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let (base, pocket) = suite.find('-').map_or((suite, ""), |at| suite.split_at(at));
+        let known = base == release || Some(base) == codename;
+        if known && matches!(pocket, "" | "-updates" | "-security") {
+            lines.insert(format!(
+                "deb [arch=amd64{signed}] {uri} {release}{pocket} main\n"
+            ));
+        }
+    }
+    lines.into_iter().collect()
+}
+
+/// A line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM`.
+fn package_of_uri_line(line: &str) -> Option<Package> {
+    let file = line.strip_prefix('\'')?.split_whitespace().nth(1)?;
+    let mut parts = file.strip_suffix(".deb")?.split('_');
+    Some(Package {
+        name: parts.next()?.into(),
+        version: parts.next()?.replace("%3a", ":"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGETS: &str = "\
+http://mirror.example/debian/ bookworm main
+http://mirror.example/debian/ bookworm contrib
+http://mirror.example/debian/ bookworm-updates main
+http://mirror.example/debian-security/ bookworm-security main
+http://mirror.example/debian/ bookworm-backports main
+http://other.example/ nodistro main
+";
+
+    #[test]
+    fn the_hosts_sources_serve_another_release() {
+        assert_eq!(
+            sources_of(TARGETS, Some("bookworm"), "trixie", Some("/k.gpg")),
+            "\
+deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian-security/ trixie-security main
+deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie main
+deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie-updates main
+"
+        );
+    }
+
+    #[test]
+    fn a_host_of_another_distribution_has_no_source() {
+        assert_eq!(sources_of(TARGETS, None, "trixie", None), "");
+        assert_eq!(debian_codename("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
+        assert_eq!(
+            debian_codename("ID=debian\nVERSION_CODENAME=\"trixie\"\n"),
+            Some("trixie")
+        );
+    }
+
+    #[test]
+    fn versions_with_an_epoch_are_read_from_uris() {
+        let line = "'http://mirror.example/pool/main/z/zlib/zlib1g_1.2.13.dfsg-1_amd64.deb' \
+                    zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 MD5Sum:0f";
+        assert_eq!(
+            package_of_uri_line(line),
+            Some(Package {
+                name: "zlib1g".into(),
+                version: "1:1.2.13.dfsg-1".into()
+            })
+        );
+        assert_eq!(package_of_uri_line("Reading package lists..."), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The kinds of hardware and file systems that the rescue image has to know.
+
+/// One kind, and the kernel modules that make it work.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name, as messages say it.
+    pub name: &'static str,
+    /// Modules that a kernel must have, as modules or built in.
+    pub needs: &'static [&'static str],
+    /// Modules that are taken along where the kernel has them.
+    pub takes: &'static [&'static str],
+}
+
+const fn family(
+    name: &'static str,
+    needs: &'static [&'static str],
+    takes: &'static [&'static str],
+) -> Family {
+    Family { name, needs, takes }
+}
+
+/// All families of the rescue image.
+pub const FAMILIES: &[Family] = &[
+    family(
+        "virtio",
+        &["virtio_pci", "virtio_blk", "virtio_scsi"],
+        &["virtio_mmio", "virtio_console", "virtio_rng"],
+    ),
+    family("NVMe", &["nvme"], &["vmd"]),
+    family("AHCI", &["ahci"], &["ata_piix", "ata_generic", "pata_acpi"]),
+    family(
+        "SCSI disks",
+        &["sd_mod", "sr_mod"],
+        &[
+            "sg",
+            "mptspi",
+            "mptsas",
+            "mpt3sas",
+            "megaraid_sas",
+            "aacraid",
+            "hpsa",
+        ],
+    ),
+    family(
+        "USB storage",
+        &["xhci_pci", "ehci_pci", "usb_storage"],
+        &["uas", "ohci_pci", "uhci_hcd"],
+    ),
+    family(
+        "USB keyboards",
+        &["usbhid", "hid_generic"],
+        &["hid_apple", "hid_logitech_dj"],
+    ),
+    family("PS/2 keyboards", &["i8042", "atkbd"], &[]),
+    family("SD cards", &[], &["mmc_block", "sdhci_pci", "sdhci_acpi"]),
+    family(
+        "disks of other hypervisors",
+        &[],
+        &[
+            "hv_vmbus",
+            "hv_storvsc",
+            "hid_hyperv",
+            "hyperv_keyboard",
+            "vmw_pvscsi",
+            "xen_blkfront",
+        ],
+    ),
+    family("ext4", &["ext4"], &["crc32c_generic", "crc32c_intel"]),
+    family("XFS", &["xfs"], &["libcrc32c"]),
+    family(
+        "btrfs",
+        &["btrfs"],
+        &[
+            "xxhash_generic",
+            "blake2b_generic",
+            "sha256_generic",
+            "raid6_pq",
+            "xor",
+        ],
+    ),
+    family(
+        "FAT",
+        &["vfat"],
+        &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"],
+    ),
+    family("squashfs", &["squashfs"], &[]),
+    family("overlay", &["overlay"], &[]),
+    family("ISO 9660", &[], &["isofs"]),
+    family("loop devices", &["loop"], &[]),
+    family("EFI variables", &["efivarfs"], &["efi_pstore"]),
+    family("frame buffer console", &["fb"], &["simpledrm"]),
+    family("watchdogs", &[], &["softdog", "iTCO_wdt", "i6300esb"]),
+];

@@ -1,0 +1,392 @@
+//! Kernel modules: which ones an image takes from a kernel's folder, and the files
+//! `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin` (modules.dep(5),
+//! depmod.d(5)) that let an init find them again.
+//!
+//! What a module needs is read from the module itself, so that `depmod` need not have run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::elf;
+use crate::families::Family;
+use crate::initramfs::{self, Archive};
+
+/// Why the modules of a kernel cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A folder or file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A module is not an ELF file.
+    #[error("{path}: not a kernel module: {source}", path = path.display())]
+    Malformed {
+        /// The module.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: object::Error,
+    },
+    /// The kernel is not a generic one.
+    #[error(
+        "kernel {version} lacks {families}; a rescue image needs a generic kernel \
+         (Debian's linux-image-amd64, not linux-image-cloud-amd64)"
+    )]
+    Lacks {
+        /// The kernel's version.
+        version: String,
+        /// The families it lacks, each with its missing modules.
+        families: String,
+    },
+    /// A module names another one that is not there.
+    #[error("module {module} depends on {missing}, which {folder} does not have", folder = folder.display())]
+    Dependency {
+        /// The module.
+        module: String,
+        /// What it depends on.
+        missing: String,
+        /// The kernel's module folder.
+        folder: PathBuf,
+    },
+    /// A module has no place in the archive.
+    #[error(transparent)]
+    Archive(#[from] initramfs::Error),
+}
+
+/// The modules of one kernel: `…/lib/modules/VERSION`.
+#[derive(Debug)]
+pub struct ModuleFolder {
+    path: PathBuf,
+    version: String,
+    files: BTreeMap<String, PathBuf>,
+    builtin_list: String,
+    builtin: BTreeSet<String>,
+}
+
+/// A module that was chosen.
+#[derive(Debug)]
+struct Module {
+    /// Path below the module folder, without a compression suffix.
+    path: String,
+    data: Vec<u8>,
+    depends: Vec<String>,
+    before: Vec<String>,
+    after: Vec<String>,
+    aliases: Vec<String>,
+}
+
+/// The chosen modules, by name.
+#[derive(Debug)]
+pub struct Selection {
+    version: String,
+    builtin_list: String,
+    modules: BTreeMap<String, Module>,
+}
+
+impl ModuleFolder {
+    /// Reads which modules the kernel `version` has in the folder `path`.
+    ///
+    /// # Errors
+    /// When the folder or its `modules.builtin` cannot be read.
+    pub fn open(path: &Path, version: &str) -> Result<Self, Error> {
+        let mut files = BTreeMap::new();
+        walk(&path.join("kernel"), &mut files)?;
+        let builtin_list = read(&path.join("modules.builtin"))?;
+        let builtin_list = String::from_utf8_lossy(&builtin_list).into_owned();
+        Ok(Self {
+            path: path.into(),
+            version: version.into(),
+            builtin: builtin_list.lines().filter_map(name_of).collect(),
+            builtin_list,
+            files,
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name) || self.builtin.contains(name)
+    }
+
+    /// The modules of `families`, those named in `more`, and all they depend on.
+    ///
+    /// # Errors
+    /// When the kernel lacks what a family or `more` needs, or a module cannot be read.
+    pub fn select(&self, families: &[Family], more: &[String]) -> Result<Selection, Error> {
+        self.complete(families, more)?;
+        let mut selection = Selection {
+            version: self.version.clone(),
+            builtin_list: self.builtin_list.clone(),
+            modules: BTreeMap::new(),
+        };
+        let wanted = families
+            .iter()
+            .flat_map(|family| family.needs.iter().chain(family.takes))
+            .map(|name| normal(name))
+            .chain(more.iter().map(|name| normal(name)));
+        for name in wanted {
+            self.add(&name, &mut selection.modules)?;
+        }
+        Ok(selection)
+    }
+
+    fn complete(&self, families: &[Family], more: &[String]) -> Result<(), Error> {
+        let mut lacks: Vec<String> = families
+            .iter()
+            .filter_map(|family| {
+                let missing: Vec<&str> = family
+                    .needs
+                    .iter()
+                    .copied()
+                    .filter(|name| !self.has(&normal(name)))
+                    .collect();
+                (!missing.is_empty()).then(|| format!("{} ({})", family.name, missing.join(", ")))
+            })
+            .collect();
+        lacks.extend(
+            more.iter()
+                .filter(|name| !self.has(&normal(name)))
+                .map(|name| format!("module {name}")),
+        );
+        if lacks.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Lacks {
+            version: self.version.clone(),
+            families: lacks.join(", "),
+        })
+    }
+
+    /// Adds a module and what it needs; what is built in or absent is passed over.
+    fn add(&self, name: &str, chosen: &mut BTreeMap<String, Module>) -> Result<(), Error> {
+        let Some(relative) = self.files.get(name) else {
+            return Ok(());
+        };
+        if chosen.contains_key(name) {
+            return Ok(());
+        }
+        let module = self.load(relative)?;
+        let depends = module.depends.clone();
+        let soft: Vec<String> = module.before.iter().chain(&module.after).cloned().collect();
+        chosen.insert(name.into(), module);
+        for dependency in depends {
+            if !self.has(&dependency) {
+                return Err(Error::Dependency {
+                    module: name.into(),
+                    missing: dependency,
+                    folder: self.path.clone(),
+                });
+            }
+            self.add(&dependency, chosen)?;
+        }
+        for name in soft {
+            self.add(&normal(&name), chosen)?;
+        }
+        Ok(())
+    }
+
+    fn load(&self, relative: &Path) -> Result<Module, Error> {
+        let path = self.path.join(relative);
+        let data = decompress(&path)?;
+        let mut info = elf::modinfo(&data).map_err(|source| Error::Malformed {
+            path: path.clone(),
+            source,
+        })?;
+        let depends = info
+            .remove("depends")
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|names| names.split(','))
+            .filter(|name| !name.is_empty())
+            .map(normal)
+            .collect();
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for line in info.remove("softdep").unwrap_or_default() {
+            softdep(&line, &mut before, &mut after);
+        }
+        let relative = relative.to_string_lossy();
+        let end = relative.rfind(".ko").map_or(relative.len(), |dot| dot + 3);
+        Ok(Module {
+            path: format!("kernel/{}", &relative["kernel/".len()..end]),
+            data,
+            depends,
+            before,
+            after,
+            aliases: info.remove("alias").unwrap_or_default(),
+        })
+    }
+}
+
+impl Selection {
+    /// Bytes of all modules.
+    pub fn size(&self) -> u64 {
+        self.modules
+            .values()
+            .map(|module| module.data.len() as u64)
+            .sum()
+    }
+
+    /// Names of the modules.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
+    }
+
+    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn install(self, archive: &mut Archive) -> Result<(), Error> {
+        let folder = format!("lib/modules/{}", self.version);
+        for (name, content) in [
+            ("modules.dep", self.dependencies()),
+            ("modules.alias", self.aliases()),
+            ("modules.softdep", self.soft_dependencies()),
+            ("modules.builtin", self.builtin_list.clone()),
+        ] {
+            archive.file(&format!("{folder}/{name}"), content.into_bytes(), 0o644)?;
+        }
+        for module in self.modules.into_values() {
+            archive.file(&format!("{folder}/{}", module.path), module.data, 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// `modules.dep`: what is to be loaded before comes last.
+    fn dependencies(&self) -> String {
+        let mut text = String::new();
+        for (name, module) in &self.modules {
+            let mut order = Vec::new();
+            self.visit(name, &mut order);
+            order.pop();
+            text.push_str(&module.path);
+            text.push(':');
+            for dependency in order.iter().rev() {
+                text.push(' ');
+                text.push_str(&self.modules[*dependency].path);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Appends what `name` depends on, then `name`, each once.
+    fn visit<'a>(&'a self, name: &'a str, order: &mut Vec<&'a str>) {
+        let Some(module) = self.modules.get(name) else {
+            return; // built in
+        };
+        for dependency in &module.depends {
+            if !order.contains(&dependency.as_str()) {
+                self.visit(dependency, order);
+            }
+        }
+        order.push(name);
+    }
+
+    fn aliases(&self) -> String {
+        let mut text = String::new();
+        for (name, module) in &self.modules {
+            for alias in &module.aliases {
+                text.push_str(&format!("alias {alias} {name}\n"));
+            }
+        }
+        text
+    }
+
+    fn soft_dependencies(&self) -> String {
+        let mut text = String::new();
+        for (name, module) in &self.modules {
+            let mut line = format!("softdep {name}");
+            for (kind, names) in [(" pre:", &module.before), (" post:", &module.after)] {
+                if !names.is_empty() {
+                    line.push_str(&format!("{kind} {}", names.join(" ")));
+                }
+            }
+            if line.contains(':') {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// A module's name as the kernel knows it.
+fn normal(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// The name of the module at `path`: `kernel/fs/nls/nls_cp437.ko.xz` is `nls_cp437`.
+fn name_of(path: &str) -> Option<String> {
+    let file = path.rsplit('/').next()?;
+    let (name, compression) = file.split_once(".ko")?;
+    matches!(compression, "" | ".xz" | ".zst" | ".gz").then(|| normal(name))
+}
+
+fn softdep(line: &str, before: &mut Vec<String>, after: &mut Vec<String>) {
+    let mut list = None;
+    for word in line.split_whitespace() {
+        match word {
+            "pre:" => list = Some(&mut *before),
+            "post:" => list = Some(&mut *after),
+            name => {
+                if let Some(list) = list.as_mut() {
+                    list.push(name.into());
+                }
+            }
+        }
+    }
+}
+
+fn walk(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Error> {
+    let root = folder.parent().unwrap_or(folder).to_owned();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |source| Error::Read {
+            path: folder.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
+            if entry.file_type().map_err(failed)?.is_dir() {
+                folders.push(path);
+            } else if let Some(name) = path.to_str().and_then(name_of) {
+                let relative = path.strip_prefix(&root).unwrap_or(&path).to_owned();
+                files.insert(name, relative);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Reads a module; a compressed one is unpacked, as the whole archive is compressed later.
+fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
+    let data = read(path)?;
+    let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => {
+            let mut unpacked = Vec::new();
+            lzma_rust2::XzReader::new(data.as_slice(), true)
+                .read_to_end(&mut unpacked)
+                .map(|_| unpacked)
+        }
+        Some("zst") => zstd::decode_all(data.as_slice()),
+        Some("ko") => Ok(data),
+        _ => Err(io::Error::other(
+            "modules compressed like this cannot be read, only plain, xz and zstd",
+        )),
+    };
+    unpacked.map_err(|source| Error::Read {
+        path: path.into(),
+        source,
+    })
+}

@@ -1,0 +1,244 @@
+//! The packages of a Debian release that an image is made of, downloaded once and unpacked
+//! aside; nothing is installed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::apt::{Apt, Error, Package};
+use crate::tool::Tool;
+
+/// Packages that are taken without what they depend on.
+const ALONE: &[&str] = &["systemd-boot-efi", "busybox-static"];
+/// The kernel's meta package: the kernel is its one dependency.
+const KERNEL: &str = "linux-image-amd64";
+/// Packages whose programs are taken, with the libraries they depend on.
+const PROGRAMS: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"];
+
+/// Where Debian's packages have programs.
+const PROGRAM_FOLDERS: &[&str] = &["usr/sbin", "usr/bin", "sbin", "bin"];
+/// Where the dynamic linker of Debian looks for libraries.
+const LIBRARY_FOLDERS: &[&str] = &[
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "usr/lib",
+    "lib",
+    "usr/lib64",
+    "lib64",
+];
+
+/// A folder with packages unpacked into it.
+#[derive(Debug)]
+pub struct Packages {
+    root: PathBuf,
+}
+
+impl Packages {
+    /// The packages of `release`, from `cache` where they were unpacked before, unless `update`
+    /// asks for the newest ones.
+    ///
+    /// # Errors
+    /// When they are not in the cache and cannot be downloaded or unpacked.
+    pub fn obtain(
+        cache: &Path,
+        release: &str,
+        sources: Option<&Path>,
+        update: bool,
+    ) -> Result<Self, Error> {
+        let folder = cache.join(release);
+        fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
+        let folder = folder
+            .canonicalize()
+            .map_err(|source| failed(&folder, source))?;
+        let _lock = lock(&folder.join("lock"))?;
+        let root = folder.join("root");
+        let mark = folder.join("complete");
+        let wanted = format!("{KERNEL} {ALONE:?} {PROGRAMS:?}\n");
+        let complete = fs::read_to_string(&mark).is_ok_and(|have| have.starts_with(&wanted));
+        if !complete || update {
+            let apt = Apt::prepare(&folder, release, sources)?;
+            apt.update()?;
+            let packages = list(&apt)?;
+            apt.download(&packages)?;
+            unpack(&apt.archives(), &packages, &mark, &root)?;
+            let names: Vec<String> = packages
+                .iter()
+                .map(|package| format!("{}={}\n", package.name, package.version))
+                .collect();
+            fs::write(&mark, wanted + &names.concat()).map_err(|source| failed(&mark, source))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Packages that someone else unpacked at `root`.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The program `name`.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        self.first(PROGRAM_FOLDERS, name)
+    }
+
+    /// The shared library `name`.
+    pub fn library(&self, name: &str) -> Option<PathBuf> {
+        self.first(LIBRARY_FOLDERS, name)
+    }
+
+    fn first(&self, folders: &[&str], name: &str) -> Option<PathBuf> {
+        folders
+            .iter()
+            .find_map(|folder| self.resolve(&self.root.join(folder).join(name)))
+    }
+
+    /// Follows links; an absolute one begins at the packages' root, not at the host's.
+    fn resolve(&self, path: &Path) -> Option<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..8 {
+            let Ok(target) = fs::read_link(&path) else {
+                return path.exists().then_some(path);
+            };
+            path = match target.strip_prefix("/") {
+                Ok(below) => self.root.join(below),
+                Err(_) => path.parent()?.join(target),
+            };
+        }
+        None
+    }
+
+    /// The file at `path`.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// The kernel's version, image and module folder.
+    pub fn kernel(&self) -> Option<(String, PathBuf, PathBuf)> {
+        let boot = fs::read_dir(self.root.join("boot")).ok()?;
+        let version = boot
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()))
+            .max()?;
+        let modules = ["usr/lib/modules", "lib/modules"]
+            .iter()
+            .map(|folder| self.root.join(folder).join(&version))
+            .find(|path| path.exists())?;
+        let image = self.root.join(format!("boot/vmlinuz-{version}"));
+        Some((version, image, modules))
+    }
+}
+
+/// Held until dropped: two builders share one cache in turn.
+fn lock(path: &Path) -> Result<File, Error> {
+    let open = || {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().map_err(|source| failed(path, source))
+}
+
+fn list(apt: &Apt) -> Result<Vec<Package>, Error> {
+    let mut packages = apt.with_dependencies(PROGRAMS)?;
+    packages.push(apt.first_dependency(KERNEL)?);
+    for name in ALONE {
+        packages.push(apt.package(name)?);
+    }
+    packages.sort();
+    packages.dedup();
+    Ok(packages)
+}
+
+/// Unpacks into a new folder, and puts it in the place of the old one when it is complete.
+fn unpack(archives: &Path, packages: &[Package], mark: &Path, root: &Path) -> Result<(), Error> {
+    let remove = |path: &Path| match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
+        _ => Ok(()),
+    };
+    let fresh = root.with_extension("new");
+    remove(&fresh)?;
+    fs::create_dir_all(&fresh).map_err(|source| failed(&fresh, source))?;
+    for package in packages {
+        Tool::new("dpkg-deb")
+            .arg("-x")
+            .arg(archive(archives, package)?)
+            .arg(&fresh)
+            .run()?;
+    }
+    let _ = fs::remove_file(mark);
+    remove(root)?;
+    fs::rename(&fresh, root).map_err(|source| failed(root, source))
+}
+
+fn archive(archives: &Path, package: &Package) -> Result<PathBuf, Error> {
+    let version = package.version.replace(':', "%3a");
+    ["amd64", "all"]
+        .iter()
+        .map(|kind| archives.join(format!("{}_{version}_{kind}.deb", package.name)))
+        .find(|path| path.exists())
+        .ok_or_else(|| Error::Package {
+            package: package.name.clone(),
+            what: format!(
+                "was not downloaded to {}; remove that folder and try again",
+                archives.display()
+            ),
+        })
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::File {
+        path: path.into(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_libraries_and_kernel_are_found_where_either_release_has_them() {
+        let root = tempfile::tempdir().unwrap();
+        for path in [
+            "sbin/mke2fs",
+            "usr/bin/btrfs",
+            "lib/x86_64-linux-gnu/libc.so.6",
+            "usr/lib64/ld-linux-x86-64.so.2",
+            "boot/vmlinuz-6.1.0-9-amd64",
+            "lib/modules/6.1.0-9-amd64/modules.builtin",
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let link = root.path().join("lib/x86_64-linux-gnu/libz.so.1");
+        std::os::unix::fs::symlink("/usr/bin/btrfs", link).unwrap();
+        let packages = Packages::at(root.path());
+        let below = |path: Option<PathBuf>| {
+            path.map(|path| {
+                path.strip_prefix(root.path())
+                    .unwrap()
+                    .display()
+                    .to_string()
+            })
+        };
+        assert_eq!(below(packages.program("mke2fs")).unwrap(), "sbin/mke2fs");
+        assert_eq!(below(packages.program("btrfs")).unwrap(), "usr/bin/btrfs");
+        assert_eq!(below(packages.program("zfs")), None);
+        assert_eq!(
+            below(packages.library("ld-linux-x86-64.so.2")).unwrap(),
+            "usr/lib64/ld-linux-x86-64.so.2"
+        );
+        assert_eq!(
+            below(packages.library("libz.so.1")).unwrap(),
+            "usr/bin/btrfs"
+        );
+        let (version, image, modules) = packages.kernel().unwrap();
+        assert_eq!(version, "6.1.0-9-amd64");
+        assert!(image.ends_with("boot/vmlinuz-6.1.0-9-amd64"));
+        assert!(modules.ends_with("lib/modules/6.1.0-9-amd64"));
+    }
+}
