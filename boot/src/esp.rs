@@ -186,8 +186,8 @@ impl Esp {
     pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
         let names = names(relative)?;
         let ours = FOLDER.split('/');
-        let below = ours.clone().count() < names.len()
-            && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
+        let below =
+            ours.clone().count() < names.len() && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
         if !below {
             return Err(Error::NotOurs(relative.to_owned()));
         }
@@ -312,18 +312,11 @@ fn read_from_disk(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn is_absent(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    Error::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

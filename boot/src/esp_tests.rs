@@ -41,9 +41,7 @@ fn what_a_power_cut_left_behind_does_not_stop_the_next_run() {
 #[test]
 fn too_little_space_is_found_before_anything_is_written() {
     let (folder, esp) = esp();
-    let needed = esp
-        .needed_bytes(&[(Path::new("EFI/lifeboat/1/big"), u64::MAX / 4)])
-        .unwrap();
+    let needed = esp.needed_bytes(&[(Path::new("EFI/lifeboat/1/big"), u64::MAX / 4)]).unwrap();
     assert!(needed > esp.free_bytes().unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -51,16 +49,9 @@ fn too_little_space_is_found_before_anything_is_written() {
 #[test]
 fn only_what_lies_below_our_folder_is_deleted() {
     let (_folder, esp) = esp();
-    esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ")
-        .unwrap();
-    esp.write_new(Path::new("EFI/lifeboat/1/a/b"), b"x")
-        .unwrap();
-    for refused in [
-        "EFI/debian",
-        "EFI/debian/shimx64.efi",
-        "EFI/lifeboat",
-        "EFI",
-    ] {
+    esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ").unwrap();
+    esp.write_new(Path::new("EFI/lifeboat/1/a/b"), b"x").unwrap();
+    for refused in ["EFI/debian", "EFI/debian/shimx64.efi", "EFI/lifeboat", "EFI"] {
         let removed = esp.remove_tree(Path::new(refused));
         assert!(matches!(removed, Err(Error::NotOurs(_))), "{refused}");
     }
@@ -72,20 +63,13 @@ fn only_what_lies_below_our_folder_is_deleted() {
     esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
     esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
     assert!(esp.folders().unwrap().is_empty());
-    assert!(
-        esp.read(Path::new("EFI/debian/shimx64.efi"))
-            .unwrap()
-            .is_some()
-    );
+    assert!(esp.read(Path::new("EFI/debian/shimx64.efi")).unwrap().is_some());
 }
 
 #[test]
 fn firmware_paths_have_backslashes() {
     let file = Esp::folder_of("2f0c1a94").join("grubx64.efi");
-    assert_eq!(
-        Esp::efi_path(&file).unwrap(),
-        r"\EFI\lifeboat\2f0c1a94\grubx64.efi"
-    );
+    assert_eq!(Esp::efi_path(&file).unwrap(), r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
     for bad in ["a:b", "a\\b", "a?", "a.", "tab\t"] {
         assert!(Esp::efi_path(Path::new(bad)).is_err(), "{bad}");
     }

@@ -22,9 +22,7 @@ const SECTOR: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The length is wrong.
-    #[error(
-        "environment block has {0} bytes, not {SIZE}; make it anew with `grub-editenv FILE create`"
-    )]
+    #[error("environment block has {0} bytes, not {SIZE}; make it anew with `grub-editenv FILE create`")]
     Size(usize),
     /// The first line is not the signature.
     #[error(
@@ -118,8 +116,7 @@ impl EnvironmentBlock {
 
     /// A variable's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables()
-            .find_map(|(other, value)| (other == name).then_some(value))
+        self.variables().find_map(|(other, value)| (other == name).then_some(value))
     }
 
     /// Sets a variable, in its old place if it has one.
@@ -131,27 +128,20 @@ impl EnvironmentBlock {
             return Err(Error::Name(name.to_owned()));
         }
         for line in &mut self.lines {
-            if let Line::Variable {
-                name: other,
-                value: old,
-            } = line
+            if let Line::Variable { name: other, value: old } = line
                 && other == name
             {
                 value.clone_into(old);
                 return Ok(());
             }
         }
-        self.lines.push(Line::Variable {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        });
+        self.lines.push(Line::Variable { name: name.to_owned(), value: value.to_owned() });
         Ok(())
     }
 
     /// Removes a variable.
     pub fn unset(&mut self, name: &str) {
-        self.lines
-            .retain(|line| !matches!(line, Line::Variable { name: other, .. } if other == name));
+        self.lines.retain(|line| !matches!(line, Line::Variable { name: other, .. } if other == name));
     }
 
     /// All names and values.
@@ -181,10 +171,7 @@ impl EnvironmentBlock {
             text.push(b'\n');
         }
         if text.len() > limit {
-            return Err(Error::Full {
-                needed: text.len(),
-                limit,
-            });
+            return Err(Error::Full { needed: text.len(), limit });
         }
         Ok(text)
     }
@@ -201,10 +188,7 @@ impl Line {
         while let Some(c) = chars.next() {
             value.push(if c == '\\' { chars.next()? } else { c });
         }
-        is_name(name).then(|| Self::Variable {
-            name: name.to_owned(),
-            value,
-        })
+        is_name(name).then(|| Self::Variable { name: name.to_owned(), value })
     }
 }
 
@@ -258,8 +242,7 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
         return Err(failed(io::ErrorKind::WriteZero.into()));
     }
     file.sync_all().map_err(failed)?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-        .map_err(|e| failed(e.into()))?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(|e| failed(e.into()))?;
     let mut back = [0; SIZE];
     file.read_exact_at(&mut back, 0).map_err(failed)?;
     if back != bytes {
@@ -269,11 +252,7 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    Error::Io { action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -12,11 +12,7 @@ fn block(variables: &[(&str, &str)]) -> EnvironmentBlock {
 
 /// Runs `grub-editenv`; `None` where it is not installed.
 fn editenv(path: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("grub-editenv")
-        .arg(path)
-        .args(arguments)
-        .output()
-        .ok()?;
+    let output = Command::new("grub-editenv").arg(path).args(arguments).output().ok()?;
     assert!(output.status.success(), "{output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
@@ -40,12 +36,7 @@ fn we_write_the_bytes_that_grub_editenv_writes() {
         return;
     }
     let mut ours = read(&path).unwrap();
-    let steps = [
-        ("saved_entry", "1>2"),
-        ("path", r"\EFI\x"),
-        ("saved_entry", "0"),
-        ("n", "a\nb"),
-    ];
+    let steps = [("saved_entry", "1>2"), ("path", r"\EFI\x"), ("saved_entry", "0"), ("n", "a\nb")];
     for (name, value) in steps {
         editenv(&path, &["set", &format!("{name}={value}")]);
         ours.set(name, value).unwrap();
@@ -67,13 +58,7 @@ fn the_block_is_overwritten_in_place() {
     let block = block(&[("tried", "1")]);
     write_in_place(&path, &block).unwrap();
     assert_eq!(read(&path).unwrap().get("tried"), Some("1"));
-    assert_eq!(
-        (
-            path.metadata().unwrap().ino(),
-            path.metadata().unwrap().len()
-        ),
-        (inode, 1024)
-    );
+    assert_eq!((path.metadata().unwrap().ino(), path.metadata().unwrap().len()), (inode, 1024));
 }
 
 #[test]
@@ -84,10 +69,7 @@ fn what_does_not_fit_into_a_sector_is_not_written() {
     std::fs::write(&path, old).unwrap();
     let long = block(&[("a", &"x".repeat(500))]);
     assert!(long.to_bytes().is_ok());
-    assert!(matches!(
-        write_in_place(&path, &long),
-        Err(Error::Full { limit: 512, .. })
-    ));
+    assert!(matches!(write_in_place(&path, &long), Err(Error::Full { limit: 512, .. })));
     assert!(block(&[("a", &"x".repeat(1000))]).to_bytes().is_err());
     assert_eq!(std::fs::read(&path).unwrap(), old);
 }
@@ -97,15 +79,9 @@ fn a_file_that_is_no_block_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("grubenv");
     std::fs::write(&path, b"timeout=5\n").unwrap();
-    assert!(matches!(
-        write_in_place(&path, &EnvironmentBlock::new()),
-        Err(Error::Size(10))
-    ));
+    assert!(matches!(write_in_place(&path, &EnvironmentBlock::new()), Err(Error::Size(10))));
     assert!(matches!(read(&path), Err(Error::Size(10))));
-    assert!(matches!(
-        EnvironmentBlock::parse(&[b'#'; SIZE]),
-        Err(Error::Signature)
-    ));
+    assert!(matches!(EnvironmentBlock::parse(&[b'#'; SIZE]), Err(Error::Signature)));
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! any input. What touches the system takes the folder to work under, so that
 //! a test hands it a temporary one.
 
+pub mod bls;
+pub mod command_line;
 pub mod efi;
 pub mod esp;
 pub mod grubenv;
+pub mod kexec;
+mod sys;

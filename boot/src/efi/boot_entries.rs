@@ -40,9 +40,7 @@ pub enum Error {
     #[error("there is no boot entry Boot{0:04X}; `be boot-entries` lists those there are")]
     Missing(u16),
     /// All entries of the order would go.
-    #[error(
-        "refused to leave BootOrder empty: the machine would not boot; add another entry first"
-    )]
+    #[error("refused to leave BootOrder empty: the machine would not boot; add another entry first")]
     EmptyOrder,
     /// An entry of others would be dropped from the order.
     #[error("refused to drop Boot{0:04X} from BootOrder: it is not Lifeboat's and was not named")]
@@ -137,8 +135,7 @@ impl BootEntries {
         let Some(variable) = self.variables.read(&name_of(number))? else {
             return Ok(None);
         };
-        let option =
-            LoadOption::parse(&variable.data).map_err(|source| Error::Option { number, source })?;
+        let option = LoadOption::parse(&variable.data).map_err(|source| Error::Option { number, source })?;
         Ok(Some(BootEntry { number, option }))
     }
 
@@ -150,10 +147,7 @@ impl BootEntries {
     pub fn order(&self) -> Result<Vec<u16>, Error> {
         let data = self.read("BootOrder")?.unwrap_or_default();
         let (numbers, []) = data.as_chunks() else {
-            return Err(Error::Length {
-                name: "BootOrder",
-                length: data.len(),
-            });
+            return Err(Error::Length { name: "BootOrder", length: data.len() });
         };
         Ok(numbers.iter().copied().map(u16::from_le_bytes).collect())
     }
@@ -256,11 +250,8 @@ impl BootEntries {
         let mut taken: BTreeSet<u16> = self.numbers()?;
         taken.extend(self.order()?);
         taken.extend(self.next()?);
-        let number = (0..=u16::MAX)
-            .find(|n| !taken.contains(n))
-            .ok_or(Error::Full)?;
-        self.variables
-            .create(&name_of(number), &Variable::boot(data))?;
+        let number = (0..=u16::MAX).find(|n| !taken.contains(n)).ok_or(Error::Full)?;
+        self.variables.create(&name_of(number), &Variable::boot(data))?;
         let placed = match position {
             Position::NotInOrder => Ok(()),
             position => self.place(number, position),
@@ -278,9 +269,7 @@ impl BootEntries {
     pub fn replace(&self, number: u16, option: &LoadOption) -> Result<(), Error> {
         self.must_be_ours(number)?;
         let data = option.to_bytes().map_err(Error::NewOption)?;
-        Ok(self
-            .variables
-            .write(&name_of(number), &Variable::boot(data))?)
+        Ok(self.variables.write(&name_of(number), &Variable::boot(data))?)
     }
 
     /// Has the firmware try one of Lifeboat's entries, or pass over it.
@@ -360,10 +349,7 @@ impl BootEntries {
         if entry.option.is_lifeboat() {
             return Ok(entry.option);
         }
-        Err(Error::Foreign {
-            number,
-            description: entry.option.description,
-        })
+        Err(Error::Foreign { number, description: entry.option.description })
     }
 
     /// Whether there is an entry that is not known to be Lifeboat's.
@@ -385,9 +371,7 @@ impl BootEntries {
             return Ok(None);
         };
         let length = data.len();
-        let bytes = data
-            .try_into()
-            .map_err(|_| Error::Length { name, length })?;
+        let bytes = data.try_into().map_err(|_| Error::Length { name, length })?;
         Ok(Some(u16::from_le_bytes(bytes)))
     }
 

@@ -22,17 +22,9 @@ fn ours() -> LoadOption {
 fn machine() -> Machine {
     let folder = tempfile::tempdir().unwrap();
     let entries = BootEntries::new(Variables::new(folder.path()));
+    entries.add(&option("debian", r"\EFI\debian\shimx64.efi"), Position::First).unwrap();
     entries
-        .add(
-            &option("debian", r"\EFI\debian\shimx64.efi"),
-            Position::First,
-        )
-        .unwrap();
-    entries
-        .add(
-            &option("Windows Boot Manager", r"\EFI\Microsoft\Boot\bootmgfw.efi"),
-            Position::First,
-        )
+        .add(&option("Windows Boot Manager", r"\EFI\Microsoft\Boot\bootmgfw.efi"), Position::First)
         .unwrap();
     assert_eq!(entries.order().unwrap(), [1, 0]);
     Machine { folder, entries }
@@ -41,11 +33,8 @@ fn machine() -> Machine {
 fn efibootmgr(folder: &Path) -> Option<String> {
     let mut path = folder.as_os_str().to_owned();
     path.push("/");
-    let output = std::process::Command::new("efibootmgr")
-        .arg("-v")
-        .env("EFIVARFS_PATH", path)
-        .output()
-        .ok()?;
+    let output =
+        std::process::Command::new("efibootmgr").arg("-v").env("EFIVARFS_PATH", path).output().ok()?;
     assert!(output.status.success(), "{output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
@@ -68,9 +57,7 @@ fn efibootmgr_reads_what_we_write() {
 #[test]
 fn a_new_entry_takes_the_lowest_number_that_nothing_names() {
     let m = machine();
-    m.entries
-        .write("BootOrder", vec![1, 0, 0, 0, 2, 0])
-        .unwrap();
+    m.entries.write("BootOrder", vec![1, 0, 0, 0, 2, 0]).unwrap();
     m.entries.write("BootNext", vec![3, 0]).unwrap();
     assert_eq!(m.entries.add(&ours(), Position::NotInOrder).unwrap(), 4);
     assert_eq!(m.entries.order().unwrap(), [1, 0, 2]);
@@ -82,16 +69,9 @@ fn a_new_entry_takes_the_lowest_number_that_nothing_names() {
 fn foreign_entries_are_left_alone() {
     let m = machine();
     let before = m.entries.entries().unwrap();
-    let calls = [
-        m.entries.replace(0, &ours()),
-        m.entries.set_active(0, false),
-        m.entries.remove(0),
-    ];
+    let calls = [m.entries.replace(0, &ours()), m.entries.set_active(0, false), m.entries.remove(0)];
     for call in calls {
-        assert!(
-            matches!(call, Err(Error::Foreign { number: 0, .. })),
-            "{call:?}"
-        );
+        assert!(matches!(call, Err(Error::Foreign { number: 0, .. })), "{call:?}");
     }
     assert!(matches!(m.entries.set_order(&[1]), Err(Error::Dropped(0))));
     assert_eq!(m.entries.entries().unwrap(), before);
@@ -99,10 +79,7 @@ fn foreign_entries_are_left_alone() {
     m.entries.set_order_without(&[1], &[0]).unwrap();
     assert_eq!(m.entries.order().unwrap(), [1]);
     m.entries.remove_foreign(0).unwrap();
-    assert!(matches!(
-        m.entries.remove_foreign(0),
-        Err(Error::Missing(0))
-    ));
+    assert!(matches!(m.entries.remove_foreign(0), Err(Error::Missing(0))));
     assert_eq!(m.entries.entry(0).unwrap(), None);
 }
 
@@ -113,15 +90,9 @@ fn the_order_is_never_empty() {
     let number = entries.add(&ours(), Position::First).unwrap();
     entries.set_next(Some(number)).unwrap();
     assert!(matches!(entries.remove(number), Err(Error::EmptyOrder)));
-    assert!(matches!(
-        entries.remove_foreign(number),
-        Err(Error::EmptyOrder)
-    ));
+    assert!(matches!(entries.remove_foreign(number), Err(Error::EmptyOrder)));
     assert!(matches!(entries.set_order(&[]), Err(Error::EmptyOrder)));
-    assert!(matches!(
-        entries.place(number, Position::NotInOrder),
-        Err(Error::EmptyOrder)
-    ));
+    assert!(matches!(entries.place(number, Position::NotInOrder), Err(Error::EmptyOrder)));
     assert_eq!(entries.order().unwrap(), [number]);
     assert_eq!(entries.next().unwrap(), Some(number));
 }
@@ -141,18 +112,9 @@ fn an_entry_leaves_with_all_that_points_at_it() {
 #[test]
 fn an_order_names_what_exists_and_once() {
     let m = machine();
-    assert!(matches!(
-        m.entries.set_order(&[1, 0, 7]),
-        Err(Error::Missing(7))
-    ));
-    assert!(matches!(
-        m.entries.set_order(&[1, 0, 1]),
-        Err(Error::Twice(1))
-    ));
-    assert!(matches!(
-        m.entries.set_next(Some(7)),
-        Err(Error::Missing(7))
-    ));
+    assert!(matches!(m.entries.set_order(&[1, 0, 7]), Err(Error::Missing(7))));
+    assert!(matches!(m.entries.set_order(&[1, 0, 1]), Err(Error::Twice(1))));
+    assert!(matches!(m.entries.set_next(Some(7)), Err(Error::Missing(7))));
     m.entries.place(0, Position::First).unwrap();
     assert_eq!(m.entries.order().unwrap(), [0, 1]);
 }
@@ -173,18 +135,12 @@ fn damaged_variables_are_errors_or_left_out() {
     let damaged = Variable::boot([1, 2, 3]);
     m.entries.variables.write(&name_of(9), &damaged).unwrap();
     assert_eq!(m.entries.entries().unwrap().len(), 2);
-    assert!(matches!(
-        m.entries.entry(9),
-        Err(Error::Option { number: 9, .. })
-    ));
+    assert!(matches!(m.entries.entry(9), Err(Error::Option { number: 9, .. })));
     assert!(matches!(m.entries.remove(9), Err(Error::Option { .. })));
     for name in ["BootOrder", "BootNext", "BootCurrent"] {
         m.entries.write(name, vec![1, 2, 3]).unwrap();
     }
-    assert!(matches!(
-        m.entries.order(),
-        Err(Error::Length { length: 3, .. })
-    ));
+    assert!(matches!(m.entries.order(), Err(Error::Length { length: 3, .. })));
     assert!(m.entries.next().is_err());
     assert!(m.entries.current().is_err());
 }

@@ -92,12 +92,7 @@ impl DevicePath {
         file: impl Into<String>,
     ) -> Self {
         Self(vec![
-            Node::HardDrive {
-                partition,
-                start_lba,
-                size_lba,
-                signature: Signature::Gpt(partuuid),
-            },
+            Node::HardDrive { partition, start_lba, size_lba, signature: Signature::Gpt(partuuid) },
             Node::FilePath(file.into()),
         ])
     }
@@ -111,27 +106,16 @@ impl DevicePath {
         let mut offset = 0;
         while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
             let [kind, sub_kind, low, high, ..] = *rest else {
-                return Err(Error::NodeLength {
-                    offset,
-                    length: HEADER,
-                    left: rest.len(),
-                });
+                return Err(Error::NodeLength { offset, length: HEADER, left: rest.len() });
             };
             let length = usize::from(u16::from_le_bytes([low, high]));
-            let data = rest.get(HEADER..length).ok_or(Error::NodeLength {
-                offset,
-                length,
-                left: rest.len(),
-            })?;
+            let data =
+                rest.get(HEADER..length).ok_or(Error::NodeLength { offset, length, left: rest.len() })?;
             nodes.push(Node::parse(kind, sub_kind, data));
             offset += length;
         }
         match nodes.pop() {
-            Some(Node::Other {
-                kind: END,
-                sub_kind: END_ENTIRE,
-                data,
-            }) if data.is_empty() => Ok(Self(nodes)),
+            Some(Node::Other { kind: END, sub_kind: END_ENTIRE, data }) if data.is_empty() => Ok(Self(nodes)),
             _ => Err(Error::NoEnd),
         }
     }
@@ -157,10 +141,7 @@ impl DevicePath {
     /// The PARTUUID that the first path names.
     pub fn partuuid(&self) -> Option<Uuid> {
         match self.hard_drive() {
-            Some(Node::HardDrive {
-                signature: Signature::Gpt(uuid),
-                ..
-            }) => Some(*uuid),
+            Some(Node::HardDrive { signature: Signature::Gpt(uuid), .. }) => Some(*uuid),
             _ => None,
         }
     }
@@ -197,11 +178,7 @@ impl Node {
             (MEDIA, FILE_PATH) => Self::parse_file_path(data),
             _ => None,
         };
-        known.unwrap_or_else(|| Self::Other {
-            kind,
-            sub_kind,
-            data: data.to_vec(),
-        })
+        known.unwrap_or_else(|| Self::Other { kind, sub_kind, data: data.to_vec() })
     }
 
     /// `None` where rendering would not give the same bytes back.
@@ -235,12 +212,7 @@ impl Node {
 
     fn render(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let (kind, sub_kind, data) = match self {
-            Self::HardDrive {
-                partition,
-                start_lba,
-                size_lba,
-                signature,
-            } => {
+            Self::HardDrive { partition, start_lba, size_lba, signature } => {
                 let (guid, format) = signature.render();
                 let mut data = Vec::with_capacity(38);
                 data.extend(partition.to_le_bytes());
@@ -252,11 +224,7 @@ impl Node {
             }
             Self::FilePath(name) if name.contains('\0') => return Err(Error::Nul(name.clone())),
             Self::FilePath(name) => (MEDIA, FILE_PATH, ucs2::encode_nul(name)),
-            Self::Other {
-                kind,
-                sub_kind,
-                data,
-            } => (*kind, *sub_kind, data.clone()),
+            Self::Other { kind, sub_kind, data } => (*kind, *sub_kind, data.clone()),
         };
         let length = u16::try_from(HEADER + data.len()).map_err(|_| Error::TooLong(data.len()))?;
         bytes.extend([kind, sub_kind]);
@@ -293,12 +261,7 @@ impl fmt::Display for DevicePath {
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HardDrive {
-                partition,
-                start_lba,
-                size_lba,
-                signature,
-            } => {
+            Self::HardDrive { partition, start_lba, size_lba, signature } => {
                 write!(f, "HD({partition},")?;
                 match signature {
                     Signature::None => f.write_str("MBR,0")?,
@@ -308,11 +271,7 @@ impl fmt::Display for Node {
                 write!(f, ",0x{start_lba:x},0x{size_lba:x})")
             }
             Self::FilePath(name) => write!(f, "File({name})"),
-            Self::Other {
-                kind,
-                sub_kind,
-                data,
-            } => {
+            Self::Other { kind, sub_kind, data } => {
                 write!(f, "Path({kind},{sub_kind}")?;
                 if !data.is_empty() {
                     f.write_str(",")?;

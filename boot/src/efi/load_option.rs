@@ -44,12 +44,7 @@ pub struct LoadOption {
 impl LoadOption {
     /// An active option without optional data.
     pub fn new(description: impl Into<String>, path: DevicePath) -> Self {
-        Self {
-            attributes: ACTIVE,
-            description: description.into(),
-            path,
-            optional_data: Vec::new(),
-        }
+        Self { attributes: ACTIVE, description: description.into(), path, optional_data: Vec::new() }
     }
 
     /// Reads a variable's data. What is no UTF-16 in the description becomes U+FFFD.
@@ -110,10 +105,8 @@ impl LoadOption {
         let Some(file) = self.path.file() else {
             return false;
         };
-        let parts: Vec<&str> = file
-            .split(['\\', '/'])
-            .filter(|part| !part.is_empty() && *part != ".")
-            .collect();
+        let parts: Vec<&str> =
+            file.split(['\\', '/']).filter(|part| !part.is_empty() && *part != ".").collect();
         match parts.as_slice() {
             [efi, lifeboat, rest @ ..] => {
                 efi.eq_ignore_ascii_case("EFI")

@@ -6,10 +6,7 @@ use uuid::uuid;
 const PARTUUID: uuid::Uuid = uuid!("d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a");
 
 fn with_file(file: &str) -> LoadOption {
-    LoadOption::new(
-        "x",
-        DevicePath::hard_drive_file(1, 2048, 4096, PARTUUID, file),
-    )
+    LoadOption::new("x", DevicePath::hard_drive_file(1, 2048, 4096, PARTUUID, file))
 }
 
 #[test]

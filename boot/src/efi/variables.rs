@@ -19,9 +19,7 @@ const EFIVARFS_MAGIC: u64 = 0xde5e_81e4;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no efivarfs.
-    #[error(
-        "{0} has no EFI variables: boot in UEFI mode, or load the module efivarfs and mount it there"
-    )]
+    #[error("{0} has no EFI variables: boot in UEFI mode, or load the module efivarfs and mount it there")]
     Unavailable(PathBuf),
     /// A system call failed.
     #[error("{action} EFI variable {name}: {source}{}", advice(.source))]
@@ -63,9 +61,7 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (be root, and have efivarfs mounted rw)",
         io::ErrorKind::ReadOnlyFilesystem => " (remount efivarfs rw)",
-        io::ErrorKind::StorageFull => {
-            " (the firmware's variable store is full; delete unused entries)"
-        }
+        io::ErrorKind::StorageFull => " (the firmware's variable store is full; delete unused entries)",
         _ => "",
     }
 }
@@ -82,28 +78,19 @@ pub struct VariableName {
 impl VariableName {
     /// One of the UEFI specification's own: `BootOrder`.
     pub fn global(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            vendor: guid::GLOBAL,
-        }
+        Self { name: name.into(), vendor: guid::GLOBAL }
     }
 
     /// One of the Boot Loader Interface: `LoaderEntryOneShot`.
     pub fn loader(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            vendor: guid::LOADER,
-        }
+        Self { name: name.into(), vendor: guid::LOADER }
     }
 
     /// The name of a file in efivarfs: `BootOrder-8be4df61-…`.
     pub fn parse(file: &str) -> Option<Self> {
         let (name, vendor) = file.split_at_checked(file.len().checked_sub(37)?)?;
         let vendor = Uuid::try_parse(vendor.strip_prefix('-')?).ok()?;
-        (!name.is_empty()).then(|| Self {
-            name: name.to_owned(),
-            vendor,
-        })
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), vendor })
     }
 }
 
@@ -138,10 +125,7 @@ pub struct Variable {
 impl Variable {
     /// A variable as boot entries and loaders use them, [`Attributes::BOOT`].
     pub fn boot(data: impl Into<Vec<u8>>) -> Self {
-        Self {
-            attributes: Attributes::BOOT,
-            data: data.into(),
-        }
+        Self { attributes: Attributes::BOOT, data: data.into() }
     }
 
     /// A string as the Boot Loader Interface has it: UTF-16LE with a NUL.
@@ -192,14 +176,10 @@ impl Variables {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let (attributes, data) = bytes.split_first_chunk().ok_or_else(|| Error::Short {
-            name: name.clone(),
-            length: bytes.len(),
-        })?;
-        Ok(Some(Variable {
-            attributes: Attributes(u32::from_le_bytes(*attributes)),
-            data: data.to_vec(),
-        }))
+        let (attributes, data) = bytes
+            .split_first_chunk()
+            .ok_or_else(|| Error::Short { name: name.clone(), length: bytes.len() })?;
+        Ok(Some(Variable { attributes: Attributes(u32::from_le_bytes(*attributes)), data: data.to_vec() }))
     }
 
     /// Makes the variable hold `variable`, and reads it back. One that holds it
@@ -283,10 +263,7 @@ impl Variables {
     /// # Errors
     /// The folder cannot be listed.
     pub fn names(&self) -> Result<Vec<VariableName>, Error> {
-        let failed = |source| Error::List {
-            path: self.root.clone(),
-            source,
-        };
+        let failed = |source| Error::List { path: self.root.clone(), source };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -309,10 +286,7 @@ fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
     if file.write(bytes)? != bytes.len() {
         return Err(io::ErrorKind::WriteZero.into());
     }
-    #[expect(
-        clippy::cast_sign_loss,
-        reason = "a magic number is 32 bits, whatever its type"
-    )]
+    #[expect(clippy::cast_sign_loss, reason = "a magic number is 32 bits, whatever its type")]
     let kind = rustix::fs::fstatfs(&file)?.f_type as u64;
     if kind & 0xffff_ffff != EFIVARFS_MAGIC {
         file.set_len(bytes.len() as u64)?;
@@ -321,11 +295,7 @@ fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn failed(action: &'static str, name: &VariableName, source: io::Error) -> Error {
-    Error::Io {
-        action,
-        name: name.clone(),
-        source,
-    }
+    Error::Io { action, name: name.clone(), source }
 }
 
 /// While it lives, a file that was immutable is not. The kernel makes variables

@@ -12,12 +12,9 @@ fn names_are_efivarfs_names() {
     let name = VariableName::global("BootOrder");
     assert_eq!(name.to_string(), file);
     assert_eq!(VariableName::parse(file), Some(name));
-    for bad in [
-        "",
-        "BootOrder",
-        "-8be4df61-93ca-11d2-aa0d-00e098032b8c",
-        "ä-8be4df61-93ca-11d2-aa0d-00e098032b8",
-    ] {
+    for bad in
+        ["", "BootOrder", "-8be4df61-93ca-11d2-aa0d-00e098032b8c", "ä-8be4df61-93ca-11d2-aa0d-00e098032b8"]
+    {
         assert_eq!(VariableName::parse(bad), None, "{bad}");
     }
     assert_eq!(
@@ -32,9 +29,7 @@ fn attributes_and_data_are_in_the_file() {
     let name = VariableName::global("BootOrder");
     assert_eq!(variables.read(&name).unwrap(), None);
     assert!(!variables.available());
-    variables
-        .write(&name, &Variable::boot([1, 0, 2, 0]))
-        .unwrap();
+    variables.write(&name, &Variable::boot([1, 0, 2, 0])).unwrap();
     let file = folder.path().join(name.to_string());
     assert_eq!(fs::read(&file).unwrap(), [7, 0, 0, 0, 1, 0, 2, 0]);
     variables.write(&name, &Variable::boot([2, 0])).unwrap();
@@ -65,10 +60,7 @@ fn an_empty_file_is_no_variable_and_three_bytes_are_an_error() {
     assert_eq!(variables.read(&name).unwrap(), None);
     assert!(variables.names().unwrap().is_empty());
     fs::write(&file, [7, 0, 0]).unwrap();
-    assert!(matches!(
-        variables.read(&name),
-        Err(Error::Short { length: 3, .. })
-    ));
+    assert!(matches!(variables.read(&name), Err(Error::Short { length: 3, .. })));
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Boot loader entries of type 1: UAPI.1, the Boot Loader Specification; version
+//! comparison: UAPI.10, the Version Format Specification.
+
+use std::cmp::{Ordering, Reverse};
+
+/// How often an entry may still be tried, from its file's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tries {
+    /// Attempts that are left.
+    pub left: u32,
+    /// Attempts that were made.
+    pub done: u32,
+}
+
+/// A file in `\loader\entries`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// The file's name without counters and `.conf`: what `LoaderEntryDefault` says.
+    pub id: String,
+    /// The counters; `None` once the entry is known to be good.
+    pub tries: Option<Tries>,
+    /// What the menu shows.
+    pub title: Option<String>,
+    /// What is sorted by.
+    pub version: Option<String>,
+    /// Whose it is.
+    pub machine_id: Option<String>,
+    /// What is sorted by before the version.
+    pub sort_key: Option<String>,
+    /// The kernel, from the root of the entry's file system.
+    pub linux: Option<String>,
+    /// The initramfs images, in order.
+    pub initrd: Vec<String>,
+    /// Another EFI program in place of a kernel.
+    pub efi: Option<String>,
+    /// A unified kernel image in place of a kernel.
+    pub uki: Option<String>,
+    /// The kernel command line; several lines are joined.
+    pub options: String,
+    /// Device tree.
+    pub devicetree: Option<String>,
+    /// For which processors.
+    pub architecture: Option<String>,
+}
+
+impl Entry {
+    /// Reads an entry, of which `file` is the file's name. `None` where the name is
+    /// none of an entry, or nothing is to be booted. Unknown keys are passed over.
+    pub fn parse(file: &str, text: &str) -> Option<Self> {
+        let (id, tries) = parse_name(file)?;
+        let mut entry = Self { id, tries, ..Self::default() };
+        for line in text.lines().map(str::trim) {
+            let Some((key, value)) = line.split_once([' ', '\t']) else {
+                continue;
+            };
+            entry.set(key, value.trim());
+        }
+        let boots = entry.linux.is_some() || entry.efi.is_some() || entry.uki.is_some();
+        boots.then_some(entry)
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        let field = match key {
+            "title" => &mut self.title,
+            "version" => &mut self.version,
+            "machine-id" => &mut self.machine_id,
+            "sort-key" => &mut self.sort_key,
+            "linux" => &mut self.linux,
+            "efi" => &mut self.efi,
+            "uki" => &mut self.uki,
+            "devicetree" => &mut self.devicetree,
+            "architecture" => &mut self.architecture,
+            "initrd" => return self.initrd.push(value.to_owned()),
+            "options" => {
+                if !self.options.is_empty() {
+                    self.options.push(' ');
+                }
+                return self.options.push_str(value);
+            }
+            _ => return,
+        };
+        *field = Some(value.to_owned());
+    }
+
+    /// Whether all attempts are used up.
+    pub fn is_bad(&self) -> bool {
+        self.tries.is_some_and(|tries| tries.left == 0)
+    }
+
+    /// The name of its file.
+    pub fn file_name(&self) -> String {
+        match self.tries {
+            None => format!("{}.conf", self.id),
+            Some(Tries { left, done: 0 }) => format!("{}+{left}.conf", self.id),
+            Some(Tries { left, done }) => format!("{}+{left}-{done}.conf", self.id),
+        }
+    }
+}
+
+/// Sorts entries as a menu shows them; the first is the default.
+pub fn sort(entries: &mut [Entry]) {
+    entries.sort_by(|a, b| {
+        let keyless = |entry: &Entry| entry.sort_key.is_none();
+        let version = |entry: &Entry| entry.version.clone().unwrap_or_default();
+        let by_key = match (&a.sort_key, &b.sort_key) {
+            (Some(x), Some(y)) => x
+                .cmp(y)
+                .then_with(|| a.machine_id.cmp(&b.machine_id))
+                .then_with(|| compare_versions(&version(b), &version(a))),
+            _ => Ordering::Equal,
+        };
+        let tries = |entry: &Entry| entry.tries.map(|tries| (Reverse(tries.left), tries.done));
+        a.is_bad()
+            .cmp(&b.is_bad())
+            .then_with(|| keyless(a).cmp(&keyless(b)))
+            .then(by_key)
+            .then_with(|| compare_versions(&b.id, &a.id))
+            .then_with(|| tries(a).cmp(&tries(b)))
+    });
+}
+
+/// `NAME.conf`, `NAME+LEFT.conf` or `NAME+LEFT-DONE.conf`.
+fn parse_name(file: &str) -> Option<(String, Option<Tries>)> {
+    let stem = file.strip_suffix(".conf")?;
+    let counted = stem.rsplit_once('+').and_then(|(id, counters)| {
+        let (left, done) = counters.split_once('-').unwrap_or((counters, "0"));
+        let tries = Tries { left: counter(left)?, done: counter(done)? };
+        Some((id, tries))
+    });
+    let (id, tries) = match counted {
+        Some((id, tries)) => (id, Some(tries)),
+        None => (stem, None),
+    };
+    (!id.is_empty()).then(|| (id.to_owned(), tries))
+}
+
+fn counter(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+/// Compares versions: `6.1.0-9` is less than `6.1.0-10`, `1~rc1` less than `1`.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    uapi_version::strverscmp(a, b)
+}
+
+#[cfg(test)]
+#[path = "bls_tests.rs"]
+mod tests;

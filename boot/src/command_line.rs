@@ -1,0 +1,224 @@
+//! Kernel command lines: Linux, `lib/cmdline.c` and
+//! Documentation/admin-guide/kernel-parameters.rst.
+//!
+//! Words keep their spelling, quotes included, so that a line that nobody
+//! changes comes back as it was but for the blanks between its words.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a parameter cannot be on a command line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The kernel knows no way to escape a quote or a line's end.
+    #[error("{0:?} cannot be a kernel parameter's value: it has a quote or a control character")]
+    Value(String),
+    /// Not a name.
+    #[error("{0:?} is no kernel parameter's name")]
+    Name(String),
+}
+
+/// The parameters that a kernel is started with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommandLine {
+    words: Vec<String>,
+}
+
+impl CommandLine {
+    /// An empty line.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Splits a line at blanks that are not in double quotes.
+    pub fn parse(line: &str) -> Self {
+        let mut words = Vec::new();
+        let mut word = String::new();
+        let mut quoted = false;
+        for c in line.chars() {
+            quoted ^= c == '"';
+            if is_blank(c) && !quoted {
+                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
+            } else {
+                word.push(c);
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        Self { words }
+    }
+
+    /// All parameters for the kernel: name, and value where there is one. What
+    /// follows `--` is for init.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.words[..self.end()].iter().map(|word| split(word))
+    }
+
+    /// Whether the parameter is there, with a value or without.
+    pub fn has(&self, name: &str) -> bool {
+        self.parameters().any(|(other, _)| is_same(name, other))
+    }
+
+    /// The parameter's value; of several the last, as the kernel takes it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let same = self.parameters().filter(|(other, _)| is_same(name, other));
+        same.filter_map(|(_, value)| value).last()
+    }
+
+    /// The values of a parameter that may be repeated, such as `console`.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.parameters().filter(move |(other, _)| is_same(name, other)).filter_map(|(_, value)| value)
+    }
+
+    /// Gives the parameter one value: where it stood first, or last.
+    ///
+    /// # Errors
+    /// The name or the value cannot be written.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        if value.contains(|c: char| c == '"' || c.is_control()) {
+            return Err(Error::Value(value.to_owned()));
+        }
+        let quote = if value.contains(is_blank) { "\"" } else { "" };
+        self.put(name, format!("{name}={quote}{value}{quote}"))
+    }
+
+    /// Adds a parameter that has no value, such as `ro`.
+    ///
+    /// # Errors
+    /// The name cannot be written.
+    pub fn set_flag(&mut self, name: &str) -> Result<(), Error> {
+        self.put(name, name.to_owned())
+    }
+
+    /// Takes the parameter off, each time that it is there.
+    pub fn remove(&mut self, name: &str) {
+        let end = self.end();
+        let mut at = 0;
+        self.words.retain(|word| {
+            at += 1;
+            at > end || !is_same(name, split(word).0)
+        });
+    }
+
+    fn put(&mut self, name: &str, word: String) -> Result<(), Error> {
+        let odd = |c: char| is_blank(c) || c.is_control() || c == '"' || c == '=';
+        if name.is_empty() || name == "--" || name.contains(odd) {
+            return Err(Error::Name(name.to_owned()));
+        }
+        let first = self.parameters().position(|(other, _)| is_same(name, other));
+        self.remove(name);
+        let at = first.unwrap_or(self.end()).min(self.words.len());
+        self.words.insert(at, word);
+        Ok(())
+    }
+
+    fn end(&self) -> usize {
+        let end = self.words.iter().position(|word| word == "--");
+        end.unwrap_or(self.words.len())
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words.join(" "))
+    }
+}
+
+impl FromStr for CommandLine {
+    type Err = std::convert::Infallible;
+
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        Ok(Self::parse(line))
+    }
+}
+
+/// The kernel's `isspace`, of what is ASCII.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+/// The kernel takes a dash for an underscore in names.
+fn is_same(a: &str, b: &str) -> bool {
+    let plain = |c: u8| if c == b'-' { b'_' } else { c };
+    a.bytes().map(plain).eq(b.bytes().map(plain))
+}
+
+/// As `next_arg` does: quotes go around the whole or around the value.
+fn split(word: &str) -> (&str, Option<&str>) {
+    let whole = word.strip_prefix('"');
+    let word = whole.map_or(word, |inner| inner.strip_suffix('"').unwrap_or(inner));
+    let Some((name, value)) = word.split_once('=') else {
+        return (word, None);
+    };
+    let inner = value.strip_prefix('"');
+    let value = inner.map_or(value, |inner| inner.strip_suffix('"').unwrap_or(inner));
+    (name, Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn debians_line() {
+        let text = "BOOT_IMAGE=/boot/vmlinuz-6.1.0-50-amd64 root=UUID=8a4e39a8-be0a ro  quiet console=tty0 console=ttyS0,115200";
+        let line = CommandLine::parse(text);
+        assert_eq!(line.get("root"), Some("UUID=8a4e39a8-be0a"));
+        assert_eq!(line.get("console"), Some("ttyS0,115200"));
+        assert_eq!(line.values("console").count(), 2);
+        assert!(line.has("ro") && !line.has("rw"));
+        assert_eq!(line.get("ro"), None);
+        assert_eq!(line.to_string(), text.replace("  ", " "));
+    }
+
+    #[test]
+    fn quotes_are_the_kernels() {
+        let cases = [
+            (r#"dyndbg="file a +p" b"#, "dyndbg", Some("file a +p")),
+            (r#""dyndbg=file a +p" b"#, "dyndbg", Some("file a +p")),
+            (r#"lifeboat.run="be list""#, "lifeboat.run", Some("be list")),
+            (r#"a=b"c d"e"#, "a", Some(r#"b"c d"e"#)),
+            (r#"a="open end"#, "a", Some("open end")),
+            (r#"a="#, "a", Some("")),
+            ("a-b=1", "a_b", Some("1")),
+            ("x -- a=1", "a", None),
+        ];
+        for (text, name, value) in cases {
+            let line = CommandLine::parse(text);
+            assert_eq!(line.get(name), value, "{text}");
+            assert_eq!(line.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_set_where_it_stood() {
+        let mut line = CommandLine::parse("root=/dev/vda1 ro root=/dev/vda2 quiet -- x");
+        line.set("root", "UUID=1").unwrap();
+        line.set("panic", "30").unwrap();
+        line.set("lifeboat.run", "be list").unwrap();
+        line.set_flag("rw").unwrap();
+        line.remove("quiet");
+        line.remove("x");
+        assert_eq!(line.to_string(), r#"root=UUID=1 ro panic=30 lifeboat.run="be list" rw -- x"#);
+        for name in ["", "a b", "a=b", "--", "a\""] {
+            assert!(line.set_flag(name).is_err(), "{name}");
+        }
+        assert!(line.set("a", "\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_comes_back(text in any::<String>()) {
+            let line = CommandLine::parse(&text);
+            let _ = line.parameters().count();
+            prop_assert_eq!(CommandLine::parse(&line.to_string()), line);
+        }
+
+        #[test]
+        fn what_is_set_is_there(text in "[a-c\" =-]{0,20}", name in "[a-c]{1,3}", value in "[a-c =-]{0,5}") {
+            let mut line = CommandLine::parse(&text);
+            line.set(&name, &value).unwrap();
+            prop_assert_eq!(line.values(&name).collect::<Vec<_>>(), [value.as_str()]);
+        }
+    }
+}
