@@ -1,1 +1,0 @@
-//! Source file systems and the user's wishes -> target layout.

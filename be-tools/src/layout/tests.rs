@@ -1,0 +1,270 @@
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSystemUse {
+    FileSystemUse {
+        mountpoint: mountpoint.into(),
+        spec: spec.into(),
+        device: spec.starts_with("/dev/").then(|| spec.into()),
+        fs_type: fs_type.into(),
+        options: options.into(),
+        size: None,
+        shared: false,
+    }
+}
+
+/// The fstab of a Debian with most of what an installer or an administrator puts there.
+fn debian() -> Vec<FileSystemUse> {
+    vec![
+        line("/dev/vda2", "/", "ext4", "errors=remount-ro,noatime"),
+        line("/dev/vda3", "/boot", "ext2", "defaults"),
+        line("/dev/vda1", "/boot/efi", "vfat", "umask=0077"),
+        line("UUID=5b0c", "/usr", "ext4", "defaults"),
+        line("LABEL=home", "/home", "xfs", "defaults,logbsize=256k"),
+        line("/dev/vda5", "none", "swap", "sw"),
+        line("/swapfile", "none", "swap", "sw"),
+        line("tmpfs", "/tmp", "tmpfs", "nosuid,nodev"),
+        line("nas:/export", "/srv/nas", "nfs", "defaults"),
+        line("/dev/sr0", "/media/cdrom0", "udf,iso9660", "user,noauto"),
+        line("/home/www", "/srv/www", "none", "bind"),
+    ]
+}
+
+fn wishes(texts: &[&str]) -> Vec<Wish> {
+    texts.iter().map(|t| t.parse().unwrap()).collect()
+}
+
+fn layout(texts: &[&str]) -> Result<Layout> {
+    lay_out(&debian(), &["/dev/vda1".into()], &wishes(texts))
+}
+
+fn names(mountpoints: &[MountPoint]) -> Vec<&str> {
+    mountpoints.iter().map(|m| m.as_path().to_str().unwrap()).collect()
+}
+
+/// `MOUNTPOINT DEVICE TYPE OPTIONS < SOURCES`, one a file system.
+fn rendered(layout: &Layout) -> Vec<String> {
+    let one = |t: &TargetFileSystem| {
+        format!(
+            "{} {} {} {} < {}",
+            t.mountpoint,
+            t.device.display(),
+            t.fs_type,
+            t.options,
+            names(&t.sources).join(" ")
+        )
+    };
+    layout.file_systems.iter().map(one).collect()
+}
+
+#[test]
+fn with_a_root_alone_the_system_is_merged_and_the_rest_shared() {
+    let l = layout(&["/:/dev/vdb1:ext4"]).unwrap();
+    assert_eq!(rendered(&l), ["/ /dev/vdb1 ext4 errors=remount-ro,noatime < / /boot /usr"]);
+    assert_eq!(names(&l.shared), ["/boot/efi", "/home"]);
+    assert_eq!(names(&l.kept), ["/media/cdrom0", "/srv/nas", "/srv/www", "/tmp"]);
+    assert!(l.swap.is_empty());
+}
+
+#[test]
+fn wishes_split_keep_and_copy() {
+    let l = layout(&[
+        "/var:/dev/vdb3:xfs:noatime",
+        "/home:/dev/vdb5:ext4",
+        "/:/dev/vdb2:btrfs",
+        "/boot:/dev/vdb1:ext4",
+        "/usr:merged",
+        "-:/dev/vdb4:swap",
+    ])
+    .unwrap();
+    assert_eq!(
+        rendered(&l),
+        [
+            "/ /dev/vdb2 btrfs noatime < / /usr",
+            "/boot /dev/vdb1 ext4 defaults < /boot",
+            "/home /dev/vdb5 ext4 defaults < /home",
+            "/var /dev/vdb3 xfs noatime < ",
+        ]
+    );
+    assert_eq!((names(&l.shared), l.swap.clone()), (vec!["/boot/efi"], vec![PathBuf::from("/dev/vdb4")]));
+    assert_eq!(l.merged().map(MountPoint::to_string).collect::<Vec<_>>(), ["/usr"]);
+    let holding = |path: &str| l.holding(&path.parse().unwrap()).unwrap().mountpoint.to_string();
+    assert_eq!([holding("/boot/grub"), holding("/usr/lib"), holding("/variety")], ["/boot", "/", "/"]);
+}
+
+#[test]
+fn a_boot_that_is_the_esp_is_copied() {
+    let source =
+        [line("/dev/vda2", "/", "ext4", "defaults"), line("/dev/vda1", "/boot", "vfat", "umask=0077")];
+    let l = lay_out(&source, &["/dev/vda1".into()], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
+    assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
+    assert!(l.shared.is_empty());
+}
+
+#[test]
+fn options_bound_to_the_old_file_system_are_left() {
+    let source = [
+        line("UUID=a", "/", "btrfs", "rw,subvol=@rootfs,compress=zstd,degraded"),
+        line("UUID=b", "/var", "xfs", "logdev=/dev/sdc,noatime,nofail,x-systemd.device-timeout=5"),
+    ];
+    let l = lay_out(&source, &[], &wishes(&["/:/dev/vdb1:btrfs", "/var:/dev/vdb2:xfs"])).unwrap();
+    let options: Vec<&str> = l.file_systems.iter().map(|t| t.options.as_str()).collect();
+    assert_eq!(options, ["rw,compress=zstd", "noatime,nofail,x-systemd.device-timeout=5"]);
+}
+
+#[test]
+fn what_contradicts_is_named_with_a_way_out() {
+    let root = "/:/dev/vdb1:ext4";
+    let table: &[(&[&str], u8, &str)] = &[
+        (&[], 2, "the root file system needs a device"),
+        (&["/var:/dev/vdb1:ext4"], 2, "the root file system needs a device"),
+        (&[root, "/var:/dev/vdb1:xfs"], 2, "its device is the one of '-m /:/dev/vdb1:ext4'"),
+        (&[root, "-:/dev/vdb1:swap"], 2, "its device is the one of"),
+        (&[root, "/usr:merged", "/usr:/dev/vdb2:ext4"], 2, "'-m /usr:merged' speaks of /usr too"),
+        (&[root, "/boot:shared"], 3, "/boot is never shared"),
+        (&["/:shared"], 3, "/ is never shared"),
+        (&[root, "/usr:shared"], 3, "/usr is never shared"),
+        (&["/:merged"], 2, "/ has nothing to be merged into"),
+        (&[root, "/var:merged"], 2, "/var is no file system of its own"),
+        (&[root, "/opt:shared"], 2, "/opt is no file system of its own"),
+        (&[root, "/boot/efi:/dev/vdb2:vfat"], 3, "stays shared"),
+        (&[root, "/boot/efi:merged"], 3, "stays shared"),
+        (&[root, "/tmp:/dev/vdb2:ext4"], 2, "/tmp is 'tmpfs' (tmpfs)"),
+        (&[root, "/srv/nas:merged"], 2, "not copied"),
+        (&[root, "/etc:/dev/vdb2:ext4"], 2, "must lie on the root file system"),
+        (&[root, "/lib/modules:/dev/vdb2:ext4"], 2, "must lie on the root file system"),
+        (&[root, "/var:/dev/vdb2:vfat"], 2, "vfat keeps no owners"),
+        (&[root, "/home/www:/dev/vdb2:ext4"], 2, "/home/www lies on /home"),
+    ];
+    for (texts, status, part) in table {
+        let error = layout(texts).unwrap_err();
+        assert_eq!(error.exit_status(), *status, "{texts:?}: {error}");
+        assert!(error.to_string().contains(part), "{texts:?}: {error}");
+    }
+}
+
+#[test]
+fn nothing_is_merged_into_a_shared_file_system() {
+    let source = [
+        line("UUID=a", "/", "ext4", ""),
+        line("UUID=b", "/srv", "ext4", ""),
+        line("UUID=c", "/srv/data", "ext4", ""),
+    ];
+    let ask = |texts: &[&str]| lay_out(&source, &[], &wishes(texts));
+    let error = ask(&["/:/dev/vdb1:ext4", "/srv/data:merged"]).unwrap_err().to_string();
+    assert!(error.contains("/srv/data lies on /srv"), "{error}");
+    // Its mount point is there already: nothing of /srv is touched.
+    assert!(ask(&["/:/dev/vdb1:ext4", "/srv/data:/dev/vdb2:ext4"]).is_ok());
+    assert!(ask(&["/:/dev/vdb1:ext4", "/srv:/dev/vdb2:ext4", "/srv/data:merged"]).is_ok());
+}
+
+#[test]
+fn each_part_of_the_source_is_copied_once_to_its_place() {
+    let l = layout(&[
+        "/:/dev/vdb2:ext4",
+        "/var:/dev/vdb3:xfs",
+        "/usr/share:/dev/vdb4:ext4",
+        "/boot:/dev/vdb5:ext4",
+    ])
+    .unwrap();
+    let all: Vec<String> = l
+        .copies()
+        .iter()
+        .map(|c| {
+            let without: Vec<_> = c.without.iter().map(|p| p.display().to_string()).collect();
+            format!(
+                "{}+{} -> {}+{} - {}",
+                c.source,
+                c.from.display(),
+                c.target,
+                c.to.display(),
+                without.join(" ")
+            )
+        })
+        .collect();
+    assert_eq!(
+        all,
+        [
+            "/+ -> /+ - usr var",
+            "/boot+ -> /boot+ - ",
+            "/usr+ -> /+usr - share",
+            "/usr+share -> /usr/share+ - ",
+            "/+var -> /var+ - ",
+        ]
+    );
+}
+
+/// A source with these file systems, each on a device of its own.
+fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
+    let places =
+        ["/usr", "/var", "/var/log", "/opt", "/boot", "/home", "/srv", "/srv/data", "/tmp", "/mnt/nfs"];
+    proptest::sample::subsequence(places.to_vec(), 0..places.len()).prop_map(|places| {
+        let one = |(n, place): (usize, &str)| match place {
+            "/tmp" => line("tmpfs", place, "tmpfs", ""),
+            "/mnt/nfs" => line("nas:/x", place, "nfs", ""),
+            _ => line(&format!("/dev/vda{}", n + 2), place, "ext4", ""),
+        };
+        std::iter::once(line("/dev/vda1", "/", "ext4", ""))
+            .chain(places.into_iter().enumerate().map(one))
+            .collect()
+    })
+}
+
+fn any_wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let places =
+        ["/usr", "/usr/share", "/var", "/var/log", "/var/lib", "/opt", "/boot", "/home", "/srv", "/srv/data"];
+    proptest::collection::btree_map(proptest::sample::select(places.to_vec()), 0..3usize, 0..6).prop_map(
+        |chosen| {
+            let one = |(n, (place, kind)): (usize, (&str, usize))| match kind {
+                0 => format!("{place}:/dev/vdb{}:xfs", n + 2),
+                1 => format!("{place}:merged"),
+                _ => format!("{place}:shared"),
+            };
+            let rest = chosen.into_iter().enumerate().map(one);
+            std::iter::once("/:/dev/vdb1:ext4".to_owned()).chain(rest).map(|t| t.parse().unwrap()).collect()
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), wishes in any_wishes()) {
+        let Ok(layout) = lay_out(&source, &[], &wishes) else { return Ok(()) };
+        let mut found: Vec<&MountPoint> =
+            layout.file_systems.iter().flat_map(|t| &t.sources).chain(&layout.shared).chain(&layout.kept).collect();
+        found.sort();
+        let mut expected: Vec<MountPoint> =
+            source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
+        expected.sort();
+        prop_assert_eq!(found, expected.iter().collect::<Vec<_>>());
+        prop_assert!(layout.file_systems.is_sorted_by(|a, b| a.mountpoint < b.mountpoint));
+    }
+
+    /// Each path of the source is copied at most once, to where the target will show it, or is hidden there.
+    #[test]
+    fn a_path_reaches_the_file_system_that_will_hold_it(
+        source in any_source(), wishes in any_wishes(),
+        path in proptest::sample::select(vec!["/x", "/usr/x", "/usr/share/x", "/var/x", "/var/log/x", "/var/lib/x", "/boot/x", "/srv/x", "/srv/data/x"]),
+    ) {
+        let Ok(layout) = lay_out(&source, &[], &wishes) else { return Ok(()) };
+        let path: MountPoint = path.parse().unwrap();
+        let mounts: Vec<MountPoint> = source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
+        let shown_by = path.nearest(&mounts).unwrap();
+        let taken: Vec<Copy> = layout.copies().into_iter().filter(|c| {
+            let inside = path.below(&c.source).and_then(|p| p.strip_prefix(&c.from).ok());
+            c.source == *shown_by && inside.is_some_and(|p| !c.without.iter().any(|w| p.starts_with(w)))
+        }).collect();
+        if layout.shared.contains(shown_by) || layout.kept.contains(shown_by) {
+            prop_assert!(taken.is_empty());
+        } else {
+            prop_assert_eq!(taken.len(), 1, "{:?}", taken);
+            prop_assert_eq!(&taken[0].target, &layout.holding(&path).unwrap().mountpoint);
+            let to = taken[0].target.as_path().join(&taken[0].to);
+            let from = taken[0].source.as_path().join(&taken[0].from);
+            prop_assert_eq!(Path::new(&to), Path::new(&from));
+        }
+    }
+}
