@@ -7,9 +7,12 @@
 //! a test hands it a temporary one.
 
 pub mod bls;
+pub mod bzimage;
 pub mod command_line;
 pub mod efi;
 pub mod esp;
 pub mod grubenv;
 pub mod kexec;
+pub mod pe;
 mod sys;
+pub mod uki;

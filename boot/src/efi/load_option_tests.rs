@@ -77,3 +77,42 @@ proptest! {
         }
     }
 }
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(digits).collect()
+}
+
+/// As OVMF 2022.11 makes them in a machine with a CD and a virtio disk.
+#[test]
+fn the_firmwares_own_entries_come_back_byte_for_byte() {
+    let cases = [
+        (
+            "090100002c0055006900410070007000000004071400c9bdb87cebf8344faaea3ee4af6516a10406140021aa2c46\
+             14760345836e8ab6f46623317fff0400",
+            "UiApp",
+            "Path(4,7,c9bdb87cebf8344faaea3ee4af6516a1)/Path(4,6,21aa2c4614760345836e8ab6f4662331)",
+        ),
+        (
+            "01000000200055004500460049002000510045004d00550020004400560044002d0052004f004d00200051004d00\
+             300030003000300035002000000002010c00d041030a0000000001010600021f03120a000200ffff00007fff0400\
+             4eac0881119f594d850ee21a522c59b2",
+            "UEFI QEMU DVD-ROM QM00005 ",
+            "Path(2,1,d041030a00000000)/Path(1,1,021f)/Path(3,18,0200ffff0000)",
+        ),
+        (
+            "010000001600550045004600490020004d006900730063002000440065007600690063006500000002010c00d041\
+             030a000000000101060000027fff04004eac0881119f594d850ee21a522c59b2",
+            "UEFI Misc Device",
+            "Path(2,1,d041030a00000000)/Path(1,1,0002)",
+        ),
+    ];
+    for (hex, description, path) in cases {
+        let bytes = bytes(hex);
+        let option = LoadOption::parse(&bytes).unwrap();
+        assert_eq!(option.description, description);
+        assert_eq!(option.path.to_string(), path);
+        assert!(option.is_active());
+        assert_eq!(option.to_bytes().unwrap(), bytes);
+    }
+}
