@@ -74,9 +74,7 @@ impl Apt {
             let path = folder.join(part);
             fs::create_dir_all(&path).map_err(|source| file_error(&path, source))?;
         }
-        let apt = Self {
-            folder: folder.into(),
-        };
+        let apt = Self { folder: folder.into() };
         apt.write("sources.list", &sources)?;
         apt.write("status", "")?;
         apt.write("apt.conf", &configuration(folder))?;
@@ -89,9 +87,7 @@ impl Apt {
     }
 
     fn call(&self, program: &str) -> Tool {
-        Tool::new(program)
-            .arg("-c")
-            .arg(self.folder.join("apt.conf"))
+        Tool::new(program).arg("-c").arg(self.folder.join("apt.conf"))
     }
 
     /// Folder of the downloaded archives.
@@ -104,9 +100,7 @@ impl Apt {
     /// # Errors
     /// When a source cannot be reached or its signature is not right.
     pub fn update(&self) -> Result<(), Error> {
-        self.call("apt-get")
-            .args(["-q", "-o", "APT::Update::Error-Mode=any", "update"])
-            .run()?;
+        self.call("apt-get").args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]).run()?;
         Ok(())
     }
 
@@ -115,10 +109,7 @@ impl Apt {
     /// # Errors
     /// When there is none.
     pub fn package(&self, name: &str) -> Result<Package, Error> {
-        Ok(Package {
-            name: name.into(),
-            version: self.field(name, "Version")?,
-        })
+        Ok(Package { name: name.into(), version: self.field(name, "Version")? })
     }
 
     /// The first package that `name` depends on: a kernel's meta package has just one.
@@ -132,17 +123,11 @@ impl Apt {
     }
 
     fn field(&self, package: &str, field: &str) -> Result<String, Error> {
-        let text = self
-            .call("apt-cache")
-            .args(["show", "--no-all-versions", package])
-            .run()?;
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
-        value.map(str::to_owned).ok_or_else(|| Error::Package {
-            package: package.into(),
-            what: format!("has no field {field}"),
-        })
+        let text = self.call("apt-cache").args(["show", "--no-all-versions", package]).run()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+        value
+            .map(str::to_owned)
+            .ok_or_else(|| Error::Package { package: package.into(), what: format!("has no field {field}") })
     }
 
     /// `names` and all they depend on.
@@ -177,10 +162,7 @@ impl Apt {
 }
 
 fn file_error(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        path: path.into(),
-        source,
-    }
+    Error::File { path: path.into(), source }
 }
 
 fn option(name: &str, path: &Path) -> String {
@@ -235,9 +217,7 @@ fn host_sources(release: &str) -> Result<String, Error> {
     let keyring = Path::new(KEYRING).exists().then_some(KEYRING);
     let text = sources_of(&targets, debian_codename(&os_release), release, keyring);
     if text.is_empty() {
-        return Err(Error::NoSource {
-            release: release.into(),
-        });
+        return Err(Error::NoSource { release: release.into() });
     }
     Ok(text)
 }
@@ -250,33 +230,23 @@ fn debian_codename(os_release: &str) -> Option<&str> {
             .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
             .map(|value| value.trim_matches('"'))
     };
-    (value("ID") == Some("debian"))
-        .then(|| value("VERSION_CODENAME"))
-        .flatten()
+    (value("ID") == Some("debian")).then(|| value("VERSION_CODENAME")).flatten()
 }
 
 /// A sources.list(5) for `release` from lines of "URI SUITE COMPONENT"; a suite of the
 /// host's own release `codename` becomes that of `release`.
-fn sources_of(
-    targets: &str,
-    codename: Option<&str>,
-    release: &str,
-    keyring: Option<&str>,
-) -> String {
+fn sources_of(targets: &str, codename: Option<&str>, release: &str, keyring: Option<&str>) -> String {
     let signed = keyring.map_or(String::new(), |path| format!(" signed-by={path}"));
     let mut lines = BTreeSet::new();
     for line in targets.lines() {
         let mut words = line.split_whitespace();
-        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next())
-        else {
+        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next()) else {
             continue;
         };
         let (base, pocket) = suite.find('-').map_or((suite, ""), |at| suite.split_at(at));
         let known = base == release || Some(base) == codename;
         if known && matches!(pocket, "" | "-updates" | "-security") {
-            lines.insert(format!(
-                "deb [arch=amd64{signed}] {uri} {release}{pocket} main\n"
-            ));
+            lines.insert(format!("deb [arch=amd64{signed}] {uri} {release}{pocket} main\n"));
         }
     }
     lines.into_iter().collect()
@@ -286,10 +256,7 @@ fn sources_of(
 fn package_of_uri_line(line: &str) -> Option<Package> {
     let file = line.strip_prefix('\'')?.split_whitespace().nth(1)?;
     let mut parts = file.strip_suffix(".deb")?.split('_');
-    Some(Package {
-        name: parts.next()?.into(),
-        version: parts.next()?.replace("%3a", ":"),
-    })
+    Some(Package { name: parts.next()?.into(), version: parts.next()?.replace("%3a", ":") })
 }
 
 #[cfg(test)]
@@ -321,10 +288,7 @@ deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie-updates m
     fn a_host_of_another_distribution_has_no_source() {
         assert_eq!(sources_of(TARGETS, None, "trixie", None), "");
         assert_eq!(debian_codename("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
-        assert_eq!(
-            debian_codename("ID=debian\nVERSION_CODENAME=\"trixie\"\n"),
-            Some("trixie")
-        );
+        assert_eq!(debian_codename("ID=debian\nVERSION_CODENAME=\"trixie\"\n"), Some("trixie"));
     }
 
     #[test]
@@ -333,10 +297,7 @@ deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie-updates m
                     zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 MD5Sum:0f";
         assert_eq!(
             package_of_uri_line(line),
-            Some(Package {
-                name: "zlib1g".into(),
-                version: "1:1.2.13.dfsg-1".into()
-            })
+            Some(Package { name: "zlib1g".into(), version: "1:1.2.13.dfsg-1".into() })
         );
         assert_eq!(package_of_uri_line("Reading package lists..."), None);
     }

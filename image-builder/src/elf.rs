@@ -76,10 +76,7 @@ mod tests {
     fn a_dynamic_program_names_its_linker_and_libraries() {
         let shell = std::fs::read("/bin/sh").unwrap();
         let found = dynamic(&shell).unwrap();
-        assert_eq!(
-            found.interpreter.as_deref(),
-            Some("/lib64/ld-linux-x86-64.so.2")
-        );
+        assert_eq!(found.interpreter.as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
         assert_eq!(found.needed, ["libc.so.6"]);
     }
 

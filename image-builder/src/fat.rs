@@ -82,11 +82,7 @@ impl<'a> Folder<'a> {
 
     /// Names with the entries each takes: itself and those of its long name.
     fn entries(&self) -> usize {
-        self.folders
-            .keys()
-            .chain(self.files.keys())
-            .map(|name| 1 + long_name_entries(name))
-            .sum()
+        self.folders.keys().chain(self.files.keys()).map(|name| 1 + long_name_entries(name)).sum()
     }
 }
 
@@ -211,15 +207,7 @@ impl<W: Write + Seek> Writer<'_, W> {
         let Stamp { date, time } = self.stamp;
         table.extend(name);
         table.extend([kind, 0, 0]);
-        for word in [
-            time,
-            date,
-            date,
-            (cluster >> 16) as u16,
-            time,
-            date,
-            cluster as u16,
-        ] {
+        for word in [time, date, date, (cluster >> 16) as u16, time, date, cluster as u16] {
             table.extend(word.to_le_bytes());
         }
         table.extend(size.to_le_bytes());
@@ -229,20 +217,11 @@ impl<W: Write + Seek> Writer<'_, W> {
         let used = self.fat.len() as u32 - ROOT_CLUSTER;
         let boot = boot_sector(&self.geometry, volume);
         let info = info_sector(self.geometry.clusters - used, self.fat.len() as u32);
-        let fat: Vec<u8> = self
-            .fat
-            .iter()
-            .flat_map(|next| next.to_le_bytes())
-            .collect();
+        let fat: Vec<u8> = self.fat.iter().flat_map(|next| next.to_le_bytes()).collect();
         let fat_at = |copy| RESERVED + copy * self.geometry.sectors_per_fat;
-        for (sector, data) in [
-            (0, boot.as_slice()),
-            (1, &info),
-            (6, &boot),
-            (7, &info),
-            (fat_at(0), &fat),
-            (fat_at(1), &fat),
-        ] {
+        for (sector, data) in
+            [(0, boot.as_slice()), (1, &info), (6, &boot), (7, &info), (fat_at(0), &fat), (fat_at(1), &fat)]
+        {
             let offset = self.start + u64::from(sector) * u64::from(SECTOR);
             self.out.seek(SeekFrom::Start(offset))?;
             self.out.write_all(data)?;
@@ -266,10 +245,7 @@ mod tests {
             label: "LIFEBOAT",
             id: 0x1234_5678,
             time: 1_795_422_645,
-            files: files
-                .iter()
-                .map(|(path, data)| ((*path).into(), *data))
-                .collect(),
+            files: files.iter().map(|(path, data)| ((*path).into(), *data)).collect(),
         }
     }
 
@@ -281,16 +257,8 @@ mod tests {
     }
 
     fn fsck(file: &tempfile::NamedTempFile) {
-        let output = Command::new("fsck.fat")
-            .arg("-nv")
-            .arg(file.path())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        let output = Command::new("fsck.fat").arg("-nv").arg(file.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     #[test]
@@ -298,10 +266,7 @@ mod tests {
         let big: Vec<u8> = (0..3_000_001u32).map(|n| (n * 7 / 3) as u8).collect();
         let mut files = vec![
             ("EFI/BOOT/BOOTX64.EFI".to_owned(), big.as_slice()),
-            (
-                "EFI/lifeboat/Ein langer Name, größer als acht.efi".into(),
-                b"x",
-            ),
+            ("EFI/lifeboat/Ein langer Name, größer als acht.efi".into(), b"x"),
             ("empty".into(), b""),
             ("thirteen-long".into(), b"13"),
         ];
@@ -309,23 +274,14 @@ mod tests {
         let list: Vec<(&str, &[u8])> = files.iter().map(|(p, d)| (p.as_str(), *d)).collect();
         let file = written(&volume(&list));
         fsck(&file);
-        let system =
-            fatfs::FileSystem::new(file.reopen().unwrap(), fatfs::FsOptions::new()).unwrap();
+        let system = fatfs::FileSystem::new(file.reopen().unwrap(), fatfs::FsOptions::new()).unwrap();
         assert_eq!(system.volume_label(), "LIFEBOAT");
         for (path, data) in &files {
             let mut read = Vec::new();
-            system
-                .root_dir()
-                .open_file(path)
-                .unwrap()
-                .read_to_end(&mut read)
-                .unwrap();
+            system.root_dir().open_file(path).unwrap().read_to_end(&mut read).unwrap();
             assert!(read == *data, "{path}");
         }
-        assert_eq!(
-            system.root_dir().open_dir("many").unwrap().iter().count(),
-            302
-        );
+        assert_eq!(system.root_dir().open_dir("many").unwrap().iter().count(), 302);
     }
 
     #[test]

@@ -61,24 +61,14 @@ impl Archive {
     /// # Errors
     /// When the path is not one, or taken.
     pub fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
-        self.insert(
-            path,
-            Node::Link {
-                target: target.into(),
-            },
-        )
+        self.insert(path, Node::Link { target: target.into() })
     }
 
     /// Adds a character device.
     ///
     /// # Errors
     /// When the path is not one, or taken.
-    pub fn character(
-        &mut self,
-        path: &str,
-        (major, minor): (u32, u32),
-        mode: u32,
-    ) -> Result<(), Error> {
+    pub fn character(&mut self, path: &str, (major, minor): (u32, u32), mode: u32) -> Result<(), Error> {
         self.insert(path, Node::Character { major, minor, mode })
     }
 
@@ -127,11 +117,7 @@ impl Archive {
     /// When `out` cannot be written.
     pub fn write(&self, mtime: u32, out: &mut impl Write) -> io::Result<()> {
         for (index, (path, node)) in (1..).zip(&self.nodes) {
-            let header = Header {
-                inode: index,
-                mtime,
-                ..Header::of(node)
-            };
+            let header = Header { inode: index, mtime, ..Header::of(node) };
             let content = match node {
                 Node::File { data, .. } => data.as_slice(),
                 Node::Link { target } => target.as_bytes(),
@@ -175,12 +161,7 @@ impl Header {
             Node::Link { .. } => (0o120_777, 1, (0, 0)),
             Node::Character { major, minor, mode } => (0o020_000 | mode, 1, (*major, *minor)),
         };
-        Self {
-            mode,
-            links,
-            device,
-            ..Self::default()
-        }
+        Self { mode, links, device, ..Self::default() }
     }
 
     fn write(&self, path: &str, content: &[u8], out: &mut impl Write) -> io::Result<()> {
@@ -238,9 +219,7 @@ mod tests {
 
     fn sample() -> Archive {
         let mut archive = Archive::default();
-        archive
-            .file("init", b"#!/bin/sh\n".to_vec(), 0o755)
-            .unwrap();
+        archive.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
         archive.link("/bin/sh", "busybox").unwrap();
         archive.folder("proc").unwrap();
         archive.character("dev/console", (5, 1), 0o600).unwrap();
@@ -250,10 +229,8 @@ mod tests {
     #[test]
     fn cpio_lists_what_was_added() {
         let listing = cpio(&sample(), &["-tv", "--quiet"]);
-        let lines: Vec<String> = listing
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-            .collect();
+        let lines: Vec<String> =
+            listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(
             lines,
             [
@@ -281,19 +258,10 @@ mod tests {
     fn paths_that_cannot_be_are_refused() {
         let mut archive = sample();
         for path in ["", "/", "a//b", "../x", "a/./b"] {
-            assert!(
-                matches!(archive.folder(path), Err(Error::Path(_))),
-                "{path}"
-            );
+            assert!(matches!(archive.folder(path), Err(Error::Path(_))), "{path}");
         }
-        assert_eq!(
-            archive.file("init/x", vec![], 0o644),
-            Err(Error::NotFolder("init".into()))
-        );
-        assert_eq!(
-            archive.file("init", vec![], 0o644),
-            Err(Error::Twice("init".into()))
-        );
+        assert_eq!(archive.file("init/x", vec![], 0o644), Err(Error::NotFolder("init".into())));
+        assert_eq!(archive.file("init", vec![], 0o644), Err(Error::Twice("init".into())));
         assert_eq!(archive.folder("proc"), Ok(()));
     }
 }

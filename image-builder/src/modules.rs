@@ -137,27 +137,17 @@ impl ModuleFolder {
         let mut lacks: Vec<String> = families
             .iter()
             .filter_map(|family| {
-                let missing: Vec<&str> = family
-                    .needs
-                    .iter()
-                    .copied()
-                    .filter(|name| !self.has(&normal(name)))
-                    .collect();
+                let missing: Vec<&str> =
+                    family.needs.iter().copied().filter(|name| !self.has(&normal(name))).collect();
                 (!missing.is_empty()).then(|| format!("{} ({})", family.name, missing.join(", ")))
             })
             .collect();
-        lacks.extend(
-            more.iter()
-                .filter(|name| !self.has(&normal(name)))
-                .map(|name| format!("module {name}")),
-        );
+        lacks
+            .extend(more.iter().filter(|name| !self.has(&normal(name))).map(|name| format!("module {name}")));
         if lacks.is_empty() {
             return Ok(());
         }
-        Err(Error::Lacks {
-            version: self.version.clone(),
-            families: lacks.join(", "),
-        })
+        Err(Error::Lacks { version: self.version.clone(), families: lacks.join(", ") })
     }
 
     /// Adds a module and what it needs; what is built in or absent is passed over.
@@ -191,10 +181,8 @@ impl ModuleFolder {
     fn load(&self, relative: &Path) -> Result<Module, Error> {
         let path = self.path.join(relative);
         let data = decompress(&path)?;
-        let mut info = elf::modinfo(&data).map_err(|source| Error::Malformed {
-            path: path.clone(),
-            source,
-        })?;
+        let mut info =
+            elf::modinfo(&data).map_err(|source| Error::Malformed { path: path.clone(), source })?;
         let depends = info
             .remove("depends")
             .unwrap_or_default()
@@ -223,10 +211,7 @@ impl ModuleFolder {
 impl Selection {
     /// Bytes of all modules.
     pub fn size(&self) -> u64 {
-        self.modules
-            .values()
-            .map(|module| module.data.len() as u64)
-            .sum()
+        self.modules.values().map(|module| module.data.len() as u64).sum()
     }
 
     /// Names of the modules.
@@ -344,10 +329,7 @@ fn walk(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Erro
     let root = folder.parent().unwrap_or(folder).to_owned();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let failed = |source| Error::Read {
-            path: folder.clone(),
-            source,
-        };
+        let failed = |source| Error::Read { path: folder.clone(), source };
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
@@ -363,10 +345,7 @@ fn walk(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Erro
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Read {
-        path: path.into(),
-        source,
-    })
+    fs::read(path).map_err(|source| Error::Read { path: path.into(), source })
 }
 
 /// Reads a module; a compressed one is unpacked, as the whole archive is compressed later.
@@ -375,18 +354,15 @@ fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
     let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => {
             let mut unpacked = Vec::new();
-            lzma_rust2::XzReader::new(data.as_slice(), true)
-                .read_to_end(&mut unpacked)
-                .map(|_| unpacked)
+            lzma_rust2::XzReader::new(data.as_slice(), true).read_to_end(&mut unpacked).map(|_| unpacked)
         }
         Some("zst") => zstd::decode_all(data.as_slice()),
         Some("ko") => Ok(data),
-        _ => Err(io::Error::other(
-            "modules compressed like this cannot be read, only plain, xz and zstd",
-        )),
+        _ => Err(io::Error::other("modules compressed like this cannot be read, only plain, xz and zstd")),
     };
-    unpacked.map_err(|source| Error::Read {
-        path: path.into(),
-        source,
-    })
+    unpacked.map_err(|source| Error::Read { path: path.into(), source })
 }
+
+#[cfg(test)]
+#[path = "modules_tests.rs"]
+mod tests;

@@ -18,14 +18,8 @@ const PROGRAMS: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"
 /// Where Debian's packages have programs.
 const PROGRAM_FOLDERS: &[&str] = &["usr/sbin", "usr/bin", "sbin", "bin"];
 /// Where the dynamic linker of Debian looks for libraries.
-const LIBRARY_FOLDERS: &[&str] = &[
-    "usr/lib/x86_64-linux-gnu",
-    "lib/x86_64-linux-gnu",
-    "usr/lib",
-    "lib",
-    "usr/lib64",
-    "lib64",
-];
+const LIBRARY_FOLDERS: &[&str] =
+    &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib", "usr/lib64", "lib64"];
 
 /// A folder with packages unpacked into it.
 #[derive(Debug)]
@@ -39,17 +33,10 @@ impl Packages {
     ///
     /// # Errors
     /// When they are not in the cache and cannot be downloaded or unpacked.
-    pub fn obtain(
-        cache: &Path,
-        release: &str,
-        sources: Option<&Path>,
-        update: bool,
-    ) -> Result<Self, Error> {
+    pub fn obtain(cache: &Path, release: &str, sources: Option<&Path>, update: bool) -> Result<Self, Error> {
         let folder = cache.join(release);
         fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
-        let folder = folder
-            .canonicalize()
-            .map_err(|source| failed(&folder, source))?;
+        let folder = folder.canonicalize().map_err(|source| failed(&folder, source))?;
         let _lock = lock(&folder.join("lock"))?;
         let root = folder.join("root");
         let mark = folder.join("complete");
@@ -61,10 +48,8 @@ impl Packages {
             let packages = list(&apt)?;
             apt.download(&packages)?;
             unpack(&apt.archives(), &packages, &mark, &root)?;
-            let names: Vec<String> = packages
-                .iter()
-                .map(|package| format!("{}={}\n", package.name, package.version))
-                .collect();
+            let names: Vec<String> =
+                packages.iter().map(|package| format!("{}={}\n", package.name, package.version)).collect();
             fs::write(&mark, wanted + &names.concat()).map_err(|source| failed(&mark, source))?;
         }
         Ok(Self { root })
@@ -86,9 +71,7 @@ impl Packages {
     }
 
     fn first(&self, folders: &[&str], name: &str) -> Option<PathBuf> {
-        folders
-            .iter()
-            .find_map(|folder| self.resolve(&self.root.join(folder).join(name)))
+        folders.iter().find_map(|folder| self.resolve(&self.root.join(folder).join(name)))
     }
 
     /// Follows links; an absolute one begins at the packages' root, not at the host's.
@@ -130,11 +113,7 @@ impl Packages {
 /// Held until dropped: two builders share one cache in turn.
 fn lock(path: &Path) -> Result<File, Error> {
     let open = || {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
         file.lock()?;
         Ok(file)
     };
@@ -162,11 +141,7 @@ fn unpack(archives: &Path, packages: &[Package], mark: &Path, root: &Path) -> Re
     remove(&fresh)?;
     fs::create_dir_all(&fresh).map_err(|source| failed(&fresh, source))?;
     for package in packages {
-        Tool::new("dpkg-deb")
-            .arg("-x")
-            .arg(archive(archives, package)?)
-            .arg(&fresh)
-            .run()?;
+        Tool::new("dpkg-deb").arg("-x").arg(archive(archives, package)?).arg(&fresh).run()?;
     }
     let _ = fs::remove_file(mark);
     remove(root)?;
@@ -181,18 +156,12 @@ fn archive(archives: &Path, package: &Package) -> Result<PathBuf, Error> {
         .find(|path| path.exists())
         .ok_or_else(|| Error::Package {
             package: package.name.clone(),
-            what: format!(
-                "was not downloaded to {}; remove that folder and try again",
-                archives.display()
-            ),
+            what: format!("was not downloaded to {}; remove that folder and try again", archives.display()),
         })
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {
-    Error::File {
-        path: path.into(),
-        source,
-    }
+    Error::File { path: path.into(), source }
 }
 
 #[cfg(test)]
@@ -218,12 +187,7 @@ mod tests {
         std::os::unix::fs::symlink("/usr/bin/btrfs", link).unwrap();
         let packages = Packages::at(root.path());
         let below = |path: Option<PathBuf>| {
-            path.map(|path| {
-                path.strip_prefix(root.path())
-                    .unwrap()
-                    .display()
-                    .to_string()
-            })
+            path.map(|path| path.strip_prefix(root.path()).unwrap().display().to_string())
         };
         assert_eq!(below(packages.program("mke2fs")).unwrap(), "sbin/mke2fs");
         assert_eq!(below(packages.program("btrfs")).unwrap(), "usr/bin/btrfs");
@@ -232,10 +196,7 @@ mod tests {
             below(packages.library("ld-linux-x86-64.so.2")).unwrap(),
             "usr/lib64/ld-linux-x86-64.so.2"
         );
-        assert_eq!(
-            below(packages.library("libz.so.1")).unwrap(),
-            "usr/bin/btrfs"
-        );
+        assert_eq!(below(packages.library("libz.so.1")).unwrap(), "usr/bin/btrfs");
         let (version, image, modules) = packages.kernel().unwrap();
         assert_eq!(version, "6.1.0-9-amd64");
         assert!(image.ends_with("boot/vmlinuz-6.1.0-9-amd64"));

@@ -45,11 +45,7 @@ pub struct Tool {
 impl Tool {
     /// A call of `program`, found by `PATH` or by its path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self {
-            program: program.as_ref().to_owned(),
-            arguments: Vec::new(),
-            folder: None,
-        }
+        Self { program: program.as_ref().to_owned(), arguments: Vec::new(), folder: None }
     }
 
     /// Adds one argument.
@@ -82,29 +78,19 @@ impl Tool {
     pub fn run(&self) -> Result<String, Error> {
         log::debug!("run: {}", self.command_line());
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .env("LC_ALL", "C.UTF-8")
-            .stdin(Stdio::null());
+        command.args(&self.arguments).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
         let program = || self.program.to_string_lossy().into_owned();
         let output = command.output().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::Missing { program: program() },
-            _ => Error::Start {
-                program: program(),
-                source,
-            },
+            _ => Error::Start { program: program(), source },
         })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = if output.stderr.is_empty() {
-            &output.stdout
-        } else {
-            &output.stderr
-        };
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
         Err(Error::Failed {
             command: self.command_line(),
             status: output.status.to_string(),
@@ -132,19 +118,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_comes_back() {
-        assert_eq!(
-            Tool::new("echo").arg("a").args(["b"]).run().unwrap(),
-            "a b\n"
-        );
+        assert_eq!(Tool::new("echo").arg("a").args(["b"]).run().unwrap(), "a b\n");
     }
 
     #[test]
     fn a_failure_names_the_command_and_its_last_words() {
-        let error = Tool::new("sh")
-            .args(["-c", "echo out; echo why >&2; exit 3"])
-            .run()
-            .unwrap_err()
-            .to_string();
+        let error =
+            Tool::new("sh").args(["-c", "echo out; echo why >&2; exit 3"]).run().unwrap_err().to_string();
         assert!(error.starts_with("sh -c "), "{error}");
         assert!(error.ends_with("exit status: 3: why"), "{error}");
     }

@@ -109,10 +109,7 @@ impl Stamp {
         let month = if month < 10 { month + 3 } else { month - 9 };
         let year = days / 146_097 * 400 + era_year + u64::from(month <= 2);
         let Some(years @ 0..=127) = year.checked_sub(1980) else {
-            return Self {
-                date: (1 << 5) | 1,
-                time: 0,
-            };
+            return Self { date: (1 << 5) | 1, time: 0 };
         };
         let second = seconds % 86_400;
         Self {

@@ -69,9 +69,7 @@ impl ShortNames {
 }
 
 pub(super) fn long_name(name: &str, short: &[u8; 11], table: &mut Vec<u8>) {
-    let sum = short
-        .iter()
-        .fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+    let sum = short.iter().fold(0u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
     let mut units: Vec<u16> = name.encode_utf16().collect();
     if !units.len().is_multiple_of(13) {
         units.push(0);

@@ -1,0 +1,158 @@
+//! The command line of `image-builder`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::image::{self, Addition, Recipe};
+
+/// 1 January 1980, the first time that FAT can tell.
+const EARLIEST: u32 = 315_532_800;
+
+/// What an image says to its kernel: both consoles, where there are two, and no chatter.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 quiet";
+
+#[derive(Debug, Parser)]
+#[command(name = "image-builder", version, about = "Builds Lifeboat's rescue image")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build lifeboat.efi and lifeboat.img; needs no root and leaves the host as it was
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// Debian release whose kernel and tools are taken
+    #[arg(long, default_value = "bookworm")]
+    release: String,
+    /// sources.list(5) file to use instead of the host's own sources
+    #[arg(long, value_name = "FILE")]
+    sources: Option<PathBuf>,
+    /// The static multi-call binary: /init and /bin/be
+    #[arg(long, value_name = "FILE", default_value = "target/lifeboat/rescue-init")]
+    binary: PathBuf,
+    /// A kernel to take instead of the release's
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The module folder of --kernel [default: /lib/modules/VERSION]
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// A module to take along, with those it depends on; can be repeated
+    #[arg(long = "module", value_name = "NAME")]
+    more_modules: Vec<String>,
+    /// A file to put into the image, at DEST or at /NAME; can be repeated
+    #[arg(long = "add", value_name = "FILE[:DEST]", value_parser = addition)]
+    additions: Vec<Addition>,
+    /// Kernel command line
+    #[arg(long, value_name = "TEXT", default_value = COMMAND_LINE)]
+    cmdline: String,
+    /// Folder the images are written to
+    #[arg(long, value_name = "DIR", default_value = "target/lifeboat")]
+    output: PathBuf,
+    /// Folder of downloaded and unpacked packages
+    #[arg(long, value_name = "DIR", default_value = "target/packages")]
+    cache: PathBuf,
+    /// Take the newest packages, also where the cache has some
+    #[arg(long)]
+    update: bool,
+    /// Print what was built as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Build {
+    fn run(self) -> Result<()> {
+        let report = image::build(&Recipe {
+            release: self.release,
+            sources: self.sources,
+            cache: self.cache,
+            update: self.update,
+            binary: self.binary,
+            kernel: self.kernel,
+            modules: self.modules,
+            more_modules: self.more_modules,
+            additions: self.additions,
+            command_line: self.cmdline,
+            output: self.output,
+            time: time(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?,
+        })?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print!("{report}");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the program, and returns its exit status.
+pub fn run() -> ExitCode {
+    let Command::Build(build) = Cli::parse().command;
+    match build.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("image-builder: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The time of all files: `SOURCE_DATE_EPOCH` (reproducible-builds.org) or the earliest one.
+fn time(source_date_epoch: Option<&str>) -> Result<u32> {
+    match source_date_epoch {
+        None => Ok(EARLIEST),
+        Some(text) => {
+            text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text} is not a number of seconds"))
+        }
+    }
+}
+
+fn addition(argument: &str) -> Result<Addition, String> {
+    let (from, to) = match argument.split_once(':') {
+        Some((from, to)) => (PathBuf::from(from), to.to_owned()),
+        None => {
+            let from = PathBuf::from(argument);
+            let name = from.file_name().and_then(|name| name.to_str());
+            let to = format!("/{}", name.ok_or("has no file name: give FILE:DEST")?);
+            (from, to)
+        }
+    };
+    if !to.starts_with('/') {
+        return Err(format!("{to} must begin with \"/\""));
+    }
+    Ok(Addition { from, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn additions_have_a_place() {
+        let to = |argument| addition(argument).map(|addition| addition.to);
+        assert_eq!(to("a/keys").unwrap(), "/keys");
+        assert_eq!(to("a/keys:/etc/keys").unwrap(), "/etc/keys");
+        assert!(to("a:etc/keys").is_err());
+        assert!(to("..").is_err());
+    }
+
+    #[test]
+    fn the_time_is_fixed() {
+        assert_eq!(time(None).unwrap(), EARLIEST);
+        assert_eq!(time(Some("1700000000")).unwrap(), 1_700_000_000);
+        assert!(time(Some("yesterday")).is_err());
+    }
+}

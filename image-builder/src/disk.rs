@@ -1,0 +1,168 @@
+//! The disk image: a GPT (UEFI specification, chapter 5) with an EFI system partition.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use gpt::disk::LogicalBlockSize;
+use gpt::mbr::{MBRError, ProtectiveMBR};
+use gpt::partition::Partition;
+use gpt::{GptConfig, GptError, partition_types};
+use uuid::Uuid;
+
+use crate::fat::{self, Volume};
+
+const SECTOR: u64 = 512;
+const MIB: u64 = 1 << 20;
+/// Where the EFI system partition begins, and what is kept free behind it for the second GPT.
+const MARGIN: u64 = MIB;
+/// Room for files that are put onto the stick later.
+const ROOM: u64 = 32 * MIB;
+/// Smallest partition with clusters of 1 KiB; firmware reads those faster than 512 bytes.
+const SMALLEST: u64 = 72 * MIB;
+
+/// Why a disk image cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be written.
+    #[error("writing the disk image: {0}")]
+    Write(#[from] io::Error),
+    /// The partition table cannot be made.
+    #[error("writing the partition table: {0}")]
+    Table(#[from] GptError),
+    /// The protective MBR cannot be made.
+    #[error("writing the protective MBR: {0}")]
+    Mbr(#[from] MBRError),
+    /// The file system cannot be made.
+    #[error(transparent)]
+    Fat(#[from] fat::Error),
+}
+
+/// What a disk image is made of.
+#[derive(Debug)]
+pub struct Disk<'a> {
+    /// Files of the EFI system partition, by path.
+    pub files: BTreeMap<String, &'a [u8]>,
+    /// Time of every file, seconds since 1970, UTC.
+    pub time: u64,
+}
+
+impl Disk<'_> {
+    /// Bytes of the EFI system partition: the files, and room.
+    fn partition_size(&self) -> u64 {
+        let files: u64 = self.files.values().map(|data| data.len() as u64).sum();
+        (files + ROOM).next_multiple_of(MIB).max(SMALLEST)
+    }
+
+    /// Bytes of the whole image.
+    pub fn size(&self) -> u64 {
+        self.partition_size() + 2 * MARGIN
+    }
+
+    /// Writes the image into `out`, which must be of [`Disk::size`] zero bytes.
+    ///
+    /// Every identifier is made from the content: images that differ can be told apart, and
+    /// the same content gives the same image.
+    ///
+    /// # Errors
+    /// When the files do not fit on FAT or `out` cannot be written.
+    pub fn write(&self, out: &mut (impl Read + Write + Seek + std::fmt::Debug)) -> Result<(), Error> {
+        let identity = self.identity();
+        let first = MARGIN / SECTOR;
+        let esp = Partition {
+            part_type_guid: partition_types::EFI,
+            part_guid: guid(&identity, "EFI system partition"),
+            first_lba: first,
+            last_lba: first + self.partition_size() / SECTOR - 1,
+            flags: 0,
+            name: "lifeboat".into(),
+        };
+        let sectors = u32::try_from(self.size() / SECTOR - 1).unwrap_or(u32::MAX);
+        ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(out)?;
+        let mut table = GptConfig::new()
+            .writable(true)
+            .logical_block_size(LogicalBlockSize::Lb512)
+            .create_from_device(&mut *out, Some(guid(&identity, "disk")))?;
+        table.update_partitions(BTreeMap::from([(1, esp)]))?;
+        table.write()?;
+        let [a, b, c, d, ..] = *guid(&identity, "volume").as_bytes();
+        let volume = Volume {
+            size: self.partition_size(),
+            hidden_sectors: first as u32,
+            label: "LIFEBOAT",
+            id: u32::from_le_bytes([a, b, c, d]),
+            time: self.time,
+            files: self.files.clone(),
+        };
+        volume.write(out, MARGIN)?;
+        out.seek(SeekFrom::Start(0))?;
+        Ok(())
+    }
+
+    fn identity(&self) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        for (path, data) in &self.files {
+            hasher.update(&(path.len() as u64).to_le_bytes());
+            hasher.update(path.as_bytes());
+            hasher.update(&(data.len() as u64).to_le_bytes());
+            hasher.update(data);
+        }
+        hasher.finalize()
+    }
+}
+
+fn guid(identity: &blake3::Hash, what: &str) -> Uuid {
+    let hash = blake3::keyed_hash(identity.as_bytes(), what.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn image(content: &[u8]) -> tempfile::NamedTempFile {
+        let disk = Disk { files: BTreeMap::from([("EFI/BOOT/BOOTX64.EFI".into(), content)]), time: 0 };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(disk.size()).unwrap();
+        disk.write(file.as_file_mut()).unwrap();
+        file
+    }
+
+    fn run(program: &str, arguments: &[&str]) -> String {
+        let output = Command::new(program).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    }
+
+    #[test]
+    fn sgdisk_fsck_and_mtools_are_content() {
+        let content = vec![7; 45 << 20];
+        let file = image(&content);
+        let path = file.path().to_str().unwrap();
+        let verdict = run("sgdisk", &["-v", path]);
+        assert!(verdict.contains("No problems found"), "{verdict}");
+        let table = run("sgdisk", &["-p", path]);
+        assert!(table.contains("EF00  lifeboat"), "{table}");
+        let partition = tempfile::NamedTempFile::new().unwrap();
+        let mut whole = std::fs::File::open(path).unwrap();
+        whole.seek(SeekFrom::Start(MARGIN)).unwrap();
+        let size = whole.metadata().unwrap().len() - 2 * MARGIN;
+        io::copy(&mut whole.take(size), &mut partition.as_file()).unwrap();
+        run("fsck.fat", &["-n", partition.path().to_str().unwrap()]);
+        let offset = format!("{path}@@1M");
+        let listing = run("mdir", &["-i", &offset, "-b", "-/", "::"]);
+        assert!(listing.contains("::/EFI/BOOT/BOOTX64.EFI"), "{listing}");
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_image_and_other_content_another_identity() {
+        let read = |file: tempfile::NamedTempFile| std::fs::read(file.path()).unwrap();
+        let (a, same, other) = (read(image(b"a")), read(image(b"a")), read(image(b"b")));
+        assert!(a == same);
+        let disk_guid = |image: &[u8]| image[512 + 56..512 + 72].to_vec();
+        assert_ne!(disk_guid(&a), disk_guid(&other));
+    }
+}

@@ -1,0 +1,239 @@
+//! The rescue image from its parts.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use boot::bzimage;
+use boot::uki::{self, Sections};
+
+use crate::disk::Disk;
+use crate::families::FAMILIES;
+use crate::initramfs::Archive;
+use crate::modules::ModuleFolder;
+use crate::packages::Packages;
+use crate::report::{Report, Sizes};
+use crate::{elf, programs};
+
+/// `ID` and the name a boot menu shows (os-release(5)).
+const OS_RELEASE: &str = concat!(
+    "ID=lifeboat\n",
+    "NAME=\"Lifeboat\"\n",
+    "PRETTY_NAME=\"Lifeboat rescue image\"\n",
+    "VERSION_ID=",
+    env!("CARGO_PKG_VERSION"),
+    "\n",
+);
+
+/// Folders that an init mounts on, or that programs expect.
+const FOLDERS: &[&str] = &["bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
+
+/// Links that make every usual path of a program right.
+const LINKS: &[(&str, &str)] = &[
+    ("bin/be", "/init"),
+    ("etc/mtab", "/proc/self/mounts"),
+    ("sbin", "bin"),
+    ("usr/bin", "../bin"),
+    ("usr/lib", "../lib"),
+    ("usr/sbin", "../bin"),
+    ("var/run", "/run"),
+];
+
+/// Small files of /etc; no nsswitch.conf, a static program could not follow it.
+const FILES: &[(&str, &str)] = &[
+    ("etc/group", "root:x:0:\n"),
+    ("etc/os-release", OS_RELEASE),
+    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+];
+
+/// A file that is put into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// The file on this host.
+    pub from: PathBuf,
+    /// Its absolute path in the image.
+    pub to: String,
+}
+
+/// What an image is made of.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// Debian release of the packages.
+    pub release: String,
+    /// A sources.list(5) to use instead of the host's.
+    pub sources: Option<PathBuf>,
+    /// Folder of downloaded and unpacked packages.
+    pub cache: PathBuf,
+    /// Look for newer packages than those in the cache.
+    pub update: bool,
+    /// The multi-call binary: `/init` and `/bin/be`.
+    pub binary: PathBuf,
+    /// A kernel to use instead of the release's.
+    pub kernel: Option<PathBuf>,
+    /// The module folder of that kernel.
+    pub modules: Option<PathBuf>,
+    /// Names of modules beside those of [`FAMILIES`].
+    pub more_modules: Vec<String>,
+    /// Files to add.
+    pub additions: Vec<Addition>,
+    /// Kernel command line.
+    pub command_line: String,
+    /// Folder the images are written to.
+    pub output: PathBuf,
+    /// Time of all that has one, seconds since 1970, UTC.
+    pub time: u32,
+}
+
+struct Kernel {
+    image: Vec<u8>,
+    version: String,
+    modules: PathBuf,
+}
+
+/// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`.
+///
+/// # Errors
+/// When a part is missing or unfit, or the output cannot be written.
+pub fn build(recipe: &Recipe) -> Result<Report> {
+    let packages = Packages::obtain(&recipe.cache, &recipe.release, recipe.sources.as_deref(), recipe.update)
+        .with_context(|| format!("getting the packages of Debian {}", recipe.release))?;
+    let kernel = kernel(recipe, &packages)?;
+    let mut sizes = Sizes { kernel: kernel.image.len() as u64, ..Sizes::default() };
+    let archive = archive(recipe, &packages, &kernel, &mut sizes)?;
+    sizes.initramfs_unpacked = archive.size();
+    let initramfs = archive.compress(recipe.time).context("compressing the initramfs")?;
+    sizes.initramfs = initramfs.len() as u64;
+    let stub = read(&packages.file("usr/lib/systemd/boot/efi/linuxx64.efi.stub"))?;
+    let sections = Sections {
+        linux: &kernel.image,
+        initrd: Some(&initramfs),
+        cmdline: Some(&recipe.command_line),
+        osrel: Some(OS_RELEASE),
+        uname: Some(&kernel.version),
+        ..Sections::default()
+    };
+    let efi = uki::assemble(&stub, &sections).context("assembling lifeboat.efi")?;
+    let disk = Disk {
+        files: [("EFI/BOOT/BOOTX64.EFI".to_owned(), efi.as_slice())].into(),
+        time: recipe.time.into(),
+    };
+    sizes.efi = efi.len() as u64;
+    sizes.img = disk.size();
+    let netboot = recipe.output.join("netboot");
+    fs::create_dir_all(&netboot).with_context(|| format!("creating {}", netboot.display()))?;
+    for (path, content) in [
+        (netboot.join("vmlinuz"), &kernel.image),
+        (netboot.join("initramfs"), &initramfs),
+        (recipe.output.join("lifeboat.efi"), &efi),
+    ] {
+        write(&path, |file| Ok(file.write_all(content)?))?;
+    }
+    write(&recipe.output.join("lifeboat.img"), |file| {
+        file.set_len(disk.size())?;
+        Ok(disk.write(file)?)
+    })?;
+    Ok(Report {
+        release: recipe.release.clone(),
+        kernel: kernel.version,
+        output: recipe.output.clone(),
+        sizes,
+    })
+}
+
+fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
+    let (path, modules) = match (&recipe.kernel, &recipe.modules) {
+        (Some(kernel), modules) => (kernel.clone(), modules.clone()),
+        (None, Some(_)) => bail!("--modules needs --kernel: give the kernel they belong to"),
+        (None, None) => {
+            let (_, image, modules) =
+                packages.kernel().context("the packages have no kernel; try again with --update")?;
+            (image, Some(modules))
+        }
+    };
+    let image = read(&path)?;
+    let version = bzimage::release(&image)
+        .with_context(|| format!("{}: not a Linux kernel (bzImage)", path.display()))?
+        .to_owned();
+    let modules = modules.unwrap_or_else(|| Path::new("/lib/modules").join(&version));
+    if modules.file_name().is_none_or(|name| *name != *version) {
+        bail!(
+            "{} is not the module folder of kernel {version}; give …/lib/modules/{version} with \
+             --modules",
+            modules.display()
+        );
+    }
+    Ok(Kernel { image, version, modules })
+}
+
+fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Sizes) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for folder in FOLDERS {
+        archive.folder(folder)?;
+    }
+    for (path, target) in LINKS {
+        archive.link(path, target)?;
+    }
+    for (path, content) in FILES {
+        archive.file(path, content.as_bytes().to_vec(), 0o644)?;
+    }
+    // The kernel opens it for PID 1, before /dev is mounted.
+    archive.character("dev/console", (5, 1), 0o600)?;
+    let binary = static_binary(&recipe.binary)?;
+    sizes.binary = binary.len() as u64;
+    archive.file("init", binary, 0o755)?;
+    let modules =
+        ModuleFolder::open(&kernel.modules, &kernel.version)?.select(FAMILIES, &recipe.more_modules)?;
+    sizes.modules = modules.size();
+    modules.install(&mut archive)?;
+    let programs = programs::install(packages, &mut archive)?;
+    sizes.tools = programs.tools;
+    sizes.libraries = programs.libraries;
+    let settings = packages.file("etc/mke2fs.conf");
+    archive.file("etc/mke2fs.conf", read(&settings)?, 0o644)?;
+    for addition in &recipe.additions {
+        let (data, mode) = addition_data(&addition.from)?;
+        sizes.additions += data.len() as u64;
+        archive
+            .file(&addition.to, data, mode)
+            .with_context(|| format!("adding {}", addition.from.display()))?;
+    }
+    Ok(archive)
+}
+
+fn static_binary(path: &Path) -> Result<Vec<u8>> {
+    let data = read(path).context("the rescue binary; build it or give it with --binary")?;
+    let dynamic =
+        elf::dynamic(&data).with_context(|| format!("{}: not a 64-bit ELF program", path.display()))?;
+    if dynamic.interpreter.is_some() || !dynamic.needed.is_empty() {
+        bail!("{} is linked dynamically and could not run as /init; link it statically", path.display());
+    }
+    Ok(data)
+}
+
+/// Content and mode of a file to add; who may execute it is all that is kept of its mode.
+fn addition_data(path: &Path) -> Result<(Vec<u8>, u32)> {
+    let data = read(path)?;
+    let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
+    let executable = metadata.permissions().mode() & 0o111 != 0;
+    Ok((data, if executable { 0o755 } else { 0o644 }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Writes a file that is complete when it has its name.
+fn write(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let attempt = || -> Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file =
+            tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        fill(file.as_file_mut())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().with_context(|| format!("writing {}", path.display()))
+}
