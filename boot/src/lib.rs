@@ -11,6 +11,7 @@ pub mod bzimage;
 pub mod command_line;
 pub mod efi;
 pub mod esp;
+pub mod grub_cfg;
 pub mod grubenv;
 pub mod kexec;
 pub mod pe;

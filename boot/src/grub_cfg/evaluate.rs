@@ -1,0 +1,284 @@
+//! What a script makes of the menu, without any effect outside of it.
+
+use super::script::{Part, Statement, Word};
+use super::{Action, Entry, Item, Menu};
+use crate::grubenv::EnvironmentBlock;
+use std::collections::BTreeMap;
+
+/// A hostile script can make a text from a few bytes as long as it likes. No
+/// honest menu comes near.
+const EXPANDED: usize = 4 << 20;
+const VALUE: usize = 4096;
+
+/// What GRUB's core sets before it reads a configuration on UEFI.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("?", "0"),
+    ("grub_cpu", "x86_64"),
+    ("grub_platform", "efi"),
+    ("prefix", "/boot/grub"),
+    ("feature_all_video_module", "y"),
+    ("feature_chainloader_bpb", "y"),
+    ("feature_default_font_path", "y"),
+    ("feature_menuentry_id", "y"),
+    ("feature_menuentry_options", "y"),
+    ("feature_nativedisk_cmd", "y"),
+    ("feature_ntldr", "y"),
+    ("feature_platform_search_hint", "y"),
+    ("feature_timeout_style", "y"),
+];
+
+pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
+    let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let mut machine = Machine {
+        environment,
+        variables: BUILT_IN.iter().copied().map(own).collect(),
+        changes: Vec::new(),
+        budget: EXPANDED,
+        items: Vec::new(),
+        entry: Entry::default(),
+    };
+    machine.run(script);
+    Menu { default: machine.variables.remove("default").unwrap_or_default(), items: machine.items }
+}
+
+struct Machine<'a> {
+    environment: &'a EnvironmentBlock,
+    variables: BTreeMap<String, String>,
+    /// What each assignment replaced: nothing of a block is left behind.
+    changes: Vec<(String, Option<String>)>,
+    /// Bytes that variables may still expand to.
+    budget: usize,
+    /// The menu that is being filled.
+    items: Vec<Item>,
+    /// What is known of the entry whose block is read.
+    entry: Entry,
+}
+
+impl Machine<'_> {
+    fn run(&mut self, script: &[Statement]) {
+        for statement in script {
+            match statement {
+                Statement::If(branches) => self.choose(branches),
+                Statement::Command { words, block } => {
+                    let words = self.expand(words);
+                    let succeeded = self.command(&words, block);
+                    self.variables.insert("?".into(), u8::from(!succeeded).to_string());
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, branches: &[(Vec<Statement>, Vec<Statement>)]) {
+        for (condition, body) in branches {
+            self.variables.insert("?".into(), "0".into());
+            self.run(condition);
+            if self.variables.get("?").is_some_and(|status| status == "0") {
+                return self.run(body);
+            }
+        }
+    }
+
+    /// Whether the command succeeds, as far as can be known.
+    fn command(&mut self, words: &[String], block: &[Statement]) -> bool {
+        let Some((name, arguments)) = words.split_first() else {
+            return true;
+        };
+        match name.as_str() {
+            "menuentry" | "submenu" => self.item(name == "submenu", arguments, block),
+            "set" | "export" => arguments.iter().for_each(|word| self.assign(word)),
+            "unset" => arguments.iter().for_each(|name| self.put(name, None)),
+            "load_env" => self.load_environment(arguments),
+            "linux" | "linuxefi" | "linux16" => self.linux(arguments),
+            "initrd" | "initrdefi" | "initrd16" => self.entry.initrd = arguments.to_vec(),
+            "search" | "search.fs_uuid" => self.search(name, arguments),
+            "[" | "test" => return self.test(arguments),
+            "false" => return false,
+            "!" => return !self.command(arguments, block),
+            name if arguments.is_empty() && name.contains('=') => self.assign(name),
+            _ => {}
+        }
+        true
+    }
+
+    fn item(&mut self, submenu: bool, arguments: &[String], block: &[Statement]) {
+        let mut title = None;
+        let mut id = None;
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--id" => id = words.next().cloned(),
+                "--class" | "--users" | "--hotkey" | "--source" => drop(words.next()),
+                option if option.starts_with("--") => {
+                    id = option.strip_prefix("--id=").map(str::to_owned).or(id);
+                }
+                // Further words are arguments of the block.
+                _ => title = title.or_else(|| Some(word.clone())),
+            }
+        }
+        let title = title.unwrap_or_default();
+        let before = self.changes.len();
+        let items = std::mem::take(&mut self.items);
+        let entry = Entry { title: title.clone(), id: id.clone(), ..Entry::default() };
+        let outer = std::mem::replace(&mut self.entry, entry);
+        self.run(block);
+        let below = std::mem::replace(&mut self.items, items);
+        let entry = std::mem::replace(&mut self.entry, outer);
+        self.undo(before);
+        let action = match (submenu, entry.linux.is_empty()) {
+            (true, _) => Action::Submenu(below),
+            (false, false) => Action::Linux(entry),
+            (false, true) => Action::Other,
+        };
+        self.items.push(Item { title, id, action });
+    }
+
+    fn assign(&mut self, word: &str) {
+        if let Some((name, value)) = word.split_once('=')
+            && value.len() <= VALUE
+        {
+            self.put(name, Some(value.to_owned()));
+        }
+    }
+
+    fn put(&mut self, name: &str, value: Option<String>) {
+        let old = match value {
+            Some(value) => self.variables.insert(name.to_owned(), value),
+            None => self.variables.remove(name),
+        };
+        self.changes.push((name.to_owned(), old));
+    }
+
+    fn undo(&mut self, to: usize) {
+        for (name, old) in self.changes.drain(to..).rev() {
+            match old {
+                Some(value) => self.variables.insert(name, value),
+                None => self.variables.remove(&name),
+            };
+        }
+    }
+
+    /// Without `--file`, of the block that was given.
+    fn load_environment(&mut self, arguments: &[String]) {
+        let (options, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|word| word.starts_with('-'));
+        if options.iter().any(|option| *option != "--skip-sig" && *option != "-s") {
+            return;
+        }
+        for (name, value) in self.environment.variables() {
+            if names.is_empty() || names.iter().any(|wanted| *wanted == name) {
+                self.put(name, Some(value.to_owned()));
+            }
+        }
+    }
+
+    fn linux(&mut self, arguments: &[String]) {
+        let Some((kernel, parameters)) = arguments.split_first() else {
+            return;
+        };
+        let parameters: Vec<_> = parameters.iter().map(|word| requoted(word)).collect();
+        self.entry.linux.clone_from(kernel);
+        self.entry.options = parameters.join(" ");
+    }
+
+    /// What it looks for is the last word that is no option.
+    fn search(&mut self, name: &str, arguments: &[String]) {
+        let mut by_uuid = name == "search.fs_uuid";
+        let mut to_root = by_uuid;
+        let mut wanted = None;
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--fs-uuid" | "-u" => by_uuid = true,
+                "--set" | "-s" | "--set=root" => to_root = true,
+                "--hint" | "-h" => drop(words.next()),
+                option if option.starts_with('-') => {}
+                _ if by_uuid && wanted.is_none() => wanted = Some(word),
+                _ => {}
+            }
+        }
+        if let (true, true, Some(uuid)) = (by_uuid, to_root, wanted) {
+            self.entry.root_uuid = Some(uuid.clone());
+        }
+    }
+
+    fn test(&self, arguments: &[String]) -> bool {
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let words = match words.as_slice() {
+            [inner @ .., "]"] => inner,
+            all => all,
+        };
+        let any = |alternative: &[&str]| alternative.split(|word| *word == "-a").all(|term| self.holds(term));
+        words.split(|word| *word == "-o").any(any)
+    }
+
+    fn holds(&self, term: &[&str]) -> bool {
+        let number = |text: &str| text.trim().parse::<i64>().unwrap_or(0);
+        match *term {
+            ["!", ref rest @ ..] => !self.holds(rest),
+            [a, "=" | "==", b] => a == b,
+            [a, "!=", b] => a != b,
+            [a, "<", b] => a < b,
+            [a, ">", b] => a > b,
+            [a, "-eq", b] => number(a) == number(b),
+            [a, "-ne", b] => number(a) != number(b),
+            [a, "-lt", b] => number(a) < number(b),
+            [a, "-le", b] => number(a) <= number(b),
+            [a, "-gt", b] => number(a) > number(b),
+            [a, "-ge", b] => number(a) >= number(b),
+            ["-z", text] => text.is_empty(),
+            ["-n", text] => !text.is_empty(),
+            // No file is looked at; but the environment block was given.
+            ["-e" | "-f" | "-s" | "-d", path] => path.ends_with("/grubenv"),
+            [text] => !text.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn expand(&mut self, words: &[Word]) -> Vec<String> {
+        let mut expanded = Vec::new();
+        for word in words {
+            let mut text = String::new();
+            let mut started = word.quoted;
+            for part in &word.parts {
+                let (value, splits) = match part {
+                    Part::Text(text) => (text.clone(), false),
+                    Part::Variable { name, quoted } => (self.value(name), !quoted),
+                };
+                for c in value.chars() {
+                    if splits && matches!(c, ' ' | '\t' | '\n') {
+                        expanded.extend(std::mem::take(&mut started).then(|| std::mem::take(&mut text)));
+                    } else {
+                        text.push(c);
+                        started = true;
+                    }
+                }
+            }
+            expanded.extend(started.then_some(text));
+        }
+        expanded
+    }
+
+    fn value(&mut self, name: &str) -> String {
+        let value = self.variables.get(name).cloned().unwrap_or_default();
+        match self.budget.checked_sub(value.len()) {
+            Some(left) => {
+                self.budget = left;
+                value
+            }
+            None => String::new(),
+        }
+    }
+}
+
+/// A word as GRUB hands it to the kernel (`grub-core/lib/cmdline.c`): blanks in
+/// quotes, quotes and backslashes with a backslash before them.
+fn requoted(word: &str) -> String {
+    let quote = if word.contains(' ') { "\"" } else { "" };
+    let mut text = String::from(quote);
+    for c in word.chars() {
+        if matches!(c, '\\' | '\'' | '"') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + quote
+}

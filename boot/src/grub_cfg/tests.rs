@@ -1,0 +1,156 @@
+use super::*;
+use proptest::prelude::*;
+
+/// As update-grub of each release writes them, of two kernels.
+const BOOKWORM: &str = include_str!("fixtures/bookworm.cfg");
+const TRIXIE: &str = include_str!("fixtures/trixie.cfg");
+
+fn environment(variables: &[(&str, &str)]) -> EnvironmentBlock {
+    let mut block = EnvironmentBlock::new();
+    for (name, value) in variables {
+        block.set(name, value).unwrap();
+    }
+    block
+}
+
+fn default_of(cfg: &str, variables: &[(&str, &str)]) -> String {
+    let entry = default_entry(cfg, &environment(variables));
+    entry.map_or_else(|| "none".to_owned(), |entry| entry.title)
+}
+
+#[test]
+fn the_default_of_debian_12() {
+    let entry = default_entry(BOOKWORM, &EnvironmentBlock::new()).unwrap();
+    let uuid = "4ca5c7f1-245b-4fff-a08e-e44d94f49f62";
+    let expected = Entry {
+        title: "Debian GNU/Linux".into(),
+        id: Some(format!("gnulinux-simple-{uuid}")),
+        linux: "/boot/vmlinuz-6.1.0-50-cloud-amd64".into(),
+        initrd: vec!["/boot/initrd.img-6.1.0-50-cloud-amd64".into()],
+        options: format!("root=UUID={uuid} ro quiet"),
+        root_uuid: Some(uuid.into()),
+    };
+    assert_eq!(entry, expected);
+    let menu = Menu::parse(BOOKWORM, &EnvironmentBlock::new());
+    assert_eq!((menu.items.len(), menu.entries().len(), menu.default.as_str()), (2, 5, "0"));
+}
+
+#[test]
+fn the_menu_of_debian_13() {
+    let menu = Menu::parse(TRIXIE, &EnvironmentBlock::new());
+    let titles: Vec<_> = menu.items.iter().map(|item| item.title.as_str()).collect();
+    assert_eq!(
+        titles,
+        ["Debian GNU/Linux", "Advanced options for Debian GNU/Linux", "UEFI Firmware Settings"]
+    );
+    assert_eq!(menu.items[2].action, Action::Other);
+    assert_eq!(menu.items[2].id.as_deref(), Some("uefi-firmware"));
+    let entries = menu.entries();
+    assert_eq!(entries.len(), 5);
+    assert!(entries.iter().all(|entry| entry.root_uuid.is_some() && entry.initrd.len() == 1));
+    assert!(entries[2].title.ends_with("(recovery mode)"));
+    assert!(entries[2].options.ends_with("ro single dis_ucode_ldr"));
+    assert_eq!(menu.default_entry(), Some(entries[0]));
+}
+
+#[test]
+fn what_grub_reboot_and_saved_entries_choose() {
+    let advanced = "gnulinux-advanced-30a90c04-7797-48af-ade1-c0779d3c5675";
+    let cloud = "gnulinux-6.12.107+deb13-cloud-amd64-advanced-30a90c04-7797-48af-ade1-c0779d3c5675";
+    let cloud_title = "Debian GNU/Linux, with Linux 6.12.107+deb13-cloud-amd64";
+    let saved = TRIXIE.replace(r#"set default="0""#, r#"set default="${saved_entry}""#);
+    assert_eq!(default_of(TRIXIE, &[("saved_entry", "1>2")]), "Debian GNU/Linux");
+    assert_eq!(default_of(TRIXIE, &[("next_entry", "1>2")]), cloud_title);
+    for choice in [
+        "1>2".to_owned(),
+        format!("{advanced}>{cloud}"),
+        format!("Advanced options for Debian GNU/Linux>{cloud_title}"),
+    ] {
+        assert_eq!(default_of(&saved, &[("saved_entry", &choice)]), cloud_title, "{choice}");
+    }
+    let first_below = "Debian GNU/Linux, with Linux 6.12.107+deb13-old-amd64";
+    for (choice, title) in
+        [("", "Debian GNU/Linux"), ("9", "Debian GNU/Linux"), ("1", first_below), ("uefi-firmware", "none")]
+    {
+        assert_eq!(default_of(&saved, &[("saved_entry", choice)]), title, "{choice}");
+    }
+    assert_eq!(default_of(&saved, &[("saved_entry", "0"), ("prev_saved_entry", "1>2")]), "Debian GNU/Linux");
+}
+
+#[test]
+fn separate_boot_hints_and_microcode() {
+    let cfg = r#"
+menuentry "A \"quoted\" title" --unrestricted --hotkey=a --id=one {
+	insmod part_gpt
+	set root='hd0,gpt2'
+	if [ x$feature_platform_search_hint = xy ]; then
+	  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,gpt2 --hint-efi=hd0,gpt2  8a4e39a8-0c2f
+	else
+	  search --no-floppy --fs-uuid --set=root 8a4e39a8-0c2f
+	fi
+	linux	/vmlinuz root=/dev/mapper/vg-root ro rootflags=subvol=@ dyndbg="file a +p"
+	initrd	/ucode.img \
+		/initrd.img
+}"#;
+    let entry = default_entry(cfg, &EnvironmentBlock::new()).unwrap();
+    assert_eq!(entry.title, r#"A "quoted" title"#);
+    assert_eq!(entry.id.as_deref(), Some("one"));
+    assert_eq!(entry.root_uuid.as_deref(), Some("8a4e39a8-0c2f"));
+    assert_eq!(entry.options, r#"root=/dev/mapper/vg-root ro rootflags=subvol=@ "dyndbg=file a +p""#);
+    assert_eq!(entry.initrd, ["/ucode.img", "/initrd.img"]);
+}
+
+#[test]
+fn conditions_and_words() {
+    let cases = [
+        ("if true; then set default=1; fi", "1"),
+        ("if false; then set default=1; elif [ a = a ]; then set default=2; else set default=3; fi", "2"),
+        ("if ! false; then set default=1; fi", "1"),
+        ("if [ a != a -o b = b ]; then set default=1; fi", "1"),
+        ("if [ ! -z x -a 2 -lt 10 ]; then set default=1; fi", "1"),
+        ("a='1 2'; set default=x$a", "x1"),
+        ("a='1 2'; set default=\"x$a\"", "x1 2"),
+        ("a=1; set default=${a}${b}$a # no more", "11"),
+        ("set default='$a' ; unset a", "$a"),
+        ("function f { set default=1 }\nset default=2", "2"),
+        ("function f {\nset default=1\n}\nset default=2", "2"),
+        ("for i in 1 2; do set default=$i; done; while true; do set default=9; done", ""),
+        ("menuentry x { set default=5; }", ""),
+    ];
+    for (cfg, default) in cases {
+        assert_eq!(Menu::parse(cfg, &EnvironmentBlock::new()).default, default, "{cfg}");
+    }
+}
+
+#[test]
+fn hostile_scripts_end() {
+    let nested = "if true; then submenu x {\n".repeat(50_000);
+    let doubled = format!("set a={}\n{}", "x".repeat(4000), "set b=\"$a$a$a\" c=$b$b\n".repeat(20_000));
+    let entries =
+        format!("{}{}", "set v=1 w=2\n".repeat(10_000), "menuentry x { set v=3\n}\n".repeat(10_000));
+    for cfg in [nested, doubled, entries, "{".repeat(100_000), "}\nfi\ndone\n".repeat(10_000)] {
+        let _ = Menu::parse(&cfg, &EnvironmentBlock::new());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_odd(text in any::<String>()) {
+        let _ = default_entry(&text, &EnvironmentBlock::new());
+    }
+
+    #[test]
+    fn no_order_of_words_is_too_odd(words in prop::collection::vec(prop::sample::select(vec![
+        "if", "then", "else", "elif", "fi", "while", "do", "done", "for", "function", "{", "}", ";", "\n",
+        "[", "]", "=", "menuentry", "submenu", "linux", "$a", "\"", "'", "\\", "${", "set", "a=b", "--id", ">",
+    ]), 0..60)) {
+        let _ = default_entry(&words.join(" "), &EnvironmentBlock::new());
+        let _ = default_entry(&words.concat(), &EnvironmentBlock::new());
+    }
+
+    #[test]
+    fn no_choice_is_too_odd(choice in "[0-9>a ]{0,12}") {
+        let cfg = TRIXIE.replace(r#"default="0""#, &format!("default='{choice}'"));
+        let _ = default_entry(&cfg, &EnvironmentBlock::new());
+    }
+}
