@@ -1,6 +1,8 @@
 //! The real image, built from the packages of a real Debian: what is in it, and that it is the
 //! same wherever and however it is built. With a cold cache the packages are downloaded first.
 
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
