@@ -1,1 +1,0 @@
-//! The edits that make a copy a system of its own.

@@ -1,0 +1,188 @@
+//! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, root device names in other settings, and what
+//! update-grub makes of them. Pure. grub-mkconfig of bookworm and trixie sources `/etc/default/grub`, then
+//! `/etc/default/grub.d/*.cfg` in the shell's order; so do grub-install and the maintainer scripts.
+
+use std::path::Path;
+
+use crate::environment::Id;
+
+/// Lifeboat's own settings, in a BE.
+pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
+
+const PANIC: &str = r#"# A kernel that panics, or an initramfs that finds no root, restarts the machine instead of waiting for ever.
+case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in
+*" panic="*) ;;
+*) GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=30" ;;
+esac
+"#;
+
+/// Settings of an adopted system, which keeps the loader its vendor gave it.
+pub(super) fn adopted_settings() -> String {
+    format!("# Written by Lifeboat.\n{PANIC}")
+}
+
+/// Settings of a BE. Debian's grub-install and the maintainer scripts of grub-efi and shim take the lower-cased
+/// first word of `GRUB_DISTRIBUTOR` as the folder on the ESP.
+pub(super) fn settings(id: Id, os_name: &str) -> String {
+    let word = bootloader_id(id);
+    let os: String = os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
+    format!(
+        r#"# Written by Lifeboat. This boot environment shares its machine with others.
+# The first word is the folder on the EFI system partition for a grub-install that is run here: never the vendor's.
+GRUB_DISTRIBUTOR="{}"
+# The others have menu entries of their own, and reading their disks is not this one's business.
+GRUB_DISABLE_OS_PROBER=true
+# Device names change with the disks that are there.
+unset GRUB_DISABLE_LINUX_UUID GRUB_FORCE_PARTUUID
+{PANIC}"#,
+        format!("{word} {}", os.trim()).trim_end()
+    )
+}
+
+/// The first word of a BE's `GRUB_DISTRIBUTOR`.
+pub(super) fn bootloader_id(id: Id) -> String {
+    format!("lifeboat-{}", id.short())
+}
+
+/// Settings of the source, made to name the target's root: its UUID wherever it stands (`GRUB_DEFAULT` holds it in
+/// menu entry ids), `root=` of a kernel command line; `resume=` is settled elsewhere, and options of another
+/// file system are left out.
+pub(super) fn renamed_root(text: &str, old_uuid: &str, new_uuid: &str, same_type: bool) -> String {
+    let text = if old_uuid.is_empty() { text.to_owned() } else { text.replace(old_uuid, new_uuid) };
+    let line = |line: &str| {
+        if !line.trim_start().trim_start_matches("export ").starts_with("GRUB_CMDLINE_") {
+            return line.to_owned();
+        }
+        renamed_words(line, new_uuid, same_type)
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
+fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
+    let is_edge = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let mut renamed = String::new();
+    let mut rest = line;
+    while let Some(start) = rest.find(|c: char| !is_edge(c)) {
+        let end = rest[start..].find(is_edge).map_or(rest.len(), |length| start + length);
+        let word = &rest[start..end];
+        // The first word on the line has the variable's name before it: VARIABLE=root=… without quotes.
+        let (before, parameter) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("GRUB_") => (&word[..=name.len()], value),
+            _ => ("", word),
+        };
+        let name = parameter.split_once('=').map(|(name, _)| name);
+        let dropped = match name {
+            Some("resume" | "resume_offset") => true,
+            Some("rootfstype") => !same_type,
+            Some("rootflags") => !same_type || parameter.contains("subvol"),
+            _ => false,
+        };
+        renamed.push_str(&rest[..start]);
+        renamed.push_str(before);
+        if name == Some("root") {
+            renamed.push_str(&format!("root=UUID={uuid}"));
+        } else if !dropped {
+            renamed.push_str(parameter);
+        } else if renamed.ends_with(' ') {
+            renamed.pop();
+        }
+        rest = &rest[end..];
+    }
+    renamed.push_str(rest);
+    renamed
+}
+
+/// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical volume Debian's
+/// scripts write its name.
+pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
+    let mut roots = grub_cfg.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let command = words.next()?;
+        matches!(command, "linux" | "linux16" | "linuxefi")
+            .then(|| words.find_map(|w| w.strip_prefix("root=")))
+    });
+    let Some(first) = roots.next() else {
+        return Some("it has no menu entry that starts a kernel: is there one in /boot?".into());
+    };
+    let root = first.unwrap_or("nothing");
+    let is_volume = root.starts_with("/dev/mapper/")
+        && matches!((Path::new(root).canonicalize(), device.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if root.strip_prefix("UUID=") == Some(uuid) || is_volume {
+        return None;
+    }
+    Some(format!("its first menu entry has {root} as root, not UUID={uuid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::Tool;
+
+    fn id() -> Id {
+        "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()
+    }
+
+    /// What a shell that sources the settings as grub-mkconfig does (under `set -e`) ends up with.
+    fn sourced(before: &str, settings: &str) -> String {
+        let script = format!(
+            "set -e\n{before}\n{settings}\necho \"$GRUB_DISTRIBUTOR|$GRUB_DISABLE_OS_PROBER|$GRUB_CMDLINE_LINUX|$GRUB_DISABLE_LINUX_UUID\""
+        );
+        Tool::new("sh").args(["-c", &script]).run().unwrap().trim_end().to_owned()
+    }
+
+    #[test]
+    fn the_shell_reads_the_settings() {
+        let be = settings(id(), "Debian GNU/Linux");
+        let default =
+            "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
+        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian GNU/Linux|true|console=ttyS0 panic=30|");
+        // A panic= of the administrator stays.
+        assert_eq!(sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2), Some("panic=-1"));
+        assert_eq!(sourced("GRUB_DISTRIBUTOR=Debian", &adopted_settings()), "Debian|| panic=30|");
+        // A hostile os-release stays a word in quotes.
+        assert!(
+            sourced("", &settings(id(), "x\";reboot $(id) `id`"))
+                .starts_with("lifeboat-2f0c1a94 xreboot id id|")
+        );
+    }
+
+    #[test]
+    fn settings_name_the_new_root() {
+        let old = "5b0c7a52-ffff";
+        let table = [
+            ("GRUB_CMDLINE_LINUX=\"\"\n", "GRUB_CMDLINE_LINUX=\"\"\n"),
+            ("GRUB_CMDLINE_LINUX=\"root=/dev/sda2 quiet\"\n", "GRUB_CMDLINE_LINUX=\"root=UUID=new quiet\"\n"),
+            ("GRUB_CMDLINE_LINUX=root=LABEL=x\n", "GRUB_CMDLINE_LINUX=root=UUID=new\n"),
+            (
+                "GRUB_CMDLINE_LINUX_DEFAULT='quiet resume=UUID=77 splash'",
+                "GRUB_CMDLINE_LINUX_DEFAULT='quiet splash'",
+            ),
+            (
+                "GRUB_CMDLINE_LINUX=\"rootflags=subvol=@ rootfstype=xfs ro\"",
+                "GRUB_CMDLINE_LINUX=\" rootfstype=xfs ro\"",
+            ),
+            (
+                "GRUB_DEFAULT=\"gnulinux-advanced-5b0c7a52-ffff>gnulinux-6.1-5b0c7a52-ffff\"",
+                "GRUB_DEFAULT=\"gnulinux-advanced-new>gnulinux-6.1-new\"",
+            ),
+            ("# root=/dev/sda2 in a comment\n", "# root=/dev/sda2 in a comment\n"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(renamed_root(text, old, "new", true), expected);
+        }
+        assert_eq!(
+            renamed_root("GRUB_CMDLINE_LINUX=\"rootfstype=ext4 a\"", "", "new", false),
+            "GRUB_CMDLINE_LINUX=\" a\""
+        );
+    }
+
+    #[test]
+    fn a_grub_cfg_is_checked_for_its_root() {
+        let cfg = "menuentry 'x' {\n\tsearch --fs-uuid --set=root new\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=new ro quiet\n}\n";
+        let device = Path::new("/dev/vdb1");
+        assert_eq!(wrong_root(cfg, "new", device), None);
+        assert!(wrong_root(cfg, "other", device).unwrap().contains("UUID=new as root, not UUID=other"));
+        assert!(wrong_root("set timeout=5\n", "new", device).unwrap().contains("no menu entry"));
+        assert!(wrong_root(" linux /vmlinuz root=/dev/vdb1\n", "new", device).is_some());
+    }
+}

@@ -1,0 +1,267 @@
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::environment::FileSystemUse;
+use crate::layout::{Wish, lay_out};
+
+const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
+const NEW: &str = "11111111-2222-4333-8444-555555555555";
+
+/// As Debian's installer writes it, with lines of an administrator.
+const FSTAB: &str = "\
+# /etc/fstab: static file system information.
+UUID=9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11 /               ext4    errors=remount-ro 0       1
+# /boot/efi was on /dev/sda1 during installation
+UUID=7A1B-22C3  /boot/efi       vfat    umask=0077      0       1
+LABEL=usr       /usr            ext4    defaults        0       2
+LABEL=home      /home           xfs     noatime         0       2
+UUID=0d9f0f4e-1111-4c8e-a1fd-0123456789ab none            swap    sw              0       0
+/swapfile       none            swap    sw,pri=1        0       0
+tmpfs /tmp tmpfs nosuid,size=1G 0 0
+";
+
+/// Programs that do what the real ones leave behind, and remember what was asked.
+struct Recorder {
+    root: PathBuf,
+    grub_cfg: String,
+    asked: RefCell<Vec<String>>,
+}
+
+impl Programs for Recorder {
+    fn run(&self, command: &[&str]) -> Result<String> {
+        self.asked.borrow_mut().push(command.join(" "));
+        if command == ["update-grub"] {
+            fs::write(self.root.join("boot/grub/grub.cfg"), &self.grub_cfg).unwrap();
+        }
+        Ok(String::new())
+    }
+}
+
+/// A copy of a Debian as the copy engine leaves it, as far as localize looks.
+struct Copied {
+    folder: tempfile::TempDir,
+    layout: Layout,
+    uuids: BTreeMap<MountPoint, String>,
+    labels: BTreeMap<String, String>,
+    source_root: Root,
+    swap_uuids: Vec<String>,
+}
+
+impl Copied {
+    fn with(wishes: &[&str]) -> Self {
+        let fstab = Fstab::parse(FSTAB);
+        let line = |e: &crate::fstab::Entry| FileSystemUse {
+            mountpoint: e.mountpoint(),
+            spec: e.spec(),
+            device: None,
+            fs_type: e.fs_type(),
+            options: e.options(),
+            size: None,
+            shared: false,
+        };
+        let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
+        let wishes: Vec<Wish> = wishes.iter().map(|w| w.parse().unwrap()).collect();
+        let layout = lay_out(&source, &[], &wishes).unwrap();
+        let uuid = |(n, t): (usize, &crate::layout::TargetFileSystem)| {
+            let uuid = if n == 0 { NEW.to_owned() } else { format!("uuid-of-{}", t.mountpoint) };
+            (t.mountpoint.clone(), uuid)
+        };
+        let uuids = layout.file_systems.iter().enumerate().map(uuid).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let files = [
+            ("etc/fstab", FSTAB),
+            ("etc/os-release", "ID=debian\nNAME=\"Debian GNU/Linux\"\n"),
+            ("etc/grub.d/10_linux", "#!/bin/sh\n"),
+            ("etc/default/grub", "GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=\"root=LABEL=root\"\n"),
+            ("etc/initramfs-tools/initramfs.conf", "MODULES=most\n"),
+            ("boot/grub/x86_64-efi/core.efi", "MZ"),
+            ("usr/bin/debconf-set-selections", ""),
+            ("usr/sbin/update-grub", ""),
+            ("usr/sbin/update-initramfs", ""),
+        ];
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let source_root = Root {
+            device: "/dev/vda2".into(),
+            fs_type: "ext4".into(),
+            uuid: OLD.into(),
+            subvolume: None,
+            disk: "/dev/vda".into(),
+        };
+        let labels = [("LABEL=home", "home-uuid"), ("LABEL=usr", "usr-uuid")];
+        let labels = labels.map(|(l, u)| (l.to_owned(), u.to_owned())).into();
+        let swap_uuids = layout.swap.iter().map(|_| "swap-uuid".to_owned()).collect();
+        Copied { folder, layout, uuids, labels, source_root, swap_uuids }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    fn localize_with(
+        &self,
+        grub_cfg: &str,
+        new_machine: Option<&NewMachine>,
+    ) -> (Result<Vec<String>>, Vec<String>) {
+        let programs = Recorder {
+            root: self.folder.path().to_owned(),
+            grub_cfg: grub_cfg.to_owned(),
+            asked: RefCell::default(),
+        };
+        let change = Localization {
+            id: "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap(),
+            layout: &self.layout,
+            uuids: &self.uuids,
+            swap_uuids: &self.swap_uuids,
+            labels: &self.labels,
+            source_root: &self.source_root,
+            new_machine,
+        };
+        let done = localize(self.folder.path(), &change, &programs);
+        (done, programs.asked.into_inner())
+    }
+
+    fn localize(&self) -> Vec<String> {
+        let (done, asked) =
+            self.localize_with(&format!("\tlinux\t/boot/vmlinuz-6.1 root=UUID={NEW} ro\n"), None);
+        done.unwrap();
+        asked
+    }
+}
+
+#[test]
+fn a_merged_file_system_leaves_fstab_and_the_rest_keeps_its_lines() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    copied.localize();
+    assert_eq!(
+        copied.text("etc/fstab"),
+        "\
+# /etc/fstab: static file system information.
+UUID=11111111-2222-4333-8444-555555555555 /               ext4    errors=remount-ro 0       1
+# /boot/efi was on /dev/sda1 during installation
+UUID=7A1B-22C3  /boot/efi       vfat    umask=0077      0       1
+UUID=home-uuid      /home           xfs     noatime         0       2
+UUID=0d9f0f4e-1111-4c8e-a1fd-0123456789ab none            swap    sw              0       0
+# Lifeboat copies no swap files. To have one: mkswap, then uncomment.
+#/swapfile       none            swap    sw,pri=1        0       0
+tmpfs /tmp tmpfs nosuid,size=1G 0 0
+"
+    );
+}
+
+#[test]
+fn split_file_systems_and_own_swap_come_into_fstab() {
+    let copied = Copied::with(&[
+        "/:/dev/vdb1:xfs",
+        "/usr:/dev/vdb2:btrfs",
+        "/var:/dev/vdb3:ext4:nodev",
+        "/home:/dev/vdb5:ext4",
+        "-:/dev/vdb4:swap",
+    ]);
+    let asked = copied.localize();
+    assert_eq!(
+        copied.text("etc/fstab"),
+        "\
+# /etc/fstab: static file system information.
+UUID=11111111-2222-4333-8444-555555555555 /               xfs    defaults 0       0
+# /boot/efi was on /dev/sda1 during installation
+UUID=7A1B-22C3  /boot/efi       vfat    umask=0077      0       1
+UUID=uuid-of-/usr       /usr            btrfs    defaults        0       0
+UUID=uuid-of-/home      /home           ext4     noatime         0       2
+tmpfs /tmp tmpfs nosuid,size=1G 0 0
+UUID=uuid-of-/var /var ext4 nodev 0 2
+UUID=swap-uuid none swap sw 0 0
+"
+    );
+    assert_eq!(copied.text("etc/initramfs-tools/conf.d/resume"), "RESUME=UUID=swap-uuid\n");
+    assert!(asked.contains(&"update-initramfs -u -k all".to_owned()), "{asked:?}");
+}
+
+#[test]
+fn localizing_twice_changes_nothing_more() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4", "/var:/dev/vdb3:ext4"]);
+    let first = copied.localize();
+    let fstab = copied.text("etc/fstab");
+    let second = copied.localize();
+    assert_eq!(copied.text("etc/fstab"), fstab);
+    assert!(first.iter().any(|c| c.starts_with("update-initramfs")));
+    assert!(!second.iter().any(|c| c.starts_with("update-initramfs")), "resume is off already: {second:?}");
+}
+
+#[test]
+fn the_loader_packages_find_nothing_to_install_over() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let asked = copied.localize();
+    let settings = copied.text(GRUB_SETTINGS_PATH);
+    assert!(settings.contains("GRUB_DISTRIBUTOR=\"lifeboat-2f0c1a94 Debian GNU/Linux\""), "{settings}");
+    assert!(copied.text("etc/default/grub").contains(&format!("GRUB_CMDLINE_LINUX=\"root=UUID={NEW}\"")));
+    assert!(!copied.path("boot/grub/x86_64-efi/core.efi").exists());
+    assert!(asked[0].contains("grub-efi-amd64 grub2/update_nvram boolean false"), "{asked:?}");
+    assert_eq!(asked.last().unwrap(), "update-grub");
+    assert_eq!(fs::read(copied.path("boot/grub/grubenv")).unwrap().len(), 1024);
+}
+
+#[test]
+fn a_grub_cfg_that_boots_the_source_is_an_error() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let (done, _) = copied.localize_with(&format!("linux /boot/vmlinuz root=UUID={OLD}\n"), None);
+    let message = done.unwrap_err().to_string();
+    assert!(message.contains("boot/grub/grub.cfg") && message.contains(OLD), "{message}");
+}
+
+#[test]
+fn a_link_out_of_the_copy_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("fstab");
+    fs::write(&victim, FSTAB).unwrap();
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    fs::remove_file(copied.path("etc/fstab")).unwrap();
+    std::os::unix::fs::symlink(&victim, copied.path("etc/fstab")).unwrap();
+    copied.localize();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), FSTAB);
+    assert!(copied.text("etc/fstab").contains(NEW));
+}
+
+#[test]
+fn a_new_machine_has_an_identity_of_its_own() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    for (path, text) in [
+        ("etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+        ("etc/hostname", "old\n"),
+        ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 old\n"),
+        ("etc/ssh/ssh_host_ed25519_key", "secret"),
+        ("etc/ssh/sshd_config", "Port 22\n"),
+        ("usr/bin/ssh-keygen", ""),
+    ] {
+        fs::create_dir_all(copied.path(path).parent().unwrap()).unwrap();
+        fs::write(copied.path(path), text).unwrap();
+    }
+    let machine = NewMachine { hostname: Some("new".into()) };
+    let (done, asked) = copied.localize_with(&format!("linux /vmlinuz root=UUID={NEW}\n"), Some(&machine));
+    done.unwrap();
+    assert_eq!((copied.text("etc/machine-id"), copied.text("etc/hostname")), (String::new(), "new\n".into()));
+    assert_eq!(copied.text("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 new\n");
+    assert!(
+        !copied.path("etc/ssh/ssh_host_ed25519_key").exists() && copied.path("etc/ssh/sshd_config").exists()
+    );
+    assert!(asked.contains(&"ssh-keygen -A".to_owned()));
+}
+
+#[test]
+fn adopting_adds_one_settings_file() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let default = copied.text("etc/default/grub");
+    assert_eq!(adopt(copied.folder.path()).unwrap().len(), 1);
+    let settings = copied.text(GRUB_SETTINGS_PATH);
+    assert!(settings.contains("panic=30") && !settings.contains("DISTRIBUTOR"), "{settings}");
+    assert_eq!((copied.text("etc/default/grub"), copied.text("etc/fstab")), (default, FSTAB.to_owned()));
+}
