@@ -132,10 +132,10 @@ mod tests {
 
     #[test]
     fn the_shell_reads_the_settings() {
-        let be = settings(id(), "Debian GNU/Linux");
+        let be = settings(id(), "Debian");
         let default =
             "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
-        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian GNU/Linux|true|console=ttyS0 panic=30|");
+        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian|true|console=ttyS0 panic=30|");
         // A panic= of the administrator stays.
         assert_eq!(sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2), Some("panic=-1"));
         assert_eq!(sourced("GRUB_DISTRIBUTOR=Debian", &adopted_settings()), "Debian|| panic=30|");

@@ -189,7 +189,9 @@ fn grub_settings(root: &Rooted, change: &Localization) -> Result<Vec<String>> {
     }
     let os_release = root.text("etc/os-release")?.unwrap_or_default();
     let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
-    let settings = grub::settings(change.id, name.trim_matches(['"', '\'']));
+    // grub.d/10_linux adds " GNU/Linux" to the menu's title.
+    let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
+    let settings = grub::settings(change.id, name);
     root.write(grub::SETTINGS_PATH, settings.as_bytes(), 0o644)?;
     done.push(format!(
         "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
