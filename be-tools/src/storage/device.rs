@@ -1,0 +1,216 @@
+//! Block devices as the kernel lists them in sysfs, each with what it holds.
+
+mod sysfs;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::mounts::device_number;
+use super::partitions::PartitionInfo;
+use super::probe::{Content, Kind, SuperBlock};
+use crate::error::{Error, Refusal, Result};
+use crate::plan::PlannedDevice;
+use crate::system::System;
+
+/// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper or md.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockDevice {
+    /// Kernel name, such as `vda2`.
+    pub name: String,
+    /// Device node; `/dev/mapper/NAME` for a volume of the device mapper.
+    pub node: PathBuf,
+    /// Major and minor number.
+    pub number: (u32, u32),
+    /// Bytes.
+    pub size: u64,
+    /// The kernel refuses writes.
+    pub read_only: bool,
+    /// Its disk can be pulled out.
+    pub removable: bool,
+    /// Kernel name of its whole disk; its own where it is one.
+    pub disk: String,
+    /// Model of its disk; what it is, where it has none.
+    pub model: String,
+    /// Serial number of its disk; empty where it has none.
+    pub serial: String,
+    /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`, or empty.
+    pub transport: String,
+    /// Bytes of a logical block.
+    pub logical_block_size: u32,
+    /// As its partition table describes it, if it is a partition.
+    pub partition: Option<PartitionInfo>,
+    /// Kernel names of what is stacked on it.
+    pub holders: Vec<String>,
+    /// Kernel names of what it is stacked on.
+    pub slaves: Vec<String>,
+    /// Name of the device mapper, such as `vg-root`.
+    pub dm_name: Option<String>,
+    /// What it holds.
+    pub content: Content,
+}
+
+impl BlockDevice {
+    /// It is not a partition.
+    pub fn is_whole_disk(&self) -> bool {
+        self.disk == self.name
+    }
+
+    /// It is an EFI system partition.
+    pub fn is_esp(&self) -> bool {
+        self.partition.as_ref().is_some_and(PartitionInfo::is_esp)
+    }
+
+    /// Its super block, if one was recognised.
+    pub fn super_block(&self) -> Option<&SuperBlock> {
+        self.content.super_block()
+    }
+
+    /// The line of a plan: what it is, what it holds, what becomes of it.
+    pub fn planned(&self, becomes: impl Into<String>) -> PlannedDevice {
+        PlannedDevice {
+            device: self.node.display().to_string(),
+            model: self.model.clone(),
+            serial: self.serial.clone(),
+            size: self.size,
+            holds: self.content.description(),
+            becomes: becomes.into(),
+        }
+    }
+
+    /// `name:` of `NAME@DEVICE`: the kernel name, or the volume's.
+    pub fn short_name(&self) -> &str {
+        self.dm_name.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// All block devices of the machine.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Devices(Vec<BlockDevice>);
+
+impl Devices {
+    /// Lists the devices and probes what each holds. A device that cannot be read is listed all the same.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn scan(system: &System) -> Result<Self> {
+        sysfs::scan(system).map(Devices)
+    }
+
+    /// Every device, disks before their partitions.
+    pub fn iter(&self) -> impl Iterator<Item = &BlockDevice> {
+        self.0.iter()
+    }
+
+    /// By kernel name.
+    pub fn by_name(&self, name: &str) -> Option<&BlockDevice> {
+        self.0.iter().find(|d| d.name == name)
+    }
+
+    /// By major and minor number.
+    pub fn by_number(&self, number: (u32, u32)) -> Option<&BlockDevice> {
+        self.0.iter().find(|d| d.number == number)
+    }
+
+    /// By device node; links such as those of `/dev/disk/by-id` are followed.
+    pub fn by_node(&self, node: &Path) -> Option<&BlockDevice> {
+        let number = device_number(node);
+        self.0.iter().find(|d| d.node == node || Some(d.number) == number)
+    }
+
+    /// Every device that answers to a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`, or `vg/lv`.
+    /// A file system that spans several devices answers once.
+    pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {
+        let Some((tag, value)) = reference.split_once('=') else {
+            return self.by_path_or_name(reference).into_iter().collect();
+        };
+        let value = value.trim_matches('"');
+        let (uuid, ignore_case) = (value.to_owned(), value.to_ascii_lowercase());
+        let holds = |d: &BlockDevice, test: &dyn Fn(&SuperBlock) -> bool| {
+            d.super_block()
+                .is_some_and(|s| !s.kind.is_table() && !matches!(s.kind, Kind::MdRaid | Kind::Lvm) && test(s))
+        };
+        let part =
+            |d: &BlockDevice, test: &dyn Fn(&PartitionInfo) -> bool| d.partition.as_ref().is_some_and(test);
+        let mut found: Vec<&BlockDevice> = match tag {
+            "UUID" => self.filter(|d| holds(d, &|s| s.uuid.eq_ignore_ascii_case(&uuid) && !uuid.is_empty())),
+            "LABEL" => self.filter(|d| holds(d, &|s| s.label == value && !value.is_empty())),
+            "PARTUUID" => self.filter(|d| part(d, &|p| p.part_uuid == ignore_case && !value.is_empty())),
+            "PARTLABEL" => self.filter(|d| part(d, &|p| p.name == value && !value.is_empty())),
+            _ => Vec::new(),
+        };
+        let spans = |d: &BlockDevice| d.super_block().filter(|s| s.devices > 1).map(|s| s.uuid.clone());
+        if let Some(first) = found.first().and_then(|d| spans(d))
+            && found.iter().all(|d| spans(d).as_ref() == Some(&first))
+        {
+            found.truncate(1);
+        }
+        found
+    }
+
+    fn filter(&self, test: impl Fn(&BlockDevice) -> bool) -> Vec<&BlockDevice> {
+        self.0.iter().filter(|d| test(d)).collect()
+    }
+
+    fn by_path_or_name(&self, reference: &str) -> Option<&BlockDevice> {
+        if reference.starts_with('/') {
+            return self.by_node(Path::new(reference));
+        }
+        let dm_name = match reference.split_once('/') {
+            Some((group, volume)) => format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--")),
+            None => reference.to_owned(),
+        };
+        self.by_name(reference).or_else(|| self.0.iter().find(|d| d.dm_name.as_ref() == Some(&dm_name)))
+    }
+
+    /// The one device that answers to `reference`, as [`Devices::lookup`] understands it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none, [`Refusal::Ambiguous`] when there are several.
+    pub fn resolve(&self, reference: &str) -> Result<&BlockDevice> {
+        match self.lookup(reference)[..] {
+            [one] => Ok(one),
+            [] => Err(Error::Usage(format!(
+                "'{reference}' is no block device here: use a name from `lsblk`, a path below /dev, UUID=, PARTUUID=, LABEL=, PARTLABEL= or vg/lv"
+            ))),
+            ref several => Err(Refusal::Ambiguous {
+                name: reference.into(),
+                candidates: several.iter().map(|d| d.node.display().to_string()).collect(),
+            }
+            .into()),
+        }
+    }
+
+    /// The whole disk of a device; of a volume, the disk under it (the first, where there are several).
+    pub fn disk_of<'a>(&'a self, device: &'a BlockDevice) -> &'a BlockDevice {
+        let mut here = device;
+        // Stacks are shallow; a loop in hostile sysfs must end.
+        for _ in 0..16 {
+            match here.slaves.first().and_then(|slave| self.by_name(slave)) {
+                Some(below) => here = below,
+                None => break,
+            }
+        }
+        self.by_name(&here.disk).unwrap_or(here)
+    }
+
+    /// The partitions of a disk, by number.
+    pub fn partitions_of<'a>(&'a self, disk: &'a BlockDevice) -> impl Iterator<Item = &'a BlockDevice> {
+        self.0.iter().filter(move |d| d.disk == disk.name && d.name != disk.name)
+    }
+
+    /// The EFI system partitions.
+    pub fn esps(&self) -> impl Iterator<Item = &BlockDevice> {
+        self.0.iter().filter(|d| d.is_esp())
+    }
+}
+
+impl FromIterator<BlockDevice> for Devices {
+    fn from_iter<I: IntoIterator<Item = BlockDevice>>(devices: I) -> Self {
+        Devices(devices.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Reading `/sys/class/block` (Documentation/ABI/stable/sysfs-block).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::BlockDevice;
+use crate::error::{Doing, Result};
+use crate::storage::partitions::{self, PartitionInfo, Table};
+use crate::storage::probe::{Content, OpenDevice, probe};
+use crate::system::System;
+
+/// Floppy drives: opening one takes seconds and finds no boot environment.
+const FLOPPY_MAJOR: u32 = 2;
+
+pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
+    let class = system.sys.join("class/block");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&class).at("listing", &class)? {
+        let entry = entry.at("listing", &class)?;
+        // A device may go away while we look.
+        let Ok(dir) = entry.path().canonicalize() else { continue };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        found.extend(describe(system, name, &dir));
+    }
+    found.sort_by_cached_key(|d| {
+        let disk =
+            (d.disk.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(), d.disk.len(), d.disk.clone());
+        (disk, d.partition.as_ref().map(|p| p.number))
+    });
+    let opened: Vec<_> = found.iter().map(open).collect();
+    let mut tables: HashMap<String, Table> = HashMap::new();
+    for (device, opened) in found.iter_mut().zip(&opened) {
+        device.content = match opened {
+            Ok(opened) => probe(opened),
+            Err(error) => Content::Unreadable(error.to_string()),
+        };
+        if let (true, Some(kind), Ok(opened)) = (device.is_whole_disk(), device.content.kind(), opened)
+            && (kind.is_table() || kind == crate::storage::probe::Kind::Iso9660)
+            && let Some(table) = partitions::read(opened, device.logical_block_size)
+        {
+            tables.insert(device.name.clone(), table);
+        }
+    }
+    for device in &mut found {
+        if let (Some(ours), Some(table)) = (&mut device.partition, tables.get(&device.disk))
+            && let Some(listed) =
+                table.partitions.iter().find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
+        {
+            // The kernel cuts an extended partition to a stub; its own length is what can be used.
+            *ours = PartitionInfo { size_lba: ours.size_lba, ..listed.clone() };
+        }
+    }
+    Ok(found)
+}
+
+fn open(device: &BlockDevice) -> std::io::Result<OpenDevice> {
+    // NONBLOCK: an optical drive without a disc must not wait for one.
+    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&device.node)?;
+    Ok(OpenDevice { file, size: device.size })
+}
+
+fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
+    let text = |file: &str| read(&dir.join(file));
+    let number = |file: &str| text(file)?.parse::<u64>().ok();
+    let (major, minor) = text("dev")?.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let numbers = (major.parse().ok()?, minor.parse().ok()?);
+    let sectors = number("size")?;
+    let idle_loop = name.starts_with("loop")
+        && !dir.join("partition").exists()
+        && !dir.join("loop/backing_file").exists();
+    let hidden_volume = text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
+    if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume {
+        return None;
+    }
+    let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());
+    // A partition's directory lies in that of its disk.
+    let disk_dir = if partition_number.is_some() { dir.parent()?.to_owned() } else { dir.to_owned() };
+    let disk = disk_dir.file_name()?.to_string_lossy().into_owned();
+    let block = read(&disk_dir.join("queue/logical_block_size"))
+        .and_then(|b| b.parse().ok())
+        .unwrap_or(512_u32)
+        .max(512);
+    let partition = partition_number.map(|number_| PartitionInfo {
+        number: number_,
+        start_lba: number("start").unwrap_or(0) * 512 / u64::from(block),
+        size_lba: sectors * 512 / u64::from(block),
+        logical_block_size: block,
+        kind: None,
+        part_uuid: String::new(),
+        name: String::new(),
+    });
+    let dm_name = text("dm/name");
+    let transport = transport(&disk, &disk_dir);
+    Some(BlockDevice {
+        node: node(system, &name, dm_name.as_deref()),
+        number: numbers,
+        size: sectors.saturating_mul(512),
+        read_only: number("ro") == Some(1),
+        removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),
+        model: model(&disk_dir, transport),
+        serial: serial(&disk_dir),
+        transport: transport.into(),
+        logical_block_size: block,
+        partition,
+        holders: names(&dir.join("holders")),
+        slaves: names(&dir.join("slaves")),
+        dm_name,
+        content: Content::Blank,
+        // The kernel writes '!' for the '/' of names such as cciss/c0d0.
+        name,
+        disk,
+    })
+}
+
+fn node(system: &System, name: &str, dm_name: Option<&str>) -> PathBuf {
+    let mapper = dm_name.map(|name| system.dev.join("mapper").join(name)).filter(|path| path.exists());
+    mapper.unwrap_or_else(|| system.dev.join(name.replace('!', "/")))
+}
+
+fn transport(disk: &str, dir: &Path) -> &'static str {
+    let path = dir.to_string_lossy();
+    if disk.starts_with("loop") {
+        "loop"
+    } else if disk.starts_with("dm-") {
+        "dm"
+    } else if dir.join("md").exists() {
+        "md"
+    } else if path.contains("/usb") {
+        "usb"
+    } else if path.contains("/nvme") {
+        "nvme"
+    } else if path.contains("/ata") {
+        "ata"
+    } else if path.contains("/mmc") {
+        "mmc"
+    } else if disk.starts_with("vd") {
+        "virtio"
+    } else if dir.join("device/vpd_pg80").exists() || disk.starts_with("sd") {
+        "scsi"
+    } else {
+        ""
+    }
+}
+
+fn model(disk_dir: &Path, transport: &str) -> String {
+    let text = |file: &str| read(&disk_dir.join(file)).filter(|t| !t.is_empty());
+    match transport {
+        "loop" => {
+            return text("loop/backing_file").map_or_else(String::new, |file| format!("loop over {file}"));
+        }
+        "dm" => return text("dm/name").map_or_else(String::new, |name| format!("volume {name}")),
+        "md" => return text("md/level").map_or_else(String::new, |level| format!("md {level}")),
+        "virtio" => return "virtio disk".into(),
+        _ => {}
+    }
+    let model = text("device/model").or_else(|| text("device/name")).unwrap_or_default();
+    match text("device/vendor") {
+        Some(vendor) if vendor != "ATA" && !vendor.starts_with("0x") && !model.starts_with(&vendor) => {
+            format!("{vendor} {model}")
+        }
+        _ => model,
+    }
+}
+
+fn serial(disk_dir: &Path) -> String {
+    let direct = ["serial", "device/serial", "device/cid"].iter().find_map(|file| read(&disk_dir.join(file)));
+    // SPC-4 7.8.12: four bytes of header, then the serial number.
+    let vpd = || {
+        let page = std::fs::read(disk_dir.join("device/vpd_pg80")).ok()?;
+        Some(clean(page.get(4..)?))
+    };
+    // A USB device keeps its serial some levels up.
+    let usb = || {
+        disk_dir
+            .ancestors()
+            .take(12)
+            .find_map(|dir| dir.join("idVendor").exists().then(|| read(&dir.join("serial")))?)
+    };
+    direct.filter(|s| !s.is_empty()).or_else(vpd).filter(|s| !s.is_empty()).or_else(usb).unwrap_or_default()
+}
+
+fn read(path: &Path) -> Option<String> {
+    std::fs::read(path).ok().map(|bytes| clean(&bytes))
+}
+
+fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().filter(|c| !c.is_control()).collect()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,180 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::storage::testing::{Loop, image, is_root};
+use crate::tool::Tool;
+
+/// A sysfs and a /dev of plain files, with the paths a real machine has.
+struct Fake {
+    dir: tempfile::TempDir,
+}
+
+impl Fake {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["sys/class/block", "dev/mapper", "proc", "run"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        Fake { dir }
+    }
+
+    fn system(&self) -> System {
+        let at = |name: &str| self.dir.path().join(name);
+        System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+    }
+
+    /// Adds a device whose sysfs folder is `path` below /sys/devices, with these files.
+    fn add(&self, path: &str, number: &str, content: &[u8], files: &[(&str, &str)]) {
+        let name = path.rsplit('/').next().unwrap();
+        let folder = self.dir.path().join("sys/devices").join(path);
+        let sectors = (content.len() / 512).to_string();
+        for (file, text) in [("dev", number), ("size", &sectors)].iter().chain(files) {
+            fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
+            fs::write(folder.join(file), text).unwrap();
+        }
+        symlink(&folder, self.dir.path().join("sys/class/block").join(name)).unwrap();
+        fs::write(self.dir.path().join("dev").join(name), content).unwrap();
+    }
+}
+
+fn machine() -> Fake {
+    let fake = Fake::new();
+    let disk = image(96 << 20);
+    Tool::new("sgdisk")
+        .args(["-n1:2048:+33M", "-t1:ef00", "-u1:aaaaaaaa-0000-0000-0000-000000000001"])
+        .args(["-n2:0:+16M", "-t2:8300", "-c2:primary", "-u2:aaaaaaaa-0000-0000-0000-000000000002"])
+        .arg(disk.path())
+        .run()
+        .unwrap();
+    let esp = image(33 << 20);
+    Tool::new("mkfs.fat").args(["-F32", "-i", "1234ABCD", "-n", "EFI"]).arg(esp.path()).run().unwrap();
+    let root = image(16 << 20);
+    Tool::new("mke2fs")
+        .args(["-qFt", "ext4", "-L", "root", "-U", "bbbbbbbb-0000-0000-0000-000000000002"])
+        .arg(root.path())
+        .run()
+        .unwrap();
+    let bytes = |file: &tempfile::NamedTempFile| fs::read(file.path()).unwrap();
+    let vda = "pci0/virtio1/block/vda";
+    fake.add(
+        vda,
+        "254:0",
+        &bytes(&disk),
+        &[("serial", "SER1AL\n"), ("queue/logical_block_size", "512"), ("ro", "0")],
+    );
+    fake.add(&format!("{vda}/vda1"), "254:1", &bytes(&esp), &[("partition", "1"), ("start", "2048")]);
+    fake.add(&format!("{vda}/vda2"), "254:2", &bytes(&root), &[("partition", "2"), ("start", "69632")]);
+    let usb = "pci0/usb2/2-1/2-1:1.0/host3/target3:0:0/3:0:0:0/block/sdb";
+    fake.add(
+        usb,
+        "8:16",
+        &[0; 4096],
+        &[("device/model", "Stick\n"), ("device/vendor", "Acme"), ("removable", "1\n")],
+    );
+    let sata = "pci0/ata3/host2/target2:0:0/2:0:0:0/block/sda";
+    fake.add(
+        sata,
+        "8:0",
+        &[1; 4096],
+        &[
+            ("device/vendor", "ATA"),
+            ("device/model", "QEMU HARDDISK"),
+            ("device/vpd_pg80", "\0\u{80}\0\u{4}Q001"),
+        ],
+    );
+    fake.add(
+        "virtual/block/dm-0",
+        "252:0",
+        &[0; 512],
+        &[("dm/name", "my--vg-root"), ("dm/uuid", "LVM-x"), ("slaves/sda", "")],
+    );
+    fake.add("virtual/block/loop0", "7:0", &[0; 512], &[]);
+    fake.add("virtual/block/zram0", "253:0", &[], &[]);
+    fake
+}
+
+#[test]
+fn sysfs_is_read_and_idle_devices_left_out() {
+    let fake = machine();
+    let devices = Devices::scan(&fake.system()).unwrap();
+    let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["dm-0", "sda", "sdb", "vda", "vda1", "vda2"]);
+    let esp = devices.by_name("vda1").unwrap();
+    assert!(esp.is_esp() && esp.disk == "vda" && esp.serial == "SER1AL" && esp.transport == "virtio");
+    assert_eq!(esp.content.kind(), Some(Kind::Vfat));
+    let stick = devices.by_name("sdb").unwrap();
+    assert!(stick.removable && stick.content.is_blank());
+    assert_eq!((stick.model.as_str(), stick.transport.as_str()), ("Acme Stick", "usb"));
+    let sata = devices.by_name("sda").unwrap();
+    assert_eq!(
+        (sata.model.as_str(), sata.serial.as_str(), &sata.content),
+        ("QEMU HARDDISK", "Q001", &Content::Unknown)
+    );
+    assert_eq!(devices.disk_of(devices.by_name("dm-0").unwrap()).name, "sda");
+    assert_eq!(devices.by_name("vda").unwrap().content.kind(), Some(Kind::Gpt));
+    assert_eq!(devices.esps().count(), 1);
+    assert_eq!(devices.partitions_of(devices.by_name("vda").unwrap()).count(), 2);
+}
+
+#[test]
+fn a_device_answers_to_all_its_names() {
+    let fake = machine();
+    let system = fake.system();
+    let devices = Devices::scan(&system).unwrap();
+    let node = system.dev.join("vda2").display().to_string();
+    for (reference, name) in [
+        ("vda2", "vda2"),
+        (node.as_str(), "vda2"),
+        ("UUID=bbbbbbbb-0000-0000-0000-000000000002", "vda2"),
+        ("UUID=\"BBBBBBBB-0000-0000-0000-000000000002\"", "vda2"),
+        ("UUID=1234-ABCD", "vda1"),
+        ("LABEL=root", "vda2"),
+        ("PARTUUID=aaaaaaaa-0000-0000-0000-000000000001", "vda1"),
+        ("PARTLABEL=primary", "vda2"),
+        ("my-vg/root", "dm-0"),
+        ("my--vg-root", "dm-0"),
+    ] {
+        assert_eq!(devices.resolve(reference).unwrap().name, name, "{reference}");
+    }
+    for nobody in ["vdb", "/dev/none", "UUID=", "LABEL=x", "PARTUUID=x", "ID=x", "", "UUID"] {
+        assert!(matches!(devices.resolve(nobody), Err(Error::Usage(_))), "{nobody}");
+    }
+}
+
+#[test]
+fn two_file_systems_of_one_uuid_are_ambiguous() {
+    let fake = machine();
+    let twin = fs::read(fake.dir.path().join("dev/vda2")).unwrap();
+    fake.add("pci0/virtio2/block/vdb", "254:16", &twin, &[]);
+    let devices = Devices::scan(&fake.system()).unwrap();
+    match devices.resolve("LABEL=root") {
+        Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => assert_eq!(candidates.len(), 2),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_plan_line_says_what_is_lost() {
+    let fake = machine();
+    let devices = Devices::scan(&fake.system()).unwrap();
+    let line = devices.by_name("vda2").unwrap().planned("ext4 for /");
+    assert!(line.holds.starts_with("ext4 \"root\" ("), "{}", line.holds);
+    assert_eq!((line.model.as_str(), line.serial.as_str(), line.size), ("virtio disk", "SER1AL", 16 << 20));
+}
+
+#[test]
+fn a_loop_device_with_a_file_is_found_through_links() {
+    if !is_root() {
+        return;
+    }
+    let file = image(16 << 20);
+    Tool::new("mkswap").arg(file.path()).run().unwrap();
+    let device = Loop::attach(file.path());
+    let devices = Devices::scan(&System::host()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    symlink(&device.node, folder.path().join("by-id")).unwrap();
+    let found = devices.by_node(&folder.path().join("by-id")).unwrap();
+    assert_eq!((found.node.as_path(), found.content.kind()), (device.node.as_path(), Some(Kind::Swap)));
+    assert_eq!(found.model, format!("loop over {}", file.path().display()));
+}

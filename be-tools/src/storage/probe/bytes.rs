@@ -1,0 +1,98 @@
+//! Checked access to foreign bytes.
+
+use std::borrow::Cow;
+use std::io;
+
+use super::Source;
+
+/// Covers every super block that lies at the start of a device, up to that of btrfs.
+const HEAD: u64 = 68 << 10;
+
+/// A device with its first bytes at hand.
+pub struct Image<'a> {
+    source: &'a dyn Source,
+    head: Vec<u8>,
+}
+
+impl<'a> Image<'a> {
+    pub(super) fn new(source: &'a dyn Source) -> io::Result<Self> {
+        let mut head = vec![0; source.len().min(HEAD) as usize];
+        source.read_at(0, &mut head)?;
+        Ok(Image { source, head })
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// `len` bytes from `offset`, if the device has and gives them.
+    pub(super) fn at(&self, offset: u64, len: usize) -> Option<Block<'_>> {
+        let end = offset.checked_add(len as u64)?;
+        if end <= self.head.len() as u64 {
+            return Some(Block(Cow::Borrowed(self.head.get(offset as usize..end as usize)?)));
+        }
+        if end > self.source.len() {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        self.source.read_at(offset, &mut bytes).ok()?;
+        Some(Block(Cow::Owned(bytes)))
+    }
+}
+
+/// Some bytes of a device.
+pub(super) struct Block<'a>(pub(super) Cow<'a, [u8]>);
+
+impl Block<'_> {
+    pub(super) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+        self.0.get(offset..offset.checked_add(len)?)
+    }
+
+    pub(super) fn has(&self, offset: usize, magic: &[u8]) -> bool {
+        self.slice(offset, magic.len()) == Some(magic)
+    }
+
+    fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.slice(offset, N)?.try_into().ok()
+    }
+
+    pub(super) fn u8(&self, offset: usize) -> Option<u8> {
+        self.0.get(offset).copied()
+    }
+    pub(super) fn le16(&self, offset: usize) -> Option<u16> {
+        self.array(offset).map(u16::from_le_bytes)
+    }
+    pub(super) fn le32(&self, offset: usize) -> Option<u32> {
+        self.array(offset).map(u32::from_le_bytes)
+    }
+    pub(super) fn le64(&self, offset: usize) -> Option<u64> {
+        self.array(offset).map(u64::from_le_bytes)
+    }
+    pub(super) fn be16(&self, offset: usize) -> Option<u16> {
+        self.array(offset).map(u16::from_be_bytes)
+    }
+    pub(super) fn be32(&self, offset: usize) -> Option<u32> {
+        self.array(offset).map(u32::from_be_bytes)
+    }
+    pub(super) fn be64(&self, offset: usize) -> Option<u64> {
+        self.array(offset).map(u64::from_be_bytes)
+    }
+
+    /// Sixteen bytes in their order, as most file systems keep a UUID; empty if all are zero.
+    pub(super) fn uuid(&self, offset: usize) -> Option<String> {
+        let bytes = self.array::<16>(offset)?;
+        Some(if bytes == [0; 16] { String::new() } else { uuid::Uuid::from_bytes(bytes).to_string() })
+    }
+
+    /// A fixed field of text that ends at its first NUL.
+    pub(super) fn text(&self, offset: usize, len: usize) -> Option<String> {
+        self.slice(offset, len).map(clean_text)
+    }
+}
+
+/// Text up to the first NUL, without trailing blanks, control characters replaced.
+pub(super) fn clean_text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[..end]);
+    text.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

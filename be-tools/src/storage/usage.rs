@@ -1,0 +1,161 @@
+//! Whether a device may be written to: not while anything uses it.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::device::{BlockDevice, Devices};
+use super::mounts::{Mounts, device_number};
+use super::partitions;
+use super::probe::Kind;
+use super::swap::{self, SwapUse};
+use crate::error::{Error, Refusal, Result};
+use crate::system::System;
+
+/// What is in use on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    /// Mount table.
+    pub mounts: Mounts,
+    /// Swap areas.
+    pub swaps: Vec<SwapUse>,
+}
+
+impl Usage {
+    /// Reads the mount table and the swap areas.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn read(system: &System) -> Result<Self> {
+        Ok(Usage { mounts: Mounts::read(system)?, swaps: swap::read(system)? })
+    }
+
+    /// Refuses a device that is mounted, swap, or under another one; the first reason found.
+    ///
+    /// # Errors
+    /// [`Refusal::Mounted`], [`Refusal::SwapInUse`] or [`Refusal::Held`].
+    pub fn refuse_used(&self, device: &BlockDevice) -> Result<(), Refusal> {
+        let name = || device.node.display().to_string();
+        if let Some(mount) = self.mounts.of(device).next() {
+            return Err(Refusal::Mounted {
+                device: name(),
+                mountpoint: mount.mount_point.display().to_string(),
+            });
+        }
+        if self.swaps.iter().any(|s| s.path == device.node || device_number(&s.path) == Some(device.number)) {
+            return Err(Refusal::SwapInUse { device: name() });
+        }
+        if let Some(holder) = device.holders.first() {
+            return Err(Refusal::Held { device: name(), holder: holder.clone() });
+        }
+        Ok(())
+    }
+
+    /// Refuses a device that cannot become a file system: used, read-only, or a disk with partitions.
+    ///
+    /// # Errors
+    /// Those of [`Usage::refuse_used`], and [`Refusal::PartitionTable`].
+    pub fn refuse_target(&self, devices: &Devices, device: &BlockDevice) -> Result<(), Refusal> {
+        self.refuse_used(device)?;
+        let parts: Vec<String> =
+            devices.partitions_of(device).map(|p| p.node.display().to_string()).collect();
+        let table = match device.content.kind() {
+            Some(Kind::Gpt) => Some("GPT"),
+            Some(Kind::Mbr) => Some("MBR"),
+            _ if device.is_whole_disk() && !parts.is_empty() => Some("partition"),
+            _ => None,
+        };
+        if let Some(table) = table {
+            let partitions =
+                if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+            return Err(Refusal::PartitionTable {
+                device: device.node.display().to_string(),
+                table: table.into(),
+                partitions,
+            });
+        }
+        if device.is_esp() {
+            return Err(Refusal::Other(format!(
+                "{} is an EFI system partition, which holds the loaders of every system here: name another device",
+                device.node.display()
+            )));
+        }
+        if device.partition.as_ref().and_then(|p| p.kind).is_some_and(is_extended) {
+            return Err(Refusal::Other(format!(
+                "{} is an extended partition: name a logical partition in it",
+                device.node.display()
+            )));
+        }
+        if device.read_only {
+            return Err(Refusal::Other(format!(
+                "{} is read-only: name another device, or `blockdev --setrw` it if that is not its hardware's doing",
+                device.node.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn is_extended(kind: partitions::PartitionType) -> bool {
+    matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
+}
+
+/// Opens a device so that the kernel lets nobody else mount or claim it. The last guard before the first write: it
+/// sees what other mount namespaces have mounted, too.
+///
+/// # Errors
+/// [`Refusal::Other`] when something uses the device.
+pub fn claim(device: &BlockDevice) -> Result<File> {
+    let opened = File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(&device.node);
+    opened.map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EBUSY) => Refusal::Other(format!(
+            "{} is in use, perhaps mounted in a container: stop what uses it, or name another device",
+            device.node.display()
+        ))
+        .into(),
+        _ => Error::Io { doing: format!("opening {} for writing", device.node.display()), source: error },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::mounts::mount_target;
+    use crate::storage::testing::{Loop, image, in_namespace, is_root};
+    use crate::tool::Tool;
+
+    #[test]
+    fn a_mounted_device_is_refused_here_and_from_another_namespace() {
+        if !is_root() {
+            return;
+        }
+        let file = image(64 << 20);
+        Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
+        let node = Loop::attach(file.path());
+        let devices = Devices::scan(&System::host()).unwrap();
+        let device = devices.by_node(&node.node).unwrap();
+        let (claimed, refusal) = in_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let _mounted = mount_target(&node.node, "ext4", None, dir.path()).unwrap();
+            let elsewhere = std::thread::scope(|s| s.spawn(|| claim(device)).join().unwrap());
+            (elsewhere, Usage::read(&System::host()).unwrap().refuse_used(device).unwrap_err())
+        });
+        assert!(matches!(refusal, Refusal::Mounted { .. }), "{refusal}");
+        assert!(matches!(claimed, Err(Error::Refused(_))), "{claimed:?}");
+        Usage::read(&System::host()).unwrap().refuse_target(&devices, device).unwrap();
+        claim(device).unwrap();
+    }
+
+    #[test]
+    fn a_disk_with_a_table_is_refused_with_its_kind() {
+        if !is_root() {
+            return;
+        }
+        let file = image(64 << 20);
+        Tool::new("sgdisk").arg("-n1:2048:+1M").arg(file.path()).run().unwrap();
+        let node = Loop::attach(file.path());
+        let devices = Devices::scan(&System::host()).unwrap();
+        let refusal =
+            Usage::default().refuse_target(&devices, devices.by_node(&node.node).unwrap()).unwrap_err();
+        assert!(matches!(&refusal, Refusal::PartitionTable { table, .. } if table == "GPT"), "{refusal}");
+    }
+}
