@@ -78,7 +78,7 @@ impl BlockDevice {
         }
     }
 
-    /// `name:` of `NAME@DEVICE`: the kernel name, or the volume's.
+    /// DEVICE of `NAME@DEVICE`: the kernel name, or the volume's.
     pub fn short_name(&self) -> &str {
         self.dm_name.as_deref().unwrap_or(&self.name)
     }
@@ -193,6 +193,14 @@ impl Devices {
             }
         }
         self.by_name(&here.disk).unwrap_or(here)
+    }
+
+    /// The line of a plan for a device node.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is no such device.
+    pub fn planned(&self, node: &Path, becomes: &str) -> Result<PlannedDevice> {
+        self.resolve(&node.to_string_lossy()).map(|device| device.planned(becomes))
     }
 
     /// The partitions of a disk, by number.

@@ -248,20 +248,14 @@ pub fn mount_for_scan(device: &Path, fs_type: &str, subvolume: Option<&str>, dir
     call_mount(device, dir, driver, flags, &options)
 }
 
-/// Mounts a file system that is ours to write to.
+/// Mounts a file system that is ours to write to, just made or a BE's own.
 ///
 /// # Errors
 /// As mount(2).
-pub fn mount_target(device: &Path, fs_type: &str, subvolume: Option<&str>, dir: &Path) -> Result<Mounted> {
-    let mut options = match fs_type {
-        // A copy may have the UUID of its mounted source for a moment.
-        "xfs" => "nouuid".to_owned(),
-        _ => String::new(),
-    };
-    if fs_type == "btrfs" && subvolume.is_some() {
-        options = subvolume_option(subvolume)?;
-    }
-    call_mount(device, dir, fs_type, MountFlags::empty(), &options)
+pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted> {
+    // A block copy has the UUID of its mounted source for a moment.
+    let options = if fs_type == "xfs" { "nouuid" } else { "" };
+    call_mount(device, dir, fs_type, MountFlags::empty(), options)
 }
 
 /// Mounts with options as fstab(5) has them, those for user space left out.

@@ -135,7 +135,7 @@ mod tests {
         let device = devices.by_node(&node.node).unwrap();
         let (claimed, refusal) = in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
-            let _mounted = mount_target(&node.node, "ext4", None, dir.path()).unwrap();
+            let _mounted = mount_target(&node.node, "ext4", dir.path()).unwrap();
             let elsewhere = std::thread::scope(|s| s.spawn(|| claim(device)).join().unwrap());
             (elsewhere, Usage::read(&System::host()).unwrap().refuse_used(device).unwrap_err())
         });

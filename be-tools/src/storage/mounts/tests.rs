@@ -34,7 +34,7 @@ fn dirty_image(program: &str, arguments: &[&str], fs_type: &str) -> tempfile::Na
     let copy = image(0);
     let device = Loop::attach(live.path());
     let dir = tempfile::tempdir().unwrap();
-    let mounted = mount_target(&device.node, fs_type, None, dir.path()).unwrap();
+    let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
     for index in 0..50 {
         let mut file = std::fs::File::create(dir.path().join(format!("file{index}"))).unwrap();
         file.write_all(&[7; 9000]).unwrap();
