@@ -39,6 +39,7 @@ check: ## formatting, clippy, licences
 	@scripts/requirements build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --profile fast -p tests --test licences
 
 test: build image ## all but the slow scenarios
 	@scripts/requirements test

@@ -1,0 +1,156 @@
+//! Every package that can enter the program has a licence and a source that deny.toml allows.
+//!
+//! The file has cargo-deny's format, and cargo-deny reads it too; building that takes longer than all of our own
+//! tests, so what `cargo metadata` says is judged here. Licence expressions: SPDX 2.3, annex D.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+#[derive(Deserialize)]
+struct Deny {
+    graph: Graph,
+    licenses: Licenses,
+}
+
+#[derive(Deserialize)]
+struct Graph {
+    targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Licenses {
+    allow: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: String,
+    license: Option<String>,
+    source: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+}
+
+#[test]
+fn every_package_has_an_allowed_licence_and_source() -> Result<()> {
+    let root: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let deny = std::fs::read_to_string(root.join("deny.toml")).context("reading deny.toml")?;
+    let deny: Deny = toml::from_str(&deny).context("reading deny.toml")?;
+    let mut used = 0;
+    let mut refused = Vec::new();
+    for target in &deny.graph.targets {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", target])
+            .current_dir(&root)
+            .output()
+            .context("running cargo metadata")?;
+        ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+        let resolved: BTreeSet<&str> = metadata.resolve.nodes.iter().map(|n| n.id.as_str()).collect();
+        for package in metadata.packages.iter().filter(|p| resolved.contains(p.id.as_str())) {
+            used += 1;
+            let licence = package.license.as_deref().unwrap_or("none");
+            if !is_allowed(licence, &deny.licenses.allow) {
+                refused.push(format!("{} {}: licence {licence}", package.name, package.version));
+            }
+            if package.source.as_deref().is_some_and(|s| s != CRATES_IO) {
+                refused.push(format!("{} {}: from {:?}", package.name, package.version, package.source));
+            }
+        }
+    }
+    ensure!(used > 0, "cargo metadata names no package");
+    ensure!(refused.is_empty(), "not allowed by deny.toml:\n{}", refused.join("\n"));
+    Ok(())
+}
+
+/// Whether the expression can be met with these licences. Old manifests have `/` for `OR`.
+fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    let met = either(&mut rest, allowed);
+    met == Some(true) && rest.is_empty()
+}
+
+fn either(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+    let mut met = both(words, allowed)?;
+    while words.first() == Some(&"OR") {
+        *words = &words[1..];
+        met |= both(words, allowed)?;
+    }
+    Some(met)
+}
+
+fn both(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+    let mut met = one(words, allowed)?;
+    while words.first() == Some(&"AND") {
+        *words = &words[1..];
+        met &= one(words, allowed)?;
+    }
+    Some(met)
+}
+
+/// A licence, one with an exception, or an expression in parentheses; `None` where the text is none of these.
+fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+    let (first, rest) = words.split_first()?;
+    *words = rest;
+    if *first == "(" {
+        let met = either(words, allowed)?;
+        *words = words.strip_prefix(&[")"])?;
+        return Some(met);
+    }
+    match *words {
+        ["WITH", exception, rest @ ..] => {
+            *words = rest;
+            Some(allowed.contains(&format!("{first} WITH {exception}")))
+        }
+        _ => Some(allowed.contains(*first)),
+    }
+}
+
+#[test]
+fn licence_expressions_are_understood() {
+    let allowed =
+        ["MIT", "Apache-2.0", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+    let table = [
+        ("MIT", true),
+        ("MIT OR GPL-3.0", true),
+        ("MIT/Apache-2.0", true),
+        ("MIT AND GPL-3.0", false),
+        ("(MIT OR GPL-3.0) AND Unicode-3.0", true),
+        ("(GPL-3.0 OR MPL-2.0) AND MIT", false),
+        ("GPL-3.0 OR MIT AND Unicode-3.0", true),
+        ("Apache-2.0 WITH LLVM-exception", true),
+        ("MIT WITH LLVM-exception", false),
+        ("none", false),
+        ("", false),
+        ("MIT OR", false),
+        ("(MIT", false),
+        ("MIT Apache-2.0", false),
+    ];
+    for (expression, expected) in table {
+        assert_eq!(is_allowed(expression, &allowed), expected, "{expression}");
+    }
+}
