@@ -1,2 +1,89 @@
 //! What is `unsafe` in this crate, and nothing else.
 #![allow(unsafe_code, reason = "system calls that no safe wrapper has")]
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+/// `struct fsxattr` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileAttributes {
+    /// FS_XFLAG_…
+    pub flags: u32,
+    extent_size: u32,
+    extents: u32,
+    /// Project id.
+    pub project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
+const FS_IOC_FIEMAP: libc::c_ulong = 0xc020_660b;
+
+fn errno(result: libc::c_int) -> Result<(), Errno> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+    }
+}
+
+/// FS_IOC_FSGETXATTR of ioctl_xfs_fsgetxattr(2).
+pub fn file_attributes(fd: &OwnedFd) -> Result<FileAttributes, Errno> {
+    let mut attributes = FileAttributes::default();
+    // SAFETY: the kernel writes one `struct fsxattr`, whose layout this is.
+    errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) })?;
+    Ok(attributes)
+}
+
+/// FS_IOC_FSSETXATTR of ioctl_xfs_fssetxattr(2).
+pub fn set_file_attributes(fd: &OwnedFd, attributes: FileAttributes) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one `struct fsxattr`, whose layout this is.
+    errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) })
+}
+
+/// `struct fiemap_extent` of linux/fiemap.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent {
+    /// Bytes from the beginning of the file.
+    pub logical: u64,
+    physical: u64,
+    /// Bytes.
+    pub length: u64,
+    reserved64: [u64; 2],
+    /// FIEMAP_EXTENT_…
+    pub flags: u32,
+    reserved: [u32; 3],
+}
+
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Extent; 64],
+}
+
+/// The first extents of a file from `start` on, at most 64 (FS_IOC_FIEMAP).
+pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Errno> {
+    let mut map = Fiemap {
+        start,
+        length,
+        flags: 0,
+        mapped: 0,
+        count: 64,
+        reserved: 0,
+        extents: [Extent::default(); 64],
+    };
+    // SAFETY: the kernel writes at most `count` extents behind the header, and the array has room for 64.
+    errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) })?;
+    let mapped = usize::try_from(map.mapped).unwrap_or(0).min(map.extents.len());
+    Ok(map.extents[..mapped].to_vec())
+}

@@ -1,0 +1,251 @@
+//! What the threads of one walk share, and how they are started and stopped.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use super::content::{Abilities, Content};
+use super::folders::{Folders, Id, ROOT, Side};
+use super::links::Links;
+use super::metadata::{Attributes, Place};
+use super::queue::{Queue, lock};
+use super::{Request, Summary, Trouble, again, target_error, walk};
+use crate::error::{Error, Result};
+
+/// Threads that open files and have them read ahead: what the disk can order at a time.
+const OPENERS: usize = 8;
+
+/// Threads that make entries.
+const WRITERS: usize = 3;
+
+/// Entries listed and not yet opened.
+const LISTED: usize = 2048;
+
+/// Files open and not yet copied; their content is being read ahead.
+const OPENED: usize = 256;
+
+/// Lines of a report that are kept of one kind.
+const LINES: usize = 10_000;
+
+/// How often progress is told and signals are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// An entry on its way. Folders are made by the walker.
+#[derive(Debug)]
+pub struct Job {
+    /// The folder it is in.
+    pub folder: Id,
+    /// Its name.
+    pub name: CString,
+    /// As the listing said.
+    pub kind: FileType,
+    /// Set by the openers: its state, and for a regular file its content.
+    pub found: Option<(Stat, Option<OwnedFd>)>,
+}
+
+/// A folder of the target that is still being filled.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What it gets once nothing is made in it any more.
+    pub attributes: Attributes,
+    /// It was there before.
+    pub existed: bool,
+    /// What is in the target and not in the source must go.
+    pub suspect: bool,
+}
+
+/// One walk.
+#[derive(Debug)]
+pub struct Engine<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) folders: Folders,
+    /// Second pass: only what has changed since.
+    pub(super) since: Option<again::Instant>,
+    pub(super) links: Links,
+    pub(super) abilities: Abilities,
+    pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
+    /// Files with several names whose flags forbid to make further ones.
+    pub(super) locked: Mutex<Vec<(Id, CString, Attributes)>>,
+    /// What the second pass copied.
+    pub(super) recopied: Mutex<Vec<(Id, CString, Stat)>>,
+    pub(super) files: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) hard_links: AtomicU64,
+    findings: Mutex<Summary>,
+    stopped: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+impl<'a> Engine<'a> {
+    /// `since`: this is a second pass.
+    pub fn new(request: &'a Request<'a>, folders: Folders, since: Option<again::Instant>) -> Self {
+        Engine {
+            request,
+            folders,
+            since,
+            links: Links::default(),
+            abilities: Abilities::default(),
+            unfinished: Mutex::default(),
+            locked: Mutex::default(),
+            recopied: Mutex::default(),
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            hard_links: AtomicU64::new(0),
+            findings: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Does the whole walk; `tick` hears of files and bytes and may end it.
+    pub fn run(&self, tick: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+        let listed = Queue::new(LISTED, 1);
+        let opened = Queue::new(OPENED, OPENERS);
+        let writing = AtomicUsize::new(WRITERS);
+        let caller = std::thread::current();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut sink = super::tree::Planter { engine: self, listed: &listed };
+                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &mut sink) {
+                    self.fail(error);
+                }
+                listed.leave();
+            });
+            for _ in 0..OPENERS {
+                scope.spawn(|| {
+                    while let Some(job) = listed.pop() {
+                        if let Some(job) = self.open(job) {
+                            opened.push(job);
+                        }
+                    }
+                    opened.leave();
+                });
+            }
+            for _ in 0..WRITERS {
+                scope.spawn(|| {
+                    let stop = || self.stopped();
+                    let moved = |bytes| {
+                        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    };
+                    let mut content = Content::new(&self.abilities, &stop, &moved);
+                    while let Some(job) = opened.pop() {
+                        self.write(job, &mut content);
+                    }
+                    if writing.fetch_sub(1, Ordering::Release) == 1 {
+                        caller.unpark();
+                    }
+                });
+            }
+            while writing.load(Ordering::Acquire) > 0 {
+                std::thread::park_timeout(TICK);
+                if !self.stopped()
+                    && let Err(error) =
+                        tick(self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+                {
+                    self.fail(error);
+                }
+            }
+        });
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
+        }
+        self.lock_files()?;
+        self.look_again();
+        tick(self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// What was found and done.
+    pub fn into_summary(self) -> Summary {
+        let findings = self.findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Summary {
+            files: self.files.into_inner(),
+            bytes: self.bytes.into_inner(),
+            hard_links: self.hard_links.into_inner(),
+            ..findings
+        }
+    }
+
+    /// All threads let what they hold go.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The first error ends the copy.
+    pub fn fail(&self, error: Error) {
+        self.stopped.store(true, Ordering::Relaxed);
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    /// Sorts one entry's trouble: gone is nothing, unreadable is a line, the rest is the end.
+    pub fn trouble(&self, folder: Id, name: &CStr, trouble: Trouble) {
+        match trouble {
+            Trouble::Source(Errno::NOENT | Errno::STALE) | Trouble::Stopped => {}
+            Trouble::Source(why) => {
+                let path = self.folders.path_buf(folder, name);
+                log::warn!("{} could not be read: {why}", path.display());
+                self.note_line(|summary| &mut summary.lost, path);
+            }
+            Trouble::Target(doing, why) => {
+                let path = self.folders.path_buf(folder, name);
+                self.fail(target_error(self.request.target, &path, doing, why));
+            }
+        }
+    }
+
+    /// A line for what the target cannot hold.
+    pub fn note(&self, folder: Id, name: &CStr, what: String) {
+        let path = self.folders.path_buf(folder, name);
+        log::warn!("{}: the target cannot hold {what}", path.display());
+        self.note_line(|summary| &mut summary.not_representable, (path, what));
+    }
+
+    /// The entry was written to while it was copied.
+    pub fn changed(&self, folder: Id, name: &CStr) {
+        let path: PathBuf = self.folders.path_buf(folder, name);
+        self.note_line(|summary| &mut summary.changed_during_copy, path);
+    }
+
+    fn note_line<T>(&self, list: impl FnOnce(&mut Summary) -> &mut Vec<T>, line: T) {
+        let mut findings = lock(&self.findings);
+        let list = list(&mut findings);
+        if list.len() < LINES {
+            list.push(line);
+        }
+    }
+
+    /// One entry less in `folder`; folders that are complete get their attributes.
+    pub fn finish(&self, folder: Id) {
+        let mut at = folder;
+        while self.folders.done(at) {
+            let unfinished = lock(&self.unfinished).remove(&at);
+            if let Some(unfinished) = unfinished
+                && !self.stopped()
+                && let Err(trouble) = self.complete(at, &unfinished)
+            {
+                self.trouble(at, c"", trouble);
+            }
+            self.folders.close(at);
+            if at == ROOT {
+                break;
+            }
+            at = self.folders.parent(at);
+        }
+    }
+
+    fn complete(&self, id: Id, Unfinished { attributes, existed, .. }: &Unfinished) -> Result<(), Trouble> {
+        let folder = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let mut note = |what| self.note(id, c"", what);
+        attributes
+            .apply(Place::Open(&folder), *existed, &mut note)
+            .map_err(|why| Trouble::Target("setting attributes of", why))?;
+        attributes.apply_late(&folder, *existed).unwrap_or_else(note);
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! File systems on loop devices for tests, gone when dropped.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "shared by several test programs")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Loop devices need root; without it these tests say so and pass.
+pub fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// Runs a shell script and returns what it printed.
+pub fn sh(folder: &Path, script: &str) -> String {
+    let out = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(out.status.success(), "{script}: {text}");
+    text
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let out = Command::new(program).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A file system in an image file, mounted.
+pub struct Mounted {
+    image: Option<PathBuf>,
+    root: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// Makes and mounts it.
+    pub fn new(mkfs: &[&str], size: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let mountpoint = folder.path().join("mounted");
+        std::fs::create_dir(&mountpoint).unwrap();
+        let text = image.to_str().unwrap();
+        run("truncate", &["-s", size, text]);
+        run(mkfs[0], &[&mkfs[1..], &[text]].concat());
+        let mounted = Mounted { image: Some(image), root: mountpoint, _folder: folder };
+        mounted.mount("loop,noatime");
+        mounted
+    }
+
+    fn mount(&self, options: &str) {
+        let image = self.image.as_deref().unwrap();
+        run("mount", &["-o", options, image.to_str().unwrap(), self.path().to_str().unwrap()]);
+    }
+
+    /// Its root.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The same, mounted read-only from a cold start.
+    pub fn read_only(self) -> Self {
+        run("umount", &[self.path().to_str().unwrap()]);
+        self.mount("loop,ro,noatime");
+        self
+    }
+
+    /// The same after something was done to the unmounted image.
+    pub fn remounted(self, edit: impl FnOnce(&Path)) -> Self {
+        run("umount", &[self.path().to_str().unwrap()]);
+        edit(self.image.as_deref().unwrap());
+        self.mount("loop,noatime");
+        self
+    }
+
+    /// Mounts it at a second place; the place's own file system takes that along when it goes.
+    pub fn bind_to(&self, place: &Path) {
+        run("mount", &["--bind", self.path().to_str().unwrap(), place.to_str().unwrap()]);
+    }
+
+    /// Its own tree without what is mounted on it, read-only.
+    pub fn bind_alone(&self) -> Mounted {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().to_str().unwrap().to_owned();
+        run("mount", &["--bind", self.path().to_str().unwrap(), &place]);
+        run("mount", &["-o", "remount,bind,ro,noatime", &place]);
+        Mounted { image: None, root: folder.path().to_owned(), _folder: folder }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-R", "-l"]).arg(self.path()).status();
+    }
+}
