@@ -1,7 +1,9 @@
-//! The disk image: a GPT (UEFI specification, chapter 5) with an EFI system partition.
+//! The disk image: a GPT (UEFI specification, chapter 5) with an EFI system partition, and
+//! boot code for a BIOS in the gap before it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::{MBRError, ProtectiveMBR};
@@ -9,6 +11,7 @@ use gpt::partition::Partition;
 use gpt::{GptConfig, GptError, partition_types};
 use uuid::Uuid;
 
+use crate::bios::{self, BootCode};
 use crate::fat::{self, Volume};
 
 const SECTOR: u64 = 512;
@@ -58,6 +61,12 @@ impl Disk<'_> {
         self.partition_size() + 2 * MARGIN
     }
 
+    /// Serial number of the FAT file system.
+    pub fn volume_id(&self) -> u32 {
+        let [a, b, c, d, ..] = *guid(&self.identity(), "volume").as_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// Writes the image into `out`, which must be of [`Disk::size`] zero bytes.
     ///
     /// Every identifier is made from the content: images that differ can be told apart, and
@@ -65,36 +74,47 @@ impl Disk<'_> {
     ///
     /// # Errors
     /// When the files do not fit on FAT or `out` cannot be written.
-    pub fn write(&self, out: &mut (impl Read + Write + Seek + std::fmt::Debug)) -> Result<(), Error> {
+    pub fn write(
+        &self,
+        boot_code: &BootCode,
+        out: &mut (impl Read + Write + Seek + std::fmt::Debug),
+    ) -> Result<(), Error> {
         let identity = self.identity();
-        let first = MARGIN / SECTOR;
-        let esp = Partition {
-            part_type_guid: partition_types::EFI,
-            part_guid: guid(&identity, "EFI system partition"),
-            first_lba: first,
-            last_lba: first + self.partition_size() / SECTOR - 1,
+        let partition = |name: &str, kind, blocks: Range<u64>| Partition {
+            part_type_guid: kind,
+            part_guid: guid(&identity, name),
+            first_lba: blocks.start,
+            last_lba: blocks.end - 1,
             flags: 0,
-            name: "lifeboat".into(),
+            name: name.into(),
         };
-        let sectors = u32::try_from(self.size() / SECTOR - 1).unwrap_or(u32::MAX);
-        ProtectiveMBR::with_lb_size(sectors).overwrite_lba0(out)?;
+        let first = MARGIN / SECTOR;
+        let esp = first..first + self.partition_size() / SECTOR;
+        let partitions = BTreeMap::from([
+            (1, partition("lifeboat", partition_types::EFI, esp)),
+            (2, partition("lifeboat-bios", partition_types::BIOS, bios::BLOCKS)),
+        ]);
+        let blocks = u32::try_from(self.size() / SECTOR - 1).unwrap_or(u32::MAX);
+        ProtectiveMBR::with_lb_size(blocks).overwrite_lba0(out)?;
         let mut table = GptConfig::new()
             .writable(true)
             .logical_block_size(LogicalBlockSize::Lb512)
             .create_from_device(&mut *out, Some(guid(&identity, "disk")))?;
-        table.update_partitions(BTreeMap::from([(1, esp)]))?;
+        table.update_partitions(partitions)?;
         table.write()?;
-        let [a, b, c, d, ..] = *guid(&identity, "volume").as_bytes();
+        for (block, code) in [(0, &boot_code.mbr), (bios::BLOCKS.start, &boot_code.core)] {
+            out.seek(SeekFrom::Start(block * SECTOR))?;
+            out.write_all(code)?;
+        }
         let volume = Volume {
             size: self.partition_size(),
             hidden_sectors: first as u32,
             label: "LIFEBOAT",
-            id: u32::from_le_bytes([a, b, c, d]),
+            id: self.volume_id(),
             time: self.time,
             files: self.files.clone(),
         };
         volume.write(out, MARGIN)?;
-        out.seek(SeekFrom::Start(0))?;
         Ok(())
     }
 
@@ -126,7 +146,8 @@ mod tests {
         let disk = Disk { files: BTreeMap::from([("EFI/BOOT/BOOTX64.EFI".into(), content)]), time: 0 };
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(disk.size()).unwrap();
-        disk.write(file.as_file_mut()).unwrap();
+        let code = BootCode { mbr: vec![0x90; bios::MBR_CODE], core: vec![0x90; 200_000] };
+        disk.write(&code, file.as_file_mut()).unwrap();
         file
     }
 
@@ -146,6 +167,7 @@ mod tests {
         assert!(verdict.contains("No problems found"), "{verdict}");
         let table = run("sgdisk", &["-p", path]);
         assert!(table.contains("EF00  lifeboat"), "{table}");
+        assert!(table.contains("EF02  lifeboat-bios"), "{table}");
         let partition = tempfile::NamedTempFile::new().unwrap();
         let mut whole = std::fs::File::open(path).unwrap();
         whole.seek(SeekFrom::Start(MARGIN)).unwrap();

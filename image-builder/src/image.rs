@@ -1,5 +1,6 @@
 //! The rescue image from its parts.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ use crate::initramfs::Archive;
 use crate::modules::ModuleFolder;
 use crate::packages::Packages;
 use crate::report::{Report, Sizes};
-use crate::{elf, programs};
+use crate::{bios, elf, programs};
 
 /// `ID` and the name a boot menu shows (os-release(5)).
 const OS_RELEASE: &str = concat!(
@@ -115,10 +116,18 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
         ..Sections::default()
     };
     let efi = uki::assemble(&stub, &sections).context("assembling lifeboat.efi")?;
+    let configuration = bios::configuration(&recipe.command_line);
     let disk = Disk {
-        files: [("EFI/BOOT/BOOTX64.EFI".to_owned(), efi.as_slice())].into(),
+        files: BTreeMap::from([
+            ("EFI/BOOT/BOOTX64.EFI".into(), efi.as_slice()),
+            (bios::path("grub.cfg"), configuration.as_bytes()),
+            (bios::path("initramfs"), &initramfs),
+            (bios::path("vmlinuz"), &kernel.image),
+        ]),
         time: recipe.time.into(),
     };
+    let boot_code =
+        bios::boot_code(&packages, disk.volume_id()).context("making the boot code for a BIOS")?;
     sizes.efi = efi.len() as u64;
     sizes.img = disk.size();
     let netboot = recipe.output.join("netboot");
@@ -132,7 +141,7 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
     }
     write(&recipe.output.join("lifeboat.img"), |file| {
         file.set_len(disk.size())?;
-        Ok(disk.write(file)?)
+        Ok(disk.write(&boot_code, file)?)
     })?;
     Ok(Report {
         release: recipe.release.clone(),

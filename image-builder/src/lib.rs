@@ -2,6 +2,7 @@
 //! unified kernel image and a disk image. Without root, and with the host left as it was.
 
 pub mod apt;
+pub mod bios;
 pub mod cli;
 pub mod disk;
 pub mod elf;

@@ -9,7 +9,7 @@ use crate::apt::{Apt, Error, Package};
 use crate::tool::Tool;
 
 /// Packages that are taken without what they depend on.
-const ALONE: &[&str] = &["systemd-boot-efi", "busybox-static"];
+const ALONE: &[&str] = &["systemd-boot-efi", "busybox-static", "grub-common", "grub-pc-bin"];
 /// The kernel's meta package: the kernel is its one dependency.
 const KERNEL: &str = "linux-image-amd64";
 /// Packages whose programs are taken, with the libraries they depend on.
@@ -68,6 +68,12 @@ impl Packages {
     /// The shared library `name`.
     pub fn library(&self, name: &str) -> Option<PathBuf> {
         self.first(LIBRARY_FOLDERS, name)
+    }
+
+    /// Folders of the shared libraries, as the dynamic linker takes them.
+    pub fn library_path(&self) -> String {
+        let folders = LIBRARY_FOLDERS.iter().map(|folder| self.root.join(folder));
+        folders.map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":")
     }
 
     fn first(&self, folders: &[&str], name: &str) -> Option<PathBuf> {

@@ -1,0 +1,202 @@
+//! GRUB for firmware without UEFI: its first sector and its core image, put where a GPT has room
+//! for them, without root and without `grub-install` (GRUB manual, "BIOS installation"; the
+//! patched bytes are those of grub-core/boot/i386/pc/{boot,diskboot}.S).
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::packages::Packages;
+use crate::tool::{self, Tool};
+
+/// Blocks of the BIOS boot partition, in the gap before the first aligned partition.
+pub const BLOCKS: Range<u64> = 40..2048;
+/// Boot code of a master boot record; behind it lie the disk's signature and partitions.
+pub const MBR_CODE: usize = 440;
+
+/// Folder of what GRUB reads on the EFI system partition.
+const FOLDER: &str = "lifeboat";
+const BLOCK: usize = 512;
+const MODULES: &[&str] = &[
+    "biosdisk",
+    "part_gpt",
+    "part_msdos",
+    "fat",
+    "normal",
+    "linux",
+    "search",
+    "search_fs_uuid",
+    "serial",
+    "terminal",
+    "echo",
+    "configfile",
+    "test",
+    "reboot",
+    "halt",
+    "boot",
+    "minicmd",
+    "sleep",
+];
+
+/// Why there is no boot code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `grub-mkimage` failed.
+    #[error(transparent)]
+    Tool(#[from] tool::Error),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part of GRUB is not in the packages.
+    #[error("{0} is in none of the packages")]
+    Missing(&'static str),
+    /// A part of GRUB is not what it should be.
+    #[error("GRUB's {what} has {size} bytes, which cannot be")]
+    Size {
+        /// Which part.
+        what: &'static str,
+        /// Its bytes.
+        size: usize,
+    },
+}
+
+/// What a BIOS runs, made for the blocks it will lie in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootCode {
+    /// For the first bytes of the disk.
+    pub mbr: Vec<u8>,
+    /// For [`BLOCKS`].
+    pub core: Vec<u8>,
+}
+
+/// The path on the EFI system partition of something GRUB reads.
+pub fn path(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+/// GRUB's configuration: one system, on screen and serial line, started at once.
+pub fn configuration(command_line: &str) -> String {
+    let command_line = command_line.replace('\\', "\\\\").replace('$', "\\$");
+    format!(
+        "serial --unit=0 --speed=115200\n\
+         terminal_input console serial\n\
+         terminal_output console serial\n\
+         echo 'Lifeboat rescue image'\n\
+         linux /{FOLDER}/vmlinuz {command_line}\n\
+         initrd /{FOLDER}/initramfs\n\
+         boot\n\
+         echo 'The rescue image does not start: its files cannot be read.'\n\
+         sleep 10\n\
+         reboot\n"
+    )
+}
+
+/// Makes the boot code that finds the FAT file system with serial number `volume`.
+///
+/// # Errors
+/// When a part of GRUB is missing or `grub-mkimage` fails.
+pub fn boot_code(packages: &Packages, volume: u32) -> Result<BootCode, Error> {
+    let folder = packages.file("usr/lib/grub/i386-pc");
+    let boot = read(&folder.join("boot.img"))?;
+    let work = tempfile::tempdir().map_err(|source| file_error(&folder, source))?;
+    let (early, core) = (work.path().join("early.cfg"), work.path().join("core.img"));
+    fs::write(&early, early_configuration(volume)).map_err(|source| file_error(&early, source))?;
+    packaged(packages, "grub-mkimage")?
+        .args(["-O", "i386-pc", "-p", "/boot/grub", "-c"])
+        .arg(&early)
+        .arg("-d")
+        .arg(&folder)
+        .arg("-o")
+        .arg(&core)
+        .args(MODULES)
+        .run()?;
+    place(boot, read(&core)?, BLOCKS.start)
+}
+
+/// This is read by the rescue parser: plain commands, one a line.
+fn early_configuration(volume: u32) -> String {
+    let (high, low) = (volume >> 16, volume & 0xffff);
+    format!(
+        "search --no-floppy --set=root --fs-uuid {high:04X}-{low:04X}\n\
+         configfile ($root)/{FOLDER}/grub.cfg\n\
+         sleep 10\n\
+         reboot\n"
+    )
+}
+
+/// A program of the packages, run with its own libraries, whatever this host has.
+fn packaged(packages: &Packages, name: &'static str) -> Result<Tool, Error> {
+    let linker = packages.library("ld-linux-x86-64.so.2").ok_or(Error::Missing("the dynamic linker"))?;
+    let program = packages.program(name).ok_or(Error::Missing(name))?;
+    Ok(Tool::new(linker).arg("--library-path").arg(packages.library_path()).arg(program))
+}
+
+/// Tells each part where the next one lies, the core beginning at block `first`.
+fn place(mut boot: Vec<u8>, mut core: Vec<u8>, first: u64) -> Result<BootCode, Error> {
+    if boot.len() != BLOCK {
+        return Err(Error::Size { what: "boot.img", size: boot.len() });
+    }
+    core.resize(core.len().next_multiple_of(BLOCK), 0);
+    let blocks = core.len() / BLOCK;
+    let room = (BLOCKS.end - BLOCKS.start) as usize;
+    let Some(rest) = u16::try_from(blocks).ok().and_then(|blocks| blocks.checked_sub(1)) else {
+        return Err(Error::Size { what: "core image", size: core.len() });
+    };
+    if blocks > room || rest == 0 {
+        return Err(Error::Size { what: "core image", size: core.len() });
+    }
+    boot[0x5c..0x64].copy_from_slice(&first.to_le_bytes());
+    // No guess of the drive: a BIOS that starts from a stick says which one it is.
+    boot[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
+    boot.truncate(MBR_CODE);
+    core[0x1f4..0x1fc].copy_from_slice(&(first + 1).to_le_bytes());
+    core[0x1fc..0x1fe].copy_from_slice(&rest.to_le_bytes());
+    core[0x1fe..0x200].copy_from_slice(&0x0820u16.to_le_bytes());
+    Ok(BootCode { mbr: boot, core })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| file_error(path, source))
+}
+
+fn file_error(path: &Path, source: io::Error) -> Error {
+    Error::File { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_knows_where_the_next_lies() {
+        let code = place(vec![0xee; 512], vec![0xcc; 1300], 40).unwrap();
+        assert_eq!(code.mbr.len(), MBR_CODE);
+        assert_eq!(code.mbr[0x5c..0x64], [40, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(code.mbr[0x65..0x69], [0xee, 0x90, 0x90, 0xee]);
+        assert_eq!(code.core.len(), 1536);
+        assert_eq!(code.core[0x1f4..0x200], [41, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0x20, 8]);
+    }
+
+    #[test]
+    fn a_core_that_does_not_fit_is_refused() {
+        for size in [0, 512, 2009 * 512, 70_000 * 512] {
+            let error = place(vec![0; 512], vec![0; size], 40);
+            assert!(matches!(error, Err(Error::Size { what: "core image", .. })), "{size}");
+        }
+        let error = place(vec![0; 440], vec![0; 2048], 40);
+        assert!(matches!(error, Err(Error::Size { what: "boot.img", .. })));
+    }
+
+    #[test]
+    fn the_command_line_reaches_the_kernel_as_it_is() {
+        let text = configuration("quiet lifeboat.run=\"be list\" a=$b\\c");
+        assert!(text.contains("linux /lifeboat/vmlinuz quiet lifeboat.run=\"be list\" a=\\$b\\\\c\n"));
+        assert!(early_configuration(0x0012_cdef).contains(" --fs-uuid 0012-CDEF\n"));
+    }
+}
