@@ -1,7 +1,7 @@
 //! A boot environment: its name, its descriptor (`/etc/lifeboat/environment.toml`) and its state.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -270,6 +270,20 @@ pub struct OperatingSystem {
     pub pretty_name: String,
 }
 
+impl OperatingSystem {
+    /// For a column: `Debian 12`, else the pretty name, else `unknown`.
+    pub fn short(&self) -> String {
+        let mut letters = self.id.chars();
+        match (letters.next(), self.version_id.as_str()) {
+            (Some(first), version) if !version.is_empty() => {
+                format!("{}{} {version}", first.to_uppercase(), letters.as_str())
+            }
+            _ if !self.pretty_name.is_empty() => self.pretty_name.clone(),
+            _ => "unknown".into(),
+        }
+    }
+}
+
 /// Where a BE's root file system lies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
@@ -350,6 +364,31 @@ pub struct BootEnvironment {
 }
 
 impl BootEnvironment {
+    /// Nothing but a root device: what an empty BE is before anything is put into it.
+    pub fn empty(device: &Path) -> Self {
+        BootEnvironment {
+            reference: format!("@{}", device.display()),
+            descriptor: None,
+            os: OperatingSystem::default(),
+            kernel: None,
+            root: Root {
+                device: device.to_owned(),
+                fs_type: String::new(),
+                uuid: String::new(),
+                subvolume: None,
+                disk: device.to_owned(),
+            },
+            file_systems: Vec::new(),
+            running: false,
+            next_boot: false,
+            boot_entry: None,
+            trial: None,
+            used: None,
+            problems: Vec::new(),
+            mounted_at: Vec::new(),
+        }
+    }
+
     /// It has a descriptor.
     pub fn is_managed(&self) -> bool {
         self.descriptor.is_some()
