@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod lock;
+pub mod mkfs;
 pub mod mounts;
 pub mod partitions;
 pub mod probe;

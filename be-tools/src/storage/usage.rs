@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use super::device::{BlockDevice, Devices};
 use super::mounts::{Mounts, device_number};
@@ -104,15 +105,15 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
 ///
 /// # Errors
 /// [`Refusal::Other`] when something uses the device.
-pub fn claim(device: &BlockDevice) -> Result<File> {
-    let opened = File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(&device.node);
+pub fn claim(device: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(device);
     opened.map_err(|error| match error.raw_os_error() {
         Some(nix::libc::EBUSY) => Refusal::Other(format!(
             "{} is in use, perhaps mounted in a container: stop what uses it, or name another device",
-            device.node.display()
+            device.display()
         ))
         .into(),
-        _ => Error::Io { doing: format!("opening {} for writing", device.node.display()), source: error },
+        _ => Error::Io { doing: format!("opening {} for writing", device.display()), source: error },
     })
 }
 
@@ -136,13 +137,13 @@ mod tests {
         let (claimed, refusal) = in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&node.node, "ext4", dir.path()).unwrap();
-            let elsewhere = std::thread::scope(|s| s.spawn(|| claim(device)).join().unwrap());
+            let elsewhere = std::thread::scope(|s| s.spawn(|| claim(&device.node)).join().unwrap());
             (elsewhere, Usage::read(&System::host()).unwrap().refuse_used(device).unwrap_err())
         });
         assert!(matches!(refusal, Refusal::Mounted { .. }), "{refusal}");
         assert!(matches!(claimed, Err(Error::Refused(_))), "{claimed:?}");
         Usage::read(&System::host()).unwrap().refuse_target(&devices, device).unwrap();
-        claim(device).unwrap();
+        claim(&device.node).unwrap();
     }
 
     #[test]

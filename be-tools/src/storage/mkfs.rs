@@ -1,0 +1,141 @@
+//! Making file systems with their own programs, erasing their signatures, and how much one holds.
+
+mod capacity;
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::probe::{self, OpenDevice, Source};
+use super::usage::claim;
+use crate::error::{Doing, Error, Result};
+use crate::tool::{Tool, ToolError};
+
+pub use capacity::{Capacity, capacity};
+
+/// Makes a file system (or `swap`) with this UUID and label, after erasing what was there.
+///
+/// Features younger than Debian 12 stay off, so that its GRUB and its kernel read what a newer mkfs makes.
+///
+/// # Errors
+/// When something uses the device, the program is missing or fails, or what it made is not what was asked for.
+pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Result<()> {
+    let tool = tool(fs_type, uuid, label)?.arg(device);
+    wipe(device)?;
+    run_when_free(&tool)?;
+    let made = probe::probe(&open(device)?);
+    match made.super_block() {
+        Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => Ok(()),
+        _ => Err(Error::Failed(format!(
+            "`{}` ended well, but {} holds {}: the device does not keep what is written to it",
+            tool.command_line(),
+            device.display(),
+            made.description()
+        ))),
+    }
+}
+
+/// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a moment.
+fn run_when_free(tool: &Tool) -> Result<()> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match tool.run() {
+            Err(ToolError::Failed { last_words, .. }) if is_busy(&last_words) => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            result => return result.map(drop).map_err(Error::from),
+        }
+    }
+    tool.run().map(drop).map_err(Error::from)
+}
+
+fn is_busy(last_words: &str) -> bool {
+    ["in use", "busy", "mounted filesystem"].iter().any(|phrase| last_words.contains(phrase))
+}
+
+fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
+    let (program, arguments): (&str, &[&str]) = match fs_type {
+        "ext2" | "ext3" | "ext4" => ("mke2fs", &["-q", "-F", "-t", fs_type, "-U", uuid]),
+        "xfs" => ("mkfs.xfs", &["-q", "-f", "-m", &format!("uuid={uuid}")]),
+        "btrfs" => ("mkfs.btrfs", &["-q", "-f", "-U", uuid]),
+        "vfat" => ("mkfs.fat", &["-i", &uuid.replace('-', "")]),
+        "swap" => ("mkswap", &["-U", uuid]),
+        _ => {
+            return Err(Error::Usage(format!(
+                "'{fs_type}' is no file system type that be makes: use ext4, xfs, btrfs, vfat or swap"
+            )));
+        }
+    };
+    let tool = Tool::new(program).args(arguments).args(old_features(fs_type, &version(program)));
+    let flag = if fs_type == "vfat" { "-n" } else { "-L" };
+    Ok(match label {
+        Some(label) => tool.arg(flag).arg(label),
+        None => tool,
+    })
+}
+
+/// What turns off the features that came after Debian 12 (GRUB 2.06, Linux 6.1), for a mkfs of this version.
+fn old_features(fs_type: &str, version: &[u32]) -> &'static [&'static str] {
+    match fs_type {
+        "ext4" if version >= &[1, 47] => &["-O", "^metadata_csum_seed,^orphan_file"],
+        "xfs" if version >= &[6, 10] => &["-i", "nrext64=0,exchange=0", "-n", "parent=0"],
+        "xfs" if version >= &[6, 0] => &["-i", "nrext64=0"],
+        _ => &[],
+    }
+}
+
+/// The version a program gives with `-V`; empty if it gives none.
+fn version(program: &str) -> Vec<u32> {
+    let Ok(output) = Tool::new(program).arg("-V").output() else { return Vec::new() };
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text);
+    let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    let word = text.split_whitespace().find(is_version).unwrap_or_default();
+    word.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
+}
+
+/// Erases the signatures of whatever a device holds: its first MiB, its last 128 KiB (md, GPT), and the other super
+/// blocks of btrfs.
+///
+/// # Errors
+/// When something uses the device, or it cannot be written.
+pub fn wipe(device: &Path) -> Result<()> {
+    const START: u64 = 1 << 20;
+    const END: u64 = 128 << 10;
+    // btrfs on-disk format, "Superblock": mirrors at 64 MiB and 256 GiB.
+    const MIRRORS: [u64; 2] = [64 << 20, 256 << 30];
+    let file = claim(device)?;
+    let size = size(&file).at("finding the size of", device)?;
+    let zero = |from: u64, len: u64| {
+        let len = len.min(size.saturating_sub(from));
+        file.write_all_at(&vec![0; len as usize], from).at("erasing the signature on", device)
+    };
+    zero(0, START)?;
+    zero(size.saturating_sub(END), END)?;
+    for mirror in MIRRORS.into_iter().filter(|at| at + 4096 <= size) {
+        let mut magic = [0; 8];
+        file.read_exact_at(&mut magic, mirror + 0x40).at("reading", device)?;
+        if &magic == b"_BHRfS_M" {
+            zero(mirror, 4096)?;
+        }
+    }
+    file.sync_all().at("syncing", device)
+}
+
+/// Bytes of a block device or a file.
+fn size(file: &std::fs::File) -> std::io::Result<u64> {
+    Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?)
+}
+
+fn open(device: &Path) -> Result<OpenDevice> {
+    let file = std::fs::File::open(device).at("opening", device)?;
+    let size = size(&file).at("finding the size of", device)?;
+    let opened = OpenDevice { file, size };
+    if opened.is_empty() {
+        return Err(Error::Failed(format!("{} is empty", device.display())));
+    }
+    Ok(opened)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! How much a file system holds that mkfs would make on a device, computed before anything is written.
+
+use serde::Serialize;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What fits into a new file system. An estimate on the safe side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Capacity {
+    /// Bytes free for content and folders.
+    pub bytes: u64,
+    /// Files and folders, where their number is fixed when it is made.
+    pub files: Option<u64>,
+    /// Bytes that an entry takes besides its content: the end of its last block (2540 on the mean over the root of a
+    /// Debian, folders counted whole), its name, its inode.
+    pub per_entry: u64,
+}
+
+impl Capacity {
+    /// Content of `bytes` in `entries` files, folders and links fits, with some room to work.
+    pub fn holds(&self, bytes: u64, entries: u64) -> bool {
+        self.needed(bytes, entries) <= self.bytes && self.files.is_none_or(|files| entries <= files)
+    }
+
+    /// Bytes that such content takes.
+    pub fn needed(&self, bytes: u64, entries: u64) -> u64 {
+        let content = bytes.saturating_add(entries.saturating_mul(self.per_entry));
+        // A file system filled to its last block cannot be worked in.
+        content.saturating_add(content / 50)
+    }
+}
+
+/// What a file system of this type holds on a device of `size` bytes, made as [`super::make`] does.
+pub fn capacity(fs_type: &str, size: u64) -> Capacity {
+    match fs_type {
+        "ext2" | "ext3" | "ext4" => ext(size, fs_type != "ext2"),
+        "xfs" => xfs(size),
+        "btrfs" => btrfs(size),
+        // Clusters grow with the size, up to 32 KiB; two tables of four bytes a cluster.
+        _ => Capacity { bytes: size.saturating_sub(MIB) / 1000 * 990, files: None, per_entry: 20 << 10 },
+    }
+}
+
+/// mke2fs(8) and the sizes of its `mke2fs.conf`.
+fn ext(size: u64, journal: bool) -> Capacity {
+    let ratio = match size {
+        _ if size < 512 * MIB => 4096,
+        _ if size < 4096 * GIB => 16384,
+        _ if size < 16384 * GIB => 32768,
+        _ => 65536,
+    };
+    // lib/ext2fs/mkjournal.c, ext2fs_default_journal_size(), blocks of 4 KiB.
+    let journal = match size {
+        _ if !journal || size < 8 * MIB => 0,
+        _ if size < 128 * MIB => 4 * MIB,
+        _ if size < GIB => 16 * MIB,
+        _ if size < 2 * GIB => 32 * MIB,
+        _ if size < 16 * GIB => 64 * MIB,
+        _ if size < 32 * GIB => 128 * MIB,
+        _ if size < 64 * GIB => 256 * MIB,
+        _ if size < 128 * GIB => 512 * MIB,
+        _ => GIB,
+    };
+    let inodes = size / ratio;
+    // Bitmaps and descriptors, and the descriptors kept for growing in every group that has a copy.
+    let groups = size / (128 * MIB) + 1;
+    let copies = 2 + 3 * u64::from(groups.ilog2());
+    let descriptors = copies * (groups * 64 + (4 * MIB).min(size / 1024));
+    let taken = inodes * 256 + journal + descriptors + groups * 8192 + MIB;
+    Capacity { bytes: size.saturating_sub(taken), files: Some(inodes / 100 * 99), per_entry: 2600 }
+}
+
+/// mkfs.xfs(8): a log of 64 MiB to 2 GiB; inodes are made as needed, 512 bytes each.
+fn xfs(size: u64) -> Capacity {
+    let log = (size / 2048).clamp(64 * MIB, 2 * GIB);
+    // Free space, inode and reference count trees, and what the kernel keeps back for them.
+    let kept = size / 50 + 24 * MIB;
+    Capacity { bytes: size.saturating_sub(log + kept), files: None, per_entry: 3100 }
+}
+
+/// mkfs.btrfs(8): metadata twice; small files lie in metadata.
+fn btrfs(size: u64) -> Capacity {
+    // Chunks are given out as data or metadata and do not change hands.
+    let kept = size / 20 + (size / 10).min(256 * MIB);
+    Capacity { bytes: size.saturating_sub(kept), files: None, per_entry: 5000 }
+}

@@ -1,0 +1,144 @@
+use super::*;
+use crate::storage::mounts::mount_target;
+use crate::storage::probe::{Content, probe};
+use crate::storage::testing::{Loop, image, in_namespace, is_root};
+
+/// btrfs refuses a UUID that another device has, and tests run side by side.
+fn fresh() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+#[test]
+fn every_type_is_made_over_every_other() {
+    if !is_root() {
+        return;
+    }
+    let file = image(320 << 20);
+    let device = Loop::attach(file.path());
+    for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"] {
+        let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
+        make(fs_type, &device.node, &uuid, Some("LABEL")).unwrap();
+        let content = probe(&open(&device.node).unwrap());
+        let found = content.super_block().unwrap();
+        assert_eq!(
+            (found.kind.name(), found.uuid.as_str(), found.label.as_str()),
+            (fs_type, uuid.as_str(), "LABEL")
+        );
+        let blkid =
+            Tool::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&device.node).run().unwrap();
+        assert_eq!(blkid.trim(), fs_type);
+    }
+    wipe(&device.node).unwrap();
+    assert_eq!(probe(&open(&device.node).unwrap()), Content::Blank);
+    assert!(Tool::new("btrfs").args(["check", "--super", "1"]).arg(&device.node).run().is_err());
+    assert!(make("reiserfs", &device.node, &fresh(), None).is_err());
+}
+
+#[test]
+fn a_mounted_device_is_not_erased() {
+    if !is_root() {
+        return;
+    }
+    let file = image(64 << 20);
+    let device = Loop::attach(file.path());
+    let uuid = fresh();
+    make("ext4", &device.node, &uuid, None).unwrap();
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let _mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
+        assert!(matches!(make("ext4", &device.node, &fresh(), None), Err(Error::Refused(_))));
+        assert!(matches!(wipe(&device.node), Err(Error::Refused(_))));
+    });
+    assert_eq!(probe(&open(&device.node).unwrap()).super_block().unwrap().uuid, uuid);
+}
+
+#[test]
+fn young_features_stay_off() {
+    let table: &[(&str, &[u32], usize)] = &[
+        ("ext4", &[1, 46, 5], 0),
+        ("ext4", &[1, 47, 0], 2),
+        ("xfs", &[5, 10], 0),
+        ("xfs", &[6, 1, 0], 2),
+        ("xfs", &[6, 13], 4),
+        ("btrfs", &[6, 2], 0),
+        ("ext4", &[], 0),
+    ];
+    for (fs_type, version, arguments) in table {
+        assert_eq!(old_features(fs_type, version).len(), *arguments, "{fs_type} {version:?}");
+    }
+    assert!(version("mke2fs") >= vec![1, 40], "{:?}", version("mke2fs"));
+    assert!(version("mkfs.xfs") >= vec![4], "{:?}", version("mkfs.xfs"));
+    assert_eq!(version("no-such-program"), []);
+}
+
+/// Bytes and inodes that a new file system gives to root.
+fn free(dir: &std::path::Path) -> (u64, u64) {
+    let stat = rustix::fs::statvfs(dir).unwrap();
+    (stat.f_bfree * stat.f_frsize, stat.f_ffree)
+}
+
+#[test]
+fn capacity_is_a_little_less_than_what_mkfs_leaves() {
+    if !is_root() {
+        return;
+    }
+    let mebibytes: [u64; 6] = [320, 600, 1500, 5000, 20_000, 200_000];
+    in_namespace(|| {
+        for fs_type in ["ext4", "ext2", "xfs", "btrfs"] {
+            for size in mebibytes.map(|m| m << 20) {
+                let file = image(size);
+                let device = Loop::attach(file.path());
+                make(fs_type, &device.node, &fresh(), None).unwrap();
+                let dir = tempfile::tempdir().unwrap();
+                let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
+                let (bytes, inodes) = free(dir.path());
+                let capacity = capacity(fs_type, size);
+                let what = format!("{fs_type} of {} MiB: {} of {bytes} bytes", size >> 20, capacity.bytes);
+                assert!(capacity.bytes <= bytes && capacity.bytes >= bytes / 100 * 78, "{what}");
+                if let Some(files) = capacity.files {
+                    assert!(
+                        files <= inodes && files >= inodes / 100 * 90,
+                        "{what}, {files} of {inodes} files"
+                    );
+                }
+                drop(mounted);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_capacity_says_fits_does_fit() {
+    if !is_root() {
+        return;
+    }
+    in_namespace(|| {
+        for fs_type in ["ext4", "xfs", "btrfs"] {
+            let size = 400 << 20;
+            let file = image(size);
+            let device = Loop::attach(file.path());
+            make(fs_type, &device.node, &fresh(), None).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
+            // Small files of all lengths, and a large one as large as is said to fit.
+            let length = |index: u64| index * 37 % 9000;
+            let files = 8000;
+            let bytes: u64 = (0..files).map(length).sum();
+            let capacity = capacity(fs_type, size);
+            let most =
+                (0..size / (1 << 20)).take_while(|large| capacity.holds(bytes + (large << 20), files + 1));
+            let large = most.last().unwrap_or_else(|| panic!("{fs_type}: {capacity:?}"));
+            for index in 0..files {
+                std::fs::write(dir.path().join(format!("file{index}")), vec![1; length(index) as usize])
+                    .unwrap();
+            }
+            let mut rest = std::fs::File::create(dir.path().join("large")).unwrap();
+            for _ in 0..large {
+                std::io::Write::write_all(&mut rest, &vec![2; 1 << 20]).unwrap();
+            }
+            rest.sync_all().unwrap_or_else(|e| panic!("{fs_type} with {large} MiB: {e}"));
+            let (left, _) = free(dir.path());
+            assert!(left < size / 4, "{fs_type}: {left} left with {large} MiB");
+        }
+    });
+}
