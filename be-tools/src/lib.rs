@@ -30,5 +30,6 @@ mod sys;
 pub mod system;
 pub mod tool;
 pub mod trial;
+pub mod units;
 
 pub use error::{Error, Refusal, Result};

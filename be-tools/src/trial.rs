@@ -1,1 +1,5 @@
 //! The record of a trial, confirm, the deadline.
+
+mod record;
+
+pub use record::{MAX_ATTEMPTS, Record};

@@ -1,0 +1,136 @@
+//! The record of a trial: variables in the environment block beside the stub, which counts there too.
+//!
+//! | variable | written by | meaning |
+//! | --- | --- | --- |
+//! | `trial` | `be activate` | `1`: the next start is a trial |
+//! | `tried` | the stub | `1`: the trial was started |
+//! | `attempts` | the stub | starts since the last confirm, up to 3 |
+//! | `previous` | `be activate` | what was first in `BootOrder`, four hex digits |
+
+use boot::grubenv::{self, EnvironmentBlock};
+
+use crate::environment::Trial;
+
+/// Attempts after which the stub starts the rescue image.
+pub const MAX_ATTEMPTS: u8 = 3;
+
+/// What a BE's environment block says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// It was activated for one boot, and not confirmed.
+    pub trial: bool,
+    /// That boot was started.
+    pub tried: bool,
+    /// Starts that were not confirmed.
+    pub attempts: u8,
+    /// The entry that was first in `BootOrder` before.
+    pub previous: Option<u16>,
+}
+
+impl Record {
+    /// A trial that begins.
+    pub fn begin(previous: Option<u16>) -> Self {
+        Record { trial: true, tried: false, attempts: 0, previous }
+    }
+
+    /// Reads it. What has no meaning counts as absent.
+    pub fn read(block: &EnvironmentBlock) -> Self {
+        let is_set = |name| block.get(name) == Some("1");
+        Record {
+            trial: is_set("trial"),
+            tried: is_set("tried"),
+            attempts: block.get("attempts").and_then(|n| n.parse().ok()).unwrap_or(0).min(MAX_ATTEMPTS),
+            previous: block.get("previous").and_then(|n| u16::from_str_radix(n, 16).ok()),
+        }
+    }
+
+    /// Puts it in the place of the old one; other variables stay.
+    ///
+    /// # Errors
+    /// None of these names is refused.
+    pub fn write(&self, block: &mut EnvironmentBlock) -> Result<(), grubenv::Error> {
+        let flag = |set: bool| set.then(|| "1".to_owned());
+        let values = [
+            ("trial", flag(self.trial)),
+            ("tried", flag(self.tried)),
+            ("attempts", (self.attempts > 0).then(|| self.attempts.to_string())),
+            ("previous", self.previous.map(|n| format!("{n:04X}"))),
+        ];
+        for (name, value) in values {
+            match value {
+                Some(value) => block.set(name, &value)?,
+                None => block.unset(name),
+            }
+        }
+        Ok(())
+    }
+
+    /// How the trial stands, of a BE that runs or not and is the entry of `BootNext` or not.
+    pub fn standing(&self, running: bool, next: bool) -> Option<Trial> {
+        match (self.trial, self.tried) {
+            (false, _) => None,
+            (true, true) if running => Some(Trial::Running),
+            (true, true) => Some(Trial::Failed),
+            (true, false) if next => Some(Trial::Pending),
+            (true, false) => Some(Trial::Interrupted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_survives_the_block() {
+        let mut block = EnvironmentBlock::new();
+        block.set("other", "stays").unwrap();
+        let record = Record { trial: true, tried: true, attempts: 2, previous: Some(0x1a) };
+        for record in [record, Record::begin(None), Record::default()] {
+            record.write(&mut block).unwrap();
+            assert_eq!(Record::read(&block), record);
+        }
+        assert_eq!(block.variables().collect::<Vec<_>>(), [("other", "stays")]);
+    }
+
+    #[test]
+    fn nonsense_counts_as_absent() {
+        let mut block = EnvironmentBlock::new();
+        for (name, value) in [("trial", "yes"), ("attempts", "-1"), ("previous", "boot")] {
+            block.set(name, value).unwrap();
+        }
+        assert_eq!(Record::read(&block), Record::default());
+        block.set("attempts", "200").unwrap();
+        assert_eq!(Record::read(&block).attempts, MAX_ATTEMPTS);
+    }
+
+    #[test]
+    fn what_a_trial_is() {
+        let begun = Record::begin(Some(1));
+        let tried = Record { tried: true, ..begun };
+        let cases = [
+            (Record::default(), true, true, None),
+            (begun, false, true, Some(Trial::Pending)),
+            (begun, false, false, Some(Trial::Interrupted)),
+            (tried, true, false, Some(Trial::Running)),
+            (tried, false, false, Some(Trial::Failed)),
+        ];
+        for (record, running, next, standing) in cases {
+            assert_eq!(record.standing(running, next), standing, "{record:?}");
+        }
+    }
+
+    /// The oracle: GRUB's own tool reads what was written.
+    #[test]
+    fn grub_editenv_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lifeboat.env");
+        let mut block = EnvironmentBlock::new();
+        Record { trial: true, tried: false, attempts: 1, previous: Some(3) }.write(&mut block).unwrap();
+        std::fs::write(&path, block.to_bytes().unwrap()).unwrap();
+        let Ok(text) = crate::tool::Tool::new("grub-editenv").arg(path).arg("list").run() else {
+            return eprintln!("grub-editenv is not installed: not judged");
+        };
+        assert_eq!(text, "trial=1\nattempts=1\nprevious=0003\n");
+    }
+}
