@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::environment::Id;
 
 /// Lifeboat's own settings, in a BE.
-pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
+pub const GRUB_SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
 
 const PANIC: &str = r#"# A kernel that panics, or an initramfs that finds no root, restarts the machine instead of waiting for ever.
 case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in

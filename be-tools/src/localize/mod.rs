@@ -15,7 +15,7 @@ use std::path::Path;
 use boot::command_line::CommandLine;
 use boot::grubenv::EnvironmentBlock;
 
-pub use grub::SETTINGS_PATH as GRUB_SETTINGS_PATH;
+pub use grub::GRUB_SETTINGS_PATH;
 pub use program::{PROGRAM_PATH, install_program};
 
 use crate::environment::{Id, Root};
@@ -92,20 +92,21 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     Ok(done)
 }
 
-/// The settings that make a running system a BE, and nothing else of it: update-grub reads them when it runs next.
+/// What [`adopt`] writes, relative to the root.
+pub const ADOPTED_FILES: [&str; 2] = [PROGRAM_PATH, GRUB_SETTINGS_PATH];
+
+/// What a running system needs to be a BE, and nothing else of it changes. update-grub reads the settings when it
+/// runs next.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn adopt(root: &Path) -> Result<Vec<String>> {
-    let root = &Rooted::open(root)?;
-    if !has_grub(root) {
-        return Ok(Vec::new());
+/// When a file cannot be written.
+pub fn adopt(root: &Rooted) -> Result<Vec<String>> {
+    let mut done = program::install(root, Path::new("/proc/self/exe"))?;
+    if has_grub(root) {
+        root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
+        done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
     }
-    root.write(grub::SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
-    Ok(vec![format!(
-        "/{}: a kernel that panics restarts the machine (after the next update-grub)",
-        grub::SETTINGS_PATH
-    )])
+    Ok(done)
 }
 
 fn has_grub(root: &Rooted) -> bool {
@@ -183,7 +184,7 @@ fn grub_settings(root: &Rooted, change: &Localization) -> Result<Vec<String>> {
         let Some(old) = utf8(root, &path)? else { continue };
         let uuid = change.root_uuid()?;
         let new = grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
-        if path != grub::SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
+        if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
             done.push(format!("/{path}: names the new root"));
         }
     }
@@ -192,10 +193,10 @@ fn grub_settings(root: &Rooted, change: &Localization) -> Result<Vec<String>> {
     // grub.d/10_linux adds " GNU/Linux" to the menu's title.
     let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
     let settings = grub::settings(change.id, name);
-    root.write(grub::SETTINGS_PATH, settings.as_bytes(), 0o644)?;
+    root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
     done.push(format!(
         "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
-        grub::SETTINGS_PATH,
+        GRUB_SETTINGS_PATH,
         grub::bootloader_id(change.id)
     ));
     Ok(done)

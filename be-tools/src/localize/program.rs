@@ -1,5 +1,6 @@
 //! Lifeboat's own program in a BE.
 
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
@@ -13,8 +14,19 @@ pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 /// # Errors
 /// When it cannot be read or written.
 pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
-    let root = Rooted::open(root)?;
+    install(&Rooted::open(root)?, program)
+}
+
+pub(super) fn install(root: &Rooted, program: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(program).at("reading", program)?;
+    let mut installed = Vec::new();
+    if let Some(file) = root.file(PROGRAM_PATH)? {
+        let limit = bytes.len() as u64 + 1;
+        file.take(limit).read_to_end(&mut installed).at("reading", &root.path().join(PROGRAM_PATH))?;
+    }
+    if installed == bytes {
+        return Ok(Vec::new());
+    }
     root.write(PROGRAM_PATH, &bytes, 0o755)?;
     Ok(vec![format!("/{PROGRAM_PATH} installed")])
 }

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
@@ -257,10 +258,16 @@ fn a_new_machine_has_an_identity_of_its_own() {
 }
 
 #[test]
-fn adopting_adds_one_settings_file() {
+fn adopting_adds_its_files_and_changes_none() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
-    assert_eq!(adopt(copied.folder.path()).unwrap().len(), 1);
+    let root = Rooted::open(copied.folder.path()).unwrap();
+    assert_eq!(adopt(&root).unwrap().len(), ADOPTED_FILES.len());
+    assert!(ADOPTED_FILES.iter().all(|path| root.exists(path)));
+    let program = fs::metadata(copied.path(PROGRAM_PATH)).unwrap();
+    assert_eq!(program.permissions().mode() & 0o7777, 0o755);
+    // A second time only the settings are written again.
+    assert_eq!(adopt(&root).unwrap().len(), 1);
     let settings = copied.text(GRUB_SETTINGS_PATH);
     assert!(settings.contains("panic=30") && !settings.contains("DISTRIBUTOR"), "{settings}");
     assert_eq!((copied.text("etc/default/grub"), copied.text("etc/fstab")), (default, FSTAB.to_owned()));
