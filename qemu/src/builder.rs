@@ -1,0 +1,263 @@
+//! The description of a machine, and QEMU's command line made from it.
+
+use crate::disk::Attached;
+use crate::host::{Tool, target_dir};
+use crate::{Accelerator, Disk, Error, Firmware, Machine, Result, agent};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A kernel that QEMU loads itself, past the boot loader; OVMF's variables work all the same.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The kernel, or a unified kernel image.
+    pub image: PathBuf,
+    /// Its initramfs.
+    pub initrd: Option<PathBuf>,
+    /// Its command line.
+    pub command_line: String,
+}
+
+/// The description of a machine. Its overlays, blank disks and variables live as long as the description or a machine made from it,
+/// so that [`Machine::stop`] and another start find them as they were.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub(crate) name: String,
+    pub(crate) folder: Arc<TempDir>,
+    firmware: Firmware,
+    variables: Option<PathBuf>,
+    memory: u32,
+    cpus: u32,
+    disks: Vec<Disk>,
+    consoles: usize,
+    kernel: Option<Kernel>,
+    screen: bool,
+    usb: bool,
+    ports: usize,
+}
+
+impl Builder {
+    /// A machine with OVMF, 1 GiB of memory, two processors, one serial console and nothing else. The name is for messages and
+    /// logs.
+    ///
+    /// # Errors
+    /// Its folder below `target/vm` cannot be made.
+    pub fn new(name: &str) -> Result<Builder> {
+        let machines = target_dir().join("vm");
+        let folder = std::fs::create_dir_all(&machines)
+            .and_then(|()| tempfile::Builder::new().prefix(name).tempdir_in(&machines))
+            .map_err(Error::io(|| format!("making a folder in {}", machines.display())))?;
+        Ok(Builder {
+            name: name.to_owned(),
+            folder: Arc::new(folder),
+            firmware: Firmware::Ovmf,
+            variables: None,
+            memory: 1024,
+            cpus: 2,
+            disks: Vec::new(),
+            consoles: 1,
+            kernel: None,
+            screen: false,
+            usb: false,
+            ports: 0,
+        })
+    }
+
+    /// The name in messages and logs.
+    pub fn name(mut self, name: &str) -> Builder {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// The firmware; OVMF unless said.
+    pub fn firmware(mut self, firmware: Firmware) -> Builder {
+        self.firmware = firmware;
+        self
+    }
+
+    /// A variable store that is written to and stays. Without it the machine has one of its own, from the firmware's template.
+    pub fn variables(mut self, store: impl Into<PathBuf>) -> Builder {
+        self.variables = Some(store.into());
+        self
+    }
+
+    /// Starts the machine's own variable store as a copy of another.
+    ///
+    /// # Errors
+    /// The store cannot be copied.
+    pub fn copy_variables(self, store: &Path) -> Result<Builder> {
+        let own = self.folder.path().join("variables.fd");
+        std::fs::copy(store, &own).map_err(Error::io(|| format!("copying {}", store.display())))?;
+        Ok(self)
+    }
+
+    /// Memory in MiB.
+    pub fn memory(mut self, mebibytes: u32) -> Builder {
+        self.memory = mebibytes;
+        self
+    }
+
+    /// Processors.
+    pub fn cpus(mut self, count: u32) -> Builder {
+        self.cpus = count;
+        self
+    }
+
+    /// One more disk.
+    pub fn disk(mut self, disk: Disk) -> Builder {
+        self.disks.push(disk);
+        self
+    }
+
+    /// Pulls the disk with this serial number out of the machine; its image stays for [`Builder::with_disk`].
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub fn without_disk(self, serial: &str) -> Result<Builder> {
+        self.set_present(serial, false)
+    }
+
+    /// Puts a disk back that [`Builder::without_disk`] pulled out.
+    ///
+    /// # Errors
+    /// There is no such disk.
+    pub fn with_disk(self, serial: &str) -> Result<Builder> {
+        self.set_present(serial, true)
+    }
+
+    fn set_present(mut self, serial: &str, present: bool) -> Result<Builder> {
+        let mut disks = self.disks.iter_mut().enumerate();
+        let Some((_, disk)) = disks.find(|(number, disk)| disk.serial_or(*number) == serial) else {
+            return Err(Error::Description(format!("machine {} has no disk {serial}", self.name)));
+        };
+        disk.set_present(present);
+        Ok(self)
+    }
+
+    /// The number of serial consoles; one unless said.
+    pub fn consoles(mut self, count: usize) -> Builder {
+        self.consoles = count;
+        self
+    }
+
+    /// Loads a kernel past the boot loader.
+    pub fn kernel(mut self, kernel: Kernel) -> Builder {
+        self.kernel = Some(kernel);
+        self
+    }
+
+    /// Boots through the firmware and its loaders again.
+    pub fn no_kernel(mut self) -> Builder {
+        self.kernel = None;
+        self
+    }
+
+    /// A graphics card and a USB keyboard.
+    pub fn screen(mut self) -> Builder {
+        self.screen = true;
+        self
+    }
+
+    /// A USB controller, also when no disk needs it at the start, for a stick that is plugged in later.
+    pub fn usb(mut self) -> Builder {
+        self.usb = true;
+        self
+    }
+
+    /// PCIe ports for virtio and NVMe disks that are plugged in later.
+    pub fn hot_plug_ports(mut self, count: usize) -> Builder {
+        self.ports = count;
+        self
+    }
+
+    /// Starts the machine as soon as no other runs on this host.
+    ///
+    /// # Errors
+    /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the description.
+    pub fn start(self) -> Result<Machine> {
+        Machine::start(self)
+    }
+
+    /// The image file of the disk with this serial number, made if it is not there yet; qcow2 for an overlay.
+    ///
+    /// # Errors
+    /// There is no such disk, or its file cannot be made.
+    pub fn disk_image(&self, serial: &str) -> Result<PathBuf> {
+        let disk = self.attached()?.into_iter().find(|disk| disk.serial == serial);
+        disk.map(|disk| disk.path)
+            .ok_or_else(|| Error::Description(format!("machine {} has no disk {serial}", self.name)))
+    }
+
+    pub(crate) fn disk_count(&self) -> usize {
+        self.disks.len()
+    }
+
+    pub(crate) fn console_count(&self) -> usize {
+        self.consoles
+    }
+
+    pub(crate) fn ports(&self) -> usize {
+        self.ports
+    }
+
+    fn attached(&self) -> Result<Vec<Attached>> {
+        let disks = self.disks.iter().enumerate().filter(|(_, disk)| disk.is_present());
+        disks.map(|(number, disk)| disk.attach(self.folder.path(), number)).collect()
+    }
+
+    fn store(&self) -> Result<Option<PathBuf>> {
+        let Some((_, template)) = self.firmware.files()? else { return Ok(None) };
+        let store = self.variables.clone().unwrap_or_else(|| self.folder.path().join("variables.fd"));
+        if !store.exists() {
+            std::fs::copy(&template, &store)
+                .map_err(Error::io(|| format!("copying {} to {}", template.display(), store.display())))?;
+        }
+        Ok(Some(store))
+    }
+
+    /// QEMU with everything but the sockets' server side, which `sockets` must hold before it starts.
+    pub(crate) fn qemu(&self, accelerator: Accelerator, sockets: &Path) -> Result<Tool> {
+        let socket =
+            |name: &str| format!("socket,id={name},path={}", crate::firmware::escape(&sockets.join(name)));
+        let mut qemu = Tool::new("qemu-system-x86_64")
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-name", &self.name])
+            .args(accelerator.arguments())
+            .args(self.firmware.arguments(self.store()?.as_deref())?)
+            .args(["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()])
+            .args([
+                "-object",
+                "rng-random,id=entropy,filename=/dev/urandom",
+                "-device",
+                "virtio-rng-pci,rng=entropy",
+            ])
+            .args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"])
+            .args(["-chardev", &socket("agent"), "-device", "virtio-serial-pci"])
+            .args(["-device", &format!("virtserialport,chardev=agent,name={}", agent::PORT)]);
+        for number in 0..self.consoles {
+            let name = format!("console{number}");
+            qemu = qemu.args(["-chardev", &socket(&name), "-serial", &format!("chardev:{name}")]);
+        }
+        if self.usb || self.screen || self.disks.iter().any(|disk| disk.is_present() && disk.is_usb()) {
+            qemu = qemu.args(["-device", "qemu-xhci,id=xhci"]);
+        }
+        if self.screen {
+            qemu = qemu.args(["-device", "VGA", "-device", "usb-kbd,bus=xhci.0"]);
+        }
+        for number in 0..self.ports {
+            let slot = number + 1;
+            qemu =
+                qemu.args(["-device", &format!("pcie-root-port,id=port{number},chassis={slot},slot={slot}")]);
+        }
+        for disk in self.attached()? {
+            qemu =
+                qemu.args(["-blockdev", &disk.node().to_string(), "-device", &disk.device(None).to_string()]);
+        }
+        if let Some(kernel) = &self.kernel {
+            qemu = qemu.arg("-kernel").arg(&kernel.image).args(["-append", &kernel.command_line]);
+            if let Some(initrd) = &kernel.initrd {
+                qemu = qemu.arg("-initrd").arg(initrd);
+            }
+        }
+        Ok(qemu)
+    }
+}

@@ -1,0 +1,222 @@
+//! A serial console of a machine: what it wrote, waiting for words on it, and typing.
+
+use crate::host::last_lines;
+use crate::transcript::Plain;
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How much of the console an error quotes.
+const TAIL: usize = 40;
+
+/// A serial console. Everything it writes is kept and also goes to [`Console::log`].
+pub struct Console {
+    machine: String,
+    stream: UnixStream,
+    shared: Arc<Shared>,
+    log: PathBuf,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    raw: Vec<u8>,
+    text: Vec<u8>,
+    /// Up to where `expect` has looked.
+    seen: usize,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Console {
+    /// Reads from `stream` in a thread of its own until the machine ends.
+    pub(crate) fn new(machine: &str, stream: UnixStream, log: PathBuf) -> Result<Console> {
+        let mut file = File::create(&log).map_err(Error::io(|| format!("making {}", log.display())))?;
+        let mut reader =
+            stream.try_clone().map_err(Error::io(|| format!("sharing the console of {machine}")))?;
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let writer = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            let mut plain = Plain::default();
+            let mut chunk = [0; 4096];
+            loop {
+                let count = match reader.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(count) => count,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(_) => break,
+                };
+                // A full disk must not stop the test; the transcript is in memory as well.
+                let _ = file.write_all(&chunk[..count]);
+                let mut state = writer.lock();
+                state.raw.extend_from_slice(&chunk[..count]);
+                plain.feed(&chunk[..count], &mut state.text);
+                writer.changed.notify_all();
+            }
+            writer.lock().closed = true;
+            writer.changed.notify_all();
+        });
+        Ok(Console { machine: machine.to_owned(), stream, shared, log })
+    }
+
+    /// The file that everything the console wrote goes to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Waits until `words` appear after what was last expected.
+    ///
+    /// # Errors
+    /// They did not appear within `limit`, or the machine ended; the error quotes the console.
+    pub fn expect(&self, words: &str, limit: Duration) -> Result<()> {
+        self.expect_any(&[words], limit).map(drop)
+    }
+
+    /// Waits until one of several words appears after what was last expected; gives back which. Where several are there, the one
+    /// that came first.
+    ///
+    /// # Errors
+    /// As [`Console::expect`].
+    pub fn expect_any(&self, words: &[&str], limit: Duration) -> Result<usize> {
+        let start = Instant::now();
+        let mut state = self.shared.lock();
+        loop {
+            let found = words.iter().enumerate().filter_map(|(which, word)| {
+                let at = find(&state.text[state.seen..], word.as_bytes())?;
+                Some((at, which, at + word.len()))
+            });
+            if let Some((_, which, end)) = found.min() {
+                state.seen += end;
+                return Ok(which);
+            }
+            let left = limit.saturating_sub(start.elapsed());
+            if left.is_zero() || state.closed {
+                let what = format!(
+                    "{} on the console",
+                    words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(" or ")
+                );
+                let what = if state.closed { format!("{what} (the machine ended)") } else { what };
+                return Err(Error::Deadline {
+                    machine: self.machine.clone(),
+                    what,
+                    limit,
+                    tail: tail(&state.text),
+                });
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Types bytes as they are; Enter is `\r`.
+    ///
+    /// # Errors
+    /// The machine ended.
+    pub fn send(&self, text: &str) -> Result<()> {
+        (&self.stream)
+            .write_all(text.as_bytes())
+            .map_err(Error::io(|| format!("typing on the console of {}", self.machine)))
+    }
+
+    /// What the console wrote so far, without escape sequences.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shared.lock().text).into_owned()
+    }
+
+    /// What came after the words that were last expected, without escape sequences.
+    pub fn unread(&self) -> String {
+        let state = self.shared.lock();
+        String::from_utf8_lossy(&state.text[state.seen..]).into_owned()
+    }
+
+    /// What the console wrote so far, byte for byte.
+    pub fn raw(&self) -> Vec<u8> {
+        self.shared.lock().raw.clone()
+    }
+
+    /// From here on `expect` looks only at what is still to come.
+    pub fn skip(&self) {
+        let mut state = self.shared.lock();
+        state.seen = state.text.len();
+    }
+
+    pub(crate) fn tail(&self) -> String {
+        tail(&self.shared.lock().text)
+    }
+}
+
+fn tail(text: &[u8]) -> String {
+    last_lines(&String::from_utf8_lossy(&text[text.len().saturating_sub(16 << 10)..]), TAIL)
+}
+
+fn find(text: &[u8], word: &[u8]) -> Option<usize> {
+    if word.is_empty() {
+        return Some(0);
+    }
+    text.windows(word.len()).position(|window| window == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console() -> (Console, UnixStream, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, guest) = UnixStream::pair().unwrap();
+        (Console::new("test", ours, folder.path().join("log")).unwrap(), guest, folder)
+    }
+
+    #[test]
+    fn words_are_found_once_and_in_order() {
+        let (console, mut guest, _folder) = console();
+        guest.write_all(b"login: \x1b[1mx\x1b[0m login: ").unwrap();
+        console.expect("login:", Duration::from_secs(5)).unwrap();
+        console.expect("x login:", Duration::from_secs(5)).unwrap();
+        assert!(console.expect("login:", Duration::from_millis(50)).is_err());
+    }
+
+    #[test]
+    fn of_several_words_the_first_on_the_console_wins() {
+        let (console, mut guest, _folder) = console();
+        guest.write_all(b"panic, then login:").unwrap();
+        assert_eq!(console.expect_any(&["login:", "panic"], Duration::from_secs(5)).unwrap(), 1);
+        assert_eq!(console.expect_any(&["login:", "panic"], Duration::from_secs(5)).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_failure_quotes_the_console_and_the_log_has_it_all() {
+        let (console, mut guest, _folder) = console();
+        for line in 0..100 {
+            writeln!(guest, "line {line}").unwrap();
+        }
+        console.expect("line 99", Duration::from_secs(5)).unwrap();
+        let error = console.expect("login:", Duration::from_millis(20)).unwrap_err().to_string();
+        assert!(
+            error.contains("\"login:\"") && error.contains("line 99") && error.contains("line 61"),
+            "{error}"
+        );
+        assert!(!error.contains("line 50"), "{error}");
+        assert!(std::fs::read_to_string(console.log()).unwrap().contains("line 50"));
+    }
+
+    #[test]
+    fn a_machine_that_ends_does_not_keep_the_test_waiting() {
+        let (console, guest, _folder) = console();
+        drop(guest);
+        let start = Instant::now();
+        assert!(console.expect("login:", Duration::from_secs(30)).is_err());
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}

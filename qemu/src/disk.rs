@@ -1,0 +1,314 @@
+//! Disks: what is on them, how they are attached, and QEMU's block graph for them.
+
+use crate::host::Tool;
+use crate::{Error, Result, qcow2};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// How a disk is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk: `/dev/vda`
+    Virtio,
+    /// An NVMe controller of its own: `/dev/nvme0n1`. Debian's cloud kernel has no driver for it on some releases.
+    Nvme,
+    /// The chipset's AHCI controller: `/dev/sda`. Debian's cloud kernel has no driver for it.
+    Ahci,
+    /// usb-storage on an xHCI controller, as a stick is: removable.
+    Usb,
+}
+
+/// The format of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The disk's bytes as they are.
+    Raw,
+    /// QEMU's own format.
+    Qcow2,
+}
+
+impl Format {
+    fn driver(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// Where the bytes of a disk come from.
+#[derive(Clone, Debug)]
+enum Content {
+    File(PathBuf),
+    Blank(u64),
+    Folder(PathBuf),
+}
+
+/// A disk of a machine.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    content: Content,
+    format: Format,
+    overlay: bool,
+    read_only: bool,
+    serial: Option<String>,
+    bus: Bus,
+    boot_index: Option<u32>,
+    present: bool,
+}
+
+impl Disk {
+    /// A raw image file that the machine writes to.
+    pub fn new(path: impl Into<PathBuf>) -> Disk {
+        Disk::of(Content::File(path.into()))
+    }
+
+    /// An empty disk of so many bytes, gone with the machine.
+    pub fn blank(bytes: u64) -> Disk {
+        Disk::of(Content::Blank(bytes))
+    }
+
+    /// A read-only ext4 file system with a copy of a folder of the host.
+    pub fn folder(path: impl Into<PathBuf>) -> Disk {
+        Disk::of(Content::Folder(path.into())).read_only()
+    }
+
+    fn of(content: Content) -> Disk {
+        Disk {
+            content,
+            format: Format::Raw,
+            overlay: false,
+            read_only: false,
+            serial: None,
+            bus: Bus::Virtio,
+            boot_index: None,
+            present: true,
+        }
+    }
+
+    /// The image file's format; raw unless said.
+    pub fn format(self, format: Format) -> Disk {
+        Disk { format, ..self }
+    }
+
+    /// Keeps what the machine writes out of the image file, in an overlay that goes with the machine. For raw images.
+    pub fn overlay(self) -> Disk {
+        Disk { overlay: true, ..self }
+    }
+
+    /// The guest cannot write to it.
+    pub fn read_only(self) -> Disk {
+        Disk { read_only: true, ..self }
+    }
+
+    /// The serial number the guest sees, at most 20 bytes; `diskN` unless said.
+    pub fn serial(self, serial: impl Into<String>) -> Disk {
+        Disk { serial: Some(serial.into()), ..self }
+    }
+
+    /// How it is attached; virtio unless said.
+    pub fn bus(self, bus: Bus) -> Disk {
+        Disk { bus, ..self }
+    }
+
+    /// Makes the firmware start from it. OVMF reorders `BootOrder` then: never where the order is under test.
+    pub fn boot_index(self, index: u32) -> Disk {
+        Disk { boot_index: Some(index), ..self }
+    }
+
+    pub(crate) fn serial_or(&self, number: usize) -> String {
+        self.serial.clone().unwrap_or_else(|| format!("disk{number}"))
+    }
+
+    /// Pulled out, or in again. The other disks keep their numbers, and with them their images.
+    pub(crate) fn set_present(&mut self, present: bool) {
+        self.present = present;
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        self.present
+    }
+
+    pub(crate) fn is_usb(&self) -> bool {
+        self.bus == Bus::Usb
+    }
+
+    /// Makes the files the disk needs under `folder`, unless a former run of the machine made them.
+    pub(crate) fn attach(&self, folder: &Path, number: usize) -> Result<Attached> {
+        let (path, format) = match &self.content {
+            Content::File(path) if self.overlay => (overlay(path, folder, number)?, Format::Qcow2),
+            Content::File(path) => (absolute(path)?, self.format),
+            Content::Blank(bytes) => (blank(*bytes, folder, number)?, Format::Raw),
+            Content::Folder(from) => (filled(from, folder, number)?, Format::Raw),
+        };
+        let serial = self.serial_or(number);
+        if serial.len() > 20 {
+            return Err(Error::Description(format!("serial number {serial:?} is longer than 20 bytes")));
+        }
+        Ok(Attached { disk: self.clone(), path, format, serial, id: format!("disk{number}") })
+    }
+}
+
+/// A disk whose files are there, with the name of its nodes in QEMU.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached {
+    disk: Disk,
+    pub(crate) path: PathBuf,
+    pub(crate) format: Format,
+    pub(crate) serial: String,
+    pub(crate) id: String,
+}
+
+impl Attached {
+    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the guest, so flushes are not passed on.
+    pub(crate) fn node(&self) -> Value {
+        json!({
+            "driver": self.format.driver(), "node-name": self.id, "read-only": self.disk.read_only, "discard": "unmap",
+            "cache": { "direct": false, "no-flush": true },
+            "file": { "driver": "file", "filename": self.path, "discard": "unmap", "cache": { "direct": false, "no-flush": true } },
+        })
+    }
+
+    /// The device, for `-device` or `device_add`; `port` is the PCIe port of a hot-plugged one.
+    pub(crate) fn device(&self, port: Option<&str>) -> Value {
+        let (driver, bus) = match self.disk.bus {
+            Bus::Virtio => ("virtio-blk-pci", port.map(str::to_owned)),
+            Bus::Nvme => ("nvme", port.map(str::to_owned)),
+            Bus::Ahci => ("ide-hd", None),
+            Bus::Usb => ("usb-storage", Some("xhci.0".to_owned())),
+        };
+        let mut device = json!({
+            "driver": driver, "id": format!("{}-device", self.id), "drive": self.id, "serial": self.serial,
+        });
+        if let Some(bus) = bus {
+            device["bus"] = json!(bus);
+        }
+        if self.disk.bus == Bus::Usb {
+            device["removable"] = json!(true);
+        }
+        if let Some(index) = self.disk.boot_index {
+            device["bootindex"] = json!(index);
+        }
+        device
+    }
+
+    pub(crate) fn needs_port(&self) -> bool {
+        matches!(self.disk.bus, Bus::Virtio | Bus::Nvme)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(Error::io(|| format!("finding the disk image {}", path.display())))
+}
+
+fn overlay(backing: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
+    let path = folder.join(format!("disk{number}.qcow2"));
+    if !path.exists() {
+        let backing = absolute(backing)?;
+        let size =
+            backing.metadata().map_err(Error::io(|| format!("looking at {}", backing.display())))?.len();
+        let image = qcow2::overlay(&backing.to_string_lossy(), size).ok_or_else(|| {
+            Error::Description(format!(
+                "{} is too large or its name too long for an overlay",
+                backing.display()
+            ))
+        })?;
+        std::fs::write(&path, image).map_err(Error::io(|| format!("writing {}", path.display())))?;
+    }
+    Ok(path)
+}
+
+fn blank(bytes: u64, folder: &Path, number: usize) -> Result<PathBuf> {
+    let path = folder.join(format!("disk{number}.raw"));
+    if !path.exists() {
+        File::create(&path)
+            .and_then(|f| f.set_len(bytes))
+            .map_err(Error::io(|| format!("making {}", path.display())))?;
+    }
+    Ok(path)
+}
+
+fn filled(from: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
+    let path = folder.join(format!("disk{number}.ext4"));
+    if !path.exists() {
+        let mebibytes = size_of_tree(from)
+            .map_err(Error::io(|| format!("reading {}", from.display())))?
+            .div_ceil(1 << 20);
+        Tool::new("mke2fs")
+            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            .arg(from)
+            .arg(&path)
+            .arg(format!("{}M", mebibytes + mebibytes / 8 + 16))
+            .run()?;
+    }
+    Ok(path)
+}
+
+/// The bytes of all files below a folder, rounded up to blocks.
+fn size_of_tree(folder: &Path) -> std::io::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        sum += if meta.is_dir() {
+            4096 + size_of_tree(&entry.path())?
+        } else {
+            meta.len().next_multiple_of(4096) + 256
+        };
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bus_has_its_device() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bus, driver, on) in [
+            (Bus::Virtio, "virtio-blk-pci", None),
+            (Bus::Nvme, "nvme", None),
+            (Bus::Ahci, "ide-hd", None),
+            (Bus::Usb, "usb-storage", Some("xhci.0")),
+        ] {
+            let disk = Disk::blank(1 << 20).bus(bus).serial("S1").attach(folder.path(), 3).unwrap();
+            let device = disk.device(None);
+            assert_eq!(device["driver"], driver);
+            assert_eq!(device["serial"], "S1");
+            assert_eq!(device.get("bus").and_then(Value::as_str), on);
+            assert!(device.get("bootindex").is_none(), "the firmware's order is not touched unless asked");
+        }
+    }
+
+    #[test]
+    fn an_overlay_survives_a_second_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        File::create(&base).unwrap().set_len(1 << 30).unwrap();
+        let disk = Disk::new(&base).overlay();
+        let first = disk.attach(folder.path(), 0).unwrap();
+        std::fs::write(&first.path, b"written by a guest").unwrap();
+        let second = disk.attach(folder.path(), 0).unwrap();
+        assert_eq!(std::fs::read(second.path).unwrap(), b"written by a guest");
+        assert_eq!(second.format, Format::Qcow2);
+    }
+
+    #[test]
+    fn a_folder_becomes_a_sound_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        std::fs::create_dir_all(from.join("sub")).unwrap();
+        std::fs::write(from.join("sub/file"), vec![7; 3 << 20]).unwrap();
+        let disk = Disk::folder(&from).attach(folder.path(), 1).unwrap();
+        Tool::new("e2fsck").args(["-fn"]).arg(&disk.path).run().unwrap();
+    }
+
+    #[test]
+    fn a_missing_image_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Disk::new("/no/such.img").attach(folder.path(), 0).unwrap_err();
+        assert!(error.to_string().contains("/no/such.img"), "{error}");
+    }
+}

@@ -1,0 +1,320 @@
+//! Real Debian systems on disks, made from packages by Debian's own tools and cached below `target/fixtures`.
+//!
+//! mmdebstrap makes the system, mkfs the file systems; then a builder machine starts it under OVMF, and in it Debian's
+//! `grub-install` and `update-grub` make it bootable, so that its boot entry is where Debian puts it: in the variable store.
+
+use crate::host::{Tool, deadline, target_dir};
+use crate::{Builder, Bus, Disk, Error, Kernel, Result};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Root's password in every fixture.
+pub const ROOT_PASSWORD: &str = "lifeboat";
+
+const PACKAGES: &str = include_str!("fixture/packages.sh");
+const DISK: &str = include_str!("fixture/disk.sh");
+const INSTALL: &str = "grub-install && update-grub && sync";
+/// As large as the installer's: OVMF takes a FAT with fewer than 65,525 clusters for FAT16, whatever its header says.
+const ESP_MIB: u64 = 512;
+
+/// What every fixture has: a booting Debian with the recommendations of its boot packages, and what tests look with.
+const INCLUDE: &[&str] = &[
+    "busybox",
+    "dbus",
+    "dosfstools",
+    "e2fsprogs",
+    "efibootmgr",
+    "grub-efi-amd64",
+    "grub-efi-amd64-signed",
+    "initramfs-tools",
+    "iproute2",
+    "kmod",
+    "login",
+    "os-prober",
+    "procps",
+    "qemu-guest-agent",
+    "rsync",
+    "shim-signed",
+    "strace",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "util-linux",
+    "zstd",
+];
+
+/// A Debian release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Release {
+    /// Debian 12
+    Bookworm,
+    /// Debian 13
+    Trixie,
+}
+
+impl Release {
+    /// All releases that are tested.
+    pub const ALL: [Release; 2] = [Release::Bookworm, Release::Trixie];
+
+    /// The release's code name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Release::Bookworm => "bookworm",
+            Release::Trixie => "trixie",
+        }
+    }
+}
+
+impl std::fmt::Display for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the others are empty.
+#[derive(Clone, Debug)]
+pub struct Debian {
+    release: Release,
+    generic_kernel: bool,
+    root_mib: u64,
+    spare_mib: Vec<u64>,
+    packages: Vec<String>,
+}
+
+impl Debian {
+    /// A system with the cloud kernel on a root of 3 GiB, and two empty partitions of 3 GiB.
+    pub fn new(release: Release) -> Debian {
+        Debian {
+            release,
+            generic_kernel: false,
+            root_mib: 3072,
+            spare_mib: vec![3072, 3072],
+            packages: Vec::new(),
+        }
+    }
+
+    /// The generic kernel: slower to start, but it knows NVMe, AHCI and USB.
+    pub fn generic_kernel(self) -> Debian {
+        Debian { generic_kernel: true, ..self }
+    }
+
+    /// The root's size in MiB.
+    pub fn root(self, mebibytes: u64) -> Debian {
+        Debian { root_mib: mebibytes, ..self }
+    }
+
+    /// The sizes of the empty partitions in MiB.
+    pub fn spares(self, mebibytes: &[u64]) -> Debian {
+        Debian { spare_mib: mebibytes.to_vec(), ..self }
+    }
+
+    /// One more package.
+    pub fn package(mut self, name: &str) -> Debian {
+        self.packages.push(name.to_owned());
+        self
+    }
+
+    /// The disk of this recipe, from the cache or built in a minute or two.
+    ///
+    /// # Errors
+    /// A program is missing, packages cannot be had, or the builder machine failed.
+    pub fn build(&self) -> Result<Fixture> {
+        let cache = match std::env::var_os("LIFEBOAT_FIXTURES") {
+            Some(folder) => PathBuf::from(folder),
+            None => target_dir().join("fixtures"),
+        };
+        std::fs::create_dir_all(&cache).map_err(Error::io(|| format!("making {}", cache.display())))?;
+        let cache = cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))?;
+        let fixture = Fixture { release: self.release, folder: cache.join(self.key()) };
+        let _lock = lock(&cache.join(format!("{}.lock", self.key())))?;
+        if !fixture.folder.exists() {
+            self.build_in(&cache, &fixture)?;
+        }
+        Ok(fixture)
+    }
+
+    fn all_packages(&self) -> Vec<&str> {
+        let kernel = if self.generic_kernel { "linux-image-amd64" } else { "linux-image-cloud-amd64" };
+        INCLUDE.iter().copied().chain([kernel]).chain(self.packages.iter().map(String::as_str)).collect()
+    }
+
+    fn system_key(&self) -> String {
+        let kernel = if self.generic_kernel { "generic" } else { "cloud" };
+        let hash = fnv(&[&self.all_packages().join(","), PACKAGES, ROOT_PASSWORD]);
+        format!("{}-{kernel}-{hash:016x}", self.release)
+    }
+
+    fn key(&self) -> String {
+        let layout = format!("{ESP_MIB} {} {:?}", self.root_mib, self.spare_mib);
+        format!("{}-{:016x}", self.system_key(), fnv(&[&layout, DISK, INSTALL]))
+    }
+
+    fn build_in(&self, cache: &Path, fixture: &Fixture) -> Result<()> {
+        log::info!("building {}", fixture.folder.display());
+        let tarball = self.system(cache)?;
+        let work = tempfile::Builder::new()
+            .prefix("building-")
+            .tempdir_in(cache)
+            .map_err(Error::io(|| format!("making a folder in {}", cache.display())))?;
+        let built = Fixture { release: self.release, folder: work.path().to_owned() };
+        let uuid = uuid::Uuid::new_v4().to_string();
+        let spares = self.spare_mib.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+        let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + 4;
+        as_root(&["sh", "-c", DISK])
+            .env("TARBALL", &tarball)
+            .env("DISK", built.disk())
+            .env("DISK_MIB", disk_mib.to_string())
+            .env("ESP_MIB", ESP_MIB.to_string())
+            .env("ROOT_MIB", self.root_mib.to_string())
+            .env("SPARE_MIB", spares)
+            .env("ROOT_UUID", &uuid)
+            .env("KERNEL", built.folder.join("vmlinuz"))
+            .env("INITRD", built.folder.join("initrd.img"))
+            .run()?;
+        let command_line = format!("root=UUID={uuid} ro console=ttyS0,115200 no_timer_check");
+        let file = built.folder.join("cmdline");
+        std::fs::write(&file, &command_line).map_err(Error::io(|| format!("writing {}", file.display())))?;
+        let builder = Builder::new(&format!("builder-{}", self.release))?
+            .disk(Disk::new(built.disk()).serial("primary"))
+            .variables(built.variables())
+            .kernel(built.kernel()?)
+            .start()?;
+        builder.ready()?;
+        builder.run_within(INSTALL, deadline(240))?;
+        builder.power_off()?;
+        std::fs::rename(work.path(), &fixture.folder).map_err(Error::io(|| {
+            format!("renaming {} to {}", work.path().display(), fixture.folder.display())
+        }))
+    }
+
+    /// The tarball of the system, shared by all disk layouts.
+    fn system(&self, cache: &Path) -> Result<PathBuf> {
+        let key = self.system_key();
+        let tarball = cache.join(format!("{key}.tar"));
+        let _lock = lock(&cache.join(format!("{key}.lock")))?;
+        if tarball.exists() {
+            return Ok(tarball);
+        }
+        let script = cache.join(format!("{key}.sh"));
+        std::fs::write(&script, PACKAGES).map_err(Error::io(|| format!("writing {}", script.display())))?;
+        let partial = cache.join(format!("{key}.partial.tar"));
+        Tool::new("mmdebstrap")
+            .args(["--variant=minbase", "--format=tar"])
+            .arg(format!("--include={}", self.all_packages().join(",")))
+            .arg(format!("--customize-hook=ROOT_PASSWORD={ROOT_PASSWORD} sh '{}' \"$1\"", script.display()))
+            .arg(self.release.name())
+            .arg(&partial)
+            .run()?;
+        std::fs::rename(&partial, &tarball)
+            .map_err(Error::io(|| format!("renaming {}", partial.display())))?;
+        Ok(tarball)
+    }
+}
+
+/// A Debian disk in the cache. Machines get overlays of it; it is never written to again.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    release: Release,
+    folder: PathBuf,
+}
+
+impl Fixture {
+    /// The release on it.
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
+    /// The raw disk image.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.raw")
+    }
+
+    /// The variable store with Debian's boot entry.
+    pub fn variables(&self) -> PathBuf {
+        self.folder.join("variables.fd")
+    }
+
+    /// Its kernel, initramfs and command line, to start it past its boot loader.
+    ///
+    /// # Errors
+    /// The cache is damaged.
+    pub fn kernel(&self) -> Result<Kernel> {
+        let file = self.folder.join("cmdline");
+        Ok(Kernel {
+            image: self.folder.join("vmlinuz"),
+            initrd: Some(self.folder.join("initrd.img")),
+            command_line: std::fs::read_to_string(&file)
+                .map_err(Error::io(|| format!("reading {}", file.display())))?,
+        })
+    }
+
+    /// A machine with an overlay of this disk on virtio, serial number `primary`, and a copy of its variables.
+    ///
+    /// # Errors
+    /// Its folder below `target/vm` cannot be made.
+    pub fn machine(&self) -> Result<Builder> {
+        self.machine_on(Bus::Virtio)
+    }
+
+    /// As [`Fixture::machine`] on another bus.
+    ///
+    /// # Errors
+    /// As [`Fixture::machine`].
+    pub fn machine_on(&self, bus: Bus) -> Result<Builder> {
+        let disk = Disk::new(self.disk()).overlay().serial("primary").bus(bus);
+        Builder::new(self.release.name())?.disk(disk).copy_variables(&self.variables())
+    }
+}
+
+/// A command with root's rights over the files of a system: as root itself, or in a user namespace of mmdebstrap's making.
+fn as_root(command: &[&str]) -> Tool {
+    if nix::unistd::geteuid().is_root() {
+        Tool::new(command[0]).args(&command[1..])
+    } else {
+        Tool::new("mmdebstrap").arg("--unshare-helper").args(command)
+    }
+}
+
+fn lock(path: &Path) -> Result<Flock<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(Error::io(|| format!("opening {}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| Error::Io {
+        doing: format!("locking {}", path.display()),
+        source: error.into(),
+    })
+}
+
+/// FNV-1a: a name for a recipe that stays the same with the next compiler.
+fn fnv(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_recipe_is_another_disk_but_may_share_its_system() {
+        let plain = Debian::new(Release::Bookworm);
+        let wide = Debian::new(Release::Bookworm).spares(&[3072]);
+        assert_ne!(plain.key(), wide.key());
+        assert_eq!(plain.system_key(), wide.system_key());
+        for other in
+            [Debian::new(Release::Trixie), plain.clone().generic_kernel(), plain.clone().package("xfsprogs")]
+        {
+            assert_ne!(plain.system_key(), other.system_key());
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        // FNV-1a of "foobar" (draft-eastlake-fnv, appendix C), with the separator that `fnv` adds left out.
+        let hash = "foobar"
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        assert_eq!(hash, 0x85944171f73967e8);
+        assert_eq!(fnv(&["foobar"]), hash.wrapping_mul(0x100_0000_01b3));
+    }
+}

@@ -1,0 +1,123 @@
+//! JSON, one object a line, over a Unix socket: QEMU's machine protocol (docs/interop/qmp-spec.rst) and the wire below the guest
+//! agent's.
+
+use crate::{Error, Result, deadline};
+use serde_json::{Value, json};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// A socket that carries one JSON object a line.
+pub(crate) struct Wire {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: UnixStream) -> Wire {
+        Wire { stream, buffer: Vec::new() }
+    }
+
+    pub(crate) fn send(&mut self, prefix: &[u8], message: &Value) -> std::io::Result<()> {
+        let mut line = prefix.to_vec();
+        line.extend_from_slice(message.to_string().as_bytes());
+        line.push(b'\n');
+        self.stream.set_write_timeout(Some(deadline(60)))?;
+        self.stream.write_all(&line)
+    }
+
+    /// The next object, or nothing when none came within `limit`. What stands before a 0xff byte, which JSON never holds, is the
+    /// rest of an interrupted message (qemu-ga's `guest-sync-delimited`) and is dropped, as is a line that is not JSON.
+    pub(crate) fn receive(&mut self, limit: Duration) -> std::io::Result<Option<Value>> {
+        let start = Instant::now();
+        loop {
+            while let Some(end) = self.buffer.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let object = line.rsplit(|&b| b == 0xff).next().unwrap_or_default();
+                if let Ok(value) = serde_json::from_slice(object) {
+                    return Ok(Some(value));
+                }
+            }
+            let left = limit.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            let mut chunk = [0; 65536];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// QEMU's monitor.
+pub(crate) struct Qmp {
+    wire: Wire,
+}
+
+impl Qmp {
+    pub(crate) fn new(stream: UnixStream) -> Result<Qmp> {
+        let mut qmp = Qmp { wire: Wire::new(stream) };
+        qmp.execute("qmp_capabilities", json!({}))?;
+        Ok(qmp)
+    }
+
+    /// Runs one command and gives back what it returned; events in between are passed over.
+    pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let failed = |reason: String| Error::Protocol { command: command.to_owned(), reason };
+        log::debug!("QMP {command} {arguments}");
+        self.wire
+            .send(b"", &json!({ "execute": command, "arguments": arguments }))
+            .map_err(|e| failed(format!("QEMU does not listen: {e}")))?;
+        let limit = deadline(60);
+        let start = Instant::now();
+        while let Some(answer) = self
+            .wire
+            .receive(limit.saturating_sub(start.elapsed()))
+            .map_err(|e| failed(format!("QEMU does not answer: {e}")))?
+        {
+            if let Some(value) = answer.get("return") {
+                return Ok(value.clone());
+            }
+            if let Some(error) = answer.get("error") {
+                return Err(failed(error["desc"].as_str().unwrap_or("no reason given").to_owned()));
+            }
+        }
+        Err(failed(format!("no answer within {} s", limit.as_secs())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_found_however_they_are_cut() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::new(ours);
+        theirs.write_all(b"{\"half\": \xff{\"return\": 1}\nnot json\n{\"ret").unwrap();
+        assert_eq!(wire.receive(Duration::from_secs(5)).unwrap(), Some(json!({ "return": 1 })));
+        assert_eq!(wire.receive(Duration::from_millis(20)).unwrap(), None);
+        theirs.write_all(b"urn\": 2}\n").unwrap();
+        assert_eq!(wire.receive(Duration::from_secs(5)).unwrap(), Some(json!({ "return": 2 })));
+    }
+
+    #[test]
+    fn an_event_is_not_an_answer_and_an_error_says_why() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs
+            .write_all(b"{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"RESET\"}\n{\"error\": {\"desc\": \"no such node\"}}\n")
+            .unwrap();
+        let mut qmp = Qmp::new(ours).unwrap();
+        let error = qmp.execute("blockdev-del", json!({})).unwrap_err().to_string();
+        assert_eq!(error, "blockdev-del was refused: no such node");
+    }
+}
