@@ -93,7 +93,14 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
 }
 
 /// What [`adopt`] writes, relative to the root.
-pub const ADOPTED_FILES: [&str; 2] = [PROGRAM_PATH, GRUB_SETTINGS_PATH];
+pub const ADOPTED_FILES: [&str; 6] = [
+    PROGRAM_PATH,
+    "etc/systemd/system/lifeboat-confirm.service",
+    "etc/systemd/system/lifeboat-deadline.service",
+    "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
+    "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
+    GRUB_SETTINGS_PATH,
+];
 
 /// What a running system needs to be a BE, and nothing else of it changes. update-grub reads the settings when it
 /// runs next.
