@@ -32,4 +32,5 @@ pub mod tool;
 pub mod trial;
 pub mod units;
 
+pub use boot::command_line;
 pub use error::{Error, Refusal, Result};
