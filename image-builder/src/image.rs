@@ -189,6 +189,8 @@ fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Si
     }
     // The kernel opens it for PID 1, before /dev is mounted.
     archive.character("dev/console", (5, 1), 0o600)?;
+    // What PID 1 takes for its standard input and output on a machine without any console.
+    archive.character("dev/null", (1, 3), 0o666)?;
     let binary = static_binary(&recipe.binary)?;
     sizes.binary = binary.len() as u64;
     archive.file("init", binary, 0o755)?;
