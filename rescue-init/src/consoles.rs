@@ -1,0 +1,148 @@
+//! The consoles a menu is shown on: the kernel's own list (`/proc/consoles`, fs/proc/consoles.c), and the
+//! first virtual terminal.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use rustix::termios::{
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize, tcgetattr,
+    tcgetwinsize, tcsetattr, tcsetwinsize,
+};
+
+/// A terminal that somebody may sit at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// Name under `/dev`.
+    pub name: String,
+}
+
+impl Console {
+    /// Its device node.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/dev").join(&self.name)
+    }
+
+    /// A virtual terminal on a screen, as against a serial line.
+    pub fn is_screen(&self) -> bool {
+        self.name.strip_prefix("tty").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// What `TERM` is there. `given` is `TERM` of the kernel command line, which speaks of serial lines.
+    pub fn terminal(&self, given: Option<&str>) -> String {
+        match given {
+            _ if self.is_screen() => "linux".into(),
+            Some(given) if !given.is_empty() && given != "linux" => given.into(),
+            _ => "vt220".into(),
+        }
+    }
+
+    /// Opens it and puts its line discipline and size in order, whatever ran there before.
+    ///
+    /// # Errors
+    /// When there is no such terminal.
+    pub fn open(&self) -> io::Result<File> {
+        let flags = libc::O_NOCTTY | libc::O_CLOEXEC;
+        let mut file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path())?;
+        make_sane(&file)?;
+        if self.is_screen() {
+            // Reset, UTF-8.
+            file.write_all(b"\x1bc\x1b%G")?;
+        }
+        Ok(file)
+    }
+}
+
+/// The consoles of this machine.
+pub fn find() -> Vec<Console> {
+    let mut all = parse(&fs::read_to_string("/proc/consoles").unwrap_or_default());
+    let screen = Console { name: "tty1".into() };
+    if !all.contains(&screen) && screen.path().exists() {
+        all.push(screen);
+    }
+    all
+}
+
+/// Those of `/proc/consoles` that are terminals: name, flags with `W`, and a device number.
+fn parse(text: &str) -> Vec<Console> {
+    let mut all: Vec<Console> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(operations)) = (words.next(), words.next()) else { continue };
+        let has_device = words.last().is_some_and(|word| word.contains(':'));
+        if !operations.contains('W') || !has_device || name.starts_with("ttynull") {
+            continue;
+        }
+        // tty0 is whichever virtual terminal is in front; the menu has one of its own.
+        let console = Console { name: if name == "tty0" { "tty1".into() } else { name.into() } };
+        if !all.contains(&console) {
+            all.push(console);
+        }
+    }
+    all
+}
+
+/// A cooked line with echo, and a size: a serial line reports 0x0.
+fn make_sane(terminal: &File) -> io::Result<()> {
+    let mut line = tcgetattr(terminal)?;
+    line.input_modes = InputModes::ICRNL | InputModes::IXON | InputModes::IUTF8;
+    line.output_modes = OutputModes::OPOST | OutputModes::ONLCR;
+    line.local_modes = LocalModes::ISIG
+        | LocalModes::ICANON
+        | LocalModes::ECHO
+        | LocalModes::ECHOE
+        | LocalModes::ECHOK
+        | LocalModes::ECHOCTL
+        | LocalModes::ECHOKE
+        | LocalModes::IEXTEN;
+    line.control_modes |= ControlModes::CREAD | ControlModes::CLOCAL;
+    line.control_modes &= !ControlModes::HUPCL;
+    for (index, code) in [
+        (SpecialCodeIndex::VINTR, 3),
+        (SpecialCodeIndex::VQUIT, 28),
+        (SpecialCodeIndex::VERASE, 127),
+        (SpecialCodeIndex::VKILL, 21),
+        (SpecialCodeIndex::VEOF, 4),
+        (SpecialCodeIndex::VSUSP, 26),
+        (SpecialCodeIndex::VMIN, 1),
+        (SpecialCodeIndex::VTIME, 0),
+    ] {
+        line.special_codes[index] = code;
+    }
+    tcsetattr(terminal, OptionalActions::Now, &line)?;
+    let size = tcgetwinsize(terminal)?;
+    if size.ws_row == 0 || size.ws_col == 0 {
+        tcsetwinsize(terminal, Winsize { ws_row: 24, ws_col: 80, ..size })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consoles_with_a_terminal_are_found() {
+        let text = "ttyS0                -W- (EC   p a)    4:64\n\
+                    tty0                 -WU (E      )    4:1\n\
+                    netcon0              -W- (E   p  )\n\
+                    ttynull0             --- (       )  241:0\n\
+                    pstore-1             -W- (E     )\n";
+        let names: Vec<String> = parse(text).into_iter().map(|console| console.name).collect();
+        assert_eq!(names, ["ttyS0", "tty1"]);
+    }
+
+    #[test]
+    fn the_terminal_fits_the_console() {
+        for (name, given, expected) in [
+            ("tty1", Some("dumb"), "linux"),
+            ("ttyS0", None, "vt220"),
+            ("ttyS0", Some("linux"), "vt220"),
+            ("ttyS0", Some("dumb"), "dumb"),
+            ("hvc0", Some("xterm-256color"), "xterm-256color"),
+        ] {
+            assert_eq!(Console { name: name.into() }.terminal(given), expected, "{name} {given:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The hardware child: it loads a module for every device there is and that appears later, and has the disks looked
+//! at again whenever one comes, goes or changes.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::modules::Loader;
+use crate::scan::{self, FOLDER};
+use crate::uevent::{Heard, Listener};
+use crate::{log as kernel_log, mounts};
+
+/// Present once everything was loaded that the machine had when it started.
+pub const READY: &str = "/run/lifeboat/hardware";
+
+/// The kernel's way to ask for a module: this program under another name.
+const MODPROBE: &str = "/run/lifeboat/modprobe";
+
+/// Modules wait for hardware while they start, so more threads than processors help.
+const THREADS: usize = 4;
+
+/// What every boot environment needs sooner or later; loaded while there is nothing else to do.
+const EARLY: &[&str] = &["fs-ext4", "fs-vfat"];
+
+/// Partitions come one by one: how long it must be quiet before a look, and how long that may be put off.
+const QUIET: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs until the machine ends.
+pub fn run() -> ExitCode {
+    kernel_log::start("hardware");
+    match watch() {
+        Ok(never) => match never {},
+        Err(why) => {
+            log::error!("devices cannot be watched: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `/run/lifeboat/modprobe -q -- NAME`, as the kernel calls it (kernel/module/kmod.c).
+pub fn modprobe(names: impl Iterator<Item = String>) -> ExitCode {
+    kernel_log::start("modprobe");
+    let loader = match Loader::for_running_kernel() {
+        Ok(loader) => loader,
+        Err(why) => {
+            log::error!("the lists of kernel modules cannot be read: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut all = true;
+    for name in names.filter(|name| !name.starts_with('-')) {
+        all &= loader.load(&name);
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+enum Never {}
+
+fn watch() -> io::Result<Never> {
+    // Listening comes before looking, so that nothing falls between the two.
+    let listener = Listener::open()?;
+    fs::create_dir_all(FOLDER)?;
+    answer_the_kernel();
+    let loader = Loader::for_running_kernel()?;
+    for failure in loader.make_static_nodes(Path::new("/dev")) {
+        log::warn!("{failure}");
+    }
+    let queue = Queue::default();
+    let (sender, receiver) = channel();
+    let receiver = Mutex::new(receiver);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| queue.work(&loader, &receiver));
+        }
+        Watch {
+            listener,
+            queue: &queue,
+            sender,
+            asked: HashSet::new(),
+            news: Some(News::now()),
+            scanner: None,
+        }
+        .run()
+    })
+}
+
+/// Has the kernel ask us when something needs a module: a mount, a cipher, a device node.
+fn answer_the_kernel() {
+    let program = std::env::current_exe().unwrap_or_else(|_| "/init".into());
+    let linked = match symlink(program, MODPROBE) {
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    if let Err(why) = linked.and_then(|()| fs::write("/proc/sys/kernel/modprobe", MODPROBE)) {
+        log::error!("the kernel cannot load modules by itself: {why}");
+    }
+}
+
+/// What is to be loaded, and how much of it is not done yet.
+#[derive(Debug, Default)]
+struct Queue {
+    open: AtomicUsize,
+}
+
+impl Queue {
+    fn work(&self, loader: &Loader, receiver: &Mutex<Receiver<String>>) {
+        loop {
+            let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(what) = next else { return };
+            loader.load(&what);
+            self.open.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+}
+
+/// When the disks changed, since the last look.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    first: Instant,
+    last: Instant,
+}
+
+impl News {
+    fn now() -> Self {
+        News { first: Instant::now(), last: Instant::now() }
+    }
+
+    fn is_ripe(&self) -> bool {
+        self.last.elapsed() >= QUIET || self.first.elapsed() >= PATIENCE
+    }
+}
+
+struct Watch<'a> {
+    listener: Listener,
+    queue: &'a Queue,
+    sender: Sender<String>,
+    asked: HashSet<String>,
+    news: Option<News>,
+    scanner: Option<Child>,
+}
+
+impl Watch<'_> {
+    fn run(mut self) -> io::Result<Never> {
+        self.coldplug();
+        if let Err(why) = mounts::firmware_variables() {
+            log::warn!("the firmware's variables cannot be reached: {why}");
+        }
+        EARLY.iter().for_each(|what| self.load((*what).into()));
+        let mut ready = false;
+        loop {
+            self.listen()?;
+            if !ready && self.queue.is_idle() {
+                // What the last module made known is in the socket by now.
+                self.listen()?;
+                ready = self.queue.is_idle();
+                if ready {
+                    log::info!("every device that is there has its module");
+                    fs::write(READY, "")?;
+                    self.look();
+                }
+            }
+            if ready && self.news.is_some_and(|news| news.is_ripe()) {
+                self.look();
+            }
+            self.wait(ready);
+        }
+    }
+
+    /// Asks for a module for every device that is there.
+    fn coldplug(&mut self) {
+        let mut modaliases = Vec::new();
+        collect_modaliases(Path::new("/sys/devices"), &mut modaliases);
+        modaliases.into_iter().for_each(|modalias| self.load(modalias));
+    }
+
+    fn load(&mut self, what: String) {
+        if self.asked.insert(what.clone()) {
+            self.queue.open.fetch_add(1, Ordering::Acquire);
+            // The threads live as long as the sender.
+            let _ = self.sender.send(what);
+        }
+    }
+
+    /// Takes note of all that was said.
+    fn listen(&mut self) -> io::Result<()> {
+        loop {
+            match self.listener.next()? {
+                Heard::Silence => return Ok(()),
+                Heard::Noise => {}
+                Heard::Lost => {
+                    log::warn!("messages about devices were lost: looking at all of them again");
+                    self.coldplug();
+                    self.news.get_or_insert_with(News::now);
+                }
+                Heard::Event(event) => {
+                    if event.is_block() && !event.path.starts_with("/devices/virtual/") {
+                        self.news.get_or_insert_with(News::now).last = Instant::now();
+                    }
+                    if let Some(modalias) = event.modalias.filter(|_| event.action == "add") {
+                        self.load(modalias);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the disks, unless somebody does.
+    fn look(&mut self) {
+        if let Some(scanner) = &mut self.scanner
+            && matches!(scanner.try_wait(), Ok(None))
+        {
+            return;
+        }
+        self.news = None;
+        match scan::start(Path::new(FOLDER), "be") {
+            Ok(scanner) => self.scanner = Some(scanner),
+            Err(why) => log::error!("the disks cannot be looked at: {why}"),
+        }
+    }
+
+    fn wait(&self, ready: bool) {
+        let mut sources = [PollFd::new(&self.listener, PollFlags::IN)];
+        let patience = match (ready, self.news) {
+            (false, _) => Timespec { tv_sec: 0, tv_nsec: 10_000_000 },
+            (true, Some(_)) => Timespec { tv_sec: 0, tv_nsec: 50_000_000 },
+            (true, None) => Timespec { tv_sec: 60, tv_nsec: 0 },
+        };
+        // Interrupted or not: the loop looks at everything.
+        let _ = poll(&mut sources, Some(&patience));
+    }
+}
+
+/// Every `modalias` below a folder of `/sys`.
+fn collect_modaliases(folder: &Path, into: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            collect_modaliases(&entry.path(), into);
+        } else if kind.is_file() && entry.file_name() == "modalias" {
+            let modalias = fs::read_to_string(entry.path()).unwrap_or_default();
+            if !modalias.trim().is_empty() {
+                into.push(modalias.trim().to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_below_sys_is_found() {
+        let sys = tempfile::tempdir().unwrap();
+        let disk = sys.path().join("pci0000:00/0000:00:03.0/virtio0");
+        fs::create_dir_all(&disk).unwrap();
+        fs::write(disk.join("modalias"), "virtio:d00000002v00001AF4\n").unwrap();
+        fs::write(disk.parent().unwrap().join("modalias"), "pci:v00001AF4\n").unwrap();
+        fs::write(sys.path().join("modalias"), "\n").unwrap();
+        symlink("..", disk.join("subsystem")).unwrap();
+        let mut found = Vec::new();
+        collect_modaliases(sys.path(), &mut found);
+        found.sort();
+        assert_eq!(found, ["pci:v00001AF4", "virtio:d00000002v00001AF4"]);
+    }
+}

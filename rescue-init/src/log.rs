@@ -1,0 +1,82 @@
+//! The log of the rescue image: `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg).
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::OnceLock;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// The kernel refuses longer records (`LOG_LINE_MAX`, with its own prefix taken off).
+const LONGEST: usize = 900;
+
+#[derive(Debug)]
+struct Kmsg {
+    who: &'static str,
+    file: Option<File>,
+}
+
+static KMSG: OnceLock<Kmsg> = OnceLock::new();
+
+/// Sends what this process logs to the kernel's log, as `lifeboat WHO: …`; to standard error where
+/// there is no `/dev/kmsg`.
+pub fn start(who: &'static str) {
+    let logger =
+        KMSG.get_or_init(|| Kmsg { who, file: OpenOptions::new().write(true).open("/dev/kmsg").ok() });
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+impl Log for Kmsg {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let text = line(self.who, record.level(), &record.args().to_string());
+        // One write is one record. Nothing is left to be told when the log cannot be written.
+        let _ = match &self.file {
+            Some(file) => (&mut &*file).write_all(text.as_bytes()),
+            None => std::io::stderr().write_all(text.as_bytes()),
+        };
+    }
+
+    fn flush(&self) {}
+}
+
+/// One record: the priority of syslog(3), who speaks, and the message on a single line.
+fn line(who: &str, level: Level, message: &str) -> String {
+    let priority = match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    let mut text = format!("<{priority}>lifeboat {who}: {}", message.trim_end().replace('\n', " / "));
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_with_its_priority() {
+        assert_eq!(line("init", Level::Warn, "a\nb\n"), "<4>lifeboat init: a / b\n");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let text = line("init", Level::Info, &"ä".repeat(2000));
+        assert!(text.len() < 1000 && text.ends_with("ä…\n"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Keys, as far as the menu knows them.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+/// A key press.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the key of that name")]
+pub enum Key {
+    Up,
+    Down,
+    First,
+    Last,
+    Enter,
+    Escape,
+    Backspace,
+    Character(char),
+    /// Ctrl-L: draw everything anew.
+    Redraw,
+}
+
+impl Key {
+    /// What a terminal event means; `None` for releases and keys without a meaning.
+    pub fn from_event(event: KeyEvent) -> Option<Self> {
+        if event.kind == KeyEventKind::Release {
+            return None;
+        }
+        if event.modifiers.contains(KeyModifiers::CONTROL) {
+            return match event.code {
+                KeyCode::Char('l') => Some(Key::Redraw),
+                KeyCode::Char('c' | 'g') => Some(Key::Escape),
+                KeyCode::Char('p') => Some(Key::Up),
+                KeyCode::Char('n') => Some(Key::Down),
+                // How Enter and Backspace arrive from some serial terminals.
+                KeyCode::Char('m' | 'j') => Some(Key::Enter),
+                KeyCode::Char('h') => Some(Key::Backspace),
+                _ => None,
+            };
+        }
+        match event.code {
+            KeyCode::Up => Some(Key::Up),
+            KeyCode::Down => Some(Key::Down),
+            KeyCode::Home | KeyCode::PageUp => Some(Key::First),
+            KeyCode::End | KeyCode::PageDown => Some(Key::Last),
+            KeyCode::Enter => Some(Key::Enter),
+            KeyCode::Esc => Some(Key::Escape),
+            KeyCode::Backspace | KeyCode::Delete => Some(Key::Backspace),
+            KeyCode::F(1) => Some(Key::Character('h')),
+            KeyCode::F(5) => Some(Key::Character('r')),
+            KeyCode::Char(c) => Some(Key::Character(c)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_serial_terminals_are_understood() {
+        let control = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL);
+        for (event, expected) in [
+            (KeyEvent::from(KeyCode::Char('R')), Some(Key::Character('R'))),
+            (KeyEvent::from(KeyCode::F(1)), Some(Key::Character('h'))),
+            (control('j'), Some(Key::Enter)),
+            (control('h'), Some(Key::Backspace)),
+            (control('l'), Some(Key::Redraw)),
+            (KeyEvent::from(KeyCode::Insert), None),
+        ] {
+            assert_eq!(Key::from_event(event), expected, "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the menu has its list from: the file that every look at the disks leaves behind.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::state::Menu;
+use crate::scan;
+
+/// The file, and what is known of it.
+#[derive(Debug)]
+pub struct Source {
+    /// Where the file lies.
+    pub folder: PathBuf,
+    /// The program that lists.
+    pub be: String,
+    /// Inode and time of what was read last.
+    seen: Option<(u64, i64)>,
+    scanner: Option<Child>,
+}
+
+impl Source {
+    /// Nothing read yet.
+    pub fn new(folder: PathBuf, be: String) -> Self {
+        Source { folder, be, seen: None, scanner: None }
+    }
+
+    /// Takes over what is new. True if there was something.
+    pub fn refresh(&mut self, menu: &mut Menu) -> bool {
+        if let Some(scanner) = &mut self.scanner
+            && matches!(scanner.try_wait(), Ok(Some(_)) | Err(_))
+        {
+            self.scanner = None;
+            menu.looking = false;
+        }
+        let Ok(file) = fs::metadata(self.folder.join("list.json")) else { return false };
+        let now = Some((file.ino(), file.mtime_nsec()));
+        if now == self.seen {
+            return false;
+        }
+        let Some(scan) = scan::read(&self.folder) else { return false };
+        self.seen = now;
+        menu.update(scan.result);
+        menu.looking = self.scanner.is_some();
+        true
+    }
+
+    /// Has the disks looked at, unless that is under way.
+    pub fn look(&mut self, menu: &mut Menu) {
+        if self.scanner.is_some() {
+            return;
+        }
+        match scan::start(&self.folder, &self.be) {
+            Ok(scanner) => {
+                self.scanner = Some(scanner);
+                menu.looking = true;
+            }
+            Err(why) => menu.fail(format!("the disks cannot be looked at: {why}")),
+        }
+    }
+
+    /// Has the disks looked at and waits for it.
+    pub fn look_and_wait(&mut self, menu: &mut Menu) {
+        self.look(menu);
+        while self.scanner.is_some() {
+            self.refresh(menu);
+            sleep(Duration::from_millis(50));
+        }
+        self.refresh(menu);
+    }
+
+    /// Waits a while for the look that is under way while the machine starts.
+    pub fn wait_for_first(&mut self, menu: &mut Menu) {
+        let started = Instant::now();
+        while !self.refresh(menu) && started.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(50));
+        }
+    }
+}

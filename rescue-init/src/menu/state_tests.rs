@@ -1,0 +1,125 @@
+use super::actions::Action;
+use super::keys::Key;
+use super::state::{Effect, Menu, Screen};
+use super::tests::{listing, menu};
+use crate::power::Power;
+use crate::scan::Listing;
+
+fn press(menu: &mut Menu, keys: &str) -> Effect {
+    let key = |c| match c {
+        '\n' => Key::Enter,
+        '\x1b' => Key::Escape,
+        '\x08' => Key::Backspace,
+        '↓' => Key::Down,
+        '↑' => Key::Up,
+        c => Key::Character(c),
+    };
+    keys.chars().map(|c| menu.handle(key(c))).last().unwrap_or(Effect::None)
+}
+
+fn command(effect: Effect) -> String {
+    match effect {
+        Effect::Run(action) => action.command_line(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn keys_lead_to_the_commands_that_are_printed() {
+    for (keys, expected) in [
+        ("j\n\n", "be boot nightly"),
+        ("jb\n", "be boot nightly"),
+        ("↓a\n", "be activate nightly"),
+        ("ja2", "be activate nightly --permanent"),
+        ("jaj\n", "be activate nightly --permanent"),
+        ("jc", "be check nightly"),
+        ("jl\n\n", "be create bookworm --from nightly --replace bookworm"),
+        ("jl2\x08x\n", "be create seconx --from nightly --replace second"),
+        ("jm", "be umount nightly"),
+        ("js", "be run nightly -- /bin/bash"),
+        ("jjjs", "be run @/dev/sdb1 -- /bin/sh"),
+        ("jd\n", "be delete nightly"),
+        ("S", "sh -l"),
+        ("n", "ip address"),
+    ] {
+        assert_eq!(command(press(&mut menu(), keys)), expected, "{keys:?}");
+    }
+}
+
+#[test]
+fn nothing_that_writes_runs_without_a_second_key() {
+    for key in ["\n", "b", "a", "l", "d", "R", "P"] {
+        let mut menu = menu();
+        assert_eq!(press(&mut menu, key), Effect::None, "{key:?}");
+        assert!(matches!(menu.screen, Screen::Dialog(_)), "{key:?}");
+        assert_eq!(press(&mut menu, "\x1b"), Effect::None, "{key:?}");
+        assert_eq!(menu.screen, Screen::List, "{key:?}");
+    }
+}
+
+#[test]
+fn the_machine_ends_when_asked_twice() {
+    assert_eq!(press(&mut menu(), "R\n"), Effect::Power(Power::Reboot));
+    assert_eq!(press(&mut menu(), "P\n"), Effect::Power(Power::Off));
+}
+
+#[test]
+fn the_bar_stays_within_the_list() {
+    let mut menu = menu();
+    press(&mut menu, "↑↑");
+    assert_eq!(menu.selected, 0);
+    press(&mut menu, "jjjjjjjj");
+    assert_eq!(menu.selected, 3);
+    menu.handle(Key::First);
+    assert_eq!(menu.selected, 0);
+}
+
+#[test]
+fn the_bar_follows_its_boot_environment() {
+    let mut menu = menu();
+    press(&mut menu, "jj");
+    let mut shorter = listing();
+    shorter.environments.remove(0);
+    menu.update(Ok(shorter));
+    assert_eq!(menu.current().unwrap().reference, "second");
+    menu.update(Ok(Listing::default()));
+    assert!(menu.current().is_none());
+}
+
+#[test]
+fn a_failed_look_keeps_the_list_and_says_why() {
+    let mut menu = menu();
+    menu.update(Err("`be list --json` took too long".into()));
+    assert_eq!(menu.environments().len(), 4);
+    assert!(menu.message.as_ref().unwrap().is_failure);
+    assert_eq!(command(press(&mut menu, "jc")), "be check nightly");
+}
+
+#[test]
+fn an_empty_list_is_no_dead_end() {
+    let mut menu = Menu::new("ttyS0");
+    assert_eq!(press(&mut menu, "b"), Effect::None);
+    assert!(menu.message.as_ref().unwrap().text.contains("no boot environment"));
+    assert_eq!(press(&mut menu, "S"), Effect::Run(Action::shell()));
+    assert_eq!(press(&mut menu, "r"), Effect::Rescan);
+}
+
+#[test]
+fn an_illegal_name_is_told_and_can_be_put_right() {
+    let mut menu = menu();
+    assert_eq!(press(&mut menu, "jl1 /\n"), Effect::None);
+    let Screen::Name(input) = &menu.screen else { panic!("{:?}", menu.screen) };
+    assert!(input.problem.as_ref().unwrap().contains("is not a name"));
+    let effect = press(&mut menu, "\x08\x08\n");
+    assert_eq!(command(effect), "be create bookworm --from nightly --replace bookworm");
+}
+
+#[test]
+fn a_clone_needs_another_one() {
+    let mut menu = menu();
+    let mut alone = listing();
+    alone.environments.truncate(1);
+    menu.update(Ok(alone));
+    press(&mut menu, "l");
+    assert!(menu.message.as_ref().unwrap().text.contains("no other boot environment"));
+}

@@ -1,0 +1,154 @@
+//! How facts about a BE read, in a table and in a line.
+
+use be_tools::environment::{BootEnvironment, OperatingSystem, Trial};
+
+/// How a BE does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// It would boot.
+    Good,
+    /// It needs a look.
+    Doubtful,
+    /// It would not boot.
+    Bad,
+}
+
+/// `Debian 12`: the first word of the pretty name and the version.
+pub fn os(os: &OperatingSystem) -> String {
+    let name = os.pretty_name.split_whitespace().next().unwrap_or(&os.id);
+    let text = format!("{name} {}", os.version_id);
+    if text.trim().is_empty() { "unknown".into() } else { text.trim().to_owned() }
+}
+
+/// `1.2G`, as `ls -h` has it.
+pub fn size(bytes: Option<u64>) -> String {
+    let Some(bytes) = bytes else { return "-".into() };
+    // Exact enough for a column of five characters.
+    #[allow(clippy::cast_precision_loss, reason = "rounded to two digits")]
+    let mut value = bytes as f64;
+    for unit in ["", "K", "M", "G", "T", "P"] {
+        if value < 9.95 && !unit.is_empty() {
+            return format!("{value:.1}{unit}");
+        }
+        if value < 999.5 {
+            return format!("{value:.0}{unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.0}E")
+}
+
+/// What is known about its health, in a word or two.
+pub fn health(be: &BootEnvironment) -> (String, Mood) {
+    let incomplete = be.state_text().starts_with("incomplete");
+    match (be.problems.len(), incomplete, be.trial) {
+        (_, true, _) => ("incomplete".into(), Mood::Bad),
+        (0, _, Some(Trial::Failed)) => ("trial failed".into(), Mood::Doubtful),
+        (0, ..) => ("ok".into(), Mood::Good),
+        (1, ..) => ("1 problem".into(), Mood::Bad),
+        (n, ..) => (format!("{n} problems"), Mood::Bad),
+    }
+}
+
+/// What the firmware will do with it at the next start.
+pub fn next(be: &BootEnvironment) -> &'static str {
+    match (be.next_boot, be.trial) {
+        (true, Some(Trial::Pending)) => "trial",
+        (true, _) => "next",
+        (false, _) => "",
+    }
+}
+
+/// The day it was made.
+pub fn created(be: &BootEnvironment) -> String {
+    let day = be.descriptor.as_ref().and_then(|descriptor| descriptor.created.split('T').next());
+    day.unwrap_or("-").to_owned()
+}
+
+/// Facts about one BE: what each is about, and what it is. Problems are not among them.
+pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    let kernel = be.kernel.as_deref().unwrap_or("none found");
+    facts.push(("system", format!("{}, kernel {kernel}", be.os.pretty_name)));
+    let subvolume = be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
+    let used = be.used.map(|used| format!(", {} used", size(Some(used)))).unwrap_or_default();
+    facts.push(("root", format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type)));
+    facts.push(("", format!("UUID {}", be.root.uuid)));
+    let mut state = be.state_text();
+    if let Some(descriptor) = &be.descriptor {
+        let is_source = |other: &&BootEnvironment| {
+            descriptor.source.is_some() && other.descriptor.as_ref().map(|d| d.id) == descriptor.source
+        };
+        let source = all.iter().find(is_source).map(|other| format!(", a copy of {}", other.reference));
+        let created = descriptor.created.trim_end_matches('Z').replace('T', " ");
+        state = format!("{state}, created {created} UTC{}", source.unwrap_or_default());
+        if !descriptor.description.is_empty() {
+            facts.push(("about", descriptor.description.clone()));
+        }
+    }
+    facts.push(("state", state));
+    facts.push(("boot", boot(be)));
+    if !be.mounted_at.is_empty() {
+        let places: Vec<_> = be.mounted_at.iter().map(|path| path.display().to_string()).collect();
+        facts.push(("mounted", format!("at {}", places.join(", "))));
+    }
+    facts
+}
+
+fn boot(be: &BootEnvironment) -> String {
+    let entry = be.boot_entry.map_or("no boot entry".into(), |number| format!("entry Boot{number:04X}"));
+    let next = if be.next_boot { ", boots next" } else { "" };
+    let trial = match be.trial {
+        None => "",
+        Some(Trial::Pending) => ", for a trial",
+        Some(Trial::Running) => ", trial not confirmed yet",
+        Some(Trial::Failed) => ", its trial failed",
+        Some(Trial::Interrupted) => ", its activation was interrupted",
+    };
+    format!("{entry}{next}{trial}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::menu::tests::listing;
+
+    #[test]
+    fn sizes_fit_their_column() {
+        for (bytes, expected) in [
+            (Some(0), "0"),
+            (Some(999), "999"),
+            (Some(1000), "1.0K"),
+            (Some(1_288_490_188), "1.2G"),
+            (Some(150_994_944), "144M"),
+            (Some(10_737_418_240), "10G"),
+            (Some(1_098_437_885_952), "1.0T"),
+            (None, "-"),
+        ] {
+            assert_eq!(size(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn each_column_has_its_cause() {
+        let all = listing().environments;
+        let row = |be: &BootEnvironment| (os(&be.os), health(be), next(be), created(be));
+        for (be, expected) in all.iter().zip([
+            ("Debian 12", ("2 problems", Mood::Bad), "next", "2026-11-02"),
+            ("Debian 12", ("trial failed", Mood::Doubtful), "", "2026-11-23"),
+            ("Debian 13", ("incomplete", Mood::Bad), "", "2026-11-22"),
+            ("Alpine 3.20.3", ("ok", Mood::Good), "", "-"),
+        ]) {
+            let (system, (health, mood), next, created) = row(be);
+            assert_eq!((system.as_str(), (health.as_str(), mood), next, created.as_str()), expected);
+        }
+    }
+
+    #[test]
+    fn a_copy_names_its_source() {
+        let all = listing().environments;
+        let facts = facts(&all[1], &all);
+        let state = facts.iter().find(|(about, _)| *about == "state").unwrap();
+        assert_eq!(state.1, "complete, created 2026-11-23 06:12:00 UTC, a copy of bookworm");
+    }
+}

@@ -1,0 +1,267 @@
+//! What the menu looks like. It fits 80x24 and grows with the terminal; colours are a help, never the only sign.
+
+use be_tools::environment::BootEnvironment;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Block, Clear, Padding, Paragraph, Row, Table, TableState, Wrap};
+
+use super::state::{Dialog, Menu, NameInput, Outcome, Screen};
+use super::text::{self, Mood};
+
+const BAR: Style = Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Modifier::BOLD);
+const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
+const LABEL: Style = Style::new().fg(Color::Cyan);
+const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
+const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+/// Keys of the footer, one array a line.
+pub const KEYS: [&[(&str, &str)]; 2] = [
+    &[
+        ("Enter", "boot"),
+        ("a", "activate"),
+        ("c", "check"),
+        ("l", "clone"),
+        ("m", "mount"),
+        ("s", "shell inside"),
+        ("d", "delete"),
+    ],
+    &[
+        ("h", "help"),
+        ("r", "look again"),
+        ("n", "network"),
+        ("S", "shell"),
+        ("R", "restart"),
+        ("P", "power off"),
+    ],
+];
+
+const HELP: &[(&str, &str)] = &[
+    ("Up Down j k", "choose a boot environment"),
+    ("Enter, b", "boot it now by kexec; what boots next stays as it is"),
+    ("a", "activate it: the firmware boots it, once or from now on"),
+    ("c", "check: why it would not boot"),
+    ("l", "clone it over another one"),
+    ("m", "mount it, or unmount it"),
+    ("s", "a shell inside it"),
+    ("d", "delete it"),
+    ("r", "look at all disks again; new disks are seen by themselves"),
+    ("n", "network addresses"),
+    ("S", "a shell of the rescue image"),
+    ("R P", "restart, power off"),
+    ("Ctrl-L", "draw the screen anew"),
+];
+
+/// Draws all of it.
+pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
+    let rows = u16::try_from(menu.environments().len()).unwrap_or(u16::MAX);
+    let rows = rows.max(3).min((frame.area().height / 2).saturating_sub(2));
+    let [title, _, list, details, message, keys] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(rows + 2),
+        Constraint::Min(6),
+        Constraint::Length(1),
+        Constraint::Length(2),
+    ])
+    .areas(frame.area());
+    draw_title(frame, title, menu);
+    if menu.environments().is_empty() {
+        draw_nothing(frame, list.union(details), menu);
+    } else {
+        draw_list(frame, list, menu);
+        draw_details(frame, details, menu);
+    }
+    draw_message(frame, message, menu);
+    frame.render_widget(Text::from_iter(KEYS.map(key_line)), keys);
+    match &menu.screen {
+        Screen::List => {}
+        Screen::Help => draw_help(frame),
+        Screen::Dialog(dialog) => draw_dialog(frame, dialog),
+        Screen::Name(input) => draw_name(frame, input),
+    }
+}
+
+fn draw_title(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+    let busy = if menu.looking { "looking at the disks  " } else { "" };
+    let right = format!("{busy}{} ", menu.console);
+    frame.render_widget(Block::new().style(BAR), area);
+    frame.render_widget(Line::styled(" Lifeboat rescue image", BAR), area);
+    frame.render_widget(Line::styled(right, BAR).right_aligned(), area);
+}
+
+fn draw_nothing(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+    let lines = if menu.listing.is_none() && menu.message.is_none() {
+        vec![Line::from("Looking for boot environments on all disks ...")]
+    } else {
+        vec![
+            Line::styled("No boot environment was found.", BOLD),
+            Line::default(),
+            Line::from("A disk that is attached now is looked at by itself."),
+            Line::from("r looks again, S opens a shell, h explains all keys."),
+        ]
+    };
+    let [_, middle] = Layout::vertical([Constraint::Percentage(35), Constraint::Min(4)]).areas(area);
+    frame.render_widget(Text::from(lines).centered(), middle);
+}
+
+fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+    let wide = area.width >= 110;
+    let mut header = vec!["NAME", "BOOT", "SYSTEM", "KERNEL", "CREATED", "USED", "HEALTH"];
+    let mut widths = vec![
+        Constraint::Min(12),
+        Constraint::Length(5),
+        Constraint::Length(if wide { 32 } else { 12 }),
+        Constraint::Length(if wide { 20 } else { 14 }),
+        Constraint::Length(10),
+        Constraint::Length(5),
+        Constraint::Length(12),
+    ];
+    if wide {
+        header.push("ROOT");
+        widths.push(Constraint::Length(16));
+    }
+    let rows = menu.environments().iter().map(|be| row(be, wide));
+    let table = Table::new(rows, widths)
+        .header(Row::new(header).style(LABEL.add_modifier(Modifier::BOLD)))
+        .row_highlight_style(CHOSEN)
+        .highlight_symbol(">")
+        .highlight_spacing(ratatui::widgets::HighlightSpacing::Always)
+        .column_spacing(1);
+    let area = Rect { width: area.width.saturating_sub(1), ..area };
+    frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(menu.selected));
+}
+
+fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
+    let (health, mood) = text::health(be);
+    let system = if wide { be.os.pretty_name.clone() } else { text::os(&be.os) };
+    let mut cells = vec![
+        Span::styled(be.reference.clone(), BOLD),
+        Span::styled(text::next(be), Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD)),
+        Span::from(system),
+        Span::from(be.kernel.clone().unwrap_or_else(|| "-".into())),
+        Span::from(text::created(be)),
+        Span::from(text::size(be.used)),
+        Span::styled(health, colour(mood)),
+    ];
+    if wide {
+        cells.push(Span::from(be.root.device.display().to_string()));
+    }
+    Row::new(cells)
+}
+
+fn colour(mood: Mood) -> Style {
+    match mood {
+        Mood::Good => Style::new().fg(Color::Green),
+        Mood::Doubtful => Style::new().fg(Color::Yellow),
+        Mood::Bad => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+    }
+}
+
+fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+    let Some(be) = menu.current() else { return };
+    let block = Block::bordered()
+        .border_style(LABEL)
+        .title(Line::styled(format!(" {} ", be.reference), BOLD))
+        .padding(Padding::horizontal(1));
+    let problem = |problem: &String| Line::styled(format!("! {problem}"), colour(Mood::Bad));
+    let fact = |(about, what): (&'static str, String)| {
+        Line::from(vec![Span::styled(format!("{about:<9}"), LABEL), Span::from(what)])
+    };
+    let problems = be.problems.iter().map(problem);
+    let facts = text::facts(be, menu.environments()).into_iter().map(fact);
+    let lines: Vec<Line<'_>> = problems.chain(facts).collect();
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
+}
+
+fn draw_message(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+    let warnings = menu.listing.as_ref().map(|listing| listing.warnings.as_slice()).unwrap_or_default();
+    let line = match (&menu.message, warnings) {
+        (Some(message), _) if message.is_failure => {
+            Line::styled(format!(" ! {}", one_line(&message.text)), colour(Mood::Bad))
+        }
+        (Some(message), _) => Line::styled(format!(" {}", one_line(&message.text)), BOLD),
+        (None, []) => Line::default(),
+        (None, [only]) => Line::styled(format!(" ! {}", one_line(only)), colour(Mood::Doubtful)),
+        (None, [first, rest @ ..]) => {
+            Line::styled(format!(" ! {} (and {} more)", one_line(first), rest.len()), colour(Mood::Doubtful))
+        }
+    };
+    frame.render_widget(line, area);
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn key_line(keys: &'static [(&'static str, &'static str)]) -> Line<'static> {
+    let spans = keys.iter().flat_map(|(key, what)| {
+        [Span::from(" "), Span::styled(*key, KEY), Span::from(" "), Span::from(*what), Span::from(" ")]
+    });
+    spans.collect()
+}
+
+/// A window in the middle, as high as its lines.
+fn draw_window(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>, hint: &str) {
+    let all = frame.area();
+    let width = all.width.min(76);
+    let inner = usize::from(width.saturating_sub(4)).max(1);
+    let wrapped: usize = lines.iter().map(|line| line.width().div_ceil(inner).max(1)).sum();
+    let height = u16::try_from(wrapped + 2).unwrap_or(u16::MAX).min(all.height);
+    let area =
+        Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height }.intersection(all);
+    let block = Block::bordered()
+        .border_style(KEY)
+        .title(Line::styled(format!(" {title} "), BOLD))
+        .title_bottom(Line::styled(format!(" {hint} "), LABEL).right_aligned())
+        .padding(Padding::horizontal(1));
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
+}
+
+fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
+    let mut lines = vec![Line::default()];
+    if !dialog.text.is_empty() {
+        lines.extend([Line::from(dialog.text.as_str()), Line::default()]);
+    }
+    for (number, choice) in dialog.choices.iter().enumerate() {
+        let is_chosen = number == dialog.selected;
+        let text = format!("{} {}  {} ", if is_chosen { ">" } else { " " }, number + 1, choice.label);
+        lines.push(Line::styled(text, if is_chosen { CHOSEN } else { Style::new() }));
+    }
+    lines.push(Line::default());
+    if let Some(Outcome::Run(action)) = dialog.choices.get(dialog.selected).map(|choice| &choice.outcome) {
+        lines.extend([Line::styled(format!("# {}", action.command_line()), BOLD), Line::default()]);
+    }
+    draw_window(frame, &dialog.title, lines, "Enter: do it   Esc: back");
+}
+
+fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
+    let cursor = Span::styled(" ", CHOSEN);
+    let command = format!("# be create {} --from {} --replace {}", input.text, input.source, input.replaced);
+    let mut lines = vec![
+        Line::default(),
+        Line::from(format!("{} is erased and becomes a copy of {}.", input.replaced, input.source)),
+        Line::default(),
+        Line::from(vec![Span::styled("Name: ", LABEL), Span::styled(input.text.as_str(), BOLD), cursor]),
+        Line::default(),
+        Line::styled(command, BOLD),
+        Line::default(),
+    ];
+    if let Some(problem) = &input.problem {
+        lines.extend([Line::styled(format!("! {problem}"), colour(Mood::Bad)), Line::default()]);
+    }
+    draw_window(frame, "Name of the copy", lines, "Enter: do it   Esc: back");
+}
+
+fn draw_help(frame: &mut Frame<'_>) {
+    let line = |(key, what): &(&'static str, &'static str)| {
+        Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)])
+    };
+    let mut lines: Vec<Line<'_>> = HELP.iter().map(line).collect();
+    lines.insert(0, Line::default());
+    lines.push(Line::default());
+    lines.push(Line::from("Every action runs the `be` command that it shows; `be --help` has them all."));
+    draw_window(frame, "Keys", lines, "any key: back");
+}

@@ -1,0 +1,168 @@
+//! `lifeboat.run="be …"`: commands of the kernel command line, run without anybody at the console.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::cmdline::{Request, command_words};
+use crate::consoles::{self, Console};
+use crate::scan::{self, FOLDER};
+use crate::{hardware, log as kernel_log};
+
+/// How long disks may take to appear: USB storage waits for its device, a hub for its ports.
+const LONGEST: Duration = Duration::from_secs(20);
+/// No disk has come for this long.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Runs what the kernel command line asks for, and tells how each command ended.
+pub fn run() -> ExitCode {
+    kernel_log::start("unattended");
+    let mut consoles = Consoles::open();
+    wait_for_disks();
+    for command in Request::read().run {
+        consoles.say(&format!("# {command}\n"));
+        let ended = match run_on(&command, &mut consoles) {
+            Ok(status) => report(&command, status),
+            Err(why) => format!("lifeboat: \"{command}\" cannot be started: {why}"),
+        };
+        log::info!("{ended}");
+        consoles.say(&format!("\n{ended}\n"));
+    }
+    ExitCode::SUCCESS
+}
+
+/// The line that tells how a command ended; 128 and the signal's number where one ended it, as a shell says it.
+pub fn report(command: &str, status: ExitStatus) -> String {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    format!("lifeboat: \"{command}\" exited with status {code}")
+}
+
+fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
+    let words = command_words(command);
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(io::Error::other("there is no program in it"));
+    };
+    let _quiet = scan::hold_off(Path::new(FOLDER));
+    let (mut reader, writer) = io::pipe()?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    // The command held the last writer and is gone from this scope, so the end of the child ends the pipe.
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = reader.read(&mut buffer) {
+        consoles.write(&buffer[..length]);
+    }
+    child.wait()
+}
+
+/// Every console at once.
+struct Consoles(Vec<File>);
+
+impl Consoles {
+    fn open() -> Self {
+        let open = |console: Console| match console.open() {
+            Ok(file) => Some(file),
+            Err(why) => {
+                log::warn!("{}: {why}", console.path().display());
+                None
+            }
+        };
+        Consoles(consoles::find().into_iter().filter_map(open).collect())
+    }
+
+    fn say(&mut self, text: &str) {
+        self.write(text.as_bytes());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for console in &mut self.0 {
+            // A console that is gone must not stop the command.
+            let _ = console.write_all(bytes);
+        }
+    }
+}
+
+/// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its disk.
+fn wait_for_disks() {
+    let started = Instant::now();
+    let mut disks = Vec::new();
+    let mut quiet_since = Instant::now();
+    while started.elapsed() < LONGEST {
+        let now = names(Path::new("/sys/class/block"));
+        let waiting =
+            !Path::new(hardware::READY).exists() || !silent_usb_storage(Path::new("/sys")).is_empty();
+        if now != disks || waiting {
+            disks = now;
+            quiet_since = Instant::now();
+        }
+        if quiet_since.elapsed() >= QUIET {
+            return;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    log::warn!("disks are still missing after {} seconds: going on without them", LONGEST.as_secs());
+}
+
+/// USB storage whose driver has not found a disk behind it yet.
+fn silent_usb_storage(sys: &Path) -> Vec<String> {
+    let drivers = ["usb-storage", "uas"].map(|driver| sys.join("bus/usb/drivers").join(driver));
+    let interfaces =
+        drivers.iter().flat_map(|driver| names(driver).into_iter().map(|name| driver.join(name)));
+    interfaces
+        .filter(|interface| interface.join("bInterfaceNumber").exists() && !has_disk(interface))
+        .map(|interface| interface.display().to_string())
+        .collect()
+}
+
+/// `hostN/targetN:0:0/N:0:0:0/block` below the interface.
+fn has_disk(interface: &Path) -> bool {
+    let below = |folder: &Path, prefix: &'static str| {
+        let folder = folder.to_owned();
+        names(&folder)
+            .into_iter()
+            .filter(move |name| name.starts_with(prefix))
+            .map(move |name| folder.join(name))
+    };
+    below(interface, "host")
+        .flat_map(|host| below(&host, "target"))
+        .flat_map(|target| below(&target, ""))
+        .any(|unit| unit.join("block").exists())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut all: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    all.sort();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_line_quotes_the_command() {
+        let line = report("be boot second", ExitStatus::from_raw(3 << 8));
+        assert_eq!(line, "lifeboat: \"be boot second\" exited with status 3");
+        assert!(report("be list", ExitStatus::from_raw(9)).ends_with("status 137"));
+    }
+
+    #[test]
+    fn a_usb_stick_is_waited_for_until_its_disk_is_there() {
+        let sys = tempfile::tempdir().unwrap();
+        let interface = sys.path().join("bus/usb/drivers/usb-storage/1-1:1.0");
+        fs::create_dir_all(interface.join("host0/scsi_host")).unwrap();
+        fs::write(interface.join("bInterfaceNumber"), "00\n").unwrap();
+        fs::create_dir_all(sys.path().join("bus/usb/drivers/usb-storage/module")).unwrap();
+        assert_eq!(silent_usb_storage(sys.path()).len(), 1);
+        fs::create_dir_all(interface.join("host0/target0:0:0/0:0:0:0/block/sda")).unwrap();
+        assert!(silent_usb_storage(sys.path()).is_empty());
+    }
+}
