@@ -162,7 +162,7 @@ fn origins<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> Origins<'a> {
         let Ok(mountpoint) = MountPoint::try_from(line.mountpoint.as_path()) else { continue };
         let is_esp =
             line.device.as_ref().is_some_and(|d| esps.contains(d)) || is_esp_place(&mountpoint, line);
-        let origin = match is_on_disk(line) {
+        let origin = match is_on_disk(&mountpoint, line) {
             // A /boot that is the ESP itself is copied: each BE has its own kernels.
             true if is_esp && mountpoint.as_path() != Path::new("/boot") && !mountpoint.is_root() => {
                 Origin::Esp
@@ -180,14 +180,15 @@ fn is_esp_place(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
         && ["/boot/efi", "/efi"].iter().any(|p| mountpoint.as_path() == Path::new(p))
 }
 
-/// A file system on a disk of this machine that is mounted at boot.
-fn is_on_disk(line: &FileSystemUse) -> bool {
+/// A file system on a disk of this machine that is mounted at boot. Some mount their /boot only to change it.
+fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
     let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));
     let option = |name: &str| line.options.split(',').any(|o| o == name);
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
-    let root = line.mountpoint == Path::new("/");
-    root || named && !removable && !["noauto", "bind", "rbind"].iter().any(|name| option(name))
+    let on_request = ["bind", "rbind"].iter().any(|name| option(name))
+        || option("noauto") && !is_everyones_own(mountpoint);
+    mountpoint.is_root() || named && !removable && !on_request
 }
 
 /// Whether the content of a source file system goes into the target.

@@ -105,6 +105,13 @@ fn a_boot_that_is_the_esp_is_copied() {
 }
 
 #[test]
+fn a_boot_that_is_mounted_on_request_is_copied() {
+    let source = [line("/dev/vda2", "/", "ext4", ""), line("/dev/vda1", "/boot", "ext4", "noauto,noatime")];
+    let l = lay_out(&source, &[], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
+    assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
+}
+
+#[test]
 fn options_bound_to_the_old_file_system_are_left() {
     let source = [
         line("UUID=a", "/", "btrfs", "rw,subvol=@rootfs,compress=zstd,degraded"),
