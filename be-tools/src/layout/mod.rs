@@ -279,8 +279,10 @@ fn target<'a>(wish: &'a Wish, origins: &Origins) -> Option<(&'a MountPoint, Targ
 /// The source's options as far as they mean something for the new file system: those of another type, of a
 /// subvolume and of further devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
 fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String {
-    const GENERIC: [&str; 27] = [
+    const GENERIC: [&str; 29] = [
         "defaults",
+        "auto",
+        "noauto",
         "async",
         "sync",
         "dirsync",
