@@ -1,0 +1,194 @@
+//! Runs scenarios on each release and ends with a table of scenario × release.
+
+use qemu::Release;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// One sentence that is proved on a release.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// The sentence, as the name of its function.
+    pub name: &'static str,
+    /// Fails by an error or by a panic.
+    pub run: fn(Release) -> anyhow::Result<()>,
+}
+
+/// A scenario by the name of its function.
+#[macro_export]
+macro_rules! scenario {
+    ($function:path) => {
+        $crate::table::Scenario { name: stringify!($function), run: $function }
+    };
+}
+
+/// What the command line chose.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Choice {
+    /// Scenarios whose name has one of these words in it; all where there are none.
+    words: Vec<String>,
+    releases: Vec<Release>,
+    list: bool,
+}
+
+impl Choice {
+    /// `[WORD…] [--release NAME]… [--list]`; what else begins with a dash is for Rust's own test runner.
+    fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Choice, String> {
+        let mut choice = Choice::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--release" => {
+                    let name = arguments.next().unwrap_or_default();
+                    let release = Release::ALL.into_iter().find(|r| r.name() == name);
+                    choice
+                        .releases
+                        .push(release.ok_or(format!("no release {name:?}: use bookworm or trixie"))?);
+                }
+                "--list" => choice.list = true,
+                _ if argument.starts_with('-') => {}
+                _ => choice.words.push(argument),
+            }
+        }
+        if choice.releases.is_empty() {
+            choice.releases = Release::ALL.to_vec();
+        }
+        Ok(choice)
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
+    }
+}
+
+/// What became of a scenario on a release.
+struct Outcome {
+    failure: Option<String>,
+    took: Duration,
+}
+
+/// Runs the scenarios that the command line names and prints the table; fails if one failed or none was run.
+pub fn main(scenarios: &[Scenario]) -> ExitCode {
+    let choice = match Choice::parse(std::env::args().skip(1)) {
+        Ok(choice) => choice,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let chosen: Vec<&Scenario> = scenarios.iter().filter(|scenario| choice.takes(scenario.name)).collect();
+    if choice.list {
+        chosen.iter().for_each(|scenario| println!("{}", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    let mut outcomes = BTreeMap::new();
+    for (row, scenario) in chosen.iter().enumerate() {
+        for (column, &release) in choice.releases.iter().enumerate() {
+            println!("scenario {} on {release} ...", scenario.name);
+            let outcome = run(scenario, release);
+            match &outcome.failure {
+                None => println!("scenario {} on {release}: ok, {} s", scenario.name, outcome.took.as_secs()),
+                Some(why) => println!("scenario {} on {release}: FAILED\n{why}\n", scenario.name),
+            }
+            outcomes.insert((row, column), outcome);
+        }
+    }
+    let failed = outcomes.values().filter(|outcome| outcome.failure.is_some()).count();
+    let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name).collect();
+    print!("\n{}", render(&names, &choice.releases, |row, column| outcomes.get(&(row, column))));
+    println!("\n{} passed, {failed} failed", outcomes.len() - failed);
+    if failed > 0 || outcomes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn run(scenario: &Scenario, release: Release) -> Outcome {
+    let start = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(release)));
+    let failure = match result {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        // The panic's own message and place were printed where it happened.
+        Err(panic) => Some(
+            panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "panicked".to_owned()),
+        ),
+    };
+    Outcome { failure, took: start.elapsed() }
+}
+
+/// The table, one line a scenario.
+fn render<'a>(
+    names: &[&str],
+    releases: &[Release],
+    outcome: impl Fn(usize, usize) -> Option<&'a Outcome>,
+) -> String {
+    let width = names.iter().map(|name| name.len()).chain(["scenario".len()]).max().unwrap_or_default();
+    let line = |first: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!("  {cell:<12}")).collect();
+        format!("{first:<width$}{cells}").trim_end().to_owned() + "\n"
+    };
+    let mut table = line("scenario", releases.iter().map(ToString::to_string).collect());
+    for (row, name) in names.iter().enumerate() {
+        let cell = |column| match outcome(row, column) {
+            Some(Outcome { failure: None, took }) => format!("ok {} s", took.as_secs()),
+            Some(Outcome { failure: Some(_), .. }) => "FAILED".to_owned(),
+            None => "-".to_owned(),
+        };
+        table += &line(&name.replace('_', " "), (0..releases.len()).map(cell).collect());
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Choice, String> {
+        Choice::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_line_chooses() {
+        assert_eq!(parse("--all --nocapture").unwrap().releases, Release::ALL);
+        let choice = parse("trial --release trixie").unwrap();
+        assert_eq!(choice.releases, [Release::Trixie]);
+        assert!(choice.takes("a_trial_that_panics_falls_back") && !choice.takes("create_and_switch"));
+        assert!(parse("--release sid").unwrap_err().contains("sid"));
+    }
+
+    #[test]
+    fn a_scenario_fails_by_an_error_or_by_a_panic() {
+        fn good(_: Release) -> anyhow::Result<()> {
+            Ok(())
+        }
+        fn bad(_: Release) -> anyhow::Result<()> {
+            anyhow::bail!("no GRUB")
+        }
+        fn worse(_: Release) -> anyhow::Result<()> {
+            assert_eq!("first", "second");
+            Ok(())
+        }
+        let outcome = |scenario: Scenario| run(&scenario, Release::Bookworm).failure;
+        assert_eq!(outcome(scenario!(good)), None);
+        assert_eq!(outcome(scenario!(bad)).unwrap(), "no GRUB");
+        assert!(outcome(scenario!(worse)).unwrap().contains("second"));
+    }
+
+    #[test]
+    fn the_table_has_a_line_a_scenario() {
+        let ok = Outcome { failure: None, took: Duration::from_secs(73) };
+        let failed = Outcome { failure: Some("x".to_owned()), took: Duration::ZERO };
+        let cells = [[Some(&ok), Some(&failed)], [None, Some(&ok)]];
+        let table =
+            render(&["create_and_switch", "refusals"], &Release::ALL, |row, column| cells[row][column]);
+        assert_eq!(
+            table,
+            "scenario           bookworm      trixie\n\
+             create and switch  ok 73 s       FAILED\n\
+             refusals           -             ok 73 s\n"
+        );
+    }
+}

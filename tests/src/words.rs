@@ -1,0 +1,77 @@
+//! A machine that speaks `be`.
+
+use anyhow::{Context, Result, ensure};
+use qemu::{Machine, Output, deadline};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// How long one `be` verb may take in an emulated machine, in seconds: a create copies a whole system.
+const VERB: u64 = 900;
+
+/// The static program as built: `$LIFEBOAT_BE`, or `target/lifeboat/be`.
+///
+/// # Errors
+/// It is not built.
+pub fn be_program() -> Result<PathBuf> {
+    let path =
+        std::env::var_os("LIFEBOAT_BE").map_or_else(|| qemu::target_dir().join("lifeboat/be"), PathBuf::from);
+    ensure!(path.exists(), "{} is not there: run `make build`", path.display());
+    Ok(path)
+}
+
+/// What a machine does with boot environments. Every word runs the real program in the running system.
+pub trait BeWords {
+    /// Installs the program as it was built.
+    ///
+    /// # Errors
+    /// It is not built, or the guest is not there.
+    fn install_be(&self) -> Result<()>;
+
+    /// `be ARGUMENTS`, that must succeed; gives back its standard output.
+    ///
+    /// # Errors
+    /// Another exit status than 0.
+    fn be(&self, arguments: &str) -> Result<String>;
+
+    /// `be ARGUMENTS`, whatever its exit status.
+    ///
+    /// # Errors
+    /// The guest is not there.
+    fn try_be(&self, arguments: &str) -> Result<Output>;
+
+    /// `be ARGUMENTS --json`, parsed.
+    ///
+    /// # Errors
+    /// Another exit status than 0, or no JSON.
+    fn be_json(&self, arguments: &str) -> Result<Value>;
+
+    /// The name of the boot environment that is running.
+    ///
+    /// # Errors
+    /// As [`BeWords::be`].
+    fn current_be(&self) -> Result<String>;
+}
+
+impl BeWords for Machine {
+    fn install_be(&self) -> Result<()> {
+        self.put(&be_program()?, "/usr/local/sbin/be").context("installing be")?;
+        Ok(())
+    }
+
+    fn be(&self, arguments: &str) -> Result<String> {
+        Ok(self.run_within(&format!("be {arguments}"), deadline(VERB))?.stdout)
+    }
+
+    fn try_be(&self, arguments: &str) -> Result<Output> {
+        Ok(self.try_run_within(&format!("be {arguments}"), deadline(VERB))?)
+    }
+
+    fn be_json(&self, arguments: &str) -> Result<Value> {
+        let text = self.be(&format!("{arguments} --json"))?;
+        serde_json::from_str(&text).with_context(|| format!("`be {arguments} --json` printed {text:?}"))
+    }
+
+    fn current_be(&self) -> Result<String> {
+        Ok(self.be("current")?.trim().to_owned())
+    }
+}
