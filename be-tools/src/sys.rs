@@ -87,3 +87,45 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
     let mapped = usize::try_from(map.mapped).unwrap_or(0).min(map.extents.len());
     Ok(map.extents[..mapped].to_vec())
 }
+
+/// Forks a program that has one thread: the child may go on as any program does. `None` in the child.
+pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(std::io::Error::other("this process has several threads"));
+    }
+    // SAFETY: no other thread exists that could hold a lock in the child.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+        nix::unistd::ForkResult::Child => Ok(None),
+    }
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Makes the mount at a path read-only, and all mounts below it; other options stay (mount_setattr(2)).
+pub fn set_read_only(path: &std::path::Path) -> std::io::Result<()> {
+    let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
+    let attributes = MountAttributes { set: MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    // SAFETY: path and attributes outlive the call, and the size is that of the structure.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<MountAttributes>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}

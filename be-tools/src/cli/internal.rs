@@ -6,9 +6,9 @@ use std::process::ExitCode;
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let verb = args.get(1)?.to_str()?.strip_prefix("internal-")?;
-    let _arguments = &args[2..];
+    let arguments = &args[2..];
     match verb {
-        // One line each: "scan" => Some(crate::discover::…(arguments)),
+        "inside" => Some(crate::run::helper(arguments)),
         _ => None,
     }
 }

@@ -1,0 +1,123 @@
+//! `/usr/sbin/policy-rc.d` of the BE: Debian's way to hold services back (policy-rc.d specification of invoke-rc.d).
+//! The script acts only inside, so that one left behind by a power cut does no harm.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::error::{Doing, Result};
+
+/// Exists inside and nowhere else.
+pub(super) const MARK: &str = "/run/lifeboat/inside";
+
+/// The script's place.
+pub(super) const PLACE: &str = "/usr/sbin/policy-rc.d";
+
+const SCRIPT: &str = "#!/bin/sh
+# Lifeboat: no service starts while a command runs in this boot environment from outside.
+if [ -e /run/lifeboat/inside ]; then exit 101; fi
+exit 0
+";
+
+/// The script in a BE that has none of its own; gone when dropped.
+#[derive(Debug)]
+pub(super) struct Policy {
+    made: Option<PathBuf>,
+}
+
+impl Policy {
+    /// Puts it there. A BE's own script stays: [`cover`] hides it inside.
+    pub fn put(root: &Path) -> Result<Self> {
+        // A link in the BE must not lead out of it.
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = rustix::fs::openat(CWD, root, how, Mode::empty()).at("opening", root)?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let Ok(folder) = rustix::fs::openat2(&top, "usr/sbin", how, Mode::empty(), resolve) else {
+            // Nothing of Debian's there: nothing would ask.
+            return Ok(Policy { made: None });
+        };
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
+        let folder = fs::read_link(format!("/proc/self/fd/{fd}")).at("reading", root)?;
+        let script = folder.join("policy-rc.d");
+        match fs::symlink_metadata(&script) {
+            Ok(there) if there.is_file() && fs::read(&script).is_ok_and(|text| text == SCRIPT.as_bytes()) => {
+            }
+            Ok(_) => return Ok(Policy { made: None }),
+            Err(_) => write(&script)?,
+        }
+        Ok(Policy { made: Some(script) })
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if let Some(script) = &self.made
+            && let Err(why) = fs::remove_file(script)
+        {
+            log::warn!("removing {}: {why}; it does nothing outside `be run`", script.display());
+        }
+    }
+}
+
+/// Inside, as root of the BE: makes the mark, and hides another script under ours.
+pub(super) fn cover() -> Result<()> {
+    let mark = Path::new(MARK);
+    let folder = Path::new("/run/lifeboat");
+    fs::DirBuilder::new().mode(0o755).create(folder).at("making", folder)?;
+    fs::write(mark, "").at("making", mark)?;
+    let place = Path::new(PLACE);
+    let other =
+        fs::symlink_metadata(place).is_ok() && fs::read(place).ok().is_none_or(|t| t != SCRIPT.as_bytes());
+    if !other {
+        return Ok(());
+    }
+    let ours = folder.join("policy-rc.d");
+    write(&ours)?;
+    // What a link leads to is hidden; where it leads nowhere there is no script.
+    if place.exists() { rustix::mount::mount_bind(&ours, place).at("hiding", place) } else { Ok(()) }
+}
+
+fn write(script: &Path) -> Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(script).at("making", script)?;
+    file.write_all(SCRIPT.as_bytes()).at("writing", script)?;
+    // The umask may have taken bits away.
+    file.set_permissions(fs::Permissions::from_mode(0o755)).at("writing", script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_comes_and_goes_and_another_one_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("usr/sbin");
+        drop(Policy::put(root.path()).unwrap());
+        fs::create_dir_all(&folder).unwrap();
+        let script = folder.join("policy-rc.d");
+
+        let policy = Policy::put(root.path()).unwrap();
+        assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o7777, 0o755);
+        drop(policy);
+        assert!(!script.exists());
+
+        // Left over from a power cut.
+        fs::write(&script, SCRIPT).unwrap();
+        drop(Policy::put(root.path()).unwrap());
+        assert!(!script.exists());
+
+        fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+        drop(Policy::put(root.path()).unwrap());
+        assert!(script.exists());
+    }
+
+    #[test]
+    fn the_script_holds_services_back_only_inside() {
+        let out = std::process::Command::new("sh").args(["-c", SCRIPT]).status().unwrap();
+        assert_eq!(out.code(), Some(0), "outside");
+    }
+}
