@@ -10,6 +10,7 @@ mod resume;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use boot::command_line::CommandLine;
@@ -24,6 +25,8 @@ use crate::fstab::Fstab;
 use crate::identity::NewMachine;
 use crate::layout::{Layout, MountPoint};
 use crate::rooted::Rooted;
+use crate::run::Inside;
+use crate::tool::Tool;
 
 /// The programs of a BE, run inside it.
 pub trait Programs {
@@ -32,6 +35,18 @@ pub trait Programs {
     /// # Errors
     /// When it does not exit with 0, with its last words.
     fn run(&self, command: &[&str]) -> Result<String>;
+}
+
+impl Programs for Inside<'_> {
+    fn run(&self, command: &[&str]) -> Result<String> {
+        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let output = self.capture(&words)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let [program, arguments @ ..] = command else { return Ok(String::new()) };
+        Err(Tool::new(program).args(arguments).failure(&output).into())
+    }
 }
 
 /// What makes a copy different from its source.
