@@ -1,1 +1,203 @@
-//! Disks -> environments, managed and not.
+//! Disks -> environments, managed and not. There is no registry: every file system that can hold a root is looked at.
+
+mod assemble;
+mod facts;
+mod images;
+mod scan;
+mod workers;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::environment::{BootEnvironment, Name};
+use crate::error::{Error, Refusal, Result};
+use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::mounts::Mounts;
+use crate::system::System;
+
+pub use facts::{Facts, Grub, GrubEntry, Kernel};
+pub(crate) use workers::serve;
+
+/// What was found on the disks of this machine.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Inventory {
+    /// Every block device.
+    pub devices: Devices,
+    /// Every boot environment, by device.
+    pub environments: Vec<BootEnvironment>,
+    /// What could not be looked at, and why.
+    pub warnings: Vec<String>,
+}
+
+/// Finds the boot environments of this machine. Writes nothing to any disk.
+///
+/// # Errors
+/// When `/sys` or `/proc` cannot be read; a disk that cannot be read is a warning.
+pub fn discover(system: &System) -> Result<Inventory> {
+    let who = if cfg!(test) { workers::Who::Thread } else { workers::Who::Child };
+    let devices = Devices::scan(system)?;
+    let mounts = Mounts::read(system)?;
+    Ok(look(system, devices, &mounts, who))
+}
+
+fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -> Inventory {
+    let mut warnings = Vec::new();
+    let candidates = assemble::candidates(&devices);
+    let dir = workers::folder(&system.run);
+    let place = |device: &BlockDevice| assemble::place(device, mounts);
+    let ask = |requests: &[scan::Request]| workers::answer_all(requests, who, workers::DEADLINE);
+
+    let requests: Vec<_> = candidates.iter().map(|device| assemble::request(place(device), &dir)).collect();
+    let mut roots = Vec::new();
+    for (device, answer) in candidates.iter().zip(ask(&requests)) {
+        match answer {
+            Ok(found) => roots.extend(found.into_iter().map(|facts| assemble::FoundRoot { device, facts })),
+            Err(why) => warnings.push(format!("{} was not looked into: {why}", device.node.display())),
+        }
+    }
+    // A BE with a /boot or /usr of its own is looked at again, with those in their places.
+    let split: Vec<usize> =
+        (0..roots.len()).filter(|i| !assemble::nested(&roots[*i], &devices, mounts).is_empty()).collect();
+    let again: Vec<_> = split
+        .iter()
+        .map(|index| {
+            let root = &roots[*index];
+            scan::Request {
+                subvolume: root.facts.subvolume.clone(),
+                nested: assemble::nested(root, &devices, mounts),
+                ..assemble::request(place(root.device), &dir)
+            }
+        })
+        .collect();
+    for (index, answer) in split.into_iter().zip(ask(&again)) {
+        let root = &mut roots[index];
+        match answer.map(|mut found| found.pop()) {
+            Ok(Some(facts)) => root.facts = facts,
+            Ok(None) => {}
+            Err(why) => warnings.push(format!("{} was not looked into: {why}", root.device.node.display())),
+        }
+    }
+    let environments = assemble::environments(&roots, &devices, mounts);
+    Inventory { environments, warnings, devices }
+}
+
+impl Inventory {
+    /// The BE that runs now.
+    pub fn running(&self) -> Option<&BootEnvironment> {
+        self.environments.iter().find(|e| e.running)
+    }
+
+    /// The BE that a command line names: its name (ignoring case), its id, `NAME@DEVICE`, or `@DEVICE[:SUBVOLUME]`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what there is, when nothing answers; [`Refusal::Ambiguous`] when several do.
+    pub fn find(&self, reference: &str) -> Result<&BootEnvironment> {
+        let named = |e: &&BootEnvironment, name: &str| {
+            e.descriptor.as_ref().is_some_and(|d| d.name.as_str().eq_ignore_ascii_case(name))
+        };
+        let is_id =
+            |e: &&BootEnvironment| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == reference);
+        let found: Vec<&BootEnvironment> = match reference.split_once('@') {
+            None => self.environments.iter().filter(|e| named(e, reference) || is_id(e)).collect(),
+            Some((name, place)) => {
+                let here = self.at_place(place);
+                here.into_iter().filter(|e| name.is_empty() || named(e, name)).collect()
+            }
+        };
+        match found[..] {
+            [one] => Ok(one),
+            [] => Err(Error::Usage(self.nobody(reference))),
+            ref several => Err(Refusal::Ambiguous {
+                name: reference.into(),
+                candidates: several.iter().map(|e| e.reference.clone()).collect(),
+            }
+            .into()),
+        }
+    }
+
+    /// The named BE, or the running one.
+    ///
+    /// # Errors
+    /// As [`Inventory::find`], and when the running system is on none of the disks.
+    pub fn find_or_running(&self, reference: Option<&str>) -> Result<&BootEnvironment> {
+        match reference {
+            Some(reference) => self.find(reference),
+            None => self.running().ok_or_else(|| {
+                Error::Usage(format!(
+                    "the running system is no boot environment of these disks: {}",
+                    self.known()
+                ))
+            }),
+        }
+    }
+
+    /// The BEs at `DEVICE[:SUBVOLUME]`.
+    fn at_place(&self, place: &str) -> Vec<&BootEnvironment> {
+        let on = |device: &str| -> Vec<PathBuf> {
+            self.devices.lookup(device).into_iter().map(|d| d.node.clone()).collect()
+        };
+        let whole = on(place);
+        if !whole.is_empty() {
+            return self.environments.iter().filter(|e| whole.contains(&e.root.device)).collect();
+        }
+        let Some((device, subvolume)) = place.rsplit_once(':') else { return Vec::new() };
+        let nodes = on(device);
+        let subvolume = subvolume.trim_start_matches('/');
+        self.environments
+            .iter()
+            .filter(|e| {
+                nodes.contains(&e.root.device) && e.root.subvolume.as_deref().unwrap_or("") == subvolume
+            })
+            .collect()
+    }
+
+    fn nobody(&self, reference: &str) -> String {
+        format!("no boot environment answers to '{}': {}", reference.escape_debug(), self.known())
+    }
+
+    fn known(&self) -> String {
+        if self.environments.is_empty() {
+            return "none was found on any disk".into();
+        }
+        let all: Vec<_> = self.environments.iter().map(|e| e.reference.as_str()).collect();
+        format!("name one of {}", all.join(", "))
+    }
+
+    /// Refuses a name that a BE has, on whatever disk.
+    ///
+    /// # Errors
+    /// [`Refusal::NameTaken`].
+    pub fn refuse_taken(&self, name: &Name) -> Result<()> {
+        let owner = self.environments.iter().find(|e| e.descriptor.as_ref().is_some_and(|d| d.name == *name));
+        match owner {
+            None => Ok(()),
+            Some(owner) => Err(Refusal::NameTaken {
+                name: owner.name().into(),
+                device: owner.root.device.display().to_string(),
+            }
+            .into()),
+        }
+    }
+
+    /// The BE that a device belongs to: whose root it is, else the first that mounts it, shared or not.
+    pub fn owner_of(&self, node: &Path) -> Option<&BootEnvironment> {
+        let is = |device: &Path| match (self.devices.by_node(node), self.devices.by_node(device)) {
+            (Some(a), Some(b)) => a.number == b.number,
+            _ => device == node,
+        };
+        self.environments.iter().find(|e| is(&e.root.device)).or_else(|| {
+            self.environments
+                .iter()
+                .find(|e| e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is)))
+        })
+    }
+
+    /// The EFI system partitions.
+    pub fn esps(&self) -> impl Iterator<Item = &BlockDevice> {
+        self.devices.esps()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,32 @@ impl Rooted {
         }
     }
 
+    /// Metadata of what stands at `path` itself, a link not followed; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("looking at", &self.shown(path)),
+        }
+    }
+
+    /// A folder below, as this BE sees it, to mount something on; `None` where there is none.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn folder(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("opening", &self.shown(path)),
+        }
+    }
+
     /// `path` leads to something.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         matches!(self.metadata(path), Ok(Some(_)))

@@ -9,6 +9,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let arguments = &args[2..];
     match verb {
         "inside" => Some(crate::run::helper(arguments)),
+        "scan" => Some(crate::discover::serve()),
         _ => None,
     }
 }

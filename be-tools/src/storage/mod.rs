@@ -6,7 +6,6 @@ pub mod mkfs;
 pub mod mounts;
 pub mod partitions;
 pub mod probe;
-pub mod root_dir;
 pub mod swap;
 #[cfg(test)]
 pub(crate) mod testing;

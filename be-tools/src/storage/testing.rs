@@ -51,3 +51,83 @@ pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         Err(panic) => std::panic::resume_unwind(panic),
     })
 }
+
+/// The release of the kernel in [`debian_root`].
+pub(crate) const RELEASE: &str = "6.1.0-18-amd64";
+
+/// Fills `dir` with what discovery reads of a Debian root: merged /usr, links and all.
+pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
+    use std::fs::{self, create_dir_all};
+    use std::os::unix::fs::symlink;
+    for folder in ["etc", "boot/grub", "usr/sbin", "usr/bin", "usr/lib64", "usr/lib/systemd", "home", "proc"]
+    {
+        create_dir_all(dir.join(folder)).unwrap();
+    }
+    for (link, to) in [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        symlink(to, dir.join(link)).unwrap();
+    }
+    let modules = format!("usr/lib/modules/{RELEASE}");
+    create_dir_all(dir.join(&modules)).unwrap();
+    let put = |path: &str, bytes: &[u8]| fs::write(dir.join(path), bytes).unwrap();
+    put(
+        "usr/lib/os-release",
+        b"PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID='12'\n",
+    );
+    symlink("../usr/lib/os-release", dir.join("etc/os-release")).unwrap();
+    put("etc/fstab", fstab.as_bytes());
+    put("etc/passwd", b"root:x:0:0::/root:/bin/sh\n");
+    put("etc/hostname", b"fixture\n");
+    put(&format!("{modules}/modules.dep"), b"");
+    let mut kernel = vec![1; 8192];
+    kernel[0x1f1] = 1;
+    kernel[0x1f4..0x1f8].copy_from_slice(&(7168_u32 / 16).to_le_bytes());
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    kernel[0x20e..0x210].copy_from_slice(&0x300_u16.to_le_bytes());
+    let version = format!("{RELEASE} (maker) #1 SMP\0");
+    kernel[0x500..0x500 + version.len()].copy_from_slice(version.as_bytes());
+    put(&format!("boot/vmlinuz-{RELEASE}"), &kernel);
+    put(&format!("boot/initrd.img-{RELEASE}"), b"\x28\xb5\x2f\xfd and the rest of it");
+    let cfg = format!(
+        "search --no-floppy --fs-uuid --set=root {root_uuid}\nmenuentry 'Debian GNU/Linux' --id x {{\n\
+         \tlinux /boot/vmlinuz-{RELEASE} root=UUID={root_uuid} ro quiet\n\tinitrd /boot/initrd.img-{RELEASE}\n}}\n"
+    );
+    put("boot/grub/grub.cfg", cfg.as_bytes());
+    let program = |path: &str, bytes: &[u8]| {
+        put(path, bytes);
+        fs::set_permissions(dir.join(path), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    program("usr/lib/systemd/systemd", &fs::read("/bin/true").unwrap());
+    program("usr/lib64/ld-linux-x86-64.so.2", b"\x7fELF");
+    symlink("/lib/systemd/systemd", dir.join("usr/sbin/init")).unwrap();
+}
+
+/// A loop device with a file system that [`debian_root`] fills, unmounted again.
+pub(crate) struct Root {
+    pub(crate) device: Loop,
+    pub(crate) uuid: String,
+    _file: NamedTempFile,
+}
+
+impl Root {
+    /// `edit` gets the folder where it is mounted, and its UUID.
+    pub(crate) fn make(fs_type: &str, edit: impl FnOnce(&Path, &str) + Send) -> Self {
+        let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
+        let device = Loop::attach(file.path());
+        let uuid = uuid::Uuid::new_v4().to_string();
+        super::mkfs::make(fs_type, &device.node, &uuid, None).unwrap();
+        in_namespace(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let mounted = super::mounts::mount_target(&device.node, fs_type, dir.path()).unwrap();
+            edit(dir.path(), &uuid);
+            mounted.unmount().unwrap();
+        });
+        Root { device, uuid, _file: file }
+    }
+
+    /// With an fstab that mounts only itself.
+    pub(crate) fn debian(fs_type: &str) -> Self {
+        Root::make(fs_type, |dir, uuid| {
+            debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
+        })
+    }
+}

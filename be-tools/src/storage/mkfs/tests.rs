@@ -68,7 +68,7 @@ fn young_features_stay_off() {
     }
     assert!(version("mke2fs") >= vec![1, 40], "{:?}", version("mke2fs"));
     assert!(version("mkfs.xfs") >= vec![4], "{:?}", version("mkfs.xfs"));
-    assert_eq!(version("no-such-program"), []);
+    assert!(version("no-such-program").is_empty());
 }
 
 /// Bytes and inodes that a new file system gives to root.

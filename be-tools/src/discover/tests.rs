@@ -1,0 +1,249 @@
+use std::path::Path;
+
+use super::*;
+use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
+use crate::storage::mounts::mount_target;
+use crate::storage::testing::{Loop, RELEASE, Root, debian_root, image, in_namespace, is_root};
+use crate::tool::Tool;
+
+/// What is found on these devices alone: the machine has others.
+fn found_on(nodes: &[&Path]) -> Inventory {
+    let run = tempfile::tempdir().unwrap();
+    let system = System { run: run.path().into(), ..System::host() };
+    let devices = Devices::scan(&system).unwrap();
+    let ours = devices.iter().filter(|d| nodes.contains(&d.node.as_path())).cloned().collect();
+    look(&system, ours, &Mounts::read(&system).unwrap(), workers::Who::Thread)
+}
+
+fn describe(dir: &Path, name: &str, state: State) {
+    let mut descriptor = Descriptor::new(name.parse().unwrap(), None);
+    descriptor.state = state;
+    if state == State::Complete {
+        descriptor.operation = None;
+    }
+    std::fs::create_dir_all(dir.join("etc/lifeboat")).unwrap();
+    std::fs::write(dir.join(DESCRIPTOR_PATH), descriptor.render()).unwrap();
+}
+
+fn managed(fs_type: &str, name: &str) -> Root {
+    Root::make(fs_type, |dir, uuid| {
+        debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
+        describe(dir, name, State::Complete);
+    })
+}
+
+#[test]
+fn roots_are_found_on_every_type_and_are_healthy() {
+    if !is_root() {
+        return;
+    }
+    for fs_type in ["ext4", "xfs", "ext2"] {
+        let root = Root::debian(fs_type);
+        let inventory = found_on(&[&root.device.node]);
+        let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
+        assert_eq!(found.problems, [""; 0], "{fs_type}");
+        assert_eq!(found.os.pretty_name, "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!((found.os.version_id.as_str(), found.kernel.as_deref()), ("12", Some(RELEASE)));
+        assert_eq!((&found.root.uuid, found.root.fs_type.as_str()), (&root.uuid, fs_type));
+        let name = root.device.node.file_name().unwrap().to_str().unwrap();
+        assert_eq!(found.reference, format!("@{name}"));
+        assert!(!found.running && !found.is_managed() && found.used.unwrap() > 0);
+        assert_eq!(found.own_devices(), [&root.device.node]);
+        assert_eq!(inventory.find(&found.reference).unwrap().root, found.root);
+        assert_eq!(inventory.find(&format!("@UUID={}", root.uuid)).unwrap().root, found.root);
+        assert!(matches!(inventory.find("@vdz9"), Err(Error::Usage(_))));
+    }
+}
+
+#[test]
+fn each_subvolume_with_a_root_is_one() {
+    if !is_root() {
+        return;
+    }
+    let root = Root::make("btrfs", |dir, uuid| {
+        let make = |path: &str| {
+            Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join(path)).run().unwrap();
+        };
+        for path in ["@", "@home", "snapshots"] {
+            make(path);
+        }
+        let fstab = format!("UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n");
+        debian_root(&dir.join("@"), &fstab, uuid);
+        make("snapshots/7");
+        debian_root(&dir.join("snapshots/7"), &fstab, uuid);
+        describe(&dir.join("snapshots/7"), "before", State::Complete);
+    });
+    let inventory = found_on(&[&root.device.node]);
+    let mut places: Vec<_> =
+        inventory.environments.iter().map(|e| e.root.subvolume.as_deref().unwrap()).collect();
+    places.sort();
+    assert_eq!(places, ["@", "snapshots/7"]);
+    let node = root.device.node.display();
+    assert_eq!(inventory.find(&format!("@{node}:@")).unwrap().root.subvolume.as_deref(), Some("@"));
+    assert_eq!(inventory.find("before").unwrap().root.subvolume.as_deref(), Some("snapshots/7"));
+    assert!(matches!(inventory.find(&format!("@{node}")), Err(Error::Refused(Refusal::Ambiguous { .. }))));
+    // Both lie on one device: deleting one must not erase the other.
+    assert!(
+        inventory
+            .environments
+            .iter()
+            .all(|e| e.file_systems.iter().all(|f| f.mountpoint != Path::new("/home") || f.shared))
+    );
+}
+
+#[test]
+fn a_boot_of_its_own_is_looked_into() {
+    if !is_root() {
+        return;
+    }
+    let boot = Root::make("ext4", |_, _| {});
+    let root = Root::make("ext4", |dir, uuid| {
+        let fstab = format!("UUID={uuid} / ext4 defaults 0 1\nUUID={} /boot ext4 defaults 0 2\n", boot.uuid);
+        debian_root(dir, &fstab, uuid);
+        let other = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&boot.device.node, "ext4", other.path()).unwrap();
+        Tool::new("cp").arg("-a").arg(dir.join("boot/.")).arg(other.path()).run().unwrap();
+        // GRUB sees a /boot of its own from its top.
+        let cfg = std::fs::read_to_string(other.path().join("grub/grub.cfg")).unwrap();
+        std::fs::write(other.path().join("grub/grub.cfg"), cfg.replace(" /boot/", " /")).unwrap();
+        mounted.unmount().unwrap();
+        std::fs::remove_dir_all(dir.join("boot")).unwrap();
+        std::fs::create_dir(dir.join("boot")).unwrap();
+    });
+    let inventory = found_on(&[&root.device.node, &boot.device.node]);
+    let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
+    assert_eq!(found.problems, [""; 0]);
+    assert_eq!(found.kernel.as_deref(), Some(RELEASE));
+    assert_eq!(found.own_devices(), [&root.device.node, &boot.device.node]);
+    assert_eq!(inventory.owner_of(&boot.device.node).unwrap().root, found.root);
+    // Without the device of its /boot it is still listed, and says why it would not boot.
+    let alone = found_on(&[&root.device.node]);
+    let problems = alone.environments[0].problems.join("; ");
+    assert!(problems.contains(&format!("UUID={} for /boot", boot.uuid)), "{problems}");
+    assert!(problems.contains("no kernel"), "{problems}");
+}
+
+#[test]
+fn names_are_found_whatever_their_case_and_told_apart_by_device() {
+    if !is_root() {
+        return;
+    }
+    let (a, b, c) = (managed("ext4", "Nightly"), managed("ext4", "nightly"), managed("ext4", "other"));
+    let inventory = found_on(&[&a.device.node, &b.device.node, &c.device.node]);
+    assert_eq!(inventory.find("OTHER").unwrap().root.device, c.device.node);
+    match inventory.find("nightly") {
+        Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
+            assert_eq!(candidates.len(), 2);
+            for candidate in candidates {
+                assert_eq!(inventory.find(&candidate).unwrap().reference, candidate);
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    let message = inventory.find("nobody").unwrap_err().to_string();
+    assert!(message.contains("other") && message.contains("Nightly@"), "{message}");
+    assert!(matches!(
+        inventory.refuse_taken(&"Other".parse().unwrap()),
+        Err(Error::Refused(Refusal::NameTaken { .. }))
+    ));
+    inventory.refuse_taken(&"free".parse().unwrap()).unwrap();
+}
+
+#[test]
+fn a_device_that_two_name_belongs_to_neither_alone() {
+    if !is_root() {
+        return;
+    }
+    let home = Root::make("ext4", |_, _| {});
+    let with_home = |name: &str| {
+        Root::make("ext4", |dir, uuid| {
+            let fstab =
+                format!("UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n", home.uuid);
+            debian_root(dir, &fstab, uuid);
+            describe(dir, name, State::Complete);
+        })
+    };
+    let (a, b) = (with_home("a"), with_home("b"));
+    // A copy that was interrupted before localize: its fstab still names the source's devices.
+    let c = Root::make("ext4", |dir, uuid| {
+        debian_root(dir, &format!("UUID={} / ext4 defaults 0 1\n", a.uuid), uuid);
+        describe(dir, "c", State::Incomplete);
+    });
+    let nodes = [&a, &b, &c, &home].map(|root| root.device.node.as_path());
+    let inventory = found_on(&nodes);
+    let own = |name: &str| inventory.find(name).unwrap().own_devices();
+    assert_eq!(own("a"), [&a.device.node]);
+    assert_eq!(own("b"), [&b.device.node]);
+    assert_eq!(own("c"), [&c.device.node]);
+    assert_eq!(inventory.owner_of(&a.device.node).unwrap().name(), "a");
+    let problems = inventory.find("c").unwrap().problems.join("; ");
+    assert!(problems.contains("create was interrupted"), "{problems}");
+    assert!(problems.contains("not its own"), "{problems}");
+}
+
+#[test]
+fn a_mounted_root_is_looked_at_where_it_is() {
+    if !is_root() {
+        return;
+    }
+    let root = Root::debian("ext4");
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let _mounted = mount_target(&root.device.node, "ext4", dir.path()).unwrap();
+        let inventory = found_on(&[&root.device.node]);
+        let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
+        assert_eq!(found.mounted_at, [dir.path()]);
+        assert!(!found.running && found.problems.is_empty());
+    });
+}
+
+#[test]
+fn discovery_changes_no_byte_of_what_it_looks_at() {
+    if !is_root() {
+        return;
+    }
+    let sum = |root: &Root| Tool::new("sha256sum").arg(&root.device.node).run().unwrap();
+    for fs_type in ["ext4", "xfs", "btrfs"] {
+        let root = Root::debian(fs_type);
+        let before = sum(&root);
+        assert_eq!(found_on(&[&root.device.node]).environments.len(), 1);
+        assert_eq!(before, sum(&root), "{fs_type}");
+    }
+}
+
+#[test]
+fn what_cannot_be_mounted_is_a_warning() {
+    if !is_root() {
+        return;
+    }
+    let file = image(64 << 20);
+    Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
+    // Past the super block: the group descriptors.
+    Tool::new("dd")
+        .args(["if=/dev/urandom", "bs=1024", "seek=2", "count=64", "conv=notrunc", "status=none"])
+        .arg(format!("of={}", file.path().display()))
+        .run()
+        .unwrap();
+    let device = Loop::attach(file.path());
+    let inventory = found_on(&[&device.node]);
+    assert!(inventory.environments.is_empty());
+    assert!(inventory.warnings[0].contains(device.node.to_str().unwrap()), "{:?}", inventory.warnings);
+}
+
+#[test]
+fn the_running_system_is_found() {
+    if !is_root() || !Path::new("/etc/os-release").exists() {
+        return;
+    }
+    let mounts = Mounts::read(&System::host()).unwrap();
+    let root = mounts.at(Path::new("/")).unwrap();
+    let devices = Devices::scan(&System::host()).unwrap();
+    let Some(device) = devices.by_number(root.number).filter(|d| d.super_block().is_some()) else {
+        eprintln!("skipped: the root file system is on no block device that can be read");
+        return;
+    };
+    let inventory = found_on(&[&device.node]);
+    let running = inventory.running().unwrap_or_else(|| panic!("{inventory:?}"));
+    assert!(running.mounted_at.contains(&"/".into()));
+    assert_eq!(inventory.find_or_running(None).unwrap().root, running.root);
+}
