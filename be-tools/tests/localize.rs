@@ -1,0 +1,220 @@
+//! Localizing a real Debian, and what its loader packages do to the ESP afterwards.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+mod loop_device;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use be_tools::environment::{FileSystemUse, Id, Root};
+use be_tools::fstab::Fstab;
+use be_tools::layout::{MountPoint, lay_out};
+use be_tools::localize::{Localization, Programs, localize};
+use be_tools::run::{Inside, use_program};
+use loop_device::{root, sh};
+
+const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
+const NEW: &str = "6f1d2c3b-2222-4333-8444-555555555555";
+
+/// A Debian with its loader packages, made once and kept in the target folder.
+fn debian(release: &str) -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let place = cache.join(format!("debian-loader-{release}"));
+    if !place.exists() {
+        let fresh = cache.join(format!("debian-loader-{release}.new"));
+        let _ = fs::remove_dir_all(&fresh);
+        let packages = "systemd-sysv,linux-image-cloud-amd64,initramfs-tools,grub-efi-amd64,grub-efi-amd64-signed,shim-signed";
+        let made = Command::new("mmdebstrap")
+            .args(["--quiet", "--variant=apt", &format!("--include={packages}"), release])
+            .arg(&fresh)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        fs::rename(&fresh, &place).unwrap();
+    }
+    place
+}
+
+/// The copy of a Debian on a block device, as the copy engine leaves it. GRUB takes a loop device for the file behind
+/// it, so it has another name.
+struct Copy {
+    folder: tempfile::TempDir,
+    device: PathBuf,
+    node: PathBuf,
+}
+
+impl Copy {
+    fn of(release: &str) -> Self {
+        let debian = debian(release);
+        let folder = tempfile::tempdir().unwrap();
+        let image = "truncate -s 3G image; mkdir root esp";
+        sh(folder.path(), image);
+        sh(folder.path(), &format!("mke2fs -q -t ext4 -U {NEW} -d {} image", debian.display()));
+        let device = PathBuf::from(sh(folder.path(), "losetup --find --show image").trim());
+        let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
+        let script = format!(
+            "rm -f {node}; mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T {device}))); mount {node} root",
+            node = node.display(),
+            device = device.display()
+        );
+        let copy = Copy { folder, device, node };
+        sh(copy.folder.path(), &script);
+        copy.write(
+            "etc/fstab",
+            &format!("UUID={OLD} / ext4 errors=remount-ro 0 1\nUUID=77 none swap sw 0 0\n"),
+        );
+        // What an installed system has.
+        fs::create_dir(copy.root().join("boot/efi")).unwrap();
+        copy.write("boot/grub/x86_64-efi/core.efi", "core");
+        copy.write("boot/grub/grub.cfg", "");
+        for name in ["shimx64.efi", "grubx64.efi", "mmx64.efi", "grub.cfg"] {
+            let path = copy.folder.path().join("esp/EFI/debian").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("the vendor's {name}")).unwrap();
+        }
+        copy
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap_or_default()
+    }
+
+    /// Runs a script in the copy, which sees the vendor's ESP.
+    fn run(&self, script: &str) -> String {
+        let (root, esp) = (self.root(), self.folder.path().join("esp"));
+        let devices = [(self.node.clone(), Some(NEW.to_owned()))];
+        Programs::run(&self.inside(&root, &devices, Some(&esp)), &["sh", "-ec", script]).unwrap()
+    }
+
+    fn inside<'a>(
+        &self,
+        root: &'a Path,
+        block_devices: &'a [(PathBuf, Option<String>)],
+        esp: Option<&'a Path>,
+    ) -> Inside<'a> {
+        Inside { root, block_devices, esp, shared: &[], privileged: false, interactive: false }
+    }
+
+    fn localize(&self) -> Vec<String> {
+        let fstab = Fstab::parse(&self.text("etc/fstab"));
+        let line = |e: &be_tools::fstab::Entry| FileSystemUse {
+            mountpoint: e.mountpoint(),
+            spec: e.spec(),
+            device: None,
+            fs_type: e.fs_type(),
+            options: e.options(),
+            size: None,
+            shared: false,
+        };
+        let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
+        let wish = format!("/:{}:ext4", self.node.display()).parse().unwrap();
+        let layout = lay_out(&source, &[], &[wish]).unwrap();
+        let source_root = Root {
+            device: "/dev/vda2".into(),
+            fs_type: "ext4".into(),
+            uuid: OLD.into(),
+            subvolume: None,
+            disk: "/dev/vda".into(),
+        };
+        let change = Localization {
+            id: id(),
+            layout: &layout,
+            uuids: &BTreeMap::from([(MountPoint::root(), NEW.to_owned())]),
+            swap_uuids: &[],
+            labels: &BTreeMap::new(),
+            source_root: &source_root,
+            new_machine: None,
+        };
+        let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);
+        localize(&root, &change, &self.inside(&root, &devices, None)).unwrap()
+    }
+
+    /// The vendor's files on the ESP, and all others.
+    fn esp(&self) -> String {
+        sh(self.folder.path(), "find esp -type f | sort | xargs sha256sum")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let folder = self.folder.path().display();
+        let _ = Command::new("sh")
+            .args([
+                "-c",
+                &format!(
+                    "umount -R -l {folder}/root; losetup -d {}; rm -f {}",
+                    self.device.display(),
+                    self.node.display()
+                ),
+            ])
+            .status();
+    }
+}
+
+fn id() -> Id {
+    "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()
+}
+
+/// `apt-get install --reinstall` of every loader package, with a grub-install that only says that it was called.
+fn reinstalling_leaves_the_vendors_folder(release: &str) {
+    if !root() {
+        return;
+    }
+    use_program(env!("CARGO_BIN_EXE_be"));
+    let copy = Copy::of(release);
+    copy.run(
+        "apt-get -q update >/dev/null
+         dpkg-divert --quiet --local --rename --divert /usr/sbin/grub-install.real --add /usr/sbin/grub-install",
+    );
+    copy.write("usr/sbin/grub-install", "#!/bin/sh\necho \"$@\" >>/called\n");
+    fs::set_permissions(copy.root().join("usr/sbin/grub-install"), fs::Permissions::from_mode(0o755))
+        .unwrap();
+    let reinstall = "apt-get -qy install --reinstall grub-efi-amd64 grub-efi-amd64-signed shim-signed \
+                     shim-signed-common shim-helpers-amd64-signed 2>&1";
+
+    let before = copy.esp();
+    copy.run(reinstall);
+    assert!(
+        copy.text("called").contains("--target=x86_64-efi"),
+        "not localized, it must be called: {release}"
+    );
+    fs::remove_file(copy.root().join("called")).unwrap();
+
+    let done = copy.localize();
+    assert!(done.iter().any(|d| d.starts_with("initramfs made anew")), "{done:#?}");
+    assert!(copy.text("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ro  panic=30 quiet")));
+    assert!(!copy.text("boot/grub/grub.cfg").contains(OLD));
+    assert_eq!(fs::metadata(copy.root().join("boot/grub/grubenv")).unwrap().len(), 1024);
+
+    copy.run(reinstall);
+    copy.run("dpkg-reconfigure -f noninteractive grub-efi-amd64 2>&1");
+    copy.run("apt-get -qy remove shim-signed shim-helpers-amd64-signed 2>&1");
+    assert_eq!(copy.text("called"), "", "{release}");
+    assert_eq!(copy.esp(), before, "{release}");
+    let answers = copy.run("debconf-show grub-efi-amd64");
+    assert!(answers.contains("grub2/update_nvram: false"), "{answers}");
+}
+
+#[test]
+fn reinstalling_in_a_bookworm_leaves_the_vendors_folder() {
+    reinstalling_leaves_the_vendors_folder("bookworm");
+}
+
+#[test]
+fn reinstalling_in_a_trixie_leaves_the_vendors_folder() {
+    reinstalling_leaves_the_vendors_folder("trixie");
+}
