@@ -82,6 +82,14 @@ fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -
     Inventory { environments, warnings, devices }
 }
 
+/// What is on these devices alone: a machine under test has others.
+#[cfg(test)]
+pub(crate) fn look_at(devices: Devices) -> Inventory {
+    let run = tempfile::tempdir().unwrap();
+    let system = System { run: run.path().into(), ..System::host() };
+    look(&system, devices, &Mounts::read(&system).unwrap(), workers::Who::Thread)
+}
+
 impl Inventory {
     /// The BE that runs now.
     pub fn running(&self) -> Option<&BootEnvironment> {

@@ -232,6 +232,25 @@ fn scan_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
 /// # Errors
 /// A type that no scan mounts, and as mount(2).
 pub fn mount_for_scan(device: &Path, fs_type: &str, subvolume: Option<&str>, dir: &Path) -> Result<Mounted> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_unchanged(device, fs_type, subvolume, dir, flags)
+}
+
+/// As [`mount_for_scan`], for a BE that the command names: its programs can be run.
+///
+/// # Errors
+/// As [`mount_for_scan`].
+pub fn mount_read_only(device: &Path, fs_type: &str, subvolume: Option<&str>, dir: &Path) -> Result<Mounted> {
+    mount_unchanged(device, fs_type, subvolume, dir, MountFlags::empty())
+}
+
+fn mount_unchanged(
+    device: &Path,
+    fs_type: &str,
+    subvolume: Option<&str>,
+    dir: &Path,
+    flags: MountFlags,
+) -> Result<Mounted> {
     let Some((driver, options)) = scan_options(fs_type) else {
         return Err(Error::Failed(format!("{} holds {fs_type}, which is not looked into", device.display())));
     };
@@ -240,12 +259,7 @@ pub fn mount_for_scan(device: &Path, fs_type: &str, subvolume: Option<&str>, dir
         options.push(',');
         options.push_str(&subvolume_option(subvolume)?);
     }
-    let flags = MountFlags::RDONLY
-        | MountFlags::NOSUID
-        | MountFlags::NODEV
-        | MountFlags::NOEXEC
-        | MountFlags::NOATIME;
-    call_mount(device, dir, driver, flags, &options)
+    call_mount(device, dir, driver, flags | MountFlags::RDONLY | MountFlags::NOATIME, &options)
 }
 
 /// Mounts a file system that is ours to write to, just made or a BE's own.
