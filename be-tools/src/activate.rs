@@ -1,1 +1,332 @@
-//! What must be true before a switch, and the switch.
+//! What must be true before a switch, and the switch (DESIGN.md, "Before a switch").
+
+use std::path::Path;
+
+use boot::efi::{BootEntries, Position, SecureBoot};
+use boot::grubenv;
+
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, Descriptor, State, Trial};
+use crate::error::{Error, Refusal, Result};
+use crate::loader::entries::{self, reading, writing};
+use crate::loader::esp_location::EspLocation;
+use crate::loader::{self, Subject, environment_path};
+use crate::plan::{Plan, Report, go_on};
+use crate::storage::device::Devices;
+use crate::storage::lock::Lock;
+use crate::storage::mounts;
+use crate::storage::probe::Kind;
+use crate::system::System;
+use crate::trial::Record;
+
+/// For how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// For the next boot, and for good when it confirms itself.
+    Trial,
+    /// From now on.
+    Permanent,
+}
+
+/// What is known before the first write.
+struct Switch<'a> {
+    system: &'a System,
+    inventory: &'a Inventory,
+    environment: &'a BootEnvironment,
+    descriptor: &'a Descriptor,
+    entries: BootEntries,
+    how: How,
+    /// Why the loader has to be made anew; empty if it need not be.
+    loader_problems: Vec<String>,
+}
+
+/// Makes a BE the one that boots next; `Ok(false)` when the report stopped after the plan.
+///
+/// # Errors
+/// A [`Refusal`] when a check fails, before anything is written.
+pub fn activate(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    how: How,
+    force: bool,
+    report: &mut dyn Report,
+) -> Result<bool> {
+    let _lock = Lock::acquire(system)?;
+    let switch = Switch::check(system, inventory, environment, how, force)?;
+    if !report.confirm(&switch.plan(force)?)? {
+        return Ok(false);
+    }
+    mounts::enter_private_namespace()?;
+    switch.run(report)?;
+    Ok(true)
+}
+
+impl<'a> Switch<'a> {
+    fn check(
+        system: &'a System,
+        inventory: &'a Inventory,
+        environment: &'a BootEnvironment,
+        how: How,
+        force: bool,
+    ) -> Result<Self> {
+        let descriptor = managed(environment)?;
+        let entries = entries::boot_entries(system)?;
+        if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
+            return Err(Refusal::SecureBoot.into());
+        }
+        let problems = faults(environment, descriptor, &inventory.devices);
+        if !force && !problems.is_empty() {
+            return Err(Refusal::WouldNotBoot { name: environment.name().into(), problems }.into());
+        }
+        refuse_without_another(&entries, descriptor, force)?;
+        let loader = loader::for_environment(system, inventory, environment)?;
+        let loader_problems = loader.problems(descriptor.id)?;
+        if !loader_problems.is_empty() {
+            loader.prove(environment)?;
+        }
+        // What runs has come up: it need not be tried.
+        let how = if environment.running { How::Permanent } else { how };
+        Ok(Switch { system, inventory, environment, descriptor, entries, how, loader_problems })
+    }
+
+    fn plan(&self, force: bool) -> Result<Plan> {
+        let name = self.environment.name();
+        let title = match self.how {
+            How::Trial => format!("Try boot environment '{name}' at the next boot"),
+            How::Permanent => format!("Boot '{name}' from now on"),
+        };
+        let mut plan = Plan { title, ..Plan::default() };
+        for problem in &self.loader_problems {
+            plan.notes.push(format!("{problem}: its loader is made anew"));
+        }
+        if force {
+            let problems = faults(self.environment, self.descriptor, &self.inventory.devices);
+            plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
+        }
+        if !self.loader_problems.is_empty() {
+            plan.steps.push(format!(
+                "write \\EFI\\lifeboat\\{} and its boot entry anew",
+                self.descriptor.id.short()
+            ));
+        }
+        match self.how {
+            How::Trial => {
+                plan.steps.push("write the trial record beside its loader".into());
+                plan.steps.push("set BootNext to its boot entry".into());
+                if !has_watchdog(self.system) {
+                    plan.notes.push(
+                        "this machine has no watchdog: should the kernel hang before the initramfs runs, someone has to \
+                         reset it by hand"
+                            .into(),
+                    );
+                }
+            }
+            How::Permanent => {
+                plan.steps.push("put its boot entry first in BootOrder".into());
+                plan.steps.push("clear BootNext and its trial record".into());
+            }
+        }
+        Ok(plan)
+    }
+
+    fn run(&self, report: &mut dyn Report) -> Result<()> {
+        if !self.loader_problems.is_empty() {
+            report.step("writing its loader and boot entry anew");
+            self.install_loader()?;
+        }
+        go_on()?;
+        let entry =
+            entries::entries_of(&self.entries, self.descriptor.id)?.into_iter().next().ok_or_else(|| {
+                Error::Failed(format!(
+                    "the boot entry of '{}' is gone: activate it again",
+                    self.environment.name()
+                ))
+            })?;
+        self.entries.set_active(entry.number, true).map_err(writing)?;
+        match self.how {
+            How::Trial => {
+                report.step("writing the trial record, then BootNext");
+                let previous = self.entries.order().map_err(reading)?.first().copied();
+                self.write_record(self.environment, Record::begin(previous))?;
+                self.entries.set_next(Some(entry.number)).map_err(writing)?;
+            }
+            How::Permanent => {
+                report.step("putting it first in BootOrder");
+                self.entries.place(entry.number, Position::First).map_err(writing)?;
+                self.entries.set_next(None).map_err(writing)?;
+                self.write_record(self.environment, Record::default())?;
+            }
+        }
+        self.call_off_others(report)
+    }
+
+    fn install_loader(&self) -> Result<()> {
+        let loader = loader::for_environment(self.system, self.inventory, self.environment)?;
+        let install = |root: &Path| loader.install(&Subject::new(self.descriptor, self.environment, root));
+        if self.environment.running {
+            return install(Path::new("/")).map(drop);
+        }
+        loader::with_mounted(self.system, self.environment, false, install).map(drop)
+    }
+
+    /// A trial of another BE that was to come next will not: it is no interrupted one.
+    fn call_off_others(&self, report: &mut dyn Report) -> Result<()> {
+        for other in &self.inventory.environments {
+            let is_other = other.descriptor.as_ref().is_some_and(|d| d.id != self.descriptor.id);
+            if is_other && other.trial == Some(Trial::Pending) {
+                report.step(&format!("calling off the trial of '{}'", other.name()));
+                self.write_record(other, Record::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_record(&self, environment: &BootEnvironment, record: Record) -> Result<()> {
+        let Some(descriptor) = &environment.descriptor else { return Ok(()) };
+        let devices = &self.inventory.devices;
+        let entry = entries::entries_of(&self.entries, descriptor.id)?.into_iter().next();
+        let partuuid = entry.and_then(|e| e.option.path.partuuid());
+        let location = partuuid.map(|p| EspLocation::by_partuuid(devices, p)).transpose()?.flatten();
+        let location = location.ok_or_else(|| {
+            Error::Failed(format!("the EFI system partition of '{}' is not there", environment.name()))
+        })?;
+        let mounted = location.mount(self.system, devices)?;
+        let path = environment_path(mounted.esp(), descriptor.id);
+        let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
+        let mut block = grubenv::read(&path).map_err(failed)?;
+        if Record::read(&block) != record {
+            record.write(&mut block).map_err(failed)?;
+            grubenv::write_in_place(&path, &block).map_err(failed)?;
+        }
+        mounted.close()
+    }
+}
+
+fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
+    let Some(descriptor) = &environment.descriptor else {
+        return Err(Refusal::Other(format!(
+            "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot {}` and run `be adopt` there",
+            environment.reference, environment.reference
+        ))
+        .into());
+    };
+    if descriptor.state == State::Incomplete {
+        return Err(Refusal::Incomplete {
+            name: descriptor.name.to_string(),
+            operation: descriptor.operation.map_or_else(|| "operation".into(), |o| o.to_string()),
+        }
+        .into());
+    }
+    Ok(descriptor)
+}
+
+/// Why it should not be started, one sentence each.
+fn faults(environment: &BootEnvironment, descriptor: &Descriptor, devices: &Devices) -> Vec<String> {
+    // The loader is put right by activating.
+    let mut faults = environment.problems.clone();
+    if !descriptor.lost.is_empty() {
+        faults.push(match &descriptor.lost[..] {
+            [one] => format!("{} could not be read when it was copied", one.display()),
+            several => format!("{} files could not be read when it was copied", several.len()),
+        });
+    }
+    for swap in environment.file_systems.iter().filter(|f| f.fs_type == "swap") {
+        let device = swap.device.as_ref().and_then(|d| devices.by_node(d));
+        if device.and_then(|d| d.content.kind()) == Some(Kind::Hibernation) {
+            faults
+                .push(format!("a hibernated system waits on its swap space {}: resume it first", swap.spec));
+        }
+    }
+    faults
+}
+
+fn refuse_without_another(entries: &BootEntries, descriptor: &Descriptor, force: bool) -> Result<()> {
+    if force || !entries::others(entries, descriptor.id)?.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::Other(format!(
+        "nothing but '{}' is in BootOrder, so there would be nothing to fall back to: make another boot environment, add \
+         the rescue image to the firmware's entries, or give --force",
+        descriptor.name
+    ))
+    .into())
+}
+
+fn has_watchdog(system: &System) -> bool {
+    std::fs::read_dir(system.sys.join("class/watchdog")).is_ok_and(|mut devices| devices.next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::{FileSystemUse, Operation};
+    use crate::loader::testing::{Firmware, environment};
+
+    fn complete() -> BootEnvironment {
+        let mut environment = environment("second", "aaaa-02");
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        environment.descriptor = Some(descriptor);
+        environment
+    }
+
+    #[test]
+    fn unmanaged_and_incomplete_ones_are_refused_with_the_way_out() {
+        let mut environment = complete();
+        assert!(managed(&environment).is_ok());
+        let descriptor = environment.descriptor.as_mut().unwrap();
+        (descriptor.state, descriptor.operation) = (State::Incomplete, Some(Operation::Create));
+        let refused = managed(&environment).unwrap_err();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("interrupted create"), "{refused}");
+        environment.descriptor = None;
+        let refused = managed(&environment).unwrap_err();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("be boot second"), "{refused}");
+    }
+
+    #[test]
+    fn each_fault_is_a_sentence() {
+        let mut environment = complete();
+        let all = |e: &BootEnvironment| faults(e, e.descriptor.as_ref().unwrap(), &Devices::default());
+        assert!(all(&environment).is_empty());
+        environment.problems.push("its kernel has no initramfs".into());
+        environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
+        environment.file_systems.push(FileSystemUse {
+            mountpoint: "none".into(),
+            spec: "UUID=1".into(),
+            device: None,
+            fs_type: "swap".into(),
+            options: "sw".into(),
+            size: None,
+            shared: true,
+        });
+        assert_eq!(
+            all(&environment),
+            ["its kernel has no initramfs", "2 files could not be read when it was copied"]
+        );
+    }
+
+    #[test]
+    fn something_to_fall_back_to_must_remain() {
+        let (firmware, environment) = (Firmware::new(), complete());
+        let descriptor = environment.descriptor.as_ref().unwrap();
+        let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", descriptor.id.short());
+        firmware.add("Lifeboat: second", &file);
+        let entries = firmware.entries();
+        assert_eq!(refuse_without_another(&entries, descriptor, false).unwrap_err().exit_status(), 3);
+        assert!(refuse_without_another(&entries, descriptor, true).is_ok());
+        firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        assert!(refuse_without_another(&entries, descriptor, false).is_ok());
+    }
+
+    #[test]
+    fn a_watchdog_is_what_the_kernel_lists() {
+        let firmware = Firmware::new();
+        let system = firmware.system();
+        assert!(!has_watchdog(&system));
+        std::fs::create_dir_all(system.sys.join("class/watchdog/watchdog0")).unwrap();
+        assert!(has_watchdog(&system));
+    }
+}

@@ -38,7 +38,11 @@ pub fn discover(system: &System) -> Result<Inventory> {
     let who = if cfg!(test) { workers::Who::Thread } else { workers::Who::Child };
     let devices = Devices::scan(system)?;
     let mounts = Mounts::read(system)?;
-    Ok(look(system, devices, &mounts, who))
+    let mut inventory = look(system, devices, &mounts, who);
+    if let Err(e) = crate::loader::annotate(system, &mut inventory) {
+        inventory.warnings.push(format!("what boots next is not known: {e}"));
+    }
+    Ok(inventory)
 }
 
 fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -> Inventory {

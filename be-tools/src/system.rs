@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use boot::efi::Variables;
+
 /// Roots of the kernel's file systems.
 #[derive(Clone, Debug)]
 pub struct System {
@@ -19,5 +21,10 @@ impl System {
     /// The machine this program runs on.
     pub fn host() -> Self {
         System { sys: "/sys".into(), dev: "/dev".into(), proc: "/proc".into(), run: "/run".into() }
+    }
+
+    /// The firmware's variables; there are none where the machine was not started by UEFI.
+    pub fn variables(&self) -> Variables {
+        Variables::new(self.sys.join("firmware/efi/efivars"))
     }
 }

@@ -10,6 +10,19 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     match verb {
         "inside" => Some(crate::run::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
+        "deadline" => Some(deadline(arguments)),
         _ => None,
+    }
+}
+
+/// What lifeboat-deadline.service runs; the argument is the limit in seconds.
+fn deadline(arguments: &[OsString]) -> ExitCode {
+    let limit = arguments.first().and_then(|a| a.to_str()?.parse().ok()).unwrap_or(600);
+    match crate::trial::deadline(&crate::system::System::host(), std::time::Duration::from_secs(limit)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("be: {e}");
+            ExitCode::FAILURE
+        }
     }
 }

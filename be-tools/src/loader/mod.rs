@@ -1,4 +1,231 @@
-//! What loads a BE's kernel, and the boot entry that makes it selectable.
+//! What loads a BE's kernel, and the boot entry that makes it selectable (DESIGN.md, "Loaders").
 
+pub mod annotate;
+pub mod entries;
+pub mod esp_location;
+pub mod grub_efi;
+pub mod grub_image;
 pub mod stub;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod vendor;
+
+use std::path::Path;
+
+use boot::efi::BootEntries;
+use boot::esp::Esp;
+
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem};
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::storage::mounts;
+use crate::system::System;
+use esp_location::{EspLocation, esp_error};
+use grub_efi::GrubEfi;
+
+pub use annotate::annotate;
+
+/// A BE with its file systems mounted, as a loader needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its identity and name.
+    pub descriptor: &'a Descriptor,
+    /// As it was found, or will be.
+    pub environment: &'a BootEnvironment,
+    /// Where its whole tree is mounted, for writing; `/` for the running one.
+    pub root: &'a Path,
+}
+
+impl<'a> Subject<'a> {
+    /// The BE of `descriptor`, mounted at `root`.
+    pub fn new(descriptor: &'a Descriptor, environment: &'a BootEnvironment, root: &'a Path) -> Self {
+        Subject { descriptor, environment, root }
+    }
+}
+
+/// What makes one BE startable.
+pub trait Loader {
+    /// Runs before anything is written: firmware, ESP, space, and that `source`, the BE the target will be a copy of,
+    /// has what the loader is made with. Returns what the plan should say.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what is missing, and what to do.
+    fn prove(&self, source: &BootEnvironment) -> Result<Vec<String>>;
+
+    /// Runs when the BE's files are complete and localized, and whenever its loader is made anew: writes the loader's
+    /// files, then makes the boot entry lead to them. A new entry is last in `BootOrder`, and inactive. Returns its
+    /// number.
+    ///
+    /// # Errors
+    /// What was there before leads to the BE as it did.
+    fn install(&self, subject: &Subject) -> Result<u16>;
+
+    /// Runs after the last sync of an operation, with `true`, and before its first write, with `false`: whether the
+    /// firmware may start the BE by itself.
+    ///
+    /// # Errors
+    /// There is no entry, or the firmware refuses.
+    fn set_active(&self, id: Id, active: bool) -> Result<()>;
+
+    /// Runs before a switch and for `be check`: why entry and files would not lead to the BE. Writes nothing.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn problems(&self, id: Id) -> Result<Vec<String>>;
+}
+
+/// The loader of a BE that is about to be made.
+///
+/// # Errors
+/// [`Refusal::NoFirmwareVariables`], [`Refusal::NoEsp`].
+pub fn for_new<'a>(
+    system: &'a System,
+    inventory: &'a Inventory,
+    target: &BootEnvironment,
+) -> Result<Box<dyn Loader + 'a>> {
+    let entries = entries::boot_entries(system)?;
+    let location = location(system, inventory, target, &entries)?;
+    Ok(Box::new(GrubEfi::new(system, inventory, target, location)?))
+}
+
+/// The loader of a BE that exists: its files stay on the ESP that its boot entry names, where that is still there.
+///
+/// # Errors
+/// As [`for_new`].
+pub fn for_environment<'a>(
+    system: &'a System,
+    inventory: &'a Inventory,
+    environment: &BootEnvironment,
+) -> Result<Box<dyn Loader + 'a>> {
+    for_new(system, inventory, environment)
+}
+
+fn location(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    entries: &BootEntries,
+) -> Result<EspLocation> {
+    if let Some(descriptor) = &environment.descriptor {
+        for entry in entries::entries_of(entries, descriptor.id)? {
+            if let Some(partuuid) = entry.option.path.partuuid()
+                && let Some(found) = EspLocation::by_partuuid(&inventory.devices, partuuid)?
+            {
+                return Ok(found);
+            }
+        }
+    }
+    EspLocation::choose(system, &inventory.devices, environment, inventory.running())
+}
+
+/// Takes a BE out of the firmware's menu, then its folder off every ESP that has it (DESIGN.md, "Order of deletion").
+/// What is gone already is no error, nor is a machine without UEFI.
+///
+/// # Errors
+/// A variable or an ESP cannot be written; it can be run again.
+pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
+    if let Ok(entries) = entries::boot_entries(system) {
+        for entry in entries::entries_of(&entries, id)? {
+            entries.remove(entry.number).map_err(entries::writing)?;
+        }
+    }
+    for location in EspLocation::all(&inventory.devices) {
+        let has_it = location.mount_read_only(system, &inventory.devices).and_then(|mounted| {
+            let folders = mounted.esp().folders().map_err(esp_error("looking for the loader's folder"))?;
+            Ok(folders.iter().any(|f| f.eq_ignore_ascii_case(&id.short())))
+        });
+        match has_it {
+            Ok(true) => {}
+            Ok(false) => continue,
+            // An ESP that cannot be read has no loader that works.
+            Err(e) => {
+                log::warn!("{e}");
+                continue;
+            }
+        }
+        let mounted = location.mount(system, &inventory.devices)?;
+        let removing = format!("removing the loader's folder on {}", location.device.display());
+        mounted.esp().remove_tree(&Esp::folder_of(&id.short())).map_err(esp_error(&removing))?;
+        mounted.close()?;
+    }
+    Ok(())
+}
+
+/// Refuses to take away the last BE that the firmware could start.
+///
+/// # Errors
+/// The refusal.
+pub fn refuse_last(system: &System, environment: &BootEnvironment) -> Result<()> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(()) };
+    let Ok(entries) = entries::boot_entries(system) else { return Ok(()) };
+    if entries::entries_of(&entries, descriptor.id)?.is_empty()
+        || !entries::others(&entries, descriptor.id)?.is_empty()
+    {
+        return Ok(());
+    }
+    Err(Refusal::Other(format!(
+        "'{}' is the only thing in BootOrder that the firmware could start: make another boot environment first",
+        descriptor.name
+    ))
+    .into())
+}
+
+/// Has the firmware's menu show a BE's new name.
+///
+/// # Errors
+/// The entry cannot be written. A BE without one, or a machine without UEFI, is no error.
+pub fn set_description(system: &System, descriptor: &Descriptor, os: &OperatingSystem) -> Result<()> {
+    let Ok(entries) = entries::boot_entries(system) else { return Ok(()) };
+    for entry in entries::entries_of(&entries, descriptor.id)? {
+        let mut option = entry.option;
+        option.description = entries::description(descriptor.name.as_str(), os);
+        entries.replace(entry.number, &option).map_err(entries::writing)?;
+    }
+    Ok(())
+}
+
+/// Runs `work` on the root of a BE that does not run, mounted for as long as that takes.
+///
+/// # Errors
+/// As mount(2), and those of `work`.
+pub(crate) fn with_mounted<T>(
+    system: &System,
+    environment: &BootEnvironment,
+    read_only: bool,
+    work: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    let root = &environment.root;
+    if let Some(place) = environment.mounted_at.first() {
+        return work(place);
+    }
+    let folder = system.run.join(format!("lifeboat/loader-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).at("making the folder", &folder)?;
+    let subvolume = root.subvolume.as_deref();
+    let mounted = if read_only {
+        mounts::mount_for_scan(&root.device, &root.fs_type, subvolume, &folder)
+    } else {
+        let options = subvolume.map_or_else(String::new, |s| format!("subvol={s}"));
+        mounts::mount_with(&root.device, &root.fs_type, &options, &folder)
+    };
+    let done = mounted.and_then(|mounted| {
+        let done = work(mounted.dir())?;
+        mounted.unmount()?;
+        Ok(done)
+    });
+    let _ = std::fs::remove_dir(&folder);
+    done
+}
+
+/// The environment block beside a BE's stub, read.
+///
+/// # Errors
+/// It is not there, or damaged.
+pub(crate) fn read_environment(esp: &Esp, id: Id) -> Result<boot::grubenv::EnvironmentBlock> {
+    let path = environment_path(esp, id);
+    boot::grubenv::read(&path).map_err(|e| Error::boot(format!("reading {}", path.display()), e))
+}
+
+/// Where that block lies.
+pub(crate) fn environment_path(esp: &Esp, id: Id) -> std::path::PathBuf {
+    esp.root().join(Esp::folder_of(&id.short())).join(stub::ENVIRONMENT)
+}

@@ -1,0 +1,217 @@
+//! Making the running trial permanent.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use boot::efi::{BootEntries, BootEntry, Position};
+use boot::grubenv;
+
+use super::{Record, notice};
+use crate::environment::{DESCRIPTOR_PATH, Descriptor, State, Trial};
+use crate::error::{Doing, Error, Result};
+use crate::loader::entries::{self, reading, writing};
+use crate::loader::environment_path;
+use crate::loader::esp_location::{EspLocation, MountedEsp};
+use crate::rooted::Rooted;
+use crate::storage::device::Devices;
+use crate::storage::mounts;
+use crate::system::System;
+
+/// Executables that must all exit with 0 before a trial is confirmed.
+const HEALTH_CHECKS: &str = "etc/lifeboat/health.d";
+
+/// How long one of them may take.
+const HEALTH_CHECK_TIME: Duration = Duration::from_secs(60);
+
+/// What a confirmation did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirmed {
+    /// The BE of this name was on trial and boots from now on.
+    Permanent(String),
+    /// No trial of the running BE was under way; its count of attempts is cleared.
+    NoTrial,
+}
+
+/// Makes the running trial permanent.
+///
+/// # Errors
+/// An ESP or a variable cannot be read or written; nothing is lost by running it again.
+pub fn confirm(system: &System) -> Result<Confirmed> {
+    mounts::in_private_namespace(|| {
+        Running::find(system, &system_root()?)?.map_or(Ok(Confirmed::NoTrial), |running| running.confirm())
+    })
+}
+
+/// What lifeboat-confirm.service does: the health checks, then as [`confirm`]; and the notice of trials that failed.
+///
+/// # Errors
+/// As [`confirm`], and when a health check fails: then the trial stays unconfirmed.
+pub fn confirm_at_boot(system: &System) -> Result<Confirmed> {
+    if let Err(e) = notice::write(system) {
+        log::warn!("{e}");
+    }
+    if standing(system)? == Some(Trial::Running) {
+        run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
+    }
+    confirm(system)
+}
+
+/// How the trial of the running BE stands.
+///
+/// # Errors
+/// As [`confirm`].
+pub(super) fn standing(system: &System) -> Result<Option<Trial>> {
+    mounts::in_private_namespace(|| {
+        Running::find(system, &system_root()?)?.map_or(Ok(None), |running| running.standing())
+    })
+}
+
+fn system_root() -> Result<Rooted> {
+    Rooted::open(Path::new("/"))
+}
+
+/// The running BE, its entry, and the environment block beside its stub.
+struct Running {
+    descriptor: Descriptor,
+    entries: BootEntries,
+    entry: BootEntry,
+    environment: PathBuf,
+    /// Keeps the ESP mounted.
+    _esp: MountedEsp,
+}
+
+impl Running {
+    /// `None` where what runs is no BE with a boot entry of its own.
+    fn find(system: &System, root: &Rooted) -> Result<Option<Self>> {
+        let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
+        let descriptor = Descriptor::parse(&text)
+            .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })?;
+        let Ok(entries) = entries::boot_entries(system) else { return Ok(None) };
+        let devices = Devices::scan(system)?;
+        Self::with(descriptor, entries, |entry| {
+            let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
+            let Some(location) = EspLocation::by_partuuid(&devices, partuuid)? else {
+                return Err(Error::Failed(format!(
+                    "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
+                    entry.number
+                )));
+            };
+            location.mount(system, &devices).map(Some)
+        })
+    }
+
+    fn with(
+        descriptor: Descriptor,
+        entries: BootEntries,
+        mount: impl FnOnce(&BootEntry) -> Result<Option<MountedEsp>>,
+    ) -> Result<Option<Self>> {
+        let Some(entry) = entries::entries_of(&entries, descriptor.id)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let Some(esp) = mount(&entry)? else { return Ok(None) };
+        let environment = environment_path(esp.esp(), descriptor.id);
+        Ok(Some(Running { descriptor, entries, entry, environment, _esp: esp }))
+    }
+
+    fn read(&self) -> Result<grubenv::EnvironmentBlock> {
+        grubenv::read(&self.environment).map_err(|e| {
+            Error::boot(format!("reading {}; `be repair` makes it anew", self.environment.display()), e)
+        })
+    }
+
+    /// How the trial stands, for this boot: one that came by another entry, such as a kexec from the rescue image, is
+    /// none.
+    fn standing(&self) -> Result<Option<Trial>> {
+        let by_own_entry = self.entries.current().map_err(reading)? == Some(self.entry.number);
+        let standing = Record::read(&self.read()?).standing(true, false);
+        Ok(standing.filter(|s| by_own_entry || *s != Trial::Running))
+    }
+
+    fn confirm(&self) -> Result<Confirmed> {
+        let mut block = self.read()?;
+        let record = Record::read(&block);
+        let (cleared, confirmed) = match self.standing()? {
+            Some(Trial::Running) if self.descriptor.state == State::Incomplete => {
+                return Err(Error::Failed(format!(
+                    "'{}' is {}: its trial is not confirmed",
+                    self.descriptor.name,
+                    self.descriptor.state_text()
+                )));
+            }
+            Some(Trial::Running) => {
+                self.entries.set_active(self.entry.number, true).map_err(writing)?;
+                self.entries.place(self.entry.number, Position::First).map_err(writing)?;
+                if self.entries.order().map_err(reading)?.first() != Some(&self.entry.number) {
+                    return Err(Error::Failed(format!(
+                        "the firmware did not keep Boot{:04X} first in BootOrder: set the order in its setup",
+                        self.entry.number
+                    )));
+                }
+                (Record::default(), Confirmed::Permanent(self.descriptor.name.to_string()))
+            }
+            // Activated, and this boot is not the trial: only the count goes.
+            _ => (Record { attempts: 0, ..record }, Confirmed::NoTrial),
+        };
+        if cleared != record {
+            let failed = |e| Error::boot(format!("writing {}", self.environment.display()), e);
+            cleared.write(&mut block).map_err(failed)?;
+            grubenv::write_in_place(&self.environment, &block).map_err(failed)?;
+        }
+        Ok(confirmed)
+    }
+}
+
+/// Runs every executable of the folder, in the order of their names.
+fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
+    let folder = root.join(HEALTH_CHECKS);
+    let names = match std::fs::read_dir(&folder) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).at("listing", &folder),
+    };
+    let mut checks: Vec<PathBuf> = names.filter_map(|n| Some(n.ok()?.path())).collect();
+    checks.sort();
+    for check in checks.iter().filter(|c| is_executable(c)) {
+        run_health_check(check, limit)?;
+    }
+    Ok(())
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
+    log::info!("running the health check {}", check.display());
+    let mut child =
+        Command::new(check).stdin(Stdio::null()).spawn().at("starting the health check", check)?;
+    let start = Instant::now();
+    loop {
+        match child.try_wait().at("waiting for the health check", check)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => {
+                return Err(Error::Failed(format!(
+                    "the health check {} failed ({status}): the trial is not confirmed; `be confirm` confirms it all the same",
+                    check.display()
+                )));
+            }
+            None if start.elapsed() > limit => {
+                // Whether it could be killed or has just ended, it has failed.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Error::Failed(format!(
+                    "the health check {} did not end within {} seconds: the trial is not confirmed; `be confirm` confirms it all the same",
+                    check.display(),
+                    limit.as_secs()
+                )));
+            }
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "confirm_tests.rs"]
+mod tests;

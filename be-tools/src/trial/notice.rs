@@ -1,0 +1,111 @@
+//! What is said at login about trials that failed or were interrupted: pam_motd(8) shows `/run/motd.d`.
+
+use boot::efi::BootEntries;
+
+use super::Record;
+use crate::environment::{Descriptor, Trial};
+use crate::error::{Doing, Result};
+use crate::loader::entries::{self, reading};
+use crate::loader::esp_location::EspLocation;
+use crate::loader::stub::ENVIRONMENT;
+use crate::rooted::Rooted;
+use crate::storage::device::Devices;
+use crate::storage::mounts;
+use crate::system::System;
+
+const FILE: &str = "motd.d/lifeboat";
+
+/// Writes the notice anew, or removes it where there is nothing to say.
+///
+/// # Errors
+/// The variables cannot be read, or `/run` not be written.
+pub fn write(system: &System) -> Result<()> {
+    let path = system.run.join(FILE);
+    let text = match entries::boot_entries(system) {
+        Ok(entries) => text(&mounts::in_private_namespace(|| trials(system, &entries))?),
+        Err(_) => String::new(),
+    };
+    if text.is_empty() {
+        return match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("removing", &path),
+            _ => Ok(()),
+        };
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).at("making the folder", folder)?;
+    }
+    std::fs::write(&path, text).at("writing", &path)
+}
+
+/// The names of BEs that do not run, and how their trials stand, by their entries and environment blocks alone: no root
+/// file system is looked at.
+fn trials(system: &System, entries: &BootEntries) -> Result<Vec<(String, Trial)>> {
+    let descriptor = Rooted::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
+    let running = descriptor.and_then(|text| Descriptor::parse(&text).ok()).map(|d| d.id.short());
+    let devices = Devices::scan(system)?;
+    let next = entries.next().map_err(reading)?;
+    let mut found = Vec::new();
+    for entry in entries.entries().map_err(reading)? {
+        let Some((folder, _)) = entries::loader_file(&entry.option) else { continue };
+        if Some(&folder) == running.as_ref() {
+            continue;
+        }
+        let Some(partuuid) = entry.option.path.partuuid() else { continue };
+        let Ok(Some(location)) = EspLocation::by_partuuid(&devices, partuuid) else { continue };
+        let Ok(mounted) = location.mount_read_only(system, &devices) else { continue };
+        let path = mounted.esp().root().join(boot::esp::Esp::folder_of(&folder)).join(ENVIRONMENT);
+        let Ok(block) = boot::grubenv::read(&path) else { continue };
+        if let Some(trial) = Record::read(&block).standing(false, next == Some(entry.number)) {
+            let name = entries::name_in(&entry.option.description).unwrap_or(&folder).to_owned();
+            found.push((name, trial));
+        }
+    }
+    Ok(found)
+}
+
+fn text(trials: &[(String, Trial)]) -> String {
+    let mut text = String::new();
+    for (name, trial) in trials {
+        let said = match trial {
+            Trial::Failed => format!(
+                "Lifeboat: the trial of boot environment '{name}' failed: it was started and did not confirm itself.\n\
+                 The system that ran before it is running. `be check {name}` says what is wrong with it;\n\
+                 `be activate {name}` tries it again, `be delete {name}` removes it.\n"
+            ),
+            Trial::Interrupted => format!(
+                "Lifeboat: boot environment '{name}' was activated, but never started. `be activate {name}` does it again.\n"
+            ),
+            Trial::Pending | Trial::Running => continue,
+        };
+        text.push_str(&said);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_went_wrong_is_said() {
+        let trials =
+            [("a", Trial::Failed), ("b", Trial::Interrupted), ("c", Trial::Pending), ("d", Trial::Running)];
+        let text = text(&trials.map(|(name, trial)| (name.to_owned(), trial)));
+        assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
+        assert!(
+            text.contains("'b' was activated") && !text.contains("'c'") && !text.contains("'d'"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_uefi_has_no_notice() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let system = System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
+        std::fs::create_dir_all(at("run/motd.d")).unwrap();
+        std::fs::write(at("run/motd.d/lifeboat"), "old").unwrap();
+        write(&system).unwrap();
+        assert!(!at("run/motd.d/lifeboat").exists());
+    }
+}
