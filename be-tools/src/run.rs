@@ -4,6 +4,7 @@
 //! PID 1 of the new namespaces and prepares them; the command is that one's child. Each dies with its parent, and with
 //! PID 1 dies everything that the command left behind.
 
+mod environment;
 mod namespace;
 mod policy;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing, Error, Result};
+pub use environment::in_environment;
 use policy::Policy;
 
 /// Exit status when the namespaces could not be prepared, as env(1).
