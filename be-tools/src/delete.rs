@@ -1,1 +1,117 @@
-//! `be delete`, in the order of DESIGN.md.
+//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP folder, then the device.
+
+use std::path::PathBuf;
+
+use crate::discover::{self, Inventory};
+use crate::environment::{BootEnvironment, Operation};
+use crate::error::{Refusal, Result};
+use crate::loader;
+use crate::mounted::{Access, MountedEnvironment};
+use crate::plan::{Plan, Report, go_on};
+use crate::rooted::Rooted;
+use crate::storage::{lock::Lock, mkfs, mounts};
+use crate::system::System;
+
+/// Deletes a BE; `Ok(false)` when the report stopped after the plan.
+///
+/// # Errors
+/// When it runs, is mounted, is what boots first with nothing else behind it, or is unmanaged and not forced.
+pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
+    let _lock = Lock::acquire(system)?;
+    let inventory = discover::discover(system)?;
+    let environment = inventory.find(reference)?;
+    refuse(environment, force)?;
+    loader::refuse_last(system, environment)?;
+
+    let devices: Vec<PathBuf> = environment.own_devices().into_iter().cloned().collect();
+    let mut plan = Plan {
+        title: format!("Delete boot environment '{}'", environment.name()),
+        steps: steps(environment),
+        ..Plan::default()
+    };
+    for device in &devices {
+        plan.devices.push(inventory.devices.planned(device, "blank")?);
+        plan.steps.push(format!("erase the file system signature on {}", device.display()));
+    }
+    if !report.confirm(&plan)? {
+        return Ok(false);
+    }
+    mounts::enter_private_namespace()?;
+    forget(system, &inventory, environment, report)?;
+    for device in &devices {
+        go_on()?;
+        report.step(&format!("erasing the signature on {}", device.display()));
+        mkfs::wipe(device)?;
+    }
+    Ok(true)
+}
+
+/// Why it must not be deleted or replaced.
+///
+/// # Errors
+/// The refusal.
+pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
+    if environment.running {
+        return Err(Refusal::Running {
+            name: environment.name().into(),
+            way_out: "boot another one first, then delete this one".into(),
+        }
+        .into());
+    }
+    if let Some(place) = environment.mounted_at.first() {
+        return Err(Refusal::Mounted {
+            device: environment.root.device.display().to_string(),
+            mountpoint: place.display().to_string(),
+        }
+        .into());
+    }
+    if environment.descriptor.is_none() && !force {
+        return Err(Refusal::Other(format!(
+            "'{}' is unmanaged, a system that Lifeboat did not make ({}): give --force to erase it",
+            environment.reference, environment.os.pretty_name
+        ))
+        .into());
+    }
+    if environment.root.subvolume.is_some() {
+        return Err(Refusal::Other(format!(
+            "'{}' is a btrfs subvolume of {}, which others may share: delete it with `btrfs subvolume delete`",
+            environment.reference,
+            environment.root.device.display()
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+/// The steps of [`forget`], for a plan.
+pub fn steps(environment: &BootEnvironment) -> Vec<String> {
+    let Some(descriptor) = &environment.descriptor else { return Vec::new() };
+    let mut steps = vec![format!("mark '{}' as incomplete (delete)", descriptor.name)];
+    if let Some(number) = environment.boot_entry {
+        steps.push(format!("remove Boot{number:04X} from BootNext and BootOrder, then the entry"));
+    }
+    steps.push(format!("remove \\EFI\\lifeboat\\{} from the ESP", descriptor.id.short()));
+    steps
+}
+
+/// Takes a BE out of everything that points at it; what its devices hold is erased by the caller afterwards.
+///
+/// # Errors
+/// When a write fails; running it again is safe.
+pub fn forget(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    report: &mut dyn Report,
+) -> Result<()> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(()) };
+    report.step(&format!("taking '{}' out of the boot menu", descriptor.name));
+    let mounted = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite);
+    match mounted {
+        Ok(mounted) => descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?)?,
+        // A file system too broken to be mounted cannot be booted either.
+        Err(e) => report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name)),
+    }
+    go_on()?;
+    loader::remove(system, inventory, descriptor.id)
+}

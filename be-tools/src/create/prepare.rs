@@ -1,0 +1,328 @@
+//! What must hold before `be create` writes anything, and its plan.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use indicatif::HumanBytes;
+
+use super::{Job, Request, Work, source, target};
+use crate::adopt::Adoption;
+use crate::copy::{self, Exclude, Totals};
+use crate::delete;
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
+use crate::error::{Error, Refusal, Result};
+use crate::identity;
+use crate::layout::{self, FsType, Layout, MountPoint, Wish, WishKind};
+use crate::loader;
+use crate::plan::Plan;
+use crate::storage::mkfs;
+use crate::system::System;
+
+impl<'a> Job<'a> {
+    /// Decides everything and refuses what must be refused. Writes nothing.
+    pub(super) fn prepare(
+        system: &System,
+        inventory: &Inventory,
+        request: &'a Request,
+        work: &Work,
+    ) -> Result<Self> {
+        let source = find_source(inventory, request)?;
+        let replaced = replaced(inventory, request, source.as_ref())?;
+        match &replaced {
+            Some(old) if old.descriptor.as_ref().is_some_and(|d| d.name == request.name) => {}
+            _ => inventory.refuse_taken(&request.name)?,
+        }
+        let adoption = adoption(inventory, request, source.as_ref())?;
+        let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
+        let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
+        for device in devices {
+            target::refuse(system, inventory, device, replaced.as_ref(), request.force)?;
+        }
+
+        let mut descriptor = Descriptor::new(request.name.clone(), None);
+        descriptor.description.clone_from(&request.description);
+        descriptor.source = source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
+        descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        let uuids: BTreeMap<_, _> =
+            layout.file_systems.iter().map(|f| (f.mountpoint.clone(), identity::fresh_uuid())).collect();
+        let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
+        let swap_uuids = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
+        let mut job = Job {
+            request,
+            source,
+            adoption,
+            replaced,
+            layout,
+            uuids,
+            swap_uuids,
+            journals: Vec::new(),
+            totals: Totals::default(),
+            notes: Vec::new(),
+            target,
+            descriptor,
+        };
+        if job.is_bootable() {
+            let loader = loader::for_new(system, inventory, &job.target)?;
+            job.notes = loader.prove(job.source.as_ref().unwrap_or(&job.target))?;
+        }
+        job.refuse_too_small(system, inventory, work)?;
+        Ok(job)
+    }
+
+    /// Each file system of the target must hold what goes into it, with room to live.
+    fn refuse_too_small(&mut self, system: &System, inventory: &Inventory, work: &Work) -> Result<()> {
+        let Some(found) = &self.source else { return Ok(()) };
+        let copies = self.layout.copies();
+        let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
+        self.journals = source::with_journals(system, inventory, found, &sources)?;
+        for file_system in &self.layout.file_systems {
+            let mut totals = Totals::default();
+            for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
+                let mounted = source::mount(system, inventory, found, &tree.source, &work.source)?;
+                let place = tree.source.as_path().join(&tree.from);
+                let rules = exclude(self.request, tree);
+                let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules)?;
+                totals.files += measured.files;
+                totals.bytes += measured.bytes;
+            }
+            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
+            if !capacity.holds(totals.bytes, totals.files) {
+                return Err(Refusal::TooSmall {
+                    device: file_system.device.display().to_string(),
+                    mountpoint: file_system.mountpoint.to_string(),
+                    needed: HumanBytes(totals.bytes).to_string(),
+                    available: HumanBytes(capacity.bytes).to_string(),
+                }
+                .into());
+            }
+            self.totals.files += totals.files;
+            self.totals.bytes += totals.bytes;
+        }
+        Ok(())
+    }
+
+    /// What will be done, in order.
+    pub(super) fn plan(&self, inventory: &Inventory) -> Result<Plan> {
+        let name = &self.descriptor.name;
+        let title = match &self.source {
+            Some(source) => {
+                format!("Create boot environment '{name}', a copy of '{}'", self.source_name(source))
+            }
+            None => format!("Create the empty boot environment '{name}'"),
+        };
+        let mut plan = Plan { title, ..Plan::default() };
+        for file_system in &self.layout.file_systems {
+            let becomes = format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
+            plan.devices.extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+        }
+        for device in &self.layout.swap {
+            let becomes = format!("swap of '{name}'");
+            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
+        }
+        if let Some(adoption) = &self.adoption {
+            plan.steps.extend(adoption.steps(self.request.boot_entry));
+        }
+        if let Some(replaced) = &self.replaced {
+            plan.steps.extend(delete::steps(replaced));
+        }
+        for node in &self.journals {
+            plan.steps.push(format!(
+                "replay the journal on {} (the source was not cleanly unmounted; nothing else of it is written)",
+                node.display()
+            ));
+        }
+        for file_system in &self.layout.file_systems {
+            plan.steps.push(format!("make {} on {}", file_system.fs_type, file_system.device.display()));
+        }
+        plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
+        if let Some(source) = &self.source {
+            for tree in self.layout.copies() {
+                plan.steps.push(format!("copy {} of '{}'", tree.source, self.source_name(source)));
+            }
+            plan.steps
+                .push("localize the copy: fstab, loader settings, its own grub.cfg, be and its units".into());
+        }
+        if self.is_bootable() {
+            plan.steps.push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
+            plan.steps.push("append its boot entry to BootOrder, inactive".into());
+        }
+        plan.notes.clone_from(&self.notes);
+        plan.steps.push("sync, then mark it complete".into());
+        if self.is_bootable() {
+            plan.steps.push("make its boot entry active".into());
+        }
+        Ok(plan)
+    }
+
+    fn source_name<'s>(&'s self, source: &'s BootEnvironment) -> &'s str {
+        self.adoption.as_ref().map_or_else(|| source.name(), |a| a.name().as_str())
+    }
+}
+
+/// What is copied; `None` for an empty one.
+fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEnvironment>> {
+    if request.empty {
+        return Ok(None);
+    }
+    let source = match &request.from {
+        Some(reference) => inventory.find(reference)?,
+        None => inventory.running().ok_or_else(|| {
+            Error::Usage(
+                "the running system is no boot environment: name the one to copy with --from BE".into(),
+            )
+        })?,
+    };
+    if let Some(Descriptor { state: State::Incomplete, operation, name, .. }) = &source.descriptor {
+        return Err(Refusal::Incomplete {
+            name: name.to_string(),
+            operation: operation.map_or_else(|| "operation".into(), |o| o.to_string()),
+        }
+        .into());
+    }
+    Ok(Some(source.clone()))
+}
+
+/// The BE whose devices become the target: named by `--replace`, or the same one after an interrupted create.
+fn replaced(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+) -> Result<Option<BootEnvironment>> {
+    let found = match &request.replace {
+        Some(reference) => Some(inventory.find(reference)?),
+        None => inventory.environments.iter().find(|e| is_interrupted_create(e, request)),
+    };
+    let Some(old) = found else { return Ok(None) };
+    if source.is_some_and(|s| s.root == old.root) {
+        return Err(Refusal::Other(format!(
+            "'{}' cannot be replaced by a copy of itself: name another source with --from",
+            old.name()
+        ))
+        .into());
+    }
+    delete::refuse(old, true)?;
+    Ok(Some(old.clone()))
+}
+
+fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bool {
+    environment.descriptor.as_ref().is_some_and(|d| {
+        d.name == request.name && d.state == State::Incomplete && d.operation == Some(Operation::Create)
+    }) && !environment.running
+}
+
+fn adoption(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+) -> Result<Option<Adoption>> {
+    match source {
+        Some(running) if running.running && !running.is_managed() => {
+            let adoption = Adoption::prepare(inventory, running, request.current.clone())?;
+            if *adoption.name() == request.name {
+                return Err(Error::Usage(format!(
+                    "the running system would be called '{}' too: name it with --current NAME",
+                    request.name
+                )));
+            }
+            Ok(Some(adoption))
+        }
+        _ if request.current.is_some() => Err(Error::Usage(
+            "--current names a running system that is not a boot environment yet: leave it out".into(),
+        )),
+        _ => Ok(None),
+    }
+}
+
+fn lay_out(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+    replaced: Option<&BootEnvironment>,
+) -> Result<Layout> {
+    let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+    let mut wishes = Vec::new();
+    for wish in request.wishes.iter().cloned() {
+        wishes.push(wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?);
+    }
+    if let (true, Some(old)) = (wishes.is_empty(), replaced) {
+        wishes = in_the_place_of(old, &esps)?;
+    }
+    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &wishes)
+}
+
+/// The wishes that give a new BE the devices and types of an old one.
+fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wish>> {
+    let root = (PathBuf::from("/"), old.root.device.clone(), old.root.fs_type.clone());
+    let nested = old
+        .file_systems
+        .iter()
+        .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
+        .filter_map(|f| Some((f.mountpoint.clone(), f.device.clone()?, f.fs_type.clone())))
+        .filter(|(_, device, _)| !esps.contains(device));
+    std::iter::once(root)
+        .chain(nested)
+        .map(|(mountpoint, device, fs_type)| {
+            let fs_type: FsType = fs_type.parse()?;
+            let mountpoint = MountPoint::try_from(mountpoint.as_path())?;
+            Ok(Wish {
+                text: format!("{mountpoint}:{}:{fs_type}", device.display()),
+                kind: WishKind::FileSystem { mountpoint, device, fs_type, options: None },
+            })
+        })
+        .collect()
+}
+
+/// The new BE as discovery will find it, for the loader that has to be written before that.
+fn as_found(
+    inventory: &Inventory,
+    layout: &Layout,
+    uuids: &BTreeMap<MountPoint, String>,
+    source: Option<&BootEnvironment>,
+    descriptor: &Descriptor,
+) -> Result<BootEnvironment> {
+    let (Some(root), Some(uuid)) = (layout.file_systems.first(), uuids.get(&MountPoint::root())) else {
+        return Err(Error::Usage("the root file system needs a device: give -m /:DEVICE:FSTYPE".into()));
+    };
+    let device = inventory.devices.resolve(&root.device.to_string_lossy())?;
+    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&root.device));
+    target.reference = descriptor.name.to_string();
+    target.root = Root {
+        device: root.device.clone(),
+        fs_type: root.fs_type.to_string(),
+        uuid: uuid.clone(),
+        subvolume: None,
+        disk: inventory.devices.disk_of(device).node.clone(),
+    };
+    target.descriptor = Some(descriptor.clone());
+    target.running = false;
+    target.next_boot = false;
+    target.boot_entry = None;
+    target.mounted_at.clear();
+    Ok(target)
+}
+
+/// What this run of the copy engine leaves out.
+pub(super) fn exclude(request: &Request, tree: &layout::Copy) -> Exclude {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let place = tree.source.as_path().join(&tree.from);
+    let mut rules = Exclude::standard().swap_files(&swaps);
+    for folder in &tree.without {
+        rules = rules.only_folder(&place.join(folder));
+    }
+    for glob in &request.exclude {
+        rules = rules.exclude(glob.as_ref());
+    }
+    for glob in &request.include {
+        rules = rules.include(glob.as_ref());
+    }
+    rules
+}
+
+/// The UUIDs behind the labels of a fstab, which two copies cannot share.
+pub(super) fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
+    let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
+    let uuid = |device: &Path| Some(inventory.devices.by_node(device)?.super_block()?.uuid.clone());
+    named.filter_map(|f| Some((f.spec.clone(), uuid(f.device.as_deref()?)?))).collect()
+}

@@ -1,0 +1,102 @@
+//! The source's file systems, each seen alone and read-only.
+
+use std::path::{Path, PathBuf};
+
+use crate::discover::Inventory;
+use crate::environment::BootEnvironment;
+use crate::error::{Error, Result};
+use crate::layout::MountPoint;
+use crate::storage::device::BlockDevice;
+use crate::storage::mounts::{self, Mounted, Mounts};
+use crate::system::System;
+
+/// The device and subvolume behind a mount point of a BE.
+struct Place<'a> {
+    device: &'a BlockDevice,
+    fs_type: &'a str,
+    subvolume: Option<String>,
+}
+
+fn place<'a>(
+    inventory: &'a Inventory,
+    source: &'a BootEnvironment,
+    mountpoint: &MountPoint,
+) -> Result<Place<'a>> {
+    let (node, fs_type, subvolume): (&Path, &str, _) = if mountpoint.is_root() {
+        (&source.root.device, &source.root.fs_type, source.root.subvolume.clone())
+    } else {
+        let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
+        let found = line.and_then(|f| Some((f.device.as_deref()?, f)));
+        let (node, line) = found.ok_or_else(|| {
+            Error::Failed(format!(
+                "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct its fstab",
+                source.name()
+            ))
+        })?;
+        let subvolume = line.options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(str::to_owned);
+        (node, &line.fs_type, subvolume)
+    };
+    let device = inventory
+        .devices
+        .by_node(node)
+        .ok_or_else(|| Error::Failed(format!("{} has gone: connect that disk again", node.display())))?;
+    let fs_type =
+        if fs_type == "auto" { device.content.kind().map_or("auto", |k| k.name()) } else { fs_type };
+    Ok(Place { device, fs_type, subvolume })
+}
+
+/// Shows one file system of the source at `folder`, without what is mounted in it. The kernel refuses writes.
+///
+/// # Errors
+/// When its device is gone or cannot be mounted.
+pub(super) fn mount(
+    system: &System,
+    inventory: &Inventory,
+    source: &BootEnvironment,
+    mountpoint: &MountPoint,
+    folder: &Path,
+) -> Result<Mounted> {
+    let place = place(inventory, source, mountpoint)?;
+    let top = place
+        .subvolume
+        .as_deref()
+        .map_or_else(|| "/".to_owned(), |s| format!("/{}", s.trim_start_matches('/')));
+    let mounts = Mounts::read(system)?;
+    let mounted = mounts.of(place.device).find(|m| m.root == Path::new(&top));
+    match mounted {
+        Some(mount) => mounts::bind_read_only(&mount.mount_point, folder),
+        None => {
+            let kind = place.device.content.kind().map_or(place.fs_type, |k| k.name());
+            mounts::mount_for_scan(&place.device.node, kind, place.subvolume.as_deref(), folder)
+        }
+    }
+}
+
+/// File systems of the source that were not cleanly unmounted: their journals must be replayed, or the copy would
+/// lack what is in them.
+pub(super) fn with_journals(
+    system: &System,
+    inventory: &Inventory,
+    source: &BootEnvironment,
+    mountpoints: &[MountPoint],
+) -> Result<Vec<PathBuf>> {
+    let mounts = Mounts::read(system)?;
+    let mut dirty = Vec::new();
+    for mountpoint in mountpoints {
+        let device = place(inventory, source, mountpoint)?.device;
+        let unclean = device.super_block().is_some_and(|s| s.dirty);
+        if unclean && mounts.of(device).next().is_none() && !dirty.contains(&device.node) {
+            dirty.push(device.node.clone());
+        }
+    }
+    Ok(dirty)
+}
+
+/// Replays a journal by mounting the file system once for writing.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub(super) fn replay_journal(inventory: &Inventory, node: &Path, folder: &Path) -> Result<()> {
+    let kind = inventory.devices.by_node(node).and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
+    mounts::mount_target(node, kind, folder)?.unmount()
+}
