@@ -139,3 +139,6 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! `be activate`
+
+use clap::Args;
+
+use super::{Acting, Context, print_line};
+use crate::activate::{self, How};
+use crate::discover;
+use crate::error::Result;
+
+/// Boot this one next: once, and for good when it confirms itself (luactivate)
+#[derive(Debug, Args)]
+pub struct Activate {
+    /// Which one; without it, print what boots next
+    be: Option<String>,
+    /// From now on, without a trial
+    #[arg(long)]
+    permanent: bool,
+    /// Even if a check says that it would not boot, or files of it were lost
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+impl Activate {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("activate")?;
+        let inventory = discover::discover(&context.system)?;
+        let Some(be) = &self.be else {
+            let next = inventory.environments.iter().find(|e| e.next_boot);
+            print_line(next.map_or("none of the boot environments on the disks", |e| e.reference.as_str()))?;
+            return Ok(0);
+        };
+        let how = if self.permanent { How::Permanent } else { How::Trial };
+        let mut report = context.report("activate", &self.acting);
+        let environment = inventory.find(be)?;
+        if activate::activate(&context.system, &inventory, environment, how, self.force, &mut report)? {
+            let name = environment.name();
+            report.say(&match how {
+                How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
+                How::Trial => format!(
+                    "'{name}' is tried at the next boot; if it does not come up, the boot after that is as before. \
+                     Reboot when you are ready."
+                ),
+            });
+        }
+        Ok(0)
+    }
+}

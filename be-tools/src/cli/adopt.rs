@@ -1,0 +1,28 @@
+//! `be adopt`
+
+use clap::Args;
+
+use super::{Acting, Context};
+use crate::adopt;
+use crate::environment::Name;
+use crate::error::Result;
+
+/// Make the running system a boot environment (lucreate -c)
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Its name; the host's name if none is given
+    name: Option<Name>,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+impl Adopt {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("adopt")?;
+        let mut report = context.report("adopt", &self.acting);
+        if let Some(descriptor) = adopt::adopt(&context.system, self.name, &mut report)? {
+            report.say(&format!("The running system is now boot environment '{}'.", descriptor.name));
+        }
+        Ok(0)
+    }
+}

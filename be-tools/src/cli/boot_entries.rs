@@ -1,0 +1,141 @@
+//! `be boot-entries`
+
+use boot::efi::boot_entries::{BootEntries as Entries, BootEntry};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{Context, print_json, print_line, table};
+use crate::error::{Error, Refusal, Result};
+
+/// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
+#[derive(Debug, Args)]
+pub struct BootEntries {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Set the order in which the firmware tries them; those not named keep their place behind
+    Order {
+        /// Four hex digits each, as `be boot-entries` prints them
+        #[arg(required = true, value_parser = number)]
+        entries: Vec<u16>,
+    },
+    /// Start one at the next boot only
+    Next {
+        /// Four hex digits
+        #[arg(value_parser = number)]
+        entry: u16,
+    },
+    /// Remove an entry; what it points at stays
+    Remove {
+        /// Four hex digits
+        #[arg(value_parser = number)]
+        entry: u16,
+        /// Even if Lifeboat did not make it
+        #[arg(long)]
+        foreign: bool,
+    },
+}
+
+/// `Boot0003`, `0003` or `3`, hexadecimal.
+fn number(text: &str) -> std::result::Result<u16, String> {
+    let digits = text.strip_prefix("Boot").unwrap_or(text);
+    u16::from_str_radix(digits, 16)
+        .map_err(|_| format!("'{text}' is not the number of a boot entry, such as 0003"))
+}
+
+#[derive(Serialize)]
+struct Row {
+    number: String,
+    description: String,
+    active: bool,
+    file: Option<String>,
+    partuuid: Option<String>,
+    lifeboat: bool,
+    place: Option<usize>,
+    next: bool,
+    current: bool,
+}
+
+impl BootEntries {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("boot-entries")?;
+        let variables = context.system.variables();
+        if !variables.available() {
+            return Err(Refusal::NoFirmwareVariables.into());
+        }
+        let entries = Entries::new(variables);
+        let failed = |doing: &str| {
+            let doing = doing.to_owned();
+            move |e| Error::boot(doing, e)
+        };
+        match self.action {
+            None => return list(&entries, self.json),
+            Some(Action::Order { entries: wanted }) => {
+                let present = entries.order().map_err(failed("reading BootOrder"))?;
+                let rest = present.into_iter().filter(|n| !wanted.contains(n));
+                let order: Vec<u16> = wanted.iter().copied().chain(rest).collect();
+                entries.set_order(&order).map_err(failed("writing BootOrder"))?;
+            }
+            Some(Action::Next { entry }) => {
+                if entries.entry(entry).map_err(failed("reading the entry"))?.is_none() {
+                    return Err(Error::Usage(format!(
+                        "there is no boot entry {entry:04X}: see `be boot-entries`"
+                    )));
+                }
+                entries.set_next(Some(entry)).map_err(failed("writing BootNext"))?;
+            }
+            Some(Action::Remove { entry, foreign: true }) => {
+                entries.remove_foreign(entry).map_err(failed("removing the entry"))?;
+            }
+            Some(Action::Remove { entry, foreign: false }) => {
+                entries.remove(entry).map_err(failed("removing the entry"))?;
+            }
+        }
+        list(&entries, self.json)
+    }
+}
+
+fn list(entries: &Entries, json: bool) -> Result<u8> {
+    let reading = |e| Error::boot("reading the firmware's boot entries", e);
+    let order = entries.order().map_err(reading)?;
+    let next = entries.next().map_err(reading)?;
+    let current = entries.current().map_err(reading)?;
+    let row = |e: BootEntry| Row {
+        number: format!("{:04X}", e.number),
+        active: e.option.is_active(),
+        file: e.option.path.file(),
+        partuuid: e.option.path.partuuid().map(|u| u.to_string()),
+        lifeboat: e.option.is_lifeboat(),
+        place: order.iter().position(|n| *n == e.number).map(|p| p + 1),
+        next: next == Some(e.number),
+        current: current == Some(e.number),
+        description: e.option.description,
+    };
+    let mut all: Vec<Row> = entries.entries().map_err(reading)?.into_iter().map(row).collect();
+    all.sort_by_key(|r| (r.place.unwrap_or(usize::MAX), r.number.clone()));
+    if json {
+        print_json(&all)?;
+        return Ok(0);
+    }
+    let mut rows = table::with_header(&["entry", "place", "marks", "description", "file"]);
+    for r in all {
+        let marks =
+            [(r.next, "next"), (r.current, "running"), (!r.active, "inactive"), (r.lifeboat, "lifeboat")];
+        let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+        rows.add_row([
+            r.number,
+            r.place.map_or_else(|| "-".into(), |p| p.to_string()),
+            marks.join(","),
+            r.description,
+            r.file.unwrap_or_default(),
+        ]);
+    }
+    print_line(&table::text(&rows))?;
+    Ok(0)
+}

@@ -1,0 +1,109 @@
+//! `be create`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Acting, Context};
+use crate::create;
+use crate::environment::Name;
+use crate::error::{Doing, Result};
+use crate::layout::Wish;
+
+/// Make a new boot environment, a copy of the running one or of another (lucreate)
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    be create second -m /:/dev/vda3:ext4\n  \
+    be create second -m /:/dev/sdb2:xfs -m /var:/dev/sdb3:ext4 -m /home:shared\n  \
+    be create good --from second --replace broken")]
+pub struct Create {
+    /// Its name: letters, digits, '.', '_' and '-'
+    name: Name,
+    /// Copy this one instead of the running one
+    #[arg(long, value_name = "BE")]
+    from: Option<String>,
+    /// Make the file systems and copy nothing into them
+    #[arg(long, conflicts_with_all = ["from", "exclude", "exclude_from", "include"])]
+    empty: bool,
+    /// Where a file system of the new one lies: MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap,
+    /// MOUNTPOINT:merged or MOUNTPOINT:shared; repeat it for each
+    #[arg(short = 'm', long = "filesystem", value_name = "MOUNTPOINT:DEVICE:FSTYPE")]
+    filesystem: Vec<Wish>,
+    /// Put the new one in the place of this one, whose devices are erased
+    #[arg(long, value_name = "BE", conflicts_with = "filesystem")]
+    replace: Option<String>,
+    /// Leave out what matches, such as '/var/cache/*'; repeat it for more
+    #[arg(short = 'x', long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out what matches a line of this file
+    #[arg(long, value_name = "FILE")]
+    exclude_from: Option<PathBuf>,
+    /// Copy what matches, even if it is excluded
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// What it is for
+    #[arg(long, default_value = "")]
+    description: String,
+    /// Name the running system, if it is not a boot environment yet
+    #[arg(long, value_name = "NAME")]
+    current: Option<Name>,
+    /// Give it a machine identity of its own: machine-id, ssh host keys
+    #[arg(long)]
+    new_machine: bool,
+    /// A copy that another machine will boot: write nothing to firmware or ESP
+    #[arg(long)]
+    no_boot_entry: bool,
+    /// Erase devices that hold data
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+impl Create {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("create")?;
+        let mut exclude = self.exclude;
+        if let Some(file) = &self.exclude_from {
+            let text = std::fs::read_to_string(file).at("reading", file)?;
+            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+            exclude.extend(lines.map(str::to_owned));
+        }
+        let request = create::Request {
+            name: self.name,
+            from: self.from,
+            empty: self.empty,
+            wishes: self.filesystem,
+            replace: self.replace,
+            exclude,
+            include: self.include,
+            description: self.description,
+            current: self.current,
+            new_machine: self.new_machine,
+            boot_entry: !self.no_boot_entry,
+            force: self.force,
+        };
+        let mut report = context.report("create", &self.acting);
+        let Some(created) = create::create(&context.system, &request, &mut report)? else { return Ok(0) };
+        let name = &created.name;
+        if request.boot_entry && !request.empty {
+            report.say(&format!(
+                "'{name}' is complete and in the firmware's boot menu. `be activate {name}` and a reboot try it."
+            ));
+        } else {
+            report.say(&format!("'{name}' is complete."));
+        }
+        let lost = &created.lost;
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        for path in lost {
+            report.say(&format!("lost: {}", path.display()));
+        }
+        report.say(&format!(
+            "{} files of the source could not be read and are missing from '{name}'; activating it takes --force.",
+            lost.len()
+        ));
+        Ok(4)
+    }
+}

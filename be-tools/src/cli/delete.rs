@@ -1,0 +1,30 @@
+//! `be delete`
+
+use clap::Args;
+
+use super::{Acting, Context};
+use crate::delete;
+use crate::error::Result;
+
+/// Delete a boot environment: its boot entry, its loader, and what its devices hold (ludelete)
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Which one
+    be: String,
+    /// Even an unmanaged one, which is somebody's system that Lifeboat did not make
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    acting: Acting,
+}
+
+impl Delete {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("delete")?;
+        let mut report = context.report("delete", &self.acting);
+        if delete::delete(&context.system, &self.be, self.force, &mut report)? {
+            report.say(&format!("'{}' is deleted.", self.be));
+        }
+        Ok(0)
+    }
+}

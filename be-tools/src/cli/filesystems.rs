@@ -1,0 +1,45 @@
+//! `be filesystems`
+
+use clap::Args;
+use indicatif::HumanBytes;
+
+use super::{Context, print_json, print_line, table};
+use crate::discover;
+use crate::error::Result;
+
+/// List a boot environment's file systems: device, type, size, copied or shared (lufslist)
+#[derive(Debug, Args)]
+pub struct FileSystems {
+    /// Which one; the running one if none is given
+    be: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl FileSystems {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("filesystems")?;
+        let inventory = discover::discover(&context.system)?;
+        let environment = inventory.find_or_running(self.be.as_deref())?;
+        if self.json {
+            print_json(&environment.file_systems)?;
+            return Ok(0);
+        }
+        let mut rows = table::with_header(&["mount point", "device", "type", "size", "kind", "options"]);
+        for f in &environment.file_systems {
+            rows.add_row([
+                f.mountpoint.display().to_string(),
+                f.device
+                    .as_ref()
+                    .map_or_else(|| format!("{} (not found)", f.spec), |d| d.display().to_string()),
+                f.fs_type.clone(),
+                f.size.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
+                if f.shared { "shared" } else { "copied" }.into(),
+                f.options.clone(),
+            ]);
+        }
+        print_line(&table::text(&rows))?;
+        Ok(0)
+    }
+}

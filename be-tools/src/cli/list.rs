@@ -1,0 +1,105 @@
+//! `be list`
+
+use clap::Args;
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use super::{Context, print_json, print_line, table};
+use crate::discover;
+use crate::environment::{BootEnvironment, Trial};
+use crate::error::Result;
+
+/// List the boot environments on all disks: state, health, and what boots next (lustatus)
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only this one
+    be: Option<String>,
+    /// Print everything that is known, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    environments: Vec<&'a BootEnvironment>,
+    warnings: &'a [String],
+}
+
+impl List {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("list")?;
+        let inventory = discover::discover(&context.system)?;
+        let environments = match &self.be {
+            Some(reference) => vec![inventory.find(reference)?],
+            None => inventory.environments.iter().collect(),
+        };
+        if self.json {
+            print_json(&Listing { environments, warnings: &inventory.warnings })?;
+            return Ok(0);
+        }
+        for warning in &inventory.warnings {
+            eprintln!("warning: {warning}");
+        }
+        if environments.is_empty() {
+            print_line("No boot environment found on any disk.")?;
+            return Ok(0);
+        }
+        print_line(&render(&environments))?;
+        let failed = environments.iter().filter(|e| e.trial == Some(Trial::Failed));
+        for environment in failed {
+            let name = environment.name();
+            print_line(&format!(
+                "\nThe trial of '{name}' failed: it was started and did not confirm itself. \
+                 `be check {name}` looks for the reason; `be activate {name}` tries it again."
+            ))?;
+        }
+        Ok(0)
+    }
+}
+
+/// The table for people.
+fn render(environments: &[&BootEnvironment]) -> String {
+    let mut rows = table::with_header(&[
+        "name", "os", "kernel", "state", "running", "next", "trial", "created", "size", "health", "devices",
+    ]);
+    for e in environments {
+        let devices: Vec<String> = e.own_devices().iter().map(|d| d.display().to_string()).collect();
+        let created = e.descriptor.as_ref().map(|d| d.created.replace('T', " "));
+        rows.add_row([
+            e.reference.clone(),
+            e.os.short(),
+            e.kernel.clone().unwrap_or_else(|| "-".into()),
+            e.state_text(),
+            yes(e.running),
+            yes(e.next_boot),
+            trial(e.trial).into(),
+            created.map_or_else(|| "-".into(), |c| c.get(..16).unwrap_or(&c).to_owned()),
+            e.used.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
+            health(e),
+            devices.join(","),
+        ]);
+    }
+    table::text(&rows)
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "-" }.into()
+}
+
+fn trial(state: Option<Trial>) -> &'static str {
+    match state {
+        None => "-",
+        Some(Trial::Pending) => "pending",
+        Some(Trial::Running) => "running",
+        Some(Trial::Failed) => "failed",
+        Some(Trial::Interrupted) => "interrupted",
+    }
+}
+
+fn health(e: &BootEnvironment) -> String {
+    match e.problems.as_slice() {
+        [] => "ok".into(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} (+{} more)", rest.len()),
+    }
+}

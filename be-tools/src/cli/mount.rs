@@ -1,0 +1,45 @@
+//! `be mount` and `be umount`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Context, print_line};
+use crate::error::Result;
+use crate::mounted;
+
+/// Mount a whole boot environment, its nested and shared file systems too (lumount)
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Which one
+    be: String,
+    /// Where; /run/lifeboat/mnt/NAME if none is given
+    dir: Option<PathBuf>,
+    /// So that nothing can be written to it
+    #[arg(long)]
+    read_only: bool,
+}
+
+impl Mount {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("mount")?;
+        let dir = mounted::mount(&context.system, &self.be, self.dir.as_deref(), self.read_only)?;
+        print_line(&dir.display().to_string())?;
+        Ok(0)
+    }
+}
+
+/// Unmount a boot environment (luumount)
+#[derive(Debug, Args)]
+pub struct Umount {
+    /// Which one, or the folder where it is mounted
+    be_or_dir: String,
+}
+
+impl Umount {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("umount")?;
+        mounted::umount(&context.system, &self.be_or_dir)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,169 @@
+//! What the person at the terminal sees of an operation: plan, question, steps, progress, warnings.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+
+use super::{Acting, log, print_json, print_line};
+use crate::error::{Refusal, Result};
+use crate::plan::{Plan, Progress, Report};
+
+/// A [`Report`] on standard output (the plan) and standard error (everything that moves).
+pub struct Terminal {
+    verb: &'static str,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    last: Progress,
+}
+
+impl Terminal {
+    pub(super) fn new(verb: &'static str, acting: &Acting, quiet: bool, verbose: bool) -> Self {
+        Terminal {
+            verb,
+            dry_run: acting.dry_run,
+            yes: acting.yes,
+            json: acting.json,
+            quiet,
+            verbose,
+            bar: None,
+            started: Instant::now(),
+            last: Progress::default(),
+        }
+    }
+
+    /// A line for people, above a progress bar if there is one.
+    pub fn say(&self, line: &str) {
+        log::note(line);
+        match &self.bar {
+            _ if self.quiet => {}
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn end_step(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if self.last.files > 0 {
+            let took = self.started.elapsed();
+            let rate = self.last.bytes as f64 / took.as_secs_f64().max(0.001);
+            self.say(&format!(
+                "  {} files, {} in {} ({}/s)",
+                HumanCount(self.last.files),
+                HumanBytes(self.last.bytes),
+                HumanDuration(took),
+                HumanBytes(rate as u64)
+            ));
+        }
+        self.last = Progress::default();
+        self.started = Instant::now();
+    }
+
+    fn show(&self, plan: &Plan) -> Result<()> {
+        let mut text = format!("{}\n", plan.title);
+        if !plan.devices.is_empty() {
+            text.push_str("\nDevices that will be written to:\n");
+            for d in &plan.devices {
+                let disk = [&d.model, &d.serial].map(|s| s.trim());
+                let disk = match disk {
+                    ["", ""] => "unnamed disk".to_owned(),
+                    [model, ""] => model.to_owned(),
+                    ["", serial] => format!("serial {serial}"),
+                    [model, serial] => format!("{model}, serial {serial}"),
+                };
+                text.push_str(&format!(
+                    "  {}  {}  {disk}\n      holds {}\n      becomes {}\n",
+                    d.device,
+                    HumanBytes(d.size),
+                    d.holds,
+                    d.becomes
+                ));
+            }
+        }
+        text.push_str("\nSteps:\n");
+        for (number, step) in plan.steps.iter().enumerate() {
+            text.push_str(&format!("{:>4}. {step}\n", number + 1));
+        }
+        for note in &plan.notes {
+            text.push_str(&format!("\nNote: {note}\n"));
+        }
+        print_line(&text)
+    }
+
+    fn ask(&self) -> Result<bool> {
+        if !std::io::stdin().is_terminal() {
+            return Err(Refusal::NotConfirmed.into());
+        }
+        eprint!("Go on? [y/N] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
+}
+
+impl Report for Terminal {
+    fn confirm(&mut self, plan: &Plan) -> Result<bool> {
+        let mut plan = plan.clone();
+        let file = log::planned(self.verb);
+        plan.notes.push(format!("a log of this operation is written to {}", file.display()));
+        if self.json {
+            print_json(&plan)?;
+        } else if !self.quiet || self.dry_run || !self.yes {
+            self.show(&plan)?;
+        }
+        if self.dry_run {
+            return Ok(false);
+        }
+        if !self.yes && !self.ask()? {
+            return Err(Refusal::NotConfirmed.into());
+        }
+        log::open(&file);
+        log::note(&format!("{}: {}", plan.title, plan.steps.join("; ")));
+        self.started = Instant::now();
+        Ok(true)
+    }
+
+    fn step(&mut self, what: &str) {
+        self.end_step();
+        self.say(&format!("- {what}"));
+        if !self.quiet && !self.verbose && std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.bar = Some(bar);
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        self.last = *progress;
+        let Some(bar) = &self.bar else { return };
+        if let (Some(total), None) = (progress.total_bytes, bar.length()) {
+            bar.set_length(total);
+            let template =
+                "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
+            // A template that is a constant either always parses or never does; the default style is no harm.
+            bar.set_style(
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+        }
+        bar.set_position(progress.bytes);
+        bar.set_message(format!("{} files", HumanCount(progress.files)));
+    }
+
+    fn warn(&mut self, message: &str) {
+        self.say(&format!("warning: {message}"));
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.end_step();
+    }
+}

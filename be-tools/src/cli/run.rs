@@ -1,0 +1,29 @@
+//! `be run`
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Context;
+use crate::error::Result;
+use crate::run;
+
+/// Run a command inside a boot environment, shut off from the running system
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which one
+    be: String,
+    /// Let it load modules, set the clock and reach raw devices
+    #[arg(long)]
+    privileged: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("run")?;
+        run::in_environment(&context.system, &self.be, self.privileged, &self.command)
+    }
+}
