@@ -126,7 +126,8 @@ impl Debian {
         };
         std::fs::create_dir_all(&cache).map_err(Error::io(|| format!("making {}", cache.display())))?;
         let cache = cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))?;
-        let fixture = Fixture { release: self.release, folder: cache.join(self.key()) };
+        let tarball = cache.join(format!("{}.tar", self.system_key()));
+        let fixture = Fixture { release: self.release, folder: cache.join(self.key()), tarball };
         let _lock = lock(&cache.join(format!("{}.lock", self.key())))?;
         if !fixture.folder.exists() {
             self.build_in(&cache, &fixture)?;
@@ -157,7 +158,8 @@ impl Debian {
             .prefix("building-")
             .tempdir_in(cache)
             .map_err(Error::io(|| format!("making a folder in {}", cache.display())))?;
-        let built = Fixture { release: self.release, folder: work.path().to_owned() };
+        let built =
+            Fixture { release: self.release, folder: work.path().to_owned(), tarball: tarball.clone() };
         let uuid = uuid::Uuid::new_v4().to_string();
         let spares = self.spare_mib.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
         let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + 4;
@@ -217,6 +219,7 @@ impl Debian {
 pub struct Fixture {
     release: Release,
     folder: PathBuf,
+    tarball: PathBuf,
 }
 
 impl Fixture {
@@ -228,6 +231,11 @@ impl Fixture {
     /// The raw disk image.
     pub fn disk(&self) -> PathBuf {
         self.folder.join("disk.raw")
+    }
+
+    /// The system as mmdebstrap made it, before it was put on a disk.
+    pub fn tarball(&self) -> PathBuf {
+        self.tarball.clone()
     }
 
     /// The variable store with Debian's boot entry.

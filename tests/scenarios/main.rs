@@ -1,12 +1,15 @@
 //! The slow proofs: every scenario on every release, and a table at the end.
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
+mod rescue;
 mod running;
+mod trial;
 
 use std::process::ExitCode;
 use tests::table::{self, Scenario};
 
 fn main() -> ExitCode {
-    let scenarios: Vec<Scenario> = [running::SCENARIOS].into_iter().flatten().copied().collect();
+    let scenarios: Vec<Scenario> =
+        [running::SCENARIOS, trial::SCENARIOS, rescue::SCENARIOS].into_iter().flatten().copied().collect();
     table::main(&scenarios)
 }

@@ -1,15 +1,207 @@
-//! `be` in a running Debian.
+//! Two boot environments on a Debian that runs.
 
-use qemu::{Debian, Release};
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use qemu::{Machine, Release, deadline};
+use tests::prepared::{FIRST, SECOND, TwoEnvironments, fresh};
 use tests::table::Scenario;
 use tests::{BeWords, scenario};
 
-pub const SCENARIOS: &[Scenario] = &[scenario!(be_runs_in_a_fresh_debian)];
+pub const SCENARIOS: &[Scenario] = &[
+    scenario!(a_copy_is_created_tried_confirmed_and_left_again),
+    scenario!(every_verb_leaves_a_third_dirty_environment_alone),
+    scenario!(only_what_the_plan_names_is_written_on_the_running_root),
+    scenario!(reinstalling_grub_in_the_copy_leaves_the_primary_alone),
+];
 
-fn be_runs_in_a_fresh_debian(release: Release) -> anyhow::Result<()> {
-    let vm = Debian::new(release).build()?.machine()?.start()?;
+/// What may differ between a source and its copy: what localize changes, and what is never copied or changes while a
+/// system runs.
+const DIFFERS: &[&str] = &[
+    "boot/grub/",
+    "dev/",
+    "etc/default/grub.d/",
+    "etc/fstab",
+    "etc/initramfs-tools/conf.d/",
+    "etc/lifeboat/",
+    "proc/",
+    "run/",
+    "sys/",
+    "tmp/",
+    "usr/lib/lifeboat/",
+    "usr/sbin/",
+    "var/cache/debconf/",
+    "var/lib/dpkg/",
+    "var/lib/lifeboat/",
+    "var/lib/systemd/",
+    "var/lib/private/",
+    "var/log/",
+    "var/tmp/",
+];
+
+fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<()> {
+    let vm = fresh(release)?;
+    vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
+    assert_eq!(vm.current_be()?, FIRST);
+    same_files(&vm)?;
+    // In the firmware's menu without an activation, and not before what was there.
+    let entries = vm.run("efibootmgr -v")?.stdout;
+    assert!(entries.contains(&format!("Lifeboat: {SECOND}")), "{entries}");
+    assert!(!order(&vm)?[0].contains("Lifeboat"), "{entries}");
+
+    vm.be(&format!("activate {SECOND} --yes"))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, SECOND);
+    confirmed(&vm, SECOND)?;
+
+    vm.be(&format!("activate {FIRST} --yes"))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, FIRST);
+    confirmed(&vm, FIRST)?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, FIRST);
+
+    vm.be(&format!("delete {SECOND} --yes"))?;
+    let list = vm.be("list")?;
+    assert!(!list.contains(SECOND), "{list}");
+    assert!(!vm.run("efibootmgr -v")?.stdout.contains(&format!("Lifeboat: {SECOND}")));
+    assert_eq!(vm.run("blkid -p -s TYPE -o value /dev/vda3 || true")?.stdout, "");
+    Ok(())
+}
+
+/// The unit has made it permanent: first in `BootOrder`, no trial left.
+fn confirmed(vm: &Machine, name: &str) -> Result<()> {
+    vm.run_within(
+        "for i in $(seq 60); do systemctl is-active -q lifeboat-confirm.service && exit 0; sleep 1; done; \
+         systemctl status lifeboat-confirm.service; exit 1",
+        deadline(120),
+    )?;
+    let first = order(vm)?.remove(0);
+    assert!(first.contains(&format!("Lifeboat: {name}")), "{first} is first in BootOrder");
+    let list = vm.be_json("list")?;
+    let environments = list["environments"].as_array().cloned().unwrap_or_default();
+    assert!(environments.iter().all(|e| e["trial"].is_null()), "{list:#}");
+    Ok(())
+}
+
+/// The lines of efibootmgr in the order of BootOrder.
+fn order(vm: &Machine) -> Result<Vec<String>> {
+    let text = vm.run("efibootmgr")?.stdout;
+    let numbers = text.lines().find_map(|l| l.strip_prefix("BootOrder: ")).unwrap_or_default();
+    let line = |n: &str| text.lines().find(|l| l.starts_with(&format!("Boot{n}"))).unwrap_or(n).to_owned();
+    Ok(numbers.split(',').map(line).collect())
+}
+
+/// rsync finds no difference between the running system and its copy but those that have a reason.
+fn same_files(vm: &Machine) -> Result<()> {
+    vm.be(&format!("mount {SECOND} /mnt"))?;
+    let command = "rsync -aHAXxn --checksum --numeric-ids --delete -i / /mnt/";
+    let report = vm.run_within(command, deadline(900))?.stdout;
+    vm.be(&format!("umount {SECOND}"))?;
+    let unexpected: Vec<&str> = report
+        .lines()
+        .filter(|line| {
+            let path = line.split_once(' ').map_or("", |(_, path)| path.trim_start());
+            // A folder whose time changed because of a file in it that may differ.
+            let folder_time = line.starts_with(".d..t......");
+            !folder_time && !DIFFERS.iter().any(|d| path.starts_with(d))
+        })
+        .collect();
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+    Ok(())
+}
+
+fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
-    vm.install_be()?;
-    assert!(vm.be("--version")?.starts_with("be "));
+    vm.run(
+        "mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
+         cp /usr/lib/os-release /mnt/usr/lib/ && ln -s ../usr/lib/os-release /mnt/etc/os-release && \
+         echo third > /mnt/etc/hostname && sync -f /mnt && echo more > /mnt/etc/motd && sync /mnt/etc/motd",
+    )?;
+    let before = vm.boot_id()?;
+    vm.reset()?;
+    vm.next_boot(&before, deadline(240))?;
+    vm.run("dumpe2fs -h /dev/vda4 2>/dev/null | grep -q needs_recovery")?;
+    let hash = || vm.run_within("sha256sum /dev/vda4", deadline(300)).map(|o| o.stdout);
+    let untouched = hash()?;
+    for verb in [
+        "list".to_owned(),
+        "current".into(),
+        "check @vda4 || true".into(),
+        "filesystems @vda4".into(),
+        format!("mount {SECOND} /mnt"),
+        format!("umount {SECOND}"),
+        format!("run {SECOND} -- true"),
+        format!("describe {SECOND} 'for the test'"),
+        format!("rename {SECOND} other"),
+        format!("rename other {SECOND}"),
+        format!("activate {SECOND} --yes"),
+        format!("activate {FIRST} --permanent --yes"),
+        "boot-entries".into(),
+        format!("create {SECOND} --replace {SECOND} --dry-run"),
+        format!("delete {SECOND} --yes"),
+    ] {
+        vm.be(&verb)?;
+    }
+    assert!(vm.be("list")?.contains("@vda4"));
+    assert_eq!(hash()?, untouched);
+    Ok(())
+}
+
+fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> Result<()> {
+    let vm = fresh(release)?;
+    let create = format!("be create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes");
+    let plan = vm.run(&format!("{create} --dry-run"))?.stdout;
+    vm.run_within(
+        &format!(
+            "strace -f -y --seccomp-bpf -o /run/trace \
+             -e trace=open,openat,openat2,creat,mkdirat,mkdir,unlinkat,renameat,renameat2,linkat,symlinkat,mknodat {create}"
+        ),
+        deadline(1800),
+    )?;
+    // The trace is large: what is written on the running root, and nothing else, comes out of the machine.
+    let written = vm.run(
+        "grep -vE '= -1 ' /run/trace | grep -E 'O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE|mkdir|unlink|rename|link|mknod' | \
+         grep -oE '= [0-9]+<[^>]*>|\"[^\"]*\"' | sed -E 's/^= [0-9]+<//; s/>$//; s/\"//g' | grep '^/' | \
+         grep -vE '^/(run|proc|sys|dev|tmp)(/|$)' | sort -u",
+    )?;
+    let unnamed: BTreeSet<&str> = written
+        .stdout
+        .lines()
+        .filter(|path| !path.starts_with("/var/log/lifeboat"))
+        .filter(|path| !plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/')))
+        .filter(|path| !path.starts_with("/boot/efi"))
+        .collect();
+    assert!(unnamed.is_empty(), "not in the plan:\n{unnamed:#?}\n{plan}");
+    Ok(())
+}
+
+fn reinstalling_grub_in_the_copy_leaves_the_primary_alone(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    let vendor = "cd /boot/efi/EFI && find debian BOOT -type f -exec sha256sum {} + 2>/dev/null | sort";
+    let before = (vm.run(vendor)?.stdout, order(&vm)?);
+    assert!(before.0.contains("shimx64.efi"), "{}", before.0);
+    vm.be(&format!(
+        "run {SECOND} -- sh -c 'dpkg -i /srv/packages/grub-efi-amd64_*.deb /srv/packages/shim-signed_*.deb'"
+    ))?;
+    assert_eq!((vm.run(vendor)?.stdout, order(&vm)?), before);
+
+    vm.be(&format!("activate {SECOND} --yes"))?;
+    vm.reboot()?;
+    confirmed(&vm, SECOND)?;
+    let after_switch = order(&vm)?;
+    vm.run_within(
+        "dpkg -i /srv/packages/grub-efi-amd64_*.deb /srv/packages/shim-signed_*.deb",
+        deadline(600),
+    )?;
+    assert_eq!((vm.run(vendor)?.stdout, order(&vm)?), (before.0, after_switch));
+    // The primary still boots as it did before Lifeboat came.
+    let debian =
+        order(&vm)?.iter().find(|l| l.to_lowercase().contains("debian")).cloned().unwrap_or_default();
+    vm.run(&format!("efibootmgr -n {}", &debian[4..8]))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, FIRST);
     Ok(())
 }

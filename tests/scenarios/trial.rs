@@ -1,0 +1,74 @@
+//! A trial that fails comes back by itself, and an activated system that fails ends in the rescue image.
+
+use anyhow::Result;
+use qemu::{Machine, Release, deadline};
+use tests::prepared::{FIRST, SECOND, TwoEnvironments};
+use tests::table::Scenario;
+use tests::{BeWords, rescue, scenario};
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario!(a_trial_whose_kernel_panics_falls_back),
+    scenario!(a_trial_whose_root_is_gone_falls_back),
+    scenario!(a_trial_without_init_falls_back),
+    scenario!(three_failures_of_a_permanent_one_start_the_rescue_image),
+];
+
+fn a_trial_whose_kernel_panics_falls_back(release: Release) -> Result<()> {
+    // A kernel that finds a file where its initramfs should be has no root and panics by itself.
+    falls_back(release, "for i in /mnt/boot/initrd.img-*; do echo 'not an initramfs' > $i; done")
+}
+
+fn a_trial_whose_root_is_gone_falls_back(release: Release) -> Result<()> {
+    falls_back(release, "umount /mnt; wipefs -qa /dev/vda3")
+}
+
+fn a_trial_without_init_falls_back(release: Release) -> Result<()> {
+    falls_back(release, "rm /mnt/usr/lib/systemd/systemd /mnt/usr/sbin/init /mnt/usr/bin/sh")
+}
+
+fn falls_back(release: Release, damage: &str) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    vm.be(&format!("activate {SECOND} --yes"))?;
+    vm.run("mount /dev/vda3 /mnt")?;
+    vm.run(damage)?;
+    vm.run("umount /mnt 2>/dev/null; sync")?;
+    vm.console().skip();
+    restart_and_wait(&vm)?;
+    assert_eq!(vm.current_be()?, FIRST);
+    // Said at login, and in the list.
+    let greeting = vm.login()?;
+    assert!(greeting.contains(SECOND) && greeting.to_lowercase().contains("trial"), "{greeting}");
+    if !damage.contains("wipefs") {
+        let list = vm.be("list")?;
+        assert!(list.contains("failed"), "{list}");
+    }
+    // And it stays so: nothing is tried again.
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, FIRST);
+    Ok(())
+}
+
+/// A failing trial takes its own start, half a minute of `panic=30`, and the start of the first one.
+fn restart_and_wait(vm: &Machine) -> Result<()> {
+    let before = vm.boot_id()?;
+    vm.run_detached("systemctl reboot")?;
+    Ok(vm.next_boot(&before, deadline(480))?)
+}
+
+fn three_failures_of_a_permanent_one_start_the_rescue_image(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.memory(1024).start()?;
+    vm.ready()?;
+    vm.put(&rescue::image("lifeboat.efi")?, "/boot/efi/EFI/lifeboat/rescue.efi")?;
+    vm.be(&format!("activate {SECOND} --permanent --yes"))?;
+    vm.run("mount /dev/vda3 /mnt && rm /mnt/usr/lib/systemd/systemd /mnt/usr/sbin/init /mnt/usr/bin/sh && umount /mnt")?;
+    vm.console().skip();
+    vm.run_detached("systemctl reboot")?;
+    for attempt in 1..=3 {
+        vm.console().expect("Loading initial ramdisk", deadline(300))?;
+        println!("  attempt {attempt}");
+    }
+    vm.console().expect("Lifeboat rescue image", deadline(300))?;
+    vm.console().expect(SECOND, deadline(60))?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! From the kernel's start to a usable menu, against the same kernel with an init that does nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use qemu::{Builder, Kernel, Release, deadline};
+use tests::prepared::{SECOND, TwoEnvironments};
+use tests::rescue;
+
+use super::loops::run;
+use super::{figure, median};
+
+const ROUNDS: usize = 3;
+const MARKER: &str = "trivial init is here";
+
+pub fn measure() -> Result<()> {
+    let folder = tempfile::tempdir_in(qemu::target_dir())?;
+    let (image, initrd) = parts(folder.path())?;
+    let trivial = trivial_init(folder.path())?;
+    let two = TwoEnvironments::on(Release::Bookworm)?;
+    let (mut menu, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let start = |initrd: &Path| -> Result<qemu::Machine> {
+            let command_line = "console=ttyS0,115200 no_timer_check rdinit=/init rootfstype=ramfs".to_owned();
+            let kernel = Kernel { image: image.clone(), initrd: Some(initrd.to_owned()), command_line };
+            Ok(machine(&two)?.kernel(kernel).start()?)
+        };
+        let vm = start(&trivial)?;
+        vm.console().expect("Linux version", deadline(60))?;
+        let begin = Instant::now();
+        vm.console().expect(MARKER, deadline(60))?;
+        floor.push(begin.elapsed().as_secs_f64());
+        drop(vm);
+
+        let vm = start(&initrd)?;
+        vm.console().expect("Linux version", deadline(60))?;
+        let begin = Instant::now();
+        vm.console().expect("Lifeboat rescue image", deadline(120))?;
+        vm.console().expect(SECOND, deadline(120))?;
+        vm.console().send("h")?;
+        vm.console().expect("Keys", deadline(30))?;
+        menu.push(begin.elapsed().as_secs_f64());
+    }
+    let ratio = median(menu.clone()) / median(floor.clone());
+    figure("kernel start to usable menu, to a trivial init", &format!("{ratio:.2}"), "2, goal 1.5");
+    println!("    medians of {ROUNDS}: menu {:.2} s, trivial init {:.2} s", median(menu), median(floor));
+    Ok(())
+}
+
+fn machine(two: &TwoEnvironments) -> Result<Builder> {
+    Ok(two.machine()?.memory(512))
+}
+
+/// Kernel and initramfs as they are in the image.
+fn parts(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let efi = rescue::image("lifeboat.efi")?;
+    let (linux, initrd) = (folder.join("linux"), folder.join("initrd"));
+    let section = |name: &str, path: &Path| format!("{name}={}", path.display());
+    run(&[
+        "objcopy",
+        "--dump-section",
+        &section(".linux", &linux),
+        "--dump-section",
+        &section(".initrd", &initrd),
+        &efi.to_string_lossy(),
+        "/dev/null",
+    ])?;
+    Ok((linux, initrd))
+}
+
+/// An initramfs whose init says that it is there.
+fn trivial_init(folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("trivial");
+    std::fs::create_dir_all(root.join("dev"))?;
+    let source = folder.join("init.c");
+    std::fs::write(
+        &source,
+        format!(
+            "#include <unistd.h>\n#include <fcntl.h>\n#include <sys/mount.h>\nint main(void) {{\n\
+             mount(\"dev\", \"/dev\", \"devtmpfs\", 0, 0);\nint fd = open(\"/dev/console\", O_WRONLY);\n\
+             write(fd, \"{MARKER}\\n\", {});\nfor (;;) pause();\n}}\n",
+            MARKER.len() + 1
+        ),
+    )?;
+    run(&["cc", "-static", "-o", &root.join("init").to_string_lossy(), &source.to_string_lossy()])?;
+    let archive = folder.join("trivial.cpio");
+    let script =
+        format!("cd '{}' && find . | cpio -o -H newc --quiet > '{}'", root.display(), archive.display());
+    run(&["sh", "-c", &script])?;
+    Ok(archive)
+}

@@ -1,0 +1,115 @@
+//! Disks on which `be` has already worked, so that a scenario begins where its sentence begins. Cached by what they
+//! are made of: the fixture's recipe and the program.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use qemu::{Builder, Bus, Debian, Disk, Fixture, Machine, Release};
+
+use crate::{BeWords, be_program};
+
+/// Names of the two boot environments: the system as it was installed, and its copy.
+pub const FIRST: &str = "first";
+/// See [`FIRST`].
+pub const SECOND: &str = "second";
+
+/// Where a copy goes: partition 3. Partition 4 is small and for whatever a scenario puts there.
+pub const SPARE_MIB: [u64; 2] = [3072, 256];
+
+/// A Debian as its installer leaves it: ESP, root, two empty partitions.
+pub fn debian(release: Release) -> Debian {
+    Debian::new(release).spares(&SPARE_MIB)
+}
+
+/// A machine with a fresh Debian in which `be` is installed and has done nothing yet.
+///
+/// # Errors
+/// The fixture cannot be built, or does not come up.
+pub fn fresh(release: Release) -> Result<Machine> {
+    let vm = debian(release).build()?.machine()?.start()?;
+    vm.ready()?;
+    vm.install_be()?;
+    Ok(vm)
+}
+
+/// A disk with two complete boot environments, and the variable store that belongs to it.
+#[derive(Clone, Debug)]
+pub struct TwoEnvironments {
+    folder: PathBuf,
+}
+
+impl TwoEnvironments {
+    /// From the cache, or made by `be create` in a machine.
+    ///
+    /// # Errors
+    /// The fixture cannot be built, or `be create` failed.
+    pub fn on(release: Release) -> Result<Self> {
+        Self::of(&debian(release).build()?)
+    }
+
+    /// With the generic kernel, which knows NVMe and AHCI.
+    ///
+    /// # Errors
+    /// As [`TwoEnvironments::on`].
+    pub fn with_generic_kernel(release: Release) -> Result<Self> {
+        Self::of(&debian(release).generic_kernel().build()?)
+    }
+
+    fn of(fixture: &Fixture) -> Result<Self> {
+        let program = std::fs::read(be_program()?).context("reading the program")?;
+        let disk = fixture.disk();
+        let mut hasher = DefaultHasher::new();
+        (&disk, program).hash(&mut hasher);
+        let cache = disk.ancestors().nth(2).context("a fixture's disk lies in a folder of the cache")?;
+        let two = TwoEnvironments { folder: cache.join(format!("two-{:016x}", hasher.finish())) };
+        let lock = File::create(cache.join("two.lock")).context("opening the lock of prepared disks")?;
+        lock.lock().context("waiting for another test that prepares a disk")?;
+        if !two.folder.exists() {
+            two.make(fixture)?;
+        }
+        Ok(two)
+    }
+
+    fn make(&self, fixture: &Fixture) -> Result<()> {
+        let work = self.folder.with_extension("partial");
+        if work.exists() {
+            std::fs::remove_dir_all(&work).context("removing what an interrupted test left")?;
+        }
+        std::fs::create_dir_all(&work)?;
+        std::fs::copy(fixture.variables(), work.join("variables.fd"))?;
+        let disk = Disk::new(fixture.disk()).overlay().serial("primary");
+        let vm = Builder::new("prepare")?.disk(disk).variables(work.join("variables.fd")).start()?;
+        vm.ready()?;
+        vm.install_be()?;
+        vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
+        let builder = vm.power_off()?;
+        let converted = Command::new("qemu-img")
+            .args(["convert", "-O", "raw"])
+            .arg(builder.disk_image("primary")?)
+            .arg(work.join("disk.raw"))
+            .status()
+            .context("starting qemu-img (Debian package qemu-utils)")?;
+        ensure!(converted.success(), "qemu-img convert failed: {converted}");
+        std::fs::rename(&work, &self.folder).context("keeping the prepared disk")
+    }
+
+    /// A machine with an overlay of the disk on virtio, serial number `primary`.
+    ///
+    /// # Errors
+    /// Its folder cannot be made.
+    pub fn machine(&self) -> Result<Builder> {
+        self.machine_on(Bus::Virtio)
+    }
+
+    /// As [`TwoEnvironments::machine`], on another bus.
+    ///
+    /// # Errors
+    /// As [`TwoEnvironments::machine`].
+    pub fn machine_on(&self, bus: Bus) -> Result<Builder> {
+        let disk = Disk::new(self.folder.join("disk.raw")).overlay().serial("primary").bus(bus);
+        Ok(Builder::new("two")?.disk(disk).copy_variables(&self.folder.join("variables.fd"))?)
+    }
+}
