@@ -50,6 +50,9 @@ struct Build {
     /// A file to put into the image, at DEST or at /NAME; can be repeated
     #[arg(long = "add", value_name = "FILE[:DEST]", value_parser = addition)]
     additions: Vec<Addition>,
+    /// Compression of the initramfs, 1 (quick) to 19 (small)
+    #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
     /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = COMMAND_LINE)]
     cmdline: String,
@@ -79,6 +82,7 @@ impl Build {
             modules: self.modules,
             more_modules: self.more_modules,
             additions: self.additions,
+            level: self.level,
             command_line: self.cmdline,
             output: self.output,
             time: time(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?,

@@ -79,6 +79,8 @@ pub struct Recipe {
     pub more_modules: Vec<String>,
     /// Files to add.
     pub additions: Vec<Addition>,
+    /// zstd's level for the initramfs, 1 to 19.
+    pub level: i32,
     /// Kernel command line.
     pub command_line: String,
     /// Folder the images are written to.
@@ -104,7 +106,7 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
     let mut sizes = Sizes { kernel: kernel.image.len() as u64, ..Sizes::default() };
     let archive = archive(recipe, &packages, &kernel, &mut sizes)?;
     sizes.initramfs_unpacked = archive.size();
-    let initramfs = archive.compress(recipe.time).context("compressing the initramfs")?;
+    let initramfs = archive.compress(recipe.level, recipe.time).context("compressing the initramfs")?;
     sizes.initramfs = initramfs.len() as u64;
     let stub = read(&packages.file("usr/lib/systemd/boot/efi/linuxx64.efi.stub"))?;
     let sections = Sections {

@@ -128,14 +128,14 @@ impl Archive {
         Header::default().write("TRAILER!!!", &[], out)
     }
 
-    /// The archive as the kernel takes it: cpio, then zstd.
+    /// The archive as the kernel takes it: cpio, then zstd of `level` 1 to 19.
     ///
     /// The window of level 19 is 8 MiB; the kernel takes at most 128 MiB and needs as much memory.
     ///
     /// # Errors
     /// When zstd fails.
-    pub fn compress(&self, mtime: u32) -> io::Result<Vec<u8>> {
-        let mut encoder = zstd::Encoder::new(Vec::new(), 19)?;
+    pub fn compress(&self, level: i32, mtime: u32) -> io::Result<Vec<u8>> {
+        let mut encoder = zstd::Encoder::new(Vec::new(), level)?;
         // The number of workers has an influence on the output.
         encoder.multithread(2)?;
         encoder.include_checksum(false)?;
@@ -251,7 +251,7 @@ mod tests {
         other.folder("proc").unwrap();
         other.link("bin/sh", "busybox").unwrap();
         other.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
-        assert_eq!(other.compress(0).unwrap(), sample().compress(0).unwrap());
+        assert_eq!(other.compress(3, 0).unwrap(), sample().compress(3, 0).unwrap());
     }
 
     #[test]
