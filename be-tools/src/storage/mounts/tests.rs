@@ -58,10 +58,8 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
         ] {
             let file = dirty_image(program, arguments, fs_type);
             let before = sha256(file.path());
-            if fs_type != "xfs" {
-                let bytes = std::fs::read(file.path()).unwrap();
-                assert!(crate::storage::probe::probe(&bytes).super_block().unwrap().dirty, "{fs_type}");
-            }
+            let bytes = std::fs::read(file.path()).unwrap();
+            assert!(crate::storage::probe::probe(&bytes).super_block().unwrap().dirty, "{fs_type}");
             let device = Loop::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let mounted = mount_for_scan(&device.node, fs_type, None, dir.path()).unwrap();
@@ -123,5 +121,57 @@ fn options_of_fstab_reach_the_kernel() {
         assert!(seen.options.contains("noatime") && seen.options.contains("nodev"), "{seen:?}");
         assert!(seen.super_options.contains("size=64k"), "{seen:?}");
         drop(mounted);
+    });
+}
+
+/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty in between. The
+/// kernel judges, by mounting a device it cannot write to.
+#[test]
+fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
+    use crate::storage::probe::{Kind, OpenDevice, probe};
+    if !is_root() {
+        return;
+    }
+    let file = image(300 << 20);
+    Tool::new("mkfs.xfs").args(["-q", "-l", "size=64m"]).arg(file.path()).run().unwrap();
+    let is_dirty = |path: &Path| {
+        let opened = OpenDevice { file: std::fs::File::open(path).unwrap(), size: 300 << 20 };
+        let content = probe(&opened);
+        assert_eq!(content.kind(), Some(Kind::Xfs));
+        content.super_block().unwrap().dirty
+    };
+    let kernel_says_dirty = |path: &Path| {
+        let node = Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
+        let device = Loop { node: node.trim().into() };
+        let dir = tempfile::tempdir().unwrap();
+        mount_with(&device.node, "xfs", "ro,nouuid", dir.path()).map(|m| m.unmount().unwrap()).is_err()
+    };
+    assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
+    in_namespace(|| {
+        for round in 0..6_u64 {
+            let device = Loop::attach(file.path());
+            let dir = tempfile::tempdir().unwrap();
+            let mounted = mount_target(&device.node, "xfs", dir.path()).unwrap();
+            // Renaming fills the log and little else.
+            for index in 0..12_000 + 1000 * round {
+                let path = |n: u64| dir.path().join(format!("{}-{n}", "long".repeat(40)));
+                std::fs::write(path(index % 200), "").unwrap();
+                std::fs::rename(path(index % 200), path(200 + index % 300)).unwrap();
+                if index % 40 == 0 {
+                    std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
+                }
+            }
+            std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
+            let copy = image(0);
+            Tool::new("cp").arg("--sparse=always").arg(&device.node).arg(copy.path()).run().unwrap();
+            assert_eq!(is_dirty(copy.path()), kernel_says_dirty(copy.path()), "used in round {round}");
+            assert!(is_dirty(copy.path()));
+            mounted.unmount().unwrap();
+            drop(device);
+            assert_eq!(is_dirty(file.path()), kernel_says_dirty(file.path()), "unmounted in round {round}");
+            assert!(!is_dirty(file.path()));
+        }
+        let log = Tool::new("xfs_logprint").args(["-t"]).arg(file.path()).run().unwrap();
+        assert!(log.contains("<CLEAN>"), "{log}");
     });
 }

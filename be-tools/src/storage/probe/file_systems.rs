@@ -1,4 +1,4 @@
-//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), xfs (`xfs_format.h`), btrfs (on-disk format
+//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format
 //! page), swap (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
 
 use super::{Image, Kind, SuperBlock};
@@ -35,25 +35,6 @@ pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
         used: blocks.checked_sub(free).and_then(|used| used.checked_mul(1 << shift)),
         dirty: incompat & RECOVER != 0,
         ..SuperBlock::new(kind)
-    })
-}
-
-pub(super) fn xfs(image: &Image) -> Option<SuperBlock> {
-    let sb = image.at(0, 512)?;
-    if !sb.has(0, b"XFSB") {
-        return None;
-    }
-    let block = u64::from(sb.be32(4)?);
-    if !block.is_power_of_two() || !(512..=65536).contains(&block) {
-        return None;
-    }
-    let (blocks, free) = (sb.be64(8)?, sb.be64(144)?);
-    Some(SuperBlock {
-        uuid: sb.uuid(32)?,
-        label: sb.text(108, 12)?,
-        size: blocks.checked_mul(block),
-        used: blocks.checked_sub(free).and_then(|used| used.checked_mul(block)),
-        ..SuperBlock::new(Kind::Xfs)
     })
 }
 

@@ -8,6 +8,7 @@ mod containers;
 mod fat;
 mod file_systems;
 mod tables;
+mod xfs;
 
 use std::fs::File;
 use std::io;
@@ -256,7 +257,7 @@ const PROBES: &[Probe] = &[
     containers::md_0_90,
     containers::zfs,
     tables::gpt,
-    file_systems::xfs,
+    xfs::xfs,
     file_systems::ext,
     file_systems::btrfs,
     file_systems::swap,
