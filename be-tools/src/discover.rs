@@ -94,6 +94,23 @@ pub(crate) fn look_at(devices: Devices) -> Inventory {
     look(&system, devices, &Mounts::read(&system).unwrap(), workers::Who::Thread)
 }
 
+/// What a folder would be as the root file system with this UUID, beside one labelled `second`.
+#[cfg(test)]
+pub(crate) fn environment_in(dir: &Path, uuid: &str) -> (Facts, BootEnvironment, Devices) {
+    use crate::storage::probe::{Kind, SuperBlock};
+    let device = |name: &str, uuid: &str, label: &str| {
+        let mut found = SuperBlock::new(Kind::Ext4);
+        (found.uuid, found.label) = (uuid.into(), label.into());
+        BlockDevice::example(name, found)
+    };
+    let devices: Devices =
+        [device("vdy1", uuid, "first"), device("vdy2", "2", "second")].into_iter().collect();
+    let facts = Facts::read(&crate::rooted::Rooted::open(dir).unwrap(), None).unwrap();
+    let root = assemble::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
+    let environment = assemble::environments(&[root], &devices, &Mounts::default()).remove(0);
+    (facts, environment, devices)
+}
+
 impl Inventory {
     /// The BE that runs now.
     pub fn running(&self) -> Option<&BootEnvironment> {

@@ -256,6 +256,3 @@ pub(super) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8
 pub(super) fn is_executable(file: &File) -> bool {
     file.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 != 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -151,4 +151,43 @@ fn interpreter(elf: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_linker_of_a_real_program_is_found() {
+        let program = std::fs::read("/bin/true").unwrap();
+        assert_eq!(interpreter(&program).as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+            places in proptest::collection::vec((0_usize..2000, any::<u8>()), 0..20),
+        ) {
+            let archive = |bytes: &[u8]| {
+                let read = |at: u64, len: usize| {
+                    let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                    Ok(bytes[from..from.saturating_add(len).min(bytes.len())].to_vec())
+                };
+                main_archive(&read)
+            };
+            let mut elf = std::fs::read("/bin/true").unwrap();
+            elf.truncate(2000);
+            let mut cpio = format!("070701{:0104}x", 0).repeat(10).into_bytes();
+            for (at, value) in places {
+                for seed in [&mut elf, &mut cpio] {
+                    if let Some(byte) = seed.get_mut(at) {
+                        *byte = value;
+                    }
+                }
+            }
+            for bytes in [bytes, elf, cpio] {
+                let _ = (interpreter(&bytes), bzimage_size(&bytes), archive(&bytes).unwrap());
+            }
+        }
+    }
+}

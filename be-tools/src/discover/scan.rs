@@ -139,6 +139,3 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
     }
     found
 }
-
-#[cfg(test)]
-mod tests;

@@ -99,13 +99,11 @@ struct Looker {
 
 impl Looker {
     fn start() -> std::io::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("be")
-            .arg("internal-scan")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
+        Self::of(Command::new("/proc/self/exe").arg0("be").arg("internal-scan"))
+    }
+
+    fn of(program: &mut Command) -> std::io::Result<Self> {
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
             (Some(requests), Some(answers)) => Ok(Looker { child, requests: Some(requests), answers }),
             _ => Err(std::io::Error::other("no pipes to the child")),
@@ -199,4 +197,57 @@ fn complain(why: &str) -> ExitCode {
 /// Where a worker mounts; each has its own namespace, so one folder serves all.
 pub(super) fn folder(run: &Path) -> std::path::PathBuf {
     run.join("lifeboat/scan")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        let place = scan::Place {
+            device: "/dev/none".into(),
+            number: (0, 0),
+            fs_type: "ext4".into(),
+            subvolume: None,
+            mounted_at: None,
+        };
+        Request { dir: "/nowhere".into(), place, subvolume: None, nested: Vec::new() }
+    }
+
+    fn looker(script: &str) -> Looker {
+        Looker::of(Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn a_child_that_is_late_is_given_up_and_killed() {
+        let start = Instant::now();
+        let mut late = looker("read line; exec sleep 600");
+        let why = late.ask(&request(), Duration::from_millis(200)).unwrap_err();
+        assert!(why.contains("no answer within 0.2 seconds"), "{why}");
+        let pid = late.child.id();
+        drop(late);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_child_that_dies_or_babbles_is_an_error_and_not_an_answer() {
+        for (script, expected) in [
+            ("read line", "has died"),
+            ("read line; echo no json", "makes no sense"),
+            ("read line; exec yes", "makes no sense"),
+            ("read line; tr '\\0' x </dev/zero", "more was found"),
+        ] {
+            let why = looker(script).ask(&request(), Duration::from_secs(20)).unwrap_err();
+            assert!(why.contains(expected), "{script}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_one_answer() {
+        let mut slow =
+            looker("read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; read line; echo '{\"Err\":\"x\"}'");
+        assert_eq!(slow.ask(&request(), Duration::from_secs(5)), Ok(Ok(vec![])));
+        assert_eq!(slow.ask(&request(), Duration::from_secs(5)), Ok(Err("x".into())));
+    }
 }

@@ -51,6 +51,29 @@ pub struct BlockDevice {
 }
 
 impl BlockDevice {
+    /// A device that no machine has, for tests.
+    #[cfg(test)]
+    pub(crate) fn example(name: &str, found: SuperBlock) -> Self {
+        BlockDevice {
+            name: name.into(),
+            node: Path::new("/dev").join(name),
+            number: (0, 0),
+            size: 1 << 30,
+            read_only: false,
+            removable: false,
+            disk: name.trim_end_matches(|c: char| c.is_ascii_digit()).into(),
+            model: String::new(),
+            serial: String::new(),
+            transport: String::new(),
+            logical_block_size: 512,
+            partition: None,
+            holders: Vec::new(),
+            slaves: Vec::new(),
+            dm_name: None,
+            content: Content::Known(found),
+        }
+    }
+
     /// It is not a partition.
     pub fn is_whole_disk(&self) -> bool {
         self.disk == self.name
