@@ -34,7 +34,9 @@ impl Accelerator {
     pub(crate) fn arguments(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            // Without nested virtualisation, whose modules the guest would load, and with page tables of four levels: with five a
+            // restart of trixie was seen to hang in shim.
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,svm=off,la57=off"],
         }
     }
 }

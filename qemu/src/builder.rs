@@ -2,7 +2,7 @@
 
 use crate::disk::Attached;
 use crate::host::{Tool, target_dir};
-use crate::{Accelerator, Disk, Error, Firmware, Machine, Result, agent};
+use crate::{Accelerator, Disk, Error, Firmware, Machine, Result, WriteLog, agent};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -186,6 +186,45 @@ impl Builder {
         let disk = self.attached()?.into_iter().find(|disk| disk.serial == serial);
         disk.map(|disk| disk.path)
             .ok_or_else(|| Error::Description(format!("machine {} has no disk {serial}", self.name)))
+    }
+
+    /// The log of writes of the disk with this serial number. Needs [`Disk::logged`].
+    ///
+    /// # Errors
+    /// There is no such disk, or it has no log.
+    pub fn write_log(&self, serial: &str) -> Result<WriteLog> {
+        let disk = self.attached()?.into_iter().find(|disk| disk.serial == serial);
+        match disk.and_then(|disk| disk.log) {
+            Some(log) => WriteLog::open(&log),
+            None => Err(Error::Description(format!(
+                "machine {} has no logged disk {serial}: Disk::logged",
+                self.name
+            ))),
+        }
+    }
+
+    /// Takes the disk with this serial number back to its first `count` writes, flushes and discards, as a power cut at that
+    /// instant leaves it. Its log starts anew. The variable store stays as it is.
+    ///
+    /// # Errors
+    /// There is no such disk, it has no log, or it cannot be rebuilt.
+    pub fn rewind(mut self, serial: &str, count: usize) -> Result<Builder> {
+        let folder = self.folder.path().to_owned();
+        let mut disks = self.disks.iter_mut().enumerate();
+        match disks.find(|(number, disk)| disk.serial_or(*number) == serial) {
+            Some((number, disk)) => disk.cut(&folder, number, Some(count))?,
+            None => return Err(Error::Description(format!("machine {} has no disk {serial}", self.name))),
+        }
+        Ok(self)
+    }
+
+    /// Takes every logged disk back to its last flush.
+    pub(crate) fn forget_unflushed(mut self) -> Result<Builder> {
+        let folder = self.folder.path().to_owned();
+        for (number, disk) in self.disks.iter_mut().enumerate().filter(|(_, disk)| disk.is_logged()) {
+            disk.cut(&folder, number, None)?;
+        }
+        Ok(self)
     }
 
     pub(crate) fn disk_count(&self) -> usize {

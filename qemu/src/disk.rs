@@ -1,7 +1,7 @@
 //! Disks: what is on them, how they are attached, and QEMU's block graph for them.
 
 use crate::host::Tool;
-use crate::{Error, Result, qcow2};
+use crate::{Error, Result, WriteLog, qcow2};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,7 @@ pub struct Disk {
     content: Content,
     format: Format,
     overlay: bool,
+    logged: bool,
     read_only: bool,
     serial: Option<String>,
     bus: Bus,
@@ -79,6 +80,7 @@ impl Disk {
             content,
             format: Format::Raw,
             overlay: false,
+            logged: false,
             read_only: false,
             serial: None,
             bus: Bus::Virtio,
@@ -95,6 +97,12 @@ impl Disk {
     /// Keeps what the machine writes out of the image file, in an overlay that goes with the machine. For raw images.
     pub fn overlay(self) -> Disk {
         Disk { overlay: true, ..self }
+    }
+
+    /// Logs every write, so that the power can be cut: [`crate::Machine::power_cut`]. Writes go to an overlay. For raw images and
+    /// blank disks.
+    pub fn logged(self) -> Disk {
+        Disk { logged: true, ..self }
     }
 
     /// The guest cannot write to it.
@@ -136,17 +144,52 @@ impl Disk {
 
     /// Makes the files the disk needs under `folder`, unless a former run of the machine made them.
     pub(crate) fn attach(&self, folder: &Path, number: usize) -> Result<Attached> {
-        let (path, format) = match &self.content {
-            Content::File(path) if self.overlay => (overlay(path, folder, number)?, Format::Qcow2),
-            Content::File(path) => (absolute(path)?, self.format),
-            Content::Blank(bytes) => (blank(*bytes, folder, number)?, Format::Raw),
-            Content::Folder(from) => (filled(from, folder, number)?, Format::Raw),
+        let base = match &self.content {
+            Content::File(path) => absolute(path)?,
+            Content::Blank(bytes) => blank(*bytes, folder, number)?,
+            Content::Folder(from) => filled(from, folder, number)?,
         };
+        let (path, format) = match self.overlay || self.logged {
+            true if self.format == Format::Raw => (overlay(&base, folder, number)?, Format::Qcow2),
+            true => {
+                return Err(Error::Description(format!("{} is not raw: no overlay of it", base.display())));
+            }
+            false => (base.clone(), self.format),
+        };
+        let log = self.logged.then(|| folder.join(format!("disk{number}.log")));
+        if let Some(log) = &log {
+            let made = File::options().create(true).append(true).open(log);
+            made.map_err(Error::io(|| format!("making {}", log.display())))?;
+        }
         let serial = self.serial_or(number);
         if serial.len() > 20 {
             return Err(Error::Description(format!("serial number {serial:?} is longer than 20 bytes")));
         }
-        Ok(Attached { disk: self.clone(), path, format, serial, id: format!("disk{number}") })
+        Ok(Attached { disk: self.clone(), base, path, format, log, serial, id: format!("disk{number}") })
+    }
+
+    /// The disk as it is after the first `count` writes of its log, or after those that were flushed; its log starts anew.
+    pub(crate) fn cut(&mut self, folder: &Path, number: usize, count: Option<usize>) -> Result<()> {
+        let attached = self.attach(folder, number)?;
+        let Some(log) = &attached.log else {
+            return Err(Error::Description(format!("disk {} has no log: Disk::logged", attached.serial)));
+        };
+        let writes = WriteLog::open(log)?;
+        let part =
+            tempfile::Builder::new().prefix(&format!("disk{number}-")).suffix(".raw").tempfile_in(folder);
+        let part = part.and_then(|file| file.into_temp_path().keep().map_err(|error| error.error));
+        let rebuilt = part.map_err(Error::io(|| format!("making a file in {}", folder.display())))?;
+        writes.rebuild(&attached.base, count.unwrap_or(writes.flushed()), &rebuilt)?;
+        let old = attached.base.starts_with(folder).then_some(&attached.base);
+        for path in [&attached.path, log].into_iter().chain(old) {
+            std::fs::remove_file(path).map_err(Error::io(|| format!("removing {}", path.display())))?;
+        }
+        self.content = Content::File(rebuilt);
+        Ok(())
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged
     }
 }
 
@@ -154,19 +197,32 @@ impl Disk {
 #[derive(Clone, Debug)]
 pub(crate) struct Attached {
     disk: Disk,
+    /// What an overlay lies on; the same as `path` where there is none.
+    base: PathBuf,
     pub(crate) path: PathBuf,
-    pub(crate) format: Format,
+    format: Format,
+    pub(crate) log: Option<PathBuf>,
     pub(crate) serial: String,
     pub(crate) id: String,
 }
 
 impl Attached {
-    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the guest, so flushes are not passed on.
+    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the guest, so flushes are not passed on,
+    /// but they are logged.
     pub(crate) fn node(&self) -> Value {
+        let cache = json!({ "direct": false, "no-flush": true });
+        let mut image = json!({
+            "driver": self.format.driver(), "read-only": self.disk.read_only, "discard": "unmap", "cache": cache,
+            "file": { "driver": "file", "filename": self.path, "discard": "unmap", "cache": cache },
+        });
+        let Some(log) = &self.log else {
+            image["node-name"] = json!(self.id);
+            return image;
+        };
         json!({
-            "driver": self.format.driver(), "node-name": self.id, "read-only": self.disk.read_only, "discard": "unmap",
-            "cache": { "direct": false, "no-flush": true },
-            "file": { "driver": "file", "filename": self.path, "discard": "unmap", "cache": { "direct": false, "no-flush": true } },
+            "driver": "blklogwrites", "node-name": self.id, "discard": "unmap", "log-append": true,
+            "cache": { "direct": false, "no-flush": false },
+            "file": image, "log": { "driver": "file", "filename": log, "cache": cache },
         })
     }
 
@@ -205,7 +261,6 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 fn overlay(backing: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
     let path = folder.join(format!("disk{number}.qcow2"));
     if !path.exists() {
-        let backing = absolute(backing)?;
         let size =
             backing.metadata().map_err(Error::io(|| format!("looking at {}", backing.display())))?.len();
         let image = qcow2::overlay(&backing.to_string_lossy(), size).ok_or_else(|| {

@@ -4,7 +4,7 @@
 //! `grub-install` and `update-grub` make it bootable, so that its boot entry is where Debian puts it: in the variable store.
 
 use crate::host::{Tool, deadline, target_dir};
-use crate::{Builder, Bus, Disk, Error, Kernel, Result};
+use crate::{Builder, Bus, Disk, Error, Firmware, Kernel, Result};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -177,14 +177,7 @@ impl Debian {
         let command_line = format!("root=UUID={uuid} ro console=ttyS0,115200 no_timer_check");
         let file = built.folder.join("cmdline");
         std::fs::write(&file, &command_line).map_err(Error::io(|| format!("writing {}", file.display())))?;
-        let builder = Builder::new(&format!("builder-{}", self.release))?
-            .disk(Disk::new(built.disk()).serial("primary"))
-            .variables(built.variables())
-            .kernel(built.kernel()?)
-            .start()?;
-        builder.ready()?;
-        builder.run_within(INSTALL, deadline(240))?;
-        builder.power_off()?;
+        built.install_loader(Disk::new(built.disk()), &built.variables())?;
         std::fs::rename(work.path(), &fixture.folder).map_err(Error::io(|| {
             format!("renaming {} to {}", work.path().display(), fixture.folder.display())
         }))
@@ -272,6 +265,45 @@ impl Fixture {
     pub fn machine_on(&self, bus: Bus) -> Result<Builder> {
         let disk = Disk::new(self.disk()).overlay().serial("primary").bus(bus);
         Builder::new(self.release.name())?.disk(disk).copy_variables(&self.variables())
+    }
+
+    /// As [`Fixture::machine`], with firmware that enforces Secure Boot with Microsoft's keys.
+    ///
+    /// # Errors
+    /// As [`Fixture::machine`]; the variable store cannot be made.
+    pub fn machine_with_secure_boot(&self) -> Result<Builder> {
+        let builder = self.machine()?.firmware(Firmware::OvmfSecureBoot);
+        builder.copy_variables(&self.enrolled_variables()?)
+    }
+
+    /// A variable store with Microsoft's keys and Debian's boot entry, made once. The builder's firmware knows the keys but does
+    /// not enforce them, so it starts a kernel past the loader.
+    fn enrolled_variables(&self) -> Result<PathBuf> {
+        let store = self.folder.join("variables-enrolled.fd");
+        let _lock = lock(&self.folder.join("variables-enrolled.lock"))?;
+        if store.exists() {
+            return Ok(store);
+        }
+        let partial = self.folder.join("variables-enrolled.partial");
+        if let Some((_, template)) = Firmware::OvmfSecureBoot.files()? {
+            std::fs::copy(&template, &partial)
+                .map_err(Error::io(|| format!("copying {}", template.display())))?;
+        }
+        self.install_loader(Disk::new(self.disk()).overlay(), &partial)?;
+        std::fs::rename(&partial, &store).map_err(Error::io(|| format!("renaming {}", partial.display())))?;
+        Ok(store)
+    }
+
+    /// Starts the system on `disk` in a builder machine and lets it install its loader and its boot entry.
+    fn install_loader(&self, disk: Disk, variables: &Path) -> Result<()> {
+        let builder = Builder::new(&format!("builder-{}", self.release))?
+            .disk(disk.serial("primary"))
+            .variables(variables)
+            .kernel(self.kernel()?)
+            .start()?;
+        builder.ready()?;
+        builder.run_within(INSTALL, deadline(240))?;
+        builder.power_off().map(drop)
     }
 }
 

@@ -1,10 +1,10 @@
 //! A running machine.
 
-use crate::agent::{Agent, Failure};
+use crate::agent::Agent;
 use crate::host::{deadline, last_lines, target_dir};
 use crate::lock::MachineLock;
 use crate::qmp::Qmp;
-use crate::{Accelerator, Builder, Console, Disk, Error, Output, ROOT_PASSWORD, Result};
+use crate::{Accelerator, Builder, Console, Disk, Error, Result};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fs::File;
@@ -15,22 +15,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long a command in a guest may take unless said, in seconds.
-const COMMAND: u64 = 300;
-/// How long a guest may take from power-on to a finished start, in seconds.
-const BOOT: u64 = 240;
-
 /// A running machine. It ends when it is dropped, and with the thread that started it.
 pub struct Machine {
-    process: Process,
-    builder: Builder,
+    pub(crate) process: Process,
+    pub(crate) builder: Builder,
 }
 
-struct Process {
-    child: RefCell<Child>,
+pub(crate) struct Process {
+    pub(crate) child: RefCell<Child>,
     qmp: RefCell<Qmp>,
-    agent: RefCell<Agent>,
-    consoles: Vec<Console>,
+    pub(crate) agent: RefCell<Agent>,
+    pub(crate) consoles: Vec<Console>,
     plugged: RefCell<usize>,
     sockets: TempDir,
     _lock: MachineLock,
@@ -106,160 +101,6 @@ impl Machine {
         &self.process.consoles[number]
     }
 
-    /// Waits until Debian's start is finished and jobs can be run.
-    ///
-    /// # Errors
-    /// That took more than four minutes, or the machine ended.
-    pub fn ready(&self) -> Result<()> {
-        self.ready_within(deadline(BOOT))
-    }
-
-    /// As [`Machine::ready`] with another limit.
-    ///
-    /// # Errors
-    /// As [`Machine::ready`].
-    pub fn ready_within(&self, limit: Duration) -> Result<()> {
-        let start = Instant::now();
-        self.answered(self.process.agent.borrow_mut().sync(limit), "the guest agent's answer", limit)?;
-        // Its status says `degraded` as a failure; what that means is the test's to judge.
-        let wait = "systemctl is-system-running --wait";
-        let result = self.process.agent.borrow_mut().run(wait, limit.saturating_sub(start.elapsed()));
-        self.answered(result, "the end of the guest's start", limit).map(drop)
-    }
-
-    /// Runs a shell command as root; gives back its output, whatever its status.
-    ///
-    /// # Errors
-    /// It took longer than five minutes, or the guest is not there.
-    pub fn try_run(&self, command: &str) -> Result<Output> {
-        self.try_run_within(command, deadline(COMMAND))
-    }
-
-    /// As [`Machine::try_run`] with another limit.
-    ///
-    /// # Errors
-    /// As [`Machine::try_run`].
-    pub fn try_run_within(&self, command: &str, limit: Duration) -> Result<Output> {
-        let result = self.process.agent.borrow_mut().run(command, limit);
-        self.answered(result, &format!("the end of `{command}`"), limit)
-    }
-
-    /// Runs a shell command as root that must end with status 0.
-    ///
-    /// # Errors
-    /// It ended with another status, took longer than five minutes, or the guest is not there.
-    pub fn run(&self, command: &str) -> Result<Output> {
-        self.run_within(command, deadline(COMMAND))
-    }
-
-    /// As [`Machine::run`] with another limit.
-    ///
-    /// # Errors
-    /// As [`Machine::run`].
-    pub fn run_within(&self, command: &str, limit: Duration) -> Result<Output> {
-        let output = self.try_run_within(command, limit)?;
-        if output.status != 0 {
-            let Output { status, stdout, stderr } = output;
-            return Err(Error::Command {
-                machine: self.builder.name.clone(),
-                command: command.to_owned(),
-                status,
-                stdout,
-                stderr,
-            });
-        }
-        Ok(output)
-    }
-
-    /// Starts a shell command as root and does not wait for it: for what takes the guest down.
-    ///
-    /// # Errors
-    /// The guest is not there.
-    pub fn run_detached(&self, command: &str) -> Result<()> {
-        let result = self.process.agent.borrow_mut().start(command);
-        self.answered(result, &format!("the start of `{command}`"), deadline(60)).map(drop)
-    }
-
-    /// Copies a file of the host into the running guest, mode 755.
-    ///
-    /// # Errors
-    /// The file cannot be read here or written there.
-    pub fn put(&self, from: &Path, to: &str) -> Result<()> {
-        let content = std::fs::read(from).map_err(Error::io(|| format!("reading {}", from.display())))?;
-        self.write(to, &content)?;
-        self.run(&format!("chmod 755 '{to}'")).map(drop)
-    }
-
-    /// Writes a file in the running guest.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn write(&self, path: &str, content: &[u8]) -> Result<()> {
-        let result = self.process.agent.borrow_mut().write(path, content);
-        self.answered(result, &format!("the writing of {path}"), deadline(COMMAND))
-    }
-
-    /// Reads a file of the running guest.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        let result = self.process.agent.borrow_mut().read(path);
-        self.answered(result, &format!("the reading of {path}"), deadline(COMMAND))
-    }
-
-    /// What tells one boot of the guest from the next (random(4), `boot_id`).
-    ///
-    /// # Errors
-    /// The guest is not there.
-    pub fn boot_id(&self) -> Result<String> {
-        Ok(self.run("cat /proc/sys/kernel/random/boot_id")?.stdout.trim().to_owned())
-    }
-
-    /// Restarts the guest as its administrator does and waits until the next start is finished, whatever it is that starts.
-    ///
-    /// # Errors
-    /// It was not up again within four minutes.
-    pub fn reboot(&self) -> Result<()> {
-        let before = self.boot_id()?;
-        self.run_detached("systemctl reboot")?;
-        self.next_boot(&before, deadline(BOOT))
-    }
-
-    /// Waits for a boot other than `before` to be finished.
-    ///
-    /// # Errors
-    /// There was none within `limit`, or the machine ended.
-    pub fn next_boot(&self, before: &str, limit: Duration) -> Result<()> {
-        let start = Instant::now();
-        loop {
-            let left = limit.saturating_sub(start.elapsed());
-            let answer = self.process.agent.borrow_mut().sync(left.min(Duration::from_secs(10)));
-            if answer.is_ok() && self.boot_id().is_ok_and(|now| now != before) {
-                return self.ready_within(left);
-            }
-            if left.is_zero() || self.has_ended() {
-                return self.answered(Err(Failure::Silent), "the next boot", limit);
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    }
-
-    /// Logs root in on the first console; gives back what was said between the password and the prompt.
-    ///
-    /// # Errors
-    /// No login prompt, or root's password is not the fixtures'.
-    pub fn login(&self) -> Result<String> {
-        let console = self.console();
-        console.expect("login: ", deadline(BOOT))?;
-        console.send("root\r")?;
-        console.expect("Password: ", deadline(60))?;
-        console.send(&format!("{ROOT_PASSWORD}\r"))?;
-        let before = console.text().len();
-        console.expect(":~# ", deadline(60))?;
-        Ok(console.text().split_off(before))
-    }
-
     /// Presses the reset button.
     ///
     /// # Errors
@@ -332,21 +173,16 @@ impl Machine {
         let start = Instant::now();
         while !self.has_ended() {
             if start.elapsed() > limit {
-                return self.answered(Err(Failure::Silent), "the power-off", limit);
+                return Err(Error::Deadline {
+                    machine: self.builder.name.clone(),
+                    what: "the power-off".to_owned(),
+                    limit,
+                    tail: self.console().tail(),
+                });
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
-    }
-
-    /// Switches the guest off as its administrator does, and waits for it.
-    ///
-    /// # Errors
-    /// It was not off within two minutes.
-    pub fn power_off(self) -> Result<Builder> {
-        self.run_detached("systemctl poweroff")?;
-        self.off(deadline(120))?;
-        Ok(self.stop())
     }
 
     /// Pulls the plug; what the guest wrote to its disks is kept. The description that is given back starts the same machine
@@ -355,37 +191,34 @@ impl Machine {
         self.builder
     }
 
-    fn has_ended(&self) -> bool {
-        !matches!(self.process.child.borrow_mut().try_wait(), Ok(None))
+    /// Cuts the power now: what the guest had not flushed is gone from every disk that is logged ([`Disk::logged`]).
+    ///
+    /// # Errors
+    /// A disk cannot be rebuilt.
+    pub fn power_cut(self) -> Result<Builder> {
+        // Killed, so that QEMU has no time for the flush of an orderly end.
+        let _ = self.process.child.borrow_mut().kill();
+        let _ = self.process.child.borrow_mut().wait();
+        let builder = self.builder;
+        drop(self.process);
+        builder.forget_unflushed()
     }
 
-    /// The agent's word as this machine's error.
-    fn answered<T>(&self, result: Result<T, Failure>, what: &str, limit: Duration) -> Result<T> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Silent) => {
-                let tail = self.process.consoles.first().map(Console::tail).unwrap_or_default();
-                let machine = self.builder.name.clone();
-                // The agent's end of the wire closes a moment before the process is gone.
-                std::thread::sleep(Duration::from_millis(200));
-                Err(match self.process.child.borrow_mut().try_wait() {
-                    Ok(Some(status)) => Error::Ended {
-                        machine,
-                        status: status.to_string(),
-                        doing: what.to_owned(),
-                        words: self.process.words(),
-                        tail,
-                    },
-                    _ => Error::Deadline { machine, what: what.to_owned(), limit, tail },
-                })
-            }
-        }
+    /// How many writes, flushes and discards there were so far on the disk with this serial number; for [`Builder::rewind`].
+    ///
+    /// # Errors
+    /// The disk has no log: [`Disk::logged`].
+    pub fn writes(&self, serial: &str) -> Result<usize> {
+        Ok(self.builder.write_log(serial)?.len())
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        !matches!(self.process.child.borrow_mut().try_wait(), Ok(None))
     }
 }
 
 impl Process {
-    fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         last_lines(&std::fs::read_to_string(self.sockets.path().join("stderr")).unwrap_or_default(), 20)
     }
 }
