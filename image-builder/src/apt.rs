@@ -18,7 +18,7 @@ pub enum Error {
     #[error(transparent)]
     Tool(#[from] tool::Error),
     /// A file of the private state cannot be written or read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,

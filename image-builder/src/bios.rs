@@ -46,7 +46,7 @@ pub enum Error {
     #[error(transparent)]
     Tool(#[from] tool::Error),
     /// A file cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -27,13 +27,13 @@ const SMALLEST: u64 = 72 * MIB;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be written.
-    #[error("writing the disk image: {0}")]
+    #[error("writing the disk image")]
     Write(#[from] io::Error),
     /// The partition table cannot be made.
-    #[error("writing the partition table: {0}")]
+    #[error("writing the partition table")]
     Table(#[from] GptError),
     /// The protective MBR cannot be made.
-    #[error("writing the protective MBR: {0}")]
+    #[error("writing the protective MBR")]
     Mbr(#[from] MBRError),
     /// The file system cannot be made.
     #[error(transparent)]

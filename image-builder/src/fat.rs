@@ -20,7 +20,7 @@ const VOLUME_LABEL: u8 = 0x08;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The device or file cannot be written.
-    #[error("writing the FAT file system: {0}")]
+    #[error("writing the FAT file system")]
     Write(#[from] io::Error),
     /// The size is not one of a FAT32 file system.
     #[error("{0} bytes are too few or too many for a FAT32 file system")]

@@ -168,6 +168,9 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
         .with_context(|| format!("{}: not a Linux kernel (bzImage)", path.display()))?
         .to_owned();
     let modules = modules.unwrap_or_else(|| Path::new("/lib/modules").join(&version));
+    if !modules.is_dir() {
+        bail!("kernel {version} has no modules at {}; give their folder with --modules", modules.display());
+    }
     if modules.file_name().is_none_or(|name| *name != *version) {
         bail!(
             "{} is not the module folder of kernel {version}; give …/lib/modules/{version} with \

@@ -17,7 +17,7 @@ use crate::initramfs::{self, Archive};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A folder or file cannot be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}", path = path.display())]
     Read {
         /// What was read.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A module is not an ELF file.
-    #[error("{path}: not a kernel module: {source}", path = path.display())]
+    #[error("{path}: not a kernel module", path = path.display())]
     Malformed {
         /// The module.
         path: PathBuf,

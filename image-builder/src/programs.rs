@@ -64,7 +64,7 @@ pub enum Error {
         wanted_by: String,
     },
     /// A file cannot be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file is not a program.
-    #[error("{path}: not a 64-bit ELF file: {source}", path = path.display())]
+    #[error("{path}: not a 64-bit ELF file", path = path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -15,7 +15,7 @@ pub enum Error {
         program: String,
     },
     /// The program could not be started.
-    #[error("{program}: cannot be started: {source}")]
+    #[error("{program}: cannot be started")]
     Start {
         /// Its name as it was called.
         program: String,
