@@ -280,9 +280,10 @@ fn with_environment(mut command: Command, arguments: &[&str]) -> Command {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .env("SHELL", "/bin/sh")
+        .env("PS1", "rescue:\\w# ")
         .env("LC_ALL", "C.UTF-8")
         .env(SUPERVISED, "1")
-        .current_dir("/");
+        .current_dir("/root");
     command
 }
 

@@ -38,7 +38,14 @@ pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
     }
     let dumb =
         std::env::var("TERM").map_or(true, |terminal| matches!(terminal.as_str(), "" | "dumb" | "unknown"));
-    let result = if dumb { plain::run(&mut menu, &mut source) } else { on_screen(&mut menu, &mut source) };
+    let result = if dumb {
+        plain::run(&mut menu, &mut source)
+    } else {
+        let result = on_screen(&mut menu, &mut source);
+        // The first error is the one to tell.
+        let _ = terminal::give_back();
+        result
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -69,7 +76,7 @@ fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
                         carry_out(effect, menu, source, &mut screen)?;
                     }
                 }
-                Event::Resize(..) => screen.terminal.clear()?,
+                Event::Resize(..) => screen.forget()?,
                 _ => {}
             }
         }
@@ -81,9 +88,9 @@ fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
 fn carry_out(effect: Effect, menu: &mut Menu, source: &mut Source, screen: &mut Screen) -> io::Result<()> {
     match effect {
         Effect::None => {}
-        Effect::Redraw => screen.terminal.clear()?,
+        Effect::Redraw => screen.forget()?,
         Effect::Rescan => {
-            screen.terminal.clear()?;
+            screen.forget()?;
             source.look(menu);
         }
         Effect::Power(power) => match power.request() {

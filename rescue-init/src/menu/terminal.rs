@@ -12,8 +12,9 @@ use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
 use rustix::process::getpgrp;
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr, tcsetpgrp};
@@ -23,7 +24,7 @@ use super::keys::Key;
 use crate::scan;
 use crate::unattended::report;
 
-/// The menu's hold on the terminal; the terminal is as it was once it is dropped.
+/// The menu's hold on the terminal.
 pub struct Screen {
     /// What is drawn on.
     pub terminal: Terminal<CrosstermBackend<Stdout>>,
@@ -37,7 +38,21 @@ impl Screen {
     pub fn take() -> io::Result<Self> {
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))?;
-        Ok(Screen { terminal: Terminal::new(CrosstermBackend::new(stdout()))? })
+        // One of a fixed size never asks the terminal for its cursor's position, as a change of size and
+        // `Terminal::clear` otherwise do: a serial line may have nobody who answers.
+        let (width, height) = crossterm::terminal::size()?;
+        let viewport = Viewport::Fixed(Rect::new(0, 0, width.max(1), height.max(1)));
+        let backend = CrosstermBackend::new(stdout());
+        Ok(Screen { terminal: Terminal::with_options(backend, TerminalOptions { viewport })? })
+    }
+
+    /// Forgets what the terminal shows, so that all of it is drawn anew.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn forget(&mut self) -> io::Result<()> {
+        *self = Self::take()?;
+        Ok(())
     }
 
     /// Lends the terminal to a command, and takes it back when somebody has read what it said. Returns how it
@@ -51,9 +66,7 @@ impl Screen {
         println!("\n{}", ended.text);
         let key =
             if action.exclusive || !ended.success { self.wait_for_key(action, &ended)? } else { Key::Enter };
-        enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))?;
-        self.terminal.clear()?;
+        self.forget()?;
         Ok((ended.text, key))
     }
 
@@ -76,14 +89,11 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _ = give_back();
-    }
-}
-
-fn give_back() -> io::Result<()> {
+/// Leaves the terminal as it was, and empty.
+///
+/// # Errors
+/// When the terminal is gone.
+pub fn give_back() -> io::Result<()> {
     execute!(
         stdout(),
         ResetColor,
