@@ -3,8 +3,11 @@
 use crate::host::last_lines;
 use crate::transcript::Plain;
 use crate::{Error, Result};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::termios::{self, SetArg, Termios};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +36,8 @@ struct State {
     /// Up to where `expect` has looked.
     seen: usize,
     closed: bool,
+    /// Where what it writes is shown as well.
+    screen: Option<Box<dyn Write + Send>>,
 }
 
 impl Shared {
@@ -62,6 +67,9 @@ impl Console {
                 // A full disk must not stop the test; the transcript is in memory as well.
                 let _ = file.write_all(&chunk[..count]);
                 let mut state = writer.lock();
+                if let Some(screen) = &mut state.screen {
+                    show(screen, &chunk[..count]);
+                }
                 state.raw.extend_from_slice(&chunk[..count]);
                 plain.feed(&chunk[..count], &mut state.text);
                 writer.changed.notify_all();
@@ -130,6 +138,48 @@ impl Console {
             .map_err(Error::io(|| format!("typing on the console of {}", self.machine)))
     }
 
+    /// Connects the terminal this program runs on with the console, as `cu` does: what the console wrote and writes is shown, and
+    /// what is typed goes there, until Ctrl-] is typed or the machine ends. Gives back whether the machine ended.
+    ///
+    /// # Errors
+    /// Standard input is no terminal.
+    pub fn interact(&self) -> Result<bool> {
+        self.connect(&std::io::stdin(), Box::new(std::io::stdout()))
+    }
+
+    fn connect(&self, keyboard: &impl AsFd, mut screen: Box<dyn Write + Send>) -> Result<bool> {
+        let _raw = RawTerminal::new(keyboard).map_err(Error::io(|| "taking over the terminal".to_owned()))?;
+        let mut state = self.shared.lock();
+        show(&mut screen, &state.raw);
+        state.screen = Some(screen);
+        drop(state);
+        let ended = self.pass_on_keys(keyboard);
+        self.shared.lock().screen = None;
+        ended
+    }
+
+    fn pass_on_keys(&self, keyboard: &impl AsFd) -> Result<bool> {
+        const CTRL_BRACKET: u8 = 0x1d;
+        let mut keys = [0; 256];
+        while !self.shared.lock().closed {
+            let mut ready = [PollFd::new(keyboard.as_fd(), PollFlags::POLLIN)];
+            if !poll(&mut ready, 100u16).is_ok_and(|count| count > 0) {
+                continue;
+            }
+            let count = nix::unistd::read(keyboard, &mut keys).map_err(|error| Error::Io {
+                doing: "reading the terminal".to_owned(),
+                source: error.into(),
+            })?;
+            if count == 0 || keys[..count].contains(&CTRL_BRACKET) {
+                return Ok(false);
+            }
+            if (&self.stream).write_all(&keys[..count]).is_err() {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
     /// What the console wrote so far, without escape sequences.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.shared.lock().text).into_owned()
@@ -154,6 +204,33 @@ impl Console {
 
     pub(crate) fn tail(&self) -> String {
         tail(&self.shared.lock().text)
+    }
+}
+
+/// A terminal that is closed is no reason to end the machine.
+fn show(screen: &mut impl Write, bytes: &[u8]) {
+    let _ = screen.write_all(bytes).and_then(|()| screen.flush());
+}
+
+/// A terminal without line editing, echo and signals, until dropped.
+struct RawTerminal<'a, T: AsFd> {
+    terminal: &'a T,
+    before: Termios,
+}
+
+impl<'a, T: AsFd> RawTerminal<'a, T> {
+    fn new(terminal: &'a T) -> std::io::Result<Self> {
+        let before = termios::tcgetattr(terminal)?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(terminal, SetArg::TCSANOW, &raw)?;
+        Ok(RawTerminal { terminal, before })
+    }
+}
+
+impl<T: AsFd> Drop for RawTerminal<'_, T> {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(self.terminal, SetArg::TCSADRAIN, &self.before);
     }
 }
 
@@ -218,5 +295,28 @@ mod tests {
         let start = Instant::now();
         assert!(console.expect("login:", Duration::from_secs(30)).is_err());
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_terminal_is_connected_until_the_bracket() {
+        let (console, mut guest, _folder) = console();
+        guest.write_all(b"earlier ").unwrap();
+        console.expect("earlier", Duration::from_secs(5)).unwrap();
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let (mut person, terminal) = (File::from(pty.master), pty.slave);
+        let screen = tempfile::NamedTempFile::new().unwrap();
+        let shown = screen.reopen().unwrap();
+        person.write_all(b"ls\r").unwrap();
+        std::thread::scope(|scope| {
+            let session = scope.spawn(|| console.connect(&terminal, Box::new(shown)));
+            let mut typed = [0; 3];
+            guest.read_exact(&mut typed).unwrap();
+            guest.write_all(b"later").unwrap();
+            console.expect("later", Duration::from_secs(5)).unwrap();
+            person.write_all(b"\x1d").unwrap();
+            assert!(!session.join().unwrap().unwrap(), "the machine is still there");
+            assert_eq!(&typed[..2], b"ls");
+        });
+        assert_eq!(std::fs::read(screen.path()).unwrap(), b"earlier later");
     }
 }
