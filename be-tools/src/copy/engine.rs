@@ -31,6 +31,9 @@ const LISTED: usize = 2048;
 /// Files open and not yet copied; their content is being read ahead.
 const OPENED: usize = 256;
 
+/// Content after which the target's device is set to work: otherwise the kernel keeps most of it for the last sync.
+const FLUSH: u64 = 64 * 1024 * 1024;
+
 /// Lines of a report that are kept of one kind.
 const LINES: usize = 10_000;
 
@@ -143,6 +146,7 @@ impl<'a> Engine<'a> {
                     }
                 });
             }
+            scope.spawn(|| self.keep_flushing(&writing));
             while writing.load(Ordering::Acquire) > 0 {
                 std::thread::park_timeout(TICK);
                 if !self.stopped()
@@ -159,6 +163,23 @@ impl<'a> Engine<'a> {
         self.lock_files()?;
         self.look_again();
         tick(self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    fn keep_flushing(&self, writing: &AtomicUsize) {
+        let mut flushed = 0;
+        while writing.load(Ordering::Acquire) > 0 && !self.stopped() {
+            std::thread::sleep(TICK / 4);
+            let copied = self.bytes.load(Ordering::Relaxed);
+            if copied - flushed < FLUSH {
+                continue;
+            }
+            flushed = copied;
+            let synced =
+                self.folders.open(Side::Target, ROOT).and_then(|target| rustix::fs::syncfs(&*target));
+            if let Err(why) = synced {
+                self.trouble(ROOT, c"", Trouble::Target("writing", why));
+            }
+        }
     }
 
     /// What was found and done.
