@@ -14,6 +14,7 @@ use crate::environment::{BootEnvironment, Name};
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::Mounts;
+use crate::storage::probe::Content;
 use crate::system::System;
 
 pub use facts::{Facts, Grub, GrubEntry, Kernel};
@@ -46,7 +47,7 @@ pub fn discover(system: &System) -> Result<Inventory> {
 }
 
 fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -> Inventory {
-    let mut warnings = Vec::new();
+    let mut warnings = unreadable(&devices);
     let candidates = assemble::candidates(&devices);
     let dir = workers::folder(&system.run);
     let place = |device: &BlockDevice| assemble::place(device, mounts);
@@ -84,6 +85,24 @@ fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -
     }
     let environments = assemble::environments(&roots, &devices, mounts);
     Inventory { environments, warnings, devices }
+}
+
+/// What could not even be read: all of it without root, else disks that fail. An empty drive is no news.
+fn unreadable(devices: &Devices) -> Vec<String> {
+    let failed = |d: &BlockDevice| match &d.content {
+        Content::Unreadable(why) if !d.removable => {
+            Some(format!("{} could not be read: {why}", d.node.display()))
+        }
+        _ => None,
+    };
+    let all: Vec<String> = devices.iter().filter_map(failed).collect();
+    if all.is_empty() || rustix::process::geteuid().is_root() {
+        return all;
+    }
+    vec![format!(
+        "{} devices could not be read: boot environments are found by root only, use sudo",
+        all.len()
+    )]
 }
 
 /// What is on these devices alone: a machine under test has others.

@@ -45,6 +45,7 @@ fn descriptor(facts: &Facts, all: &mut Vec<Problem>) {
 }
 
 fn system(facts: &Facts, all: &mut Vec<Problem>) {
+    all.extend(facts.not_mounted.iter().map(|why| problem("not-mounted", why.clone())));
     if facts.os.is_none() {
         all.push(problem("no-os-release", "it has no os-release"));
     }

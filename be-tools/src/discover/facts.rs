@@ -40,6 +40,8 @@ pub struct Facts {
     pub init_problem: Option<String>,
     /// Bytes in use on its root file system.
     pub used: Option<u64>,
+    /// File systems of its own that could not be mounted, and why.
+    pub not_mounted: Vec<String>,
 }
 
 /// A kernel in /boot.

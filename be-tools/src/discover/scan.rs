@@ -80,19 +80,31 @@ fn show(place: &Place, dir: &Path) -> Result<Mounted> {
     Ok(mounted)
 }
 
-/// The facts of a root with its nested file systems. One that cannot be mounted is left out: its files are then missed.
+/// The facts of a root with its nested file systems. One that cannot be mounted is left out and named.
 fn facts(root: &Rooted, subvolume: Option<String>, nested: &[(PathBuf, Place)]) -> Option<Facts> {
     let mut mounted = Vec::new();
+    let mut not_mounted = Vec::new();
     for (mount_point, place) in nested {
-        let Ok(Some(folder)) = root.folder(mount_point) else { continue };
+        let Ok(Some(folder)) = root.folder(mount_point) else {
+            not_mounted
+                .push(format!("there is no folder {} to mount its file system on", mount_point.display()));
+            continue;
+        };
         // Through the descriptor: no link of the foreign root leads the mount elsewhere.
         let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         match here.canonicalize().at("finding", &here).and_then(|here| show(place, &here)) {
             Ok(mount) => mounted.push(mount),
-            Err(error) => log::warn!("{error}"),
+            Err(Error::Io { source, .. }) => {
+                not_mounted.push(format!(
+                    "{} on {} cannot be mounted: {source}",
+                    mount_point.display(),
+                    place.device.display()
+                ));
+            }
+            Err(other) => not_mounted.push(other.to_string()),
         }
     }
-    let found = Facts::read(root, subvolume);
+    let found = Facts::read(root, subvolume).map(|facts| Facts { not_mounted, ..facts });
     while let Some(mount) = mounted.pop() {
         if let Err(error) = mount.unmount() {
             log::warn!("{error}");

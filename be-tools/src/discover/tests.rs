@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
-use crate::storage::mounts::mount_target;
+use crate::storage::mounts::{mount_target, mount_with};
 use crate::storage::testing::{Loop, RELEASE, Root, debian_root, image, in_namespace, is_root};
 use crate::tool::Tool;
 
@@ -113,6 +113,15 @@ fn a_boot_of_its_own_is_looked_into() {
     assert_eq!(found.kernel.as_deref(), Some(RELEASE));
     assert_eq!(found.own_devices(), [&root.device.node, &boot.device.node]);
     assert_eq!(inventory.owner_of(&boot.device.node).unwrap().root, found.root);
+    // A /boot that is damaged is named.
+    Tool::new("dd")
+        .args(["if=/dev/urandom", "bs=1024", "seek=2", "count=64", "conv=notrunc", "status=none"])
+        .arg(format!("of={}", boot.device.node.display()))
+        .run()
+        .unwrap();
+    let damaged = found_on(&[&root.device.node, &boot.device.node]);
+    let problems = damaged.environments[0].problems.join("; ");
+    assert!(problems.contains("/boot on ") && problems.contains("cannot be mounted"), "{problems}");
     // Without the device of its /boot it is still listed, and says why it would not boot.
     let alone = found_on(&[&root.device.node]);
     let problems = alone.environments[0].problems.join("; ");
@@ -191,6 +200,29 @@ fn a_mounted_root_is_looked_at_where_it_is() {
         let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
         assert_eq!(found.mounted_at, [dir.path()]);
         assert!(!found.running && found.problems.is_empty());
+    });
+}
+
+#[test]
+fn a_btrfs_in_use_shows_all_its_subvolumes() {
+    if !is_root() {
+        return;
+    }
+    let root = Root::make("btrfs", |dir, uuid| {
+        for name in ["@", "@old"] {
+            Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join(name)).run().unwrap();
+            debian_root(&dir.join(name), &format!("UUID={uuid} / btrfs subvol={name} 0 0\n"), uuid);
+        }
+    });
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let _mounted = mount_with(&root.device.node, "btrfs", "subvol=@", dir.path()).unwrap();
+        let inventory = found_on(&[&root.device.node]);
+        let place = |e: &BootEnvironment| (e.root.subvolume.clone().unwrap(), e.mounted_at.len());
+        let mut places: Vec<_> = inventory.environments.iter().map(place).collect();
+        places.sort();
+        assert_eq!(places, [("@".into(), 1), ("@old".into(), 0)], "{:?}", inventory.warnings);
+        std::fs::write(dir.path().join("still-writable"), "").unwrap();
     });
 }
 

@@ -168,7 +168,7 @@ impl Mounted {
     /// # Errors
     /// As umount2(2); the mount is then detached.
     pub fn unmount(self) -> Result<()> {
-        retry_busy(|| unmount(&self.dir, UnmountFlags::NOFOLLOW)).at("unmounting", &self.dir)?;
+        retry_busy(WORKING, || unmount(&self.dir, UnmountFlags::NOFOLLOW)).at("unmounting", &self.dir)?;
         self.into_persistent();
         Ok(())
     }
@@ -190,14 +190,22 @@ impl Drop for Mounted {
     }
 }
 
+/// How long to wait for a busy device that is to be worked on.
+const WORKING: Duration = Duration::from_secs(3);
+
+/// As [`WORKING`], for one that is only looked at: what a container has mounted stays mounted.
+const LOOKING: Duration = Duration::from_millis(200);
+
 /// Waits a little for whoever looks at the same device: a scan that is about to end, or the kernel, which gives
 /// a file system up some time after its last mount has gone.
-fn retry_busy(mut call: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(3);
+fn retry_busy(
+    patience: Duration,
+    mut call: impl FnMut() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
     let start = Instant::now();
     loop {
         match call() {
-            Err(Errno::BUSY) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            Err(Errno::BUSY) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
             result => return result,
         }
     }
@@ -275,7 +283,7 @@ fn mount_unchanged(
         options.push(',');
         options.push_str(&subvolume_option(subvolume)?);
     }
-    call_mount(device, dir, driver, flags | MountFlags::RDONLY | MountFlags::NOATIME, &options)
+    call_mount(device, dir, driver, flags | MountFlags::RDONLY | MountFlags::NOATIME, &options, LOOKING)
 }
 
 /// Mounts a file system that is ours to write to, just made or a BE's own.
@@ -285,7 +293,7 @@ fn mount_unchanged(
 pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted> {
     // A block copy has the UUID of its mounted source for a moment.
     let options = if fs_type == "xfs" { "nouuid" } else { "" };
-    call_mount(device, dir, fs_type, MountFlags::empty(), options)
+    call_mount(device, dir, fs_type, MountFlags::empty(), options, WORKING)
 }
 
 /// Mounts with options as fstab(5) has them, those for user space left out.
@@ -313,7 +321,7 @@ pub fn mount_with(device: &Path, fs_type: &str, options: &str, dir: &Path) -> Re
             other => data.push(other),
         }
     }
-    call_mount(device, dir, fs_type, flags, &data.join(","))
+    call_mount(device, dir, fs_type, flags, &data.join(","), WORKING)
 }
 
 fn subvolume_option(subvolume: Option<&str>) -> Result<String> {
@@ -326,11 +334,18 @@ fn subvolume_option(subvolume: Option<&str>) -> Result<String> {
     }
 }
 
-fn call_mount(device: &Path, dir: &Path, fs_type: &str, flags: MountFlags, options: &str) -> Result<Mounted> {
+fn call_mount(
+    device: &Path,
+    dir: &Path,
+    fs_type: &str,
+    flags: MountFlags,
+    options: &str,
+    patience: Duration,
+) -> Result<Mounted> {
     let data = std::ffi::CString::new(options)
         .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
     log::debug!("mount -t {fs_type} -o {options} {} {}", device.display(), dir.display());
-    retry_busy(|| mount(device, dir, fs_type, flags, data.as_c_str()))
+    retry_busy(patience, || mount(device, dir, fs_type, flags, data.as_c_str()))
         .doing(|| format!("mounting {} ({fs_type}) on {}", device.display(), dir.display()))?;
     Ok(Mounted::new(dir))
 }

@@ -175,3 +175,11 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
         assert!(log.contains("<CLEAN>"), "{log}");
     });
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_of_the_kernel_is_survived(text in "[0-9a-z:/ \\\\\n-]{0,200}") {
+        let _ = Mounts::parse(text.as_bytes()).iter().count();
+        let _ = crate::storage::swap::parse(text.as_bytes());
+    }
+}

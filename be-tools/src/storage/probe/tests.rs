@@ -116,6 +116,65 @@ fn containers_are_recognised_as_blkid_does() {
     }
 }
 
+/// Programs that not every machine has.
+#[test]
+fn what_rarer_programs_make_is_recognised_too() {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::write(tree.path().join("file"), "content").unwrap();
+    let tree = tree.path().display();
+    let luks = |version: &str| {
+        format!(
+            "echo pw | cryptsetup luksFormat -q --type {version} --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $0 -"
+        )
+    };
+    let table = [
+        (luks("luks1"), 32),
+        (format!("{} --label mine", luks("luks2")), 32),
+        (format!("mksquashfs {tree} $0 -noappend -quiet"), 1),
+        (format!("mkfs.erofs $0 {tree}"), 1),
+        ("mkfs.f2fs -q -l mine $0".to_owned(), 64),
+        ("mkfs.exfat -L mine $0".to_owned(), 16),
+        ("mkfs.ntfs -q -F -L mine $0".to_owned(), 16),
+        (format!("xorriso -as mkisofs -quiet -V MINE -o $0 {tree}"), 1),
+    ];
+    for (script, mebibytes) in table {
+        let file = image(mebibytes << 20);
+        let made = Tool::new("sh").args(["-ec", &script]).arg(file.path()).run();
+        if let Err(error) = made {
+            eprintln!("skipped: {error}");
+            continue;
+        }
+        let content = probe_file(file.path());
+        let found = content.super_block().unwrap_or_else(|| panic!("{script}: {content:?}"));
+        let expected = oracle(file.path());
+        assert_eq!(expected.get("TYPE").map(String::as_str), Some(found.kind.name()), "{script}");
+        // exFAT and NTFS keep their label in a file, where it is not looked for.
+        if !matches!(found.kind, Kind::ExFat | Kind::Ntfs) {
+            let of = |key: &str| expected.get(key).cloned().unwrap_or_default();
+            assert_eq!((found.uuid.clone(), found.label.clone()), (of("UUID"), of("LABEL")), "{script}");
+        }
+    }
+}
+
+#[test]
+fn a_physical_volume_is_recognised() {
+    if !crate::storage::testing::is_root() {
+        return;
+    }
+    let file = image(64 << 20);
+    let device = crate::storage::testing::Loop::attach(file.path());
+    if let Err(error) =
+        Tool::new("pvcreate").args(["-q", "--config", "devices{use_devicesfile=0}"]).arg(&device.node).run()
+    {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let content = probe_file(file.path());
+    let found = content.super_block().unwrap();
+    assert_eq!((found.kind, found.size), (Kind::Lvm, Some(64 << 20)));
+    assert_eq!(found.uuid, oracle(file.path())["UUID"]);
+}
+
 #[test]
 fn a_label_cannot_write_to_the_terminal() {
     let file = image(16 << 20);
