@@ -115,8 +115,9 @@ impl Tool {
 
     /// The error for an output that counts as a failure.
     pub fn failure(&self, output: &Output) -> ToolError {
-        let both = [&output.stdout[..], &output.stderr[..]].concat();
-        let text = String::from_utf8_lossy(&both);
+        // What a program says of its failure is on standard error; few say it on standard output.
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let text = String::from_utf8_lossy(said);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let last = lines[lines.len().saturating_sub(5)..].join(" / ");
         ToolError::Failed {
