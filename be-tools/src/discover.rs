@@ -228,17 +228,23 @@ impl Inventory {
         }
     }
 
-    /// The BE that a device belongs to: whose root it is, else the first that mounts it, shared or not.
-    pub fn owner_of(&self, node: &Path) -> Option<&BootEnvironment> {
+    /// The BEs that use a device: first that whose root it is, then those that mount it, shared or not.
+    pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
         let is = |device: &Path| match (self.devices.by_node(node), self.devices.by_node(device)) {
             (Some(a), Some(b)) => a.number == b.number,
             _ => device == node,
         };
-        self.environments.iter().find(|e| is(&e.root.device)).or_else(|| {
-            self.environments
-                .iter()
-                .find(|e| e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is)))
-        })
+        let mounts_it =
+            |e: &BootEnvironment| e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is));
+        let mut users: Vec<_> =
+            self.environments.iter().filter(|e| is(&e.root.device) || mounts_it(e)).collect();
+        users.sort_by_key(|e| !is(&e.root.device));
+        users
+    }
+
+    /// The BE that a device belongs to: the first of [`Inventory::users_of`].
+    pub fn owner_of(&self, node: &Path) -> Option<&BootEnvironment> {
+        self.users_of(node).into_iter().next()
     }
 
     /// The EFI system partitions.

@@ -24,13 +24,14 @@ pub(super) fn refuse(
     })?;
     let shown = || device.node.display().to_string();
     Usage::read(system)?.refuse_target(&inventory.devices, device)?;
-    let owner = inventory.environments.iter().find(|e| e.own_devices().contains(&&device.node));
-    let is_replaced = |owner: &BootEnvironment| replaced.is_some_and(|r| r.root == owner.root);
-    match owner {
-        Some(owner) if is_replaced(owner) => Ok(()),
-        Some(owner) => {
-            Err(Refusal::PartOfEnvironment { device: shown(), owner: owner.reference.clone() }.into())
+    // What others only share with the one that is replaced, such as /home, is not erased either.
+    let users = inventory.users_of(node);
+    let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
+    match users.iter().find(|user| !is_replaced(user)) {
+        Some(other) => {
+            Err(Refusal::PartOfEnvironment { device: shown(), owner: other.reference.clone() }.into())
         }
+        None if !users.is_empty() => Ok(()),
         None if device.content.is_blank() || force => Ok(()),
         None => Err(Refusal::HoldsData { device: shown(), content: device.content.description() }.into()),
     }
