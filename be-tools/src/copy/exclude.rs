@@ -79,6 +79,19 @@ impl Exclude {
         self
     }
 
+    /// Judges the root of a file system by its mount point, whose folder is there in any case.
+    pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
+        let mut verdict = Verdict::Copy;
+        for end in (1..=path.len()).filter(|end| path.get(*end).is_none_or(|b| *b == b'/') && path.len() > 1)
+        {
+            verdict = match self.verdict(&path[..end], verdict) {
+                Verdict::Skip => return Verdict::FolderOnly,
+                deeper => deeper,
+            };
+        }
+        verdict
+    }
+
     /// Judges a path whose parent folder's verdict is known.
     pub fn verdict(&self, path: &[u8], parent: Verdict) -> Verdict {
         if parent == Verdict::FolderOnly || self.skip.iter().any(|p| p == path) {
@@ -161,6 +174,22 @@ mod tests {
         assert_eq!(rules.verdict(b"/var/log/apt/history.log", apt), Verdict::Copy);
         assert_eq!(rules.verdict(b"/srv/debian.iso", Verdict::Copy), Verdict::Skip);
         assert_eq!(rules.verdict(b"/proc/1", rules.verdict(b"/proc", Verdict::Copy)), Verdict::Skip);
+    }
+
+    #[test]
+    fn a_file_system_is_judged_by_its_mount_point() {
+        let rules = Exclude::standard().exclude(OsStr::new("/srv")).include(OsStr::new("/srv/keep"));
+        for (path, expected) in [
+            ("/", Verdict::Copy),
+            ("/boot", Verdict::Copy),
+            ("/tmp", Verdict::FolderOnly),
+            ("/run/user", Verdict::FolderOnly),
+            ("/srv", Verdict::OnTheWay),
+            ("/srv/data", Verdict::FolderOnly),
+            ("/srv/keep/data", Verdict::Copy),
+        ] {
+            assert_eq!(rules.verdict_of_mount_point(path.as_bytes()), expected, "{path}");
+        }
     }
 
     #[test]

@@ -96,6 +96,10 @@ enum Trouble {
 /// When the target cannot be written (full, broken, read-only), when the source's root cannot be read, and
 /// [`Error::Interrupted`]. What cannot be read or represented is in the [`Summary`] instead.
 pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summary> {
+    // Attributes of links and devices are reached through it.
+    if !Path::new("/proc/self/fd").is_dir() {
+        return Err(Error::Failed("copying needs /proc: mount it, then run the command again".into()));
+    }
     let since = again::now();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {

@@ -47,10 +47,7 @@ struct Waiting {
 pub fn walk(folders: &Folders, exclude: &Exclude, sink: &mut impl Sink) -> Result<()> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING];
     let mut waiting: Vec<Waiting> = Vec::new();
-    let root_verdict = match exclude.verdict(&folders.path(ROOT, b""), Verdict::Copy) {
-        Verdict::FolderOnly => Verdict::FolderOnly,
-        _ => Verdict::Copy,
-    };
+    let root_verdict = exclude.verdict_of_mount_point(&folders.path(ROOT, b""));
     match folders.open(Side::Source, ROOT).and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
         Ok((source, stat)) => {
             if sink.folder(ROOT, ROOT, c"", &source, &stat)? && root_verdict != Verdict::FolderOnly {
