@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::discover::{self, Inventory};
-use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation, State};
 use crate::error::{Error, Refusal, Result};
 use crate::loader::{self, Subject};
 use crate::localize;
@@ -15,40 +15,55 @@ use crate::system::System;
 
 /// An adoption that is known to be possible. Preparing one writes nothing.
 pub struct Adoption {
-    name: Name,
+    descriptor: Descriptor,
     environment: BootEnvironment,
 }
 
 impl Adoption {
+    /// The running system is no BE yet, or an adoption of it was interrupted.
+    pub fn is_due(running: &BootEnvironment) -> bool {
+        running.descriptor.as_ref().is_none_or(|d| {
+            running.running && d.state == State::Incomplete && d.operation == Some(Operation::Create)
+        })
+    }
+
     /// Whether the running system can be adopted under `name` (default: the host's).
     ///
     /// # Errors
     /// When it is a BE already, the name is taken, or the host's name cannot be one.
     pub fn prepare(inventory: &Inventory, running: &BootEnvironment, name: Option<Name>) -> Result<Self> {
-        if let Some(descriptor) = &running.descriptor {
+        let begun = running.descriptor.clone();
+        if let (Some(descriptor), false) = (&begun, Self::is_due(running)) {
             return Err(Refusal::Other(format!(
                 "the running system is boot environment '{}' already: `be rename` gives it another name",
                 descriptor.name
             ))
             .into());
         }
-        let name = match name {
-            Some(name) => name,
-            None => host_name()?,
+        let name = match (name, &begun) {
+            (Some(name), _) => name,
+            (None, Some(begun)) => begun.name.clone(),
+            (None, None) => host_name()?,
         };
-        inventory.refuse_taken(&name)?;
-        Ok(Adoption { name, environment: running.clone() })
+        if begun.as_ref().is_none_or(|b| b.name != name) {
+            inventory.refuse_taken(&name)?;
+        }
+        let mut descriptor = begun.unwrap_or_else(|| Descriptor::new(name.clone(), None));
+        descriptor.name = name;
+        let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
+        descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
+        Ok(Adoption { descriptor, environment: running.clone() })
     }
 
     /// Its name once it is done.
     pub fn name(&self) -> &Name {
-        &self.name
+        &self.descriptor.name
     }
 
     /// What will be written, one step each: all of it on the running root and the ESP.
     pub fn steps(&self, boot_entry: bool) -> Vec<String> {
         let mut steps = vec![
-            format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name),
+            format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name()),
             format!("adopt: write {}", localize::ADOPTED_FILES.join(", ")),
         ];
         if boot_entry {
@@ -70,17 +85,9 @@ impl Adoption {
         boot_entry: bool,
         report: &mut dyn Report,
     ) -> Result<Descriptor> {
-        report.step(&format!("adopting the running system as '{}'", self.name));
+        report.step(&format!("adopting the running system as '{}'", self.name()));
         let root = Rooted::open(Path::new("/"))?;
-        let mut descriptor = Descriptor::new(self.name, None);
-        descriptor.operation = Some(Operation::Create);
-        descriptor.shared = self
-            .environment
-            .file_systems
-            .iter()
-            .filter(|f| f.shared && f.mountpoint.is_absolute())
-            .map(|f| f.mountpoint.clone())
-            .collect();
+        let mut descriptor = self.descriptor;
         descriptor.begin(Operation::Create, &root)?;
         localize::adopt(&root)?;
         go_on()?;

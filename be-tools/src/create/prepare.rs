@@ -174,7 +174,9 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
             )
         })?,
     };
-    if let Some(Descriptor { state: State::Incomplete, operation, name, .. }) = &source.descriptor {
+    if let Some(Descriptor { state: State::Incomplete, operation, name, .. }) = &source.descriptor
+        && !Adoption::is_due(source)
+    {
         return Err(Refusal::Incomplete {
             name: name.to_string(),
             operation: operation.map_or_else(|| "operation".into(), |o| o.to_string()),
@@ -218,7 +220,7 @@ fn adoption(
     source: Option<&BootEnvironment>,
 ) -> Result<Option<Adoption>> {
     match source {
-        Some(running) if running.running && !running.is_managed() => {
+        Some(running) if running.running && Adoption::is_due(running) => {
             let adoption = Adoption::prepare(inventory, running, request.current.clone())?;
             if *adoption.name() == request.name {
                 return Err(Error::Usage(format!(
