@@ -71,7 +71,9 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
         && !dir.join("partition").exists()
         && !dir.join("loop/backing_file").exists();
     let hidden_volume = text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
-    if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume {
+    // A path of a multipath NVMe disk has no device node.
+    let hidden_path = number("hidden") == Some(1);
+    if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume || hidden_path {
         return None;
     }
     let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());

@@ -89,6 +89,7 @@ fn machine() -> Fake {
         &[0; 512],
         &[("dm/name", "my--vg-root"), ("dm/uuid", "LVM-x"), ("slaves/sda", "")],
     );
+    fake.add("pci0/nvme/nvme0/nvme0c0n1", "259:1", &[0; 512], &[("hidden", "1\n")]);
     fake.add("virtual/block/loop0", "7:0", &[0; 512], &[]);
     fake.add("virtual/block/zram0", "253:0", &[], &[]);
     fake
