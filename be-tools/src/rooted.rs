@@ -217,7 +217,7 @@ impl Rooted {
         written.at("writing", &shown)
     }
 
-    /// Makes a symbolic link, replacing what has its name.
+    /// Makes a symbolic link, replacing what has its name; one that leads there already stays as it is.
     ///
     /// # Errors
     /// When a folder is in the way, or it cannot be made.
@@ -225,6 +225,11 @@ impl Rooted {
         let path = path.as_ref();
         let (parent, name) = split(path)?;
         let folder = self.make_folder(parent)?;
+        if rustix::fs::readlinkat(&folder, name, Vec::new())
+            .is_ok_and(|found| found.to_bytes() == leads_to.as_bytes())
+        {
+            return Ok(());
+        }
         self.remove(path)?;
         rustix::fs::symlinkat(leads_to, &folder, name).at("linking", &self.shown(path))?;
         rustix::fs::fsync(&folder).at("syncing the folder of", &self.shown(path))
