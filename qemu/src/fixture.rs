@@ -163,7 +163,7 @@ impl Debian {
         let uuid = uuid::Uuid::new_v4().to_string();
         let spares = self.spare_mib.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
         let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + 4;
-        as_root(&["sh", "-c", DISK])
+        as_root(&["sh", "-c", DISK])?
             .env("TARBALL", &tarball)
             .env("DISK", built.disk())
             .env("DISK_MIB", disk_mib.to_string())
@@ -191,13 +191,11 @@ impl Debian {
         if tarball.exists() {
             return Ok(tarball);
         }
-        let script = cache.join(format!("{key}.sh"));
-        std::fs::write(&script, PACKAGES).map_err(Error::io(|| format!("writing {}", script.display())))?;
         let partial = cache.join(format!("{key}.partial.tar"));
         Tool::new("mmdebstrap")
             .args(["--variant=minbase", "--format=tar"])
             .arg(format!("--include={}", self.all_packages().join(",")))
-            .arg(format!("--customize-hook=ROOT_PASSWORD={ROOT_PASSWORD} sh '{}' \"$1\"", script.display()))
+            .arg(format!("--customize-hook=ROOT_PASSWORD={ROOT_PASSWORD}\n{PACKAGES}"))
             .arg(self.release.name())
             .arg(&partial)
             .run()?;
@@ -307,13 +305,13 @@ impl Fixture {
     }
 }
 
-/// A command with root's rights over the files of a system: as root itself, or in a user namespace of mmdebstrap's making.
-fn as_root(command: &[&str]) -> Tool {
+/// A command with root's rights over the files of a system: as root itself, or in a user namespace that has other users as well.
+fn as_root(command: &[&str]) -> Result<Tool> {
     if nix::unistd::geteuid().is_root() {
-        Tool::new(command[0]).args(&command[1..])
-    } else {
-        Tool::new("mmdebstrap").arg("--unshare-helper").args(command)
+        return Ok(Tool::new(command[0]).args(&command[1..]));
     }
+    Tool::require("newuidmap")?;
+    Ok(Tool::new("unshare").args(["--map-root-user", "--map-auto"]).args(command))
 }
 
 fn lock(path: &Path) -> Result<Flock<File>> {

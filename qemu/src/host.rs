@@ -27,7 +27,9 @@ fn package_of(program: &str) -> &'static str {
         "mmdebstrap" => "mmdebstrap",
         "mkfs.vfat" => "dosfstools",
         "mke2fs" | "e2fsck" => "e2fsprogs",
+        "newuidmap" => "uidmap",
         "sgdisk" => "gdisk",
+        "unshare" => "util-linux",
         _ => "coreutils",
     }
 }
@@ -44,6 +46,15 @@ impl Tool {
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
         Tool { command, program: program.to_owned() }
+    }
+
+    /// Asks for a program that another one runs.
+    pub(crate) fn require(program: &str) -> Result<()> {
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+        match path.split(':').any(|folder| Path::new(folder).join(program).exists()) {
+            true => Ok(()),
+            false => Err(Error::MissingProgram { program: program.to_owned(), package: package_of(program) }),
+        }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {

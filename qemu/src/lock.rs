@@ -3,9 +3,8 @@
 use crate::{Error, Result, deadline};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc;
 
 /// Held while a machine runs; released when dropped, and by the kernel when the process ends.
@@ -16,26 +15,15 @@ pub(crate) struct MachineLock {
 impl MachineLock {
     /// Waits for the lock. One thread must not hold two machines at a time.
     pub(crate) fn acquire() -> Result<MachineLock> {
-        let path = lock_path();
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o666)
-            .open(&path)
-            .map_err(Error::io(|| format!("opening {}", path.display())))?;
+        let path = std::env::temp_dir().join("lifeboat-vm.lock");
+        let file = open(&path).map_err(Error::io(|| format!("opening {}", path.display())))?;
         let limit = deadline(45 * 60);
         // A blocking call keeps its place in the kernel's queue, where polling would starve; the thread is for the limit. When
         // nobody waits any more, the lock is dropped as it arrives.
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || sender.send(Flock::lock(file, FlockArg::LockExclusive)));
         match receiver.recv_timeout(limit) {
-            Ok(Ok(mut held)) => {
-                // Only a help for the person who wonders who holds it.
-                let _ = held.set_len(0).and_then(|()| writeln!(held, "{}", std::process::id()));
-                Ok(MachineLock { _file: held })
-            }
+            Ok(Ok(held)) => Ok(MachineLock { _file: held }),
             Ok(Err((_, error))) => {
                 Err(Error::Io { doing: format!("locking {}", path.display()), source: error.into() })
             }
@@ -44,6 +32,13 @@ impl MachineLock {
     }
 }
 
-fn lock_path() -> PathBuf {
-    std::env::temp_dir().join("lifeboat-vm.lock")
+/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky folder not even root may open such a
+/// file with O_CREAT (proc(5), `protected_regular`).
+fn open(path: &Path) -> std::io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            File::options().create(true).truncate(false).read(true).write(true).mode(0o644).open(path)
+        }
+        result => result,
+    }
 }

@@ -1,6 +1,6 @@
 //! What a machine and a fixture promise, on real Debians.
 
-use qemu::{Debian, Release, Result, deadline};
+use qemu::{Debian, Disk, Release, Result, deadline};
 
 fn comes_up_and_runs_jobs(release: Release) -> Result<()> {
     let vm = Debian::new(release).build()?.machine()?.start()?;
@@ -32,4 +32,23 @@ fn bookworm_comes_up_through_its_own_loader_and_runs_jobs() -> Result<()> {
 #[test]
 fn trixie_comes_up_through_its_own_loader_and_runs_jobs() -> Result<()> {
     comes_up_and_runs_jobs(Release::Trixie)
+}
+
+#[test]
+fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
+    let disk = Disk::blank(1 << 30).logged().serial("victim");
+    let vm = Debian::new(Release::Bookworm).build()?.machine()?.disk(disk).start()?;
+    vm.ready()?;
+    vm.run("mkfs.ext4 -q /dev/disk/by-id/virtio-victim && mount /dev/disk/by-id/virtio-victim /mnt")?;
+    vm.run("echo 1 > /mnt/first && sync")?;
+    let first = vm.writes("victim")?;
+    vm.run("echo 2 > /mnt/second && sync && echo 3 > /mnt/never-flushed")?;
+
+    let read = "mount /dev/disk/by-id/virtio-victim /mnt && ls /mnt | grep -v lost+found | tr '\\n' ' '; umount /mnt";
+    let machine = vm.power_cut()?;
+    let vm = machine.start()?;
+    vm.ready()?;
+    assert_eq!(vm.run(read)?.stdout, "first second ");
+    assert!(first > 0);
+    Ok(())
 }
