@@ -1,6 +1,8 @@
 //! The slow proofs: every scenario on every release, and a table at the end.
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
+mod listing;
+mod refusals;
 mod rescue;
 mod running;
 mod trial;
@@ -10,6 +12,10 @@ use tests::table::{self, Scenario};
 
 fn main() -> ExitCode {
     let scenarios: Vec<Scenario> =
-        [running::SCENARIOS, trial::SCENARIOS, rescue::SCENARIOS].into_iter().flatten().copied().collect();
+        [running::SCENARIOS, listing::SCENARIOS, refusals::SCENARIOS, trial::SCENARIOS, rescue::SCENARIOS]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
     table::main(&scenarios)
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use qemu::{Builder, Bus, Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
-use tests::{BeWords, rescue, scenario};
+use tests::{rescue, scenario};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario!(a_dead_primary_on_nvme_is_replaced_from_the_stick),

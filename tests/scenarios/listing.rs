@@ -1,0 +1,81 @@
+//! `be list`: every column follows its cause.
+
+use anyhow::{Context, Result};
+use qemu::{Machine, Release, deadline};
+use serde_json::Value;
+use tests::prepared::{FIRST, SECOND, TwoEnvironments};
+use tests::table::Scenario;
+use tests::{BeWords, scenario};
+
+pub const SCENARIOS: &[Scenario] = &[scenario!(every_column_of_the_list_changes_with_its_cause)];
+
+fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    let (first, second) = (be(&vm, FIRST)?, be(&vm, SECOND)?);
+    assert_eq!((&first["running"], &second["running"]), (&true.into(), &false.into()));
+    assert_eq!((&first["next_boot"], &second["next_boot"]), (&true.into(), &false.into()));
+    assert_eq!(first["problems"], Value::Array(Vec::new()), "{first:#}");
+    assert_eq!(second["problems"], Value::Array(Vec::new()), "{second:#}");
+    assert_eq!(second["descriptor"]["state"], "complete");
+    assert_eq!(second["root"]["device"], "/dev/vda3");
+    assert_eq!(second["os"]["id"], "debian");
+    assert_ne!(first["boot_entry"], second["boot_entry"]);
+    assert!(first["descriptor"]["created"].as_str() <= second["descriptor"]["created"].as_str());
+    let kernel = vm.run("uname -r")?.stdout;
+    assert_eq!(second["kernel"], kernel.trim());
+
+    // size
+    let used = second["used"].as_u64().context("bytes in use")?;
+    vm.run("mount /dev/vda3 /mnt && fallocate -l 64M /mnt/var/tmp/large && sync && umount /mnt")?;
+    assert!(be(&vm, SECOND)?["used"].as_u64().context("bytes in use")? >= used + (60 << 20));
+    // health, kernel
+    vm.run(
+        "mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/initrd.img-* /mnt/aside/ && umount /mnt",
+    )?;
+    let broken = be(&vm, SECOND)?;
+    assert!(broken["problems"].to_string().contains("initrd.img"), "{broken:#}");
+    let refused = vm.try_be(&format!("activate {SECOND} --yes"))?;
+    assert_eq!((refused.status, refused.stderr.contains("initrd.img")), (3, true), "{}", refused.stderr);
+    assert_eq!(vm.try_be(&format!("check {SECOND}"))?.status, 5);
+    vm.run("mount /dev/vda3 /mnt && mv /mnt/aside/* /mnt/boot/ && umount /mnt")?;
+    assert_eq!(be(&vm, SECOND)?["problems"], Value::Array(Vec::new()));
+    // next boot, trial
+    vm.be(&format!("activate {SECOND} --yes"))?;
+    assert_eq!(be(&vm, SECOND)?["next_boot"], true);
+    assert_eq!(be(&vm, SECOND)?["trial"], "pending");
+    assert_eq!(be(&vm, FIRST)?["next_boot"], false);
+    vm.run("efibootmgr -qN")?;
+    assert_eq!(be(&vm, SECOND)?["next_boot"], false);
+    assert_eq!(be(&vm, SECOND)?["trial"], "interrupted");
+    // name, description
+    vm.be(&format!("rename {SECOND} renamed"))?;
+    assert_eq!(be(&vm, "renamed")?["descriptor"]["id"], second["descriptor"]["id"]);
+    assert!(vm.run("efibootmgr")?.stdout.contains("Lifeboat: renamed"));
+    vm.be(&format!("rename renamed {SECOND}"))?;
+    vm.be(&format!("describe {SECOND} 'before the upgrade'"))?;
+    assert_eq!(vm.be(&format!("describe {SECOND}"))?.trim(), "before the upgrade");
+    // state: a create that is killed
+    vm.run_detached(&format!("be create {SECOND} --replace {SECOND} --yes > /run/create.log 2>&1"))?;
+    vm.run_within(
+        "for i in $(seq 300); do grep -q 'copying' /run/create.log && break; sleep 0.2; done; sleep 2; pkill -KILL -x be",
+        deadline(180),
+    )?;
+    let killed = be(&vm, SECOND)?;
+    assert_eq!(killed["descriptor"]["state"], "incomplete");
+    assert_eq!(killed["descriptor"]["operation"], "create");
+    let refused = vm.try_be(&format!("activate {SECOND} --yes --force"))?;
+    assert_eq!((refused.status, refused.stderr.contains("incomplete")), (3, true), "{}", refused.stderr);
+    // And run again.
+    vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"))?;
+    assert_eq!(be(&vm, SECOND)?["descriptor"]["state"], "complete");
+    assert_eq!(be(&vm, SECOND)?["problems"], Value::Array(Vec::new()));
+    Ok(())
+}
+
+/// One of the list, as JSON.
+fn be(vm: &Machine, name: &str) -> Result<Value> {
+    let list = vm.be_json(&format!("list {name}"))?;
+    let found = list["environments"].as_array().and_then(|all| all.first()).cloned();
+    found.with_context(|| format!("{name} is not in the list: {list:#}"))
+}

@@ -1,0 +1,107 @@
+//! What is refused: the reason and the way out in one message, the exit status, and nothing written.
+
+use anyhow::Result;
+use qemu::{Firmware, Machine, Release, deadline};
+use tests::prepared::{FIRST, SECOND, TwoEnvironments, debian};
+use tests::table::Scenario;
+use tests::{BeWords, scenario};
+
+pub const SCENARIOS: &[Scenario] =
+    &[scenario!(what_would_do_harm_is_refused_and_nothing_written), scenario!(secure_boot_is_refused)];
+
+fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    vm.run("mkfs.ext4 -q /dev/vda4")?;
+    let state = |vm: &Machine| {
+        vm.run("efibootmgr; sgdisk -p /dev/vda; find /boot/efi -type f | sort | xargs sha256sum; head -c 4M /dev/vda3 | sha256sum; head -c 4M /dev/vda4 | sha256sum")
+            .map(|o| o.stdout)
+    };
+    let before = state(&vm)?;
+
+    refused(&vm, "create third -m /:/dev/vda:ext4 --yes", 3, &["/dev/vda", "partition table", "/dev/vda4"])?;
+    refused(&vm, "create third -m /:/dev/vda3:ext4 --yes --force", 3, &["/dev/vda3", SECOND, "--replace"])?;
+    refused(&vm, "create third -m /:/dev/vda2:ext4 --yes --force", 3, &["/dev/vda2", "is mounted"])?;
+    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes", 3, &["/dev/vda4", "ext4", "--force"])?;
+    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "too small", "needs"])?;
+    refused(&vm, "create third -m /:/dev/nosuch:ext4 --yes", 2, &["/dev/nosuch"])?;
+    refused(&vm, "create third --yes", 2, &["-m /:"])?;
+    refused(
+        &vm,
+        &format!("create {} -m /:/dev/vda4:ext4 --force --yes", SECOND.to_uppercase()),
+        3,
+        &["exists", "/dev/vda3"],
+    )?;
+    refused(&vm, "create 'a b' -m /:/dev/vda4:ext4 --yes", 2, &["a b"])?;
+    refused(&vm, &format!("create third --replace {FIRST} --from {SECOND} --yes"), 3, &[FIRST, "running"])?;
+    refused(&vm, &format!("delete {FIRST} --yes"), 3, &[FIRST, "running"])?;
+    refused(&vm, "activate nosuch --yes", 2, &["nosuch", FIRST, SECOND])?;
+    refused(&vm, &format!("delete {SECOND}"), 3, &["--yes"])?;
+    let output = vm.try_run("runuser -u nobody -- be list")?;
+    assert_eq!((output.status, output.stderr.contains("root")), (3, true), "{}", output.stderr);
+
+    vm.run("mount /dev/vda4 /mnt")?;
+    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "/mnt"])?;
+    vm.run("umount /mnt")?;
+    assert_eq!(state(&vm)?, before);
+
+    // A copy made by other means has the name of its source.
+    vm.run(
+        "mount /dev/vda3 /mnt && mkdir -p /run/copy && mount /dev/vda4 /run/copy && mkdir -p /run/copy/usr/lib && \
+         cp -a /mnt/etc /run/copy/ && cp /mnt/usr/lib/os-release /run/copy/usr/lib/ && umount /mnt /run/copy",
+    )?;
+    refused(&vm, &format!("activate {SECOND} --yes"), 3, &["ambiguous", "vda3", "vda4"])?;
+    vm.run("wipefs -qa /dev/vda4")?;
+
+    vm.run("umount /boot/efi && sgdisk -t 1:8300 /dev/vda && partx -u /dev/vda && udevadm settle")?;
+    refused(
+        &vm,
+        &format!("create {SECOND} --replace {SECOND} --yes"),
+        3,
+        &["EFI system partition", "--no-boot-entry"],
+    )?;
+    Ok(())
+}
+
+fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<()> {
+    let output = vm.try_be(command)?;
+    let said = format!("be {command}\nstatus {}\n{}{}", output.status, output.stdout, output.stderr);
+    assert_eq!(output.status, status, "{said}");
+    for word in words {
+        assert!(output.stderr.contains(word), "'{word}' is not said\n{said}");
+    }
+    assert_eq!(output.stderr.trim().lines().count(), 1, "{said}");
+    Ok(())
+}
+
+fn secure_boot_is_refused(release: Release) -> Result<()> {
+    // The firmware with Microsoft's keys has no entry of this disk: it takes the path for removable media.
+    let fixture = debian(release).build()?;
+    let vm = fixture.machine()?.start()?;
+    vm.ready()?;
+    vm.install_be()?;
+    vm.run(
+        "mkdir -p /boot/efi/EFI/BOOT && cd /boot/efi/EFI && cp debian/shimx64.efi BOOT/BOOTX64.EFI && \
+         cp debian/grubx64.efi debian/grub.cfg BOOT/",
+    )?;
+    let store = tempfile::tempdir()?;
+    let builder =
+        vm.power_off()?.firmware(Firmware::OvmfSecureBoot).variables(store.path().join("secure.fd"));
+    let vm = builder.start()?;
+    vm.ready_within(deadline(300))?;
+    vm.run("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-* | grep -qw 1")?;
+    let before = vm.run(
+        "efibootmgr; find /boot/efi -type f | sort | xargs sha256sum; head -c 4M /dev/vda3 | sha256sum",
+    )?;
+    refused(
+        &vm,
+        &format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"),
+        3,
+        &["Secure Boot", "--no-boot-entry"],
+    )?;
+    let after = vm.run(
+        "efibootmgr; find /boot/efi -type f | sort | xargs sha256sum; head -c 4M /dev/vda3 | sha256sum",
+    )?;
+    assert_eq!(after.stdout, before.stdout);
+    Ok(())
+}
