@@ -80,19 +80,18 @@ impl TwoEnvironments {
         }
         std::fs::create_dir_all(&work)?;
         std::fs::copy(fixture.variables(), work.join("variables.fd"))?;
-        let disk = Disk::new(fixture.disk()).overlay().serial("primary");
+        let copied = Command::new("cp")
+            .args(["--sparse=always", "--reflink=auto"])
+            .args([fixture.disk(), work.join("disk.raw")])
+            .status()
+            .context("starting cp")?;
+        ensure!(copied.success(), "copying {} failed: {copied}", fixture.disk().display());
+        let disk = Disk::new(work.join("disk.raw")).serial("primary");
         let vm = Builder::new("prepare")?.disk(disk).variables(work.join("variables.fd")).start()?;
         vm.ready()?;
         vm.install_be()?;
         vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
-        let builder = vm.power_off()?;
-        let converted = Command::new("qemu-img")
-            .args(["convert", "-O", "raw"])
-            .arg(builder.disk_image("primary")?)
-            .arg(work.join("disk.raw"))
-            .status()
-            .context("starting qemu-img (Debian package qemu-utils)")?;
-        ensure!(converted.success(), "qemu-img convert failed: {converted}");
+        vm.power_off()?;
         std::fs::rename(&work, &self.folder).context("keeping the prepared disk")
     }
 

@@ -1,0 +1,100 @@
+//! `make demo`: a Debian whose primary no longer boots, and the rescue stick that brings the other one up.
+//!
+//! On a terminal the machine's serial console is this terminal, and the user is left at the menu. Without one the keys
+//! are pressed here, and the screens are shown.
+
+mod terminal;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use qemu::{Builder, Machine, Release, deadline};
+use tests::prepared::{FIRST, SECOND, TwoEnvironments};
+use tests::rescue;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    println!(
+        "1. A Debian 12 with two boot environments, '{FIRST}' and its copy '{SECOND}' (the first time takes minutes)"
+    );
+    let builder = TwoEnvironments::on(Release::Bookworm)?.machine()?.memory(1024);
+    println!(
+        "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and chosen for the next start"
+    );
+    let builder = destroyed(builder)?;
+    println!("3. The machine starts from the stick\n");
+    let vm = builder.start()?;
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        println!("The keys are yours: 'a' activates, Enter boots, 'h' helps. Ctrl-] ends the machine.\n");
+        return terminal::attach(&vm);
+    }
+    press_keys(&vm)
+}
+
+fn destroyed(builder: Builder) -> Result<Builder> {
+    let vm = rescue::with_stick(builder)?.start()?;
+    vm.ready()?;
+    rescue::choose_stick(&vm)?;
+    vm.run("rm /boot/vmlinuz-* /usr/sbin/init /usr/lib/systemd/systemd")?;
+    Ok(vm.power_off()?)
+}
+
+fn press_keys(vm: &Machine) -> Result<()> {
+    let console = vm.console();
+    console.expect("Lifeboat rescue image", deadline(240))?;
+    console.expect(SECOND, deadline(120))?;
+    settle();
+    show("The menu", vm);
+    for key in ["k", "k", "k"] {
+        console.send(key)?;
+    }
+    console.send("c")?;
+    console.expect("Press Enter", deadline(60))?;
+    show(&format!("Key c: what is wrong with '{FIRST}'"), vm);
+    console.send("\r")?;
+    settle();
+    console.send("j")?;
+    console.send("a")?;
+    console.send("j")?;
+    settle();
+    show(&format!("Keys j, a, j: activate '{SECOND}' for good"), vm);
+    console.send("\r")?;
+    console.expect("Go on?", deadline(60))?;
+    console.send("y\r")?;
+    console.expect("boots from now on", deadline(120))?;
+    console.expect("Press Enter", deadline(60))?;
+    show("The plan, confirmed", vm);
+    console.send("R")?;
+    println!("\n4. Restart, through the firmware");
+    vm.ready_within(deadline(300)).context("waiting for the good one to come up")?;
+    let running = vm.run("/usr/lib/lifeboat/be current")?.stdout;
+    ensure!(running.trim() == SECOND, "'{}' came up instead of '{SECOND}'", running.trim());
+    let target = vm.run("systemctl is-active multi-user.target")?.stdout;
+    println!("\n'{SECOND}' is running, multi-user.target is {}", target.trim());
+    print!("\n# be list\n{}", vm.run("/usr/lib/lifeboat/be list")?.stdout);
+    Ok(())
+}
+
+/// Time for a screen to be drawn.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_secs(2));
+}
+
+/// What a terminal would show now.
+fn show(title: &str, vm: &Machine) {
+    println!("--- {title} {}", "-".repeat(74_usize.saturating_sub(title.len())));
+    for line in terminal::screen(&vm.console().raw()) {
+        println!("{line}");
+    }
+    println!("{}", "-".repeat(79));
+}
