@@ -1,12 +1,16 @@
 //! This terminal as the machine's, and what a terminal would show.
 
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use qemu::Machine;
+
+const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
+const COLUMNS: NonZero<u16> = NonZero::new(80).unwrap();
 
 /// Ctrl-]
 const ESCAPE: u8 = 0x1d;
@@ -72,7 +76,7 @@ fn stty(words: &[&str]) -> Result<String> {
 
 /// The last screen that was drawn on a terminal of 80 by 24, as text: enough of ECMA-48 for a menu and plain lines.
 pub fn screen(bytes: &[u8]) -> Vec<String> {
-    let mut parser = vt100::Parser::new(24, 80, 0);
+    let mut parser = vt100::Parser::new(ROWS, COLUMNS, 0);
     parser.process(bytes);
     let text = parser.screen().contents();
     let lines: Vec<String> = text.lines().map(|l| l.trim_end().to_owned()).collect();
