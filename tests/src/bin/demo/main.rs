@@ -3,7 +3,7 @@
 //! On a terminal the machine's serial console is this terminal, and the user is left at the menu. Without one the keys
 //! are pressed here, and the screens are shown.
 
-mod terminal;
+mod screen;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -36,7 +36,8 @@ fn run() -> Result<()> {
     let vm = builder.start()?;
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         println!("The keys are yours: 'a' activates, Enter boots, 'h' helps. Ctrl-] ends the machine.\n");
-        return terminal::attach(&vm);
+        vm.console().interact()?;
+        return Ok(());
     }
     press_keys(&vm)
 }
@@ -93,7 +94,7 @@ fn settle() {
 /// What a terminal would show now.
 fn show(title: &str, vm: &Machine) {
     println!("--- {title} {}", "-".repeat(74_usize.saturating_sub(title.len())));
-    for line in terminal::screen(&vm.console().raw()) {
+    for line in screen::text(&vm.console().raw()) {
         println!("{line}");
     }
     println!("{}", "-".repeat(79));
