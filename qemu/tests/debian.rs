@@ -1,6 +1,12 @@
 //! What a machine and a fixture promise, on real Debians.
 
-use qemu::{Debian, Disk, Release, Result, deadline};
+use qemu::{Debian, Disk, Machine, Release, Result, deadline};
+
+fn running(release: Release) -> Result<Machine> {
+    let vm = Debian::new(release).build()?.machine()?.start()?;
+    vm.ready()?;
+    Ok(vm)
+}
 
 fn comes_up_and_runs_jobs(release: Release) -> Result<()> {
     let vm = Debian::new(release).build()?.machine()?.start()?;
@@ -50,5 +56,40 @@ fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
     vm.ready()?;
     assert_eq!(vm.run(read)?.stdout, "first second ");
     assert!(first > 0);
+    Ok(())
+}
+
+#[test]
+fn secure_boot_is_enforced() -> Result<()> {
+    let debian = Debian::new(Release::Bookworm).build()?;
+    let vm = debian.machine_with_secure_boot()?.start()?;
+    vm.ready()?;
+    assert!(vm.run("cat /sys/kernel/security/lockdown")?.stdout.contains("[integrity]"));
+    Ok(())
+}
+
+#[test]
+fn disks_are_plugged_into_a_running_machine_and_the_screen_is_seen() -> Result<()> {
+    let debian = Debian::new(Release::Bookworm).build()?;
+    let vm = debian.machine()?.hot_plug_ports(1).screen().start()?;
+    vm.ready()?;
+    vm.plug(Disk::blank(64 << 20).serial("LATE"))?;
+    vm.run("udevadm settle; for i in 1 2 3 4 5 6 7 8 9; do [ -e /dev/disk/by-id/virtio-LATE ] && exit; sleep 1; done; exit 1")?;
+    let picture = tempfile::tempdir().unwrap();
+    let picture = picture.path().join("screen.png");
+    vm.screenshot(&picture)?;
+    assert!(std::fs::read(&picture).unwrap().starts_with(b"\x89PNG"));
+    vm.power_button()?;
+    vm.off(deadline(120))?;
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_ends_is_told_with_its_last_words() -> Result<()> {
+    let vm = running(Release::Bookworm)?;
+    let error =
+        vm.run("echo gone > /dev/console; sleep 1; echo o > /proc/sysrq-trigger; sleep 60").unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("QEMU ended") && text.contains("gone"), "{text}");
     Ok(())
 }
