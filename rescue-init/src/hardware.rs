@@ -1,15 +1,15 @@
 //! The hardware child: it loads a module for every device there is and that appears later, and has the disks looked
 //! at again whenever one comes, goes or changes.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, ExitCode};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ const THREADS: usize = 4;
 const EARLY: &[&str] = &["fs-ext4", "fs-vfat"];
 
 /// Partitions come one by one: how long it must be quiet before a look, and how long that may be put off.
-const QUIET: Duration = Duration::from_millis(150);
+const QUIET: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs until the machine ends.
@@ -77,21 +77,11 @@ fn watch() -> io::Result<Never> {
         log::warn!("{failure}");
     }
     let queue = Queue::default();
-    let (sender, receiver) = channel();
-    let receiver = Mutex::new(receiver);
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| queue.work(&loader, &receiver));
+            scope.spawn(|| queue.work(&loader));
         }
-        Watch {
-            listener,
-            queue: &queue,
-            sender,
-            asked: HashSet::new(),
-            news: Some(News::now()),
-            scanner: None,
-        }
-        .run()
+        Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None }.run()
     })
 }
 
@@ -107,17 +97,33 @@ fn answer_the_kernel() {
     }
 }
 
-/// What is to be loaded, and how much of it is not done yet.
+/// What is to be loaded, the urgent first, and how much of it is not done yet.
 #[derive(Debug, Default)]
 struct Queue {
+    waiting: Mutex<BinaryHeap<(Urgency, Reverse<usize>, String)>>,
+    more: Condvar,
     open: AtomicUsize,
 }
 
 impl Queue {
-    fn work(&self, loader: &Loader, receiver: &Mutex<Receiver<String>>) {
+    fn add(&self, what: String) {
+        let number = self.open.fetch_add(1, Ordering::Acquire);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((urgency(&what), Reverse(number), what));
+        self.more.notify_one();
+    }
+
+    /// Loads what is waiting, for ever.
+    fn work(&self, loader: &Loader) {
         loop {
-            let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(what) = next else { return };
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let what = loop {
+                match waiting.pop() {
+                    Some((_, _, what)) => break what,
+                    None => waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            drop(waiting);
             loader.load(&what);
             self.open.fetch_sub(1, Ordering::Release);
         }
@@ -125,6 +131,35 @@ impl Queue {
 
     fn is_idle(&self) -> bool {
         self.open.load(Ordering::Acquire) == 0
+    }
+}
+
+/// How soon a module is wanted; what comes later is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// Everything else.
+    Later,
+    /// What disks hold.
+    Contents,
+    /// What disks are reached through.
+    Disks,
+}
+
+/// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards nor CD drives.
+fn urgency(what: &str) -> Urgency {
+    let disks = match what.split_once(':') {
+        // Mass storage controllers (PCI class 01) and virtio.
+        Some(("pci", device)) => device.contains("bc01sc") || device.starts_with("v00001AF4"),
+        Some(("virtio" | "vmbus" | "xen" | "nvme", _)) => true,
+        // Disks; 5 is a CD drive.
+        Some(("scsi", device)) => device.starts_with("t-0x00") || device.starts_with("t-0x0e"),
+        Some(("usb", device)) => device.contains("ic08"),
+        _ => false,
+    };
+    match what {
+        _ if disks => Urgency::Disks,
+        _ if what.starts_with("fs-") => Urgency::Contents,
+        _ => Urgency::Later,
     }
 }
 
@@ -148,7 +183,6 @@ impl News {
 struct Watch<'a> {
     listener: Listener,
     queue: &'a Queue,
-    sender: Sender<String>,
     asked: HashSet<String>,
     news: Option<News>,
     scanner: Option<Child>,
@@ -156,11 +190,11 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     fn run(mut self) -> io::Result<Never> {
+        EARLY.iter().for_each(|what| self.load((*what).into()));
         self.coldplug();
         if let Err(why) = mounts::firmware_variables() {
             log::warn!("the firmware's variables cannot be reached: {why}");
         }
-        EARLY.iter().for_each(|what| self.load((*what).into()));
         let mut ready = false;
         loop {
             self.listen()?;
@@ -171,10 +205,13 @@ impl Watch<'_> {
                 if ready {
                     log::info!("every device that is there has its module");
                     fs::write(READY, "")?;
-                    self.look();
+                    // Also to say that there is no disk.
+                    if self.news.is_some() || self.scanner.is_none() {
+                        self.look();
+                    }
                 }
             }
-            if ready && self.news.is_some_and(|news| news.is_ripe()) {
+            if self.news.is_some_and(|news| news.is_ripe()) {
                 self.look();
             }
             self.wait(ready);
@@ -190,9 +227,7 @@ impl Watch<'_> {
 
     fn load(&mut self, what: String) {
         if self.asked.insert(what.clone()) {
-            self.queue.open.fetch_add(1, Ordering::Acquire);
-            // The threads live as long as the sender.
-            let _ = self.sender.send(what);
+            self.queue.add(what);
         }
     }
 
@@ -264,6 +299,23 @@ fn collect_modaliases(folder: &Path, into: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_come_before_file_systems_and_those_before_the_rest() {
+        for (what, expected) in [
+            ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", Urgency::Disks),
+            ("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00", Urgency::Disks),
+            ("virtio:d00000002v00001AF4", Urgency::Disks),
+            ("usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00", Urgency::Disks),
+            ("scsi:t-0x00", Urgency::Disks),
+            ("scsi:t-0x05", Urgency::Later),
+            ("fs-ext4", Urgency::Contents),
+            ("pci:v00008086d00002934sv00001AF4sd00001100bc0Csc03i00", Urgency::Later),
+            ("cpu:type:x86,ven0002fam000Fmod006B:feature:,0000", Urgency::Later),
+        ] {
+            assert_eq!(urgency(what), expected, "{what}");
+        }
+    }
 
     #[test]
     fn every_device_below_sys_is_found() {

@@ -44,6 +44,7 @@ const LINKS: &[(&str, &str)] = &[
 /// Mounts what is not mounted yet. Returns one sentence for each thing that could not be done.
 pub fn set_up() -> Vec<String> {
     let mut failures = Vec::new();
+    note(&mut failures, "/root", fs::create_dir_all("/root"));
     for api in API {
         let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         if !targets(&mounted).any(|target| target == api.target) {
@@ -58,7 +59,7 @@ pub fn set_up() -> Vec<String> {
             note(&mut failures, link, symlink(target, link));
         }
     }
-    for (setting, value) in [("printk_devkmsg", "on"), ("hostname", "lifeboat")] {
+    for (setting, value) in [("printk_devkmsg", "on\n"), ("hostname", "lifeboat\n")] {
         let path = format!("/proc/sys/kernel/{setting}");
         note(&mut failures, &path, fs::write(&path, value));
     }
