@@ -33,7 +33,7 @@ const THREADS: usize = 4;
 const EARLY: &[&str] = &["fs-ext4", "fs-vfat"];
 
 /// Partitions come one by one: how long it must be quiet before a look, and how long that may be put off.
-const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs until the machine ends.
@@ -72,7 +72,12 @@ fn watch() -> io::Result<Never> {
     let listener = Listener::open()?;
     fs::create_dir_all(FOLDER)?;
     answer_the_kernel();
-    let loader = Loader::for_running_kernel()?;
+    // Reading the lists of modules takes as long as looking for devices.
+    let (loader, devices) = thread::scope(|scope| {
+        let devices = scope.spawn(modaliases);
+        (Loader::for_running_kernel(), devices.join().unwrap_or_default())
+    });
+    let loader = loader?;
     for failure in loader.make_static_nodes(Path::new("/dev")) {
         log::warn!("{failure}");
     }
@@ -81,7 +86,7 @@ fn watch() -> io::Result<Never> {
         for _ in 0..THREADS {
             scope.spawn(|| queue.work(&loader));
         }
-        Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None }.run()
+        Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None }.run(devices)
     })
 }
 
@@ -189,9 +194,9 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn run(mut self) -> io::Result<Never> {
+    fn run(mut self, devices: Vec<String>) -> io::Result<Never> {
+        devices.into_iter().for_each(|modalias| self.load(modalias));
         EARLY.iter().for_each(|what| self.load((*what).into()));
-        self.coldplug();
         if let Err(why) = mounts::firmware_variables() {
             log::warn!("the firmware's variables cannot be reached: {why}");
         }
@@ -218,13 +223,6 @@ impl Watch<'_> {
         }
     }
 
-    /// Asks for a module for every device that is there.
-    fn coldplug(&mut self) {
-        let mut modaliases = Vec::new();
-        collect_modaliases(Path::new("/sys/devices"), &mut modaliases);
-        modaliases.into_iter().for_each(|modalias| self.load(modalias));
-    }
-
     fn load(&mut self, what: String) {
         if self.asked.insert(what.clone()) {
             self.queue.add(what);
@@ -239,7 +237,7 @@ impl Watch<'_> {
                 Heard::Noise => {}
                 Heard::Lost => {
                     log::warn!("messages about devices were lost: looking at all of them again");
-                    self.coldplug();
+                    modaliases().into_iter().for_each(|modalias| self.load(modalias));
                     self.news.get_or_insert_with(News::now);
                 }
                 Heard::Event(event) => {
@@ -278,6 +276,13 @@ impl Watch<'_> {
         // Interrupted or not: the loop looks at everything.
         let _ = poll(&mut sources, Some(&patience));
     }
+}
+
+/// What the drivers of all devices are found by.
+fn modaliases() -> Vec<String> {
+    let mut all = Vec::new();
+    collect_modaliases(Path::new("/sys/devices"), &mut all);
+    all
 }
 
 /// Every `modalias` below a folder of `/sys`.

@@ -1,16 +1,17 @@
 //! Kernel modules: which ones a device or a name asks for (modules.dep(5), the alias patterns and soft
-//! dependencies that depmod(8) writes), and loading them with finit_module(2).
+//! dependencies that depmod(8) writes), and loading them with init_module(2).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use be_tools::command_line::CommandLine;
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::glob;
@@ -178,6 +179,7 @@ pub struct Loader {
     folder: PathBuf,
     index: Index,
     tried: Mutex<HashSet<String>>,
+    insists_on_signatures: AtomicBool,
 }
 
 impl Loader {
@@ -190,7 +192,7 @@ impl Loader {
         let folder = Path::new("/lib/modules").join(release);
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let index = Index::read(&folder, &command_line)?;
-        Ok(Loader { folder, index, tried: Mutex::default() })
+        Ok(Loader { folder, index, tried: Mutex::default(), insists_on_signatures: AtomicBool::new(false) })
     }
 
     /// Loads what a name, alias or modalias asks for. True if a module now stands for it, or it is built in.
@@ -230,7 +232,7 @@ impl Loader {
         if self.tried().contains(module) {
             return true;
         }
-        let result = self.finit(module);
+        let result = self.init(module);
         self.tried().insert(module.to_owned());
         match result {
             Ok(()) | Err(Errno::EEXIST) => true,
@@ -243,15 +245,37 @@ impl Loader {
         }
     }
 
-    fn finit(&self, module: &str) -> Result<(), Errno> {
+    fn init(&self, module: &str) -> Result<(), Errno> {
         let Some(path) = self.index.modules.get(module).map(|known| self.folder.join(&known.path)) else {
             return Err(Errno::ENOENT);
         };
-        let file =
-            File::open(path).map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO)))?;
+        let errno = |why: io::Error| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO));
         let options = CString::new(self.index.options_of(module)).unwrap_or_default();
-        finit_module(file, &options, ModuleInitFlags::empty())
+        // A signature proves nothing here: whoever could change a module in the initramfs could change this program.
+        // Under emulation its check is most of the time that loading takes. A kernel that is locked down (Secure
+        // Boot) or told to (`module.sig_enforce`) insists on it.
+        if !self.insists_on_signatures.load(Ordering::Relaxed) {
+            let image = fs::read(&path).map_err(errno)?;
+            match init_module(without_signature(&image), &options) {
+                Err(Errno::EKEYREJECTED | Errno::EPERM) => {
+                    self.insists_on_signatures.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        finit_module(File::open(path).map_err(errno)?, &options, ModuleInitFlags::empty())
     }
+}
+
+/// A module's ELF file without the signature after it (include/linux/module_signature.h: signature, 12 bytes that
+/// end in its length, marker).
+fn without_signature(image: &[u8]) -> &[u8] {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    let parts = image.strip_suffix(MARKER).and_then(|rest| rest.split_last_chunk::<12>());
+    let Some((rest, [.., a, b, c, d])) = parts else { return image };
+    let length = u32::from_be_bytes([*a, *b, *c, *d]);
+    let end = usize::try_from(length).ok().and_then(|length| rest.len().checked_sub(length));
+    end.map_or(image, |end| &rest[..end])
 }
 
 /// Names and aliases mix `-` and `_`; they mean the same, except between brackets of a pattern.
@@ -359,6 +383,16 @@ mod tests {
         );
         // The name of a node is no module name: `-` stays.
         assert_eq!(index.static_nodes(), [("loop-control", 10, 237)]);
+    }
+
+    #[test]
+    fn a_signature_is_taken_off_and_nothing_else() {
+        let marker = b"~Module signature appended~\n";
+        let signed = |length: u8| [b"ELF", &b"signature"[..], &[0; 11], &[length], marker].concat();
+        assert_eq!(without_signature(&signed(9)), b"ELF");
+        assert_eq!(without_signature(&signed(13)), signed(13), "a length beyond the file is none");
+        assert_eq!(without_signature(b"ELF"), b"ELF");
+        assert_eq!(without_signature(marker), marker);
     }
 
     #[test]
