@@ -129,6 +129,7 @@ impl Queue {
                 }
             };
             drop(waiting);
+            hurry(urgency(&what));
             loader.load(&what);
             self.open.fetch_sub(1, Ordering::Release);
         }
@@ -148,6 +149,13 @@ enum Urgency {
     Contents,
     /// What disks are reached through.
     Disks,
+}
+
+/// Lets this thread stand back for what is urgent: a nice value is a thread's own on Linux.
+fn hurry(urgency: Urgency) {
+    let nice = if urgency == Urgency::Later { 10 } else { 0 };
+    // Without it the same is done, only later.
+    let _ = rustix::process::setpriority_process(None, nice);
 }
 
 /// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards nor CD drives.

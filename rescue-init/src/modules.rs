@@ -168,8 +168,15 @@ impl Index {
         named.filter_map(|(name, module)| number(module).map(|(major, minor)| (name, major, minor))).collect()
     }
 
+    /// The options of a module, as one string.
     fn options_of(&self, module: &str) -> String {
-        self.options.get(module).map(|given| given.join(" ")).unwrap_or_default()
+        let mut options = self.options.get(module).cloned().unwrap_or_default();
+        if self.modules.get(module).is_some_and(|module| !module.path.contains("/drivers/")) {
+            // The kernel ends the loading of a module only when no probe of any driver is under way (`do_init_module`),
+            // unless told that this one's may go on: a file system would wait for every disk that spins up.
+            options.push("async_probe".into());
+        }
+        options.join(" ")
     }
 }
 
@@ -369,6 +376,7 @@ mod tests {
         index.add_options(
             "usb-storage.delay_use=0 nvme.use_threaded_interrupts modprobe.blacklist=nvme,virtio-pci",
         );
+        assert_eq!(index.options_of("ext4"), "async_probe", "it need not wait for disks");
         assert_eq!(index.options_of("usb_storage"), "delay_use=0");
         assert_eq!(index.options_of("nvme"), "use_threaded_interrupts");
         assert!(index.resolve("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00").is_empty());
