@@ -153,7 +153,12 @@ enum Urgency {
 
 /// Lets this thread stand back for what is urgent: a nice value is a thread's own on Linux.
 fn hurry(urgency: Urgency) {
-    let nice = if urgency == Urgency::Later { 10 } else { 0 };
+    let nice = match urgency {
+        Urgency::Later => 10,
+        Urgency::Disks => 0,
+        // The first disk is enough to need it.
+        Urgency::Contents => -5,
+    };
     // Without it the same is done, only later.
     let _ = rustix::process::setpriority_process(None, nice);
 }
