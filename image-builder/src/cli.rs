@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::image::{self, Addition, Recipe};
 
@@ -65,6 +66,9 @@ struct Build {
     /// Take the newest packages, also where the cache has some
     #[arg(long)]
     update: bool,
+    /// Say each program that is run
+    #[arg(long, short)]
+    verbose: bool,
     /// Print what was built as JSON
     #[arg(long)]
     json: bool,
@@ -72,6 +76,9 @@ struct Build {
 
 impl Build {
     fn run(self) -> Result<()> {
+        // Fails only where a logger is set already; that one hears it then.
+        let _ = log::set_logger(&Progress);
+        log::set_max_level(if self.verbose { LevelFilter::Debug } else { LevelFilter::Info });
         let report = image::build(&Recipe {
             release: self.release,
             sources: self.sources,
@@ -94,6 +101,23 @@ impl Build {
         }
         Ok(())
     }
+}
+
+/// What is being done, on standard error.
+struct Progress;
+
+impl Log for Progress {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("image-builder: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// Runs the program, and returns its exit status.

@@ -106,6 +106,7 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
     let mut sizes = Sizes { kernel: kernel.image.len() as u64, ..Sizes::default() };
     let archive = archive(recipe, &packages, &kernel, &mut sizes)?;
     sizes.initramfs_unpacked = archive.size();
+    log::info!("compressing {} MiB", sizes.initramfs_unpacked >> 20);
     let initramfs = archive.compress(recipe.level, recipe.time).context("compressing the initramfs")?;
     sizes.initramfs = initramfs.len() as u64;
     let stub = read(&packages.file("usr/lib/systemd/boot/efi/linuxx64.efi.stub"))?;

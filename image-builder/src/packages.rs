@@ -44,8 +44,10 @@ impl Packages {
         let complete = fs::read_to_string(&mark).is_ok_and(|have| have.starts_with(&wanted));
         if !complete || update {
             let apt = Apt::prepare(&folder, release, sources)?;
+            log::info!("looking for the packages of Debian {release}");
             apt.update()?;
             let packages = list(&apt)?;
+            log::info!("downloading {} packages and unpacking them in {}", packages.len(), root.display());
             apt.download(&packages)?;
             unpack(&apt.archives(), &packages, &mark, &root)?;
             let names: Vec<String> =
