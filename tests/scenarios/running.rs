@@ -197,8 +197,8 @@ fn reinstalling_grub_in_the_copy_leaves_the_primary_alone(release: Release) -> R
     )?;
     assert_eq!((vm.run(vendor)?.stdout, order(&vm)?), (before.0, after_switch));
     // The primary still boots as it did before Lifeboat came.
-    let debian =
-        order(&vm)?.iter().find(|l| l.to_lowercase().contains("debian")).cloned().unwrap_or_default();
+    let is_vendors = |line: &&String| line.contains("debian") && !line.contains("Lifeboat");
+    let debian = order(&vm)?.iter().find(is_vendors).cloned().unwrap_or_default();
     vm.run(&format!("efibootmgr -n {}", &debian[4..8]))?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);
