@@ -49,7 +49,16 @@ impl Rooted {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = relative(path);
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, mode, resolve)
+        // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go on for a while:
+        // openat2(2) leaves it to the caller to try again.
+        let attempt = || rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, mode, resolve);
+        for _ in 0..10_000 {
+            match attempt() {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                done => return done,
+            }
+        }
+        attempt()
     }
 
     /// Opens a file for reading; `None` where there is none. Never blocks on a fifo or device.
@@ -328,6 +337,27 @@ mod tests {
         assert_eq!(rooted.text("/etc/link").unwrap().unwrap(), "inside");
         symlink("../../../../../etc/passwd", folder.path().join("etc/escape")).unwrap();
         assert_eq!(rooted.text("/etc/escape").unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_upwards_is_followed_while_others_rename() {
+        let (folder, rooted) = tree();
+        symlink("../etc/real", folder.path().join("etc/link")).unwrap();
+        std::fs::write(folder.path().join("etc/real"), "inside").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+                std::fs::write(&a, "").unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&a, &b).unwrap();
+                    std::fs::rename(&b, &a).unwrap();
+                }
+            });
+            let failure = (0..5000).find_map(|_| rooted.text("/etc/link").err());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(failure.is_none(), "{failure:?}");
+        });
     }
 
     #[test]
