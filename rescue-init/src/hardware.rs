@@ -21,10 +21,10 @@ use crate::uevent::{Heard, Listener};
 use crate::{log as kernel_log, mounts};
 
 /// Present once everything was loaded that the machine had when it started.
-pub const READY: &str = "/run/lifeboat/hardware";
+pub const READY: &str = "/run/rescue-init/hardware";
 
 /// The kernel's way to ask for a module: this program under another name.
-const MODPROBE: &str = "/run/lifeboat/modprobe";
+const MODPROBE: &str = "/run/rescue-init/modprobe";
 
 /// Modules wait for hardware while they start, so more threads than processors help.
 const THREADS: usize = 4;
@@ -48,7 +48,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// `/run/lifeboat/modprobe -q -- NAME`, as the kernel calls it (kernel/module/kmod.c).
+/// `/run/rescue-init/modprobe -q -- NAME`, as the kernel calls it (kernel/module/kmod.c).
 pub fn modprobe(names: impl Iterator<Item = String>) -> ExitCode {
     kernel_log::start("modprobe");
     let loader = match Loader::for_running_kernel() {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::supervisor::OURSELVES;
 
-/// Where the parts of the rescue image tell each other what they know.
-pub const FOLDER: &str = "/run/lifeboat";
+/// Where the parts of the rescue image tell each other what they know. `/run/lifeboat` is `be`'s own.
+pub const FOLDER: &str = "/run/rescue-init";
 
 /// How long a look at all disks may take. A disk that dies can block for minutes.
 const DEADLINE: Duration = Duration::from_secs(90);
