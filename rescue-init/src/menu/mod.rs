@@ -99,7 +99,11 @@ fn carry_out(effect: Effect, menu: &mut Menu, source: &mut Source, screen: &mut 
         },
         Effect::Run(action) => {
             let (ended, key) = screen.lend(&action, &source.be, &source.folder)?;
-            menu.tell(ended);
+            // How a shell ended is known to whoever left it.
+            menu.message = None;
+            if action.exclusive {
+                menu.tell(ended);
+            }
             if action.exclusive {
                 source.look(menu);
             }

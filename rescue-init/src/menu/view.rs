@@ -14,7 +14,8 @@ const BAR: Style = Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Mo
 const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
 const LABEL: Style = Style::new().fg(Color::Cyan);
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
+/// The row under the bar. Not reversed and not bold: on the Linux console that is grey on grey.
+const CHOSEN: Style = Style::new().fg(Color::Black).bg(Color::Cyan).remove_modifier(Modifier::BOLD);
 
 /// Keys of the footer, one array a line.
 pub const KEYS: [&[(&str, &str)]; 2] = [
@@ -109,8 +110,13 @@ fn draw_nothing(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
 fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let wide = area.width >= 110;
     let mut header = vec!["NAME", "BOOT", "SYSTEM", "KERNEL", "CREATED", "USED", "HEALTH"];
+    let longest = menu.environments().iter().map(|be| be.reference.chars().count()).max().unwrap_or(0);
     let mut widths = vec![
-        Constraint::Min(12),
+        if wide {
+            Constraint::Length(u16::try_from(longest.clamp(16, 40)).unwrap_or(40))
+        } else {
+            Constraint::Min(12)
+        },
         Constraint::Length(5),
         Constraint::Length(if wide { 32 } else { 12 }),
         Constraint::Length(if wide { 20 } else { 14 }),
@@ -120,7 +126,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     ];
     if wide {
         header.push("ROOT");
-        widths.push(Constraint::Length(16));
+        widths.push(Constraint::Min(16));
     }
     let rows = menu.environments().iter().map(|be| row(be, wide));
     let table = Table::new(rows, widths)
@@ -138,7 +144,7 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     let system = if wide { be.os.pretty_name.clone() } else { text::os(&be.os) };
     let mut cells = vec![
         Span::styled(be.reference.clone(), BOLD),
-        Span::styled(text::next(be), Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD)),
+        Span::styled(text::next(be), Style::new().fg(Color::LightYellow).add_modifier(Modifier::BOLD)),
         Span::from(system),
         Span::from(be.kernel.clone().unwrap_or_else(|| "-".into())),
         Span::from(text::created(be)),
@@ -153,9 +159,9 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
 
 fn colour(mood: Mood) -> Style {
     match mood {
-        Mood::Good => Style::new().fg(Color::Green),
-        Mood::Doubtful => Style::new().fg(Color::Yellow),
-        Mood::Bad => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        Mood::Good => Style::new().fg(Color::LightGreen),
+        Mood::Doubtful => Style::new().fg(Color::LightYellow),
+        Mood::Bad => Style::new().fg(Color::LightRed).add_modifier(Modifier::BOLD),
     }
 }
 
@@ -172,6 +178,9 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let problems = be.problems.iter().map(problem);
     let facts = text::facts(be, menu.environments()).into_iter().map(fact);
     let lines: Vec<Line<'_>> = problems.chain(facts).collect();
+    // On a tall screen it is no taller than it needs to be, and does not jump from one BE to the next.
+    let height = wrapped(&lines, area.width.saturating_sub(4)).saturating_add(2).max(14).min(area.height);
+    let area = Rect { height, ..area };
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
 }
 
@@ -202,13 +211,18 @@ fn key_line(keys: &'static [(&'static str, &'static str)]) -> Line<'static> {
     spans.collect()
 }
 
+/// How many rows lines take at a width, near enough: words that are kept whole may take one more.
+fn wrapped(lines: &[Line<'_>], width: u16) -> u16 {
+    let width = usize::from(width).max(1);
+    let rows: usize = lines.iter().map(|line| line.width().div_ceil(width).max(1)).sum();
+    u16::try_from(rows).unwrap_or(u16::MAX)
+}
+
 /// A window in the middle, as high as its lines.
 fn draw_window(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>, hint: &str) {
     let all = frame.area();
     let width = all.width.min(76);
-    let inner = usize::from(width.saturating_sub(4)).max(1);
-    let wrapped: usize = lines.iter().map(|line| line.width().div_ceil(inner).max(1)).sum();
-    let height = u16::try_from(wrapped + 2).unwrap_or(u16::MAX).min(all.height);
+    let height = wrapped(&lines, width.saturating_sub(4)).saturating_add(2).min(all.height);
     let area =
         Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height }.intersection(all);
     let block = Block::bordered()
