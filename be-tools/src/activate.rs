@@ -11,6 +11,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::loader::entries::{self, reading, writing};
 use crate::loader::esp_location::EspLocation;
 use crate::loader::{self, Subject, environment_path};
+use crate::mounted::{Access, MountedEnvironment};
 use crate::plan::{Plan, Report, go_on};
 use crate::storage::device::Devices;
 use crate::storage::lock::Lock;
@@ -167,7 +168,13 @@ impl<'a> Switch<'a> {
         if self.environment.running {
             return install(Path::new("/")).map(drop);
         }
-        loader::with_mounted(self.system, self.environment, false, install).map(drop)
+        let mounted = MountedEnvironment::mount_system(
+            self.system,
+            self.inventory,
+            self.environment,
+            Access::ReadWrite,
+        )?;
+        install(mounted.root()).map(drop)
     }
 
     /// A trial of another BE that was to come next will not: it is no interrupted one.

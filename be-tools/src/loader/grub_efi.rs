@@ -17,9 +17,10 @@ use super::{Loader, Subject};
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Id};
 use crate::error::{Error, Refusal, Result};
+use crate::mounted::{Access, MountedEnvironment};
 use crate::rooted::Rooted;
 use crate::run::Inside;
-use crate::storage::mounts::Mounts;
+use crate::storage::mounts::{self, Mounts};
 use crate::storage::size_text;
 use crate::system::System;
 
@@ -79,8 +80,8 @@ impl<'a> GrubEfi<'a> {
         subject: &Subject,
         work: impl FnOnce(&dyn Capture, &Path) -> Result<T>,
     ) -> Result<T> {
-        let mounts = Mounts::read(self.system)?;
-        let boot = mounts.at(&subject.root.join("boot")).or_else(|| mounts.at(subject.root));
+        let table = Mounts::read(self.system)?;
+        let boot = table.at(&subject.root.join("boot")).or_else(|| table.at(subject.root));
         let device = boot.map_or_else(|| subject.environment.root.device.clone(), |m| m.source.clone());
         if subject.root == Path::new("/") {
             return work(&Host, &device);
@@ -110,7 +111,11 @@ impl Loader for GrubEfi<'_> {
         let grub = if source.running {
             self.grub_for_target(Path::new("/"), source.name())?
         } else {
-            super::with_mounted(self.system, source, true, |root| self.grub_for_target(root, source.name()))?
+            mounts::in_private_namespace(|| {
+                let mounted =
+                    MountedEnvironment::mount_system(self.system, self.inventory, source, Access::ReadOnly)?;
+                self.grub_for_target(mounted.root(), source.name())
+            })?
         };
         log::debug!("{grub:?} is used for '{}'", self.target.name());
         let esp = self.location.mount_read_only(self.system, &self.inventory.devices)?;

@@ -17,8 +17,7 @@ use boot::esp::Esp;
 
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem};
-use crate::error::{Doing, Error, Refusal, Result};
-use crate::storage::mounts;
+use crate::error::{Error, Refusal, Result};
 use crate::system::System;
 use esp_location::{EspLocation, esp_error};
 use grub_efi::GrubEfi;
@@ -182,38 +181,6 @@ pub fn set_description(system: &System, descriptor: &Descriptor, os: &OperatingS
         entries.replace(entry.number, &option).map_err(entries::writing)?;
     }
     Ok(())
-}
-
-/// Runs `work` on the root of a BE that does not run, mounted for as long as that takes.
-///
-/// # Errors
-/// As mount(2), and those of `work`.
-pub(crate) fn with_mounted<T>(
-    system: &System,
-    environment: &BootEnvironment,
-    read_only: bool,
-    work: impl FnOnce(&Path) -> Result<T>,
-) -> Result<T> {
-    let root = &environment.root;
-    if let Some(place) = environment.mounted_at.first() {
-        return work(place);
-    }
-    let folder = system.run.join(format!("lifeboat/loader-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).at("making the folder", &folder)?;
-    let subvolume = root.subvolume.as_deref();
-    let mounted = if read_only {
-        mounts::mount_for_scan(&root.device, &root.fs_type, subvolume, &folder)
-    } else {
-        let options = subvolume.map_or_else(String::new, |s| format!("subvol={s}"));
-        mounts::mount_with(&root.device, &root.fs_type, &options, &folder)
-    };
-    let done = mounted.and_then(|mounted| {
-        let done = work(mounted.dir())?;
-        mounted.unmount()?;
-        Ok(done)
-    });
-    let _ = std::fs::remove_dir(&folder);
-    done
 }
 
 /// The environment block beside a BE's stub, read.
