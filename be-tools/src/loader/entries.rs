@@ -61,6 +61,14 @@ pub fn entries_of(entries: &BootEntries, id: Id) -> Result<Vec<BootEntry>> {
     Ok(found)
 }
 
+/// `LOAD_OPTION_CATEGORY`: anything but zero is an application of the firmware, such as its setup, which `BootOrder` may
+/// name and the firmware passes over (UEFI 2.10, section 3.1.3).
+const CATEGORY: u32 = 0x1f00;
+
+fn is_started(option: &LoadOption) -> bool {
+    option.is_active() && option.attributes & CATEGORY == 0
+}
+
 /// The entry that the firmware starts next: `BootNext`, else the first of `BootOrder` that is there and active.
 ///
 /// # Errors
@@ -73,7 +81,7 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
     }
     for number in entries.order().map_err(reading)? {
         if let Ok(Some(entry)) = entries.entry(number)
-            && entry.option.is_active()
+            && is_started(&entry.option)
         {
             return Ok(Some(entry));
         }
@@ -88,7 +96,7 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
 pub fn others(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
     let mut order = entries.order().map_err(reading)?;
     order.retain(|number| {
-        matches!(entries.entry(*number), Ok(Some(entry)) if entry.option.is_active() && !is_of(&entry.option, id))
+        matches!(entries.entry(*number), Ok(Some(entry)) if is_started(&entry.option) && !is_of(&entry.option, id))
     });
     Ok(order)
 }
@@ -141,6 +149,10 @@ mod tests {
         let second = firmware.add("Lifeboat: second", r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
         let entries = firmware.entries();
         let number = || next(&entries).unwrap().map(|e| e.number);
+        assert_eq!(number(), Some(debian));
+        let mut setup = Firmware::option("UiApp", r"\any.efi");
+        setup.attributes |= 0x109;
+        entries.add(&setup, boot::efi::Position::First).unwrap();
         assert_eq!(number(), Some(debian));
         entries.set_next(Some(second)).unwrap();
         assert_eq!(number(), Some(second));

@@ -86,12 +86,10 @@ impl Grub {
     /// # Errors
     /// grub-mkimage failed, or printed something else.
     pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Capture) -> Result<Vec<u8>> {
-        // grub-mkimage takes the embedded configuration from a file only, and syncs what it writes, which a pipe
-        // refuses.
+        // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
         const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \"$1\" >\"$work/early\"; \
-                              folder=$2; shift 2; \
-                              grub-mkimage -O x86_64-efi -d \"$folder\" -p /boot/grub -c \"$work/early\" -o \"$work/image\" \"$@\"; \
-                              cat \"$work/image\"";
+                              folder=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$folder\" -p /boot/grub \
+                              -c \"$work/early\" -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
         let early = stub::early_configuration(stub_name);
         let folder = format!("/{}", self.folder);
         let mut command = vec!["/bin/sh", "-c", SCRIPT, "sh", &early, &folder];
