@@ -67,7 +67,11 @@ impl BootEntries {
         context.need_root("boot-entries")?;
         let variables = context.system.variables();
         if !variables.available() {
-            return Err(Refusal::NoFirmwareVariables.into());
+            return Err(Refusal::Other(
+                "this system was not started by UEFI firmware and has no boot entries: start it in UEFI mode"
+                    .into(),
+            )
+            .into());
         }
         let entries = Entries::new(variables);
         let failed = |doing: &str| {
