@@ -46,6 +46,10 @@ pub fn run() -> ! {
         log::error!("started anew {} times: shells instead of menus", restarts());
         request.shell = true;
     }
+    if restarts() > 0 && !request.run.is_empty() {
+        log::error!("the commands of the kernel command line may have run already: not again");
+        request.run.clear();
+    }
     let mut supervisor = Supervisor::new(request);
     loop {
         supervisor.turn();
