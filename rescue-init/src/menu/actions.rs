@@ -100,9 +100,10 @@ pub fn name_for_copy(
         return descriptor.name.to_string();
     }
     let is_free = |name: &String| !taken.iter().any(|be| be.name().eq_ignore_ascii_case(name));
-    let stem = source.descriptor.as_ref().map_or("copy", |descriptor| descriptor.name.as_str());
+    let stem =
+        source.descriptor.as_ref().map_or("copy".into(), |descriptor| format!("{}-copy", descriptor.name));
     let numbered = (2..).map(|n| format!("{stem}-{n}"));
-    std::iter::once(format!("{stem}-copy")).chain(numbered).find(is_free).unwrap_or_default()
+    std::iter::once(stem.clone()).chain(numbered).find(is_free).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -139,6 +140,7 @@ mod tests {
         let all = listing().environments;
         assert_eq!(name_for_copy(&all[1], &all[0], &all), "bookworm");
         assert_eq!(name_for_copy(&all[1], &all[3], &all), "nightly-copy");
+        assert_eq!(name_for_copy(&all[3], &all[3], &all), "copy");
     }
 
     #[test]
