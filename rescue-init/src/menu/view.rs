@@ -134,7 +134,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         .row_highlight_style(CHOSEN)
         .highlight_symbol(">")
         .highlight_spacing(ratatui::widgets::HighlightSpacing::Always)
-        .column_spacing(1);
+        .column_spacing(if wide { 2 } else { 1 });
     let area = Rect { width: area.width.saturating_sub(1), ..area };
     frame.render_stateful_widget(table, area, &mut TableState::new().with_selected(menu.selected));
 }
@@ -157,12 +157,14 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     Row::new(cells)
 }
 
+/// Bright colours are bold as well: the Linux console makes them so and stays bold until it is told otherwise.
 fn colour(mood: Mood) -> Style {
-    match mood {
-        Mood::Good => Style::new().fg(Color::LightGreen),
-        Mood::Doubtful => Style::new().fg(Color::LightYellow),
-        Mood::Bad => Style::new().fg(Color::LightRed).add_modifier(Modifier::BOLD),
-    }
+    let colour = match mood {
+        Mood::Good => Color::LightGreen,
+        Mood::Doubtful => Color::LightYellow,
+        Mood::Bad => Color::LightRed,
+    };
+    Style::new().fg(colour).add_modifier(Modifier::BOLD)
 }
 
 fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
