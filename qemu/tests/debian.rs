@@ -1,6 +1,6 @@
 //! What a machine and a fixture promise, on real Debians.
 
-use qemu::{Debian, Disk, Machine, Release, Result, deadline};
+use qemu::{Bus, Debian, Disk, Machine, Release, Result, deadline};
 
 fn running(release: Release) -> Result<Machine> {
     let vm = Debian::new(release).build()?.machine()?.start()?;
@@ -56,6 +56,19 @@ fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
     vm.ready()?;
     assert_eq!(vm.run(read)?.stdout, "first second ");
     assert!(first > 0);
+    Ok(())
+}
+
+#[test]
+fn the_generic_kernel_finds_its_root_on_every_bus() -> Result<()> {
+    let debian = Debian::new(Release::Bookworm).generic_kernel().build()?;
+    for (bus, root) in [(Bus::Nvme, "/dev/nvme0n1p2"), (Bus::Ahci, "/dev/sda2")] {
+        let stick = Disk::blank(64 << 20).bus(Bus::Usb).serial("STICK");
+        let vm = debian.machine_on(bus)?.disk(stick).start()?;
+        vm.ready()?;
+        assert_eq!(vm.run("findmnt -no SOURCE /")?.stdout.trim(), root);
+        assert!(vm.run("ls /dev/disk/by-id")?.stdout.contains("STICK"));
+    }
     Ok(())
 }
 
