@@ -31,6 +31,7 @@ pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
     kernel_log::start("menu");
     std::panic::set_hook(Box::new(|info| log::error!("{info}")));
     terminal::leave_signals_to_commands();
+    be_nice(true);
     let mut menu = Menu::new(console);
     let mut source = Source::new(folder.to_owned(), be.to_owned());
     if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
@@ -55,11 +56,21 @@ pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
     }
 }
 
+/// Lets what finds the list go first, until there is one or somebody is here. Where that is not allowed, nothing is lost.
+fn be_nice(nice: bool) {
+    let _ = rustix::process::setpriority_process(None, if nice { 10 } else { 0 });
+}
+
 fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
     let mut screen = Screen::take()?;
     let mut changed = true;
+    let mut nice = true;
     loop {
         changed |= source.refresh(menu);
+        if nice && menu.listing.is_some() {
+            nice = false;
+            be_nice(false);
+        }
         if changed {
             screen.terminal.draw(|frame| view::draw(frame, menu))?;
         }
@@ -69,6 +80,7 @@ fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
         changed = false;
         if event::poll(Duration::from_millis(patience))? {
             changed = true;
+            be_nice(false);
             match event::read()? {
                 Event::Key(event) => {
                     if let Some(key) = Key::from_event(event) {

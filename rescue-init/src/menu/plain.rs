@@ -17,6 +17,7 @@ use super::{terminal, text, view};
 pub fn run(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     source.wait_for_first(menu);
+    super::be_nice(false);
     loop {
         source.refresh(menu);
         write!(output, "{}", page(menu))?;
