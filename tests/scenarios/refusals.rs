@@ -40,10 +40,13 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     let output = vm.try_run("runuser -u nobody -- be list")?;
     assert_eq!((output.status, output.stderr.contains("root")), (3, true), "{}", output.stderr);
 
-    vm.run("mount /dev/vda4 /mnt")?;
-    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "/mnt"])?;
-    vm.run("umount /mnt")?;
     assert_eq!(state(&vm)?, before);
+
+    vm.run("mount /dev/vda4 /mnt && sync")?;
+    let mounted = state(&vm)?;
+    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "/mnt"])?;
+    assert_eq!(state(&vm)?, mounted);
+    vm.run("umount /mnt")?;
 
     // A copy made by other means has the name of its source.
     vm.run(
