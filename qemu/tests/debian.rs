@@ -36,11 +36,6 @@ fn bookworm_comes_up_through_its_own_loader_and_runs_jobs() -> Result<()> {
 }
 
 #[test]
-fn trixie_comes_up_through_its_own_loader_and_runs_jobs() -> Result<()> {
-    comes_up_and_runs_jobs(Release::Trixie)
-}
-
-#[test]
 fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
     let disk = Disk::blank(1 << 30).logged().serial("victim");
     let vm = Debian::new(Release::Bookworm).build()?.machine()?.disk(disk).start()?;
