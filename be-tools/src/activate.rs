@@ -76,13 +76,13 @@ impl<'a> Switch<'a> {
         if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
             return Err(Refusal::SecureBoot.into());
         }
-        let problems = faults(environment, descriptor, &inventory.devices);
-        if !force && !problems.is_empty() {
-            return Err(Refusal::WouldNotBoot { name: environment.name().into(), problems }.into());
-        }
         refuse_without_another(&entries, descriptor, force)?;
         let loader = loader::for_environment(system, inventory, environment)?;
         let loader_problems = loader.problems(descriptor.id)?;
+        let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
+        if !force && !problems.is_empty() {
+            return Err(Refusal::WouldNotBoot { name: environment.name().into(), problems }.into());
+        }
         if !loader_problems.is_empty() {
             loader.prove(environment)?;
         }
@@ -102,7 +102,8 @@ impl<'a> Switch<'a> {
             plan.notes.push(format!("{problem}: its loader is made anew"));
         }
         if force {
-            let problems = faults(self.environment, self.descriptor, &self.inventory.devices);
+            let problems =
+                faults(self.environment, self.descriptor, &self.inventory.devices, &self.loader_problems);
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
         if !self.loader_problems.is_empty() {
@@ -228,10 +229,15 @@ fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
-/// Why it should not be started, one sentence each.
-fn faults(environment: &BootEnvironment, descriptor: &Descriptor, devices: &Devices) -> Vec<String> {
-    // The loader is put right by activating.
-    let mut faults = environment.problems.clone();
+/// Why it should not be started, one sentence each. Faults of the loader, in `put_right`, end with the activation.
+fn faults(
+    environment: &BootEnvironment,
+    descriptor: &Descriptor,
+    devices: &Devices,
+    put_right: &[String],
+) -> Vec<String> {
+    let remains = |problem: &&String| !put_right.contains(problem);
+    let mut faults: Vec<String> = environment.problems.iter().filter(remains).cloned().collect();
     if !descriptor.lost.is_empty() {
         faults.push(match &descriptor.lost[..] {
             [one] => format!("{} could not be read when it was copied", one.display()),
@@ -296,9 +302,11 @@ mod tests {
     #[test]
     fn each_fault_is_a_sentence() {
         let mut environment = complete();
-        let all = |e: &BootEnvironment| faults(e, e.descriptor.as_ref().unwrap(), &Devices::default());
+        let all = |e: &BootEnvironment| {
+            faults(e, e.descriptor.as_ref().unwrap(), &Devices::default(), &["its loader".to_owned()])
+        };
         assert!(all(&environment).is_empty());
-        environment.problems.push("its kernel has no initramfs".into());
+        environment.problems = vec!["its kernel has no initramfs".into(), "its loader".into()];
         environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
         environment.file_systems.push(FileSystemUse {
             mountpoint: "none".into(),

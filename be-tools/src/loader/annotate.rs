@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::entries::{self, reading};
 use super::esp_location::{EspLocation, MountedEsp};
+use super::grub_efi::{self, NO_ESP};
 use super::stub::BootPlace;
 use super::{read_environment, vendor};
 use crate::discover::Inventory;
@@ -18,7 +19,8 @@ use crate::storage::mounts;
 use crate::system::System;
 use crate::trial::Record;
 
-/// Fills `boot_entry`, `next_boot` and `trial` of every BE. Without UEFI they stay empty.
+/// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong with the loader that its
+/// boot entry leads to. Without UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -77,10 +79,17 @@ fn annotate_all(
         environment.next_boot = own.iter().any(|e| Some(e.number) == next_number);
         let Some(entry) = own.into_iter().next() else { continue };
         environment.boot_entry = Some(entry.number);
-        let esp = entry.option.path.partuuid().and_then(|p| esps.esp(p));
-        if let Some(Ok(block)) = esp.map(|mounted| read_environment(mounted.esp(), descriptor.id)) {
+        let Some(mounted) = entry.option.path.partuuid().and_then(|p| esps.esp(p)) else {
+            environment.problems.push(NO_ESP.into());
+            continue;
+        };
+        if let Ok(block) = read_environment(mounted.esp(), descriptor.id) {
             let is_next = entries.next().map_err(reading)? == Some(entry.number);
             environment.trial = Record::read(&block).standing(environment.running, is_next);
+        }
+        if let Some((_, file)) = entries::loader_file(&entry.option) {
+            let problems = grub_efi::check(mounted.esp(), descriptor.id, &file, environment);
+            environment.problems.extend(problems);
         }
     }
     for entry in entries.entries().map_err(reading)? {
@@ -223,6 +232,22 @@ mod tests {
         machine.environments[0].running = false;
         std::fs::remove_file(machine.folder.path().join("EFI/debian/shimx64.efi")).unwrap();
         assert!(machine.next().is_empty());
+    }
+
+    #[test]
+    fn a_loader_that_is_gone_is_a_problem_of_its_be() {
+        let mut machine = machine();
+        machine.next();
+        let problems = |machine: &Machine| machine.environments[1].problems.join("; ");
+        assert_eq!(problems(&machine), "its loader grubx64.efi is missing on the ESP");
+        machine.environments[1].problems.clear();
+        std::fs::remove_dir_all(machine.folder.path().join("EFI/lifeboat")).unwrap();
+        machine.next();
+        assert_eq!(problems(&machine), "its loader grubx64.efi is missing on the ESP");
+        machine.environments[1].problems.clear();
+        machine.firmware.entries().remove(2).unwrap();
+        machine.next();
+        assert_eq!(problems(&machine), "");
     }
 
     #[test]

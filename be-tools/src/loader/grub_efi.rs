@@ -159,7 +159,7 @@ impl Loader for GrubEfi<'_> {
         let found = entries::entries_of(&self.entries, id)?;
         let Some(entry) = found.first() else { return Ok(vec!["it has no boot entry".into()]) };
         if entry.option.path.partuuid() != Some(self.location.partuuid) {
-            return Ok(vec!["its boot entry names an EFI system partition that is not there".into()]);
+            return Ok(vec![NO_ESP.into()]);
         }
         let Some((_, file)) = entries::loader_file(&entry.option) else {
             return Ok(vec!["its boot entry names no loader".into()]);
@@ -187,8 +187,12 @@ fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
     Ok(first.number)
 }
 
+/// The ESP of a boot entry is gone.
+pub(super) const NO_ESP: &str =
+    "the EFI system partition (ESP) that its boot entry names is not there or cannot be read";
+
 /// Why the loader whose image is `file` would not lead to the BE.
-fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<String> {
+pub(super) fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<String> {
     let folder = Esp::folder_of(&id.short());
     let read = |name: &str| esp.read(&folder.join(name)).ok().flatten();
     let Some(image) = read(file) else { return vec![format!("its loader {file} is missing on the ESP")] };
