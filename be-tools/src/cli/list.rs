@@ -4,7 +4,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, table};
+use super::{Context, print_json, print_line, printable, table};
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl List {
             return Ok(0);
         }
         for warning in &inventory.warnings {
-            eprintln!("warning: {warning}");
+            eprintln!("warning: {}", printable(warning));
         }
         if environments.is_empty() {
             print_line("No boot environment found on any disk.")?;

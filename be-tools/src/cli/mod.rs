@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod table;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -161,7 +162,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log::note(&format!("error: {error}"));
-            eprintln!("be: {error}");
+            eprintln!("be: {}", printable(&error.to_string()));
             ExitCode::from(error.exit_status())
         }
     }
@@ -177,7 +178,7 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 /// Prints a line on standard output; a reader that went away is an end, not a failure.
 fn print_line(text: &str) -> Result<()> {
     use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{text}") {
+    match writeln!(std::io::stdout().lock(), "{}", printable(text)) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::Io { doing: "writing to standard output".into(), source: e })
         }
@@ -185,9 +186,28 @@ fn print_line(text: &str) -> Result<()> {
     }
 }
 
+/// Text for a terminal: what a foreign disk put into a name or a description must not steer it.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    Cow::Owned(safe)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escape_sequences_of_a_foreign_disk_are_shown_and_not_obeyed() {
+        assert_eq!(printable("a\x1b[2Jb\u{9b}1m\n"), "a\\u{1b}[2Jb\\u{9b}1m\n");
+        assert!(matches!(printable("plain ä\ttext\n"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn the_definitions_are_sound() {

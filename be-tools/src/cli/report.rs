@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-use super::{Acting, log, print_json, print_line};
+use super::{Acting, log, print_json, print_line, printable};
 use crate::error::{Refusal, Result};
 use crate::plan::{Plan, Progress, Report};
 
@@ -39,6 +39,7 @@ impl Terminal {
 
     /// A line for people, above a progress bar if there is one.
     pub fn say(&self, line: &str) {
+        let line = &printable(line);
         log::note(line);
         match &self.bar {
             _ if self.quiet => {}
