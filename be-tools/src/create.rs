@@ -205,7 +205,7 @@ impl Job<'_> {
                 totals: Some(self.totals),
             };
             let summary = copy::copy_tree(&request, report)?;
-            self.descriptor.lost.extend(summary.lost);
+            summary.lost.iter().for_each(|path| self.descriptor.lose(path));
             for (path, why) in &summary.not_representable {
                 report.warn(&format!("{}: {why}", path.display()));
             }

@@ -1,6 +1,7 @@
 //! A boot environment: its name, its descriptor (`/etc/lifeboat/environment.toml`) and its state.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -203,9 +204,19 @@ impl Descriptor {
     }
 
     /// The text of `environment.toml`.
-    pub fn render(&self) -> String {
-        // Every field is a string, a number or a list of those: TOML can hold them.
-        toml::to_string(self).unwrap_or_default()
+    ///
+    /// # Errors
+    /// A path that is not UTF-8, which TOML cannot hold.
+    pub fn render(&self) -> Result<String> {
+        toml::to_string(self)
+            .map_err(|e| Error::Failed(format!("writing the descriptor of '{}': {e}", self.name)))
+    }
+
+    /// Notes a file that could not be read. Names of any bytes are kept as text, the odd ones escaped.
+    pub fn lose(&mut self, path: &Path) {
+        let plain = path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
+        let escaped = || PathBuf::from(path.as_os_str().as_bytes().escape_ascii().to_string());
+        self.lost.push(if plain { path.to_owned() } else { escaped() });
     }
 
     /// Reads the descriptor of the BE mounted at `root`; `None` where it is unmanaged.
@@ -223,7 +234,7 @@ impl Descriptor {
     /// # Errors
     /// When it cannot be written; the old one is then still there.
     pub fn store(&self, root: &Rooted) -> Result<()> {
-        root.write(DESCRIPTOR_PATH, self.render().as_bytes(), 0o644)
+        root.write(DESCRIPTOR_PATH, self.render()?.as_bytes(), 0o644)
     }
 
     /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that is flushed.
@@ -437,7 +448,19 @@ mod tests {
         let mut d = Descriptor::new("nightly".parse().unwrap(), Some(Id::random()));
         d.shared = vec!["/home".into()];
         d.description = "before \"the\" upgrade\n".into();
-        assert_eq!(Descriptor::parse(&d.render()).unwrap(), d);
+        assert_eq!(Descriptor::parse(&d.render().unwrap()).unwrap(), d);
+    }
+
+    #[test]
+    fn a_lost_file_of_any_name_leaves_the_descriptor_whole() {
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        for name in [&b"/\xff\xfe"[..], b"/\x1b[2J", "/ä b".as_bytes()] {
+            d.lose(Path::new(std::ffi::OsStr::from_bytes(name)));
+        }
+        let found = Descriptor::parse(&d.render().unwrap()).unwrap();
+        assert_eq!(found.lost, [r"/\xff\xfe", r"/\x1b[2J", "/ä b"].map(PathBuf::from));
+        d.lost.push(Path::new(std::ffi::OsStr::from_bytes(b"/\xff")).into());
+        assert!(d.render().is_err(), "an empty descriptor would be written");
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn describe(dir: &Path, name: &str, state: State) {
         descriptor.operation = None;
     }
     std::fs::create_dir_all(dir.join("etc/lifeboat")).unwrap();
-    std::fs::write(dir.join(DESCRIPTOR_PATH), descriptor.render()).unwrap();
+    std::fs::write(dir.join(DESCRIPTOR_PATH), descriptor.render().unwrap()).unwrap();
 }
 
 fn managed(fs_type: &str, name: &str) -> Root {

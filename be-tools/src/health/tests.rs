@@ -111,7 +111,7 @@ fn each_damage_has_its_problem() {
             "descriptor is incomplete",
             Box::new(|dir| {
                 let descriptor = crate::environment::Descriptor::new("new".parse().unwrap(), None);
-                write(dir, "etc/lifeboat/environment.toml", descriptor.render());
+                write(dir, "etc/lifeboat/environment.toml", descriptor.render().unwrap());
             }),
             &["incomplete"],
         ),
