@@ -23,7 +23,7 @@ impl Adoption {
     /// The running system is no BE yet, or an adoption of it was interrupted.
     pub fn is_due(running: &BootEnvironment) -> bool {
         running.descriptor.as_ref().is_none_or(|d| {
-            running.running && d.state == State::Incomplete && d.operation == Some(Operation::Create)
+            running.running && d.state == State::Incomplete && d.operation == Some(Operation::Adopt)
         })
     }
 
@@ -88,7 +88,7 @@ impl Adoption {
         report.step(&format!("adopting the running system as '{}'", self.name()));
         let root = Rooted::open(Path::new("/"))?;
         let mut descriptor = self.descriptor;
-        descriptor.begin(Operation::Create, &root)?;
+        descriptor.begin(Operation::Adopt, &root)?;
         localize::adopt(&root)?;
         go_on()?;
         if boot_entry {
@@ -139,4 +139,22 @@ fn host_name() -> Result<Name> {
             "the host's name '{host}' cannot be a boot environment's: give one (--current NAME)"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_adoption_is_taken_up_again_and_an_interrupted_copy_is_not() {
+        let mut running = BootEnvironment::empty(Path::new("/dev/vda1"));
+        running.running = true;
+        assert!(Adoption::is_due(&running));
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        running.descriptor = Some(descriptor.clone());
+        assert!(!Adoption::is_due(&running), "half a copy would be called complete");
+        descriptor.operation = Some(Operation::Adopt);
+        running.descriptor = Some(descriptor);
+        assert!(Adoption::is_due(&running));
+    }
 }

@@ -104,6 +104,7 @@ impl FromStr for Id {
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the verb of that name")]
 pub enum Operation {
+    Adopt,
     Create,
     Refresh,
     Upgrade,
@@ -116,6 +117,7 @@ pub enum Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Operation::Adopt => "adopt",
             Operation::Create => "create",
             Operation::Refresh => "refresh",
             Operation::Upgrade => "upgrade",
@@ -415,9 +417,15 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
-    /// Every device that belongs to it alone: root and copied file systems.
+    /// Every device that belongs to it alone: root and copied file systems. Until a copy is complete, its fstab may
+    /// still be the source's: then only its root is known to be its own.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
-        let copied = self.file_systems.iter().filter(|f| !f.shared).filter_map(|f| f.device.as_ref());
+        let is_unfinished = self
+            .descriptor
+            .as_ref()
+            .is_some_and(|d| d.state == State::Incomplete && d.operation == Some(Operation::Create));
+        let own = self.file_systems.iter().filter(|f| !f.shared && !is_unfinished);
+        let copied = own.filter_map(|f| f.device.as_ref()).filter(|device| **device != self.root.device);
         let mut all: Vec<_> = std::iter::once(&self.root.device).chain(copied).collect();
         all.dedup();
         all
@@ -461,6 +469,26 @@ mod tests {
         assert_eq!(found.lost, [r"/\xff\xfe", r"/\x1b[2J", "/ä b"].map(PathBuf::from));
         d.lost.push(Path::new(std::ffi::OsStr::from_bytes(b"/\xff")).into());
         assert!(d.render().is_err(), "an empty descriptor would be written");
+    }
+
+    #[test]
+    fn the_fstab_of_an_unfinished_copy_names_devices_of_its_source() {
+        let mut copy = BootEnvironment::empty(Path::new("/dev/vdb1"));
+        copy.file_systems.push(FileSystemUse {
+            mountpoint: "/var".into(),
+            spec: "UUID=1".into(),
+            device: Some("/dev/vda3".into()),
+            fs_type: "ext4".into(),
+            options: "defaults".into(),
+            size: None,
+            shared: false,
+        });
+        let mut descriptor = Descriptor::new("copy".parse().unwrap(), None);
+        copy.descriptor = Some(descriptor.clone());
+        assert_eq!(copy.own_devices(), [Path::new("/dev/vdb1")]);
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        copy.descriptor = Some(descriptor);
+        assert_eq!(copy.own_devices(), [Path::new("/dev/vdb1"), Path::new("/dev/vda3")]);
     }
 
     #[test]
