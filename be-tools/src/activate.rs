@@ -72,6 +72,7 @@ impl<'a> Switch<'a> {
         force: bool,
     ) -> Result<Self> {
         let descriptor = managed(environment)?;
+        refuse_twin(inventory, environment)?;
         let entries = entries::boot_entries(system)?;
         if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
             return Err(Refusal::SecureBoot.into());
@@ -229,6 +230,16 @@ fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
+/// Two with one id share a boot entry and a loader folder: to activate one would take them from the other.
+fn refuse_twin(inventory: &Inventory, environment: &BootEnvironment) -> Result<()> {
+    let Some(twin) = inventory.twin_of(environment) else { return Ok(()) };
+    Err(Refusal::Other(format!(
+        "'{}' and '{}' have the same id, as block copies have: disconnect the disk of one, or `be delete` it",
+        environment.reference, twin.reference
+    ))
+    .into())
+}
+
 /// Why it should not be started, one sentence each. Faults of the loader, in `put_right`, end with the activation.
 fn faults(
     environment: &BootEnvironment,
@@ -297,6 +308,17 @@ mod tests {
         let refused = managed(&environment).unwrap_err();
         assert_eq!(refused.exit_status(), 3);
         assert!(refused.to_string().contains("be boot second"), "{refused}");
+    }
+
+    #[test]
+    fn one_of_two_with_the_same_id_is_refused() {
+        let environment = complete();
+        let mut inventory = Inventory { environments: vec![environment.clone()], ..Inventory::default() };
+        assert!(refuse_twin(&inventory, &environment).is_ok());
+        let mut twin = environment.clone();
+        twin.root.device = "/dev/lifeboat-none9".into();
+        inventory.environments.push(twin);
+        assert_eq!(refuse_twin(&inventory, &environment).unwrap_err().exit_status(), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::loader;
 use crate::mounted::{Access, MountedEnvironment};
 use crate::plan::{Plan, Report, go_on};
 use crate::rooted::Rooted;
-use crate::storage::{lock::Lock, mkfs, mounts};
+use crate::storage::{lock::Lock, mkfs, mounts, usage::Usage};
 use crate::system::System;
 
 /// Deletes a BE; `Ok(false)` when the report stopped after the plan.
@@ -23,10 +23,11 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
     refuse(environment, force)?;
     loader::refuse_last(system, environment)?;
 
-    let devices: Vec<PathBuf> = environment.own_devices().into_iter().cloned().collect();
+    let devices = to_erase(environment);
+    refuse_in_use(system, &inventory, environment, &devices)?;
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
-        steps: steps(environment),
+        steps: steps(&inventory, environment),
         ..Plan::default()
     };
     for device in &devices {
@@ -44,6 +45,36 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
         mkfs::wipe(device)?;
     }
     Ok(true)
+}
+
+/// Its devices in the order of erasing: the root, by which a deletion that was interrupted is found again, is the last.
+fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
+    environment.own_devices().into_iter().rev().cloned().collect()
+}
+
+/// Its fstab may name what the running system or another BE uses.
+fn refuse_in_use(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    devices: &[PathBuf],
+) -> Result<()> {
+    let usage = Usage::read(system)?;
+    for node in devices {
+        if let Some(device) = inventory.devices.by_node(node) {
+            usage.refuse_used(device)?;
+        }
+        if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != environment.root) {
+            return Err(Refusal::Other(format!(
+                "{} holds files of '{}' too: delete that one first, or take {} out of its fstab",
+                node.display(),
+                other.reference,
+                node.display()
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Why it must not be deleted or replaced.
@@ -84,9 +115,13 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
 }
 
 /// The steps of [`forget`], for a plan.
-pub fn steps(environment: &BootEnvironment) -> Vec<String> {
+pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String> {
     let Some(descriptor) = &environment.descriptor else { return Vec::new() };
     let mut steps = vec![format!("mark '{}' as incomplete (delete)", descriptor.name)];
+    if let Some(twin) = inventory.twin_of(environment) {
+        steps.push(format!("leave boot entry and loader to '{}', which has the same id", twin.reference));
+        return steps;
+    }
     if let Some(number) = environment.boot_entry {
         steps.push(format!("remove Boot{number:04X} from BootNext and BootOrder, then the entry"));
     }
@@ -113,5 +148,68 @@ pub fn forget(
         Err(e) => report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name)),
     }
     go_on()?;
+    if inventory.twin_of(environment).is_some() {
+        return Ok(());
+    }
     loader::remove(system, inventory, descriptor.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::environment::{Descriptor, FileSystemUse};
+
+    fn environment(node: &str) -> BootEnvironment {
+        let mut found = BootEnvironment::empty(Path::new(node));
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        descriptor.operation = None;
+        found.descriptor = Some(descriptor);
+        found
+    }
+
+    fn uses(device: &str) -> FileSystemUse {
+        FileSystemUse {
+            mountpoint: "/var".into(),
+            spec: device.into(),
+            device: Some(device.into()),
+            fs_type: "ext4".into(),
+            options: "defaults".into(),
+            size: None,
+            shared: false,
+        }
+    }
+
+    #[test]
+    fn the_root_is_erased_last() {
+        let mut second = environment("/dev/lifeboat-none1");
+        second.file_systems = vec![uses("/dev/lifeboat-none2")];
+        assert_eq!(to_erase(&second), [Path::new("/dev/lifeboat-none2"), Path::new("/dev/lifeboat-none1")]);
+    }
+
+    #[test]
+    fn what_another_one_lives_on_is_not_erased() {
+        let second = environment("/dev/lifeboat-none1");
+        let mut other = environment("/dev/lifeboat-none1");
+        other.root.subvolume = Some("@other".into());
+        let mut inventory = Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        let refused =
+            |inventory: &Inventory| refuse_in_use(&System::host(), inventory, &second, &to_erase(&second));
+        assert!(refused(&inventory).is_ok());
+        inventory.environments.push(other);
+        assert_eq!(refused(&inventory).unwrap_err().exit_status(), 3);
+    }
+
+    #[test]
+    fn a_block_copy_leaves_the_boot_entry_to_its_twin() {
+        let second = environment("/dev/lifeboat-none1");
+        let mut inventory = Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        assert_eq!(steps(&inventory, &second).len(), 2);
+        let mut twin = second.clone();
+        twin.root.device = "/dev/lifeboat-none2".into();
+        twin.reference = "second@none2".into();
+        inventory.environments.push(twin);
+        assert!(steps(&inventory, &second)[1].contains("second@none2"));
+    }
 }

@@ -228,6 +228,15 @@ impl Inventory {
         }
     }
 
+    /// Another BE with the same id, so with the same boot entry and loader folder: one is a block copy of the other, or
+    /// was made to look so.
+    pub fn twin_of(&self, environment: &BootEnvironment) -> Option<&BootEnvironment> {
+        let id = environment.descriptor.as_ref()?.id.short();
+        self.environments
+            .iter()
+            .find(|e| e.root != environment.root && e.descriptor.as_ref().is_some_and(|d| d.id.short() == id))
+    }
+
     /// The BEs that use a device: first that whose root it is, then those that mount it, shared or not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
         let is = |device: &Path| match (self.devices.by_node(node), self.devices.by_node(device)) {

@@ -33,6 +33,9 @@ impl<'a> Job<'a> {
             Some(old) if old.descriptor.as_ref().is_some_and(|d| d.name == request.name) => {}
             _ => inventory.refuse_taken(&request.name)?,
         }
+        if let Some(old) = &replaced {
+            loader::refuse_last(system, old)?;
+        }
         let adoption = adoption(inventory, request, source.as_ref())?;
         let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
         let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
@@ -125,7 +128,7 @@ impl<'a> Job<'a> {
             plan.steps.extend(adoption.steps(self.request.boot_entry));
         }
         if let Some(replaced) = &self.replaced {
-            plan.steps.extend(delete::steps(replaced));
+            plan.steps.extend(delete::steps(inventory, replaced));
         }
         for node in &self.journals {
             plan.steps.push(format!(
