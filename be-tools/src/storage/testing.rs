@@ -8,7 +8,8 @@ use crate::tool::Tool;
 
 /// A sparse file of `size` bytes.
 pub(crate) fn image(size: u64) -> NamedTempFile {
-    let file = NamedTempFile::new().unwrap();
+    // sfdisk puts a `p` before a partition's number where the name before it ends in a digit.
+    let file = tempfile::Builder::new().suffix(".image").tempfile().unwrap();
     file.as_file().set_len(size).unwrap();
     file
 }
