@@ -8,7 +8,6 @@ mod check;
 mod confirm;
 mod create;
 mod current;
-mod deadline;
 mod delete;
 mod describe;
 mod filesystems;
@@ -65,7 +64,6 @@ enum Verb {
     Run(run::Run),
     Activate(activate::Activate),
     Confirm(confirm::Confirm),
-    Deadline(deadline::Deadline),
     Delete(delete::Delete),
     Filesystems(filesystems::FileSystems),
     Describe(describe::Describe),
@@ -90,7 +88,6 @@ impl Verb {
             Verb::Run(v) => v.run(context),
             Verb::Activate(v) => v.run(context),
             Verb::Confirm(v) => v.run(context),
-            Verb::Deadline(v) => v.run(context),
             Verb::Delete(v) => v.run(context),
             Verb::Filesystems(v) => v.run(context),
             Verb::Describe(v) => v.run(context),
