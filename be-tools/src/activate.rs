@@ -6,7 +6,7 @@ use boot::efi::{BootEntries, Position, SecureBoot};
 use boot::grubenv;
 
 use crate::discover::Inventory;
-use crate::environment::{BootEnvironment, Descriptor, State, Trial};
+use crate::environment::{BootEnvironment, Descriptor, Trial};
 use crate::error::{Error, Refusal, Result};
 use crate::loader::entries::{self, reading, writing};
 use crate::loader::esp_location::EspLocation;
@@ -220,13 +220,7 @@ fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
         ))
         .into());
     };
-    if descriptor.state == State::Incomplete {
-        return Err(Refusal::Incomplete {
-            name: descriptor.name.to_string(),
-            operation: descriptor.operation.map_or_else(|| "operation".into(), |o| o.to_string()),
-        }
-        .into());
-    }
+    descriptor.refuse_incomplete()?;
     Ok(descriptor)
 }
 
@@ -284,7 +278,7 @@ fn has_watchdog(system: &System) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{FileSystemUse, Operation};
+    use crate::environment::{FileSystemUse, Operation, State};
     use crate::loader::testing::{Firmware, environment};
 
     fn complete() -> BootEnvironment {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::rooted::Rooted;
 
 /// Where a BE keeps its descriptor, relative to its root.
@@ -260,6 +260,18 @@ impl Descriptor {
         self.operation = Some(operation);
         self.store(root)?;
         root.sync()
+    }
+
+    /// Refuses a BE that an interrupted operation left incomplete.
+    ///
+    /// # Errors
+    /// [`Refusal::Incomplete`], naming the operation.
+    pub fn refuse_incomplete(&self) -> Result<(), Refusal> {
+        if self.state == State::Complete {
+            return Ok(());
+        }
+        let operation = self.operation.map_or_else(|| "operation".into(), |o| o.to_string());
+        Err(Refusal::Incomplete { name: self.name.to_string(), operation })
     }
 
     /// `complete`, or `incomplete` with the operation.

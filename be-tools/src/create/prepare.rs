@@ -177,14 +177,8 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
             )
         })?,
     };
-    if let Some(Descriptor { state: State::Incomplete, operation, name, .. }) = &source.descriptor
-        && !Adoption::is_due(source)
-    {
-        return Err(Refusal::Incomplete {
-            name: name.to_string(),
-            operation: operation.map_or_else(|| "operation".into(), |o| o.to_string()),
-        }
-        .into());
+    if let Some(descriptor) = source.descriptor.as_ref().filter(|_| !Adoption::is_due(source)) {
+        descriptor.refuse_incomplete()?;
     }
     Ok(Some(source.clone()))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Inside;
 use crate::discover::{self, Inventory};
-use crate::environment::{BootEnvironment, State};
+use crate::environment::BootEnvironment;
 use crate::error::{Error, Refusal, Result};
 use crate::mounted::{Access, MountedEnvironment};
 use crate::storage::lock::Lock;
@@ -51,13 +51,7 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
         }
         .into());
     }
-    if let Some(descriptor) = environment.descriptor.as_ref().filter(|d| d.state == State::Incomplete) {
-        return Err(Refusal::Incomplete {
-            name: descriptor.name.to_string(),
-            operation: descriptor.operation.map_or_else(|| "operation".into(), |o| o.to_string()),
-        }
-        .into());
-    }
+    environment.descriptor.as_ref().map_or(Ok(()), |d| d.refuse_incomplete())?;
     Ok(())
 }
 
