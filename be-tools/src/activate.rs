@@ -5,7 +5,7 @@ use std::path::Path;
 use boot::efi::{BootEntries, Position, SecureBoot};
 use boot::grubenv;
 
-use crate::discover::Inventory;
+use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Trial};
 use crate::error::{Error, Refusal, Result};
 use crate::loader::entries::{self, reading, writing};
@@ -41,26 +41,28 @@ struct Switch<'a> {
     loader_problems: Vec<String>,
 }
 
-/// Makes a BE the one that boots next; `Ok(false)` when the report stopped after the plan.
+/// Makes a BE the one that boots next and returns its name; `None` when the report stopped after the plan.
 ///
 /// # Errors
 /// A [`Refusal`] when a check fails, before anything is written.
 pub fn activate(
     system: &System,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
+    reference: &str,
     how: How,
     force: bool,
     report: &mut dyn Report,
-) -> Result<bool> {
+) -> Result<Option<String>> {
+    // Locked before looking: what is checked cannot be another operation's half.
     let _lock = Lock::acquire(system)?;
-    let switch = Switch::check(system, inventory, environment, how, force)?;
+    let inventory = discover::discover(system)?;
+    let environment = inventory.find(reference)?;
+    let switch = Switch::check(system, &inventory, environment, how, force)?;
     if !report.confirm(&switch.plan(force)?)? {
-        return Ok(false);
+        return Ok(None);
     }
     mounts::enter_private_namespace()?;
     switch.run(report)?;
-    Ok(true)
+    Ok(Some(environment.name().to_owned()))
 }
 
 impl<'a> Switch<'a> {

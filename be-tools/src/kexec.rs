@@ -7,13 +7,13 @@ use std::io::Write;
 
 pub use choice::{Choice, choose};
 
-use crate::discover::Inventory;
-use crate::environment::{BootEnvironment, State};
+use crate::discover;
+use crate::environment::State;
 use crate::error::{Doing, Error, Result};
 use crate::mounted::{Access, MountedEnvironment};
 use crate::plan::{Plan, Report, go_on};
 use crate::rooted::Rooted;
-use crate::storage::mounts;
+use crate::storage::{lock::Lock, mounts};
 use crate::system::System;
 use crate::tool::Tool;
 
@@ -21,14 +21,13 @@ use crate::tool::Tool;
 ///
 /// # Errors
 /// When the BE has no kernel that can be started, or the kernel refuses to load it.
-pub fn boot(
-    system: &System,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-    report: &mut dyn Report,
-) -> Result<()> {
+pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result<()> {
+    // Another operation must not be cut off in the middle.
+    let _lock = Lock::acquire(system)?;
+    let inventory = discover::discover(system)?;
+    let environment = inventory.find(reference)?;
     mounts::enter_private_namespace()?;
-    let mounted = MountedEnvironment::mount_system(system, inventory, environment, Access::ReadOnly)?;
+    let mounted = MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadOnly)?;
     let root = Rooted::open(mounted.root())?;
     let choice = choose(&root, environment)?;
     let mut plan = Plan {

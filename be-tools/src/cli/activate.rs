@@ -25,17 +25,15 @@ pub struct Activate {
 impl Activate {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("activate")?;
-        let inventory = discover::discover(&context.system)?;
         let Some(be) = &self.be else {
+            let inventory = discover::discover(&context.system)?;
             let next = inventory.environments.iter().find(|e| e.next_boot);
             print_line(next.map_or("none of the boot environments on the disks", |e| e.reference.as_str()))?;
             return Ok(0);
         };
         let how = if self.permanent { How::Permanent } else { How::Trial };
         let mut report = context.report("activate", &self.acting);
-        let environment = inventory.find(be)?;
-        if activate::activate(&context.system, &inventory, environment, how, self.force, &mut report)? {
-            let name = environment.name();
+        if let Some(name) = activate::activate(&context.system, be, how, self.force, &mut report)? {
             report.say(&match how {
                 How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
                 How::Trial => format!(

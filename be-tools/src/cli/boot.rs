@@ -3,7 +3,6 @@
 use clap::Args;
 
 use super::{Acting, Context};
-use crate::discover;
 use crate::error::Result;
 use crate::kexec;
 
@@ -19,10 +18,8 @@ pub struct Boot {
 impl Boot {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot")?;
-        let inventory = discover::discover(&context.system)?;
-        let environment = inventory.find(&self.be)?;
         let mut report = context.report("boot", &self.acting);
-        kexec::boot(&context.system, &inventory, environment, &mut report)?;
+        kexec::boot(&context.system, &self.be, &mut report)?;
         Ok(0)
     }
 }
