@@ -29,6 +29,7 @@ image: ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
 	cargo build --locked --profile fast -p image-builder
 	@mkdir -p $(OUT)
 	@install -m 755 target/$(TRIPLE)/release/rescue-init $(OUT)/rescue-init
+	@install -m 755 target/$(TRIPLE)/fast/image-builder $(OUT)/image-builder
 	target/$(TRIPLE)/fast/image-builder build --release $(RELEASE) --binary $(OUT)/rescue-init --output $(OUT)
 
 demo: build image ## a Debian that no longer boots, and the rescue image that brings it up

@@ -1,6 +1,7 @@
 //! The slow proofs: every scenario on every release, and a table at the end.
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
+mod image;
 mod listing;
 mod refusals;
 mod rescue;
@@ -11,11 +12,17 @@ use std::process::ExitCode;
 use tests::table::{self, Scenario};
 
 fn main() -> ExitCode {
-    let scenarios: Vec<Scenario> =
-        [running::SCENARIOS, listing::SCENARIOS, refusals::SCENARIOS, trial::SCENARIOS, rescue::SCENARIOS]
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
+    let scenarios: Vec<Scenario> = [
+        running::SCENARIOS,
+        listing::SCENARIOS,
+        refusals::SCENARIOS,
+        trial::SCENARIOS,
+        rescue::SCENARIOS,
+        image::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .collect();
     table::main(&scenarios)
 }
