@@ -1,17 +1,18 @@
 //! A BE mounted as a whole: root, nested and shared file systems, each in the place its fstab gives it.
 
+mod verbs;
+
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::mount::{UnmountFlags, unmount};
+pub use verbs::{mount, umount};
 
-use crate::discover::{Inventory, discover};
+use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, FileSystemUse};
-use crate::error::{Doing, Error, Refusal, Result};
+use crate::error::{Doing, Error, Result};
 use crate::rooted::Rooted;
 use crate::storage::device::BlockDevice;
-use crate::storage::lock::Lock;
 use crate::storage::mounts::{Mounted, Mounts, bind_read_only, mount_read_only, mount_with};
 use crate::storage::probe::Kind;
 use crate::system::System;
@@ -294,102 +295,6 @@ fn option<'a>(file_system: &'a FileSystemUse, name: &str) -> Option<&'a str> {
 
 fn gone(device: &Path) -> Error {
     Error::Failed(format!("{} is no longer there: was it unplugged?", device.display()))
-}
-
-/// Mounts a BE until it is unmounted again, on `dir` or on `/run/lifeboat/mnt/NAME`, and says where.
-///
-/// # Errors
-/// When it runs or is mounted already, `dir` is no folder, or a file system cannot be mounted.
-pub fn mount(system: &System, reference: &str, dir: Option<&Path>, read_only: bool) -> Result<PathBuf> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover(system)?;
-    let environment = inventory.find(reference)?;
-    if environment.running {
-        let way_out = "its files are below /".into();
-        return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
-    }
-    if let Some(place) = environment.mounted_at.first() {
-        return Err(Refusal::Mounted {
-            device: environment.root.device.display().to_string(),
-            mountpoint: place.display().to_string(),
-        }
-        .into());
-    }
-    let dir = match dir {
-        Some(dir) => dir.canonicalize().at("finding the folder", dir)?,
-        None => {
-            let name = environment.reference.replace('/', "-");
-            let dir = system.run.join("lifeboat/mnt").join(name);
-            std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
-            dir
-        }
-    };
-    if !dir.is_dir() {
-        return Err(Error::Usage(format!("{} is not a folder: name one to mount on", dir.display())));
-    }
-    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    MountedEnvironment::mount(&inventory, environment, &dir, access).map(MountedEnvironment::into_persistent)
-}
-
-/// Unmounts a BE that [`mount`] mounted, named or by its folder.
-///
-/// # Errors
-/// When it is not mounted, runs, or is in use.
-pub fn umount(system: &System, be_or_dir: &str) -> Result<()> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover(system)?;
-    let dir = Path::new(be_or_dir).canonicalize().ok();
-    let at_dir = dir.filter(|_| be_or_dir.contains('/')).and_then(|dir| {
-        let environment = inventory.environments.iter().find(|e| e.mounted_at.contains(&dir))?;
-        Some((environment, dir))
-    });
-    let (environment, dir) = match at_dir {
-        Some(found) => found,
-        None if be_or_dir.starts_with('/') => {
-            return Err(Error::Usage(format!(
-                "no boot environment is mounted on {be_or_dir}: `be list` shows which are"
-            )));
-        }
-        None => {
-            let environment = inventory.find(be_or_dir)?;
-            let dir = environment
-                .mounted_at
-                .last()
-                .cloned()
-                .ok_or_else(|| Error::Usage(format!("'{}' is not mounted", environment.name())))?;
-            (environment, dir)
-        }
-    };
-    if environment.running || dir == Path::new("/") {
-        let way_out = "boot another one, then it can be unmounted".into();
-        return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
-    }
-    unmount_all(system, &dir)?;
-    if dir.starts_with(system.run.join("lifeboat/mnt")) {
-        std::fs::remove_dir(&dir).at("removing the folder", &dir)?;
-    }
-    Ok(())
-}
-
-/// Unmounts whatever is mounted on `dir` and below, the last mount first.
-///
-/// # Errors
-/// When something is in use; what was unmounted until then stays so.
-pub fn unmount_all(system: &System, dir: &Path) -> Result<()> {
-    let table = Mounts::read(system)?;
-    for mount in table.under(dir).rev() {
-        unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
-            rustix::io::Errno::BUSY => Error::Failed(format!(
-                "{} is in use: end what uses it (`fuser -vm {0}` names it), then run the command again",
-                mount.mount_point.display()
-            )),
-            error => Error::Io {
-                doing: format!("unmounting {}", mount.mount_point.display()),
-                source: error.into(),
-            },
-        })?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `be rename` and `be describe`: what a descriptor says of itself.
 
-use crate::discover;
-use crate::environment::{Descriptor, Name};
+use crate::discover::{self, Inventory};
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name};
 use crate::error::{Refusal, Result};
 use crate::loader;
 use crate::mounted::Access;
 use crate::mounted::MountedEnvironment;
+use crate::plan::{Plan, Report};
 use crate::rooted::Rooted;
 use crate::storage::{lock::Lock, mounts};
 use crate::system::System;
@@ -14,15 +15,21 @@ use crate::system::System;
 ///
 /// # Errors
 /// When the name is taken or the BE is unmanaged.
-pub fn rename(system: &System, reference: &str, name: Name) -> Result<()> {
+pub fn rename(system: &System, reference: &str, name: Name, report: &mut dyn Report) -> Result<()> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
-    let same = environment.descriptor.as_ref().is_some_and(|d| d.name == name);
-    if !same {
+    let mut descriptor = managed(environment)?.clone();
+    if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
-    let descriptor = edit(system, &inventory, environment, |d| d.name = name)?;
+    let mut plan = plan(format!("Rename boot environment '{}' to '{name}'", environment.name()), environment);
+    plan.steps.push("give its boot entry the new name".into());
+    if !report.confirm(&plan)? {
+        return Ok(());
+    }
+    descriptor.name = name;
+    store(system, &inventory, environment, &descriptor)?;
     loader::set_description(system, &descriptor, &environment.os)
 }
 
@@ -30,31 +37,42 @@ pub fn rename(system: &System, reference: &str, name: Name) -> Result<()> {
 ///
 /// # Errors
 /// When the BE is unmanaged or cannot be written.
-pub fn describe(system: &System, reference: &str, text: String) -> Result<()> {
+pub fn describe(system: &System, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
-    edit(system, &inventory, environment, |d| d.description = text).map(drop)
+    let mut descriptor = managed(environment)?.clone();
+    let title = format!("Describe boot environment '{}' as '{text}'", environment.name());
+    if !report.confirm(&plan(title, environment))? {
+        return Ok(());
+    }
+    descriptor.description = text;
+    store(system, &inventory, environment, &descriptor)
 }
 
-/// Changes a descriptor where it lies.
-fn edit(
-    system: &System,
-    inventory: &discover::Inventory,
-    environment: &crate::environment::BootEnvironment,
-    change: impl FnOnce(&mut Descriptor),
-) -> Result<Descriptor> {
-    let Some(descriptor) = &environment.descriptor else {
-        return Err(Refusal::Other(format!(
+fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
+    environment.descriptor.as_ref().ok_or_else(|| {
+        Refusal::Other(format!(
             "'{}' is unmanaged and has no descriptor: boot it and run `be adopt` there",
             environment.reference
         ))
-        .into());
-    };
-    let mut descriptor = descriptor.clone();
-    change(&mut descriptor);
+        .into()
+    })
+}
+
+fn plan(title: String, environment: &BootEnvironment) -> Plan {
+    let step = format!("write /{DESCRIPTOR_PATH} on {}", environment.root.device.display());
+    Plan { title, steps: vec![step], ..Plan::default() }
+}
+
+/// Writes a changed descriptor where it lies.
+fn store(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    descriptor: &Descriptor,
+) -> Result<()> {
     mounts::enter_private_namespace()?;
     let mounted = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)?;
-    descriptor.store(&Rooted::open(mounted.root())?)?;
-    Ok(descriptor)
+    descriptor.store(&Rooted::open(mounted.root())?)
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Context, print_line};
+use super::{Acting, Context, print_line};
 use crate::discover;
 use crate::error::Result;
 use crate::rename;
@@ -14,13 +14,18 @@ pub struct Describe {
     be: String,
     /// The new description; without it, print the present one
     text: Option<String>,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 impl Describe {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("describe")?;
         match self.text {
-            Some(text) => rename::describe(&context.system, &self.be, text)?,
+            Some(text) => {
+                let mut report = context.unasked_report("describe", &self.acting);
+                rename::describe(&context.system, &self.be, text, &mut report)?;
+            }
             None => {
                 let inventory = discover::discover(&context.system)?;
                 let environment = inventory.find(&self.be)?;

@@ -128,6 +128,12 @@ impl Context {
         Terminal::new(verb, acting, self.quiet, self.verbose)
     }
 
+    /// The report of an operation that erases nothing and is undone as easily: its plan is shown only when it is
+    /// asked for, and `--yes` is taken for granted.
+    fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+        self.report(verb, acting).unasked()
+    }
+
     /// The effective user is root.
     fn need_root(&self, verb: &str) -> Result<()> {
         if nix::unistd::geteuid().is_root() {

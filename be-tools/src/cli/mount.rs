@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, print_line};
+use super::{Acting, Context, print_line};
 use crate::error::Result;
 use crate::mounted;
 
@@ -18,13 +18,18 @@ pub struct Mount {
     /// So that nothing can be written to it
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 impl Mount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("mount")?;
-        let dir = mounted::mount(&context.system, &self.be, self.dir.as_deref(), self.read_only)?;
-        print_line(&dir.display().to_string())?;
+        let mut report = context.unasked_report("mount", &self.acting);
+        let dir = self.dir.as_deref();
+        if let Some(dir) = mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)? {
+            print_line(&dir.display().to_string())?;
+        }
         Ok(0)
     }
 }
@@ -34,12 +39,15 @@ impl Mount {
 pub struct Umount {
     /// Which one, or the folder where it is mounted
     be_or_dir: String,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 impl Umount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("umount")?;
-        mounted::umount(&context.system, &self.be_or_dir)?;
+        let mut report = context.unasked_report("umount", &self.acting);
+        mounted::umount(&context.system, &self.be_or_dir, &mut report)?;
         Ok(0)
     }
 }

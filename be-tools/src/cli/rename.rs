@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Context;
+use super::{Acting, Context};
 use crate::environment::Name;
 use crate::error::Result;
 use crate::rename;
@@ -14,12 +14,15 @@ pub struct Rename {
     be: String,
     /// Its new name
     name: Name,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 impl Rename {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("rename")?;
-        rename::rename(&context.system, &self.be, self.name)?;
+        let mut report = context.unasked_report("rename", &self.acting);
+        rename::rename(&context.system, &self.be, self.name, &mut report)?;
         Ok(0)
     }
 }

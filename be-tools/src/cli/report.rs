@@ -14,6 +14,8 @@ pub struct Terminal {
     verb: &'static str,
     dry_run: bool,
     yes: bool,
+    /// Neither question nor plan, unless the plan is all that is wanted.
+    unasked: bool,
     json: bool,
     quiet: bool,
     verbose: bool,
@@ -28,6 +30,7 @@ impl Terminal {
             verb,
             dry_run: acting.dry_run,
             yes: acting.yes,
+            unasked: false,
             json: acting.json,
             quiet,
             verbose,
@@ -35,6 +38,12 @@ impl Terminal {
             started: Instant::now(),
             last: Progress::default(),
         }
+    }
+
+    /// Shows the plan only with `--dry-run` or `--json`, and does not ask.
+    pub(super) fn unasked(mut self) -> Self {
+        (self.unasked, self.yes) = (true, true);
+        self
     }
 
     /// A line for people, above a progress bar if there is one.
@@ -117,7 +126,7 @@ impl Report for Terminal {
         plan.notes.push(format!("a log of this operation is written to {}", file.display()));
         if self.json {
             print_json(&plan)?;
-        } else if !self.quiet || self.dry_run || !self.yes {
+        } else if self.dry_run || (!self.unasked && (!self.quiet || !self.yes)) {
             self.show(&plan)?;
         }
         if self.dry_run {

@@ -1,3 +1,4 @@
+use super::verbs::unmount_all;
 use super::*;
 use crate::storage::device::Devices;
 use crate::storage::testing::{Root, debian_root, in_namespace, is_root};
