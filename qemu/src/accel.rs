@@ -34,9 +34,10 @@ impl Accelerator {
     pub(crate) fn arguments(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // Without nested virtualisation, whose modules the guest would load, and with page tables of four levels: with five a
-            // restart of trixie was seen to hang in shim.
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,svm=off,la57=off"],
+            // QEMU forgets what it has translated only when the buffer is full. After a restart the pages of the last kernel are
+            // data, and each write to one looks through its old translations: with a large buffer the firmware takes minutes, as
+            // if it hung. Without nested virtualisation, whose modules the guest would load.
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi,tb-size=48", "-cpu", "max,svm=off,la57=off"],
         }
     }
 }

@@ -194,7 +194,10 @@ impl Machine {
                         words: self.process.words(),
                         tail,
                     },
-                    _ => Error::Deadline { machine, what: what.to_owned(), limit, tail },
+                    _ => {
+                        let tail = format!("{tail}\n{}", self.processors());
+                        Error::Deadline { machine, what: what.to_owned(), limit, tail }
+                    }
                 })
             }
         }

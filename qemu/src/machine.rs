@@ -212,6 +212,19 @@ impl Machine {
         Ok(self.builder.write_log(serial)?.len())
     }
 
+    /// Where each processor stands, twice within a second: tells a guest that hangs from one that is slow.
+    pub(crate) fn processors(&self) -> String {
+        let look = || {
+            let registers = self.qmp("human-monitor-command", json!({ "command-line": "info registers -a" }));
+            let text = registers.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+            let telling = |line: &&str| ["CPU#", "RIP=", "EIP=", "CR0="].iter().any(|p| line.starts_with(p));
+            text.lines().filter(telling).collect::<Vec<_>>().join("\n")
+        };
+        let first = look();
+        std::thread::sleep(Duration::from_secs(1));
+        format!("Its processors:\n{first}\nand a second later:\n{}", look())
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         !matches!(self.process.child.borrow_mut().try_wait(), Ok(None))
     }
