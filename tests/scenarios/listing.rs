@@ -29,6 +29,15 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     let used = second["used"].as_u64().context("bytes in use")?;
     vm.run("mount /dev/vda3 /mnt && fallocate -l 64M /mnt/var/tmp/large && sync && umount /mnt")?;
     assert!(be(&vm, SECOND)?["used"].as_u64().context("bytes in use")? >= used + (60 << 20));
+    // OS
+    vm.run(
+        "mount /dev/vda3 /mnt && cp -a /mnt/usr/lib/os-release /mnt/var/tmp/ && \
+         sed -i 's/^VERSION_ID=.*/VERSION_ID=\"99\"/' /mnt/usr/lib/os-release && umount /mnt",
+    )?;
+    assert_eq!(be(&vm, SECOND)?["os"]["version_id"], "99");
+    assert!(vm.be("list")?.contains("Debian 99"));
+    vm.run("mount /dev/vda3 /mnt && mv /mnt/var/tmp/os-release /mnt/usr/lib/ && umount /mnt")?;
+    assert_eq!(be(&vm, SECOND)?["os"], second["os"]);
     // health, kernel
     vm.run(
         "mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/initrd.img-* /mnt/aside/ && umount /mnt",
@@ -68,8 +77,14 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     assert_eq!((refused.status, refused.stderr.contains("incomplete")), (3, true), "{}", refused.stderr);
     // And run again.
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"))?;
-    assert_eq!(be(&vm, SECOND)?["descriptor"]["state"], "complete");
-    assert_eq!(be(&vm, SECOND)?["problems"], Value::Array(Vec::new()));
+    let again = be(&vm, SECOND)?;
+    assert_eq!(again["descriptor"]["state"], "complete");
+    assert_eq!(again["problems"], Value::Array(Vec::new()));
+    // created
+    assert!(again["descriptor"]["created"].as_str() > second["descriptor"]["created"].as_str());
+    // devices, name: one on another partition is another line
+    vm.be("create third -m /:/dev/vda4:ext4 --empty --yes")?;
+    assert_eq!(be(&vm, "third")?["root"]["device"], "/dev/vda4");
     Ok(())
 }
 
