@@ -1,78 +1,163 @@
-//! `be create` by file copy against `cp -a`: ext4 to ext4, cold caches, a real Debian of more than 40,000 files.
+//! Copying a Debian from ext4 to ext4, xfs and btrfs, by every tool that can be installed and by Lifeboat.
 
-use std::path::Path;
-use std::time::Instant;
+pub mod peers;
+pub mod root;
+pub mod rounds;
 
-use anyhow::{Context, Result, ensure};
-use qemu::{Debian, Release};
-use tests::be_program;
+use anyhow::{Result, ensure};
 
-use super::loops::{Loop, Mounted, drop_caches, run};
-use super::{figure, median};
+use crate::Bench;
+use crate::figures::Figure;
+use crate::loops::{drop_caches, run};
+use crate::report::{Contest, Contestant};
+use crate::stopwatch::{Names, Run, time};
+use peers::{Be, Kind, Peer};
+use root::Disks;
+use rounds::Temperature;
 
-const ROUNDS: usize = 3;
-const FILES: usize = 40_000;
+/// A type, and what makes the target; to begin with the source's own.
+const TARGETS: &[(&str, &[&str])] = &[
+    ("ext4", &["mke2fs", "-q", "-F", "-t", "ext4"]),
+    ("xfs", &["mkfs.xfs", "-q", "-f"]),
+    ("btrfs", &["mkfs.btrfs", "-q", "-f"]),
+];
 
-pub fn measure() -> Result<()> {
-    let folder = tempfile::tempdir_in(qemu::target_dir())?;
-    let source = Loop::new(folder.path(), 4096)?;
-    let target = Loop::new(folder.path(), 4096)?;
-    let files = fill(&source, folder.path())?;
-    let be = be_program()?;
-    let be = be.to_string_lossy();
-    let short = source.name().trim_start_matches("/dev/").to_owned();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        theirs.push(cp(&source, &target, folder.path())?);
-        run(&["wipefs", "-qa", target.name()])?;
-        drop_caches()?;
-        let start = Instant::now();
-        let place = format!("/:{}:ext4", target.name());
-        let from = format!("@{short}");
-        run(&[&be, "create", "bench", "--from", &from, "-m", &place, "--no-boot-entry", "--yes", "--quiet"])?;
-        ours.push(start.elapsed().as_secs_f64());
-        run(&["wipefs", "-qa", target.name()])?;
+pub fn measure(bench: &mut Bench) -> Result<()> {
+    let be = Be::new()?;
+    let disks = bench.disks()?;
+    for (fs_type, mkfs) in TARGETS {
+        eprintln!("copying to {fs_type}");
+        let race = Race { be: &be, disks: &disks, fs_type, mkfs };
+        let contest = race.run(bench.report.rounds)?;
+        figures(&contest, fs_type, &mut bench.report.figures);
+        bench.report.contests.push(contest);
     }
-    let ratio = median(ours.clone()) / median(theirs.clone());
-    figure(
-        &format!("be create of {files} files, whole verb, to cp -a with sync"),
-        &format!("{ratio:.2}"),
-        "1 (cold, ext4 to ext4)",
-    );
-    println!("    medians of {ROUNDS}: be create {:.2} s, cp -a {:.2} s", median(ours), median(theirs));
     Ok(())
 }
 
-fn cp(source: &Loop, target: &Loop, folder: &Path) -> Result<f64> {
-    run(&["mke2fs", "-q", "-F", "-t", "ext4", target.name()])?;
-    let from = Mounted::new(source.name(), &folder.join("from"))?;
-    let to = Mounted::new(target.name(), &folder.join("to"))?;
-    drop_caches()?;
-    let start = Instant::now();
-    run(&["cp", "-a", &format!("{}/.", from.0.display()), &to.0.to_string_lossy()])?;
-    run(&["sync", "-f", &to.0.to_string_lossy()])?;
-    Ok(start.elapsed().as_secs_f64())
+/// What the issue of this benchmark asks of Lifeboat.
+fn figures(contest: &Contest, fs_type: &str, figures: &mut Vec<Figure>) {
+    let what = |name: &str, how: &str| format!("{name}, ext4 to {fs_type}, {how}, to cp -a");
+    let limits: &[(&str, Temperature, Option<f64>)] = match fs_type {
+        "ext4" => &[
+            (peers::FILES, Temperature::Cold, Some(0.50)),
+            (peers::FILES, Temperature::Warm, Some(0.60)),
+            (peers::BLOCKS, Temperature::Cold, Some(0.35)),
+            (peers::CREATE, Temperature::Cold, None),
+            (peers::CREATE_BLOCKS, Temperature::Cold, None),
+        ],
+        _ => &[(peers::FILES, Temperature::Cold, None), (peers::FILES, Temperature::Warm, None)],
+    };
+    for (name, temperature, limit) in limits {
+        let how = if *temperature == Temperature::Cold { "cold" } else { "warm" };
+        let value = contest.ratio(name, *temperature);
+        figures.push(Figure { what: what(name, how), value, unit: "", limit: *limit });
+    }
 }
 
-/// A Debian with documentation and locales, until it has files enough.
-fn fill(source: &Loop, folder: &Path) -> Result<usize> {
-    let fixture = Debian::new(Release::Bookworm).generic_kernel().build()?;
-    run(&["mke2fs", "-q", "-F", "-t", "ext4", source.name()])?;
-    let root = Mounted::new(source.name(), &folder.join("fill"))?;
-    let tarball = fixture.tarball();
-    let tarball = tarball.to_str().context("the path of the tarball is text")?;
-    run(&["tar", "-xpf", tarball, "--xattrs", "--xattrs-include=*", "-C", &root.0.to_string_lossy()])?;
-    let count = || anyhow::Ok(run(&["find", &root.0.to_string_lossy()])?.lines().count());
-    let mut files = count()?;
-    let mut copies = 0;
-    while files <= FILES {
-        // A second and third tree of the same real files stands for what a bare Debian lacks.
-        copies += 1;
-        let place = root.0.join(format!("srv/more-{copies}"));
-        std::fs::create_dir_all(&place)?;
-        run(&["cp", "-a", &root.0.join("usr").to_string_lossy(), &place.to_string_lossy()])?;
-        files = count()?;
-        ensure!(copies < 8, "{files} files after {copies} copies");
+struct Race<'a> {
+    be: &'a Be,
+    disks: &'a Disks,
+    fs_type: &'a str,
+    mkfs: &'a [&'a str],
+}
+
+impl Race<'_> {
+    fn run(&self, rounds: usize) -> Result<Contest> {
+        let mut missing = Vec::new();
+        let mut racing: Vec<(&Peer, String)> = Vec::new();
+        for peer in peers::peers(self.fs_type != "ext4") {
+            match peer.missing(self.be) {
+                Some(why) => missing.push((peer.name.to_owned(), why)),
+                None => racing.push((peer, peer.command(self.be))),
+            }
+        }
+        missing.iter().for_each(|(name, why)| eprintln!("  not measured: {name}: {why}"));
+        let names: Vec<&str> = racing.iter().map(|(peer, _)| peer.name).collect();
+        let samples = rounds::run(&names, rounds, |who, temperature, round| {
+            let (peer, command) = &racing[who];
+            self.once(peer, command, temperature, round)
+        })?;
+        let contestants = racing.into_iter().zip(samples);
+        Ok(Contest {
+            title: format!("Copying ext4 to {}", self.fs_type),
+            about: format!("The target is made by `{} DEVICE`.", self.mkfs.join(" ")),
+            baseline: peers::BASELINE.into(),
+            contestants: contestants
+                .map(|((peer, command), samples)| Contestant { name: peer.name.into(), command, samples })
+                .collect(),
+            missing,
+        })
     }
-    Ok(files)
+
+    fn once(
+        &self,
+        peer: &Peer,
+        command: &str,
+        temperature: Temperature,
+        round: usize,
+    ) -> Result<Option<Run>> {
+        let cold = temperature == Temperature::Cold;
+        if !cold && !peer.kind.can_be_warm() {
+            return Ok(None);
+        }
+        let disks = self.disks;
+        let source = peer.kind.mounts_source().then(|| disks.mount_source()).transpose()?;
+        if peer.kind == Kind::Verb || peer.kind == Kind::VerbOnBlocks {
+            run(&["wipefs", "-qa", disks.target.name()])?;
+        } else {
+            disks.fresh_target(self.mkfs)?;
+        }
+        let target = (peer.kind == Kind::Files).then(|| disks.mount_target()).transpose()?;
+        match &source {
+            Some(source) if !cold => read_all(&source.0.to_string_lossy())?,
+            _ => {}
+        }
+        if cold {
+            drop_caches(&[&disks.source, &disks.target])?;
+        } else {
+            run(&["sync"])?;
+        }
+        let measured = time(command, &names(self.be, disks, self.fs_type))?;
+        if let (true, true, Some(from), Some(to)) = (round == 0, peer.name == peers::FILES, &source, &target)
+        {
+            agree(&from.0.to_string_lossy(), &to.0.to_string_lossy())?;
+        }
+        drop((source, target));
+        let _ = std::fs::remove_file(disks.folder().join("archive.fsa"));
+        Ok(Some(measured))
+    }
+}
+
+/// What the commands call things.
+pub fn names(be: &Be, disks: &Disks, fs_type: &str) -> Names {
+    let folder = |name: &str| disks.folder().join(name).to_string_lossy().into_owned();
+    vec![
+        ("SOURCE", folder("source")),
+        ("TARGET", folder("target")),
+        ("SOURCE_DEVICE", disks.source.name().to_owned()),
+        ("TARGET_DEVICE", disks.target.name().to_owned()),
+        ("WORK", disks.folder().to_string_lossy().into_owned()),
+        ("USED", disks.tree.bytes.div_ceil(1 << 20).to_string()),
+        ("FSTYPE", fs_type.to_owned()),
+        ("BE", be.program.to_string_lossy().into_owned()),
+    ]
+}
+
+/// Reads a whole tree.
+pub fn read_all(tree: &str) -> Result<()> {
+    let script = "find \"$TREE\" -links +64000; find \"$TREE\" -type f -exec cat {} + >/dev/null";
+    time(script, &vec![("TREE", tree.to_owned())]).map(drop)
+}
+
+/// rsync finds no difference between two trees but in the times of what mkfs made.
+pub fn agree(source: &str, target: &str) -> Result<()> {
+    let [source, target] = [source, target].map(|folder| format!("{folder}/"));
+    let found = run(&["rsync", "-aHAXSni", "--delete", "--exclude=/lost+found", &source, &target])?;
+    ensure!(
+        found.is_empty(),
+        "rsync finds differences: {}",
+        found.lines().take(3).collect::<Vec<_>>().join("; ")
+    );
+    Ok(())
 }
