@@ -132,7 +132,8 @@ fn machine(text: &mut String, report: &Report) {
          mounted with `ro,noatime`, the target with no options; tools that copy devices find both not mounted. Cold: sync, \
          then the kernel's caches and both devices' buffers dropped. Warm: the source was read once. Counted is the \
          whole command below, the last sync with it. Memory is the resident set of the command's largest process; \
-         bash, which starts it, has about 4 MiB.\n\n",
+         bash, which starts it, has about 4 MiB. `be create` is \
+         without update-grub, which does not work on loop devices.\n\n",
     );
     for tool in &machine.tools {
         put(text, &format!("- {tool}\n"));

@@ -1,5 +1,6 @@
 //! What is copied: a Debian of more than 40,000 files, made from packages, on ext4.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -86,6 +87,12 @@ fn fill(source: &Loop, folder: &Path) -> Result<Tree> {
     run(&["mke2fs", "-q", "-F", "-t", "ext4", source.name()])?;
     let root = Mounted::new(source.name(), &folder.join("source"))?;
     run(&["tar", "-xpf", tarball, "--xattrs", "--xattrs-include=*", "-C", &root.0.to_string_lossy()])?;
+    // GRUB takes a loop device for the file behind it: update-grub fails in a copy on one. Without this file a system
+    // has no GRUB to `be`, which then leaves update-grub out.
+    match std::fs::remove_file(root.0.join("etc/grub.d/10_linux")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("removing 10_linux"),
+        _ => {}
+    }
     std::fs::create_dir_all(root.0.join("etc/lifeboat"))?;
     std::fs::write(root.0.join("etc/lifeboat/environment.toml"), DESCRIPTOR)?;
     let entries = run(&["find", &root.0.to_string_lossy(), "-printf", "x"])?.len() as u64;
