@@ -49,9 +49,10 @@ test: build image ## all but the slow scenarios
 test-all: test ## everything, ending with a table of scenario x release
 	cargo test --locked --profile fast -p tests --test scenarios -- --all
 
-bench: build image ## size and speed, as ratios from one run
-	@scripts/requirements test
-	cargo run --locked --profile fast -p tests --bin bench
+# PART="copying scale" runs these parts; most of them do without the rescue image. ROUNDS=5 measures five times.
+bench: build $(if $(filter-out listing copying refreshing scale,$(or $(PART),all)),image) ## size and speed beside other tools, into docs/PERFORMANCE.md
+	@scripts/requirements bench
+	cargo run --locked --profile fast -p tests --bin bench -- $(PART)
 
 clean: ## everything that was built
 	rm -rf target

@@ -120,12 +120,7 @@ impl Debian {
     /// # Errors
     /// A program is missing, packages cannot be had, or the builder machine failed.
     pub fn build(&self) -> Result<Fixture> {
-        let cache = match std::env::var_os("LIFEBOAT_FIXTURES") {
-            Some(folder) => PathBuf::from(folder),
-            None => target_dir().join("fixtures"),
-        };
-        std::fs::create_dir_all(&cache).map_err(Error::io(|| format!("making {}", cache.display())))?;
-        let cache = cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))?;
+        let cache = cache()?;
         let tarball = cache.join(format!("{}.tar", self.system_key()));
         let fixture = Fixture { release: self.release, folder: cache.join(self.key()), tarball };
         let _lock = lock(&cache.join(format!("{}.lock", self.key())))?;
@@ -133,6 +128,14 @@ impl Debian {
             self.build_in(&cache, &fixture)?;
         }
         Ok(fixture)
+    }
+
+    /// The system as mmdebstrap made it, from the cache or built in some minutes; no disk is made of it.
+    ///
+    /// # Errors
+    /// mmdebstrap is missing, or packages cannot be had.
+    pub fn tarball(&self) -> Result<PathBuf> {
+        self.system(&cache()?)
     }
 
     fn all_packages(&self) -> Vec<&str> {
@@ -303,6 +306,16 @@ impl Fixture {
         builder.run_within(INSTALL, deadline(240))?;
         builder.power_off().map(drop)
     }
+}
+
+/// The folder of the cache.
+fn cache() -> Result<PathBuf> {
+    let cache = match std::env::var_os("LIFEBOAT_FIXTURES") {
+        Some(folder) => PathBuf::from(folder),
+        None => target_dir().join("fixtures"),
+    };
+    std::fs::create_dir_all(&cache).map_err(Error::io(|| format!("making {}", cache.display())))?;
+    cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))
 }
 
 /// A command with root's rights over the files of a system: as root itself, or in a user namespace that has other users as well.

@@ -1,7 +1,12 @@
-//! Hidden verbs: parts of `be` that need a process of their own, started by itself through `/proc/self/exe`.
+//! Hidden verbs: parts of `be` that need a process of their own, started by itself through `/proc/self/exe`, and the
+//! copy engine alone, for benchmarks and tests.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
+
+use crate::copy::{self, Exclude};
+use crate::plan::Silent;
 
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
@@ -11,6 +16,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "inside" => Some(crate::run::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
+        "copy-tree" => Some(copy_tree(arguments)),
         _ => None,
     }
 }
@@ -23,6 +29,35 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
         Err(e) => {
             eprintln!("be: {e}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists.
+fn copy_tree(arguments: &[OsString]) -> ExitCode {
+    let [source, target] = arguments else {
+        eprintln!("usage: be internal-copy-tree SOURCE TARGET");
+        return ExitCode::from(2);
+    };
+    crate::signals::watch();
+    let request = copy::Request {
+        source: Path::new(source),
+        target: Path::new(target),
+        mountpoint: Path::new("/"),
+        exclude: Exclude::nothing(),
+        two_pass: false,
+        totals: None,
+    };
+    match copy::copy_tree(&request, &mut Silent) {
+        Ok(done) if done.lost.is_empty() && done.not_representable.is_empty() => ExitCode::SUCCESS,
+        Ok(done) => {
+            done.lost.iter().for_each(|path| eprintln!("lost: {}", path.display()));
+            done.not_representable.iter().for_each(|(path, why)| eprintln!("{}: {why}", path.display()));
+            ExitCode::from(4)
+        }
+        Err(error) => {
+            eprintln!("be: {error}");
+            ExitCode::from(error.exit_status())
         }
     }
 }

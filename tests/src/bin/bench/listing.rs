@@ -5,13 +5,14 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use tests::be_program;
 
-use super::loops::{Loop, Mounted, run};
-use super::{figure, median};
+use crate::Bench;
+use crate::figures::{Figure, median};
+use crate::loops::{Loop, Mounted, run};
 
 const DISKS: usize = 4;
 const PARTITIONS: usize = 8;
 
-pub fn measure() -> Result<()> {
+pub fn measure(bench: &mut Bench) -> Result<()> {
     let folder = tempfile::tempdir_in(qemu::target_dir())?;
     let mut disks = Vec::new();
     for _ in 0..DISKS {
@@ -27,7 +28,8 @@ pub fn measure() -> Result<()> {
         let found = text.matches("\"reference\"").count();
         ensure!(found >= DISKS * PARTITIONS, "be list found {found} of {} systems", DISKS * PARTITIONS);
     }
-    figure("be list, 32 systems on 32 partitions of 4 disks", &format!("{:.2} s", median(seconds)), "1 s");
+    let what = "be list, 32 systems on 32 partitions of 4 disks".to_owned();
+    bench.report.figures.push(Figure { what, value: median(seconds), unit: "s", limit: Some(1.0) });
     Ok(())
 }
 

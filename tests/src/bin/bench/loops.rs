@@ -1,15 +1,21 @@
-//! Loop devices that are gone with their handle.
+//! Loop devices and mounts that are gone with their handle.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+/// Where programs are looked for: also where only root's `PATH` looks, and where the peers are that Debian does not have.
+pub fn path() -> String {
+    let peers = qemu::target_dir().join("peers/bin");
+    format!("{}:/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default(), peers.display())
+}
+
 /// Runs a program of the host that must succeed; returns what it printed.
 pub fn run(words: &[&str]) -> Result<String> {
-    let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8");
+    command.args(&words[1..]).env("PATH", path()).env("LC_ALL", "C.UTF-8");
     let output = command.output().with_context(|| format!("starting {}", words[0]))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -17,26 +23,47 @@ pub fn run(words: &[&str]) -> Result<String> {
     Ok(text)
 }
 
-/// A sparse image behind a loop device, past the page cache of the host.
+/// An image behind a loop device, past the page cache of the host.
 pub struct Loop {
     pub node: PathBuf,
     _image: tempfile::TempPath,
 }
 
 impl Loop {
-    /// One of so many MiB.
+    /// A sparse one of so many MiB.
     pub fn new(folder: &Path, mebibytes: u64) -> Result<Self> {
         let image = tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?;
         image.as_file().set_len(mebibytes << 20)?;
-        let path = image.into_temp_path();
-        let name = path.to_str().context("the path of the image is text")?;
+        Loop::on(image.into_temp_path())
+    }
+
+    /// One whose image has all its blocks and keeps them: no tool is the first to write to a place, as on a disk that
+    /// is in use for long.
+    pub fn solid(folder: &Path, mebibytes: u64) -> Result<Self> {
+        let image =
+            tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?.into_temp_path();
+        let (output, count) = (format!("of={}", image.display()), format!("count={mebibytes}"));
+        run(&["dd", "if=/dev/zero", &output, "bs=1M", &count, "oflag=direct", "conv=fsync", "status=none"])?;
+        let device = Loop::on(image)?;
+        let limit = format!("/sys/block/{}/queue/discard_max_bytes", device.short());
+        std::fs::write(&limit, "0").with_context(|| format!("writing {limit}"))?;
+        Ok(device)
+    }
+
+    fn on(image: tempfile::TempPath) -> Result<Self> {
+        let name = image.to_str().context("the path of the image is text")?;
         let node = run(&["losetup", "-f", "-P", "--direct-io=on", "--show", name])?;
-        Ok(Loop { node: node.trim().into(), _image: path })
+        Ok(Loop { node: node.trim().into(), _image: image })
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         self.node.to_str().unwrap_or_default()
+    }
+
+    /// Its name without /dev.
+    pub fn short(&self) -> &str {
+        self.name().trim_start_matches("/dev/")
     }
 }
 
@@ -53,24 +80,39 @@ impl Drop for Loop {
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
-    /// Mounts a device on a new folder below `folder`.
+    /// Mounts a device on a folder, which is made.
     pub fn new(node: &str, folder: &Path) -> Result<Self> {
+        Mounted::with(node, folder, "defaults")
+    }
+
+    /// Mounts it with these options.
+    pub fn with(node: &str, folder: &Path, options: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        run(&["mount", node, &folder.to_string_lossy()])?;
+        run(&["mount", "-o", options, node, &folder.to_string_lossy()])?;
         Ok(Mounted(folder.to_owned()))
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if let Err(error) = run(&["umount", &self.0.to_string_lossy()]) {
+        // What a signal has ended may still be going.
+        for _ in 0..20 {
+            if run(&["umount", &self.0.to_string_lossy()]).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if let Err(error) = run(&["umount", "-l", &self.0.to_string_lossy()]) {
             eprintln!("{error:#}");
         }
     }
 }
 
-/// The kernel forgets what it has read.
-pub fn drop_caches() -> Result<()> {
+/// The kernel forgets what it has read, and these devices too.
+pub fn drop_caches(devices: &[&Loop]) -> Result<()> {
     run(&["sync"])?;
+    for device in devices {
+        run(&["blockdev", "--flushbufs", device.name()])?;
+    }
     std::fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the caches (needs root)")
 }

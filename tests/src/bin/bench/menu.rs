@@ -8,13 +8,14 @@ use qemu::{Builder, Kernel, Release, deadline};
 use tests::prepared::{SECOND, TwoEnvironments};
 use tests::rescue;
 
-use super::loops::run;
-use super::{figure, median};
+use crate::Bench;
+use crate::figures::{Figure, median};
+use crate::loops::run;
 
 const ROUNDS: usize = 3;
 const MARKER: &str = "trivial init is here";
 
-pub fn measure() -> Result<()> {
+pub fn measure(bench: &mut Bench) -> Result<()> {
     let folder = tempfile::tempdir_in(qemu::target_dir())?;
     let (image, initrd) = parts(folder.path())?;
     let trivial = trivial_init(folder.path())?;
@@ -42,9 +43,12 @@ pub fn measure() -> Result<()> {
         vm.console().expect("Keys", deadline(30))?;
         menu.push(begin.elapsed().as_secs_f64());
     }
-    let ratio = median(menu.clone()) / median(floor.clone());
-    figure("kernel start to usable menu, to a trivial init", &format!("{ratio:.2}"), "2, goal 1.5");
-    println!("    medians of {ROUNDS}: menu {:.2} s, trivial init {:.2} s", median(menu), median(floor));
+    let ratio = median(menu).zip(median(floor)).map(|(menu, floor)| menu / floor);
+    bench.report.figures.push(Figure::ratio(
+        "kernel start to usable menu, to a trivial init (goal 1.5)",
+        ratio,
+        2.0,
+    ));
     Ok(())
 }
 

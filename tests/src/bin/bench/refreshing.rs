@@ -1,0 +1,140 @@
+//! Bringing a copy up to date that nearly is: ext4 to ext4, nothing changed, and one file in a hundred.
+
+use std::fs::{File, FileTimes};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::Bench;
+use crate::copying::peers::Be;
+use crate::copying::root::Disks;
+use crate::copying::rounds::{self, Temperature};
+use crate::copying::{agree, names, read_all};
+use crate::figures::Figure;
+use crate::loops::{drop_caches, run};
+use crate::report::{Contest, Contestant};
+use crate::stopwatch::time;
+
+const BASELINE: &str = "rsync -aHAXS --delete";
+const LIFEBOAT: &str = "Lifeboat, refresh";
+const VERB: &str = "refresh-tree";
+const SYNC: &str = "; sync -f \"$TARGET\"";
+const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4"];
+
+const TOOLS: &[(&str, &str)] = &[
+    (
+        "find in both trees at once: the walk alone",
+        "find \"$SOURCE\" -links +64000 & find \"$TARGET\" -links +64000; wait $!",
+    ),
+    (BASELINE, "rsync -aHAXS --numeric-ids --delete \"$SOURCE/\" \"$TARGET/\""),
+    ("cp -au", "cp -au \"$SOURCE/.\" \"$TARGET\""),
+    (LIFEBOAT, "\"$BE\" internal-refresh-tree \"$SOURCE\" \"$TARGET\""),
+];
+
+pub fn measure(bench: &mut Bench) -> Result<()> {
+    let be = Be::new()?;
+    let disks = bench.disks()?;
+    disks.fresh_target(MKFS)?;
+    let source = disks.mount_source()?;
+    let target = disks.mount_target()?;
+    let [from, to] = [&source.0, &target.0].map(|folder| folder.to_string_lossy().into_owned());
+    let names = names(&be, &disks, "ext4");
+    time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names).context("making the copy")?;
+    settle(&from, &to)?;
+    let has_refresh = be.has_hidden_verb(VERB);
+    let tools: Vec<_> = TOOLS.iter().filter(|(name, _)| has_refresh || *name != LIFEBOAT).collect();
+    let labels: Vec<&str> = tools.iter().map(|(name, _)| *name).collect();
+    for changed in [false, true] {
+        eprintln!("refreshing, {}", state(changed));
+        let samples = rounds::run(&labels, bench.report.rounds, |who, temperature, round| {
+            if changed {
+                settle(&from, &to)?;
+                change_one_in_a_hundred(&target.0)?;
+            }
+            prepare(&disks, &from, &to, temperature)?;
+            let (name, script) = tools[who];
+            let once = time(&format!("{script}{SYNC}"), &names)?;
+            if round == 0 && *name == LIFEBOAT {
+                agree(&from, &to)?;
+            }
+            Ok(Some(once))
+        })?;
+        let contest = contest(changed, &tools, samples);
+        figures(&contest, changed, &mut bench.report.figures);
+        bench.report.contests.push(contest);
+    }
+    Ok(())
+}
+
+fn state(changed: bool) -> &'static str {
+    if changed { "1 % of the files changed" } else { "nothing changed" }
+}
+
+/// The two trees differ in nothing afterwards.
+fn settle(from: &str, to: &str) -> Result<()> {
+    let [from, to] = [from, to].map(|folder| format!("{folder}/"));
+    run(&["rsync", "-aHAXS", "--numeric-ids", "--delete", &from, &to]).map(drop)
+}
+
+fn prepare(disks: &Disks, from: &str, to: &str, temperature: Temperature) -> Result<()> {
+    match temperature {
+        Temperature::Cold => drop_caches(&[&disks.source, &disks.target]),
+        Temperature::Warm => {
+            read_all(from)?;
+            run(&["find", to, "-links", "+64000"])?;
+            run(&["sync"]).map(drop)
+        }
+    }
+}
+
+fn contest(changed: bool, tools: &[&(&'static str, &'static str)], samples: Vec<rounds::Samples>) -> Contest {
+    let about = if changed {
+        "Before each run one regular file in a hundred gets another first byte and an older time in the target."
+    } else {
+        "The target is a copy that differs in nothing."
+    };
+    let complete = tools.len() == TOOLS.len();
+    let contestants = tools.iter().zip(samples);
+    Contest {
+        title: format!("Refreshing ext4 from ext4, {}", state(changed)),
+        about: about.into(),
+        baseline: BASELINE.into(),
+        contestants: contestants
+            .map(|((name, script), samples)| Contestant {
+                name: (*name).into(),
+                command: format!("{script}{SYNC}"),
+                samples,
+            })
+            .collect(),
+        missing: if complete { Vec::new() } else { vec![(LIFEBOAT.into(), "be cannot do it yet".into())] },
+    }
+}
+
+fn figures(contest: &Contest, changed: bool, figures: &mut Vec<Figure>) {
+    let limits = if changed { [0.7, 0.7] } else { [0.65, 0.40] };
+    for (how, temperature, limit) in
+        [("cold", Temperature::Cold, limits[0]), ("warm", Temperature::Warm, limits[1])]
+    {
+        let what = format!("{LIFEBOAT}, {}, {how}, to rsync", state(changed));
+        figures.push(Figure::ratio(what, contest.ratio(LIFEBOAT, temperature), limit));
+    }
+}
+
+/// Makes one regular file in a hundred of the target older and another than its source.
+fn change_one_in_a_hundred(target: &Path) -> Result<()> {
+    let found = run(&["find", &target.to_string_lossy(), "-type", "f", "-size", "+0", "-links", "1"])?;
+    let mut paths: Vec<&str> = found.lines().collect();
+    paths.sort_unstable();
+    for path in paths.into_iter().step_by(100) {
+        let file =
+            File::options().read(true).write(true).open(path).with_context(|| format!("opening {path}"))?;
+        let modified = file.metadata()?.modified()?;
+        let mut first = [0];
+        file.read_exact_at(&mut first, 0)?;
+        file.write_all_at(&[!first[0]], 0)?;
+        file.set_times(FileTimes::new().set_modified(modified - Duration::from_secs(3600)))?;
+    }
+    Ok(())
+}
