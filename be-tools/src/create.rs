@@ -1,11 +1,15 @@
-//! `be create`: a new BE from an existing one, by file copy.
+//! `be create`: a new BE from an existing one, by blocks or by files.
 
+mod blocks;
+mod method;
 mod prepare;
 mod source;
 mod target;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub use method::Method;
 
 use crate::adopt::Adoption;
 use crate::copy::{self, Totals};
@@ -14,7 +18,7 @@ use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::{Doing, Result};
 use crate::identity::{self, NewMachine};
-use crate::layout::{Layout, MountPoint, Wish};
+use crate::layout::{Copy, Layout, MountPoint, Wish};
 use crate::loader::{self, Subject};
 use crate::localize::{self, Localization};
 use crate::plan::{Report, go_on};
@@ -38,6 +42,8 @@ pub struct Request {
     pub wishes: Vec<Wish>,
     /// The BE whose devices become the target.
     pub replace: Option<String>,
+    /// How the target gets its content.
+    pub method: Method,
     /// Globs to leave out.
     pub exclude: Vec<String>,
     /// Globs to copy even so.
@@ -67,7 +73,9 @@ struct Job<'a> {
     swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.
     journals: Vec<PathBuf>,
-    /// What each source file system will bring.
+    /// File systems of the target that are filled by blocks, by their mount points.
+    blocks: BTreeMap<MountPoint, method::Blocks>,
+    /// What the files to copy come to.
     totals: Totals,
     /// What the loader has to say.
     notes: Vec<String>,
@@ -119,7 +127,7 @@ impl Job<'_> {
             report.step(&format!("replaying the journal on {}", node.display()));
             source::replay_journal(inventory, node, &work.source)?;
         }
-        self.make_file_systems(inventory, report)?;
+        self.make_file_systems(system, inventory, work, report)?;
         let _mounted = self.mount_target(&work.target)?;
         let root = Rooted::open(&work.target)?;
         self.descriptor.begin(Operation::Create, &root)?;
@@ -145,15 +153,26 @@ impl Job<'_> {
         Ok(self.descriptor)
     }
 
-    fn make_file_systems(&self, inventory: &Inventory, report: &mut dyn Report) -> Result<()> {
+    fn make_file_systems(
+        &self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<()> {
         for file_system in &self.layout.file_systems {
             go_on()?;
-            report.step(&format!("making {} on {}", file_system.fs_type, file_system.device.display()));
             let (mountpoint, fs_type) = (&file_system.mountpoint, file_system.fs_type);
             let taken =
                 inventory.devices.iter().filter_map(|d| Some(d.super_block()?.label.clone())).collect();
             let label =
                 identity::label(&self.descriptor.name, self.descriptor.id, mountpoint, fs_type, &taken);
+            if let Some(blocks) = self.blocks.get(mountpoint) {
+                let pair = (file_system, blocks);
+                self.copy_blocks(system, inventory, work, pair, label.as_deref(), report)?;
+                continue;
+            }
+            report.step(&format!("making {fs_type} on {}", file_system.device.display()));
             mkfs::make(fs_type.as_str(), &file_system.device, &self.uuids[mountpoint], label.as_deref())?;
         }
         for (device, uuid) in self.layout.swap.iter().zip(&self.swap_uuids) {
@@ -184,7 +203,11 @@ impl Job<'_> {
         let Some(source) = &self.source else { return Ok(()) };
         for tree in self.layout.copies() {
             go_on()?;
-            report.step(&format!("copying {} of '{}'", tree.source, source.name()));
+            if self.blocks.contains_key(&tree.target) {
+                self.remove_left_out(work, &tree)?;
+                continue;
+            }
+            report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
             let from = source::mount(system, inventory, source, &tree.source, &work.source)?;
             let to = self
                 .layout
@@ -214,6 +237,14 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes from a block copy what a file copy would not have copied.
+    fn remove_left_out(&self, work: &Work, tree: &Copy) -> Result<()> {
+        let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
+        let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
+        let rules = prepare::exclude(self.request, tree);
+        copy::block::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 
     fn localize(&self, inventory: &Inventory, work: &Work, report: &mut dyn Report) -> Result<()> {

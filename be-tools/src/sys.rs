@@ -51,7 +51,8 @@ pub fn set_file_attributes(fd: &OwnedFd, attributes: FileAttributes) -> Result<(
 pub struct Extent {
     /// Bytes from the beginning of the file.
     pub logical: u64,
-    physical: u64,
+    /// Bytes from the beginning of the device.
+    pub physical: u64,
     /// Bytes.
     pub length: u64,
     reserved64: [u64; 2],

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Acting, Context};
 use crate::create;
@@ -32,6 +32,9 @@ pub struct Create {
     /// Put the new one in the place of this one, whose devices are erased
     #[arg(long, value_name = "BE", conflicts_with = "filesystem")]
     replace: Option<String>,
+    /// How the content is copied
+    #[arg(long, value_enum, default_value_t, conflicts_with = "empty")]
+    method: Method,
     /// Leave out what matches, such as '/var/cache/*'; repeat it for more
     #[arg(short = 'x', long, value_name = "GLOB")]
     exclude: Vec<String>,
@@ -60,6 +63,31 @@ pub struct Create {
     acting: Acting,
 }
 
+/// The library's methods, with their help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Method {
+    /// Blocks where nobody writes to the source and the target takes the same type, files otherwise
+    #[default]
+    Auto,
+    /// A snapshot in the pool of the source
+    Snapshot,
+    /// Used blocks of ext4 or xfs
+    Block,
+    /// Files
+    Copy,
+}
+
+impl From<Method> for create::Method {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Auto => create::Method::Auto,
+            Method::Snapshot => create::Method::Snapshot,
+            Method::Block => create::Method::Block,
+            Method::Copy => create::Method::Copy,
+        }
+    }
+}
+
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("create")?;
@@ -75,6 +103,7 @@ impl Create {
             empty: self.empty,
             wishes: self.filesystem,
             replace: self.replace,
+            method: self.method.into(),
             exclude,
             include: self.include,
             description: self.description,

@@ -61,12 +61,15 @@ impl Terminal {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        if self.last.files > 0 {
+        if self.last.files > 0 || self.last.bytes > 0 {
             let took = self.started.elapsed();
             let rate = self.last.bytes as f64 / took.as_secs_f64().max(0.001);
+            let files = match self.last.files {
+                0 => String::new(),
+                some => format!("{} files, ", HumanCount(some)),
+            };
             self.say(&format!(
-                "  {} files, {} in {} ({}/s)",
-                HumanCount(self.last.files),
+                "  {files}{} in {} ({}/s)",
                 HumanBytes(self.last.bytes),
                 HumanDuration(took),
                 HumanBytes(rate as u64)
@@ -164,7 +167,9 @@ impl Report for Terminal {
             );
         }
         bar.set_position(progress.bytes);
-        bar.set_message(format!("{} files", HumanCount(progress.files)));
+        if progress.files > 0 {
+            bar.set_message(format!("{} files", HumanCount(progress.files)));
+        }
     }
 
     fn warn(&mut self, message: &str) {

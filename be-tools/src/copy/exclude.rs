@@ -79,6 +79,16 @@ impl Exclude {
         self
     }
 
+    /// The paths that are left out by name, whatever the user says.
+    pub(super) fn skipped(&self) -> impl Iterator<Item = &[u8]> {
+        self.skip.iter().map(Vec::as_slice)
+    }
+
+    /// The folders that are kept without their contents.
+    pub(super) fn emptied(&self) -> impl Iterator<Item = &[u8]> {
+        self.empty.iter().map(Vec::as_slice)
+    }
+
     /// Judges the root of a file system by its mount point, whose folder is there in any case.
     pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
         let mut verdict = Verdict::Copy;

@@ -6,6 +6,7 @@
 //! and listens to signals.
 
 mod again;
+pub mod block;
 mod content;
 mod engine;
 mod entry;

@@ -27,6 +27,7 @@ impl<'a> Job<'a> {
         request: &'a Request,
         work: &Work,
     ) -> Result<Self> {
+        request.refuse_method()?;
         let source = find_source(inventory, request)?;
         let replaced = replaced(inventory, request, source.as_ref())?;
         match &replaced {
@@ -60,6 +61,7 @@ impl<'a> Job<'a> {
             uuids,
             swap_uuids,
             journals: Vec::new(),
+            blocks: BTreeMap::new(),
             totals: Totals::default(),
             notes: Vec::new(),
             target,
@@ -69,6 +71,7 @@ impl<'a> Job<'a> {
             let loader = loader::for_new(system, inventory, &job.target)?;
             job.notes = loader.prove(job.source.as_ref().unwrap_or(&job.target))?;
         }
+        job.choose_blocks(system, inventory, work)?;
         job.refuse_too_small(system, inventory, work)?;
         Ok(job)
     }
@@ -80,6 +83,9 @@ impl<'a> Job<'a> {
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(system, inventory, found, &sources)?;
         for file_system in &self.layout.file_systems {
+            if self.blocks.contains_key(&file_system.mountpoint) {
+                continue;
+            }
             let mut totals = Totals::default();
             for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
                 let mounted = source::mount(system, inventory, found, &tree.source, &work.source)?;
@@ -137,12 +143,25 @@ impl<'a> Job<'a> {
             ));
         }
         for file_system in &self.layout.file_systems {
-            plan.steps.push(format!("make {} on {}", file_system.fs_type, file_system.device.display()));
+            let device = file_system.device.display();
+            plan.steps.push(match self.blocks.get(&file_system.mountpoint) {
+                Some(blocks) => format!(
+                    "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an incomplete descriptor; grow it to its device; check it",
+                    blocks.source,
+                    self.source.as_ref().map_or("", |source| self.source_name(source)),
+                    blocks.bytes.map(|bytes| format!(" ({})", HumanBytes(bytes))).unwrap_or_default()
+                ),
+                None => format!("make {} on {device}", file_system.fs_type),
+            });
         }
         plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
         if let Some(source) = &self.source {
             for tree in self.layout.copies() {
-                plan.steps.push(format!("copy {} of '{}'", tree.source, self.source_name(source)));
+                let (from, name) = (&tree.source, self.source_name(source));
+                plan.steps.push(match self.blocks.contains_key(&tree.target) {
+                    true => format!("remove from the copy of {from} what is never copied"),
+                    false => format!("copy the files of {from} of '{name}'"),
+                });
             }
             plan.steps
                 .push("localize the copy: fstab, loader settings, its own grub.cfg, be and its units".into());

@@ -11,13 +11,13 @@ use crate::storage::mounts::{self, Mounted, Mounts};
 use crate::system::System;
 
 /// The device and subvolume behind a mount point of a BE.
-struct Place<'a> {
-    device: &'a BlockDevice,
+pub(super) struct Place<'a> {
+    pub device: &'a BlockDevice,
     fs_type: &'a str,
     subvolume: Option<String>,
 }
 
-fn place<'a>(
+pub(super) fn place<'a>(
     inventory: &'a Inventory,
     source: &'a BootEnvironment,
     mountpoint: &MountPoint,

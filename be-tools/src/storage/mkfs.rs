@@ -100,12 +100,16 @@ fn version(program: &str) -> Vec<u32> {
 /// # Errors
 /// When something uses the device, or it cannot be written.
 pub fn wipe(device: &Path) -> Result<()> {
+    erase(&claim(device)?, device)
+}
+
+/// As [`wipe`], through a file that claims the device.
+pub(crate) fn erase(file: &std::fs::File, device: &Path) -> Result<()> {
     const START: u64 = 1 << 20;
     const END: u64 = 128 << 10;
     // btrfs on-disk format, "Superblock": mirrors at 64 MiB and 256 GiB.
     const MIRRORS: [u64; 2] = [64 << 20, 256 << 30];
-    let file = claim(device)?;
-    let size = size(&file).at("finding the size of", device)?;
+    let size = size(file).at("finding the size of", device)?;
     let zero = |from: u64, len: u64| {
         let len = len.min(size.saturating_sub(from));
         file.write_all_at(&vec![0; len as usize], from).at("erasing the signature on", device)
@@ -123,7 +127,7 @@ pub fn wipe(device: &Path) -> Result<()> {
 }
 
 /// Bytes of a block device or a file.
-fn size(file: &std::fs::File) -> std::io::Result<u64> {
+pub(crate) fn size(file: &std::fs::File) -> std::io::Result<u64> {
     Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?)
 }
 

@@ -39,6 +39,11 @@ impl Mount {
         has_option(&self.options, "ro") || has_option(&self.super_options, "ro")
     }
 
+    /// Nothing can be written to the file system, through no mount of it.
+    pub fn is_file_system_read_only(&self) -> bool {
+        has_option(&self.super_options, "ro")
+    }
+
     /// It shows a file system that lies on this device.
     pub fn is_of(&self, device: &BlockDevice) -> bool {
         self.number == device.number

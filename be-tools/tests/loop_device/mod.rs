@@ -95,3 +95,70 @@ impl Drop for Mounted {
         let _ = Command::new("umount").args(["-R", "-l"]).arg(self.path()).status();
     }
 }
+
+/// A loop device over an image file, mounted only when asked.
+pub struct Device {
+    /// Its node.
+    pub node: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Device {
+    /// Of `size` as truncate(1) takes it, holding nothing.
+    pub fn blank(size: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("mounted")).unwrap();
+        sh(folder.path(), &format!("truncate -s {size} image"));
+        let node = sh(folder.path(), "losetup --find --show image").trim().into();
+        Device { node, folder }
+    }
+
+    /// With a file system.
+    pub fn made(mkfs: &[&str], size: &str) -> Self {
+        let device = Device::blank(size);
+        run(mkfs[0], &[&mkfs[1..], &[device.node.to_str().unwrap()]].concat());
+        device
+    }
+
+    /// Full of bytes that mean nothing.
+    pub fn garbage(size: &str) -> Self {
+        let device = Device::blank(size);
+        let fill = "head -c 8M /dev/urandom >bytes; while cat bytes; do :; done 2>/dev/null";
+        sh(device.folder.path(), &format!("({fill}) >{}; rm bytes", device.node.display()));
+        device
+    }
+
+    /// Runs `work` with the folder where it is mounted.
+    pub fn mounted<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> T {
+        struct Unmount(PathBuf);
+        impl Drop for Unmount {
+            fn drop(&mut self) {
+                let _ = Command::new("umount").arg(&self.0).status();
+            }
+        }
+        let place = self.folder.path().join("mounted");
+        run("mount", &["-o", options, self.node.to_str().unwrap(), place.to_str().unwrap()]);
+        let unmount = Unmount(place);
+        work(&unmount.0)
+    }
+
+    /// The file behind it.
+    pub fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    /// Checksum of all its bytes.
+    pub fn sum(&self) -> String {
+        sh(Path::new("/"), &format!("blockdev --flushbufs {}", self.node.display()));
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(std::fs::File::open(self.image()).unwrap()).unwrap();
+        hasher.finalize().to_string()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["--quiet", "--lazy"]).arg(&self.node).output();
+        let _ = Command::new("losetup").arg("--detach").arg(&self.node).output();
+    }
+}

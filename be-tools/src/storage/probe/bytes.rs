@@ -15,18 +15,18 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    pub(super) fn new(source: &'a dyn Source) -> io::Result<Self> {
+    pub(crate) fn new(source: &'a dyn Source) -> io::Result<Self> {
         let mut head = vec![0; source.len().min(HEAD) as usize];
         source.read_at(0, &mut head)?;
         Ok(Image { source, head })
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.source.len()
     }
 
     /// `len` bytes from `offset`, if the device has and gives them.
-    pub(super) fn at(&self, offset: u64, len: usize) -> Option<Block<'_>> {
+    pub(crate) fn at(&self, offset: u64, len: usize) -> Option<Block<'_>> {
         let end = offset.checked_add(len as u64)?;
         if end <= self.head.len() as u64 {
             return Some(Block(Cow::Borrowed(self.head.get(offset as usize..end as usize)?)));
@@ -41,14 +41,14 @@ impl<'a> Image<'a> {
 }
 
 /// Some bytes of a device.
-pub(super) struct Block<'a>(pub(super) Cow<'a, [u8]>);
+pub(crate) struct Block<'a>(pub(crate) Cow<'a, [u8]>);
 
 impl Block<'_> {
-    pub(super) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
+    pub(crate) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
         self.0.get(offset..offset.checked_add(len)?)
     }
 
-    pub(super) fn has(&self, offset: usize, magic: &[u8]) -> bool {
+    pub(crate) fn has(&self, offset: usize, magic: &[u8]) -> bool {
         self.slice(offset, magic.len()) == Some(magic)
     }
 
@@ -56,42 +56,42 @@ impl Block<'_> {
         self.slice(offset, N)?.try_into().ok()
     }
 
-    pub(super) fn u8(&self, offset: usize) -> Option<u8> {
+    pub(crate) fn u8(&self, offset: usize) -> Option<u8> {
         self.0.get(offset).copied()
     }
-    pub(super) fn le16(&self, offset: usize) -> Option<u16> {
+    pub(crate) fn le16(&self, offset: usize) -> Option<u16> {
         self.array(offset).map(u16::from_le_bytes)
     }
-    pub(super) fn le32(&self, offset: usize) -> Option<u32> {
+    pub(crate) fn le32(&self, offset: usize) -> Option<u32> {
         self.array(offset).map(u32::from_le_bytes)
     }
-    pub(super) fn le64(&self, offset: usize) -> Option<u64> {
+    pub(crate) fn le64(&self, offset: usize) -> Option<u64> {
         self.array(offset).map(u64::from_le_bytes)
     }
-    pub(super) fn be16(&self, offset: usize) -> Option<u16> {
+    pub(crate) fn be16(&self, offset: usize) -> Option<u16> {
         self.array(offset).map(u16::from_be_bytes)
     }
-    pub(super) fn be32(&self, offset: usize) -> Option<u32> {
+    pub(crate) fn be32(&self, offset: usize) -> Option<u32> {
         self.array(offset).map(u32::from_be_bytes)
     }
-    pub(super) fn be64(&self, offset: usize) -> Option<u64> {
+    pub(crate) fn be64(&self, offset: usize) -> Option<u64> {
         self.array(offset).map(u64::from_be_bytes)
     }
 
     /// Sixteen bytes in their order, as most file systems keep a UUID; empty if all are zero.
-    pub(super) fn uuid(&self, offset: usize) -> Option<String> {
+    pub(crate) fn uuid(&self, offset: usize) -> Option<String> {
         let bytes = self.array::<16>(offset)?;
         Some(if bytes == [0; 16] { String::new() } else { uuid::Uuid::from_bytes(bytes).to_string() })
     }
 
     /// A fixed field of text that ends at its first NUL.
-    pub(super) fn text(&self, offset: usize, len: usize) -> Option<String> {
+    pub(crate) fn text(&self, offset: usize, len: usize) -> Option<String> {
         self.slice(offset, len).map(clean_text)
     }
 }
 
 /// Text up to the first NUL, without trailing blanks, control characters replaced.
-pub(super) fn clean_text(bytes: &[u8]) -> String {
+pub(crate) fn clean_text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     let text = String::from_utf8_lossy(&bytes[..end]);
     text.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect()

@@ -8,7 +8,7 @@ mod containers;
 mod fat;
 mod file_systems;
 mod tables;
-mod xfs;
+pub(crate) mod xfs;
 
 use std::fs::File;
 use std::io;
@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bytes::Block;
 pub use bytes::Image;
 
 /// What kind of structure was recognised.

@@ -3,7 +3,8 @@
 
 use super::{Image, Kind, SuperBlock};
 
-const BASIC_BLOCK: u64 = 512;
+/// What the log counts in.
+pub(crate) const BASIC_BLOCK: u64 = 512;
 
 pub(super) fn xfs(image: &Image) -> Option<SuperBlock> {
     let sb = image.at(0, 512)?;
@@ -27,7 +28,7 @@ pub(super) fn xfs(image: &Image) -> Option<SuperBlock> {
 }
 
 /// The internal log; `None` where it lies on another device.
-fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
+pub(crate) fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
     let sb = image.at(0, 512)?;
     let start = sb.be64(48).filter(|start| *start != 0)?;
     let (group_blocks, group_bits) = (u64::from(sb.be32(84)?), u32::from(sb.u8(124)?));
@@ -40,20 +41,23 @@ fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
 
 /// A ring of blocks of 512 bytes. Each begins with the number of the turn in which it was written; a record header
 /// begins with a magic number, and the turn follows.
-struct Log<'a> {
+pub(crate) struct Log<'a> {
     image: &'a Image<'a>,
-    offset: u64,
-    len: u64,
+    /// Bytes before it.
+    pub(crate) offset: u64,
+    /// Blocks of 512 bytes.
+    pub(crate) len: u64,
 }
 
 impl Log<'_> {
-    const RECORD: u32 = 0xfeed_babe;
+    pub(crate) const RECORD: u32 = 0xfeed_babe;
 
     fn block(&self, index: u64) -> Option<super::bytes::Block<'_>> {
         self.image.at(self.offset.checked_add(index.checked_mul(BASIC_BLOCK)?)?, BASIC_BLOCK as usize)
     }
 
-    fn turn(&self, index: u64) -> Option<u32> {
+    /// The turn in which a block was written.
+    pub(crate) fn turn(&self, index: u64) -> Option<u32> {
         let block = self.block(index)?;
         match block.be32(0)? {
             Self::RECORD => block.be32(4),
@@ -73,7 +77,7 @@ impl Log<'_> {
     }
 
     /// The last record before the head says that the file system was unmounted, and nothing follows it.
-    fn ends_in_unmount(&self) -> Option<bool> {
+    pub(crate) fn ends_in_unmount(&self) -> Option<bool> {
         // The longest record is 256 KiB, and its header a few blocks.
         const LONGEST: u64 = (256 << 10) / BASIC_BLOCK + 16;
         const HEADER_COVERS: u64 = 32 << 10;

@@ -1,0 +1,173 @@
+//! A block device read and written past the page cache, so that neither old pages are seen nor gigabytes of new ones
+//! push out what the running system needs.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::extents::{ALIGNMENT, rounded_out};
+use crate::error::{Doing, Error, Result};
+use crate::storage::mkfs;
+use crate::storage::probe::Source;
+use crate::storage::usage::claim;
+
+/// Memory at an address that direct requests take.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGNMENT as usize];
+        // An address that cannot be aligned makes the kernel refuse the request, and nothing worse.
+        let start = bytes.as_ptr().align_offset(ALIGNMENT as usize).min(ALIGNMENT as usize);
+        Buffer { bytes, start }
+    }
+
+    /// Its first `len` bytes.
+    pub fn get(&self, len: usize) -> &[u8] {
+        &self.bytes[self.start..self.start + len]
+    }
+
+    /// As [`Buffer::get`], to be filled.
+    pub fn get_mut(&mut self, len: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + len]
+    }
+}
+
+/// An open block device.
+#[derive(Debug)]
+pub struct Device {
+    file: File,
+    path: PathBuf,
+    size: u64,
+}
+
+impl Device {
+    /// Opens one to read from.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn source(path: &Path) -> Result<Self> {
+        let open = |flags: OFlags| File::options().read(true).custom_flags(flags.bits() as i32).open(path);
+        let file = match open(OFlags::DIRECT) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => open(OFlags::empty()),
+            opened => opened,
+        };
+        Self::new(file.at("opening", path)?, path)
+    }
+
+    /// Opens one to write to, for nobody else to use.
+    ///
+    /// # Errors
+    /// Those of [`claim`], when they last: what has just been closed is looked at by udev, LVM and md.
+    pub fn target(path: &Path) -> Result<Self> {
+        const ATTEMPTS: u32 = 10;
+        let mut claimed = claim(path);
+        for _ in 1..ATTEMPTS {
+            if !matches!(claimed, Err(Error::Refused(_))) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            claimed = claim(path);
+        }
+        Self::new(claimed?, path)
+    }
+
+    /// Erases the signatures of what a target holds; what is written from then on goes past the page cache.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn erase(&self) -> Result<()> {
+        mkfs::erase(&self.file, &self.path)?;
+        let direct = rustix::fs::fcntl_getfl(&self.file)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT));
+        if let Err(why) = direct {
+            log::info!("{} is written to through the page cache: {why}", self.path.display());
+        }
+        Ok(())
+    }
+
+    fn new(file: File, path: &Path) -> Result<Self> {
+        let size = mkfs::size(&file).at("finding the size of", path)?;
+        Ok(Device { file, path: path.to_owned(), size })
+    }
+
+    /// Its node.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fills `bytes`; both they and `at` are aligned.
+    ///
+    /// # Errors
+    /// Which block cannot be read, and the way out.
+    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(bytes, at).map_err(|error| {
+            let step = ALIGNMENT as usize;
+            let bad = (0..bytes.len()).step_by(step).find(|offset| {
+                let end = bytes.len().min(offset + step);
+                self.file.read_exact_at(&mut bytes[*offset..end], at + *offset as u64).is_err()
+            });
+            let at = at + bad.unwrap_or(0) as u64;
+            Error::Failed(format!(
+                "{} cannot be read at byte {at}: {error}; --method copy copies its files and names those that are lost",
+                self.path.display()
+            ))
+        })
+    }
+
+    /// Writes `bytes`; both they and `at` are aligned.
+    ///
+    /// # Errors
+    /// As pwrite(2).
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, at).doing(|| format!("writing to {} at byte {at}", self.path.display()))
+    }
+
+    /// Writes zeros, which many devices do by themselves. `Ok(false)`: not this one.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    pub fn zero(&self, range: &Range<u64>) -> Result<bool> {
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, range.start, range.end - range.start) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV) => Ok(false),
+            Err(why) => Err(why).doing(|| format!("writing zeros to {}", self.path.display())),
+        }
+    }
+
+    /// Waits until everything is on the device for good.
+    ///
+    /// # Errors
+    /// When the device reports a write error.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().at("syncing", &self.path)
+    }
+}
+
+impl Source for Device {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.size);
+        let range = rounded_out(&(offset..end.ok_or(io::ErrorKind::UnexpectedEof)?), self.size);
+        let len = (range.end - range.start) as usize;
+        let mut aligned = Buffer::new(len);
+        self.file.read_exact_at(aligned.get_mut(len), range.start)?;
+        let start = (offset - range.start) as usize;
+        buffer.copy_from_slice(&aligned.get(len)[start..start + buffer.len()]);
+        Ok(())
+    }
+}

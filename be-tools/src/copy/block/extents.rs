@@ -1,0 +1,133 @@
+//! Ranges of bytes of a device.
+
+use std::ops::Range;
+
+/// Ranges closer than this are one: reading what lies between them costs less than a second request.
+const GAP: u64 = 128 << 10;
+
+/// What a direct request to a device is aligned to, whatever its sectors are.
+pub const ALIGNMENT: u64 = 4096;
+
+/// Ranges in any order, while they are found. Neighbours become one at once, which bounds their number.
+#[derive(Debug, Default)]
+pub struct Extents(Vec<Range<u64>>);
+
+impl Extents {
+    /// One more range, which may be empty or be there already.
+    pub fn add(&mut self, range: Range<u64>) {
+        match self.0.last_mut() {
+            _ if range.is_empty() => {}
+            Some(last) if range.start >= last.start && range.start <= last.end.saturating_add(GAP) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => self.0.push(range),
+        }
+    }
+
+    /// All of another list, too.
+    pub fn append(&mut self, other: Extents) {
+        self.0.extend(other.0);
+    }
+
+    /// Sorted, merged, rounded outwards, and within `size`.
+    pub fn sorted(mut self, size: u64) -> Vec<Range<u64>> {
+        self.0.sort_by_key(|range| range.start);
+        let mut merged = Extents(Vec::with_capacity(self.0.len()));
+        self.0.into_iter().for_each(|range| merged.add(rounded_out(&range, size)));
+        merged.0
+    }
+}
+
+/// A range with room around it, within `size`.
+pub fn rounded_out(range: &Range<u64>, size: u64) -> Range<u64> {
+    let end = range.end.checked_next_multiple_of(ALIGNMENT).unwrap_or(size);
+    range.start / ALIGNMENT * ALIGNMENT..end.min(size)
+}
+
+/// The whole units within a range.
+pub fn rounded_in(range: &Range<u64>) -> Range<u64> {
+    let start = range.start.checked_next_multiple_of(ALIGNMENT).unwrap_or(range.end);
+    let end = range.end / ALIGNMENT * ALIGNMENT;
+    start..end.max(start)
+}
+
+/// Sorted ranges without what lies in `holes`, which are sorted too.
+pub fn without(ranges: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut rest = Vec::with_capacity(ranges.len());
+    let mut holes = holes.iter().filter(|hole| !hole.is_empty()).peekable();
+    for range in ranges {
+        let mut start = range.start;
+        while let Some(hole) = holes.peek().filter(|hole| hole.start < range.end) {
+            if hole.start > start {
+                rest.push(start..hole.start);
+            }
+            start = start.max(hole.end);
+            if hole.end > range.end {
+                // It reaches into the next range.
+                break;
+            }
+            holes.next();
+        }
+        if start < range.end {
+            rest.push(start..range.end);
+        }
+    }
+    rest
+}
+
+/// All of them, sorted and without overlaps.
+pub fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn neighbours_become_one_and_the_distant_stay_apart() {
+        let mut extents = Extents::default();
+        for range in [5 * MIB..5 * MIB + 1024, 1024..2048, 64 << 10..65 << 10, 10..10, MIB..2 * MIB] {
+            extents.add(range);
+        }
+        assert_eq!(extents.sorted(5 * MIB + 2048), [0..68 << 10, MIB..2 * MIB, 5 * MIB..5 * MIB + 2048]);
+    }
+
+    #[test]
+    fn holes_are_cut_out() {
+        type Ranges<'a> = &'a [Range<u64>];
+        let table: [(Ranges<'_>, Ranges<'_>, Ranges<'_>); 7] = [
+            (&[0..10], &[], &[0..10]),
+            (&[0..10], &[3..4], &[0..3, 4..10]),
+            (&[0..10, 20..30], &[5..25], &[0..5, 25..30]),
+            (&[0..10, 20..30, 40..50], &[0..10, 19..31], &[40..50]),
+            (&[5..10], &[0..6, 8..9, 10..11], &[6..8, 9..10]),
+            (&[5..10], &[0..5, 10..20], &[5..10]),
+            (&[0..10], &[4..4, 8..20], &[0..8]),
+        ];
+        for (ranges, holes, expected) in table {
+            assert_eq!(without(ranges, holes), expected, "{ranges:?} {holes:?}");
+        }
+    }
+
+    #[test]
+    fn rounding_never_leaves_the_size() {
+        assert_eq!(rounded_out(&(5000..5001), 6000), 4096..6000);
+        assert_eq!(rounded_out(&(0..u64::MAX), 100), 0..100);
+        assert_eq!(rounded_in(&(1..8192)), 4096..8192);
+        assert!(rounded_in(&(4097..8191)).is_empty());
+        assert_eq!(union(vec![5..9, 0..3, 3..4, 7..8, 2..2]), [0..4, 5..9]);
+    }
+}

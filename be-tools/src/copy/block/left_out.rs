@@ -1,0 +1,74 @@
+//! What is never copied goes from a block copy again: blocks do not say which file they are of.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::copy::again::remove;
+use crate::copy::folders::open_in;
+use crate::copy::{Exclude, open_root};
+use crate::environment::DESCRIPTOR_PATH;
+use crate::error::{Doing, Result};
+
+/// Removes from the copy at `root` what the rules leave out, but not its descriptor, which is its own.
+/// `mountpoint` is where the file system is mounted in the boot environment; nothing is mounted in it here.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Result<()> {
+    let top = open_root(root)?;
+    let below =
+        |path: &[u8]| Path::new(OsStr::from_bytes(path)).strip_prefix(mountpoint).ok().map(Path::to_owned);
+    let descriptor = Path::new("/").join(DESCRIPTOR_PATH);
+    for path in rules.skipped().filter(|path| *path != descriptor.as_os_str().as_bytes()) {
+        let Some(path) = below(path) else { continue };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let Some(folder) = open(&top, parent).at("opening", &root.join(parent))? else { continue };
+        match remove(&folder, &c_name(name)) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(why) => return Err(why).at("removing", &root.join(&path)),
+        }
+    }
+    let emptied = rules.emptied().filter_map(|path| {
+        let holds_all = mountpoint.starts_with(OsStr::from_bytes(path));
+        if holds_all { Some(Path::new("").to_owned()) } else { below(path) }
+    });
+    for path in emptied.chain([Path::new("lost+found").to_owned()]) {
+        if let Some(folder) = open(&top, &path).at("opening", &root.join(&path))? {
+            empty(&folder).at("emptying", &root.join(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder of the copy, no link followed; `None` where there is none.
+fn open(top: &OwnedFd, path: &Path) -> std::result::Result<Option<OwnedFd>, Errno> {
+    let mut folder = open_in(top, c".")?;
+    for name in path {
+        folder = match open_in(&folder, &c_name(name)) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(why) => return Err(why),
+        };
+    }
+    Ok(Some(folder))
+}
+
+fn empty(folder: &OwnedFd) -> std::result::Result<(), Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let name = entry?.file_name().to_owned();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name);
+        }
+    }
+    names.iter().try_for_each(|name| remove(folder, name))
+}
+
+/// A name of a path has no NUL when it comes from the rules, and finds nothing if it has.
+fn c_name(name: &OsStr) -> CString {
+    CString::new(name.as_bytes()).unwrap_or_default()
+}

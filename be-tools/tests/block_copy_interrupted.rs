@@ -1,0 +1,69 @@
+//! A block copy that a signal stops: a test program of its own, because the signal is noted for the whole process.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+mod loop_device;
+
+use std::process::Command;
+
+use be_tools::Error;
+use be_tools::copy::block::{Identity, Request, copy};
+use be_tools::plan::{Plan, Progress, Report};
+use loop_device::{Device, root, sh};
+
+/// Sends the signal once, in the middle: a second one would end the program at once.
+struct Killer(bool);
+
+impl Report for Killer {
+    fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
+        Ok(true)
+    }
+    fn step(&mut self, _: &str) {}
+    fn progress(&mut self, progress: &Progress) {
+        if progress.bytes < progress.total_bytes.unwrap() / 2 || std::mem::replace(&mut self.0, true) {
+            return;
+        }
+        let me = rustix::process::getpid();
+        rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
+    }
+    fn warn(&mut self, _: &str) {}
+}
+
+#[test]
+fn an_interrupted_copy_is_a_blank_device_and_can_be_made_again() {
+    if !root() {
+        return;
+    }
+    let source = Device::made(&["mkfs.ext4", "-q"], "96M");
+    source.mounted("noatime", |place| {
+        sh(place, "mkdir -p etc/lifeboat usr/lib; head -c 50M /dev/urandom >large; echo ID=debian >usr/lib/os-release");
+        sh(place, "ln -s ../usr/lib/os-release etc/os-release");
+        let descriptor = "format = 1\nid = \"2f0c1a94-0000-4000-8000-000000000000\"\nname = \"interrupted-block\"\n\
+                          created = \"2026-11-23T06:12:00Z\"\nstate = \"complete\"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+        std::fs::write(place.join("etc/lifeboat/environment.toml"), descriptor).unwrap();
+    });
+    let target = Device::made(&["mkfs.xfs", "-q"], "320M");
+    be_tools::signals::watch();
+    let request = Request {
+        source: &source.node,
+        target: &target.node,
+        identity: Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
+        edits: Vec::new(),
+    };
+    assert!(matches!(copy(&request, &mut Killer(false)), Err(Error::Interrupted)));
+    let found = Command::new("blkid").arg("-p").arg(&target.node).output().unwrap();
+    assert_eq!(found.status.code(), Some(2), "{found:?}");
+
+    // Another process, which no signal has reached; a device that holds something would need --force.
+    let wish = format!("/:{}:ext4", target.node.display());
+    let again = Command::new(env!("CARGO_BIN_EXE_be"))
+        .args(["create", "made-again", "--from", "interrupted-block", "--method", "block"])
+        .args(["--no-boot-entry", "--dry-run", "-m", &wish])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&again.stdout);
+    assert!(
+        again.status.success() && text.contains("holds nothing") && text.contains("blocks of /"),
+        "{again:?}"
+    );
+}
