@@ -201,6 +201,7 @@ impl Job<'_> {
                 target: &target,
                 mountpoint: &place,
                 exclude: prepare::exclude(self.request, &tree),
+                mode: copy::Mode::Fresh,
                 two_pass: source.running,
                 totals: Some(self.totals),
             };

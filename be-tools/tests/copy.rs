@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use be_tools::copy::{Exclude, Request, Summary, copy_tree, measure};
+use be_tools::copy::{Exclude, Mode, Request, Summary, copy_tree, measure};
 use be_tools::plan::{Plan, Progress, Report, Silent};
 use loop_device::{Mounted, root, sh};
 
@@ -91,6 +91,7 @@ fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
         target,
         mountpoint: Path::new("/"),
         exclude: Exclude::standard(),
+        mode: Mode::Fresh,
         two_pass: false,
         totals: None,
     }
