@@ -2,6 +2,7 @@
 //! once more is named.
 
 use std::ffi::CStr;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{AtFlags, Stat};
 use rustix::time::ClockId;
@@ -17,21 +18,29 @@ pub struct Instant(i64, i64);
 /// The clock that the kernel stamps inodes with moves in steps of up to 10 ms.
 const STEP: i64 = 20_000_000;
 
-/// The moment from which a change counts as new.
-pub fn now() -> Instant {
-    let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
-    let (seconds, nanoseconds) = (now.tv_sec, now.tv_nsec - STEP);
-    if nanoseconds < 0 {
-        Instant(seconds - 1, nanoseconds + 1_000_000_000)
-    } else {
-        Instant(seconds, nanoseconds)
-    }
-}
-
 impl Instant {
+    /// Now, as the kernel stamps inodes.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
+        Instant(now.tv_sec, now.tv_nsec)
+    }
+
+    /// A little before it: what was stamped in the same step of the clock belongs to it.
+    pub fn earlier(self) -> Self {
+        match self.1 - STEP {
+            nanoseconds if nanoseconds < 0 => Instant(self.0 - 1, nanoseconds + 1_000_000_000),
+            nanoseconds => Instant(self.0, nanoseconds),
+        }
+    }
+
     /// Seconds and nanoseconds of an inode's change.
     pub fn of(stat: &Stat) -> Self {
         Instant(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
+    }
+
+    /// The same of what std::fs tells.
+    pub fn of_metadata(metadata: &std::fs::Metadata) -> Self {
+        Instant(metadata.ctime(), metadata.ctime_nsec())
     }
 
     /// The inode has been changed at this moment or later.

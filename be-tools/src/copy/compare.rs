@@ -56,7 +56,8 @@ impl Engine<'_> {
         batch: Batch,
         listed: &Queue<Job>,
     ) -> Result<(), Trouble> {
-        let there = if batch.first && self.prunes(id) { self.prune((id, source, verdict), &batch)? } else { None };
+        let there =
+            if batch.first && self.prunes(id) { self.prune((id, source, verdict), &batch)? } else { None };
         let target = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
         let mut entries: Vec<Entry> = batch.entries;
         entries.retain(|entry| entry.kind != FileType::Directory);
@@ -120,7 +121,13 @@ impl Engine<'_> {
             if same && ours == 1 && theirs == 1 {
                 done += 1;
             } else {
-                jobs.push(Job { folder: id, name: entry.name, kind: entry.kind, role: Role::Unmet, found: None });
+                jobs.push(Job {
+                    folder: id,
+                    name: entry.name,
+                    kind: entry.kind,
+                    role: Role::Unmet,
+                    found: None,
+                });
             }
         }
         self.files.fetch_add(done as u64, Ordering::Relaxed);
@@ -142,7 +149,14 @@ impl Engine<'_> {
         let sized = matches!(entry.kind, FileType::RegularFile | FileType::Symlink);
         let kept = |s: &Statx| {
             let device = (s.stx_rdev_major, s.stx_rdev_minor);
-            (s.stx_mode, s.stx_uid, s.stx_gid, device, if sized { s.stx_size } else { 0 }, moment(&s.stx_mtime))
+            (
+                s.stx_mode,
+                s.stx_uid,
+                s.stx_gid,
+                device,
+                if sized { s.stx_size } else { 0 },
+                moment(&s.stx_mtime),
+            )
         };
         if FileType::from_raw_mode(u32::from(a.stx_mode)) != entry.kind || kept(a) != kept(b) {
             return false;
@@ -182,7 +196,10 @@ impl Engine<'_> {
         Some(match self.links.meet(inode, u64::from(ours.stx_nlink), place) {
             Meeting::First if self.links.claim(theirs.stx_ino) => {
                 let early = self.links.settle(inode, Some((place, theirs.stx_ino)));
-                self.link_early(early, Some(&First { name: (place.0, place.1.to_owned()), inode: theirs.stx_ino }));
+                self.link_early(
+                    early,
+                    Some(&First { name: (place.0, place.1.to_owned()), inode: theirs.stx_ino }),
+                );
                 Grouping::Settled
             }
             Meeting::First => Grouping::Role(Role::First),

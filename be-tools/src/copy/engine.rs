@@ -343,7 +343,6 @@ impl<'a> Engine<'a> {
             .apply(Place::Open(&folder), *existed, &mut note)
             .map_err(|why| Trouble::Target("setting attributes of", why))?;
         attributes.apply_late(&folder, *existed).unwrap_or_else(note);
-        self.changed.fetch_add(u64::from(*existed), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -126,7 +126,8 @@ impl Engine<'_> {
                 let made = self.make_equal(subject, foreign, content);
                 let first = made.as_ref().ok().map(|there| (place, *there));
                 let early = self.links.settle(inode, first);
-                let first = first.map(|((folder, name), inode)| First { name: (folder, name.to_owned()), inode });
+                let first =
+                    first.map(|((folder, name), inode)| First { name: (folder, name.to_owned()), inode });
                 self.link_early(early, first.as_ref());
                 made.map(|_| true)
             }
@@ -175,7 +176,7 @@ impl Engine<'_> {
             match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(there) if there.st_ino == first.inode => return Ok(()),
                 Ok(there) => self.replace((folder, &to), name, &there, |under| {
-                    link(under).map_err(|why| Trouble::Target("linking", why))
+                    self.make((folder, &to), under, false, || link(under))
                 })?,
                 Err(_) => self.make((folder, &to), name, false, || link(name))?,
             }
@@ -235,13 +236,8 @@ impl Engine<'_> {
         if let Some(target) = &made {
             self.lock_late(subject, &attributes, target, false);
         }
-        match (file, stat.st_nlink > 1 && !self.is_fresh()) {
-            (Some(file), _) => {
-                let after = rustix::fs::fstat(file).map_err(Trouble::Source)?;
-                self.compare_after((folder, name), stat, &after);
-            }
-            _ => self.compare_after((folder, name), stat, stat),
-        }
+        let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(Trouble::Source)?;
+        self.compare_after((folder, name), stat, &after);
         if self.is_fresh() || stat.st_nlink == 1 {
             return Ok(0);
         }
@@ -250,7 +246,13 @@ impl Engine<'_> {
     }
 
     /// Sets the last flags now, or at the end where they would forbid further names.
-    pub(super) fn lock_late(&self, subject: Subject<'_>, attributes: &Attributes, target: &OwnedFd, existed: bool) {
+    pub(super) fn lock_late(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        target: &OwnedFd,
+        existed: bool,
+    ) {
         let Subject { folder, name, stat, .. } = subject;
         if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
             lock(&self.locked).push((folder, name.to_owned(), attributes.flags & !EARLY));
@@ -269,8 +271,7 @@ impl Engine<'_> {
     ) -> Result<OwnedFd, Trouble> {
         let Subject { folder, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
-        let target =
-            self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
+        let target = self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
         let mut note = |what| self.note(folder, name, what);
         attributes.apply_early(&target, false).unwrap_or_else(&mut note);
         content.copy(source, &target, stat)?;

@@ -65,11 +65,7 @@ impl Attributes {
     /// # Errors
     /// A sentence for the report.
     pub fn apply_early(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
-        if self.flags & EARLY == 0 && !existed {
-            Ok(())
-        } else {
-            set_flags(fd, self.flags & EARLY, EARLY)
-        }
+        if self.flags & EARLY == 0 && !existed { Ok(()) } else { set_flags(fd, self.flags & EARLY, EARLY) }
     }
 
     /// Makes the entry equal, but for flags that forbid further changes. What the file system cannot hold goes to
@@ -209,4 +205,3 @@ fn has_space(place: Place<'_>) -> bool {
     let (Place::Open(fd) | Place::Named(fd, _)) = place;
     rustix::fs::fstatvfs(fd).is_ok_and(|space| space.f_bfree > 256)
 }
-

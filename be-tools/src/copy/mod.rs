@@ -126,7 +126,7 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Error::Failed("copying needs /proc: mount it, then run the command again".into()));
     }
-    let since = again::now();
+    let since = Instant::now().earlier();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
         report.step("Copying what changed meanwhile");
@@ -165,8 +165,12 @@ fn run(
             // The second pass looks at all folders once more.
             files: if since.is_some() { files_before } else { count.files },
             bytes: bytes_before + count.bytes,
-            total_files: totals.map(|t| t.files).or(count.total_files),
-            total_bytes: totals.map(|t| t.bytes),
+            total_files: match request.mode {
+                Mode::Fresh => totals.map(|t| t.files),
+                Mode::Refresh(_) => count.total_files.or(totals.map(|t| t.files)),
+            },
+            // How much of it differs is not known before it has been compared.
+            total_bytes: totals.filter(|_| matches!(request.mode, Mode::Fresh)).map(|t| t.bytes),
         });
         go_on()
     };

@@ -98,7 +98,10 @@ fn names(list: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<CString
         Ok(length) => small[..length].to_vec(),
         Err(_) => grown(&mut small, list)?,
     };
-    Ok(list.split_inclusive(|b| *b == 0).filter_map(|n| CString::from_vec_with_nul(n.to_vec()).ok()).collect())
+    Ok(list
+        .split_inclusive(|b| *b == 0)
+        .filter_map(|n| CString::from_vec_with_nul(n.to_vec()).ok())
+        .collect())
 }
 
 fn xattrs(

@@ -40,10 +40,8 @@ impl Engine<'_> {
                 return true;
             }
             // In a large folder, and for what was made since the folder was listed.
-            let gone = matches!(
-                rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW),
-                Err(Errno::NOENT)
-            );
+            let gone =
+                matches!(rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
             if !gone || failed.is_some() {
                 return true;
             }
@@ -80,7 +78,10 @@ impl Engine<'_> {
         }
         let rules = Some((&self.request.exclude, ours));
         let removed = match remove(target, name, path.clone(), rules) {
-            Err(Errno::PERM) if unlock(target) => remove(target, name, path, rules)?,
+            Err(Errno::PERM) if unlock(target) => {
+                self.touch(id);
+                remove(target, name, path, rules)?
+            }
             other => other?,
         };
         if removed > 0 {

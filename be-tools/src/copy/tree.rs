@@ -78,6 +78,7 @@ impl Planter<'_> {
             engine.folders.made(id, target, &stat);
             (existed, touched)
         };
+        engine.changed.fetch_add(u64::from(touched), Ordering::Relaxed);
         let mut unfinished = lock(&engine.unfinished);
         let suspect = match (engine.since, engine.request.mode) {
             (None, Mode::Fresh) => false,

@@ -265,7 +265,8 @@ impl<S: Sink> Walk<'_, S> {
                 subfolders.push((entry.inode, Work::Folder { parent: id, name, verdict }));
             }
             self.folders.expect(id, batch.entries.len());
-            let full = std::mem::replace(&mut batch, Batch { entries: Vec::new(), whole: false, first: false });
+            let full =
+                std::mem::replace(&mut batch, Batch { entries: Vec::new(), whole: false, first: false });
             // Another thread has nothing to do: a folder of many entries is shared.
             if !full.first && self.stack.is_wanted() {
                 let (folder, source) = (Arc::clone(folder), Arc::clone(source));
