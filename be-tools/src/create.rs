@@ -3,30 +3,29 @@
 mod blocks;
 mod method;
 mod prepare;
-mod source;
+pub(crate) mod source;
 mod target;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use method::Method;
 
 use crate::adopt::Adoption;
-use crate::copy::{self, Totals};
+use crate::copy::{Mode, Totals, block};
 use crate::delete;
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
-use crate::error::{Doing, Result};
+use crate::error::Result;
+use crate::fill::{self, Filling, Work};
 use crate::identity::{self, NewMachine};
 use crate::layout::{Copy, Layout, MountPoint, Wish};
 use crate::loader::{self, Subject};
-use crate::localize::{self, Localization};
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
-use crate::run::Inside;
 use crate::storage::lock::Lock;
 use crate::storage::mkfs;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts;
 use crate::system::System;
 
 /// What the user asked for.
@@ -100,7 +99,7 @@ pub fn create(system: &System, request: &Request, report: &mut dyn Report) -> Re
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     mounts::enter_private_namespace()?;
-    let work = Work::new(system)?;
+    let work = Work::new(system, "create")?;
     let job = Job::prepare(system, &inventory, request, &work)?;
     if !report.confirm(&job.plan(&inventory)?)? {
         return Ok(None);
@@ -128,13 +127,10 @@ impl Job<'_> {
             source::replay_journal(inventory, node, &work.source)?;
         }
         self.make_file_systems(system, inventory, work, report)?;
-        let _mounted = self.mount_target(&work.target)?;
+        let _mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
         self.descriptor.begin(Operation::Create, &root)?;
-        self.copy(system, inventory, work, report)?;
-        if self.source.is_some() {
-            self.localize(inventory, work, report)?;
-        }
+        self.fill(system, inventory, work, report)?;
         if self.is_bootable() {
             go_on()?;
             report.step("writing its loader and boot entry");
@@ -181,19 +177,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Mounts the new file systems as the new BE will.
-    fn mount_target(&self, folder: &Path) -> Result<Vec<Mounted>> {
-        let mut mounted = Vec::new();
-        for file_system in &self.layout.file_systems {
-            let place = folder.join(file_system.mountpoint.relative());
-            std::fs::create_dir_all(&place).at("making the folder", &place)?;
-            mounted.push(mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &place)?);
-        }
-        Ok(mounted)
-    }
-
-    /// Copies every tree of the layout, each from and to a file system on which nothing else is mounted.
-    fn copy(
+    /// Copies every tree of the layout, and makes the copy a system of its own.
+    fn fill(
         &mut self,
         system: &System,
         inventory: &Inventory,
@@ -201,114 +186,28 @@ impl Job<'_> {
         report: &mut dyn Report,
     ) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
-        for tree in self.layout.copies() {
+        let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
+        let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
+        for tree in layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
                 self.remove_left_out(work, &tree)?;
                 continue;
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
-            let from = source::mount(system, inventory, source, &tree.source, &work.source)?;
-            let to = self
-                .layout
-                .at(&tree.target)
-                .map(|f| mounts::mount_target(&f.device, f.fs_type.as_str(), &work.alone));
-            let to = to
-                .transpose()?
-                .ok_or_else(|| crate::Error::Failed(format!("{} has no place in the target", tree.target)))?;
-            let target = to.dir().join(&tree.to);
-            std::fs::create_dir_all(&target).at("making the folder", &target)?;
-            let place = tree.source.as_path().join(&tree.from);
-            let request = copy::Request {
-                source: &from.dir().join(&tree.from),
-                target: &target,
-                mountpoint: &place,
-                exclude: prepare::exclude(self.request, &tree),
-                two_pass: source.running,
-                totals: Some(self.totals),
-            };
-            let summary = copy::copy_tree(&request, report)?;
-            summary.lost.iter().for_each(|path| self.descriptor.lose(path));
-            for (path, why) in &summary.not_representable {
-                report.warn(&format!("{}: {why}", path.display()));
-            }
-            for path in &summary.changed_during_copy {
-                report.warn(&format!("{} changed while it was copied", path.display()));
-            }
+            let rules = fill::exclude(&self.request.exclude, &self.request.include, &tree);
+            let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
+            fill::note(&summary, &mut self.descriptor, report);
         }
-        Ok(())
+        let new_machine = self.request.new_machine.then(NewMachine::default);
+        filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
     }
 
     /// Takes from a block copy what a file copy would not have copied.
     fn remove_left_out(&self, work: &Work, tree: &Copy) -> Result<()> {
         let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
         let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
-        let rules = prepare::exclude(self.request, tree);
-        copy::block::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
-    }
-
-    fn localize(&self, inventory: &Inventory, work: &Work, report: &mut dyn Report) -> Result<()> {
-        let Some(source) = &self.source else { return Ok(()) };
-        go_on()?;
-        report.step("making the copy a system of its own");
-        let devices: Vec<_> = self
-            .layout
-            .file_systems
-            .iter()
-            .map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned()))
-            .collect();
-        let inside = Inside {
-            root: &work.target,
-            block_devices: &devices,
-            esp: None,
-            shared: &[],
-            privileged: false,
-            interactive: false,
-        };
-        let new_machine = self.request.new_machine.then(NewMachine::default);
-        let change = Localization {
-            id: self.descriptor.id,
-            layout: &self.layout,
-            uuids: &self.uuids,
-            swap_uuids: &self.swap_uuids,
-            labels: &prepare::labels(inventory, source),
-            source_root: &source.root,
-            new_machine: new_machine.as_ref(),
-        };
-        for done in localize::localize(&work.target, &change, &inside)? {
-            log::info!("{done}");
-        }
-        for done in localize::install_program(&work.target, Path::new("/proc/self/exe"))? {
-            log::info!("{done}");
-        }
-        Ok(())
-    }
-}
-
-/// The folder where an operation mounts things, in its own mount namespace.
-struct Work {
-    folder: PathBuf,
-    source: PathBuf,
-    target: PathBuf,
-    alone: PathBuf,
-}
-
-impl Work {
-    fn new(system: &System) -> Result<Self> {
-        let folder = system.run.join(format!("lifeboat/create-{}", std::process::id()));
-        let [source, target, alone] = ["source", "target", "alone"].map(|name| folder.join(name));
-        for place in [&source, &target, &alone] {
-            std::fs::create_dir_all(place).at("making the folder", place)?;
-        }
-        Ok(Work { folder, source, target, alone })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        for place in [&self.source, &self.target, &self.alone, &self.folder] {
-            // Only empty folders go: one that is still mounted on stays for the next boot, /run being a tmpfs.
-            let _ = std::fs::remove_dir(place);
-        }
+        let rules = fill::exclude(&self.request.exclude, &self.request.include, tree);
+        block::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 }

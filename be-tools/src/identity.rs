@@ -1,6 +1,7 @@
 //! What tells copies apart: UUIDs and labels of file systems, and the identity of a machine.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -73,11 +74,10 @@ impl NewMachine {
 
     /// Debian makes host keys when the package is installed, never at boot: so new ones are made at once.
     fn new_host_keys(&self, root: &Rooted, inside: &dyn Programs) -> Result<Option<String>> {
-        const FOLDER: &str = "etc/ssh";
-        let names = root.names(FOLDER)?;
+        let names = root.names(SSH)?;
         let keys: Vec<&str> = names.iter().filter_map(|n| n.to_str()).filter(|n| is_host_key(n)).collect();
         for key in &keys {
-            root.remove(format!("{FOLDER}/{key}"))?;
+            root.remove(format!("{SSH}/{key}"))?;
         }
         if !root.exists("usr/bin/ssh-keygen") {
             return Ok((!keys.is_empty()).then(|| "ssh host keys removed".into()));
@@ -86,6 +86,30 @@ impl NewMachine {
         Ok(Some("new ssh host keys".into()))
     }
 }
+
+/// What tells one machine from another, where `root` and `other` are two: paths relative to the root. Nothing, where
+/// they have the same machine-id.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub(crate) fn of_another_machine(root: &Rooted, other: &Rooted) -> Result<Vec<PathBuf>> {
+    const MACHINE_ID: &str = "etc/machine-id";
+    if root.text(MACHINE_ID)? == other.text(MACHINE_ID)? {
+        return Ok(Vec::new());
+    }
+    let mut own: BTreeSet<PathBuf> = [MACHINE_ID, "var/lib/dbus/machine-id", "var/lib/systemd/random-seed"]
+        .into_iter()
+        .map(PathBuf::from)
+        .collect();
+    for side in [root, other] {
+        let keys = side.names(SSH)?.into_iter().filter(|name| name.to_str().is_some_and(is_host_key));
+        own.extend(keys.map(|name| Path::new(SSH).join(name)));
+    }
+    Ok(own.into_iter().collect())
+}
+
+/// Where ssh host keys lie.
+const SSH: &str = "etc/ssh";
 
 fn is_host_key(name: &str) -> bool {
     name.strip_prefix("ssh_host_").is_some_and(|rest| rest.ends_with("_key") || rest.ends_with("_key.pub"))
@@ -166,6 +190,20 @@ mod tests {
             "127.0.0.1\tlocalhost\n127.0.1.1\tnew\tnew\n10.0.0.1 old\n"
         );
         assert_eq!(renamed_hosts(hosts, "", "new"), hosts);
+    }
+
+    #[test]
+    fn a_machine_of_its_own_is_known_by_its_machine_id() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (dir, id) in [(&first, "1"), (&second, "2")] {
+            std::fs::create_dir_all(dir.path().join(SSH)).unwrap();
+            std::fs::write(dir.path().join("etc/machine-id"), id).unwrap();
+        }
+        std::fs::write(second.path().join("etc/ssh/ssh_host_rsa_key"), "").unwrap();
+        let [one, two] = [&first, &second].map(|dir| Rooted::open(dir.path()).unwrap());
+        assert!(of_another_machine(&one, &one).unwrap().is_empty());
+        let own = of_another_machine(&one, &two).unwrap();
+        assert!(own.contains(&"etc/ssh/ssh_host_rsa_key".into()) && own.contains(&"etc/machine-id".into()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod loop_device;
 use std::path::Path;
 
 use be_tools::Error;
-use be_tools::copy::{Exclude, Request, copy_tree};
+use be_tools::copy::{Exclude, Mode, Request, copy_tree};
 use be_tools::plan::{Plan, Progress, Report, Silent};
 use loop_device::{Mounted, root, sh};
 
@@ -43,6 +43,7 @@ fn a_signal_stops_a_copy_soon() {
         target: target.path(),
         mountpoint: Path::new("/"),
         exclude: Exclude::nothing(),
+        mode: Mode::Fresh,
         two_pass: false,
         totals: None,
     };

@@ -137,6 +137,7 @@ impl Copy {
             swap_uuids: &[],
             labels: &BTreeMap::new(),
             source_root: &source_root,
+            source_fstab: None,
             new_machine: None,
         };
         let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);

@@ -122,17 +122,6 @@ impl Create {
         } else {
             report.say(&format!("'{name}' is complete."));
         }
-        let lost = &created.lost;
-        if lost.is_empty() {
-            return Ok(0);
-        }
-        for path in lost {
-            report.say(&format!("lost: {}", path.display()));
-        }
-        report.say(&format!(
-            "{} files of the source could not be read and are missing from '{name}'; activating it takes --force.",
-            lost.len()
-        ));
-        Ok(4)
+        Ok(report.lost(&created, "are missing"))
     }
 }

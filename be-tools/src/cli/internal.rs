@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::copy::{self, Exclude};
+use crate::copy::{self, Exclude, Instant, Mode, Trust};
 use crate::plan::Silent;
 
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
@@ -16,7 +16,11 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "inside" => Some(crate::run::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
-        "copy-tree" => Some(copy_tree(arguments)),
+        "copy-tree" => Some(copy_tree(verb, arguments, Mode::Fresh)),
+        "refresh-tree" => {
+            let trust = Trust { complete: Some(Instant::now()), ..Trust::default() };
+            Some(copy_tree(verb, arguments, Mode::Refresh(trust)))
+        }
         _ => None,
     }
 }
@@ -33,10 +37,11 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists.
-fn copy_tree(arguments: &[OsString]) -> ExitCode {
+/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists. To refresh it, it is an
+/// earlier copy in which nothing was changed since.
+fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     let [source, target] = arguments else {
-        eprintln!("usage: be internal-copy-tree SOURCE TARGET");
+        eprintln!("usage: be internal-{verb} SOURCE TARGET");
         return ExitCode::from(2);
     };
     crate::signals::watch();
@@ -45,6 +50,7 @@ fn copy_tree(arguments: &[OsString]) -> ExitCode {
         target: Path::new(target),
         mountpoint: Path::new("/"),
         exclude: Exclude::nothing(),
+        mode,
         two_pass: false,
         totals: None,
     };

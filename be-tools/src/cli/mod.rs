@@ -16,6 +16,7 @@ mod list;
 mod log;
 mod manual;
 mod mount;
+mod refresh;
 mod rename;
 mod report;
 mod run;
@@ -59,6 +60,7 @@ enum Verb {
     Current(current::Current),
     Adopt(adopt::Adopt),
     Create(create::Create),
+    Refresh(refresh::Refresh),
     Mount(mount::Mount),
     Umount(mount::Umount),
     Run(run::Run),
@@ -83,6 +85,7 @@ impl Verb {
             Verb::Current(v) => v.run(context),
             Verb::Adopt(v) => v.run(context),
             Verb::Create(v) => v.run(context),
+            Verb::Refresh(v) => v.run(context),
             Verb::Mount(v) => v.run(context),
             Verb::Umount(v) => v.run(context),
             Verb::Run(v) => v.run(context),

@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
 use super::{Acting, log, print_json, print_line, printable};
+use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::plan::{Plan, Progress, Report};
+
+const BY_BYTES: &str = "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
+const BY_FILES: &str =
+    "  {bar:30} {percent:>3} %  {human_pos}/{human_len} files  {per_sec}  {msg}  {eta} left";
 
 /// A [`Report`] on standard output (the plan) and standard error (everything that moves).
 pub struct Terminal {
@@ -55,6 +60,23 @@ impl Terminal {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
         }
+    }
+
+    /// Says which files could not be read, and what became of them. The exit status.
+    pub fn lost(&self, descriptor: &Descriptor, became: &str) -> u8 {
+        let lost = &descriptor.lost;
+        if lost.is_empty() {
+            return 0;
+        }
+        for path in lost {
+            self.say(&format!("lost: {}", path.display()));
+        }
+        let name = &descriptor.name;
+        self.say(&format!(
+            "{} files of the source could not be read: in '{name}' they {became}; activating it takes --force.",
+            lost.len()
+        ));
+        4
     }
 
     fn end_step(&mut self) {
@@ -157,18 +179,30 @@ impl Report for Terminal {
     fn progress(&mut self, progress: &Progress) {
         self.last = *progress;
         let Some(bar) = &self.bar else { return };
-        if let (Some(total), None) = (progress.total_bytes, bar.length()) {
+        // What is copied anew is measured by its bytes, what is compared by its files.
+        let total = match (progress.total_bytes, progress.total_files) {
+            (Some(bytes), _) => Some((bytes, BY_BYTES)),
+            (None, Some(files)) => Some((files.max(progress.files), BY_FILES)),
+            (None, None) => None,
+        };
+        if let Some((total, template)) = total {
+            if bar.length().is_none() {
+                // A template that is a constant either always parses or never does; the default style is no harm.
+                bar.set_style(
+                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+                );
+            }
             bar.set_length(total);
-            let template =
-                "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
-            // A template that is a constant either always parses or never does; the default style is no harm.
-            bar.set_style(
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
         }
-        bar.set_position(progress.bytes);
-        if progress.files > 0 {
-            bar.set_message(format!("{} files", HumanCount(progress.files)));
+        if progress.total_bytes.is_some() {
+            bar.set_position(progress.bytes);
+            // Blocks are no files.
+            if progress.files > 0 {
+                bar.set_message(format!("{} files", HumanCount(progress.files)));
+            }
+        } else {
+            bar.set_position(progress.files);
+            bar.set_message(format!("{} written", HumanBytes(progress.bytes)));
         }
     }
 

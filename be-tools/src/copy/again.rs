@@ -1,44 +1,61 @@
-//! The second pass over a source that is in use: what is different from the target, or was touched since the first
-//! pass began, is copied again; what is gone goes. What changes once more is named.
+//! The second pass over a source that is in use: a refresh of what was touched since the first pass began. What changes
+//! once more is named.
 
-use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::ffi::CStr;
+use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{AtFlags, FileType, RawDir, Stat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Stat};
 use rustix::time::ClockId;
 
-use super::Trouble;
-use super::engine::{Engine, Job};
-use super::entry::unlock_named;
-use super::exclude::Verdict;
-use super::folders::{Id, ROOT, Side, open_in};
-use super::metadata::unlock;
+use super::engine::Engine;
+use super::folders::{Id, Side};
 use super::queue::lock;
 
 /// A moment on the clock of inode changes, which nobody can set back: seconds, nanoseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(i64, i64);
 
 /// The clock that the kernel stamps inodes with moves in steps of up to 10 ms.
 const STEP: i64 = 20_000_000;
 
-/// The moment from which a change counts as new.
-pub fn now() -> Instant {
-    let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
-    let (seconds, nanoseconds) = (now.tv_sec, now.tv_nsec - STEP);
-    if nanoseconds < 0 {
-        Instant(seconds - 1, nanoseconds + 1_000_000_000)
-    } else {
-        Instant(seconds, nanoseconds)
-    }
-}
-
 impl Instant {
+    /// Now, as the kernel stamps inodes.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
+        Instant(now.tv_sec, now.tv_nsec)
+    }
+
+    /// A little before it: what was stamped in the same step of the clock belongs to it.
+    pub fn earlier(self) -> Self {
+        match self.1 - STEP {
+            nanoseconds if nanoseconds < 0 => Instant(self.0 - 1, nanoseconds + 1_000_000_000),
+            nanoseconds => Instant(self.0, nanoseconds),
+        }
+    }
+
+    /// Seconds and nanoseconds of an inode's change.
+    pub fn of(stat: &Stat) -> Self {
+        Instant(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
+    }
+
+    /// The same of what std::fs tells.
+    pub fn of_metadata(metadata: &std::fs::Metadata) -> Self {
+        Instant(metadata.ctime(), metadata.ctime_nsec())
+    }
+
     /// The inode has been changed at this moment or later.
     pub fn reached_by(self, stat: &Stat) -> bool {
-        (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)) >= (self.0, self.1)
+        Self::of(stat) >= self
+    }
+
+    /// That moment is this one or later.
+    pub fn reached(self, (seconds, nanoseconds): (i64, u32)) -> bool {
+        Instant(seconds, i64::from(nanoseconds)) >= self
+    }
+
+    /// That moment is later.
+    pub fn is_before(self, (seconds, nanoseconds): (i64, u32)) -> bool {
+        Instant(seconds, i64::from(nanoseconds)) > self
     }
 }
 
@@ -48,24 +65,7 @@ fn untouched(before: &Stat, after: &Stat) -> bool {
     moments(before) == moments(after)
 }
 
-/// The target's entry is a copy of this state of the source's.
-fn alike(source: &Stat, target: &Stat) -> bool {
-    let kept = |s: &Stat| (s.st_mode, s.st_uid, s.st_gid, s.st_rdev, s.st_size, s.st_mtime, s.st_mtime_nsec);
-    kept(source) == kept(target)
-}
-
 impl Engine<'_> {
-    /// The first pass has copied it, and nothing has happened to it since.
-    pub(super) fn unchanged(&self, job: &Job, stat: &Stat) -> Result<bool, Trouble> {
-        if self.since.is_none_or(|since| since.reached_by(stat)) {
-            return Ok(false);
-        }
-        let opening = |why| Trouble::Target("opening the folder of", why);
-        let folder = self.folders.open(Side::Target, job.folder).map_err(opening)?;
-        Ok(rustix::fs::statat(&*folder, &*job.name, AtFlags::SYMLINK_NOFOLLOW)
-            .is_ok_and(|there| alike(stat, &there)))
-    }
-
     /// Looks at the source once more after an entry was copied.
     pub(super) fn compare_after(&self, (folder, name): (Id, &CStr), before: &Stat, after: &Stat) {
         if self.since.is_some() {
@@ -87,57 +87,4 @@ impl Engine<'_> {
             }
         }
     }
-
-    /// Removes from the target's folder what the source's has no more.
-    pub(super) fn prune(&self, id: Id) -> Result<(), Trouble> {
-        if !lock(&self.unfinished).get(&id).is_some_and(|folder| folder.suspect) {
-            return Ok(());
-        }
-        let source = self.folders.open(Side::Source, id).map_err(Trouble::Source)?;
-        let target = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
-        for name in names(&target).map_err(|why| Trouble::Target("reading", why))? {
-            let gone =
-                matches!(rustix::fs::statat(&*source, &*name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
-            let ours = self.request.exclude.verdict(&self.folders.path(id, name.to_bytes()), Verdict::Copy);
-            if gone && ours == Verdict::Copy && !(id == ROOT && name.to_bytes() == b"lost+found") {
-                remove(&target, &name).map_err(|why| Trouble::Target("removing what is gone from", why))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    // Reading moves the descriptor's place, which others share.
-    let folder = open_in(folder, c".")?;
-    let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
-    let mut listing = RawDir::new(&folder, &mut buffer);
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// Removes an entry of the target with all that is below it, but nothing that is mounted there.
-pub fn remove(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    let unlink = || rustix::fs::unlinkat(folder, name, AtFlags::empty());
-    match unlink() {
-        Err(Errno::PERM | Errno::ISDIR) => {}
-        other => return other,
-    }
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        unlock_named(folder, name);
-        return unlink();
-    }
-    let inner = open_in(folder, name)?;
-    unlock(&inner);
-    for name in names(&inner)? {
-        remove(&inner, &name)?;
-    }
-    rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
 }

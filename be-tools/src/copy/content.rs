@@ -8,6 +8,7 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use super::Trouble;
+use super::same::is_same;
 use crate::sys;
 
 /// Bytes moved at once: what fits into a processor's cache.
@@ -17,7 +18,7 @@ pub const CHUNK: usize = 256 * 1024;
 pub const AHEAD: u64 = 4 * 1024 * 1024;
 
 /// FIEMAP_EXTENT_UNWRITTEN: allocated, and reads as zeros.
-const UNWRITTEN: u32 = 0x0000_0800;
+pub const UNWRITTEN: u32 = 0x0000_0800;
 
 /// Errors of writing, apart from errors of reading.
 #[derive(Debug)]
@@ -53,12 +54,13 @@ pub struct Content<'a> {
     stop: &'a dyn Fn() -> bool,
     moved: &'a dyn Fn(u64),
     buffer: Vec<u8>,
+    compared: (Vec<u8>, Vec<u8>),
 }
 
 impl<'a> Content<'a> {
     /// `moved` hears of every chunk, `stop` is asked before every chunk.
     pub fn new(abilities: &'a Abilities, stop: &'a dyn Fn() -> bool, moved: &'a dyn Fn(u64)) -> Self {
-        Content { abilities, stop, moved, buffer: vec![0; CHUNK] }
+        Content { abilities, stop, moved, buffer: vec![0; CHUNK], compared: (Vec::new(), Vec::new()) }
     }
 
     /// Fills the empty file `target`.
@@ -82,7 +84,7 @@ impl<'a> Content<'a> {
             preallocate(source, target, size)?;
         }
         let mut end = 0;
-        for (from, to) in Segments::new(source, size) {
+        for (from, to) in segments(source, size) {
             self.range(source, target, from, to)?;
             end = to;
         }
@@ -90,6 +92,11 @@ impl<'a> Content<'a> {
             rustix::fs::ftruncate(target, size).map_err(Failure::Write)?;
         }
         Ok(())
+    }
+
+    /// Whether a file of the target, of the same size, holds the same.
+    pub fn is_same(&mut self, source: (&OwnedFd, &Stat), target: (&OwnedFd, &Stat)) -> Result<bool, Failure> {
+        is_same(source, target, &mut self.compared, &|| !(self.stop)())
     }
 
     /// FICLONE: the whole file in one call. False: not here.
@@ -179,16 +186,14 @@ pub fn read_ahead(file: impl AsFd, offset: u64, length: u64) {
 }
 
 /// Where a file has content: from, to.
+pub fn segments(file: &OwnedFd, size: u64) -> impl Iterator<Item = (u64, u64)> {
+    Segments { file, at: 0, size }
+}
+
 struct Segments<'a> {
     file: &'a OwnedFd,
     at: u64,
     size: u64,
-}
-
-impl<'a> Segments<'a> {
-    fn new(file: &'a OwnedFd, size: u64) -> Self {
-        Segments { file, at: 0, size }
-    }
 }
 
 impl Iterator for Segments<'_> {

@@ -12,11 +12,14 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::content::{Abilities, Content};
+use super::flags::unlock;
 use super::folders::{Folders, Id, ROOT, Side};
-use super::links::Links;
-use super::metadata::{Attributes, Place};
+use super::links::{First, Links};
+use super::metadata::Attributes;
+use super::place::Place;
 use super::queue::{Queue, lock};
-use super::{Request, Summary, Trouble, again, target_error, walk};
+use super::temporary::Temporary;
+use super::{Mode, Request, Summary, Trouble, again, target_error, walk};
 use crate::error::{Error, Result};
 
 /// Threads that open files and have them read ahead: what the disk can order at a time.
@@ -40,6 +43,22 @@ const LINES: usize = 10_000;
 /// How often progress is told and signals are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Threads that compare two trees: one a processor and a few more that wait for the disks.
+const COMPARERS: usize = 4;
+
+/// What is known of an entry's other names.
+#[derive(Debug)]
+pub enum Role {
+    /// Nothing.
+    Unmet,
+    /// It is the first name of its inode, and what the target has there belongs to another.
+    First,
+    /// It is to be a name of this one.
+    Further(First),
+    /// The first name of its inode could not be copied.
+    Lost,
+}
+
 /// An entry on its way. Folders are made by the walker.
 #[derive(Debug)]
 pub struct Job {
@@ -49,8 +68,21 @@ pub struct Job {
     pub name: CString,
     /// As the listing said.
     pub kind: FileType,
+    /// Its other names.
+    pub role: Role,
     /// Set by the openers: its state, and for a regular file its content.
     pub found: Option<(Stat, Option<OwnedFd>)>,
+}
+
+/// How far a walk is.
+#[derive(Clone, Copy, Debug)]
+pub struct Count {
+    /// Entries that are as they should be.
+    pub files: u64,
+    /// Bytes of content that were written.
+    pub bytes: u64,
+    /// Entries in all, once the walk is at its end.
+    pub total_files: Option<u64>,
 }
 
 /// A folder of the target that is still being filled.
@@ -60,6 +92,8 @@ pub struct Unfinished {
     pub attributes: Attributes,
     /// It was there before.
     pub existed: bool,
+    /// It is not as the source's: its attributes differ, or something in it was changed.
+    pub touched: bool,
     /// What is in the target and not in the source must go.
     pub suspect: bool,
 }
@@ -74,13 +108,19 @@ pub struct Engine<'a> {
     pub(super) links: Links,
     pub(super) abilities: Abilities,
     pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
-    /// Files with several names whose flags forbid to make further ones.
-    pub(super) locked: Mutex<Vec<(Id, CString, Attributes)>>,
+    /// Files with several names and the flags that forbid to make further ones.
+    pub(super) locked: Mutex<Vec<(Id, CString, u32)>>,
+    pub(super) temporary: Temporary,
     /// What the second pass copied.
     pub(super) recopied: Mutex<Vec<(Id, CString, Stat)>>,
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) hard_links: AtomicU64,
+    pub(super) changed: AtomicU64,
+    pub(super) removed: AtomicU64,
+    /// Entries that the walk has found, and whether it is at its end.
+    pub(super) found: AtomicU64,
+    walked: AtomicBool,
     findings: Mutex<Summary>,
     stopped: AtomicBool,
     failure: Mutex<Option<Error>>,
@@ -97,28 +137,41 @@ impl<'a> Engine<'a> {
             abilities: Abilities::default(),
             unfinished: Mutex::default(),
             locked: Mutex::default(),
+            temporary: Temporary::new(),
             recopied: Mutex::default(),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             hard_links: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+            found: AtomicU64::new(0),
+            walked: AtomicBool::new(false),
             findings: Mutex::default(),
             stopped: AtomicBool::new(false),
             failure: Mutex::default(),
         }
     }
 
-    /// Does the whole walk; `tick` hears of files and bytes and may end it.
-    pub fn run(&self, tick: &mut dyn FnMut(u64, u64) -> Result<()>) -> Result<()> {
+    /// The target begins empty: what is in the way goes, and nothing is compared.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.since.is_none() && matches!(self.request.mode, Mode::Fresh)
+    }
+
+    /// Does the whole walk; `tick` hears how far it is and may end it.
+    pub fn run(&self, tick: &mut dyn FnMut(Count) -> Result<()>) -> Result<()> {
         let listed = Queue::new(LISTED, 1);
         let opened = Queue::new(OPENED, OPENERS);
         let writing = AtomicUsize::new(WRITERS);
         let caller = std::thread::current();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut sink = super::tree::Planter { engine: self, listed: &listed };
-                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &mut sink) {
+                let sink = super::tree::Planter { engine: self, listed: &listed };
+                // What is copied is best read in the order of the walk.
+                let threads = if self.is_fresh() { 1 } else { COMPARERS };
+                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &sink, threads) {
                     self.fail(error);
                 }
+                self.walked.store(true, Ordering::Relaxed);
                 listed.leave();
             });
             for _ in 0..OPENERS {
@@ -150,8 +203,7 @@ impl<'a> Engine<'a> {
             while writing.load(Ordering::Acquire) > 0 {
                 std::thread::park_timeout(TICK);
                 if !self.stopped()
-                    && let Err(error) =
-                        tick(self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+                    && let Err(error) = tick(self.count())
                 {
                     self.fail(error);
                 }
@@ -162,7 +214,16 @@ impl<'a> Engine<'a> {
         }
         self.lock_files()?;
         self.look_again();
-        tick(self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        tick(self.count())
+    }
+
+    fn count(&self) -> Count {
+        let walked = self.walked.load(Ordering::Relaxed);
+        Count {
+            files: self.files.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            total_files: walked.then(|| self.found.load(Ordering::Relaxed)),
+        }
     }
 
     fn keep_flushing(&self, writing: &AtomicUsize) {
@@ -189,6 +250,8 @@ impl<'a> Engine<'a> {
             files: self.files.into_inner(),
             bytes: self.bytes.into_inner(),
             hard_links: self.hard_links.into_inner(),
+            changed: self.changed.into_inner(),
+            removed: self.removed.into_inner(),
             ..findings
         }
     }
@@ -241,12 +304,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// One entry less in `folder`; folders that are complete get their attributes.
-    pub fn finish(&self, folder: Id) {
-        let mut at = folder;
-        while self.folders.done(at) {
+    /// So many entries less in `folder`; folders that are complete get their attributes.
+    pub fn finish(&self, folder: Id, entries: usize) {
+        let (mut at, mut entries) = (folder, entries);
+        while self.folders.done(at, entries) {
             let unfinished = lock(&self.unfinished).remove(&at);
             if let Some(unfinished) = unfinished
+                && unfinished.touched
                 && !self.stopped()
                 && let Err(trouble) = self.complete(at, &unfinished)
             {
@@ -257,12 +321,24 @@ impl<'a> Engine<'a> {
                 break;
             }
             at = self.folders.parent(at);
+            entries = 1;
+        }
+    }
+
+    /// Something in the target's folder was changed.
+    pub(super) fn touch(&self, folder: Id) {
+        if let Some(unfinished) = lock(&self.unfinished).get_mut(&folder) {
+            unfinished.touched = true;
         }
     }
 
     fn complete(&self, id: Id, Unfinished { attributes, existed, .. }: &Unfinished) -> Result<(), Trouble> {
         let folder = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
         let mut note = |what| self.note(id, c"", what);
+        if *existed {
+            unlock(&folder);
+            attributes.apply_early(&folder, true).unwrap_or_else(&mut note);
+        }
         attributes
             .apply(Place::Open(&folder), *existed, &mut note)
             .map_err(|why| Trouble::Target("setting attributes of", why))?;

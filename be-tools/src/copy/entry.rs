@@ -9,14 +9,17 @@ use rustix::io::Errno;
 
 use super::Trouble;
 use super::content::{AHEAD, Content, read_ahead};
-use super::engine::{Engine, Job};
-use super::folders::Side;
-use super::links::Name;
-use super::metadata::{APPEND, Attributes, IMMUTABLE, Place, unlock};
+use super::engine::{Engine, Job, Role};
+use super::flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
+use super::folders::{Id, Side};
+use super::links::{First, Meeting, Name};
+use super::metadata::Attributes;
+use super::place::Place;
+use super::prune::remove;
 use super::queue::lock;
 
 /// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the access time.
-const READ: OFlags = OFlags::RDONLY
+pub const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
@@ -26,6 +29,19 @@ const READ: OFlags = OFlags::RDONLY
 const CREATE: OFlags =
     OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// An entry of the source, as the openers found it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The folder it is in.
+    pub folder: Id,
+    /// Its name.
+    pub name: &'a CStr,
+    /// Its inode.
+    pub stat: &'a Stat,
+    /// Its content, if it is a regular file.
+    pub file: Option<&'a OwnedFd>,
+}
+
 impl Engine<'_> {
     /// Looks at an entry and has it read ahead. `None`: there is nothing to do for it.
     pub(super) fn open(&self, mut job: Job) -> Option<Job> {
@@ -33,29 +49,22 @@ impl Engine<'_> {
             return None;
         }
         match self.find(&job) {
-            Ok(Some(found)) => {
+            Ok(found) => {
                 job.found = Some(found);
                 return Some(job);
             }
-            Ok(None) => {}
             Err(trouble) => self.trouble(job.folder, &job.name, trouble),
         }
-        self.finish(job.folder);
+        self.finish(job.folder, 1);
         None
     }
 
-    fn find(&self, job: &Job) -> Result<Option<(Stat, Option<OwnedFd>)>, Trouble> {
+    fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), Trouble> {
         let folder = self.folders.open(Side::Source, job.folder).map_err(Trouble::Source)?;
         let name: &CStr = &job.name;
         let look = || rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Trouble::Source);
-        if self.since.is_some() {
-            let stat = look()?;
-            if self.unchanged(job, &stat)? {
-                return Ok(None);
-            }
-        }
         if job.kind != FileType::RegularFile {
-            return Ok(Some((look()?, None)));
+            return Ok((look()?, None));
         }
         let opened = match rustix::fs::openat(&*folder, name, READ, Mode::empty()) {
             Err(Errno::PERM) => rustix::fs::openat(&*folder, name, READ - OFlags::NOATIME, Mode::empty()),
@@ -64,177 +73,279 @@ impl Engine<'_> {
         let file = match opened {
             Ok(file) => file,
             // It is no regular file any more.
-            Err(Errno::LOOP | Errno::NXIO) => return Ok(Some((look()?, None))),
+            Err(Errno::LOOP | Errno::NXIO) => return Ok((look()?, None)),
             Err(why) => return Err(Trouble::Source(why)),
         };
         let stat = rustix::fs::fstat(&file).map_err(Trouble::Source)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(Some((stat, None)));
+            return Ok((stat, None));
         }
         if stat.st_blocks > 0 {
             read_ahead(&file, 0, u64::try_from(stat.st_size).unwrap_or(0).min(AHEAD));
         }
-        Ok(Some((stat, Some(file))))
+        Ok((stat, Some(file)))
     }
 
     /// Makes an entry in the target.
     pub(super) fn write(&self, job: Job, content: &mut Content<'_>) {
-        let Job { folder, name, found, .. } = job;
+        let Job { folder, name, role, found, .. } = job;
         if let Some((stat, file)) = found
             && !self.stopped()
         {
-            let place = (folder, &*name);
+            let subject = Subject { folder, name: &name, stat: &stat, file: file.as_ref() };
             let written = if stat.st_nlink > 1 {
-                self.name(place, &stat, file.as_ref(), content)
+                self.name(subject, role, content)
             } else {
-                self.inode(place, &stat, file.as_ref(), content)
+                self.make_equal(subject, false, content).map(|_| true)
             };
             match written {
+                Ok(true) => {
+                    self.files.fetch_add(1, Ordering::Relaxed);
+                }
+                // Whoever settles the first name links it, and finishes it.
+                Ok(false) => return,
+                Err(trouble) => self.trouble(folder, &name, trouble),
+            }
+        }
+        self.finish(folder, 1);
+    }
+
+    /// One of several names of an inode. False: it is parked.
+    fn name(&self, subject: Subject<'_>, role: Role, content: &mut Content<'_>) -> Result<bool, Trouble> {
+        let place = (subject.folder, subject.name);
+        let inode = (subject.stat.st_dev, subject.stat.st_ino);
+        let foreign = matches!(role, Role::First);
+        let meeting = match role {
+            Role::Unmet => self.links.meet(inode, subject.stat.st_nlink, place),
+            Role::First => Meeting::First,
+            Role::Further(first) => Meeting::Further(first),
+            Role::Lost => Meeting::Lost,
+        };
+        match meeting {
+            Meeting::First => {
+                let made = self.make_equal(subject, foreign, content);
+                let first = made.as_ref().ok().map(|there| (place, *there));
+                let early = self.links.settle(inode, first);
+                let first =
+                    first.map(|((folder, name), inode)| First { name: (folder, name.to_owned()), inode });
+                self.link_early(early, first.as_ref());
+                made.map(|_| true)
+            }
+            Meeting::Further(first) => self.link(place, &first).map(|()| true),
+            Meeting::Parked => Ok(false),
+            Meeting::Lost => Err(Trouble::Source(Errno::IO)),
+        }
+    }
+
+    /// Links the names that were met while their first one was made.
+    pub(super) fn link_early(&self, early: Vec<Name>, first: Option<&First>) {
+        for (folder, name) in early {
+            let linked = match first {
+                Some(first) => self.link((folder, &name), first),
+                None => Err(Trouble::Source(Errno::IO)),
+            };
+            match linked {
                 Ok(()) => {
                     self.files.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(trouble) => self.trouble(folder, &name, trouble),
             }
-        }
-        self.finish(folder);
-    }
-
-    /// One of several names of an inode.
-    fn name(
-        &self,
-        place: (u32, &CStr),
-        stat: &Stat,
-        file: Option<&OwnedFd>,
-        content: &mut Content<'_>,
-    ) -> Result<(), Trouble> {
-        let inode = (stat.st_dev, stat.st_ino);
-        match self.links.meet(inode, stat.st_nlink) {
-            Name::First => {
-                let made = self.inode(place, stat, file, content);
-                self.links.copied(inode, made.is_ok().then_some(place));
-                made
-            }
-            Name::Further(folder, first) => {
-                let opening = |why| Trouble::Target("opening the folder of", why);
-                let from = self.folders.open(Side::Target, folder).map_err(opening)?;
-                let to = self.folders.open(Side::Target, place.0).map_err(opening)?;
-                self.make(&to, place.1, false, || {
-                    rustix::fs::linkat(&*from, &*first, &*to, place.1, AtFlags::empty())
-                })?;
-                self.hard_links.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-            Name::Lost => Err(Trouble::Source(Errno::IO)),
+            self.finish(folder, 1);
         }
     }
 
-    /// The inode itself, under its first or only name.
-    fn inode(
-        &self,
-        (folder, name): (u32, &CStr),
-        stat: &Stat,
-        file: Option<&OwnedFd>,
-        content: &mut Content<'_>,
-    ) -> Result<(), Trouble> {
-        let to = self
-            .folders
-            .open(Side::Target, folder)
-            .map_err(|why| Trouble::Target("opening the folder of", why))?;
-        match file {
-            Some(file) => {
-                let made = self.file((folder, name), stat, file, &to, content);
-                if matches!(made, Err(Trouble::Source(_) | Trouble::Stopped)) {
-                    // Half a file is worse than none; if even that fails, the report says it is lost.
-                    let _ = rustix::fs::unlinkat(&*to, name, AtFlags::empty());
+    /// Makes a further name of an inode of the target.
+    fn link(&self, (folder, name): (Id, &CStr), first: &First) -> Result<(), Trouble> {
+        let opening = |why| Trouble::Target("opening the folder of", why);
+        let from = self.folders.open(Side::Target, first.name.0).map_err(opening)?;
+        let to = self.folders.open(Side::Target, folder).map_err(opening)?;
+        let link = |under: &CStr| {
+            let link = || rustix::fs::linkat(&*from, &*first.name.1, &*to, under, AtFlags::empty());
+            match link() {
+                // An inode that was equal, and is immutable: it is that again at the end.
+                Err(Errno::PERM) => {
+                    self.unlock_for_links(first, &from);
+                    link()
                 }
-                made
+                other => other,
             }
-            None => self.special((folder, name), stat, &to),
+        };
+        if self.is_fresh() {
+            self.make((folder, &to), name, false, || link(name))?;
+        } else {
+            match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(there) if there.st_ino == first.inode => return Ok(()),
+                Ok(there) => self.replace((folder, &to), name, &there, |under| {
+                    self.make((folder, &to), under, false, || link(under))
+                })?,
+                Err(_) => self.make((folder, &to), name, false, || link(name))?,
+            }
+        }
+        self.changed.fetch_add(1, Ordering::Relaxed);
+        self.hard_links.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unlock_for_links(&self, First { name: (folder, name), .. }: &First, from: &OwnedFd) {
+        if let Ok(file) = rustix::fs::openat(from, &**name, READ, Mode::empty())
+            && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
+            && unlock(&file)
+        {
+            lock(&self.locked).push((*folder, name.clone(), flags.bits() & SETTABLE & !EARLY));
+        }
+    }
+
+    /// The inode itself, under its first or only name, where the target has nothing or something that is
+    /// `replaced`. Returns its number there.
+    pub(super) fn inode(
+        &self,
+        subject: Subject<'_>,
+        to: &OwnedFd,
+        replaced: Option<&Stat>,
+        content: &mut Content<'_>,
+    ) -> Result<u64, Trouble> {
+        let Subject { folder, name, stat, file } = subject;
+        let attributes = match file {
+            Some(file) => Attributes::read(Place::Open(file), *stat),
+            None => {
+                let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
+                Attributes::read(Place::Named(&from, name), *stat)
+            }
+        };
+        let attributes = attributes.map_err(Trouble::Source)?;
+        let mut made = None;
+        let mut fill = |under: &CStr| {
+            match file {
+                Some(file) => {
+                    let filled = self.file(subject, file, &attributes, (to, under), content);
+                    if filled.is_err() {
+                        // Half a file is worse than none; if even that fails, the report says what is wrong.
+                        let _ = rustix::fs::unlinkat(to, under, AtFlags::empty());
+                    }
+                    made = Some(filled?);
+                }
+                None => self.special(subject, &attributes, (to, under))?,
+            }
+            Ok(())
+        };
+        match replaced {
+            Some(there) => self.replace((folder, to), name, there, fill)?,
+            None => fill(name)?,
+        }
+        self.changed.fetch_add(1, Ordering::Relaxed);
+        if let Some(target) = &made {
+            self.lock_late(subject, &attributes, target, false);
+        }
+        let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(Trouble::Source)?;
+        self.compare_after((folder, name), stat, &after);
+        if self.is_fresh() || stat.st_nlink == 1 {
+            return Ok(0);
+        }
+        let there = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
+        there.map(|there| there.st_ino).map_err(|why| Trouble::Target("looking at", why))
+    }
+
+    /// Sets the last flags now, or at the end where they would forbid further names.
+    pub(super) fn lock_late(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        target: &OwnedFd,
+        existed: bool,
+    ) {
+        let Subject { folder, name, stat, .. } = subject;
+        if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
+            lock(&self.locked).push((folder, name.to_owned(), attributes.flags & !EARLY));
+        } else {
+            attributes.apply_late(target, existed).unwrap_or_else(|what| self.note(folder, name, what));
         }
     }
 
     fn file(
         &self,
-        (folder, name): (u32, &CStr),
-        stat: &Stat,
+        subject: Subject<'_>,
         source: &OwnedFd,
-        to: &OwnedFd,
+        attributes: &Attributes,
+        (to, under): (&OwnedFd, &CStr),
         content: &mut Content<'_>,
-    ) -> Result<(), Trouble> {
-        let attributes = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
+    ) -> Result<OwnedFd, Trouble> {
+        let Subject { folder, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
-        let target = self.make(to, name, false, || rustix::fs::openat(to, name, CREATE, mode))?;
+        let target = self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
         let mut note = |what| self.note(folder, name, what);
-        attributes.apply_early(&target).unwrap_or_else(&mut note);
+        attributes.apply_early(&target, false).unwrap_or_else(&mut note);
         content.copy(source, &target, stat)?;
         attributes
             .apply(Place::Open(&target), false, &mut note)
             .map_err(|why| Trouble::Target("setting attributes of", why))?;
-        if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
-            lock(&self.locked).push((folder, name.to_owned(), attributes));
-        } else {
-            attributes.apply_late(&target, false).unwrap_or_else(note);
-        }
-        let after = rustix::fs::fstat(source).map_err(Trouble::Source)?;
-        self.compare_after((folder, name), stat, &after);
-        Ok(())
+        Ok(target)
     }
 
     /// Links, devices, fifos and sockets.
-    fn special(&self, (folder, name): (u32, &CStr), stat: &Stat, to: &OwnedFd) -> Result<(), Trouble> {
-        let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
-        let attributes = Attributes::read(Place::Named(&from, name), *stat).map_err(Trouble::Source)?;
-        let kind = attributes.kind();
-        match kind {
+    fn special(
+        &self,
+        subject: Subject<'_>,
+        attributes: &Attributes,
+        (to, under): (&OwnedFd, &CStr),
+    ) -> Result<(), Trouble> {
+        let Subject { folder, name, stat, .. } = subject;
+        match attributes.kind() {
             FileType::Symlink => {
+                let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
                 let text = rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
-                self.make(to, name, false, || rustix::fs::symlinkat(&*text, to, name))?;
+                self.make((folder, to), under, false, || rustix::fs::symlinkat(&*text, to, under))?;
             }
             // A folder or file took its place since it was listed: the second pass finds it.
             FileType::Directory | FileType::RegularFile | FileType::Unknown => {
                 return Err(Trouble::Source(Errno::NOENT));
             }
             kind => {
-                let node = || rustix::fs::mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
-                self.make(to, name, false, node)?;
+                let node = || rustix::fs::mknodat(to, under, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
+                self.make((folder, to), under, false, node)?;
             }
         }
         attributes
-            .apply(Place::Named(to, name), false, &mut |what| self.note(folder, name, what))
-            .map_err(|why| Trouble::Target("setting attributes of", why))?;
-        self.compare_after((folder, name), stat, stat);
-        Ok(())
+            .apply(Place::Named(to, under), false, &mut |what| self.note(folder, name, what))
+            .map_err(|why| Trouble::Target("setting attributes of", why))
     }
 
     /// Makes something under a name; what is there already goes. `folder`: one that exists is welcome.
     pub(super) fn make<T>(
         &self,
-        to: &OwnedFd,
+        (id, to): (Id, &OwnedFd),
         name: &CStr,
         folder: bool,
         make: impl Fn() -> Result<T, Errno>,
     ) -> Result<T, Trouble> {
         let doing = if folder { "making the folder" } else { "making" };
-        match make() {
-            Err(Errno::EXIST) => {
-                super::again::remove(to, name).map_err(|why| Trouble::Target("replacing", why))?;
-                make().map_err(|why| Trouble::Target(doing, why))
-            }
-            made => made.map_err(|why| Trouble::Target(doing, why)),
+        let mut made = make();
+        if matches!(made, Err(Errno::PERM)) && unlock(to) {
+            made = make();
         }
+        if matches!(made, Err(Errno::EXIST)) {
+            let removed = match remove(to, name, Vec::new(), None) {
+                Err(Errno::PERM) if unlock(to) => remove(to, name, Vec::new(), None),
+                other => other,
+            };
+            removed.map_err(|why| Trouble::Target("replacing", why))?;
+            made = make();
+        }
+        if !self.is_fresh() && made.is_ok() {
+            self.touch(id);
+        }
+        made.map_err(|why| Trouble::Target(doing, why))
     }
 
     /// Sets the flags that would have kept further names from being made.
     pub(super) fn lock_files(&self) -> crate::error::Result<()> {
-        for (folder, name, attributes) in lock(&self.locked).drain(..) {
+        for (folder, name, flags) in lock(&self.locked).drain(..) {
             let opened = self
                 .folders
                 .open(Side::Target, folder)
                 .and_then(|to| rustix::fs::openat(to.as_fd(), &*name, READ, Mode::empty()));
             match opened {
-                Ok(file) => {
-                    attributes.apply_late(&file, false).unwrap_or_else(|what| self.note(folder, &name, what))
-                }
+                Ok(file) => set_flags(&file, flags, SETTABLE & !EARLY)
+                    .unwrap_or_else(|what| self.note(folder, &name, what)),
                 Err(why) => {
                     let path = self.folders.path_buf(folder, &name);
                     return Err(super::target_error(self.request.target, &path, "setting flags of", why));
@@ -242,12 +353,5 @@ impl Engine<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Lifts immutable and append-only from something that must go.
-pub(super) fn unlock_named(folder: &OwnedFd, name: &CStr) {
-    if let Ok(file) = rustix::fs::openat(folder, name, READ, Mode::empty()) {
-        unlock(&file);
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::queue::lock;
@@ -101,35 +101,33 @@ impl Folders {
     }
 
     /// Notes a folder met in the source.
-    pub fn add(&self, parent: Id, name: &CStr, source: OwnedFd, inode: Inode) -> Id {
+    pub fn add(&self, parent: Id, name: &CStr, source: &Arc<OwnedFd>, inode: Inode) -> Id {
         let mut inner = lock(&self.inner);
         let id = Id::try_from(inner.records.len()).unwrap_or(Id::MAX);
         let name_at = inner.names.len();
         inner.names.extend_from_slice(name.to_bytes());
         let name_length = u16::try_from(name.to_bytes().len()).unwrap_or(u16::MAX);
         inner.records.push(Record { parent, name_at, name_length, pending: 1, inode: [inode, (0, 0)] });
-        inner.keep(Side::Source, id, Arc::new(source));
+        inner.keep(Side::Source, id, Arc::clone(source));
         id
     }
 
     /// Notes its counterpart in the target.
-    pub fn made(&self, id: Id, target: OwnedFd) -> Result<(), Errno> {
-        let inode = inode_of(&target)?;
+    pub fn made(&self, id: Id, target: OwnedFd, stat: &Stat) {
         let mut inner = lock(&self.inner);
-        inner.records[id as usize].inode[Side::Target as usize] = inode;
+        inner.records[id as usize].inode[Side::Target as usize] = (stat.st_dev, stat.st_ino);
         inner.keep(Side::Target, id, Arc::new(target));
-        Ok(())
     }
 
-    /// One entry more to copy in this folder.
-    pub fn expect(&self, id: Id) {
-        lock(&self.inner).records[id as usize].pending += 1;
+    /// So many entries more to copy in this folder.
+    pub fn expect(&self, id: Id, entries: usize) {
+        lock(&self.inner).records[id as usize].pending += entries as u32;
     }
 
-    /// One entry less; true when it was the last.
-    pub fn done(&self, id: Id) -> bool {
+    /// So many entries less; true when they were the last.
+    pub fn done(&self, id: Id, entries: usize) -> bool {
         let record = &mut lock(&self.inner).records[id as usize];
-        record.pending -= 1;
+        record.pending -= entries as u32;
         record.pending == 0
     }
 
@@ -250,7 +248,7 @@ mod tests {
             std::fs::create_dir(&path).unwrap();
             let fd = open_in(&folders.open(Side::Source, parent).unwrap(), c"d").unwrap();
             let inode = inode_of(&fd).unwrap();
-            parent = folders.add(parent, c"d", fd, inode);
+            parent = folders.add(parent, c"d", &Arc::new(fd), inode);
         }
         let first = 1;
         folders.close(first);

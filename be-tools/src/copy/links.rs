@@ -1,109 +1,143 @@
 //! Hard links: which inode of the source has which first name in the target. An inode is forgotten once all its names
-//! have been seen, so that memory follows the links under way, not the files.
+//! have been seen, so that memory follows the links under way, not the files. Nobody waits for a first name: who comes
+//! in the meantime leaves its place, and whoever settles the first name links them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::folders::{Id, Inode};
 use super::queue::lock;
 
+/// A name of the target: its folder, and the name in it.
+pub type Name = (Id, CString);
+
+/// The first name of an inode in the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Where it is.
+    pub name: Name,
+    /// The inode number that it has there; 0 in a copy that begins with nothing.
+    pub inode: u64,
+}
+
 /// What to do with a name of an inode that has several.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Name {
-    /// The first one met: copy it, then tell [`Links::copied`].
+pub enum Meeting {
+    /// The first one met: make it, then tell [`Links::settle`].
     First,
-    /// Link it to this name in the target.
-    Further(Id, CString),
+    /// Make it a name of this one.
+    Further(First),
+    /// The first one is being made: who makes it gets this name from [`Links::settle`].
+    Parked,
     /// Its first name could not be copied.
     Lost,
 }
 
+/// Shards: a table that grows is small, and threads seldom meet.
+const SHARDS: usize = 64;
+
+/// `name` of a first name that is being made.
+const UNDER_WAY: u32 = u32::MAX;
+/// `name` of a first name that could not be made.
+const LOST: u32 = u32::MAX - 1;
+
+/// Four-byte parts: a million of them must fit into little memory.
 #[derive(Debug)]
-struct First {
+struct Record {
     folder: Id,
-    /// Into `names`, which is never shortened; `u32::MAX` while it is being copied.
+    /// Into `names`, which is never shortened.
     name: u32,
     remaining: u32,
-    lost: bool,
+    inode: [u32; 2],
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// By device, then by inode number.
-    devices: Vec<(u64, HashMap<u64, First>)>,
+struct Shard {
+    /// By inode number of the source.
+    first: HashMap<[u32; 2], Record>,
     names: Vec<u8>,
+    parked: HashMap<[u32; 2], Vec<Name>>,
+    /// Inodes of the target that are a source's inode already.
+    claimed: HashSet<[u32; 2]>,
 }
 
-/// All inodes with several names, of one walk.
-#[derive(Debug, Default)]
+/// All inodes with several names, of one walk, which stays on one file system.
+#[derive(Debug)]
 pub struct Links {
-    state: Mutex<State>,
-    copied: Condvar,
+    shards: Vec<Mutex<Shard>>,
 }
 
-const UNDER_WAY: u32 = u32::MAX;
-
-impl State {
-    fn device(&mut self, device: u64) -> &mut HashMap<u64, First> {
-        let at = self.devices.iter().position(|(d, _)| *d == device).unwrap_or_else(|| {
-            self.devices.push((device, HashMap::new()));
-            self.devices.len() - 1
-        });
-        &mut self.devices[at].1
+impl Default for Links {
+    fn default() -> Self {
+        Links { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
+}
+
+fn halves(number: u64) -> [u32; 2] {
+    [(number >> 32) as u32, number as u32]
+}
+
+fn whole([high, low]: [u32; 2]) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
 }
 
 impl Links {
-    /// Judges one more name of `inode`, which has `count` in all. Waits while another thread copies the first.
-    pub fn meet(&self, (device, inode): Inode, count: u64) -> Name {
-        let mut state = lock(&self.state);
-        loop {
-            let inodes = state.device(device);
-            let Some(first) = inodes.get_mut(&inode) else {
-                let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
-                inodes.insert(inode, First { folder: 0, name: UNDER_WAY, remaining, lost: false });
-                return Name::First;
-            };
-            if first.name == UNDER_WAY && !first.lost {
-                state = self.copied.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let (folder, name, lost) = (first.folder, first.name, first.lost);
-            first.remaining = first.remaining.saturating_sub(1);
-            if first.remaining == 0 {
-                inodes.remove(&inode);
-            }
-            if lost {
-                return Name::Lost;
-            }
-            let rest = &state.names[name as usize..];
-            let name = CStr::from_bytes_until_nul(rest).map(CStr::to_owned).unwrap_or_default();
-            return Name::Further(folder, name);
-        }
+    fn shard(&self, inode: u64) -> &Mutex<Shard> {
+        &self.shards[inode as usize % SHARDS]
     }
 
-    /// The first name is there; `None`: it could not be copied.
-    pub fn copied(&self, (device, inode): Inode, place: Option<(Id, &CStr)>) {
-        let mut state = lock(&self.state);
-        let at = u32::try_from(state.names.len()).unwrap_or(UNDER_WAY);
-        if let Some((_, name)) = place
-            && state.device(device).get(&inode).is_some_and(|first| first.remaining > 0)
-        {
-            state.names.extend_from_slice(name.to_bytes_with_nul());
+    /// Judges one more name of `inode`, which has `count` in all.
+    pub fn meet(&self, (_, inode): Inode, count: u64, (folder, name): (Id, &CStr)) -> Meeting {
+        let shard = &mut *lock(self.shard(inode));
+        let key = halves(inode);
+        let Some(record) = shard.first.get_mut(&key) else {
+            let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
+            shard.first.insert(key, Record { folder: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
+            return Meeting::First;
+        };
+        record.remaining = record.remaining.saturating_sub(1);
+        if record.name == UNDER_WAY {
+            shard.parked.entry(key).or_default().push((folder, name.to_owned()));
+            return Meeting::Parked;
         }
-        let inodes = state.device(device);
-        if let Some(first) = inodes.get_mut(&inode) {
-            match place {
-                Some((folder, _)) => (first.folder, first.name) = (folder, at),
-                None => first.lost = true,
+        let meeting = match record.name {
+            LOST => Meeting::Lost,
+            at => {
+                let rest = shard.names.get(at as usize..).unwrap_or_default();
+                let name = CStr::from_bytes_until_nul(rest).map(CStr::to_owned).unwrap_or_default();
+                Meeting::Further(First { name: (record.folder, name), inode: whole(record.inode) })
             }
-            if first.remaining == 0 {
-                inodes.remove(&inode);
+        };
+        if record.remaining == 0 {
+            shard.first.remove(&key);
+        }
+        meeting
+    }
+
+    /// The first name is there, under this inode of the target; `None`: it could not be copied. Returns the names that
+    /// have been met meanwhile, for the caller to link.
+    pub fn settle(&self, (_, inode): Inode, made: Option<((Id, &CStr), u64)>) -> Vec<Name> {
+        let shard = &mut *lock(self.shard(inode));
+        let key = halves(inode);
+        if let Some(record) = shard.first.get_mut(&key) {
+            if record.remaining == 0 {
+                shard.first.remove(&key);
+            } else if let Some(((folder, name), there)) = made {
+                record.folder = folder;
+                record.name = u32::try_from(shard.names.len()).unwrap_or(LOST).min(LOST);
+                record.inode = halves(there);
+                shard.names.extend_from_slice(name.to_bytes_with_nul());
+            } else {
+                record.name = LOST;
             }
         }
-        drop(state);
-        self.copied.notify_all();
+        shard.parked.remove(&key).unwrap_or_default()
+    }
+
+    /// Takes an inode of the target with several names for one inode of the source: false, if another has it.
+    pub fn claim(&self, target: u64) -> bool {
+        lock(self.shard(target)).claimed.insert(halves(target))
     }
 }
 
@@ -112,27 +146,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_is_forgotten_after_its_last_name() {
+    fn further_names_lead_to_the_first_and_the_last_one_ends_it() {
         let links = Links::default();
-        assert_eq!(links.meet((1, 7), 3), Name::First);
-        links.copied((1, 7), Some((4, c"a")));
-        assert_eq!(links.meet((2, 7), 2), Name::First, "another device");
-        links.copied((2, 7), None);
-        assert_eq!(links.meet((1, 7), 3), Name::Further(4, c"a".to_owned()));
-        assert_eq!(links.meet((1, 7), 3), Name::Further(4, c"a".to_owned()));
-        assert_eq!(links.meet((2, 7), 2), Name::Lost);
-        assert!(links.state.lock().unwrap().devices.iter().all(|(_, inodes)| inodes.is_empty()));
+        let further = |name: &CStr, inode| Meeting::Further(First { name: (4, name.to_owned()), inode });
+        assert_eq!(links.meet((1, 7), 3, (4, c"a")), Meeting::First);
+        assert_eq!(links.meet((1, 71), 2, (4, c"x")), Meeting::First);
+        assert!(links.settle((1, 7), Some(((4, c"a"), 70))).is_empty());
+        assert!(links.settle((1, 71), None).is_empty());
+        assert_eq!(links.meet((1, 7), 3, (5, c"b")), further(c"a", 70));
+        assert_eq!(links.meet((1, 7), 3, (5, c"c")), further(c"a", 70));
+        assert_eq!(links.meet((1, 71), 2, (5, c"y")), Meeting::Lost);
+        assert!(links.shards.iter().all(|s| s.lock().unwrap().first.is_empty()));
     }
 
     #[test]
-    fn a_further_name_waits_for_the_first() {
+    fn a_name_met_too_early_is_handed_to_who_settles_the_first() {
         let links = Links::default();
-        assert_eq!(links.meet((1, 7), 2), Name::First);
-        std::thread::scope(|scope| {
-            let second = scope.spawn(|| links.meet((1, 7), 2));
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            links.copied((1, 7), Some((0, c"first")));
-            assert_eq!(second.join().unwrap(), Name::Further(0, c"first".to_owned()));
-        });
+        assert_eq!(links.meet((1, 7), 3, (0, c"first")), Meeting::First);
+        assert_eq!(links.meet((1, 7), 3, (2, c"early")), Meeting::Parked);
+        assert_eq!(links.settle((1, 7), Some(((0, c"first"), 9))), [(2, c"early".to_owned())]);
+        assert!(matches!(links.meet((1, 7), 3, (3, c"late")), Meeting::Further(first) if first.inode == 9));
+        assert!(links.shards.iter().all(|s| s.lock().unwrap().first.is_empty()));
+    }
+
+    #[test]
+    fn an_inode_of_the_target_serves_one_of_the_source() {
+        let links = Links::default();
+        assert_eq!([links.claim(1 << 40), links.claim(1 << 40), links.claim(1 << 41)], [true, false, true]);
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<([u32; 2], Record)>(), 28);
     }
 }

@@ -2,40 +2,17 @@
 //! among them, raw), inode flags and project id. Order matters: chown(2) clears set-user-ID and capabilities, chmod(2)
 //! changes an ACL's mask, and nothing can be changed once a file is immutable.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use super::flags::{EARLY, SETTABLE, set_flags};
+use super::place::{Place, Xattr};
 use crate::sys;
 
-/// Inode flags that a user may set (ioctl_iflags(2)), as the kernel's numbers.
-pub const SETTABLE: u32 = IMMUTABLE
-    | APPEND
-    | 0x0000_0001
-    | 0x0000_0002
-    | 0x0000_0008
-    | 0x0000_0040
-    | 0x0000_0080
-    | EARLY
-    | 0x0000_4000
-    | 0x0000_8000
-    | 0x0001_0000
-    | 0x0002_0000;
-/// `i`
-pub const IMMUTABLE: u32 = 0x0000_0010;
-/// `a`
-pub const APPEND: u32 = 0x0000_0020;
-/// `c`, `m`, `C`, `F`: they mean something only while the file or folder is empty.
-pub const EARLY: u32 = 0x0000_0004 | 0x0000_0400 | 0x0080_0000 | CASEFOLD;
-/// `F`, of folders.
-const CASEFOLD: u32 = 0x4000_0000;
 /// `P` among the FS_XFLAG_ flags: what is made below inherits the project.
 const XFLAG_PROJINHERIT: u32 = 0x0000_0200;
-
-/// An extended attribute: its name and value.
-pub type Xattr = (CString, Vec<u8>);
 
 /// What is carried over.
 #[derive(Clone, Debug)]
@@ -50,108 +27,13 @@ pub struct Attributes {
     pub project: (u32, bool),
 }
 
-/// An entry: open, or a name in a folder.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// A file or folder that is open.
-    Open(&'a OwnedFd),
-    /// Anything by its name; a symbolic link is the link itself.
-    Named(&'a OwnedFd, &'a CStr),
-}
-
-impl Place<'_> {
-    /// A path for the calls that take no descriptor: it leads through /proc, so no other name is looked up.
-    fn path(&self, name: &CStr, folder: &OwnedFd) -> Vec<u8> {
-        let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name.to_bytes());
-        path
-    }
-
-    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Place::Open(fd) => rustix::fs::flistxattr(fd, buffer),
-            Place::Named(folder, name) => rustix::fs::llistxattr(self.path(name, folder), buffer),
-        }
-    }
-
-    fn get(&self, attribute: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
-        match self {
-            Place::Open(fd) => rustix::fs::fgetxattr(fd, attribute, buffer),
-            Place::Named(folder, name) => rustix::fs::lgetxattr(self.path(name, folder), attribute, buffer),
-        }
-    }
-
-    fn set(&self, (attribute, value): &Xattr) -> Result<(), Errno> {
-        let flags = XattrFlags::empty();
-        match self {
-            Place::Open(fd) => rustix::fs::fsetxattr(fd, attribute, value, flags),
-            Place::Named(folder, name) => {
-                rustix::fs::lsetxattr(self.path(name, folder), attribute, value, flags)
-            }
-        }
-    }
-
-    fn remove(&self, attribute: &CStr) -> Result<(), Errno> {
-        match self {
-            Place::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
-            Place::Named(folder, name) => rustix::fs::lremovexattr(self.path(name, folder), attribute),
-        }
-    }
-
-    fn names(&self) -> Result<Vec<CString>, Errno> {
-        let mut small = [0u8; 1024];
-        let list = match grown(&mut small, |buffer| self.list(buffer)) {
-            Ok(list) => list,
-            // A file system without extended attributes has none.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),
-            Err(why) => return Err(why),
-        };
-        Ok(list
-            .split_inclusive(|b| *b == 0)
-            .filter_map(|n| CString::from_vec_with_nul(n.to_vec()).ok())
-            .collect())
-    }
-}
-
-/// Calls with a larger buffer until what is asked for fits.
-fn grown(
-    first: &mut [u8],
-    mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
-) -> Result<Vec<u8>, Errno> {
-    match call(first) {
-        Ok(length) => return Ok(first[..length].to_vec()),
-        Err(Errno::RANGE) => {}
-        Err(why) => return Err(why),
-    }
-    // XATTR_SIZE_MAX and XATTR_LIST_MAX are 64 KiB; some file systems hold more.
-    let mut large = vec![0u8; 64 * 1024];
-    loop {
-        match call(&mut large) {
-            Ok(length) => {
-                large.truncate(length);
-                return Ok(large);
-            }
-            Err(Errno::RANGE) if large.len() < 16 * 1024 * 1024 => large.resize(large.len() * 4, 0),
-            Err(why) => return Err(why),
-        }
-    }
-}
-
 impl Attributes {
     /// Reads what `stat` does not say. Only files and folders that are open have flags.
     ///
     /// # Errors
     /// Errors of reading the inode.
     pub fn read(place: Place<'_>, stat: Stat) -> Result<Self, Errno> {
-        let mut xattrs = Vec::new();
-        for name in place.names()? {
-            let mut small = [0u8; 256];
-            match grown(&mut small, |buffer| place.get(&name, buffer)) {
-                Ok(value) => xattrs.push((name, value)),
-                Err(Errno::NODATA) => {}
-                Err(why) => return Err(why),
-            }
-        }
+        let xattrs = place.xattrs()?;
         let (mut flags, mut project) = (0, (0, false));
         if let Place::Open(fd) = place {
             flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits()) & SETTABLE;
@@ -162,17 +44,28 @@ impl Attributes {
         Ok(Attributes { stat, xattrs, flags, project })
     }
 
+    /// Nothing of it differs from what is in the target, as far as both file systems can hold it. Sizes and contents
+    /// are no part of it.
+    pub fn same_as(&self, there: &Attributes) -> bool {
+        let kept = |a: &Attributes| {
+            let s = &a.stat;
+            let moments = (s.st_mtime, s.st_mtime_nsec, s.st_atime, s.st_atime_nsec);
+            (s.st_mode, s.st_uid, s.st_gid, moments, a.flags, a.project)
+        };
+        kept(self) == kept(there) && self.xattrs == there.xattrs
+    }
+
     /// The kind of entry.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Flags that must be set while the new file or folder is empty.
+    /// Flags that must be set while the new file or folder is empty; on one that `existed`, as far as they still can.
     ///
     /// # Errors
     /// A sentence for the report.
-    pub fn apply_early(&self, fd: &OwnedFd) -> Result<(), String> {
-        if self.flags & EARLY == 0 { Ok(()) } else { set_flags(fd, self.flags & EARLY, EARLY) }
+    pub fn apply_early(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
+        if self.flags & EARLY == 0 && !existed { Ok(()) } else { set_flags(fd, self.flags & EARLY, EARLY) }
     }
 
     /// Makes the entry equal, but for flags that forbid further changes. What the file system cannot hold goes to
@@ -214,7 +107,7 @@ impl Attributes {
             }
         }
         if let Place::Open(fd) = place {
-            self.set_project(fd).unwrap_or_else(&mut *note);
+            self.set_project(fd, existed).unwrap_or_else(&mut *note);
         }
         self.set_times(place, note)
     }
@@ -231,25 +124,37 @@ impl Attributes {
         }
     }
 
-    fn set_project(&self, fd: &OwnedFd) -> Result<(), String> {
+    fn set_project(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
         let (id, inherited) = self.project;
-        if id == 0 && !inherited {
+        if id == 0 && !inherited && !existed {
             return Ok(());
         }
         let set = sys::file_attributes(fd).and_then(|mut attributes| {
+            if (attributes.project, attributes.flags & XFLAG_PROJINHERIT != 0) == self.project {
+                return Ok(());
+            }
             attributes.flags &= !XFLAG_PROJINHERIT;
             attributes.flags |= if inherited { XFLAG_PROJINHERIT } else { 0 };
             attributes.project = id;
             sys::set_file_attributes(fd, attributes)
         });
-        set.map_err(|why| format!("project id {id} ({why})"))
+        match set {
+            // A file system without projects has none to clear.
+            Err(_) if id == 0 && !inherited => Ok(()),
+            other => other.map_err(|why| format!("project id {id} ({why})")),
+        }
+    }
+
+    /// Of access and modification.
+    pub fn times(&self) -> Timestamps {
+        Timestamps {
+            last_access: time(self.stat.st_atime, self.stat.st_atime_nsec),
+            last_modification: time(self.stat.st_mtime, self.stat.st_mtime_nsec),
+        }
     }
 
     fn set_times(&self, place: Place<'_>, note: &mut dyn FnMut(String)) -> Result<(), Errno> {
-        let times = Timestamps {
-            last_access: time(self.stat.st_atime, self.stat.st_atime_nsec),
-            last_modification: time(self.stat.st_mtime, self.stat.st_mtime_nsec),
-        };
+        let times = self.times();
         let set = match place {
             Place::Open(fd) => rustix::fs::futimens(fd, &times),
             Place::Named(folder, name) => {
@@ -299,42 +204,4 @@ fn tolerate(
 fn has_space(place: Place<'_>) -> bool {
     let (Place::Open(fd) | Place::Named(fd, _)) = place;
     rustix::fs::fstatvfs(fd).is_ok_and(|space| space.f_bfree > 256)
-}
-
-/// Sets the flags of `mask` to `flags`; if not all can be, those that can.
-fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
-    let refused = |why: Errno| format!("inode flags {flags:#x} ({why})");
-    let now = match rustix::fs::ioctl_getflags(fd) {
-        Ok(now) => now.bits(),
-        Err(_) if flags == 0 => return Ok(()),
-        Err(why) => return Err(refused(why)),
-    };
-    let kept = now & !mask;
-    if kept | flags == now {
-        return Ok(());
-    }
-    let set = |flags| rustix::fs::ioctl_setflags(fd, IFlags::from_bits_retain(flags));
-    let Err(why) = set(kept | flags) else { return Ok(()) };
-    let mut reached = kept;
-    let mut failed = 0;
-    // Immutable and append-only last.
-    let order = (0..32).map(|bit| 1u32 << bit).filter(|f| flags & f != 0 && f & (IMMUTABLE | APPEND) == 0);
-    for flag in order.chain([flags & APPEND, flags & IMMUTABLE]).filter(|f| *f != 0) {
-        match set(reached | flag) {
-            Ok(()) => reached |= flag,
-            Err(_) => failed |= flag,
-        }
-    }
-    if failed == 0 { Ok(()) } else { Err(format!("inode flags {failed:#x} ({why})")) }
-}
-
-/// Lifts what keeps an existing file or folder from being changed.
-pub fn unlock(fd: &OwnedFd) {
-    if let Ok(flags) = rustix::fs::ioctl_getflags(fd)
-        && flags.bits() & (IMMUTABLE | APPEND) != 0
-    {
-        // If it cannot be lifted, the change that needs it says so.
-        let _ =
-            rustix::fs::ioctl_setflags(fd, IFlags::from_bits_retain(flags.bits() & !(IMMUTABLE | APPEND)));
-    }
 }

@@ -7,34 +7,63 @@
 
 mod again;
 pub mod block;
+mod compare;
 mod content;
 mod engine;
 mod entry;
 mod exclude;
+mod flags;
 mod folders;
 mod glob;
 mod links;
+mod measure;
 mod metadata;
+mod place;
+mod prune;
 mod queue;
+mod renew;
+mod same;
+mod stack;
+mod standpoint;
+mod temporary;
 mod tree;
 mod walk;
 
-use std::collections::HashSet;
-use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Mode as Permissions, OFlags};
 use rustix::io::Errno;
 
+pub use again::Instant;
 pub use exclude::Exclude;
+pub use measure::{Totals, measure};
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Progress, Report, go_on};
 use engine::Engine;
-use exclude::Verdict;
-use folders::{Folders, Id, Inode, Side};
+use folders::Folders;
+
+/// What the target is to the copy.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// Empty, or of no worth.
+    Fresh,
+    /// An earlier copy: what is equal stays, what is gone goes, and nothing is half written under its own name.
+    Refresh(Trust),
+}
+
+/// How far an existing target is believed. The default believes nothing that was not looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trust {
+    /// Compare the content of all files, whatever their times say.
+    pub checksum: bool,
+    /// When the target was last complete. Inodes that were not changed since are as the copy made them.
+    pub complete: Option<Instant>,
+    /// When a refresh began that was interrupted: after a power cut, what was written since may lack its content.
+    pub interrupted: Option<Instant>,
+}
 
 /// One copy: a file system of the source into its place in the target.
 #[derive(Debug)]
@@ -46,8 +75,10 @@ pub struct Request<'a> {
     pub target: &'a Path,
     /// Its mount point in the boot environment: `/` or `/boot`. Rules and reports name paths as the BE sees them.
     pub mountpoint: &'a Path,
-    /// What is left out.
+    /// What is left out; a refresh leaves it alone.
     pub exclude: Exclude,
+    /// What is there already.
+    pub mode: Mode,
     /// The source is in use: walk it a second time and bring over what changed meanwhile.
     pub two_pass: bool,
     /// What [`measure`] found, for the progress.
@@ -57,8 +88,12 @@ pub struct Request<'a> {
 /// What a copy did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Entries of every kind that were made.
+    /// Entries of every kind that are there.
     pub files: u64,
+    /// Those of them that were not equal before.
+    pub changed: u64,
+    /// Entries that the source has no more.
+    pub removed: u64,
     /// Bytes of content, without holes.
     pub bytes: u64,
     /// Further names of files that have several.
@@ -69,15 +104,6 @@ pub struct Summary {
     pub changed_during_copy: Vec<PathBuf>,
     /// What the target's file system cannot hold, and of which entry.
     pub not_representable: Vec<(PathBuf, String)>,
-}
-
-/// The size of a tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Entries of every kind.
-    pub files: u64,
-    /// Bytes allocated on the source's device; a file with several names counts once.
-    pub bytes: u64,
 }
 
 /// What happened to one entry.
@@ -101,11 +127,12 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Error::Failed("copying needs /proc: mount it, then run the command again".into()));
     }
-    let since = again::now();
+    let since = Instant::now().earlier();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
         report.step("Copying what changed meanwhile");
         let second = run(request, Some(since), (summary.files, summary.bytes), report)?;
+        summary.removed += second.removed;
         summary.changed_during_copy = second.changed_during_copy;
         summary.not_representable.extend(second.not_representable);
         // Lost at first and read the second time is not lost; lost the second time may have been copied before.
@@ -133,14 +160,18 @@ fn run(
     let folders = Folders::new(request.mountpoint.as_os_str().as_bytes(), source, Some(target))
         .at("reading", request.source)?;
     let engine = Engine::new(request, folders, since);
-    let mut tick = |files, bytes| {
+    let mut tick = |count: engine::Count| {
         let totals = request.totals;
         report.progress(&Progress {
             // The second pass looks at all folders once more.
-            files: if since.is_some() { files_before } else { files },
-            bytes: bytes_before + bytes,
-            total_files: totals.map(|t| t.files),
-            total_bytes: totals.map(|t| t.bytes),
+            files: if since.is_some() { files_before } else { count.files },
+            bytes: bytes_before + count.bytes,
+            total_files: match request.mode {
+                Mode::Fresh => totals.map(|t| t.files),
+                Mode::Refresh(_) => count.total_files.or(totals.map(|t| t.files)),
+            },
+            // How much of it differs is not known before it has been compared.
+            total_bytes: totals.filter(|_| matches!(request.mode, Mode::Fresh)).map(|t| t.bytes),
         });
         go_on()
     };
@@ -150,60 +181,7 @@ fn run(
 
 fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).at("opening", path)
-}
-
-/// Measures what [`copy_tree`] would copy, so that too little space is known before anything is written.
-///
-/// # Errors
-/// When the source's root cannot be opened, and [`Error::Interrupted`]. What cannot be read counts nothing.
-pub fn measure(source: &Path, mountpoint: &Path, exclude: &Exclude) -> Result<Totals> {
-    let root = open_root(source)?;
-    let folders = Folders::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
-    let mut scale = Scale { folders: &folders, totals: Totals::default(), seen: HashSet::new() };
-    walk::walk(&folders, exclude, &mut scale)?;
-    Ok(scale.totals)
-}
-
-struct Scale<'a> {
-    folders: &'a Folders,
-    totals: Totals,
-    seen: HashSet<Inode>,
-}
-
-impl Scale<'_> {
-    fn add(&mut self, stat: &Stat) {
-        self.totals.files += 1;
-        let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if folder || stat.st_nlink < 2 || self.seen.insert((stat.st_dev, stat.st_ino)) {
-            self.totals.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-        }
-    }
-}
-
-impl walk::Sink for Scale<'_> {
-    fn entry(&mut self, folder: Id, name: CString, _: FileType) -> Result<()> {
-        let stat = self.folders.open(Side::Source, folder);
-        if let Ok(stat) = stat.and_then(|at| rustix::fs::statat(&*at, &*name, AtFlags::SYMLINK_NOFOLLOW)) {
-            self.add(&stat);
-        }
-        Ok(())
-    }
-    fn folder(&mut self, _: Id, _: Id, _: &CStr, _: &OwnedFd, stat: &Stat) -> Result<bool> {
-        go_on()?;
-        self.add(stat);
-        Ok(true)
-    }
-    fn mount_point(&mut self, _: Id, _: &CStr, _: &Stat) -> Result<()> {
-        self.totals.files += 1;
-        Ok(())
-    }
-    fn listed(&mut self, _: Id, _: Verdict) -> Result<()> {
-        Ok(())
-    }
-    fn lost(&mut self, _: Id, _: &CStr, _: Errno) -> Result<()> {
-        Ok(())
-    }
+    rustix::fs::open(path, flags, Permissions::empty()).at("opening", path)
 }
 
 /// The error for a target that cannot be written.

@@ -1,19 +1,24 @@
-//! The walker's listener: it makes the target's folders and hands everything else to the openers.
+//! The walker's listener: it makes the target's folders, has compared what is in both trees, and hands everything else
+//! to the openers.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode as Permissions, Stat};
 use rustix::io::Errno;
 
-use super::Trouble;
-use super::engine::{Engine, Job, Unfinished};
+use super::engine::{Engine, Job, Role, Unfinished};
 use super::exclude::Verdict;
-use super::folders::{Id, ROOT, Side, open_in};
-use super::metadata::{Attributes, Place, unlock};
+use super::flags::unlock;
+use super::folders::{FOLDER, Id, ROOT, Side, open_in};
+use super::metadata::Attributes;
+use super::place::Place;
 use super::queue::{Queue, lock};
-use super::walk::Sink;
+use super::standpoint::Standpoint;
+use super::walk::{Batch, Found, Sink};
+use super::{Mode, Trouble};
 use crate::error::{Error, Result};
 
 /// Plants the tree of folders.
@@ -24,56 +29,79 @@ pub struct Planter<'a> {
     pub listed: &'a Queue<Job>,
 }
 
+/// A folder of the target.
+pub struct Planted {
+    /// It was there before, so there is something to compare.
+    existed: bool,
+}
+
 impl Planter<'_> {
     /// Makes or finds the folder in the target: it, and whether it existed.
     fn plant(&self, parent: Id, name: &CStr) -> Result<(OwnedFd, bool), Trouble> {
-        let above = self
-            .engine
+        let engine = self.engine;
+        let above = engine
             .folders
             .open(Side::Target, parent)
             .map_err(|why| Trouble::Target("opening the folder of", why))?;
-        let fresh = self.engine.make(&above, name, true, || {
+        if !engine.is_fresh()
+            && let Some(found) = enter(&above, name)?
+        {
+            return Ok((found, true));
+        }
+        let fresh = engine.make((parent, &above), name, true, || {
             // Closed to others until its own mode is set, when it is complete.
-            match rustix::fs::mkdirat(&*above, name, Mode::RWXU) {
-                Err(Errno::EXIST) => match rustix::fs::statat(&*above, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(false),
-                    _ => Err(Errno::EXIST),
-                },
+            match rustix::fs::mkdirat(&*above, name, Permissions::RWXU) {
+                Err(Errno::EXIST) if matches!(enter(&above, name), Ok(Some(_))) => Ok(false),
                 made => made.map(|()| true),
             }
         })?;
-        let folder = match open_in(&above, name) {
-            // The target's own file systems may be mounted below it already.
-            Err(Errno::XDEV) => rustix::fs::openat(&*above, name, super::folders::FOLDER, Mode::empty()),
-            other => other,
-        };
-        let folder = folder.map_err(|why| Trouble::Target("opening", why))?;
+        let folder = enter(&above, name)?.ok_or(Trouble::Target("opening", Errno::NOENT))?;
         Ok((folder, !fresh))
     }
 
-    fn begin(&self, id: Id, parent: Id, name: &CStr, source: &OwnedFd, stat: &Stat) -> Result<(), Trouble> {
-        let attributes = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
+    fn begin(&self, found: Found<'_>) -> Result<bool, Trouble> {
+        let Found { id, parent, name, source, stat } = found;
         let engine = self.engine;
-        let mut existed = true;
-        if id == ROOT {
-            let target =
-                engine.folders.open(Side::Target, ROOT).map_err(|why| Trouble::Target("opening", why))?;
-            unlock(&target);
+        let attributes = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
+        let opening = |why| Trouble::Target("opening", why);
+        let (existed, touched) = if id == ROOT {
+            let target = engine.folders.open(Side::Target, ROOT).map_err(opening)?;
+            (true, self.differs(&attributes, &target)?)
         } else {
-            let (target, found) = self.plant(parent, name)?;
-            existed = found;
-            if existed {
-                unlock(&target);
-            } else {
-                attributes.apply_early(&target).unwrap_or_else(|what| engine.note(parent, name, what));
+            let (target, existed) = self.plant(parent, name)?;
+            let touched = !existed || self.differs(&attributes, &target)?;
+            if !existed {
+                let note = |what| engine.note(parent, name, what);
+                attributes.apply_early(&target, false).unwrap_or_else(note);
             }
-            engine.folders.made(id, target).map_err(|why| Trouble::Target("opening", why))?;
-        }
+            let stat = rustix::fs::fstat(&target).map_err(opening)?;
+            engine.folders.made(id, target, &stat);
+            (existed, touched)
+        };
+        engine.changed.fetch_add(u64::from(touched), Ordering::Relaxed);
         let mut unfinished = lock(&engine.unfinished);
-        let suspect = engine.since.is_some_and(|since| since.reached_by(stat))
-            || (id != ROOT && unfinished.get(&parent).is_some_and(|above| above.suspect));
-        unfinished.insert(id, Unfinished { attributes, existed, suspect });
-        Ok(())
+        let suspect = match (engine.since, engine.request.mode) {
+            (None, Mode::Fresh) => false,
+            (None, Mode::Refresh(_)) => existed,
+            (Some(since), _) => {
+                since.reached_by(stat)
+                    || (id != ROOT && unfinished.get(&parent).is_some_and(|above| above.suspect))
+            }
+        };
+        unfinished.insert(id, Unfinished { attributes, existed, touched, suspect });
+        Ok(existed)
+    }
+
+    /// The target's folder does not have these attributes.
+    fn differs(&self, attributes: &Attributes, target: &OwnedFd) -> Result<bool, Trouble> {
+        if self.engine.is_fresh() {
+            unlock(target);
+            return Ok(true);
+        }
+        let stat = rustix::fs::fstat(target).map_err(|why| Trouble::Target("looking at", why))?;
+        let there =
+            Attributes::read(Place::Open(target), stat).map_err(|why| Trouble::Target("looking at", why))?;
+        Ok(!attributes.same_as(&there))
     }
 
     fn go_on(&self) -> Result<()> {
@@ -81,32 +109,69 @@ impl Planter<'_> {
     }
 }
 
-impl Sink for Planter<'_> {
-    fn entry(&mut self, folder: Id, name: CString, kind: FileType) -> Result<()> {
-        self.go_on()?;
-        self.listed.push(Job { folder, name, kind, found: None });
-        Ok(())
+/// Opens a folder of the target; `None` if there is none, or something else.
+fn enter(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Trouble> {
+    let opened = match open_in(above, name) {
+        // The target's own file systems may be mounted below it already.
+        Err(Errno::XDEV) => rustix::fs::openat(above, name, FOLDER, Permissions::empty()),
+        other => other,
+    };
+    match opened {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(why) => Err(Trouble::Target("opening", why)),
     }
+}
 
-    fn folder(&mut self, id: Id, parent: Id, name: &CStr, source: &OwnedFd, stat: &Stat) -> Result<bool> {
+impl Sink for Planter<'_> {
+    type Folder = Planted;
+
+    fn folder(&self, found: Found<'_>) -> Result<Option<Planted>> {
         self.go_on()?;
-        if (stat.st_dev, stat.st_ino) == self.engine.folders.inode(Side::Target, ROOT) {
-            return Ok(false);
+        let (engine, stat) = (self.engine, found.stat);
+        if (stat.st_dev, stat.st_ino) == engine.folders.inode(Side::Target, ROOT) {
+            return Ok(None);
         }
-        self.engine.files.fetch_add(1, Ordering::Relaxed);
-        match self.begin(id, parent, name, source, stat) {
-            Ok(()) => Ok(true),
+        engine.files.fetch_add(1, Ordering::Relaxed);
+        match self.begin(found) {
+            Ok(existed) => Ok(Some(Planted { existed })),
             Err(trouble) => {
-                self.engine.trouble(parent, name, trouble);
-                Ok(false)
+                engine.trouble(found.parent, found.name, trouble);
+                Ok(None)
             }
         }
     }
 
-    fn mount_point(&mut self, parent: Id, name: &CStr, stat: &Stat) -> Result<()> {
+    fn entries(
+        &self,
+        here: &mut Standpoint,
+        folder: &Planted,
+        place: (Id, &Arc<OwnedFd>, Verdict),
+        batch: Batch,
+    ) -> Result<()> {
+        self.engine.found.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
+        if folder.existed && !self.engine.is_fresh() {
+            if let Err(trouble) = self.engine.compare(here, place, batch, self.listed) {
+                self.engine.trouble(place.0, c"", trouble);
+            }
+            return self.go_on();
+        }
+        for entry in batch.entries.into_iter().filter(|entry| entry.kind != FileType::Directory) {
+            self.go_on()?;
+            let (name, kind) = (entry.name, entry.kind);
+            self.listed.push(Job { folder: place.0, name, kind, role: Role::Unmet, found: None });
+        }
+        Ok(())
+    }
+
+    fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()> {
         self.engine.files.fetch_add(1, Ordering::Relaxed);
         let attributes = Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: (0, false) };
         let made = self.plant(parent, name).and_then(|(target, existed)| {
+            if existed && !self.differs(&attributes, &target)? {
+                return Ok(());
+            }
+            unlock(&target);
             attributes
                 .apply(Place::Open(&target), existed, &mut |what| self.engine.note(parent, name, what))
                 .map_err(|why| Trouble::Target("setting attributes of", why))
@@ -114,25 +179,19 @@ impl Sink for Planter<'_> {
         if let Err(trouble) = made {
             self.engine.trouble(parent, name, trouble);
         }
-        self.engine.finish(parent);
+        self.engine.finish(parent, 1);
         self.go_on()
     }
 
-    fn listed(&mut self, folder: Id, verdict: Verdict) -> Result<()> {
-        if verdict == Verdict::Copy
-            && !self.engine.stopped()
-            && let Err(trouble) = self.engine.prune(folder)
-        {
-            self.engine.trouble(folder, c"", trouble);
-        }
-        self.engine.finish(folder);
+    fn listed(&self, folder: Id) -> Result<()> {
+        self.engine.finish(folder, 1);
         self.go_on()
     }
 
-    fn lost(&mut self, folder: Id, name: &CStr, why: Errno) -> Result<()> {
+    fn lost(&self, folder: Id, name: &CStr, why: Errno) -> Result<()> {
         self.engine.trouble(folder, name, Trouble::Source(why));
         if !name.is_empty() {
-            self.engine.finish(folder);
+            self.engine.finish(folder, 1);
         }
         self.go_on()
     }

@@ -4,14 +4,17 @@
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::exclude::{Exclude, Verdict};
 use super::folders::{Folders, Id, ROOT, Side, open_in};
-use crate::error::Result;
+use super::queue::lock;
+use super::stack::Stack;
+use super::standpoint::Standpoint;
+use crate::error::{Error, Result};
 
 /// Entries of one folder that are sorted together: a folder of any size passes through in pieces.
 const BATCH: usize = 8192;
@@ -19,160 +22,288 @@ const BATCH: usize = 8192;
 /// Bytes asked from the kernel at once.
 const LISTING: usize = 64 * 1024;
 
-/// What the walker tells. For every entry and folder it has called [`Folders::expect`] on the parent before; whoever
-/// is told of one calls [`Folders::done`] once it needs the parent no more.
-pub trait Sink {
-    /// An entry that is no folder. Its parent has been told of before.
-    fn entry(&mut self, folder: Id, name: CString, kind: FileType) -> Result<()>;
-    /// A folder: `id` is in [`Folders`] already, `source` is open. False: do not look into it.
-    fn folder(&mut self, id: Id, parent: Id, name: &CStr, source: &OwnedFd, stat: &Stat) -> Result<bool>;
+/// What a listing says of one entry, with the rules' verdict.
+#[derive(Debug)]
+pub struct Entry {
+    /// Inode number.
+    pub inode: u64,
+    /// Its name.
+    pub name: CString,
+    /// Its kind.
+    pub kind: FileType,
+    /// Copied, or a folder that is kept empty or lies on the way.
+    pub verdict: Verdict,
+}
+
+/// Entries of one folder, by inode.
+#[derive(Debug)]
+pub struct Batch {
+    /// None of them is left out.
+    pub entries: Vec<Entry>,
+    /// The folder has no others that are copied.
+    pub whole: bool,
+    /// It is the first of this folder.
+    pub first: bool,
+}
+
+/// A folder that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// Its number; it is in [`Folders`] already.
+    pub id: Id,
+    /// The folder it is in.
+    pub parent: Id,
+    /// Its name there.
+    pub name: &'a CStr,
+    /// It, open.
+    pub source: &'a OwnedFd,
+    /// Its inode.
+    pub stat: &'a Stat,
+}
+
+/// What the walk tells. For every entry and folder it has called [`Folders::expect`] on the parent before; whoever is
+/// told of one calls [`Folders::done`] once it needs the parent no more.
+pub trait Sink: Sync {
+    /// What it keeps of a folder while that is listed.
+    type Folder: Send + Sync;
+    /// A folder. `None`: do not look into it.
+    fn folder(&self, found: Found<'_>) -> Result<Option<Self::Folder>>;
+    /// Entries of a folder that has been told of before; those that are folders are told of later.
+    fn entries(
+        &self,
+        here: &mut Standpoint,
+        folder: &Self::Folder,
+        place: (Id, &Arc<OwnedFd>, Verdict),
+        batch: Batch,
+    ) -> Result<()>;
     /// A folder on which something else is mounted: kept as an empty one. `stat` is of the mounted root.
-    fn mount_point(&mut self, parent: Id, name: &CStr, stat: &Stat) -> Result<()>;
-    /// All entries of the folder have been told; `verdict` is its own.
-    fn listed(&mut self, folder: Id, verdict: Verdict) -> Result<()>;
+    fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()>;
+    /// All batches of the folder have been told or are about to be.
+    fn listed(&self, id: Id) -> Result<()>;
     /// An entry that could not be looked at; without a name, the rest of the folder's own listing.
-    fn lost(&mut self, folder: Id, name: &CStr, why: Errno) -> Result<()>;
+    fn lost(&self, folder: Id, name: &CStr, why: Errno) -> Result<()>;
 }
 
-struct Waiting {
-    parent: Id,
-    name: CString,
-    verdict: Verdict,
+enum Work<F> {
+    Folder { parent: Id, name: CString, verdict: Verdict },
+    Batch { folder: Arc<F>, source: Arc<OwnedFd>, id: Id, verdict: Verdict, batch: Batch },
 }
 
-/// Walks the tree of `folders`, whose root is open.
+struct Walk<'a, S: Sink> {
+    folders: &'a Folders,
+    exclude: &'a Exclude,
+    sink: &'a S,
+    stack: Stack<Work<S::Folder>>,
+}
+
+/// Walks the tree of `folders`, whose root is open, with so many threads.
 ///
 /// # Errors
 /// What the sink returns; what cannot be read is told to it.
-pub fn walk(folders: &Folders, exclude: &Exclude, sink: &mut impl Sink) -> Result<()> {
-    let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING];
-    let mut waiting: Vec<Waiting> = Vec::new();
-    let root_verdict = exclude.verdict_of_mount_point(&folders.path(ROOT, b""));
-    match folders.open(Side::Source, ROOT).and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
-        Ok((source, stat)) => {
-            if sink.folder(ROOT, ROOT, c"", &source, &stat)? && root_verdict != Verdict::FolderOnly {
-                list(folders, exclude, sink, &mut buffer, &mut waiting, (ROOT, root_verdict, source))?;
-            }
-        }
-        Err(why) => sink.lost(ROOT, c"", why)?,
-    }
-    sink.listed(ROOT, root_verdict)?;
-    while let Some(Waiting { parent, name, verdict }) = waiting.pop() {
-        descend(folders, exclude, sink, &mut buffer, &mut waiting, (parent, &name, verdict))?;
-    }
-    Ok(())
-}
-
-fn descend(
-    folders: &Folders,
-    exclude: &Exclude,
-    sink: &mut impl Sink,
-    buffer: &mut [MaybeUninit<u8>],
-    waiting: &mut Vec<Waiting>,
-    (parent, name, verdict): (Id, &CStr, Verdict),
-) -> Result<()> {
-    let above = match folders.open(Side::Source, parent) {
-        Ok(above) => above,
-        Err(why) => return sink.lost(parent, name, why),
-    };
-    let source = match open_in(&above, name) {
-        Ok(source) => source,
-        Err(Errno::XDEV) => {
-            return match rustix::fs::statat(&*above, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
-            {
-                Ok(stat) => sink.mount_point(parent, name, &stat),
-                Err(why) => sink.lost(parent, name, why),
-            };
-        }
-        // It has become something else since it was listed.
-        Err(Errno::NOTDIR | Errno::LOOP) => return sink.lost(parent, name, Errno::NOENT),
-        Err(why) => return sink.lost(parent, name, why),
-    };
-    let stat = match rustix::fs::fstat(&source) {
-        Ok(stat) => stat,
-        Err(why) => return sink.lost(parent, name, why),
-    };
-    let id = folders.add(parent, name, source, (stat.st_dev, stat.st_ino));
-    let source = match folders.open(Side::Source, id) {
-        Ok(source) => source,
-        Err(why) => return sink.lost(parent, name, why),
-    };
-    if sink.folder(id, parent, name, &source, &stat)? && verdict != Verdict::FolderOnly {
-        list(folders, exclude, sink, buffer, waiting, (id, verdict, source))?;
-    }
-    sink.listed(id, verdict)
-}
-
-fn list(
-    folders: &Folders,
-    exclude: &Exclude,
-    sink: &mut impl Sink,
-    buffer: &mut [MaybeUninit<u8>],
-    waiting: &mut Vec<Waiting>,
-    (id, verdict, source): (Id, Verdict, Arc<OwnedFd>),
-) -> Result<()> {
-    let mut path = folders.path(id, b"");
-    if !path.ends_with(b"/") {
-        path.push(b'/');
-    }
-    let length = path.len();
-    let mut batch: Vec<(u64, CString, FileType)> = Vec::new();
-    let mut subfolders: Vec<(u64, CString, Verdict)> = Vec::new();
-    let mut listing = RawDir::new(&*source, buffer);
-    loop {
-        let end = match listing.next() {
-            Some(Ok(entry)) => {
-                let name = entry.file_name();
-                if !matches!(name.to_bytes(), b"." | b"..") {
-                    batch.push((entry.ino(), name.to_owned(), entry.file_type()));
-                }
-                false
-            }
-            Some(Err(Errno::INTR)) => false,
-            Some(Err(why)) => {
-                sink.lost(id, c"", why)?;
-                true
-            }
-            None => true,
-        };
-        if !end && batch.len() < BATCH {
-            continue;
-        }
-        batch.sort_unstable_by_key(|(inode, ..)| *inode);
-        for (inode, name, kind) in batch.drain(..) {
-            path.truncate(length);
-            path.extend_from_slice(name.to_bytes());
-            let entry_verdict = match exclude.verdict(&path, verdict) {
-                Verdict::Skip => continue,
-                // A file system's own, at its top: mkfs made one in the target.
-                _ if id == ROOT && name.to_bytes() == b"lost+found" => continue,
-                entry_verdict => entry_verdict,
-            };
-            let kind = match kind {
-                FileType::Unknown => match rustix::fs::statat(&*source, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(why) => {
-                        folders.expect(id);
-                        sink.lost(id, &name, why)?;
-                        continue;
+pub fn walk<S: Sink>(folders: &Folders, exclude: &Exclude, sink: &S, threads: usize) -> Result<()> {
+    let verdict = exclude.verdict_of_mount_point(&folders.path(ROOT, b""));
+    let root = Work::Folder { parent: ROOT, name: CString::default(), verdict };
+    let walk = Walk { folders, exclude, sink, stack: Stack::new(root) };
+    let failure: Mutex<Option<Error>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut here = Standpoint::default();
+                let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING];
+                while let Some(work) = walk.stack.take() {
+                    if let Err(error) = walk.work(work, &mut here, &mut buffer) {
+                        lock(&failure).get_or_insert(error);
+                        walk.stack.end();
                     }
-                },
-                kind => kind,
-            };
-            if kind == FileType::Directory {
-                folders.expect(id);
-                subfolders.push((inode, name, entry_verdict));
-            } else if entry_verdict != Verdict::OnTheWay {
-                folders.expect(id);
-                sink.entry(id, name, kind)?;
-            }
+                    walk.stack.done();
+                }
+            });
         }
-        if end {
-            break;
+    });
+    failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+impl<S: Sink> Walk<'_, S> {
+    fn work(
+        &self,
+        work: Work<S::Folder>,
+        here: &mut Standpoint,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        match work {
+            Work::Batch { folder, source, id, verdict, batch } => {
+                self.sink.entries(here, &folder, (id, &source, verdict), batch)
+            }
+            Work::Folder { parent, name, verdict } if name.is_empty() => {
+                let root = self.folders.open(Side::Source, parent);
+                match root.and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
+                    Ok((source, stat)) => self.enter(
+                        Found { id: ROOT, parent, name: c"", source: &source, stat: &stat },
+                        verdict,
+                        here,
+                        buffer,
+                    ),
+                    Err(why) => {
+                        self.sink.lost(ROOT, c"", why)?;
+                        self.sink.listed(ROOT)
+                    }
+                }
+            }
+            Work::Folder { parent, name, verdict } => self.descend(parent, &name, verdict, here, buffer),
         }
     }
-    // The last one pushed is the next one visited.
-    subfolders.sort_unstable_by_key(|(inode, ..)| std::cmp::Reverse(*inode));
-    waiting.extend(subfolders.into_iter().map(|(_, name, verdict)| Waiting { parent: id, name, verdict }));
-    Ok(())
+
+    fn descend(
+        &self,
+        parent: Id,
+        name: &CStr,
+        verdict: Verdict,
+        here: &mut Standpoint,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        let sink = self.sink;
+        let above = match self.folders.open(Side::Source, parent) {
+            Ok(above) => above,
+            Err(why) => return sink.lost(parent, name, why),
+        };
+        let source = match open_in(&above, name) {
+            Ok(source) => source,
+            Err(Errno::XDEV) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+                return match rustix::fs::statat(&*above, name, flags) {
+                    Ok(stat) => sink.mount_point(parent, name, &stat),
+                    Err(why) => sink.lost(parent, name, why),
+                };
+            }
+            // It has become something else since it was listed.
+            Err(Errno::NOTDIR | Errno::LOOP) => return sink.lost(parent, name, Errno::NOENT),
+            Err(why) => return sink.lost(parent, name, why),
+        };
+        let stat = match rustix::fs::fstat(&source) {
+            Ok(stat) => stat,
+            Err(why) => return sink.lost(parent, name, why),
+        };
+        let source = Arc::new(source);
+        let id = self.folders.add(parent, name, &source, (stat.st_dev, stat.st_ino));
+        self.enter(Found { id, parent, name, source: &source, stat: &stat }, verdict, here, buffer)
+    }
+
+    fn enter(
+        &self,
+        found: Found<'_>,
+        verdict: Verdict,
+        here: &mut Standpoint,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        let id = found.id;
+        let folder = self.sink.folder(found)?;
+        if let Some(folder) = folder
+            && verdict != Verdict::FolderOnly
+        {
+            let source = match self.folders.open(Side::Source, id) {
+                Ok(source) => source,
+                Err(why) => {
+                    self.sink.lost(id, c"", why)?;
+                    return self.sink.listed(id);
+                }
+            };
+            self.list((id, &source, verdict), &Arc::new(folder), here, buffer)?;
+        }
+        self.sink.listed(id)
+    }
+
+    fn list(
+        &self,
+        (id, source, verdict): (Id, &Arc<OwnedFd>, Verdict),
+        folder: &Arc<S::Folder>,
+        here: &mut Standpoint,
+        buffer: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        let mut path = self.folders.path(id, b"");
+        if !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        let length = path.len();
+        let mut listing = RawDir::new(&**source, buffer);
+        let mut batch = Batch { entries: Vec::new(), whole: false, first: true };
+        let mut is_readable = true;
+        let mut subfolders: Vec<(u64, Work<S::Folder>)> = Vec::new();
+        loop {
+            let end = match listing.next() {
+                Some(Ok(entry)) => {
+                    let name = entry.file_name();
+                    path.truncate(length);
+                    path.extend_from_slice(name.to_bytes());
+                    if !matches!(name.to_bytes(), b"." | b"..")
+                        // A file system's own, at its top: mkfs made one in the target.
+                        && !(id == ROOT && name.to_bytes() == b"lost+found")
+                    {
+                        let verdict = self.exclude.verdict(&path, verdict);
+                        if verdict != Verdict::Skip {
+                            let (inode, kind) = (entry.ino(), entry.file_type());
+                            batch.entries.push(Entry { inode, name: name.to_owned(), kind, verdict });
+                        }
+                    }
+                    false
+                }
+                Some(Err(Errno::INTR)) => false,
+                Some(Err(why)) => {
+                    self.sink.lost(id, c"", why)?;
+                    is_readable = false;
+                    true
+                }
+                None => true,
+            };
+            if !end && batch.entries.len() < BATCH {
+                continue;
+            }
+            self.settle_kinds(id, source, &mut batch)?;
+            batch.entries.sort_unstable_by_key(|entry| entry.inode);
+            batch.whole = end && batch.first && is_readable;
+            for entry in batch.entries.iter().filter(|entry| entry.kind == FileType::Directory) {
+                let (name, verdict) = (entry.name.clone(), entry.verdict);
+                subfolders.push((entry.inode, Work::Folder { parent: id, name, verdict }));
+            }
+            self.folders.expect(id, batch.entries.len());
+            let full =
+                std::mem::replace(&mut batch, Batch { entries: Vec::new(), whole: false, first: false });
+            // Another thread has nothing to do: a folder of many entries is shared.
+            if !full.first && self.stack.is_wanted() {
+                let (folder, source) = (Arc::clone(folder), Arc::clone(source));
+                self.stack.push(std::iter::once(Work::Batch { folder, source, id, verdict, batch: full }));
+            } else {
+                self.sink.entries(here, folder, (id, source, verdict), full)?;
+            }
+            if end {
+                break;
+            }
+        }
+        subfolders.sort_unstable_by_key(|(inode, _)| std::cmp::Reverse(*inode));
+        if !subfolders.is_empty() {
+            self.stack.push(subfolders.into_iter().map(|(_, work)| work));
+        }
+        Ok(())
+    }
+
+    /// Asks for kinds that the listing does not say, and leaves out what is only on the way to something.
+    fn settle_kinds(&self, id: Id, source: &OwnedFd, batch: &mut Batch) -> Result<()> {
+        let mut lost = Vec::new();
+        batch.entries.retain_mut(|entry| {
+            if entry.kind == FileType::Unknown {
+                match rustix::fs::statat(source, &*entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => entry.kind = FileType::from_raw_mode(stat.st_mode),
+                    Err(why) => {
+                        lost.push((std::mem::take(&mut entry.name), why));
+                        return false;
+                    }
+                }
+            }
+            entry.kind == FileType::Directory || entry.verdict != Verdict::OnTheWay
+        });
+        for (name, why) in lost {
+            self.folders.expect(id, 1);
+            self.sink.lost(id, &name, why)?;
+        }
+        Ok(())
+    }
 }

@@ -1,19 +1,20 @@
 //! What must hold before `be create` writes anything, and its plan.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 
-use super::{Job, Request, Work, source, target};
+use super::{Job, Request, source, target};
 use crate::adopt::Adoption;
-use crate::copy::{self, Exclude, Totals};
+use crate::copy::{self, Totals};
 use crate::delete;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
+use crate::fill::{self, Work};
 use crate::identity;
-use crate::layout::{self, FsType, Layout, MountPoint, Wish, WishKind};
+use crate::layout::{self, Layout, MountPoint};
 use crate::loader;
 use crate::plan::Plan;
 use crate::storage::mkfs;
@@ -90,7 +91,7 @@ impl<'a> Job<'a> {
             for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
                 let mounted = source::mount(system, inventory, found, &tree.source, &work.source)?;
                 let place = tree.source.as_path().join(&tree.from);
-                let rules = exclude(self.request, tree);
+                let rules = fill::exclude(&self.request.exclude, &self.request.include, tree);
                 let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules)?;
                 totals.files += measured.files;
                 totals.bytes += measured.bytes;
@@ -265,31 +266,9 @@ fn lay_out(
         wishes.push(wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?);
     }
     if let (true, Some(old)) = (wishes.is_empty(), replaced) {
-        wishes = in_the_place_of(old, &esps)?;
+        wishes = layout::in_the_place_of(old, &esps)?;
     }
     layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &wishes)
-}
-
-/// The wishes that give a new BE the devices and types of an old one.
-fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wish>> {
-    let root = (PathBuf::from("/"), old.root.device.clone(), old.root.fs_type.clone());
-    let nested = old
-        .file_systems
-        .iter()
-        .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
-        .filter_map(|f| Some((f.mountpoint.clone(), f.device.clone()?, f.fs_type.clone())))
-        .filter(|(_, device, _)| !esps.contains(device));
-    std::iter::once(root)
-        .chain(nested)
-        .map(|(mountpoint, device, fs_type)| {
-            let fs_type: FsType = fs_type.parse()?;
-            let mountpoint = MountPoint::try_from(mountpoint.as_path())?;
-            Ok(Wish {
-                text: format!("{mountpoint}:{}:{fs_type}", device.display()),
-                kind: WishKind::FileSystem { mountpoint, device, fs_type, options: None },
-            })
-        })
-        .collect()
 }
 
 /// The new BE as discovery will find it, for the loader that has to be written before that.
@@ -319,28 +298,4 @@ fn as_found(
     target.boot_entry = None;
     target.mounted_at.clear();
     Ok(target)
-}
-
-/// What this run of the copy engine leaves out.
-pub(super) fn exclude(request: &Request, tree: &layout::Copy) -> Exclude {
-    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let place = tree.source.as_path().join(&tree.from);
-    let mut rules = Exclude::standard().swap_files(&swaps);
-    for folder in &tree.without {
-        rules = rules.only_folder(&place.join(folder));
-    }
-    for glob in &request.exclude {
-        rules = rules.exclude(glob.as_ref());
-    }
-    for glob in &request.include {
-        rules = rules.include(glob.as_ref());
-    }
-    rules
-}
-
-/// The UUIDs behind the labels of a fstab, which two copies cannot share.
-pub(super) fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
-    let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
-    let uuid = |device: &Path| Some(inventory.devices.by_node(device)?.super_block()?.uuid.clone());
-    named.filter_map(|f| Some((f.spec.clone(), uuid(f.device.as_deref()?)?))).collect()
 }

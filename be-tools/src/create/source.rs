@@ -49,7 +49,7 @@ pub(super) fn place<'a>(
 ///
 /// # Errors
 /// When its device is gone or cannot be mounted.
-pub(super) fn mount(
+pub(crate) fn mount(
     system: &System,
     inventory: &Inventory,
     source: &BootEnvironment,
@@ -74,7 +74,7 @@ pub(super) fn mount(
 
 /// File systems of the source that were not cleanly unmounted: their journals must be replayed, or the copy would
 /// lack what is in them.
-pub(super) fn with_journals(
+pub(crate) fn with_journals(
     system: &System,
     inventory: &Inventory,
     source: &BootEnvironment,
@@ -96,7 +96,7 @@ pub(super) fn with_journals(
 ///
 /// # Errors
 /// When it cannot be mounted.
-pub(super) fn replay_journal(inventory: &Inventory, node: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn replay_journal(inventory: &Inventory, node: &Path, folder: &Path) -> Result<()> {
     let kind = inventory.devices.by_node(node).and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
     mounts::mount_target(node, kind, folder)?.unmount()
 }

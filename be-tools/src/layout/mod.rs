@@ -1,6 +1,7 @@
 //! Source file systems and the user's wishes make the target's layout: split, merged, shared. Pure.
 
 mod copies;
+mod in_place;
 mod mount_point;
 mod wish;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub use copies::Copy;
+pub use in_place::{in_the_place_of, of_its_own};
 pub use mount_point::MountPoint;
 pub use wish::{FsType, Wish, WishKind};
 

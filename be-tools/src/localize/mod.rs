@@ -64,6 +64,8 @@ pub struct Localization<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The source's root.
     pub source_root: &'a Root,
+    /// The source's fstab, where the target has an older one of its own: it is never seen with the source's.
+    pub source_fstab: Option<&'a str>,
     /// Also make it a machine of its own.
     pub new_machine: Option<&'a NewMachine>,
 }
@@ -87,10 +89,11 @@ impl Localization<'_> {
 pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
     let root = &Rooted::open(root)?;
     let mut done = Vec::new();
-    let old_fstab = Fstab::parse(&utf8(root, "etc/fstab")?.unwrap_or_default());
+    let there = utf8(root, "etc/fstab")?.unwrap_or_default();
+    let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
     let mut fstab = old_fstab.clone();
     done.extend(mounts::rewrite(&mut fstab, change));
-    write_changed(root, "etc/fstab", &old_fstab.render(), &fstab.render())?;
+    write_changed(root, "etc/fstab", &there, &fstab.render())?;
 
     let resume = resume(root, &mounts::swap(&fstab, change))?;
     done.extend(resume.iter().cloned());

@@ -125,6 +125,7 @@ impl Copied {
             swap_uuids: &self.swap_uuids,
             labels: &self.labels,
             source_root: &self.source_root,
+            source_fstab: None,
             new_machine,
         };
         let done = localize(self.folder.path(), &change, &programs);

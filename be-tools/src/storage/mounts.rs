@@ -291,14 +291,15 @@ fn mount_unchanged(
     call_mount(device, dir, driver, flags | MountFlags::RDONLY | MountFlags::NOATIME, &options, LOOKING)
 }
 
-/// Mounts a file system that is ours to write to, just made or a BE's own.
+/// Mounts a file system that is ours to write to, just made or a BE's own. Looking leaves no trace in access times,
+/// which are the source's.
 ///
 /// # Errors
 /// As mount(2).
 pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted> {
     // A block copy has the UUID of its mounted source for a moment.
     let options = if fs_type == "xfs" { "nouuid" } else { "" };
-    call_mount(device, dir, fs_type, MountFlags::empty(), options, WORKING)
+    call_mount(device, dir, fs_type, MountFlags::NOATIME, options, WORKING)
 }
 
 /// Mounts with options as fstab(5) has them, those for user space left out.

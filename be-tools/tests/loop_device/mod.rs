@@ -67,6 +67,24 @@ impl Mounted {
         self
     }
 
+    /// The same, with nothing of it in memory.
+    pub fn cold(self) -> Self {
+        self.remounted(|_| {})
+    }
+
+    /// The loop device that is mounted, such as `loop3`.
+    pub fn device(&self) -> String {
+        let out = Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.path()).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).trim().trim_start_matches("/dev/").to_owned()
+    }
+
+    /// Write requests that its device has had.
+    pub fn writes(&self) -> u64 {
+        run("sync", &["-f", self.path().to_str().unwrap()]);
+        let text = std::fs::read_to_string(format!("/sys/block/{}/stat", self.device())).unwrap();
+        text.split_whitespace().nth(4).unwrap().parse().unwrap()
+    }
+
     /// The same after something was done to the unmounted image.
     pub fn remounted(self, edit: impl FnOnce(&Path)) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);

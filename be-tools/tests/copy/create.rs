@@ -1,167 +1,14 @@
-//! The copy engine on real file systems on loop devices. The judges are rsync, find, getfattr, lsattr and xfs_io.
-
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
-
-mod loop_device;
+//! A copy into a new file system.
 
 use std::ffi::{CString, OsStr};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use be_tools::copy::{Exclude, Request, Summary, copy_tree, measure};
-use be_tools::plan::{Plan, Progress, Report, Silent};
-use loop_device::{Mounted, root, sh};
+use be_tools::copy::{Exclude, Request, Summary, copy_tree};
+use be_tools::plan::Silent;
 
-const LONG: &str = "symbolic links of 4,000 bytes";
-
-/// What a copy must keep: a name, and a shell script that makes it in an empty folder.
-const PROPERTIES: &[(&str, &str)] = &[
-    ("hard links", "echo x >a; ln a b; mkdir d; ln a d/c"),
-    ("hard-linked symbolic links", "ln -s nowhere a; ln a b"),
-    ("hard-linked devices", "mknod a b 7 200; ln a b"),
-    ("holes", "truncate -s 100M f; printf x | dd of=f bs=1 seek=5000000 conv=notrunc status=none"),
-    (
-        "holes beyond 4 GiB",
-        "truncate -s 5G 4500000000; printf x | dd of=4500000000 bs=1 seek=4500000000 conv=notrunc status=none",
-    ),
-    ("a hole at the end", "printf x >f; truncate -s 3M f"),
-    ("written zeros stay allocated", "dd if=/dev/zero of=f bs=1M count=3 status=none; sync f"),
-    ("preallocation", "fallocate -l 3M f; printf x | dd of=f conv=notrunc status=none"),
-    (
-        "preallocation beyond the end",
-        ": >f; fallocate -n -l 2M f; printf x | dd of=f conv=notrunc status=none",
-    ),
-    (
-        "user and trusted attributes",
-        "echo x >f; mkdir d; ln -s f l; mknod n c 1 3; setfattr -n user.a -v 1 f d; setfattr -hn trusted.b -v 2 f d l n",
-    ),
-    ("a large attribute", "echo x >f; setfattr -n user.a -v $(head -c 2000 /dev/zero | tr '\\0' a) f"),
-    ("capabilities", "echo x >f; setcap cap_net_raw+ep f"),
-    (
-        "access and default ACLs",
-        "mkdir d; echo x >d/f; setfacl -m u:4:rwx d/f; setfacl -d -m u:5:rx d; echo y >d/g",
-    ),
-    ("setuid, setgid, sticky", "echo x >f; chown 3:4 f; chmod 6755 f; mkdir d; chown 3:4 d; chmod 3777 d"),
-    (
-        "ids above 2^31",
-        "echo x >f; chown 4294967294:3000000000 f; ln -s x l; chown -h 3000000001:3000000002 l",
-    ),
-    (
-        "mode 000 and read-only folders",
-        "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e",
-    ),
-    (
-        "times of every kind",
-        "for k in f d l n; do case $k in f) echo x >f;; d) mkdir d;; l) ln -s f l;; n) mknod n p;; esac; done; \
-         touch -h -d '1931-04-05 06:07:08.123456789' l f; touch -d '2207-01-02 03:04:05.987654321' d; \
-         touch -h -d '2001-02-03 04:05:06.000000001' n",
-    ),
-    ("access times", "echo x >f; touch -a -d '1999-01-01 01:01:01.5' f; mkdir d; touch -a -d '1998-02-02' d"),
-    (
-        "immutable and append-only",
-        "echo x >f; ln f g; mkdir d; echo y >d/h; echo z >k; chattr +a k; chattr +i f d",
-    ),
-    ("no-atime and no-dump", "echo x >f; mkdir d; chattr +Ad f d"),
-    (
-        "names of any bytes",
-        "printf x >\"$(printf 'a\\377\\001\\nb')\"; printf x >' '; printf x >-rf; printf x >'*\\'",
-    ),
-    (LONG, "ln -s $(head -c 4000 /dev/zero | tr '\\0' a) l"),
-    ("symbolic links that are no text", "ln -s \"$(printf 'b\\377')\" l"),
-    ("devices", "mknod b b 259 70000; mknod c c 240 1; chmod 640 b; chown 0:6 b"),
-    ("fifos and sockets", "mkfifo p; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'"),
-    ("empty files and folders", ": >f; mkdir d"),
-    ("a large file", "head -c 9000001 /dev/urandom >f"),
-];
-
-/// The same questions to both trees; what a tool answers to them must be equal.
-const QUESTIONS: &[&str] = &[
-    r"find . -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%A@|%l\n' | sort",
-    "find . \\( -type b -o -type c \\) -exec stat -c '%n %t:%T' {} + | sort",
-    "find . -print0 | sort -z | xargs -0 getfattr -d -h -m - -e hex",
-    "find . \\( -type f -o -type d \\) -print0 | sort -z | xargs -0 lsattr -dp | sed 's/e/-/; s/I/-/'",
-    "find . -type f -size +2M -exec xfs_io -r -c 'seek -a -r 0' {} \\;",
-    "find . -type f -size +2M -exec stat -c '%n %b' {} \\;",
-];
-
-fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
-    Request {
-        source,
-        target,
-        mountpoint: Path::new("/"),
-        exclude: Exclude::standard(),
-        two_pass: false,
-        totals: None,
-    }
-}
-
-/// All but the file of 5 GiB, whose checksum would take a minute.
-fn rsync_finds_no_difference(source: &Path, target: &Path) {
-    let out = Command::new("rsync")
-        .args([
-            "-aHAXn",
-            "--checksum",
-            "--numeric-ids",
-            "--delete",
-            "-i",
-            "--exclude=/lost+found",
-            "--exclude=4500000000",
-        ])
-        .arg(source.join(""))
-        .arg(target.join(""))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.is_empty(), "{text}{}", String::from_utf8_lossy(&out.stderr));
-}
-
-fn every_property_is_kept(mkfs: &[&str], not_here: &[&str]) {
-    if !root() {
-        return;
-    }
-    let (source, target) = (Mounted::new(mkfs, "6G"), Mounted::new(mkfs, "6G"));
-    let here = || PROPERTIES.iter().filter(|(name, _)| !not_here.contains(name));
-    for (name, script) in here() {
-        let folder = source.path().join(name);
-        std::fs::create_dir(&folder).unwrap();
-        sh(&folder, script);
-    }
-    let source = source.read_only();
-    let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
-    assert_eq!((&summary.lost, &summary.not_representable), (&vec![], &vec![]));
-
-    let mut lost = String::new();
-    for (name, _) in here() {
-        for question in QUESTIONS {
-            let [before, after] = [source.path(), target.path()].map(|at| sh(&at.join(name), question));
-            if before != after {
-                let _ = writeln!(lost, "{name}: {question}\n{before}\n--- has become\n{after}");
-            }
-        }
-    }
-    assert!(lost.is_empty(), "{lost}");
-    rsync_finds_no_difference(source.path(), target.path());
-    let totals = measure(source.path(), Path::new("/"), &Exclude::standard()).unwrap();
-    assert_eq!(totals.files, summary.files);
-    sh(source.path(), "chattr -R -ia . 2>/dev/null || true");
-}
-
-#[test]
-fn every_property_is_kept_on_ext4() {
-    every_property_is_kept(&["mkfs.ext4", "-q", "-F"], &[]);
-}
-
-#[test]
-fn every_property_is_kept_on_xfs() {
-    // Its symbolic links end at 1,024 bytes; times go from 1901 to 2486 with bigtime.
-    every_property_is_kept(&["mkfs.xfs", "-q", "-f", "-m", "bigtime=1"], &[LONG]);
-}
-
-#[test]
-fn every_property_is_kept_on_btrfs() {
-    every_property_is_kept(&["mkfs.btrfs", "-q", "-f"], &[]);
-}
+use super::loop_device::{Mounted, root, sh};
+use super::{Meanwhile, request, rsync_finds_no_difference};
 
 #[test]
 fn project_ids_are_kept() {
@@ -302,20 +149,6 @@ fn what_the_target_cannot_hold_is_a_line_in_the_report() {
     let [(path, why)] = &summary.not_representable[..] else { panic!("{summary:?}") };
     assert!(path == Path::new("/f") && why.contains("times"), "{why}");
     assert_eq!(sh(target.path(), "cat f g"), "x\ny\n");
-}
-
-/// Changes the source between the two passes.
-struct Meanwhile<'a>(&'a Path, &'a str);
-
-impl Report for Meanwhile<'_> {
-    fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
-        Ok(true)
-    }
-    fn step(&mut self, _: &str) {
-        sh(self.0, self.1);
-    }
-    fn progress(&mut self, _: &Progress) {}
-    fn warn(&mut self, _: &str) {}
 }
 
 #[test]

@@ -1,0 +1,226 @@
+//! Removing from the target what the source has no more, and what an interrupted run left behind.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use super::Trouble;
+use super::engine::Engine;
+use super::exclude::{Exclude, Verdict};
+use super::flags::unlock;
+use super::folders::{FOLDER, Id, Inode, ROOT, Side, open_in};
+use super::temporary;
+use super::walk::Batch;
+
+impl Engine<'_> {
+    /// Removes what the source's folder has no more, and returns what else the target's has, by name; `None` where the
+    /// batch is not all of the folder.
+    pub(super) fn prune(
+        &self,
+        (id, source, verdict): (Id, &OwnedFd, Verdict),
+        batch: &Batch,
+    ) -> Result<Option<Vec<CString>>, Trouble> {
+        let target = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let mut there = names(&target).map_err(|why| Trouble::Target("reading", why))?;
+        there.sort_unstable();
+        let mut ours: Vec<&CStr> = Vec::new();
+        if batch.whole {
+            ours.extend(batch.entries.iter().map(|entry| &*entry.name));
+            ours.sort_unstable();
+        }
+        let mut failed = None;
+        let mut ours = ours.into_iter().peekable();
+        there.retain(|name| {
+            while ours.next_if(|our| *our < &**name).is_some() {}
+            if ours.peek() == Some(&&**name) {
+                return true;
+            }
+            // In a large folder, and for what was made since the folder was listed.
+            let gone =
+                matches!(rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+            if !gone || failed.is_some() {
+                return true;
+            }
+            match self.remove_gone((id, verdict), &target, name) {
+                Ok(removed) => !removed,
+                Err(why) => {
+                    failed = Some(why);
+                    true
+                }
+            }
+        });
+        match failed {
+            Some(why) => Err(Trouble::Target("removing what is gone from", why)),
+            None => Ok(batch.whole.then_some(there)),
+        }
+    }
+
+    fn remove_gone(
+        &self,
+        (id, verdict): (Id, Verdict),
+        target: &OwnedFd,
+        name: &CStr,
+    ) -> Result<bool, Errno> {
+        if id == ROOT && name.to_bytes() == b"lost+found" {
+            return Ok(false);
+        }
+        let path = self.folders.path(id, name.to_bytes());
+        let ours = match self.request.exclude.verdict(&path, verdict) {
+            Verdict::Skip if temporary::is_one(name) => Verdict::Copy,
+            other => other,
+        };
+        if !matches!(ours, Verdict::Copy | Verdict::OnTheWay) {
+            return Ok(false);
+        }
+        let rules = Some((&self.request.exclude, ours));
+        let removed = match remove(target, name, path.clone(), rules) {
+            Err(Errno::PERM) if unlock(target) => {
+                self.touch(id);
+                remove(target, name, path, rules)?
+            }
+            other => other?,
+        };
+        if removed > 0 {
+            self.touch(id);
+            self.removed.fetch_add(removed, Ordering::Relaxed);
+        }
+        Ok(removed > 0)
+    }
+}
+
+/// The names in a folder that was just opened.
+pub fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut listing = RawDir::new(folder, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = listing.next() {
+        let entry = match entry {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// A folder on the way down, while what is in it is removed.
+struct Level {
+    name: CString,
+    entries: Vec<CString>,
+    inode: Inode,
+    verdict: Verdict,
+    path_length: usize,
+    /// Something in it stays, and so does it.
+    stays: bool,
+}
+
+/// Removes an entry of the target with all that is below it, but nothing that is mounted there, and nothing that
+/// `rules` leave alone: how many entries went. Depth costs memory for names, and no descriptors.
+///
+/// # Errors
+/// As unlinkat(2).
+pub fn remove(
+    folder: &OwnedFd,
+    name: &CStr,
+    mut path: Vec<u8>,
+    rules: Option<(&Exclude, Verdict)>,
+) -> Result<u64, Errno> {
+    let verdict = rules.map_or(Verdict::Copy, |(_, verdict)| verdict);
+    if verdict == Verdict::Copy {
+        match unlink(folder, name) {
+            Err(Errno::ISDIR) => {}
+            other => return other.map(|()| 1),
+        }
+    }
+    let mut removed = 0;
+    let mut at = open_in(folder, name)?;
+    let mut levels = vec![level(&at, name.to_owned(), verdict, path.len())?];
+    while let Some(here) = levels.last_mut() {
+        let Some(entry) = here.entries.pop() else {
+            let Some(done) = levels.pop() else { break };
+            let stays = done.stays || done.verdict != Verdict::Copy;
+            path.truncate(done.path_length);
+            if let Some(above) = levels.last_mut() {
+                at = rustix::fs::openat(&at, c"..", FOLDER, Mode::empty())?;
+                let stat = rustix::fs::fstat(&at)?;
+                if (stat.st_dev, stat.st_ino) != above.inode {
+                    return Err(Errno::STALE);
+                }
+                above.stays |= stays;
+            }
+            if !stays {
+                let parent = if levels.is_empty() { folder } else { &at };
+                rustix::fs::unlinkat(parent, &*done.name, AtFlags::REMOVEDIR)?;
+                removed += 1;
+            }
+            continue;
+        };
+        let length = path.len();
+        path.push(b'/');
+        path.extend_from_slice(entry.to_bytes());
+        let verdict = rules.map_or(Verdict::Copy, |(rules, _)| rules.verdict(&path, here.verdict));
+        let is_folder = match verdict {
+            Verdict::Skip | Verdict::FolderOnly => {
+                here.stays = true;
+                path.truncate(length);
+                continue;
+            }
+            Verdict::OnTheWay => {
+                let stat = rustix::fs::statat(&at, &*entry, AtFlags::SYMLINK_NOFOLLOW)?;
+                let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                here.stays |= !is_folder;
+                is_folder
+            }
+            Verdict::Copy => match unlink(&at, &entry) {
+                Err(Errno::ISDIR) => true,
+                other => {
+                    other?;
+                    removed += 1;
+                    false
+                }
+            },
+        };
+        if is_folder {
+            at = open_in(&at, &entry)?;
+            levels.push(level(&at, entry, verdict, length)?);
+        } else {
+            path.truncate(length);
+        }
+    }
+    Ok(removed)
+}
+
+fn level(folder: &OwnedFd, name: CString, verdict: Verdict, path_length: usize) -> Result<Level, Errno> {
+    unlock(folder);
+    let stat = rustix::fs::fstat(folder)?;
+    let entries = names(folder)?;
+    Ok(Level { name, entries, inode: (stat.st_dev, stat.st_ino), verdict, path_length, stays: false })
+}
+
+/// Removes what is no folder, immutable or not. `EISDIR` for a folder.
+fn unlink(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    let unlink = || rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    match unlink() {
+        // Immutable, or in a locked folder; and what POSIX says for a folder.
+        Err(Errno::PERM) => {}
+        other => return other,
+    }
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Errno::ISDIR);
+    }
+    unlock_named(folder, name);
+    unlink()
+}
+
+/// Lifts immutable and append-only from a file.
+pub fn unlock_named(folder: &OwnedFd, name: &CStr) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).is_ok_and(|file| unlock(&file))
+}

@@ -1,0 +1,187 @@
+//! One entry that the target has already: equal, made equal, or replaced in one step, so that no file of the target is
+//! ever half written under its own name.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, FileType, Mode as Permissions, Stat};
+use rustix::io::Errno;
+
+use super::again::Instant;
+use super::content::Content;
+use super::engine::Engine;
+use super::entry::{READ, Subject};
+use super::flags::{EARLY, unlock};
+use super::folders::{Id, Side};
+use super::metadata::Attributes;
+use super::place::Place;
+use super::prune::{remove, unlock_named};
+use super::{Mode, Trouble};
+
+impl Engine<'_> {
+    /// Makes the target's inode equal to the source's, and returns its number there. `foreign`: what the target has
+    /// under this name is another inode's already.
+    pub(super) fn make_equal(
+        &self,
+        subject: Subject<'_>,
+        foreign: bool,
+        content: &mut Content<'_>,
+    ) -> Result<u64, Trouble> {
+        let Subject { folder, name, stat, file } = subject;
+        let to = self
+            .folders
+            .open(Side::Target, folder)
+            .map_err(|why| Trouble::Target("opening the folder of", why))?;
+        if self.is_fresh() {
+            return self.inode(subject, &to, None, content);
+        }
+        let there = match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => there,
+            Err(Errno::NOENT) => return self.inode(subject, &to, None, content),
+            Err(why) => return Err(Trouble::Target("looking at", why)),
+        };
+        let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
+        let usable = !foreign && kind(&there) == kind(stat) && self.is_its_own(stat, &there);
+        let kept = usable
+            && match file {
+                Some(file) => self.keep_file(subject, file, &to, content)?,
+                None => self.keep_special(subject, &to, &there)?,
+            };
+        if kept { Ok(there.st_ino) } else { self.inode(subject, &to, Some(&there), content) }
+    }
+
+    /// The target's inode has no names that belong to another inode of the source.
+    fn is_its_own(&self, stat: &Stat, there: &Stat) -> bool {
+        let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+        is_folder
+            || there.st_nlink == 1
+            || (there.st_nlink <= stat.st_nlink && self.links.claim(there.st_ino))
+    }
+
+    /// Keeps a file whose content is the source's, with the source's attributes. False: it must be replaced.
+    fn keep_file(
+        &self,
+        subject: Subject<'_>,
+        source: &OwnedFd,
+        to: &OwnedFd,
+        content: &mut Content<'_>,
+    ) -> Result<bool, Trouble> {
+        let Subject { folder, name, stat, .. } = subject;
+        // What cannot be opened or read is replaced.
+        let Ok(target) = rustix::fs::openat(to, name, READ, Permissions::empty()) else { return Ok(false) };
+        let Ok(there) = rustix::fs::fstat(&target) else { return Ok(false) };
+        let ours = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
+        let Ok(theirs) = Attributes::read(Place::Open(&target), there) else { return Ok(false) };
+        if stat.st_size != there.st_size || (ours.flags ^ theirs.flags) & EARLY != 0 {
+            return Ok(false);
+        }
+        let vouched = self.is_vouched_for(stat, &there);
+        if !vouched && !content.is_same((source, stat), (&target, &there))? {
+            return Ok(false);
+        }
+        if !ours.same_as(&theirs) {
+            unlock(&target);
+            let note = &mut |what| self.note(folder, name, what);
+            ours.apply(Place::Open(&target), true, note)
+                .map_err(|why| Trouble::Target("setting attributes of", why))?;
+            self.lock_late(subject, &ours, &target, true);
+            self.changed.fetch_add(1, Ordering::Relaxed);
+        } else if Instant::of(stat) >= Instant::of(&there) {
+            // The change of the target's inode is from now on later than the source's: they have been compared. What
+            // is immutable is compared each time.
+            let times = ours.times();
+            let _ = rustix::fs::futimens(&target, &times);
+        }
+        let after = rustix::fs::fstat(source).map_err(Trouble::Source)?;
+        self.compare_after((folder, name), stat, &after);
+        Ok(true)
+    }
+
+    /// Same size, same time, and neither inode touched in a way that could hide a change of content.
+    fn is_vouched_for(&self, stat: &Stat, there: &Stat) -> bool {
+        let trust = match self.request.mode {
+            Mode::Refresh(trust) => trust,
+            Mode::Fresh => Default::default(),
+        };
+        (stat.st_mtime, stat.st_mtime_nsec) == (there.st_mtime, there.st_mtime_nsec)
+            && Instant::of(stat) < Instant::of(there)
+            && !trust.checksum
+            && !trust.interrupted.is_some_and(|begun| begun.reached_by(there))
+            && !self.since.is_some_and(|since| since.reached_by(stat))
+    }
+
+    /// The same for links, devices, fifos and sockets.
+    fn keep_special(&self, subject: Subject<'_>, to: &OwnedFd, there: &Stat) -> Result<bool, Trouble> {
+        let Subject { folder, name, stat, .. } = subject;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            // It took the place of something else since it was listed.
+            return Err(Trouble::Source(Errno::NOENT));
+        }
+        let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let text = rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
+            if !rustix::fs::readlinkat(to, name, Vec::new()).is_ok_and(|other| other == text) {
+                return Ok(false);
+            }
+        } else if stat.st_rdev != there.st_rdev {
+            return Ok(false);
+        }
+        let ours = Attributes::read(Place::Named(&from, name), *stat).map_err(Trouble::Source)?;
+        let Ok(theirs) = Attributes::read(Place::Named(to, name), *there) else { return Ok(false) };
+        if !ours.same_as(&theirs) {
+            ours.apply(Place::Named(to, name), true, &mut |what| self.note(folder, name, what))
+                .map_err(|why| Trouble::Target("setting attributes of", why))?;
+            self.changed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.compare_after((folder, name), stat, stat);
+        Ok(true)
+    }
+
+    /// Puts what `fill` makes in the place of what is there. The first copy into a new file system has nothing to
+    /// protect, and perhaps no room for two: there the old goes first.
+    pub(super) fn replace(
+        &self,
+        (id, to): (Id, &OwnedFd),
+        name: &CStr,
+        there: &Stat,
+        mut fill: impl FnMut(&CStr) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let failed = |why| Trouble::Target("replacing", why);
+        let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+        if matches!(self.request.mode, Mode::Fresh) {
+            self.clear((id, to), name).map_err(failed)?;
+            return fill(name);
+        }
+        let temporary = self.temporary.name();
+        let put = fill(&temporary).and_then(|()| {
+            if is_folder {
+                self.clear((id, to), name).map_err(failed)?;
+            }
+            let rename = || rustix::fs::renameat(to, &*temporary, to, name);
+            let renamed = match rename() {
+                Err(Errno::PERM) => {
+                    unlock_named(to, name);
+                    unlock(to);
+                    rename()
+                }
+                other => other,
+            };
+            renamed.map_err(failed)
+        });
+        self.touch(id);
+        if put.is_err() {
+            // The next run removes it, if this cannot.
+            let _ = rustix::fs::unlinkat(to, &*temporary, AtFlags::empty());
+        }
+        put
+    }
+
+    fn clear(&self, (id, to): (Id, &OwnedFd), name: &CStr) -> Result<(), Errno> {
+        self.touch(id);
+        match remove(to, name, Vec::new(), None) {
+            Err(Errno::PERM) if unlock(to) => remove(to, name, Vec::new(), None).map(drop),
+            other => other.map(drop),
+        }
+    }
+}

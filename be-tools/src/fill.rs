@@ -1,0 +1,180 @@
+//! Filling the file systems of a target from a source, and making the result a system of its own: what create and
+//! refresh share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::copy::{self, Exclude, Mode, Summary, Totals};
+use crate::create::source;
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, Descriptor, Id};
+use crate::error::{Doing, Error, Result};
+use crate::identity::NewMachine;
+use crate::layout::{self, Layout, MountPoint};
+use crate::localize::{self, Localization};
+use crate::plan::{Report, go_on};
+use crate::run::Inside;
+use crate::storage::mounts::{self, Mounted};
+use crate::system::System;
+
+/// The folder where an operation mounts things, in its own mount namespace.
+pub(crate) struct Work {
+    folder: PathBuf,
+    /// For one file system of the source.
+    pub(crate) source: PathBuf,
+    /// For the whole target.
+    pub(crate) target: PathBuf,
+    /// For one file system of the target, with nothing mounted in it.
+    pub(crate) alone: PathBuf,
+}
+
+impl Work {
+    pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
+        let folder = system.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
+        let [source, target, alone] = ["source", "target", "alone"].map(|name| folder.join(name));
+        for place in [&source, &target, &alone] {
+            std::fs::create_dir_all(place).at("making the folder", place)?;
+        }
+        Ok(Work { folder, source, target, alone })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        for place in [&self.source, &self.target, &self.alone, &self.folder] {
+            // Only empty folders go: one that is still mounted on stays for the next boot, /run being a tmpfs.
+            let _ = std::fs::remove_dir(place);
+        }
+    }
+}
+
+/// A source and the target that is filled from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Filling<'a> {
+    pub(crate) system: &'a System,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) work: &'a Work,
+    pub(crate) source: &'a BootEnvironment,
+    pub(crate) layout: &'a Layout,
+    /// Of the layout's file systems.
+    pub(crate) uuids: &'a BTreeMap<MountPoint, String>,
+    /// Of its own swap spaces.
+    pub(crate) swap_uuids: &'a [String],
+}
+
+/// Mounts the target's file systems as it will have them when it runs.
+pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted>> {
+    let mut mounted = Vec::new();
+    for file_system in &layout.file_systems {
+        let place = folder.join(file_system.mountpoint.relative());
+        std::fs::create_dir_all(&place).at("making the folder", &place)?;
+        mounted.push(mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &place)?);
+    }
+    Ok(mounted)
+}
+
+/// What the user leaves out, and what never is copied from this tree.
+pub(crate) fn exclude(exclude: &[String], include: &[String], tree: &layout::Copy) -> Exclude {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let place = tree.source.as_path().join(&tree.from);
+    let mut rules = Exclude::standard().swap_files(&swaps);
+    for folder in &tree.without {
+        rules = rules.only_folder(&place.join(folder));
+    }
+    for glob in exclude {
+        rules = rules.exclude(glob.as_ref());
+    }
+    for glob in include {
+        rules = rules.include(glob.as_ref());
+    }
+    rules
+}
+
+impl Filling<'_> {
+    /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
+    pub(crate) fn copy(
+        &self,
+        tree: &layout::Copy,
+        exclude: Exclude,
+        (mode, totals): (Mode, Option<Totals>),
+        report: &mut dyn Report,
+    ) -> Result<Summary> {
+        let from = source::mount(self.system, self.inventory, self.source, &tree.source, &self.work.source)?;
+        let file_system = self
+            .layout
+            .at(&tree.target)
+            .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
+        let to = mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &self.work.alone)?;
+        let target = to.dir().join(&tree.to);
+        std::fs::create_dir_all(&target).at("making the folder", &target)?;
+        let request = copy::Request {
+            source: &from.dir().join(&tree.from),
+            target: &target,
+            mountpoint: &tree.source.as_path().join(&tree.from),
+            exclude,
+            mode,
+            two_pass: self.source.running,
+            totals,
+        };
+        copy::copy_tree(&request, report)
+    }
+
+    /// Makes the target, whose whole tree is mounted, a system of its own. `fstab` is the source's, where that was not
+    /// copied.
+    pub(crate) fn localize(
+        &self,
+        id: Id,
+        new_machine: Option<&NewMachine>,
+        fstab: Option<&str>,
+        report: &mut dyn Report,
+    ) -> Result<()> {
+        go_on()?;
+        report.step("making the copy a system of its own");
+        let own = self.layout.file_systems.iter();
+        let devices: Vec<_> =
+            own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();
+        let inside = Inside {
+            root: &self.work.target,
+            block_devices: &devices,
+            esp: None,
+            shared: &[],
+            privileged: false,
+            interactive: false,
+        };
+        let change = Localization {
+            id,
+            layout: self.layout,
+            uuids: self.uuids,
+            swap_uuids: self.swap_uuids,
+            labels: &labels(self.inventory, self.source),
+            source_root: &self.source.root,
+            source_fstab: fstab,
+            new_machine,
+        };
+        for done in localize::localize(&self.work.target, &change, &inside)? {
+            log::info!("{done}");
+        }
+        for done in localize::install_program(&self.work.target, Path::new("/proc/self/exe"))? {
+            log::info!("{done}");
+        }
+        Ok(())
+    }
+}
+
+/// Writes down what a copy could not do.
+pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut dyn Report) {
+    summary.lost.iter().for_each(|path| descriptor.lose(path));
+    for (path, why) in &summary.not_representable {
+        report.warn(&format!("{}: {why}", path.display()));
+    }
+    for path in &summary.changed_during_copy {
+        report.warn(&format!("{} changed while it was copied", path.display()));
+    }
+}
+
+/// The UUIDs behind the labels of a fstab, which two copies cannot share.
+fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
+    let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
+    let uuid = |device: &Path| Some(inventory.devices.by_node(device)?.super_block()?.uuid.clone());
+    named.filter_map(|f| Some((f.spec.clone(), uuid(f.device.as_deref()?)?))).collect()
+}

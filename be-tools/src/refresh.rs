@@ -1,0 +1,183 @@
+//! `be refresh`: an existing BE is brought up to date with its source, changing only what differs.
+
+mod prepare;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::copy::{Instant, Mode, Totals, Trust};
+use crate::create::source;
+use crate::discover::{self, Inventory};
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, State};
+use crate::error::{Error, Result};
+use crate::fill::{self, Filling, Work};
+use crate::layout::{Layout, MountPoint};
+use crate::loader;
+use crate::plan::{Report, go_on};
+use crate::rooted::Rooted;
+use crate::storage::lock::Lock;
+use crate::storage::mounts;
+use crate::system::System;
+
+/// What the user asked for.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// The BE to bring up to date.
+    pub target: String,
+    /// What to copy; the BE it was copied from if `None`.
+    pub from: Option<String>,
+    /// Compare the content of all files.
+    pub checksum: bool,
+    /// Globs to leave alone.
+    pub exclude: Vec<String>,
+    /// Globs to bring up to date even so.
+    pub include: Vec<String>,
+}
+
+/// What a refresh did.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// The BE as it is now.
+    pub descriptor: Descriptor,
+    /// Entries that are in it.
+    pub files: u64,
+    /// Those of them that differed.
+    pub changed: u64,
+    /// Entries that were removed.
+    pub removed: u64,
+}
+
+/// Everything that was decided and checked before the first write.
+struct Job<'a> {
+    request: &'a Request,
+    source: BootEnvironment,
+    target: BootEnvironment,
+    descriptor: Descriptor,
+    layout: Layout,
+    /// Of the layout's file systems.
+    uuids: BTreeMap<MountPoint, String>,
+    /// Of its own swap spaces.
+    swap_uuids: Vec<String>,
+    /// Devices of the source whose journal has to be replayed first.
+    journals: Vec<PathBuf>,
+    /// About how many entries there are.
+    totals: Totals,
+    /// What makes it another machine than the source, and stays.
+    kept: Vec<PathBuf>,
+}
+
+/// Settings that are made anew from the source's, so that the target never has those of the source.
+const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg"];
+
+/// Brings a BE up to date; `None` when the report stopped after the plan.
+///
+/// # Errors
+/// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that it is
+/// incomplete, and the command can be run again.
+pub fn refresh(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Refreshed>> {
+    let _lock = Lock::acquire(system)?;
+    let inventory = discover::discover(system)?;
+    mounts::enter_private_namespace()?;
+    let work = Work::new(system, "refresh")?;
+    let job = Job::prepare(system, &inventory, request, &work)?;
+    if !report.confirm(&job.plan(&inventory)?)? {
+        return Ok(None);
+    }
+    job.run(system, &inventory, &work, report).map(Some)
+}
+
+impl Job<'_> {
+    fn run(
+        mut self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<Refreshed> {
+        for node in &self.journals {
+            report.step(&format!("replaying the journal on {}", node.display()));
+            source::replay_journal(inventory, node, &work.source)?;
+        }
+        go_on()?;
+        let _mounted = fill::mount_target(&self.layout, &work.target)?;
+        let root = Rooted::open(&work.target)?;
+        let trust = self.begin(&root)?;
+        if self.target.boot_entry.is_some() {
+            loader::for_environment(system, inventory, &self.target)?
+                .set_active(self.descriptor.id, false)?;
+        }
+        let mut done = self.fill(system, inventory, work, trust, report)?;
+        go_on()?;
+        report.step("syncing");
+        for file_system in &self.layout.file_systems {
+            Rooted::open(&work.target.join(file_system.mountpoint.relative()))?.sync()?;
+        }
+        self.descriptor.complete(&root)?;
+        if self.target.boot_entry.is_some() {
+            loader::for_environment(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
+        }
+        done.descriptor = self.descriptor;
+        Ok(done)
+    }
+
+    /// Marks the target as incomplete. What it was marked as before says how far it is believed.
+    fn begin(&mut self, root: &Rooted) -> Result<Trust> {
+        let checksum = self.request.checksum;
+        let written = root.metadata(DESCRIPTOR_PATH)?.map(|metadata| Instant::of_metadata(&metadata));
+        let written = written.ok_or_else(|| {
+            Error::Failed(format!(
+                "/{DESCRIPTOR_PATH} of '{}' has gone: run the command again",
+                self.descriptor.name
+            ))
+        })?;
+        if self.descriptor.state == State::Complete {
+            self.descriptor.begin(Operation::Refresh, root)?;
+            return Ok(Trust { checksum, complete: Some(written), interrupted: None });
+        }
+        // The clock was set back: the moment of the first beginning says nothing of what is written from now on.
+        let is_clock_behind = Instant::now() < written;
+        if is_clock_behind {
+            self.descriptor.begin(Operation::Refresh, root)?;
+        }
+        Ok(Trust {
+            checksum: checksum || is_clock_behind,
+            complete: None,
+            interrupted: Some(written.earlier()),
+        })
+    }
+
+    fn fill(
+        &mut self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        trust: Trust,
+        report: &mut dyn Report,
+    ) -> Result<Refreshed> {
+        let (source, layout, uuids, swap_uuids) = (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
+        let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
+        self.descriptor.source = source.descriptor.as_ref().map(|d| d.id);
+        self.descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        self.descriptor.lost.clear();
+        let mut done = Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
+        for tree in layout.copies() {
+            go_on()?;
+            report.step(&format!("comparing {} with '{}'", tree.source, source.name()));
+            let mut rules = fill::exclude(&self.request.exclude, &self.request.include, &tree);
+            for kept in OWN_SETTINGS.iter().map(Path::new).chain(self.kept.iter().map(PathBuf::as_path)) {
+                rules = rules.never(&Path::new("/").join(kept));
+            }
+            let summary = filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
+            fill::note(&summary, &mut self.descriptor, report);
+            done.files += summary.files;
+            done.changed += summary.changed;
+            done.removed += summary.removed;
+        }
+        let fstab = {
+            let root = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
+            Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
+        };
+        filling.localize(self.descriptor.id, None, Some(&fstab), report)?;
+        Ok(done)
+    }
+}

@@ -1,0 +1,191 @@
+//! `be refresh` on loop devices: the whole verb, with a source that has no loader.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
+mod loop_device;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use loop_device::{root, sh};
+
+/// Runs `be` as soon as no other operation holds this machine's lock.
+fn be(arguments: &[&str]) -> Output {
+    for _ in 0..600 {
+        let output = Command::new(env!("CARGO_BIN_EXE_be")).args(arguments).output().unwrap();
+        if !String::from_utf8_lossy(&output.stderr).contains("another operation is under way") {
+            return output;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    panic!("the lock is never free");
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+fn done(arguments: &[&str]) -> String {
+    let output = be(arguments);
+    assert!(output.status.success(), "be {arguments:?}: {}", said(&output));
+    said(&output)
+}
+
+fn refused(arguments: &[&str], status: i32, why: &str) {
+    let output = be(arguments);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(status), "be {arguments:?}: {text}");
+    assert!(text.contains(why), "be {arguments:?}: {text}");
+}
+
+/// An image behind a loop device.
+struct Disk {
+    node: String,
+    folder: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new(mib: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        sh(folder.path(), &format!("truncate -s {mib}M image; mkdir mounted"));
+        Disk { node: sh(folder.path(), "losetup --find --show image").trim().into(), folder }
+    }
+
+    fn short(&self) -> &str {
+        self.node.trim_start_matches("/dev/")
+    }
+
+    /// Runs a script in the mounted file system.
+    fn change(&self, script: &str) -> String {
+        let place = self.folder.path().join("mounted");
+        sh(self.folder.path(), &format!("mount -o noatime {} mounted", self.node));
+        let printed = std::panic::catch_unwind(|| sh(&place, script));
+        sh(self.folder.path(), "umount mounted");
+        printed.unwrap()
+    }
+
+    fn sum(&self) -> String {
+        sh(self.folder.path(), "sync; sha256sum image")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let script = format!("umount -q mounted; losetup --detach {}", self.node);
+        let _ = Command::new("sh").args(["-c", &script]).current_dir(self.folder.path()).output();
+    }
+}
+
+const UUID: &str = "5d9a6cf4-35a4-4a51-8a0e-1b6f4b8b5a11";
+
+/// A system that is a BE, and an empty partition.
+fn disks(name: &str) -> (Disk, Disk) {
+    let source = Disk::new(64);
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {UUID} {}", source.node));
+    let id = uuid::Uuid::new_v4();
+    source.change(&format!(
+        "mkdir -p etc/lifeboat etc/ssh usr/lib home proc tmp var/log; printf 'ID=debian\\nVERSION_ID=12\\n' >usr/lib/os-release; \
+         ln -s ../usr/lib/os-release etc/os-release; echo 'UUID={UUID} / ext4 defaults 0 1' >etc/fstab; echo one >etc/machine-id; \
+         for i in $(seq 50); do echo $i >var/$i; done; ln var/1 var/again; \
+         printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' \
+         >etc/lifeboat/environment.toml"
+    ));
+    (source, Disk::new(256))
+}
+
+/// What of the target is not as in the source, by path.
+fn differences(source: &Disk, target: &Disk) -> String {
+    let place = source.folder.path().join("mounted");
+    sh(source.folder.path(), &format!("mount -o ro,noatime {} mounted", source.node));
+    let rsync = format!(
+        "rsync -aHAXn --checksum --numeric-ids --delete -i --exclude=/lost+found {}/ ./ | awk '{{print $2}}' | sort",
+        place.display()
+    );
+    let printed = target.change(&rsync);
+    sh(source.folder.path(), "umount mounted");
+    printed
+}
+
+#[test]
+fn a_copy_is_brought_up_to_date() {
+    if !root() {
+        return;
+    }
+    let name = format!("source-{}", std::process::id());
+    let second = format!("second-{}", std::process::id());
+    let (source, target) = disks(&name);
+    let place = format!("/:{}:ext4", target.node);
+    let from = format!("@{}", source.short());
+    done(&["create", &second, "--from", &from, "-m", &place, "--no-boot-entry", "--yes"]);
+    let descriptor = target.change("cat etc/lifeboat/environment.toml");
+    let fstab = target.change("cat etc/fstab");
+
+    source.change("echo changed >var/7; rm var/8; mkdir var/new; echo new >var/new/f; chmod 600 var/9; echo '# more' >>etc/fstab");
+    target.change("echo mine >var/10; echo gone >var/gone; echo log >var/log/lifeboat-is-copied; mkdir -p var/log/lifeboat; echo k >var/log/lifeboat/kept");
+    let before = target.sum();
+    let plan = done(&["refresh", &second, "--dry-run"]);
+    assert!(plan.contains("Refresh boot environment") && plan.contains(&target.node), "{plan}");
+    assert_eq!(target.sum(), before, "a plan writes nothing");
+
+    let text = done(&["refresh", &second, "--yes"]);
+    assert!(text.contains("is complete: of "), "{text}");
+    // Its own: fstab, descriptor, program and units, and the folders that hold them.
+    let own = "etc/fstab\netc/lifeboat/\netc/lifeboat/environment.toml\n";
+    let left: String = differences(&source, &target)
+        .lines()
+        .filter(|line| {
+            !line.contains("systemd")
+                && !line.contains("lifeboat")
+                && *line != "etc/"
+                && !line.starts_with("usr/")
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(left.lines().all(|line| own.contains(line) || line == "var/log/"), "{left}");
+    assert_eq!(target.change("cat etc/lifeboat/environment.toml"), descriptor, "its identity stays");
+    assert_eq!(target.change("cat etc/fstab"), format!("{fstab}# more\n"));
+    assert_eq!(target.change("cat var/10 var/log/lifeboat/kept"), "10\nk\n");
+    assert_eq!(target.change("ls var/gone var/8 2>&1 || true").lines().count(), 2);
+
+    // Interrupted, it is run again; another machine stays another machine.
+    target.change(
+        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"refresh\"/' etc/lifeboat/environment.toml; \
+         echo two >etc/machine-id; echo key >etc/ssh/ssh_host_rsa_key; echo x >var/3",
+    );
+    let text = done(&["refresh", &second, "--yes", "--checksum"]);
+    assert!(text.contains("another machine"), "{text}");
+    assert_eq!(target.change("cat etc/machine-id etc/ssh/ssh_host_rsa_key var/3"), "two\nkey\n3\n");
+    assert_eq!(target.change("cat etc/lifeboat/environment.toml"), descriptor);
+
+    refused(&["refresh", "nobody-has-this-name", "--yes"], 2, "no boot environment answers");
+    refused(&["refresh", &second, "--from", &second, "--yes"], 3, "from itself");
+    sh(target.folder.path(), &format!("mount {} mounted", target.node));
+    refused(&["refresh", &second, "--yes"], 3, "is mounted on");
+    sh(target.folder.path(), "umount mounted");
+    target.change("sed -i '/^source/d' etc/lifeboat/environment.toml");
+    refused(&["refresh", &second, "--yes"], 2, "--from BE");
+    target.change(
+        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"create\"/' etc/lifeboat/environment.toml",
+    );
+    refused(&["refresh", &second, "--from", &from, "--yes"], 3, "interrupted create");
+    target.change("rm etc/lifeboat/environment.toml");
+    refused(&["refresh", &format!("@{}", target.short()), "--from", &from, "--yes"], 3, "unmanaged");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_written() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("large-{}", std::process::id()), format!("small-{}", std::process::id()));
+    let (source, _) = disks(&name);
+    let target = Disk::new(48);
+    let place = format!("/:{}:ext4", target.node);
+    let from = format!("@{}", source.short());
+    done(&["create", &second, "--from", &from, "-m", &place, "--no-boot-entry", "--yes"]);
+    source.change("head -c 45000000 /dev/urandom >var/large");
+    let before = target.sum();
+    refused(&["refresh", &second, "--yes"], 3, "too small");
+    assert_eq!(target.sum(), before);
+    done(&["refresh", &second, "--yes", "--exclude", "/var/large"]);
+}
