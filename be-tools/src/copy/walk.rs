@@ -234,10 +234,9 @@ impl<S: Sink> Walk<'_, S> {
                     let name = entry.file_name();
                     path.truncate(length);
                     path.extend_from_slice(name.to_bytes());
-                    if !matches!(name.to_bytes(), b"." | b"..")
-                        // A file system's own, at its top: mkfs made one in the target.
-                        && !(id == ROOT && name.to_bytes() == b"lost+found")
-                    {
+                    // A file system's own, at its top: mkfs made one in the target.
+                    let is_mkfs_own = id == ROOT && name.to_bytes() == b"lost+found";
+                    if !is_mkfs_own && !matches!(name.to_bytes(), b"." | b"..") {
                         let verdict = self.exclude.verdict(&path, verdict);
                         if verdict != Verdict::Skip {
                             let (inode, kind) = (entry.ino(), entry.file_type());

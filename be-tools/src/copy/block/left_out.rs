@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::copy::again::remove;
 use crate::copy::folders::open_in;
+use crate::copy::prune::{names, remove};
 use crate::copy::{Exclude, open_root};
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Doing, Result};
@@ -27,8 +27,8 @@ pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Resul
         let Some(path) = below(path) else { continue };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         let Some(folder) = open(&top, parent).at("opening", &root.join(parent))? else { continue };
-        match remove(&folder, &c_name(name)) {
-            Ok(()) | Err(Errno::NOENT) => {}
+        match remove(&folder, &c_name(name), Vec::new(), None) {
+            Ok(_) | Err(Errno::NOENT) => {}
             Err(why) => return Err(why).at("removing", &root.join(&path)),
         }
     }
@@ -58,14 +58,10 @@ fn open(top: &OwnedFd, path: &Path) -> std::result::Result<Option<OwnedFd>, Errn
 }
 
 fn empty(folder: &OwnedFd) -> std::result::Result<(), Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let name = entry?.file_name().to_owned();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name);
-        }
+    for name in names(folder)? {
+        remove(folder, &name, Vec::new(), None)?;
     }
-    names.iter().try_for_each(|name| remove(folder, name))
+    Ok(())
 }
 
 /// A name of a path has no NUL when it comes from the rules, and finds nothing if it has.
