@@ -6,6 +6,7 @@ mod loop_device;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::{PoisonError, RwLock};
 
 use be_tools::copy::block::{self, Edit, Identity, Request};
 use be_tools::environment::{DESCRIPTOR_PATH, Descriptor, State};
@@ -19,6 +20,9 @@ const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g;
     truncate -s 5M holes; printf x | dd of=holes bs=1 seek=2000000 conv=notrunc status=none; \
     head -c 9000001 /dev/urandom >large; split -a 3 -b 45678 large a/b/file-; head -c 20000000 /dev/urandom >gone; \
     sync -f .; rm gone a/b/file-a[bdf]*; head -c 3000000 /dev/urandom >last";
+
+/// `be` looks at every device, and what it looks at is neither mounted nor unmounted for a moment: it runs alone.
+static LOOKING: RwLock<()> = RwLock::new(());
 
 fn request<'a>(source: &'a Device, target: &'a Device) -> Request<'a> {
     let identity = Identity { uuid: uuid::Uuid::new_v4(), label: "a-copy".into() };
@@ -42,6 +46,7 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
 }
 
 fn the_copy_is_equal(mkfs: &[&str], (size, larger): (&str, &str), more: &str) {
+    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
     let is_xfs = mkfs[0] == "mkfs.xfs";
     let source = Device::made(mkfs, size);
     source.mounted("noatime", |place| sh(place, &format!("{USE}; {more}")));
@@ -99,6 +104,7 @@ fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
     if !root() {
         return;
     }
+    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
     let source = Device::made(&["mkfs.xfs", "-q", "-f"], "320M");
     // A checkpoint has what changed: a few hundred KiB each time, and the log is 64 MiB.
     let wrap = "mkdir d; for r in $(seq 200); do seq -f d/name-of-file-$r-%g 1000 | xargs touch; sync -f .; rm -r d; mkdir d; done";
@@ -166,6 +172,7 @@ fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
     if !root() {
         return;
     }
+    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
     for mkfs in
         [&["mkfs.ext4", "-q", "-F"][..], &["mkfs.ext4", "-q", "-F", "-b", "1024"], &["mkfs.xfs", "-q", "-f"]]
     {
@@ -197,6 +204,7 @@ fn a_descriptor_without_blocks_of_its_own_is_not_written_over() {
     if !root() {
         return;
     }
+    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
     let refusal = |device: &Device, text: &str| {
         device.mounted("ro", |place| {
             let root = Rooted::open(place).unwrap();
@@ -225,6 +233,7 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
     if !root() {
         return;
     }
+    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
     for (mkfs, fs_type) in [(&["mkfs.ext4", "-q", "-F"][..], "ext4"), (&["mkfs.xfs", "-q", "-f"], "xfs")] {
         let [from, name] = ["source", "copy"].map(|role| format!("block-{role}-{fs_type}"));
         let source = debian(mkfs, "320M", &from);
@@ -274,6 +283,7 @@ fn what_blocks_cannot_do_is_refused_with_the_reason() {
     if !root() {
         return;
     }
+    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
     let source = debian(&["mkfs.ext4", "-q"], "96M", "refusing-blocks");
     let (small, target) = (Device::blank("64M"), Device::blank("320M"));
     let create = |method: &str, device: &Device, fs_type: &str, more: &[&str]| {

@@ -198,9 +198,12 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     let mut moved = |more| {
         bytes += more;
         report.progress(&Progress { files: 0, bytes, total_files: None, total_bytes: Some(total) });
+    };
+    let mut heedful = |more| {
+        moved(more);
         go_on()
     };
-    pump(&source, &target, &body, &overlay, &mut moved)?;
+    pump(&source, &target, &body, &overlay, &mut heedful)?;
     target.sync()?;
     read_back(&source, primary.at, &mut now)?;
     if before != now {
@@ -210,9 +213,15 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
         )));
     }
     let whole = |range: &Range<u64>| Part { range: range.clone(), origin: Origin::Source };
-    pump(&source, &target, &backups.iter().map(whole).collect::<Vec<_>>(), &overlay, &mut |_| go_on())?;
+    let backups: Vec<_> = backups.iter().map(whole).collect();
+    pump(&source, &target, &backups, &overlay, &mut |_| go_on())?;
     target.sync()?;
-    pump(&source, &target, &head, &overlay, &mut moved)?;
+    // What has no more than begun to look like something is not left like that.
+    let mut deaf = |more| {
+        moved(more);
+        Ok(())
+    };
+    pump(&source, &target, &head, &overlay, &mut deaf)?;
     target.sync()?;
     pump(&source, &target, &[whole(&last)], &overlay, &mut |_| Ok(()))?;
     target.sync()

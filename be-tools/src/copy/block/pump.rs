@@ -1,18 +1,23 @@
-//! Moves ranges from one device to another: one thread reads ahead in the order of the device, the calling one writes,
-//! reports and listens to signals.
+//! Moves ranges from one device to another: one thread reads in the order of the device, two write, so that both
+//! devices always have a request before them; the calling thread reports and listens to signals.
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use super::device::{Buffer, Device};
 use super::overlay::Overlay;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Bytes of one request.
 const CHUNK: usize = 4 << 20;
 
-/// Requests that wait to be written.
-const BUFFERS: usize = 6;
+/// Requests between reading and writing.
+const BUFFERS: usize = 8;
+
+/// Requests that are written at a time.
+const WRITERS: usize = 2;
 
 /// Where the bytes of a range come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +39,21 @@ pub struct Part {
     pub origin: Origin,
 }
 
+/// A range with its bytes; without for zeros.
 type Chunk = (Range<u64>, Option<Buffer>);
 
-/// Moves all parts. `moved` hears how many bytes each request had, before it is made.
+struct Pump<'a> {
+    source: &'a Device,
+    target: &'a Device,
+    overlay: &'a Overlay,
+    /// What is still read is not written any more.
+    stopped: AtomicBool,
+}
+
+/// Moves all parts. `moved` hears how many bytes each finished request had.
 ///
 /// # Errors
-/// The first of reading, writing and `moved`; the requests under way are then given up.
+/// The first of reading, writing and `moved`; what is not under way by then is left.
 pub fn pump(
     source: &Device,
     target: &Device,
@@ -47,91 +61,116 @@ pub fn pump(
     overlay: &Overlay,
     moved: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<()> {
+    let pump = Pump { source, target, overlay, stopped: AtomicBool::new(false) };
     let (full, filled) = sync_channel::<Result<Chunk>>(BUFFERS);
     let (free, emptied) = sync_channel(BUFFERS);
+    let (done, finished) = channel();
     for _ in 0..BUFFERS {
         // It has room for all of them, and its other end is still here.
         let _ = free.send(Buffer::new(CHUNK));
     }
+    let filled = Mutex::new(filled);
+    let mut outcome = Ok(());
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(source, parts, overlay, &emptied, &full));
-        // Ends by dropping the channels, which ends the reader.
-        let written = write(target, filled, free, moved);
-        if reader.join().is_err() {
-            return Err(Error::Failed("the thread that reads has died: run the command again".into()));
+        scope.spawn(|| pump.read(parts, emptied, full));
+        for _ in 0..WRITERS {
+            let (free, done, filled, pump) = (free.clone(), done.clone(), &filled, &pump);
+            scope.spawn(move || pump.write(filled, &free, &done));
         }
-        written
-    })
+        drop((free, done));
+        for result in finished {
+            let result = result.and_then(&mut *moved);
+            if result.is_err() && outcome.is_ok() {
+                pump.stopped.store(true, Ordering::Relaxed);
+                outcome = result;
+            }
+        }
+    });
+    outcome
 }
 
 fn chunks(part: &Part) -> impl Iterator<Item = Range<u64>> + use<> {
     let Range { start, end } = part.range;
     // Zeros need no buffer, but a signal must not wait for gigabytes of them.
-    let size = if part.origin == Origin::Zeros { 64 * CHUNK } else { CHUNK };
+    let size = if part.origin == Origin::Zeros { 16 * CHUNK } else { CHUNK };
     (start..end).step_by(size).map(move |at| at..end.min(at + size as u64))
 }
 
-fn read(
-    source: &Device,
-    parts: &[Part],
-    overlay: &Overlay,
-    emptied: &Receiver<Buffer>,
-    full: &SyncSender<Result<Chunk>>,
-) {
-    for part in parts {
-        for range in chunks(part) {
-            if part.origin == Origin::Zeros {
-                if full.send(Ok((range, None))).is_err() {
+fn length(range: &Range<u64>) -> usize {
+    (range.end - range.start) as usize
+}
+
+impl Pump<'_> {
+    /// Ends by dropping its ends of the channels, which ends the writers.
+    fn read(&self, parts: &[Part], emptied: Receiver<Buffer>, full: SyncSender<Result<Chunk>>) {
+        for part in parts {
+            for range in chunks(part) {
+                let chunk = match part.origin {
+                    Origin::Zeros => Ok((range, None)),
+                    origin => {
+                        let Ok(mut buffer) = emptied.recv() else { return };
+                        self.fill(&range, origin, &mut buffer).map(|()| (range, Some(buffer)))
+                    }
+                };
+                let failed = chunk.is_err();
+                if self.stopped.load(Ordering::Relaxed) || full.send(chunk).is_err() || failed {
                     return;
+                }
+            }
+        }
+    }
+
+    fn fill(&self, range: &Range<u64>, origin: Origin, buffer: &mut Buffer) -> Result<()> {
+        let bytes = buffer.get_mut(length(range));
+        match origin {
+            Origin::Source => self.source.read(range.start, bytes)?,
+            Origin::Zeros | Origin::Overlay => bytes.fill(0),
+        }
+        self.overlay.apply(range.start, bytes);
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        filled: &Mutex<Receiver<Result<Chunk>>>,
+        free: &SyncSender<Buffer>,
+        done: &Sender<Result<u64>>,
+    ) {
+        loop {
+            let next = filled.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(chunk) = next else { return };
+            if self.stopped.load(Ordering::Relaxed) {
+                // Given back, so that the reader comes to look.
+                if let Ok((_, Some(buffer))) = chunk {
+                    let _ = free.send(buffer);
                 }
                 continue;
             }
-            let Ok(mut buffer) = emptied.recv() else { return };
-            let bytes = buffer.get_mut((range.end - range.start) as usize);
-            let result = match part.origin {
-                Origin::Source => source.read(range.start, bytes),
-                _ => {
-                    bytes.fill(0);
-                    Ok(())
+            let written = chunk.and_then(|(range, buffer)| {
+                match buffer {
+                    Some(buffer) => {
+                        self.target.write(range.start, buffer.get(length(&range)))?;
+                        // The reader has ended when nobody takes it.
+                        let _ = free.send(buffer);
+                    }
+                    None => self.zero(&range)?,
                 }
-            };
-            overlay.apply(range.start, bytes);
-            let failed = result.is_err();
-            if full.send(result.map(|()| (range, Some(buffer)))).is_err() || failed {
+                Ok(range.end - range.start)
+            });
+            if done.send(written).is_err() {
                 return;
             }
         }
     }
-}
 
-fn write(
-    target: &Device,
-    filled: Receiver<Result<Chunk>>,
-    free: SyncSender<Buffer>,
-    moved: &mut dyn FnMut(u64) -> Result<()>,
-) -> Result<()> {
-    for chunk in filled {
-        let (range, buffer) = chunk?;
-        moved(range.end - range.start)?;
-        match buffer {
-            Some(buffer) => {
-                target.write(range.start, buffer.get((range.end - range.start) as usize))?;
-                // The reader has ended when nobody takes it.
-                let _ = free.send(buffer);
-            }
-            None => zero(target, &range)?,
+    fn zero(&self, range: &Range<u64>) -> Result<()> {
+        if self.target.zero(range)? {
+            return Ok(());
         }
+        let zeros = Buffer::new(CHUNK);
+        for at in (range.start..range.end).step_by(CHUNK) {
+            self.target.write(at, zeros.get((range.end - at).min(CHUNK as u64) as usize))?;
+        }
+        Ok(())
     }
-    Ok(())
-}
-
-fn zero(target: &Device, range: &Range<u64>) -> Result<()> {
-    if target.zero(range)? {
-        return Ok(());
-    }
-    let zeros = Buffer::new(CHUNK);
-    for at in (range.start..range.end).step_by(CHUNK) {
-        target.write(at, zeros.get((range.end - at).min(CHUNK as u64) as usize))?;
-    }
-    Ok(())
 }
