@@ -53,7 +53,7 @@ impl Builder {
             firmware: Firmware::Ovmf,
             variables: None,
             memory: 1024,
-            cpus: 2,
+            cpus: 1,
             disks: Vec::new(),
             consoles: 1,
             kernel: None,
@@ -97,7 +97,8 @@ impl Builder {
         self
     }
 
-    /// Processors.
+    /// Processors; one unless said. With two, QEMU's translator now and then ran code that the other one was patching, and
+    /// the guest's kernel died of a breakpoint of its own (`Oops: int3`), silently where it boots quietly.
     pub fn cpus(mut self, count: u32) -> Builder {
         self.cpus = count;
         self
