@@ -78,25 +78,6 @@ impl Mounted {
         String::from_utf8_lossy(&out.stdout).trim().trim_start_matches("/dev/").to_owned()
     }
 
-    /// Write requests that its device has had.
-    pub fn writes(&self) -> u64 {
-        run("sync", &["-f", self.path().to_str().unwrap()]);
-        let text = std::fs::read_to_string(format!("/sys/block/{}/stat", self.device())).unwrap();
-        text.split_whitespace().nth(4).unwrap().parse().unwrap()
-    }
-
-    /// Waits until the file system has done what it does by itself after it was mounted: a journal is committed every five
-    /// seconds, and its tail moves on after that.
-    pub fn settle(&self) {
-        loop {
-            let before = self.writes();
-            std::thread::sleep(std::time::Duration::from_secs(6));
-            if self.writes() == before {
-                return;
-            }
-        }
-    }
-
     /// The same after something was done to the unmounted image.
     pub fn remounted(self, edit: impl FnOnce(&Path)) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);
