@@ -19,7 +19,6 @@ use crate::stopwatch::time;
 
 const BASELINE: &str = "rsync -aHAXS --delete";
 const LIFEBOAT: &str = "Lifeboat, refresh";
-const VERB: &str = "refresh-tree";
 const SYNC: &str = "; sync -f \"$TARGET\"";
 const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4"];
 
@@ -43,9 +42,7 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let names = names(&be, &disks, "ext4");
     time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names).context("making the copy")?;
     settle(&from, &to)?;
-    let has_refresh = be.has_hidden_verb(VERB);
-    let tools: Vec<_> = TOOLS.iter().filter(|(name, _)| has_refresh || *name != LIFEBOAT).collect();
-    let labels: Vec<&str> = tools.iter().map(|(name, _)| *name).collect();
+    let labels: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
     for changed in [false, true] {
         eprintln!("refreshing, {}", state(changed));
         let samples = rounds::run(&labels, bench.report.rounds, |who, temperature, round| {
@@ -54,14 +51,14 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
                 change_one_in_a_hundred(&target.0)?;
             }
             prepare(&disks, &from, &to, temperature)?;
-            let (name, script) = tools[who];
+            let (name, script) = TOOLS[who];
             let once = time(&format!("{script}{SYNC}"), &names)?;
-            if round == 0 && *name == LIFEBOAT {
+            if round == 0 && name == LIFEBOAT {
                 agree(&from, &to)?;
             }
             Ok(Some(once))
         })?;
-        let contest = contest(changed, &tools, samples);
+        let contest = contest(changed, samples);
         figures(&contest, changed, &mut bench.report.figures);
         bench.report.contests.push(contest);
     }
@@ -89,14 +86,13 @@ fn prepare(disks: &Disks, from: &str, to: &str, temperature: Temperature) -> Res
     }
 }
 
-fn contest(changed: bool, tools: &[&(&'static str, &'static str)], samples: Vec<rounds::Samples>) -> Contest {
+fn contest(changed: bool, samples: Vec<rounds::Samples>) -> Contest {
     let about = if changed {
         "Before each run one regular file in a hundred gets another first byte and an older time in the target."
     } else {
         "The target is a copy that differs in nothing."
     };
-    let complete = tools.len() == TOOLS.len();
-    let contestants = tools.iter().zip(samples);
+    let contestants = TOOLS.iter().zip(samples);
     Contest {
         title: format!("Refreshing ext4 from ext4, {}", state(changed)),
         about: about.into(),
@@ -108,7 +104,7 @@ fn contest(changed: bool, tools: &[&(&'static str, &'static str)], samples: Vec<
                 samples,
             })
             .collect(),
-        missing: if complete { Vec::new() } else { vec![(LIFEBOAT.into(), "be cannot do it yet".into())] },
+        missing: Vec::new(),
     }
 }
 

@@ -69,7 +69,7 @@ impl Race<'_> {
         for peer in peers::peers(self.fs_type != "ext4") {
             match peer.missing(self.be) {
                 Some(why) => missing.push((peer.name.to_owned(), why)),
-                None => racing.push((peer, peer.command(self.be))),
+                None => racing.push((peer, peer.command())),
             }
         }
         missing.iter().for_each(|(name, why)| eprintln!("  not measured: {name}: {why}"));

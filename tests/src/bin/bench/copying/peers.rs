@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::loops::{path, run};
+use crate::loops::path;
 
 /// All ratios are to this one.
 pub const BASELINE: &str = "cp -a";
@@ -61,8 +61,8 @@ pub enum Need {
     Crate(&'static str, &'static str),
     /// A hidden verb of `be`.
     HiddenVerb(&'static str),
-    /// An option of `be create`.
-    CreateOption(&'static str),
+    /// `be` as it is.
+    Be,
 }
 
 /// A tool.
@@ -152,12 +152,7 @@ const PEERS: &[Peer] = &[
         Need::Program("rsync"),
         "rsync -aHAXS --numeric-ids \"$SOURCE/\" \"$TARGET/\"",
     )),
-    to_all(peer(
-        FILES,
-        Kind::Files,
-        Need::HiddenVerb("copy-tree"),
-        "\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"",
-    )),
+    to_all(peer(FILES, Kind::Files, Need::Be, "\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"")),
     peer(
         BLOCKS,
         Kind::Blocks,
@@ -167,13 +162,13 @@ const PEERS: &[Peer] = &[
     to_all(peer(
         CREATE,
         Kind::Verb,
-        Need::Program("true"),
+        Need::Be,
         "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method copy --no-boot-entry --force --yes --quiet",
     )),
     peer(
         CREATE_BLOCKS,
         Kind::VerbOnBlocks,
-        Need::CreateOption("--method"),
+        Need::Be,
         "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method block --no-boot-entry --force --yes --quiet",
     ),
 ];
@@ -181,24 +176,17 @@ const PEERS: &[Peer] = &[
 /// The program as built, and what it knows.
 pub struct Be {
     pub program: PathBuf,
-    create_help: String,
 }
 
 impl Be {
     pub fn new() -> Result<Self> {
-        let program = ::tests::be_program()?;
-        let create_help = run(&[&program.to_string_lossy(), "create", "--help"])?;
-        Ok(Be { program, create_help })
+        Ok(Be { program: ::tests::be_program()? })
     }
 
     /// Called without arguments, a hidden verb that it has complains of something else than of its name.
-    pub fn has_hidden_verb(&self, verb: &str) -> bool {
+    fn has_hidden_verb(&self, verb: &str) -> bool {
         let output = Command::new(&self.program).arg(format!("internal-{verb}")).output();
         output.is_ok_and(|o| !String::from_utf8_lossy(&o.stderr).contains("unrecognized subcommand"))
-    }
-
-    fn has_create_option(&self, option: &str) -> bool {
-        self.create_help.split_whitespace().any(|word| word == option)
     }
 }
 
@@ -211,16 +199,13 @@ impl Peer {
                 cargo_install(name, version).err().map(|e| format!("not built: {e:#}"))
             }
             Need::HiddenVerb(verb) if !be.has_hidden_verb(verb) => Some("be cannot do it yet".into()),
-            Need::CreateOption(option) if !be.has_create_option(option) => Some("be cannot do it yet".into()),
             _ => None,
         }
     }
 
     /// What is run and counted.
-    pub fn command(&self, be: &Be) -> String {
-        let known = be.has_create_option("--method");
-        let script = if known { self.script.to_owned() } else { self.script.replace(" --method copy", "") };
-        script + self.kind.ending()
+    pub fn command(&self) -> String {
+        self.script.to_owned() + self.kind.ending()
     }
 }
 
