@@ -2,31 +2,19 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+mod killer;
 mod loop_device;
 
 use std::process::Command;
 
 use be_tools::Error;
 use be_tools::copy::block::{Identity, Request, copy};
-use be_tools::plan::{Plan, Progress, Report};
+use be_tools::plan::Progress;
+use killer::Killer;
 use loop_device::{Device, root, sh};
 
-/// Sends the signal once, in the middle: a second one would end the program at once.
-struct Killer(bool);
-
-impl Report for Killer {
-    fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
-        Ok(true)
-    }
-    fn step(&mut self, _: &str) {}
-    fn progress(&mut self, progress: &Progress) {
-        if progress.bytes < progress.total_bytes.unwrap() / 2 || std::mem::replace(&mut self.0, true) {
-            return;
-        }
-        let me = rustix::process::getpid();
-        rustix::process::kill_process(me, rustix::process::Signal::TERM).unwrap();
-    }
-    fn warn(&mut self, _: &str) {}
+fn is_half_done(progress: &Progress) -> bool {
+    progress.bytes >= progress.total_bytes.unwrap() / 2
 }
 
 #[test]
@@ -50,7 +38,7 @@ fn an_interrupted_copy_is_a_blank_device_and_can_be_made_again() {
         identity: Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
         edits: Vec::new(),
     };
-    assert!(matches!(copy(&request, &mut Killer(false)), Err(Error::Interrupted)));
+    assert!(matches!(copy(&request, &mut Killer::when(is_half_done)), Err(Error::Interrupted)));
     let found = Command::new("blkid").arg("-p").arg(&target.node).output().unwrap();
     assert_eq!(found.status.code(), Some(2), "{found:?}");
 

@@ -8,7 +8,6 @@ mod killed;
 mod loop_device;
 mod properties;
 mod refresh;
-mod speed;
 
 use std::path::Path;
 use std::process::Command;

@@ -72,12 +72,6 @@ impl Mounted {
         self.remounted(|_| {})
     }
 
-    /// The loop device that is mounted, such as `loop3`.
-    pub fn device(&self) -> String {
-        let out = Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.path()).output().unwrap();
-        String::from_utf8_lossy(&out.stdout).trim().trim_start_matches("/dev/").to_owned()
-    }
-
     /// The same after something was done to the unmounted image.
     pub fn remounted(self, edit: impl FnOnce(&Path)) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);

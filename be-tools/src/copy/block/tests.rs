@@ -43,18 +43,20 @@ const EXT: [&[&str]; 9] = [
     &["-qFt", "ext2", "-g", "256", "-b", "1024"],
 ];
 
+/// The checker finds nothing wrong with a copy of what `made` with these arguments.
+fn judged(checker: &str, look_only: &str, copy: &[u8], arguments: &[&str]) {
+    let file = image(0);
+    file.as_file().write_all_at(copy, 0).unwrap();
+    let verdict = Tool::new(checker).arg(look_only).arg(file.path()).run();
+    verdict.unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+}
+
 #[test]
 fn a_new_ext_file_system_is_copied_over_garbage() {
     for arguments in EXT {
         let source = made("mke2fs", arguments, 64);
         let target = copied(&source, &Identity { label: "sixteen_letters_".into(), ..IDENTITY }).unwrap();
-        let file = image(0);
-        file.as_file().write_all_at(&target, 0).unwrap();
-        Tool::new("e2fsck")
-            .arg("-fn")
-            .arg(file.path())
-            .run()
-            .unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+        judged("e2fsck", "-fn", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
         assert_eq!(
@@ -72,13 +74,7 @@ fn a_new_xfs_is_copied_over_garbage() {
     for arguments in XFS {
         let source = made("mkfs.xfs", arguments, 640);
         let target = copied(&source, &Identity { label: "twelve_chars".into(), ..IDENTITY }).unwrap();
-        let file = image(0);
-        file.as_file().write_all_at(&target, 0).unwrap();
-        Tool::new("xfs_repair")
-            .arg("-n")
-            .arg(file.path())
-            .run()
-            .unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+        judged("xfs_repair", "-n", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
         assert_eq!(
