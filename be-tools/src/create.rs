@@ -3,7 +3,6 @@
 mod blocks;
 mod method;
 mod prepare;
-pub(crate) mod source;
 mod target;
 
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use crate::delete;
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
-use crate::fill::{self, Filling, Work};
+use crate::fill::{self, Filling, Work, source};
 use crate::identity::{self, NewMachine};
 use crate::layout::{Copy, Layout, MountPoint, Wish};
 use crate::loader::{self, Subject};
@@ -122,10 +121,7 @@ impl Job<'_> {
         if let Some(replaced) = &self.replaced {
             delete::forget(system, inventory, replaced, report)?;
         }
-        for node in &self.journals {
-            report.step(&format!("replaying the journal on {}", node.display()));
-            source::replay_journal(inventory, node, &work.source)?;
-        }
+        source::replay_journals(inventory, &self.journals, &work.source, report)?;
         self.make_file_systems(system, inventory, work, report)?;
         let _mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
@@ -137,11 +133,7 @@ impl Job<'_> {
             let loader = loader::for_new(system, inventory, &self.target)?;
             loader.install(&Subject::new(&self.descriptor, &self.target, &work.target))?;
         }
-        go_on()?;
-        report.step("syncing");
-        for file_system in &self.layout.file_systems {
-            Rooted::open(&work.target.join(file_system.mountpoint.relative()))?.sync()?;
-        }
+        fill::sync(&self.layout, &work.target, report)?;
         self.descriptor.complete(&root)?;
         if self.is_bootable() {
             loader::for_new(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;

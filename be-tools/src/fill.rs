@@ -1,19 +1,24 @@
 //! Filling the file systems of a target from a source, and making the result a system of its own: what create and
 //! refresh share.
 
+pub(crate) mod source;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use indicatif::HumanBytes;
+
 use crate::copy::{self, Exclude, Mode, Summary, Totals};
-use crate::create::source;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Id};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::identity::NewMachine;
-use crate::layout::{self, Layout, MountPoint};
+use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
 use crate::localize::{self, Localization};
 use crate::plan::{Report, go_on};
+use crate::rooted::Rooted;
 use crate::run::Inside;
+use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{self, Mounted};
 use crate::system::System;
 
@@ -71,6 +76,53 @@ pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted
         mounted.push(mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &place)?);
     }
     Ok(mounted)
+}
+
+/// Waits until all that was written to the target, mounted at `folder`, is on its devices.
+pub(crate) fn sync(layout: &Layout, folder: &Path, report: &mut dyn Report) -> Result<()> {
+    go_on()?;
+    report.step("syncing");
+    for file_system in &layout.file_systems {
+        Rooted::open(&folder.join(file_system.mountpoint.relative()))?.sync()?;
+    }
+    Ok(())
+}
+
+/// What the trees that go to one file system of the target hold, without what is left out.
+pub(crate) fn measure<'t>(
+    system: &System,
+    inventory: &Inventory,
+    work: &Work,
+    source: &BootEnvironment,
+    trees: impl Iterator<Item = &'t layout::Copy>,
+    rules: impl Fn(&layout::Copy) -> Exclude,
+) -> Result<Totals> {
+    let mut totals = Totals::default();
+    for tree in trees {
+        let mounted = source::mount(system, inventory, source, &tree.source, &work.source)?;
+        let place = tree.source.as_path().join(&tree.from);
+        let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules(tree))?;
+        totals.files += measured.files;
+        totals.bytes += measured.bytes;
+    }
+    Ok(totals)
+}
+
+/// Refuses a file system of the target that does not hold so much, with room to live.
+pub(crate) fn refuse_too_small(
+    target: &TargetFileSystem,
+    capacity: &Capacity,
+    needed: Totals,
+) -> Result<(), Refusal> {
+    if capacity.holds(needed.bytes, needed.files) {
+        return Ok(());
+    }
+    Err(Refusal::TooSmall {
+        device: target.device.display().to_string(),
+        mountpoint: target.mountpoint.to_string(),
+        needed: HumanBytes(needed.bytes).to_string(),
+        available: HumanBytes(capacity.bytes).to_string(),
+    })
 }
 
 /// What the user leaves out, and what never is copied from this tree.
@@ -175,6 +227,5 @@ pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut 
 /// The UUIDs behind the labels of a fstab, which two copies cannot share.
 fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
     let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
-    let uuid = |device: &Path| Some(inventory.devices.by_node(device)?.super_block()?.uuid.clone());
-    named.filter_map(|f| Some((f.spec.clone(), uuid(f.device.as_deref()?)?))).collect()
+    named.filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?))).collect()
 }

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::copy::{Instant, Mode, Totals, Trust};
-use crate::create::source;
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, State};
 use crate::error::{Error, Result};
-use crate::fill::{self, Filling, Work};
+use crate::fill::{self, Filling, Work, source};
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
 use crate::plan::{Report, go_on};
@@ -94,10 +93,7 @@ impl Job<'_> {
         work: &Work,
         report: &mut dyn Report,
     ) -> Result<Refreshed> {
-        for node in &self.journals {
-            report.step(&format!("replaying the journal on {}", node.display()));
-            source::replay_journal(inventory, node, &work.source)?;
-        }
+        source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
         let _mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
@@ -107,11 +103,7 @@ impl Job<'_> {
                 .set_active(self.descriptor.id, false)?;
         }
         let mut done = self.fill(system, inventory, work, trust, report)?;
-        go_on()?;
-        report.step("syncing");
-        for file_system in &self.layout.file_systems {
-            Rooted::open(&work.target.join(file_system.mountpoint.relative()))?.sync()?;
-        }
+        fill::sync(&self.layout, &work.target, report)?;
         self.descriptor.complete(&root)?;
         if self.target.boot_entry.is_some() {
             loader::for_environment(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;

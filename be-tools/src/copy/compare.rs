@@ -111,7 +111,7 @@ impl Engine<'_> {
                     }
                 }
             }
-            jobs.push(Job { folder: id, name: entry.name, kind: entry.kind, role, found: None });
+            jobs.push(Job::new(id, entry, role));
         }
         if !symbolic.is_empty() {
             here.go(target).map_err(|why| Trouble::Target("entering", why))?;
@@ -121,13 +121,7 @@ impl Engine<'_> {
             if same && ours == 1 && theirs == 1 {
                 done += 1;
             } else {
-                jobs.push(Job {
-                    folder: id,
-                    name: entry.name,
-                    kind: entry.kind,
-                    role: Role::Unmet,
-                    found: None,
-                });
+                jobs.push(Job::new(id, entry, Role::Unmet));
             }
         }
         self.files.fetch_add(done as u64, Ordering::Relaxed);

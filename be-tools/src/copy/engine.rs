@@ -19,6 +19,7 @@ use super::metadata::Attributes;
 use super::place::Place;
 use super::queue::{Queue, lock};
 use super::temporary::Temporary;
+use super::walk::Entry;
 use super::{Mode, Request, Summary, Trouble, again, target_error, walk};
 use crate::error::{Error, Result};
 
@@ -72,6 +73,13 @@ pub struct Job {
     pub role: Role,
     /// Set by the openers: its state, and for a regular file its content.
     pub found: Option<(Stat, Option<OwnedFd>)>,
+}
+
+impl Job {
+    /// An entry that was listed, to be opened.
+    pub fn new(folder: Id, entry: Entry, role: Role) -> Self {
+        Job { folder, name: entry.name, kind: entry.kind, role, found: None }
+    }
 }
 
 /// How far a walk is.

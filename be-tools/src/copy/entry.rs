@@ -15,7 +15,7 @@ use super::folders::{Id, Side};
 use super::links::{First, Meeting, Name};
 use super::metadata::Attributes;
 use super::place::Place;
-use super::prune::remove;
+use super::prune::clear;
 use super::queue::lock;
 
 /// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the access time.
@@ -323,11 +323,7 @@ impl Engine<'_> {
             made = make();
         }
         if matches!(made, Err(Errno::EXIST)) {
-            let removed = match remove(to, name, Vec::new(), None) {
-                Err(Errno::PERM) if unlock(to) => remove(to, name, Vec::new(), None),
-                other => other,
-            };
-            removed.map_err(|why| Trouble::Target("replacing", why))?;
+            clear(to, name).map_err(|why| Trouble::Target("replacing", why))?;
             made = make();
         }
         if !self.is_fresh() && made.is_ok() {

@@ -196,6 +196,17 @@ pub fn remove(
     Ok(removed)
 }
 
+/// Removes an entry of the target with all that is below it, also where its folder is locked.
+///
+/// # Errors
+/// As unlinkat(2).
+pub fn clear(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    match remove(folder, name, Vec::new(), None) {
+        Err(Errno::PERM) if unlock(folder) => remove(folder, name, Vec::new(), None).map(drop),
+        other => other.map(drop),
+    }
+}
+
 fn level(folder: &OwnedFd, name: CString, verdict: Verdict, path_length: usize) -> Result<Level, Errno> {
     unlock(folder);
     let stat = rustix::fs::fstat(folder)?;

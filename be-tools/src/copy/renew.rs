@@ -16,7 +16,7 @@ use super::flags::{EARLY, unlock};
 use super::folders::{Id, Side};
 use super::metadata::Attributes;
 use super::place::Place;
-use super::prune::{remove, unlock_named};
+use super::prune::{clear, unlock_named};
 use super::{Mode, Trouble};
 
 impl Engine<'_> {
@@ -150,13 +150,15 @@ impl Engine<'_> {
         let failed = |why| Trouble::Target("replacing", why);
         let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
         if matches!(self.request.mode, Mode::Fresh) {
-            self.clear((id, to), name).map_err(failed)?;
+            self.touch(id);
+            clear(to, name).map_err(failed)?;
             return fill(name);
         }
         let temporary = self.temporary.name();
         let put = fill(&temporary).and_then(|()| {
             if is_folder {
-                self.clear((id, to), name).map_err(failed)?;
+                self.touch(id);
+                clear(to, name).map_err(failed)?;
             }
             let rename = || rustix::fs::renameat(to, &*temporary, to, name);
             let renamed = match rename() {
@@ -175,13 +177,5 @@ impl Engine<'_> {
             let _ = rustix::fs::unlinkat(to, &*temporary, AtFlags::empty());
         }
         put
-    }
-
-    fn clear(&self, (id, to): (Id, &OwnedFd), name: &CStr) -> Result<(), Errno> {
-        self.touch(id);
-        match remove(to, name, Vec::new(), None) {
-            Err(Errno::PERM) if unlock(to) => remove(to, name, Vec::new(), None).map(drop),
-            other => other.map(drop),
-        }
     }
 }

@@ -158,8 +158,7 @@ impl Sink for Planter<'_> {
         }
         for entry in batch.entries.into_iter().filter(|entry| entry.kind != FileType::Directory) {
             self.go_on()?;
-            let (name, kind) = (entry.name, entry.kind);
-            self.listed.push(Job { folder: place.0, name, kind, role: Role::Unmet, found: None });
+            self.listed.push(Job::new(place.0, entry, Role::Unmet));
         }
         Ok(())
     }

@@ -2,11 +2,12 @@
 //! descriptor that says it is incomplete; then it is grown to its device and checked.
 
 use super::method::Blocks;
-use super::{Job, Work, source};
+use super::{Job, Work};
 use crate::copy::block::{self, Identity};
 use crate::discover::Inventory;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor};
 use crate::error::{Error, Result};
+use crate::fill::source;
 use crate::layout::TargetFileSystem;
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;

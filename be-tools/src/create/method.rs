@@ -4,11 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Job, Request, Work, blocks, source};
+use super::{Job, Request, Work, blocks};
 use crate::copy::block::{self, Unfit};
 use crate::discover::Inventory;
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Refusal, Result};
+use crate::fill::source;
 use crate::layout::{Copy, MountPoint, TargetFileSystem};
 use crate::rooted::Rooted;
 use crate::storage::device::BlockDevice;

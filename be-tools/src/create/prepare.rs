@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use indicatif::HumanBytes;
 
-use super::{Job, Request, source, target};
+use super::{Job, Request, target};
 use crate::adopt::Adoption;
-use crate::copy::{self, Totals};
+use crate::copy::Totals;
 use crate::delete;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
-use crate::fill::{self, Work};
+use crate::fill::{self, Work, source};
 use crate::identity;
 use crate::layout::{self, Layout, MountPoint};
 use crate::loader;
@@ -87,26 +87,12 @@ impl<'a> Job<'a> {
             if self.blocks.contains_key(&file_system.mountpoint) {
                 continue;
             }
-            let mut totals = Totals::default();
-            for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
-                let mounted = source::mount(system, inventory, found, &tree.source, &work.source)?;
-                let place = tree.source.as_path().join(&tree.from);
-                let rules = fill::exclude(&self.request.exclude, &self.request.include, tree);
-                let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules)?;
-                totals.files += measured.files;
-                totals.bytes += measured.bytes;
-            }
+            let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
+            let rules = |tree: &_| fill::exclude(&self.request.exclude, &self.request.include, tree);
+            let totals = fill::measure(system, inventory, work, found, trees, rules)?;
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
-            if !capacity.holds(totals.bytes, totals.files) {
-                return Err(Refusal::TooSmall {
-                    device: file_system.device.display().to_string(),
-                    mountpoint: file_system.mountpoint.to_string(),
-                    needed: HumanBytes(totals.bytes).to_string(),
-                    available: HumanBytes(capacity.bytes).to_string(),
-                }
-                .into());
-            }
+            fill::refuse_too_small(file_system, &capacity, totals)?;
             self.totals.files += totals.files;
             self.totals.bytes += totals.bytes;
         }
@@ -137,12 +123,7 @@ impl<'a> Job<'a> {
         if let Some(replaced) = &self.replaced {
             plan.steps.extend(delete::steps(inventory, replaced));
         }
-        for node in &self.journals {
-            plan.steps.push(format!(
-                "replay the journal on {} (the source was not cleanly unmounted; nothing else of it is written)",
-                node.display()
-            ));
-        }
+        plan.steps.extend(source::journal_steps(&self.journals));
         for file_system in &self.layout.file_systems {
             let device = file_system.device.display();
             plan.steps.push(match self.blocks.get(&file_system.mountpoint) {

@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::HumanBytes;
-
 use super::{Job, OWN_SETTINGS, Request};
-use crate::copy::{self, Totals};
-use crate::create::source;
+use crate::copy::Totals;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::fill::{self, Work};
+use crate::fill::{self, Work, source};
 use crate::identity;
 use crate::layout::{self, MountPoint};
 use crate::mounted::{Access, MountedEnvironment};
@@ -78,35 +75,21 @@ impl<'a> Job<'a> {
         for file_system in &self.layout.file_systems {
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
-            let (mut used, mut needed) = (Totals::default(), None);
-            for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
+            let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
+            let mut needed = Totals::default();
+            for tree in trees() {
                 let mounted = source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
                 let space =
                     rustix::fs::statvfs(mounted.dir()).at("asking for the space of", mounted.dir())?;
-                used.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
-                used.files += space.f_files - space.f_ffree;
+                needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
+                needed.files += space.f_files - space.f_ffree;
             }
-            if used.files == 0 || !capacity.holds(used.bytes, used.files) {
-                let counted = needed.insert(Totals::default());
-                for tree in copies.iter().filter(|c| c.target == file_system.mountpoint) {
-                    let mounted = source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
-                    let place = tree.source.as_path().join(&tree.from);
-                    let rules = fill::exclude(&self.request.exclude, &self.request.include, tree);
-                    let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules)?;
-                    counted.files += measured.files;
-                    counted.bytes += measured.bytes;
-                }
+            if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
+                let rules = |tree: &_| fill::exclude(&self.request.exclude, &self.request.include, tree);
+                needed = fill::measure(system, inventory, work, &self.source, trees(), rules)?;
+                fill::refuse_too_small(file_system, &capacity, needed)?;
             }
-            if let Some(needed) = needed.filter(|n| !capacity.holds(n.bytes, n.files)) {
-                return Err(Refusal::TooSmall {
-                    device: file_system.device.display().to_string(),
-                    mountpoint: file_system.mountpoint.to_string(),
-                    needed: HumanBytes(needed.bytes).to_string(),
-                    available: HumanBytes(capacity.bytes).to_string(),
-                }
-                .into());
-            }
-            self.totals.files += needed.unwrap_or(used).files;
+            self.totals.files += needed.files;
         }
         Ok(())
     }
@@ -120,12 +103,7 @@ impl<'a> Job<'a> {
             let becomes = format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
             plan.devices.extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
         }
-        for node in &self.journals {
-            plan.steps.push(format!(
-                "replay the journal on {} (the source was not cleanly unmounted; nothing else of it is written)",
-                node.display()
-            ));
-        }
+        plan.steps.extend(source::journal_steps(&self.journals));
         plan.steps.push(format!("mark '{name}' as incomplete (refresh)"));
         if let Some(number) = self.target.boot_entry {
             plan.steps.push(format!("make its boot entry Boot{number:04X} inactive"));
@@ -241,6 +219,5 @@ fn refuse_device(
 /// Swap spaces that only this BE uses.
 fn own_swap(inventory: &Inventory, target: &BootEnvironment) -> Vec<String> {
     let own = target.file_systems.iter().filter(|f| f.fs_type == "swap" && !f.shared);
-    let uuid = |device: &Path| Some(inventory.devices.by_node(device)?.super_block()?.uuid.clone());
-    own.filter_map(|f| uuid(f.device.as_deref()?)).collect()
+    own.filter_map(|f| inventory.devices.uuid_on(f.device.as_deref()?)).collect()
 }

@@ -57,6 +57,6 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
 
 /// The BE's own devices, with the UUIDs under which its programs look for them.
 fn block_devices(inventory: &Inventory, environment: &BootEnvironment) -> Vec<(PathBuf, Option<String>)> {
-    let uuid = |node: &PathBuf| Some(inventory.devices.by_node(node)?.super_block()?.uuid.clone());
-    environment.own_devices().into_iter().map(|node| (node.clone(), uuid(node))).collect()
+    let own = environment.own_devices().into_iter();
+    own.map(|node| (node.clone(), inventory.devices.uuid_on(node))).collect()
 }

@@ -142,6 +142,11 @@ impl Devices {
         self.0.iter().find(|d| d.node == node || Some(d.number) == number)
     }
 
+    /// The UUID of what is on a device; `None` where it is not there or holds nothing that has one.
+    pub fn uuid_on(&self, node: &Path) -> Option<String> {
+        Some(self.by_node(node)?.super_block()?.uuid.clone())
+    }
+
     /// Every device that answers to a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`, or `vg/lv`.
     /// A file system that spans several devices answers once.
     pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {

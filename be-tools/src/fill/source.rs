@@ -6,18 +6,19 @@ use crate::discover::Inventory;
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Result};
 use crate::layout::MountPoint;
+use crate::plan::Report;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::{self, Mounted, Mounts};
 use crate::system::System;
 
 /// The device and subvolume behind a mount point of a BE.
-pub(super) struct Place<'a> {
-    pub device: &'a BlockDevice,
+pub(crate) struct Place<'a> {
+    pub(crate) device: &'a BlockDevice,
     fs_type: &'a str,
     subvolume: Option<String>,
 }
 
-pub(super) fn place<'a>(
+pub(crate) fn place<'a>(
     inventory: &'a Inventory,
     source: &'a BootEnvironment,
     mountpoint: &MountPoint,
@@ -92,11 +93,31 @@ pub(crate) fn with_journals(
     Ok(dirty)
 }
 
-/// Replays a journal by mounting the file system once for writing.
+/// What a plan says of [`replay_journals`].
+pub(crate) fn journal_steps(nodes: &[PathBuf]) -> impl Iterator<Item = String> {
+    nodes.iter().map(|node| {
+        format!(
+            "replay the journal on {} (the source was not cleanly unmounted; nothing else of it is written)",
+            node.display()
+        )
+    })
+}
+
+/// Replays journals by mounting each file system once for writing.
 ///
 /// # Errors
-/// When it cannot be mounted.
-pub(crate) fn replay_journal(inventory: &Inventory, node: &Path, folder: &Path) -> Result<()> {
-    let kind = inventory.devices.by_node(node).and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
-    mounts::mount_target(node, kind, folder)?.unmount()
+/// When one cannot be mounted.
+pub(crate) fn replay_journals(
+    inventory: &Inventory,
+    nodes: &[PathBuf],
+    folder: &Path,
+    report: &mut dyn Report,
+) -> Result<()> {
+    for node in nodes {
+        report.step(&format!("replaying the journal on {}", node.display()));
+        let kind =
+            inventory.devices.by_node(node).and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
+        mounts::mount_target(node, kind, folder)?.unmount()?;
+    }
+    Ok(())
 }
