@@ -62,7 +62,7 @@ fn fill(kind: &Kind, target: &Mounted, shift: usize) {
 const DISTURB: &str = "chattr -R -ia . 2>/dev/null || true; find . -depth -mindepth 1 -execdir chown -h 11:12 {} +; \
     find . -depth ! -type l -execdir chmod 700 {} +; \
     find . \\( -type f -o -type d \\) -execdir setfattr -n user.odd -v 1 {} +; \
-    find . \\( -type f -o -type d \\) -execdir chattr +AS {} +; mkdir -p extra/deep; echo x >extra/deep/f; \
+    find . \\( -type f -o -type d \\) -execdir chattr +A {} +; chattr -R +S hard_links; mkdir -p extra/deep; echo x >extra/deep/f; \
     find . -depth -execdir touch -h -d 2010-10-10 {} +; chattr +i extra/deep/f extra/deep extra";
 
 /// Writes to other files of the source until it is stopped.
@@ -89,7 +89,7 @@ fn copied(kind: &Kind, before: Before, busy: bool) -> BTreeMap<&'static str, Str
     let source = source.get_or_insert_with(|| {
         let source = Mounted::new(kind.mkfs, "6G");
         fill(kind, &source, 0);
-        source.cold()
+        source.cold().until_the_end()
     });
     let target = Mounted::new(kind.mkfs, "6G");
     match before {

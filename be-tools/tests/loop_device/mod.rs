@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by several test programs")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Loop devices need root; without it these tests say so and pass.
 pub fn root() -> bool {
@@ -32,7 +32,7 @@ fn run(program: &str, arguments: &[&str]) {
 pub struct Mounted {
     image: Option<PathBuf>,
     root: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Mounted {
@@ -45,7 +45,7 @@ impl Mounted {
         let text = image.to_str().unwrap();
         run("truncate", &["-s", size, text]);
         run(mkfs[0], &[&mkfs[1..], &[text]].concat());
-        let mounted = Mounted { image: Some(image), root: mountpoint, _folder: folder };
+        let mounted = Mounted { image: Some(image), root: mountpoint, folder };
         mounted.mount("loop,noatime");
         mounted
     }
@@ -60,6 +60,16 @@ impl Mounted {
         &self.root
     }
 
+    /// The same, also gone when this program ends without dropping it: a static is never dropped.
+    pub fn until_the_end(self) -> Self {
+        // Our end closes the pipe, however we end.
+        let end = r#"cat; umount -R -l "$0"; rm -r "$1""#;
+        let mut shell = Command::new("setsid");
+        shell.args(["sh", "-c", end]).args([self.path(), self.folder.path()]).stdin(Stdio::piped());
+        std::mem::forget(shell.spawn().unwrap().stdin);
+        self
+    }
+
     /// The same, mounted read-only from a cold start.
     pub fn read_only(self) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);
@@ -70,6 +80,14 @@ impl Mounted {
     /// The same, with nothing of it in memory.
     pub fn cold(self) -> Self {
         self.remounted(|_| {})
+    }
+
+    /// Sectors of 512 bytes that its device was given to write. Requests are no measure: each flush is one.
+    pub fn sectors_written(&self) -> u64 {
+        sh(&self.root, "sync -f .");
+        let device = sh(&self.root, "findmnt -no MAJ:MIN -T .");
+        let text = std::fs::read_to_string(format!("/sys/dev/block/{}/stat", device.trim())).unwrap();
+        text.split_whitespace().nth(6).unwrap().parse().unwrap()
     }
 
     /// The same after something was done to the unmounted image.
@@ -91,7 +109,7 @@ impl Mounted {
         let place = folder.path().to_str().unwrap().to_owned();
         run("mount", &["--bind", self.path().to_str().unwrap(), &place]);
         run("mount", &["-o", "remount,bind,ro,noatime", &place]);
-        Mounted { image: None, root: folder.path().to_owned(), _folder: folder }
+        Mounted { image: None, root: folder.path().to_owned(), folder }
     }
 }
 
