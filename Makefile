@@ -47,6 +47,7 @@ test: build image ## all but the slow scenarios
 	cargo test --locked --workspace --profile fast
 
 test-all: test ## everything, ending with a table of scenario x release
+	cargo test --locked --workspace --profile fast -- --ignored
 	cargo test --locked --profile fast -p tests --test scenarios -- --all
 
 # PART="copying scale" runs these parts; most of them do without the rescue image. ROUNDS=5 measures five times.

@@ -216,6 +216,7 @@ fn reinstalling_in_a_bookworm_leaves_the_vendors_folder() {
 }
 
 #[test]
+#[ignore = "slow: see `make test-all`"]
 fn reinstalling_in_a_trixie_leaves_the_vendors_folder() {
     reinstalling_leaves_the_vendors_folder("trixie");
 }

@@ -55,6 +55,7 @@ fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: see `make test-all`"]
 fn the_generic_kernel_finds_its_root_on_every_bus() -> Result<()> {
     let debian = Debian::new(Release::Bookworm).generic_kernel().build()?;
     for (bus, root) in [(Bus::Nvme, "/dev/nvme0n1p2"), (Bus::Ahci, "/dev/sda2")] {

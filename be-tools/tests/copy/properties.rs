@@ -158,11 +158,12 @@ macro_rules! properties {
         /// What a copy must keep: a name, and a shell script that makes it in an empty folder.
         const PROPERTIES: &[(&str, &str)] = &[$((stringify!($name), $script)),*];
         macro_rules! tests {
-            ($kind:expr, $run:ident, $before:expr, $busy:expr) => {
+            ($kind:expr, $run:ident, $before:expr, $busy:expr, slow = $slow:literal) => {
                 mod $run {
                     use super::super::*;
                     static COPIED: Copied = OnceLock::new();
                     $(#[test]
+                    #[cfg_attr($slow, ignore = "slow: see `make test-all`")]
                     fn $name() {
                         check(&$kind, &COPIED, $before, $busy, stringify!($name));
                     })*
@@ -225,11 +226,11 @@ macro_rules! on {
         mod $fs {
             static KIND: super::Kind =
                 super::Kind { mkfs: $mkfs, lacks: $lacks, source: std::sync::Mutex::new(None) };
-            tests!(super::KIND, create, Before::Nothing, false);
-            tests!(super::KIND, create_from_a_busy_source, Before::Nothing, true);
-            tests!(super::KIND, refresh_of_a_contrary_target, Before::Contrary, false);
-            tests!(super::KIND, refresh_of_a_disturbed_target, Before::Disturbed, false);
-            tests!(super::KIND, refresh_from_a_busy_source, Before::Contrary, true);
+            tests!(super::KIND, create, Before::Nothing, false, slow = false);
+            tests!(super::KIND, create_from_a_busy_source, Before::Nothing, true, slow = true);
+            tests!(super::KIND, refresh_of_a_contrary_target, Before::Contrary, false, slow = true);
+            tests!(super::KIND, refresh_of_a_disturbed_target, Before::Disturbed, false, slow = true);
+            tests!(super::KIND, refresh_from_a_busy_source, Before::Contrary, true, slow = false);
         }
     };
 }
