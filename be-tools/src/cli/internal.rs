@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::copy::{self, Exclude, Instant, Mode, Trust};
+use crate::copy::{self, Exclude, Instant, Mode, Trust, block};
+use crate::error::Error;
 use crate::plan::Silent;
 
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
@@ -16,6 +17,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "inside" => Some(crate::run::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
+        "copy-blocks" => Some(copy_blocks(arguments)),
         "copy-tree" => Some(copy_tree(verb, arguments, Mode::Fresh)),
         "refresh-tree" => {
             let trust = Trust { complete: Some(Instant::now()), ..Trust::default() };
@@ -34,6 +36,25 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
             eprintln!("be: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// `SOURCE_DEVICE TARGET_DEVICE`: the used blocks of an unmounted file system, with a UUID of its own and no label.
+fn copy_blocks(arguments: &[OsString]) -> ExitCode {
+    let [source, target] = arguments else {
+        eprintln!("usage: be internal-copy-blocks SOURCE_DEVICE TARGET_DEVICE");
+        return ExitCode::from(2);
+    };
+    crate::signals::watch();
+    let request = block::Request {
+        source: Path::new(source),
+        target: Path::new(target),
+        identity: block::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
+        edits: Vec::new(),
+    };
+    match block::copy(&request, &mut Silent) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
     }
 }
 
@@ -61,9 +82,11 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
             done.not_representable.iter().for_each(|(path, why)| eprintln!("{}: {why}", path.display()));
             ExitCode::from(4)
         }
-        Err(error) => {
-            eprintln!("be: {error}");
-            ExitCode::from(error.exit_status())
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &Error) -> ExitCode {
+    eprintln!("be: {error}");
+    ExitCode::from(error.exit_status())
 }

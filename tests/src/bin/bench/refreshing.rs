@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::Bench;
-use crate::copying::peers::Be;
 use crate::copying::root::Disks;
 use crate::copying::rounds::{self, Temperature};
 use crate::copying::{agree, names, read_all};
@@ -33,7 +32,7 @@ const TOOLS: &[(&str, &str)] = &[
 ];
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let be = Be::new()?;
+    let be = ::tests::be_program()?;
     let disks = bench.disks()?;
     disks.fresh_target(MKFS)?;
     let source = disks.mount_source()?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::Bench;
-use crate::copying::peers::Be;
 use crate::figures::{Figure, median};
 use crate::loops::{Loop, Mounted, drop_caches, run};
 use crate::report::Scale;
@@ -19,7 +18,7 @@ const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4", "-N", "1200000"];
 const FOLDER: u64 = 100;
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let be = Be::new()?;
+    let be = ::tests::be_program()?;
     let rounds = bench.report.rounds;
     let folder = tempfile::tempdir_in(qemu::target_dir())?;
     let source = Loop::new(folder.path(), DEVICE_MIB)?;
@@ -51,7 +50,7 @@ fn figures(sizes: &[Scale], figures: &mut Vec<Figure>) {
 }
 
 struct Part<'a> {
-    be: &'a Be,
+    be: &'a Path,
     source: &'a Loop,
     target: &'a Loop,
     folder: &'a Path,
@@ -95,7 +94,7 @@ impl Part<'_> {
             ("TARGET", folder("target")),
             ("FROM", self.source.short().to_owned()),
             ("ONTO", self.target.name().to_owned()),
-            ("BE", self.be.program.to_string_lossy().into_owned()),
+            ("BE", self.be.to_string_lossy().into_owned()),
         ]
     }
 

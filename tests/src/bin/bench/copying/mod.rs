@@ -4,6 +4,8 @@ pub mod peers;
 pub mod root;
 pub mod rounds;
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
 use crate::Bench;
@@ -11,7 +13,7 @@ use crate::figures::Figure;
 use crate::loops::{drop_caches, run};
 use crate::report::{Contest, Contestant};
 use crate::stopwatch::{Names, Run, time};
-use peers::{Be, Kind, Peer};
+use peers::{Kind, Peer};
 use root::Disks;
 use rounds::Temperature;
 
@@ -23,7 +25,7 @@ const TARGETS: &[(&str, &[&str])] = &[
 ];
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let be = Be::new()?;
+    let be = ::tests::be_program()?;
     let disks = bench.disks()?;
     for (fs_type, mkfs) in TARGETS {
         eprintln!("copying to {fs_type}");
@@ -56,7 +58,7 @@ fn figures(contest: &Contest, fs_type: &str, figures: &mut Vec<Figure>) {
 }
 
 struct Race<'a> {
-    be: &'a Be,
+    be: &'a Path,
     disks: &'a Disks,
     fs_type: &'a str,
     mkfs: &'a [&'a str],
@@ -67,7 +69,7 @@ impl Race<'_> {
         let mut missing = Vec::new();
         let mut racing: Vec<(&Peer, String)> = Vec::new();
         for peer in peers::peers(self.fs_type != "ext4") {
-            match peer.missing(self.be) {
+            match peer.missing() {
                 Some(why) => missing.push((peer.name.to_owned(), why)),
                 None => racing.push((peer, peer.command())),
             }
@@ -130,7 +132,7 @@ impl Race<'_> {
 }
 
 /// What the commands call things.
-pub fn names(be: &Be, disks: &Disks, fs_type: &str) -> Names {
+pub fn names(be: &Path, disks: &Disks, fs_type: &str) -> Names {
     let folder = |name: &str| disks.folder().join(name).to_string_lossy().into_owned();
     vec![
         ("SOURCE", folder("source")),
@@ -140,7 +142,7 @@ pub fn names(be: &Be, disks: &Disks, fs_type: &str) -> Names {
         ("WORK", disks.folder().to_string_lossy().into_owned()),
         ("USED", disks.tree.bytes.div_ceil(1 << 20).to_string()),
         ("FSTYPE", fs_type.to_owned()),
-        ("BE", be.program.to_string_lossy().into_owned()),
+        ("BE", be.to_string_lossy().into_owned()),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Who copies: one table. A new tool is a line here, and in scripts/requirements.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -59,8 +59,6 @@ pub enum Need {
     Program(&'static str),
     /// A program of crates.io at a version.
     Crate(&'static str, &'static str),
-    /// A hidden verb of `be`.
-    HiddenVerb(&'static str),
     /// `be` as it is.
     Be,
 }
@@ -156,7 +154,7 @@ const PEERS: &[Peer] = &[
     peer(
         BLOCKS,
         Kind::Blocks,
-        Need::HiddenVerb("copy-blocks"),
+        Need::Be,
         "\"$BE\" internal-copy-blocks \"$SOURCE_DEVICE\" \"$TARGET_DEVICE\"",
     ),
     to_all(peer(
@@ -173,32 +171,14 @@ const PEERS: &[Peer] = &[
     ),
 ];
 
-/// The program as built, and what it knows.
-pub struct Be {
-    pub program: PathBuf,
-}
-
-impl Be {
-    pub fn new() -> Result<Self> {
-        Ok(Be { program: ::tests::be_program()? })
-    }
-
-    /// Called without arguments, a hidden verb that it has complains of something else than of its name.
-    fn has_hidden_verb(&self, verb: &str) -> bool {
-        let output = Command::new(&self.program).arg(format!("internal-{verb}")).output();
-        output.is_ok_and(|o| !String::from_utf8_lossy(&o.stderr).contains("unrecognized subcommand"))
-    }
-}
-
 impl Peer {
     /// Why it cannot be measured here, if so.
-    pub fn missing(&self, be: &Be) -> Option<String> {
+    pub fn missing(&self) -> Option<String> {
         match self.need {
             Need::Program(program) if !is_there(program) => Some("not installed".into()),
             Need::Crate(name, version) => {
                 cargo_install(name, version).err().map(|e| format!("not built: {e:#}"))
             }
-            Need::HiddenVerb(verb) if !be.has_hidden_verb(verb) => Some("be cannot do it yet".into()),
             _ => None,
         }
     }
