@@ -1,6 +1,7 @@
 //! A running machine.
 
 use crate::agent::Agent;
+use crate::disk::Attached;
 use crate::host::{deadline, last_lines, target_dir};
 use crate::lock::MachineLock;
 use crate::qmp::Qmp;
@@ -26,7 +27,7 @@ pub(crate) struct Process {
     qmp: RefCell<Qmp>,
     pub(crate) agent: RefCell<Agent>,
     pub(crate) consoles: Vec<Console>,
-    plugged: RefCell<usize>,
+    plugged: RefCell<Vec<Attached>>,
     sockets: TempDir,
     _lock: MachineLock,
 }
@@ -78,7 +79,7 @@ impl Machine {
             qmp: RefCell::new(Qmp::new(qmp)?),
             agent: RefCell::new(Agent::new(agent)),
             consoles,
-            plugged: RefCell::new(0),
+            plugged: RefCell::default(),
             sockets,
             _lock: lock,
         };
@@ -142,10 +143,10 @@ impl Machine {
     /// There is no free port, or QEMU refused.
     pub fn plug(&self, disk: Disk) -> Result<()> {
         let mut plugged = self.process.plugged.borrow_mut();
-        let disk = disk.attach(self.process.sockets.path(), self.builder.disk_count() + *plugged)?;
-        let port = format!("port{plugged}");
+        let disk = disk.attach(self.process.sockets.path(), self.builder.disk_count() + plugged.len())?;
+        let port = format!("port{}", plugged.len());
         let port = disk.needs_port().then_some(port.as_str());
-        if port.is_some() && *plugged >= self.builder.ports() {
+        if port.is_some() && plugged.len() >= self.builder.ports() {
             return Err(Error::Description(format!(
                 "machine {} has no free port: Builder::hot_plug_ports",
                 self.builder.name
@@ -153,8 +154,24 @@ impl Machine {
         }
         self.qmp("blockdev-add", disk.node())?;
         self.qmp("device_add", disk.device(port))?;
-        *plugged += 1;
+        plugged.push(disk);
         Ok(())
+    }
+
+    /// Pulls a disk out that was plugged in; its serial number names it. On PCIe the guest has a notice of five seconds, and no
+    /// say in it.
+    ///
+    /// # Errors
+    /// There is no such disk, or QEMU refused.
+    pub fn pull(&self, serial: &str) -> Result<()> {
+        let plugged = self.process.plugged.borrow();
+        let Some(disk) = plugged.iter().find(|disk| disk.serial == serial) else {
+            return Err(Error::Description(format!(
+                "no disk {serial} was plugged into {}",
+                self.builder.name
+            )));
+        };
+        self.qmp("device_del", json!({ "id": disk.device(None)["id"] })).map(drop)
     }
 
     /// Any command of QEMU's monitor.

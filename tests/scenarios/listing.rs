@@ -12,7 +12,7 @@ pub const SCENARIOS: &[Scenario] = &[scenario!(every_column_of_the_list_changes_
 fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
-    let (first, second) = (be(&vm, FIRST)?, be(&vm, SECOND)?);
+    let (first, second) = (vm.environment(FIRST)?, vm.environment(SECOND)?);
     assert_eq!((&first["running"], &second["running"]), (&true.into(), &false.into()));
     assert_eq!((&first["next_boot"], &second["next_boot"]), (&true.into(), &false.into()));
     assert_eq!(first["problems"], Value::Array(Vec::new()), "{first:#}");
@@ -28,38 +28,38 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     // size
     let used = second["used"].as_u64().context("bytes in use")?;
     vm.run("mount /dev/vda3 /mnt && fallocate -l 64M /mnt/var/tmp/large && sync && umount /mnt")?;
-    assert!(be(&vm, SECOND)?["used"].as_u64().context("bytes in use")? >= used + (60 << 20));
+    assert!(vm.environment(SECOND)?["used"].as_u64().context("bytes in use")? >= used + (60 << 20));
     // OS
     vm.run(
         "mount /dev/vda3 /mnt && cp -a /mnt/usr/lib/os-release /mnt/var/tmp/ && \
          sed -i 's/^VERSION_ID=.*/VERSION_ID=\"99\"/' /mnt/usr/lib/os-release && umount /mnt",
     )?;
-    assert_eq!(be(&vm, SECOND)?["os"]["version_id"], "99");
+    assert_eq!(vm.environment(SECOND)?["os"]["version_id"], "99");
     assert!(vm.be("list")?.contains("Debian 99"));
     vm.run("mount /dev/vda3 /mnt && mv /mnt/var/tmp/os-release /mnt/usr/lib/ && umount /mnt")?;
-    assert_eq!(be(&vm, SECOND)?["os"], second["os"]);
+    assert_eq!(vm.environment(SECOND)?["os"], second["os"]);
     // health, kernel
     vm.run(
         "mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/initrd.img-* /mnt/aside/ && umount /mnt",
     )?;
-    let broken = be(&vm, SECOND)?;
+    let broken = vm.environment(SECOND)?;
     assert!(broken["problems"].to_string().contains("initrd.img"), "{broken:#}");
     let refused = vm.try_be(&format!("activate {SECOND} --yes"))?;
     assert_eq!((refused.status, refused.stderr.contains("initrd.img")), (3, true), "{}", refused.stderr);
     assert_eq!(vm.try_be(&format!("check {SECOND}"))?.status, 5);
     vm.run("mount /dev/vda3 /mnt && mv /mnt/aside/* /mnt/boot/ && umount /mnt")?;
-    assert_eq!(be(&vm, SECOND)?["problems"], Value::Array(Vec::new()));
+    assert_eq!(vm.environment(SECOND)?["problems"], Value::Array(Vec::new()));
     // next boot, trial
     vm.be(&format!("activate {SECOND} --yes"))?;
-    assert_eq!(be(&vm, SECOND)?["next_boot"], true);
-    assert_eq!(be(&vm, SECOND)?["trial"], "pending");
-    assert_eq!(be(&vm, FIRST)?["next_boot"], false);
+    assert_eq!(vm.environment(SECOND)?["next_boot"], true);
+    assert_eq!(vm.environment(SECOND)?["trial"], "pending");
+    assert_eq!(vm.environment(FIRST)?["next_boot"], false);
     vm.run("efibootmgr -qN")?;
-    assert_eq!(be(&vm, SECOND)?["next_boot"], false);
-    assert_eq!(be(&vm, SECOND)?["trial"], "interrupted");
+    assert_eq!(vm.environment(SECOND)?["next_boot"], false);
+    assert_eq!(vm.environment(SECOND)?["trial"], "interrupted");
     // name, description
     vm.be(&format!("rename {SECOND} renamed"))?;
-    assert_eq!(be(&vm, "renamed")?["descriptor"]["id"], second["descriptor"]["id"]);
+    assert_eq!(vm.environment("renamed")?["descriptor"]["id"], second["descriptor"]["id"]);
     assert!(vm.run("efibootmgr")?.stdout.contains("Lifeboat: renamed"));
     vm.be(&format!("rename renamed {SECOND}"))?;
     vm.be(&format!("describe {SECOND} 'before the upgrade'"))?;
@@ -70,27 +70,20 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
         "for i in $(seq 300); do grep -q 'copying' /run/create.log && break; sleep 0.2; done; sleep 2; pkill -KILL -x be",
         deadline(180),
     )?;
-    let killed = be(&vm, SECOND)?;
+    let killed = vm.environment(SECOND)?;
     assert_eq!(killed["descriptor"]["state"], "incomplete");
     assert_eq!(killed["descriptor"]["operation"], "create");
     let refused = vm.try_be(&format!("activate {SECOND} --yes --force"))?;
     assert_eq!((refused.status, refused.stderr.contains("incomplete")), (3, true), "{}", refused.stderr);
     // And run again.
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"))?;
-    let again = be(&vm, SECOND)?;
+    let again = vm.environment(SECOND)?;
     assert_eq!(again["descriptor"]["state"], "complete");
     assert_eq!(again["problems"], Value::Array(Vec::new()));
     // created
     assert!(again["descriptor"]["created"].as_str() > second["descriptor"]["created"].as_str());
     // devices, name: one on another partition is another line
     vm.be("create third -m /:/dev/vda4:ext4 --empty --yes")?;
-    assert_eq!(be(&vm, "third")?["root"]["device"], "/dev/vda4");
+    assert_eq!(vm.environment("third")?["root"]["device"], "/dev/vda4");
     Ok(())
-}
-
-/// One of the list, as JSON.
-fn be(vm: &Machine, name: &str) -> Result<Value> {
-    let list = vm.be_json(&format!("list {name}"))?;
-    let found = list["environments"].as_array().and_then(|all| all.first()).cloned();
-    found.with_context(|| format!("{name} is not in the list: {list:#}"))
 }

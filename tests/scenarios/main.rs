@@ -3,6 +3,7 @@
 
 mod image;
 mod listing;
+mod refresh;
 mod refusals;
 mod rescue;
 mod running;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     let scenarios: Vec<Scenario> = [
         running::SCENARIOS,
         listing::SCENARIOS,
+        refresh::SCENARIOS,
         refusals::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,

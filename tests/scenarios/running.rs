@@ -69,7 +69,7 @@ fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<
 }
 
 /// The unit has made it permanent: first in `BootOrder`, no trial left.
-fn confirmed(vm: &Machine, name: &str) -> Result<()> {
+pub fn confirmed(vm: &Machine, name: &str) -> Result<()> {
     vm.run_within(
         "for i in $(seq 60); do systemctl is-active -q lifeboat-confirm.service && exit 0; sleep 1; done; \
          systemctl status lifeboat-confirm.service; exit 1",
@@ -92,7 +92,7 @@ fn order(vm: &Machine) -> Result<Vec<String>> {
 }
 
 /// rsync finds no difference between the running system and its copy but those that have a reason.
-fn same_files(vm: &Machine) -> Result<()> {
+pub fn same_files(vm: &Machine) -> Result<()> {
     vm.be(&format!("mount {SECOND} /mnt"))?;
     let command = "rsync -aHAXxn --checksum --numeric-ids --delete -i / /mnt/";
     let report = vm.run_within(command, deadline(900))?.stdout;

@@ -108,7 +108,22 @@ impl TwoEnvironments {
     /// # Errors
     /// As [`TwoEnvironments::machine`].
     pub fn machine_on(&self, bus: Bus) -> Result<Builder> {
-        let disk = Disk::new(self.folder.join("disk.raw")).overlay().serial("primary").bus(bus);
+        self.builder(self.disk().overlay().bus(bus))
+    }
+
+    /// As [`TwoEnvironments::machine`], whose power can be cut.
+    ///
+    /// # Errors
+    /// As [`TwoEnvironments::machine`].
+    pub fn machine_to_cut(&self) -> Result<Builder> {
+        self.builder(self.disk().logged())
+    }
+
+    fn disk(&self) -> Disk {
+        Disk::new(self.folder.join("disk.raw")).serial("primary")
+    }
+
+    fn builder(&self, disk: Disk) -> Result<Builder> {
         Ok(Builder::new("two")?.disk(disk).copy_variables(&self.folder.join("variables.fd"))?)
     }
 }

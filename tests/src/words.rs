@@ -45,6 +45,12 @@ pub trait BeWords {
     /// Another exit status than 0, or no JSON.
     fn be_json(&self, arguments: &str) -> Result<Value>;
 
+    /// What `be list NAME --json` says of one.
+    ///
+    /// # Errors
+    /// As [`BeWords::be`], or it is not listed.
+    fn environment(&self, name: &str) -> Result<Value>;
+
     /// The name of the boot environment that is running.
     ///
     /// # Errors
@@ -69,6 +75,12 @@ impl BeWords for Machine {
     fn be_json(&self, arguments: &str) -> Result<Value> {
         let text = self.be(&format!("{arguments} --json"))?;
         serde_json::from_str(&text).with_context(|| format!("`be {arguments} --json` printed {text:?}"))
+    }
+
+    fn environment(&self, name: &str) -> Result<Value> {
+        let list = self.be_json(&format!("list {name}"))?;
+        let found = list["environments"].as_array().and_then(|all| all.first()).cloned();
+        found.with_context(|| format!("{name} is not in the list: {list:#}"))
     }
 
     fn current_be(&self) -> Result<String> {

@@ -127,6 +127,8 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Error::Failed("copying needs /proc: mount it, then run the command again".into()));
     }
+    // Opened before the first write: it is told of every failed one, also of those that somebody else's sync saw first.
+    let target = open_root(request.target)?;
     let since = Instant::now().earlier();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
@@ -144,7 +146,6 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     }
     summary.not_representable.sort();
     summary.not_representable.dedup();
-    let target = open_root(request.target)?;
     rustix::fs::syncfs(&target).at("writing to the device of", request.target)?;
     Ok(summary)
 }

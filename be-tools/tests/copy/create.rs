@@ -138,6 +138,29 @@ fn a_full_target_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
+fn a_target_whose_device_fails_is_an_error() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let (source, behind) = (Mounted::new(&mkfs, "128M"), Mounted::new(&mkfs, "32M"));
+    sh(source.path(), "for i in $(seq 60); do head -c 1000000 /dev/urandom >f$i; done");
+    for refreshed in [false, true] {
+        // A device with less behind it than it says: writes beyond that fail.
+        sh(
+            behind.path(),
+            "truncate -s 200M image; mkfs.ext4 -q -F -O ^has_journal image; mkdir -p ../target; \
+             mount -o loop,noatime,errors=continue image ../target",
+        );
+        let target = behind.path().with_file_name("target");
+        let run = if refreshed { super::refresh } else { request };
+        let result = copy_tree(&run(source.path(), &target), &mut Silent).map_err(|error| error.to_string());
+        sh(behind.path(), "umount -l ../target; rm image");
+        assert!(result.as_ref().is_err_and(|error| error.contains("writ")), "{result:?}");
+    }
+}
+
+#[test]
 fn what_the_target_cannot_hold_is_a_line_in_the_report() {
     if !root() {
         return;

@@ -1,0 +1,109 @@
+//! An earlier copy that is brought up to date, and what ends that on its way.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use qemu::{Disk, Release, deadline};
+use tests::prepared::{SECOND, TwoEnvironments, debian};
+use tests::table::Scenario;
+use tests::{BeWords, scenario};
+
+use super::running::{confirmed, same_files};
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario!(a_copy_is_refreshed_and_boots),
+    scenario!(a_refresh_that_the_power_ends_is_run_again),
+    scenario!(a_target_that_is_pulled_out_is_an_error),
+];
+
+/// What months of use do to a system, in a second.
+const USED: &str = "echo new >/etc/motd; echo x >/srv/new; ln /srv/new /srv/link; rm /usr/share/doc/bash/copyright; \
+    mv /usr/share/common-licenses/BSD /srv/; rm -r /usr/share/man; echo y >/usr/share/man; chown 7:8 /srv; \
+    setfattr -n user.a -v 1 /srv/new 2>/dev/null; chattr +i /etc/issue; cp -a /usr/share/locale /srv/locale; \
+    mkdir -p /usr/share/perl5 && touch -d 2001-01-01 /usr/share/perl5; sync";
+
+fn a_copy_is_refreshed_and_boots(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    vm.run(USED)?;
+    let said = vm.be(&format!("refresh {SECOND} --yes"))?;
+    assert!(said.contains("is complete"), "{said}");
+    same_files(&vm)?;
+    // Nothing is left to do, but for what a running system writes.
+    let said = vm.be(&format!("refresh {SECOND} --yes"))?;
+    let changed: u32 = said
+        .split(" files ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .unwrap_or(u32::MAX);
+    assert!(changed < 40, "{said}");
+
+    vm.be(&format!("activate {SECOND} --yes"))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, SECOND);
+    confirmed(&vm, SECOND)?;
+    assert_eq!(vm.run("cat /etc/motd /srv/link")?.stdout, "new\nx\n");
+    Ok(())
+}
+
+fn a_refresh_that_the_power_ends_is_run_again(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine_to_cut()?.start()?;
+    vm.ready()?;
+    vm.run(USED)?;
+    vm.run("cp -a /usr/lib /srv/lib && sync")?;
+    vm.run_detached(&format!("be refresh {SECOND} --yes"))?;
+    // In the midst of it: some of what differs is on the disk, and much is not.
+    let device = || -> Result<u64> {
+        let sectors = vm.run("awk '{print $7}' /sys/class/block/vda3/stat")?.stdout;
+        Ok(sectors.trim().parse()?)
+    };
+    let (before, end) = (device()?, Instant::now() + deadline(300));
+    while device()? < before + 20_000 {
+        ensure!(Instant::now() < end, "nothing is written to the target");
+        sleep(Duration::from_millis(100));
+    }
+    let vm = vm.power_cut()?.start()?;
+    vm.ready_within(deadline(300))?;
+
+    assert_eq!(vm.environment(SECOND)?["descriptor"]["state"], "incomplete");
+    let refused = vm.try_be(&format!("activate {SECOND} --yes"))?;
+    assert!(refused.status == 3 && refused.stderr.contains("incomplete"), "{refused:?}");
+    vm.be(&format!("refresh {SECOND} --yes"))?;
+    assert_eq!(vm.environment(SECOND)?["descriptor"]["state"], "complete");
+    vm.run("e2fsck -fn /dev/vda3")?;
+    same_files(&vm)?;
+    Ok(())
+}
+
+fn a_target_that_is_pulled_out_is_an_error(release: Release) -> Result<()> {
+    let builder = debian(release).build()?.machine()?.hot_plug_ports(1);
+    let vm = builder.start()?;
+    vm.ready()?;
+    vm.install_be()?;
+    vm.plug(Disk::blank(4 << 30).serial("loose"))?;
+    let loose = "/dev/disk/by-id/virtio-loose";
+    vm.run(&format!("for i in $(seq 60); do test -e {loose} && exit 0; sleep 1; done; exit 1"))?;
+    vm.run_detached(&format!(
+        "be create third -m /:{loose}:ext4 --current first --yes >/run/said 2>&1; echo status $? >>/run/said"
+    ))?;
+    vm.run_within(
+        "for i in $(seq 300); do test $(awk '{print $7}' /sys/class/block/vdb/stat) -gt 400000 && exit 0; sleep 1; done; \
+         cat /run/said; exit 1",
+        deadline(320),
+    )?;
+    vm.pull("loose")?;
+    let said = vm.run_within(
+        "for i in $(seq 300); do grep -q ^status /run/said && break; sleep 1; done; cat /run/said",
+        deadline(320),
+    )?;
+    assert!(said.stdout.contains("status 1"), "{}", said.stdout);
+    // Nothing hangs, and what runs is as it was.
+    let list = vm.be("list")?;
+    assert!(list.contains("first") && !list.contains("third"), "{list}");
+    assert!(!vm.run("efibootmgr")?.stdout.contains("third"));
+    assert_eq!(vm.run("findmnt -rno SOURCE | grep -c vdb || true")?.stdout, "0\n");
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, "first");
+    Ok(())
+}
