@@ -245,10 +245,10 @@ fn faults(
 ) -> Vec<String> {
     let remains = |problem: &&String| !put_right.contains(problem);
     let mut faults: Vec<String> = environment.problems.iter().filter(remains).cloned().collect();
-    if !descriptor.lost.is_empty() {
+    if descriptor.lost_count() > 0 {
         faults.push(match &descriptor.lost[..] {
             [one] => format!("{} could not be read when it was copied", one.display()),
-            several => format!("{} files could not be read when it was copied", several.len()),
+            _ => format!("{} files could not be read when it was copied", descriptor.lost_count()),
         });
     }
     for swap in environment.file_systems.iter().filter(|f| f.fs_type == "swap") {

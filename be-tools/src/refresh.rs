@@ -150,7 +150,7 @@ impl Job<'_> {
         let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
         self.descriptor.source = source.descriptor.as_ref().map(|d| d.id);
         self.descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
-        self.descriptor.lost.clear();
+        (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
         let mut done = Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
         for tree in layout.copies() {
             go_on()?;

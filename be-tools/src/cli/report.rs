@@ -64,17 +64,19 @@ impl Terminal {
 
     /// Says which files could not be read, and what became of them. The exit status.
     pub fn lost(&self, descriptor: &Descriptor, became: &str) -> u8 {
-        let lost = &descriptor.lost;
-        if lost.is_empty() {
+        let lost = descriptor.lost_count();
+        if lost == 0 {
             return 0;
         }
-        for path in lost {
+        for path in &descriptor.lost {
             self.say(&format!("lost: {}", path.display()));
+        }
+        if descriptor.lost_more > 0 {
+            self.say(&format!("lost: {} more", descriptor.lost_more));
         }
         let name = &descriptor.name;
         self.say(&format!(
-            "{} files of the source could not be read: in '{name}' they {became}; activating it takes --force.",
-            lost.len()
+            "{lost} files of the source could not be read: in '{name}' they {became}; activating it takes --force."
         ));
         4
     }

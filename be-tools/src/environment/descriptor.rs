@@ -1,0 +1,289 @@
+//! The descriptor, `/etc/lifeboat/environment.toml`: what nothing else can say of a boot environment.
+
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Id, Name};
+use crate::error::{Error, Refusal, Result};
+use crate::rooted::{MAX_CONFIG_BYTES, Rooted};
+
+/// Where a BE keeps its descriptor, relative to its root.
+pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
+
+/// The descriptor format this program writes.
+pub const FORMAT: u32 = 1;
+
+/// Names of lost files that a descriptor takes, before TOML's own escapes: a descriptor is never too large to be read.
+const MAX_LOST_BYTES: usize = 128 << 10;
+
+/// What was under way when a BE became incomplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "each is the verb of that name")]
+pub enum Operation {
+    Adopt,
+    Create,
+    Refresh,
+    Upgrade,
+    Repair,
+    Import,
+    Migrate,
+    Delete,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::Adopt => "adopt",
+            Operation::Create => "create",
+            Operation::Refresh => "refresh",
+            Operation::Upgrade => "upgrade",
+            Operation::Repair => "repair",
+            Operation::Import => "import",
+            Operation::Migrate => "migrate",
+            Operation::Delete => "delete",
+        })
+    }
+}
+
+/// Whether a BE may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// All of it is there and synced.
+    Complete,
+    /// An operation was interrupted.
+    Incomplete,
+}
+
+/// What nothing else on the disk can say about a BE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Version of this format.
+    pub format: u32,
+    /// Identity, for ever.
+    pub id: Id,
+    /// Unique among what is found, ignoring case.
+    pub name: Name,
+    /// Free text.
+    #[serde(default)]
+    pub description: String,
+    /// RFC 3339, UTC, whole seconds.
+    pub created: String,
+    /// The BE it was copied from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Id>,
+    /// Complete or not.
+    pub state: State,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Mount points of its fstab that it does not own.
+    #[serde(default)]
+    pub shared: Vec<PathBuf>,
+    /// Files that could not be read when it was copied: the first of them.
+    #[serde(default)]
+    pub lost: Vec<PathBuf>,
+    /// How many more there were than are named in `lost`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_more: usize,
+}
+
+impl Descriptor {
+    /// A new BE, incomplete until `create` ends.
+    pub fn new(name: Name, source: Option<Id>) -> Self {
+        Descriptor {
+            format: FORMAT,
+            id: Id::random(),
+            name,
+            description: String::new(),
+            created: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            source,
+            state: State::Incomplete,
+            operation: Some(Operation::Create),
+            shared: Vec::new(),
+            lost: Vec::new(),
+            lost_more: 0,
+        }
+    }
+
+    /// Parses `environment.toml`. Hostile text is an error, never a panic.
+    ///
+    /// # Errors
+    /// A sentence saying what is wrong, without the path.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let version: Version = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+        if version.format > FORMAT {
+            return Err(format!(
+                "descriptor format {} is newer than this program knows ({FORMAT}): use a newer be",
+                version.format
+            ));
+        }
+        toml::from_str(text).map_err(|e| e.message().to_owned())
+    }
+
+    /// The text of `environment.toml`.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8, which TOML cannot hold.
+    pub fn render(&self) -> Result<String> {
+        toml::to_string(self)
+            .map_err(|e| Error::Failed(format!("writing the descriptor of '{}': {e}", self.name)))
+    }
+
+    /// Notes a file that could not be read. Names of any bytes are kept as text, the odd ones escaped; past
+    /// [`MAX_LOST_BYTES`] of names they are only counted.
+    pub fn lose(&mut self, path: &Path) {
+        let plain = path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
+        let escaped = || PathBuf::from(path.as_os_str().as_bytes().escape_ascii().to_string());
+        let path = if plain { path.to_owned() } else { escaped() };
+        let named: usize = self.lost.iter().map(|path| path.as_os_str().len()).sum();
+        if self.lost_more > 0 || named + path.as_os_str().len() > MAX_LOST_BYTES {
+            self.lost_more += 1;
+        } else {
+            self.lost.push(path);
+        }
+    }
+
+    /// How many files could not be read when it was copied.
+    pub fn lost_count(&self) -> usize {
+        self.lost.len() + self.lost_more
+    }
+
+    /// Reads the descriptor of the BE mounted at `root`; `None` where it is unmanaged.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read or does not parse.
+    pub fn load(root: &Rooted) -> Result<Option<Self>> {
+        let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
+        let parsed = Self::parse(&text);
+        parsed.map(Some).map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
+    }
+
+    /// Writes the descriptor of the BE mounted at `root`, to last.
+    ///
+    /// # Errors
+    /// When it cannot be written, or would be too large to be read; the old one is then still there.
+    pub fn store(&self, root: &Rooted) -> Result<()> {
+        let text = self.render()?;
+        if text.len() as u64 > MAX_CONFIG_BYTES {
+            let (name, size) = (&self.name, text.len());
+            return Err(Error::Failed(format!(
+                "the descriptor of '{name}' would have {size} bytes, and {MAX_CONFIG_BYTES} are read: shorten its description"
+            )));
+        }
+        root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
+    }
+
+    /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that is flushed.
+    ///
+    /// # Errors
+    /// When the device reports a write error; the BE stays incomplete.
+    pub fn complete(&mut self, root: &Rooted) -> Result<()> {
+        root.sync()?;
+        self.state = State::Complete;
+        self.operation = None;
+        self.store(root)?;
+        root.sync()
+    }
+
+    /// Says that the BE is incomplete, before the first write of an operation.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(&mut self, operation: Operation, root: &Rooted) -> Result<()> {
+        self.state = State::Incomplete;
+        self.operation = Some(operation);
+        self.store(root)?;
+        root.sync()
+    }
+
+    /// Refuses a BE that an interrupted operation left incomplete.
+    ///
+    /// # Errors
+    /// [`Refusal::Incomplete`], naming the operation.
+    pub fn refuse_incomplete(&self) -> Result<(), Refusal> {
+        if self.state == State::Complete {
+            return Ok(());
+        }
+        let operation = self.operation.map_or_else(|| "operation".into(), |o| o.to_string());
+        Err(Refusal::Incomplete { name: self.name.to_string(), operation })
+    }
+
+    /// `complete`, or `incomplete` with the operation.
+    pub fn state_text(&self) -> String {
+        match (self.state, self.operation) {
+            (State::Complete, _) => "complete".into(),
+            (State::Incomplete, Some(operation)) => format!("incomplete ({operation})"),
+            (State::Incomplete, None) => "incomplete".into(),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_survives_its_own_text() {
+        let mut d = Descriptor::new("nightly".parse().unwrap(), Some(Id::random()));
+        d.shared = vec!["/home".into()];
+        d.description = "before \"the\" upgrade\n".into();
+        assert_eq!(Descriptor::parse(&d.render().unwrap()).unwrap(), d);
+    }
+
+    #[test]
+    fn a_lost_file_of_any_name_leaves_the_descriptor_whole() {
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        for name in [&b"/\xff\xfe"[..], b"/\x1b[2J", "/ä b".as_bytes()] {
+            d.lose(Path::new(std::ffi::OsStr::from_bytes(name)));
+        }
+        let found = Descriptor::parse(&d.render().unwrap()).unwrap();
+        assert_eq!(found.lost, [r"/\xff\xfe", r"/\x1b[2J", "/ä b"].map(PathBuf::from));
+        d.lost.push(Path::new(std::ffi::OsStr::from_bytes(b"/\xff")).into());
+        assert!(d.render().is_err(), "an empty descriptor would be written");
+    }
+
+    #[test]
+    fn a_disk_that_is_mostly_unreadable_leaves_the_descriptor_readable() {
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        for n in 0..100_000 {
+            d.lose(Path::new(&format!("/a/\"b\"/{n}")));
+        }
+        let text = d.render().unwrap();
+        assert!(
+            d.lost.len() > 1000 && (text.len() as u64) < MAX_CONFIG_BYTES,
+            "{} {}",
+            d.lost.len(),
+            text.len()
+        );
+        assert_eq!(Descriptor::parse(&text).unwrap().lost_count(), 100_000);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_number() {
+        let why = Descriptor::parse("format = 2\nwhatever = true\n").unwrap_err();
+        assert!(why.contains("format 2 is newer"), "{why}");
+    }
+
+    /// Golden: format 1 as first released must parse for ever.
+    #[test]
+    fn format_1_parses() {
+        let text = include_str!("../../fixtures/environment-1.toml");
+        let d = Descriptor::parse(text).unwrap();
+        assert_eq!((d.name.as_str(), d.id.short().as_str()), ("nightly", "2f0c1a94"));
+        assert_eq!(d.state_text(), "complete");
+    }
+}
