@@ -183,11 +183,11 @@ impl Job<'_> {
         for tree in layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
-                self.remove_left_out(work, &tree)?;
+                self.remove_left_out(work, source, &tree)?;
                 continue;
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
-            let rules = fill::exclude(&self.request.exclude, &self.request.include, &tree);
+            let rules = fill::exclude(source, (&self.request.exclude, &self.request.include), &tree);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
         }
@@ -196,10 +196,10 @@ impl Job<'_> {
     }
 
     /// Takes from a block copy what a file copy would not have copied.
-    fn remove_left_out(&self, work: &Work, tree: &Copy) -> Result<()> {
+    fn remove_left_out(&self, work: &Work, source: &BootEnvironment, tree: &Copy) -> Result<()> {
         let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
         let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
-        let rules = fill::exclude(&self.request.exclude, &self.request.include, tree);
+        let rules = fill::exclude(source, (&self.request.exclude, &self.request.include), tree);
         block::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 }

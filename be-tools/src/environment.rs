@@ -155,14 +155,16 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
+    /// A create of it did not end, so that its fstab may still be its source's.
+    pub fn is_unfinished(&self) -> bool {
+        let create = Some(Operation::Create);
+        self.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete && d.operation == create)
+    }
+
     /// Every device that belongs to it alone: root and copied file systems. Until a copy is complete, its fstab may
     /// still be the source's: then only its root is known to be its own.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
-        let is_unfinished = self
-            .descriptor
-            .as_ref()
-            .is_some_and(|d| d.state == State::Incomplete && d.operation == Some(Operation::Create));
-        let own = self.file_systems.iter().filter(|f| !f.shared && !is_unfinished);
+        let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
         let copied = own.filter_map(|f| f.device.as_ref()).filter(|device| **device != self.root.device);
         let mut all: Vec<_> = std::iter::once(&self.root.device).chain(copied).collect();
         all.dedup();

@@ -71,8 +71,8 @@ pub(crate) struct Filling<'a> {
 pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted>> {
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
-        let place = folder.join(file_system.mountpoint.relative());
-        std::fs::create_dir_all(&place).at("making the folder", &place)?;
+        // What is mounted already is a foreign tree: its links lead nowhere but into itself.
+        let place = Rooted::open(folder)?.make_place(file_system.mountpoint.relative())?;
         mounted.push(mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &place)?);
     }
     Ok(mounted)
@@ -83,7 +83,8 @@ pub(crate) fn sync(layout: &Layout, folder: &Path, report: &mut dyn Report) -> R
     go_on()?;
     report.step("syncing");
     for file_system in &layout.file_systems {
-        Rooted::open(&folder.join(file_system.mountpoint.relative()))?.sync()?;
+        let place = Rooted::open(folder)?.make_place(file_system.mountpoint.relative())?;
+        Rooted::open(&place)?.sync()?;
     }
     Ok(())
 }
@@ -101,11 +102,41 @@ pub(crate) fn measure<'t>(
     for tree in trees {
         let mounted = source::mount(system, inventory, source, &tree.source, &work.source)?;
         let place = tree.source.as_path().join(&tree.from);
-        let measured = copy::measure(&mounted.dir().join(&tree.from), &place, &rules(tree))?;
+        let measured = copy::measure((mounted.dir(), &tree.from), &place, &rules(tree))?;
         totals.files += measured.files;
         totals.bytes += measured.bytes;
     }
     Ok(totals)
+}
+
+/// Refuses a layout in which a file system has its place where the source has a link: its content would go where that
+/// leads.
+pub(crate) fn refuse_links(
+    system: &System,
+    inventory: &Inventory,
+    work: &Work,
+    source: &BootEnvironment,
+    layout: &Layout,
+) -> Result<()> {
+    let mounted = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
+    let root = Rooted::open(mounted.dir())?;
+    let copies = layout.copies();
+    let ends = copies.iter().flat_map(|c| [c.source.as_path().join(&c.from), c.target.as_path().join(&c.to)]);
+    for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
+        let place: PathBuf = place.components().collect();
+        for way in place.ancestors() {
+            if root.symlink_metadata(way)?.is_some_and(|found| found.is_symlink()) {
+                let name = source.name();
+                return Err(Refusal::Other(format!(
+                    "{} is a link in '{name}', so no file system has its place at {}: name the folder that it leads to",
+                    way.display(),
+                    place.display()
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file system of the target that does not hold so much, with room to live.
@@ -126,10 +157,23 @@ pub(crate) fn refuse_too_small(
 }
 
 /// What the user leaves out, and what never is copied from this tree.
-pub(crate) fn exclude(exclude: &[String], include: &[String], tree: &layout::Copy) -> Exclude {
-    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+pub(crate) fn exclude(
+    source: &BootEnvironment,
+    (exclude, include): (&[String], &[String]),
+    tree: &layout::Copy,
+) -> Exclude {
     let place = tree.source.as_path().join(&tree.from);
-    let mut rules = Exclude::standard().swap_files(&swaps);
+    let mut rules = Exclude::standard();
+    if source.running {
+        // Those that fstab does not name, too.
+        rules = rules.swap_files(&std::fs::read_to_string("/proc/swaps").unwrap_or_default());
+    }
+    for swap in source.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none()) {
+        let path = Path::new(&swap.spec);
+        if path.is_absolute() && !path.starts_with("/dev") {
+            rules = rules.never(path);
+        }
+    }
     for folder in &tree.without {
         rules = rules.only_folder(&place.join(folder));
     }
@@ -157,11 +201,11 @@ impl Filling<'_> {
             .at(&tree.target)
             .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
         let to = mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &self.work.alone)?;
-        let target = to.dir().join(&tree.to);
-        std::fs::create_dir_all(&target).at("making the folder", &target)?;
         let request = copy::Request {
-            source: &from.dir().join(&tree.from),
-            target: &target,
+            source: from.dir(),
+            target: to.dir(),
+            from: &tree.from,
+            to: &tree.to,
             mountpoint: &tree.source.as_path().join(&tree.from),
             exclude,
             mode,
@@ -216,11 +260,18 @@ impl Filling<'_> {
 /// Writes down what a copy could not do.
 pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut dyn Report) {
     summary.lost.iter().for_each(|path| descriptor.lose(path));
+    descriptor.lost_more += summary.more_lost;
     for (path, why) in &summary.not_representable {
         report.warn(&format!("{}: {why}", path.display()));
     }
+    if summary.more_not_representable > 0 {
+        report.warn(&format!("{} more cannot be kept as they are", summary.more_not_representable));
+    }
     for path in &summary.changed_during_copy {
         report.warn(&format!("{} changed while it was copied", path.display()));
+    }
+    if summary.more_changed > 0 {
+        report.warn(&format!("{} more changed while they were copied", summary.more_changed));
     }
 }
 

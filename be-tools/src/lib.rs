@@ -13,6 +13,7 @@ pub mod discover;
 pub mod environment;
 pub mod error;
 pub(crate) mod fill;
+mod flags;
 pub mod fstab;
 pub mod health;
 pub mod identity;

@@ -267,6 +267,8 @@ impl What<'_> {
 
 /// What is mounted below the root, a file system after the one that holds its mount point.
 fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&FileSystemUse> {
+    // The fstab of an unfinished copy is its source's.
+    let extent = if environment.is_unfinished() { Extent::Root } else { extent };
     let is_wanted = |f: &&FileSystemUse| {
         let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
         let is_device =

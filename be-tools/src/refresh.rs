@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::copy::{Instant, Mode, Totals, Trust};
 use crate::discover::{self, Inventory};
-use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, State};
-use crate::error::{Error, Result};
+use crate::environment::{BootEnvironment, Descriptor, Operation, State};
+use crate::error::Result;
 use crate::fill::{self, Filling, Work, source};
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
@@ -112,29 +112,26 @@ impl Job<'_> {
         Ok(done)
     }
 
-    /// Marks the target as incomplete. What it was marked as before says how far it is believed.
+    /// Marks the target as incomplete. What it says of itself before tells how far it is believed.
     fn begin(&mut self, root: &Rooted) -> Result<Trust> {
+        let now = Instant::now();
+        // Its times say nothing of another source, and nothing once the clock was set back.
+        let same_source =
+            self.source.descriptor.as_ref().is_some_and(|d| self.descriptor.source == Some(d.id));
+        let complete = self.descriptor.completed.filter(|moment| same_source && *moment <= now);
         let checksum = self.request.checksum;
-        let written = root.metadata(DESCRIPTOR_PATH)?.map(|metadata| Instant::of_metadata(&metadata));
-        let written = written.ok_or_else(|| {
-            Error::Failed(format!(
-                "/{DESCRIPTOR_PATH} of '{}' has gone: run the command again",
-                self.descriptor.name
-            ))
-        })?;
         if self.descriptor.state == State::Complete {
             self.descriptor.begin(Operation::Refresh, root)?;
-            return Ok(Trust { checksum, complete: Some(written), interrupted: None });
+            return Ok(Trust { checksum, complete, interrupted: None });
         }
-        // The clock was set back: the moment of the first beginning says nothing of what is written from now on.
-        let is_clock_behind = Instant::now() < written;
-        if is_clock_behind {
+        let began = self.descriptor.began.filter(|moment| *moment <= now);
+        if began.is_none() {
             self.descriptor.begin(Operation::Refresh, root)?;
         }
         Ok(Trust {
-            checksum: checksum || is_clock_behind,
-            complete: None,
-            interrupted: Some(written.earlier()),
+            checksum: checksum || began.is_none(),
+            complete,
+            interrupted: began.map(Instant::earlier),
         })
     }
 
@@ -155,7 +152,7 @@ impl Job<'_> {
         for tree in layout.copies() {
             go_on()?;
             report.step(&format!("comparing {} with '{}'", tree.source, source.name()));
-            let mut rules = fill::exclude(&self.request.exclude, &self.request.include, &tree);
+            let mut rules = fill::exclude(source, (&self.request.exclude, &self.request.include), &tree);
             for kept in OWN_SETTINGS.iter().map(Path::new).chain(self.kept.iter().map(PathBuf::as_path)) {
                 rules = rules.never(&Path::new("/").join(kept));
             }

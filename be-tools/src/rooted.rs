@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
+use crate::flags;
 
 /// The longest configuration file that is read: a foreign disk must not fill our memory.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -181,12 +182,24 @@ impl Rooted {
         }
         let (parent, name) = split(path)?;
         let parent = self.make_folder(parent)?;
+        let _unlocked = Unlocked::new(&parent, name);
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e).at("making the folder", &self.shown(path)),
         }
         rustix::fs::fsync(&parent).at("syncing the folder of", &self.shown(path))?;
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
+    }
+
+    /// Makes a folder as [`Rooted::make_folder`] does, and says where it is without a link on the way, to mount on.
+    ///
+    /// # Errors
+    /// As [`Rooted::make_folder`].
+    pub fn make_place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let folder = self.make_folder(path)?;
+        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        std::fs::read_link(link).at("looking at", &self.shown(path))
     }
 
     /// Writes a file that must last: temporary name, fsync, rename, fsync of the folder. The owner, mode and extended
@@ -199,6 +212,7 @@ impl Rooted {
         let shown = self.shown(path);
         let (parent, name) = split(path)?;
         let folder = self.make_folder(parent)?;
+        let _unlocked = Unlocked::new(&folder, name);
         let mut temporary = name.to_owned();
         temporary.push(".lifeboat-new");
         let remove = |folder: &OwnedFd| rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
@@ -240,6 +254,7 @@ impl Rooted {
             return Ok(());
         }
         self.remove(path)?;
+        let _unlocked = Unlocked::new(&folder, name);
         rustix::fs::symlinkat(leads_to, &folder, name).at("linking", &self.shown(path))?;
         rustix::fs::fsync(&folder).at("syncing the folder of", &self.shown(path))
     }
@@ -256,6 +271,7 @@ impl Rooted {
             Err(e) if is_missing(e) => return Ok(()),
             Err(e) => return Err(e).at("opening", &self.shown(parent)),
         };
+        let _unlocked = Unlocked::new(&folder, name);
         match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e).at("removing", &self.shown(path)),
@@ -299,6 +315,39 @@ fn keep_attributes(folder: &OwnedFd, name: &std::ffi::OsStr, file: &File, mode: 
     }
     // After the owner: chown(2) clears the set-user-ID bit.
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode() & 0o7777))?)
+}
+
+/// A folder and what has a name in it, immutable and append-only lifted until this is dropped: then whatever has the
+/// name gets back what was lifted.
+struct Unlocked<'a> {
+    folder: (&'a OwnedFd, Option<IFlags>),
+    name: (&'a std::ffi::OsStr, Option<IFlags>),
+}
+
+impl<'a> Unlocked<'a> {
+    fn new(folder: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
+        let of_name = named(folder, name).and_then(|file| flags::lift(&file));
+        Unlocked { folder: (folder, flags::lift(folder)), name: (name, of_name) }
+    }
+}
+
+impl Drop for Unlocked<'_> {
+    fn drop(&mut self) {
+        let (folder, of_folder) = self.folder;
+        if let (name, Some(lifted)) = self.name
+            && let Some(file) = named(folder, name)
+        {
+            flags::put_back(&file, lifted);
+        }
+        if let Some(lifted) = of_folder {
+            flags::put_back(folder, lifted);
+        }
+    }
+}
+
+fn named(folder: &OwnedFd, name: &std::ffi::OsStr) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty()).ok()
 }
 
 /// A path without its leading slashes.

@@ -117,7 +117,8 @@ fn a_copy_is_brought_up_to_date() {
     let place = format!("/:{}:ext4", target.node);
     let from = format!("@{}", source.short());
     done(&["create", &second, "--from", &from, "-m", &place, "--no-boot-entry", "--yes"]);
-    let descriptor = target.change("cat etc/lifeboat/environment.toml");
+    let descriptor = || target.change("grep -v ^completed etc/lifeboat/environment.toml");
+    let identity = descriptor();
     let fstab = target.change("cat etc/fstab");
 
     source.change("echo changed >var/7; rm var/8; mkdir var/new; echo new >var/new/f; chmod 600 var/9; echo '# more' >>etc/fstab");
@@ -142,7 +143,7 @@ fn a_copy_is_brought_up_to_date() {
         .map(|line| format!("{line}\n"))
         .collect();
     assert!(left.lines().all(|line| own.contains(line) || line == "var/log/"), "{left}");
-    assert_eq!(target.change("cat etc/lifeboat/environment.toml"), descriptor, "its identity stays");
+    assert_eq!(descriptor(), identity, "its identity stays");
     assert_eq!(target.change("cat etc/fstab"), format!("{fstab}# more\n"));
     assert_eq!(target.change("cat var/10 var/log/lifeboat/kept"), "10\nk\n");
     assert_eq!(target.change("ls var/gone var/8 2>&1 || true").lines().count(), 2);
@@ -155,7 +156,7 @@ fn a_copy_is_brought_up_to_date() {
     let text = done(&["refresh", &second, "--yes", "--checksum"]);
     assert!(text.contains("another machine"), "{text}");
     assert_eq!(target.change("cat etc/machine-id etc/ssh/ssh_host_rsa_key var/3"), "two\nkey\n3\n");
-    assert_eq!(target.change("cat etc/lifeboat/environment.toml"), descriptor);
+    assert_eq!(descriptor(), identity);
 
     refused(&["refresh", "nobody-has-this-name", "--yes"], 2, "no boot environment answers");
     refused(&["refresh", &second, "--from", &second, "--yes"], 3, "from itself");
@@ -188,4 +189,101 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     refused(&["refresh", &second, "--yes"], 3, "too small");
     assert_eq!(target.sum(), before);
     done(&["refresh", &second, "--yes", "--exclude", "/var/large"]);
+}
+
+/// Puts other content of the same size and time into a file.
+const SECRETLY: &str = "touch -r var/7 stamp; echo X >var/7; touch -r stamp var/7; rm stamp";
+
+#[test]
+fn what_was_changed_in_the_copy_is_undone_whatever_its_times_say() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("true-{}", std::process::id()), format!("false-{}", std::process::id()));
+    let (source, target) = disks(&name);
+    let place = format!("/:{}:ext4", target.node);
+    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    target.change(SECRETLY);
+    done(&["refresh", &second, "--yes"]);
+    assert_eq!(target.change("cat var/7"), "7\n");
+
+    // Another source has no claim on what the times say of this one.
+    let other = format!("other-{}", std::process::id());
+    let (another, _) = disks(&other);
+    another.change(&format!("{SECRETLY}; touch -d 2001-01-01 var/7"));
+    for disk in [&source, &target] {
+        disk.change("touch -d 2001-01-01 var/7");
+    }
+    done(&["refresh", &second, "--yes"]);
+    done(&["refresh", &second, "--from", &other, "--yes"]);
+    assert_eq!(target.change("cat var/7"), "X\n");
+
+    // A note in the descriptor of an interrupted refresh does not vouch for what that had written.
+    target.change(&format!(
+        "sed -i 's/^state = .*/state = \"incomplete\"\\noperation = \"refresh\"\\nbegan = \"2026-11-24T00:00:00Z\"/' \
+         etc/lifeboat/environment.toml; {}",
+        SECRETLY.replace('X', "0")
+    ));
+    done(&["describe", &second, "a note"]);
+    done(&["refresh", &second, "--from", &other, "--yes"]);
+    assert_eq!(target.change("cat var/7"), "X\n");
+}
+
+#[test]
+fn what_is_immutable_is_no_hindrance() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("hard-{}", std::process::id()), format!("soft-{}", std::process::id()));
+    let (source, target) = disks(&name);
+    source.change("mkdir -p usr/lib/lifeboat; chattr +i etc/fstab etc/lifeboat usr/lib usr/lib/lifeboat");
+    let place = format!("/:{}:ext4", target.node);
+    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    let flags = || target.change("lsattr -d etc/fstab etc/lifeboat usr/lib | cut -c5");
+    assert_eq!(flags(), "i\ni\ni\n");
+    target.change("chattr +i etc/lifeboat/environment.toml");
+    done(&["refresh", &second, "--yes"]);
+    assert_eq!(flags(), "i\ni\ni\n");
+    done(&["delete", &second, "--yes"]);
+}
+
+#[test]
+fn a_place_that_is_a_link_is_refused() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("real-{}", std::process::id()), format!("link-{}", std::process::id()));
+    let (source, target) = disks(&name);
+    let (opt, outside) = (Disk::new(64), tempfile::tempdir().unwrap());
+    let uuid = uuid::Uuid::new_v4();
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", opt.node));
+    opt.change("echo evil >victim");
+    std::fs::write(outside.path().join("victim"), "good").unwrap();
+    let link = format!("ln -s {} opt; ln -s var srv", outside.path().display());
+    source.change(&format!("{link}; echo 'UUID={uuid} /opt ext4 defaults 0 2' >>etc/fstab"));
+    let place = format!("/:{}:ext4", target.node);
+    let create = ["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"];
+    let before = target.sum();
+    refused(&create, 3, "/opt is a link");
+    source.change("rm opt; mkdir opt");
+    let split = format!("/srv:{}:ext4", opt.node);
+    refused(&[&create[..], &["-m", &split, "--force"]].concat(), 3, "/srv is a link");
+    assert_eq!(target.sum(), before);
+    assert_eq!(std::fs::read(outside.path().join("victim")).unwrap(), b"good");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_exclude_with_an_exception_survives_what_is_gone() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("logs-{}", std::process::id()), format!("few-{}", std::process::id()));
+    let (source, target) = disks(&name);
+    source.change("mkdir sub; echo a >sub/a.log; echo k >sub/keep.log; ln -s a.log sub/b.log");
+    let place = format!("/:{}:ext4", target.node);
+    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    source.change("rm sub/*.log");
+    done(&["refresh", &second, "-x", "**/*.log", "--include", "**/keep.log", "--yes"]);
+    assert_eq!(target.change("ls sub"), "a.log\nb.log\n");
 }

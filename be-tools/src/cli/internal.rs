@@ -69,6 +69,8 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     let request = copy::Request {
         source: Path::new(source),
         target: Path::new(target),
+        from: Path::new(""),
+        to: Path::new(""),
         mountpoint: Path::new("/"),
         exclude: Exclude::nothing(),
         mode,

@@ -1,22 +1,45 @@
 //! The second pass over a source that is in use: a refresh of what was touched since the first pass began. What changes
 //! once more is named.
 
+use std::collections::HashSet;
 use std::ffi::CStr;
-use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Stat};
 use rustix::time::ClockId;
+use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::folders::{Id, Side};
 use super::queue::lock;
 
-/// A moment on the clock of inode changes, which nobody can set back: seconds, nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment on the clock of inode changes: seconds, nanoseconds. As text it is RFC 3339, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Instant(i64, i64);
 
 /// The clock that the kernel stamps inodes with moves in steps of up to 10 ms.
 const STEP: i64 = 20_000_000;
+
+impl TryFrom<String> for Instant {
+    type Error = humantime::TimestampError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let since_1970 = humantime::parse_rfc3339(&text)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+        Ok(Instant(seconds, i64::from(since_1970.subsec_nanos())))
+    }
+}
+
+impl From<Instant> for String {
+    fn from(Instant(seconds, nanoseconds): Instant) -> String {
+        let since_1970 = Duration::new(
+            u64::try_from(seconds).unwrap_or(0),
+            u32::try_from(nanoseconds.clamp(0, 999_999_999)).unwrap_or(0),
+        );
+        humantime::format_rfc3339_nanos(UNIX_EPOCH + since_1970).to_string()
+    }
+}
 
 impl Instant {
     /// Now, as the kernel stamps inodes.
@@ -38,11 +61,6 @@ impl Instant {
         Instant(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
     }
 
-    /// The same of what std::fs tells.
-    pub fn of_metadata(metadata: &std::fs::Metadata) -> Self {
-        Instant(metadata.ctime(), metadata.ctime_nsec())
-    }
-
     /// The inode has been changed at this moment or later.
     pub fn reached_by(self, stat: &Stat) -> bool {
         Self::of(stat) >= self
@@ -59,6 +77,17 @@ impl Instant {
     }
 }
 
+/// What a second pass knows of the first.
+#[derive(Debug)]
+pub struct Again {
+    /// When the first one began.
+    pub since: Instant,
+    /// What it could not read.
+    pub lost: HashSet<PathBuf>,
+    /// There is more of that than `lost` names.
+    pub more_lost: bool,
+}
+
 /// Content and inode were not touched between the two looks.
 fn untouched(before: &Stat, after: &Stat) -> bool {
     let moments = |s: &Stat| (s.st_size, s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
@@ -66,6 +95,11 @@ fn untouched(before: &Stat, after: &Stat) -> bool {
 }
 
 impl Engine<'_> {
+    /// The first pass may not have read it.
+    pub(super) fn is_doubtful(&self, folder: Id, name: &CStr) -> bool {
+        self.more_lost || (!self.lost.is_empty() && self.lost.contains(&self.folders.path_buf(folder, name)))
+    }
+
     /// Looks at the source once more after an entry was copied.
     pub(super) fn compare_after(&self, (folder, name): (Id, &CStr), before: &Stat, after: &Stat) {
         if self.since.is_some() {

@@ -92,7 +92,7 @@ impl Engine<'_> {
             let ours = theirs.as_ref().filter(|_| entered).and_then(|_| Look::at(&entry.name, xattrs));
             let mut role = Role::Unmet;
             if let (Some(ours), Some(theirs)) = (&ours, &theirs)
-                && self.is_equal(&entry, ours, theirs)
+                && self.is_equal(id, &entry, ours, theirs)
             {
                 if entry.kind == FileType::Symlink && self.since.is_none() {
                     if let Ok(text) = rustix::fs::readlinkat(CWD, &*entry.name, Vec::new()) {
@@ -138,7 +138,7 @@ impl Engine<'_> {
     }
 
     /// Nothing of the inodes differs, apart from what they are linked to.
-    fn is_equal(&self, entry: &Entry, ours: &Look, theirs: &Look) -> bool {
+    fn is_equal(&self, folder: Id, entry: &Entry, ours: &Look, theirs: &Look) -> bool {
         let (a, b) = (&ours.inode, &theirs.inode);
         let sized = matches!(entry.kind, FileType::RegularFile | FileType::Symlink);
         let kept = |s: &Statx| {
@@ -156,8 +156,8 @@ impl Engine<'_> {
             return false;
         }
         if let Some(since) = self.since {
-            // The first pass made it equal.
-            return !since.reached(moment(&a.stx_ctime));
+            // The first pass made it equal, if it could read it.
+            return !since.reached(moment(&a.stx_ctime)) && !self.is_doubtful(folder, &entry.name);
         }
         let shown = a.stx_attributes_mask & b.stx_attributes_mask & SHOWN;
         moment(&a.stx_atime) == moment(&b.stx_atime)
@@ -178,17 +178,17 @@ impl Engine<'_> {
 
     /// Whether an equal entry has the right names beside it; `None`: it takes a closer look.
     fn is_grouped(&self, place: (Id, &CStr), ours: &Statx, theirs: &Statx) -> Option<Grouping> {
-        // A name more or less changes an inode: the second pass would have seen it.
-        if ours.stx_nlink == 1 && theirs.stx_nlink == 1 || self.since.is_some() {
+        if ours.stx_nlink == 1 && theirs.stx_nlink == 1 {
             return Some(Grouping::Settled);
         }
         // Other names are added to, or taken from, an equal inode by who looks closer.
         if ours.stx_nlink != theirs.stx_nlink {
             return None;
         }
-        let inode = (makedev(ours.stx_dev_major, ours.stx_dev_minor), ours.stx_ino);
+        let number = |s: &Statx| (makedev(s.stx_dev_major, s.stx_dev_minor), s.stx_ino);
+        let inode = number(ours);
         Some(match self.links.meet(inode, u64::from(ours.stx_nlink), place) {
-            Meeting::First if self.links.claim(theirs.stx_ino) => {
+            Meeting::First if self.links.claim(number(theirs)) => {
                 let early = self.links.settle(inode, Some((place, theirs.stx_ino)));
                 self.link_early(
                     early,

@@ -74,13 +74,14 @@ impl<'a> Content<'a> {
             (self.moved)(size);
             return Ok(());
         }
-        // The slack is an extended attribute's block or a block of the file system.
-        let dense = (size..=size.next_multiple_of(4096) + 4096).contains(&allocated);
-        if dense && size <= CHUNK as u64 {
+        // What is allocated and not written counts as a hole.
+        let whole = rustix::fs::seek(source, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= size);
+        // More is an extended attribute's block, or preallocation beyond the end.
+        let exact = allocated <= size.next_multiple_of(4096);
+        if whole && exact && size <= CHUNK as u64 {
             return self.range(source, target, 0, size);
         }
-        let whole = rustix::fs::seek(source, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= size);
-        if !whole || allocated > size.next_multiple_of(4096) {
+        if !whole || !exact {
             preallocate(source, target, size)?;
         }
         let mut end = 0;

@@ -1,6 +1,6 @@
 //! What the threads of one walk share, and how they are started and stopped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +12,6 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::content::{Abilities, Content};
-use super::flags::unlock;
 use super::folders::{Folders, Id, ROOT, Side};
 use super::links::{First, Links};
 use super::metadata::Attributes;
@@ -22,6 +21,7 @@ use super::temporary::Temporary;
 use super::walk::Entry;
 use super::{Mode, Request, Summary, Trouble, again, target_error, walk};
 use crate::error::{Error, Result};
+use crate::flags::unlock;
 
 /// Threads that open files and have them read ahead: what the disk can order at a time.
 const OPENERS: usize = 8;
@@ -113,6 +113,10 @@ pub struct Engine<'a> {
     pub(super) folders: Folders,
     /// Second pass: only what has changed since.
     pub(super) since: Option<again::Instant>,
+    /// Second pass: what the first one could not read.
+    pub(super) lost: HashSet<PathBuf>,
+    /// Second pass: there is more of that than `lost` names.
+    pub(super) more_lost: bool,
     pub(super) links: Links,
     pub(super) abilities: Abilities,
     pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
@@ -135,12 +139,17 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// `since`: this is a second pass.
-    pub fn new(request: &'a Request<'a>, folders: Folders, since: Option<again::Instant>) -> Self {
+    /// `again`: this is a second pass.
+    pub fn new(request: &'a Request<'a>, folders: Folders, again: Option<again::Again>) -> Self {
+        let since = again.as_ref().map(|again| again.since);
+        let more_lost = again.as_ref().is_some_and(|again| again.more_lost);
+        let lost = again.map(|again| again.lost).unwrap_or_default();
         Engine {
             request,
             folders,
             since,
+            lost,
+            more_lost,
             links: Links::default(),
             abilities: Abilities::default(),
             unfinished: Mutex::default(),
@@ -282,7 +291,7 @@ impl<'a> Engine<'a> {
             Trouble::Source(why) => {
                 let path = self.folders.path_buf(folder, name);
                 log::warn!("{} could not be read: {why}", path.display());
-                self.note_line(|summary| &mut summary.lost, path);
+                self.note_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
             Trouble::Target(doing, why) => {
                 let path = self.folders.path_buf(folder, name);
@@ -295,20 +304,22 @@ impl<'a> Engine<'a> {
     pub fn note(&self, folder: Id, name: &CStr, what: String) {
         let path = self.folders.path_buf(folder, name);
         log::warn!("{}: the target cannot hold {what}", path.display());
-        self.note_line(|summary| &mut summary.not_representable, (path, what));
+        self.note_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
     }
 
     /// The entry was written to while it was copied.
     pub fn changed(&self, folder: Id, name: &CStr) {
         let path: PathBuf = self.folders.path_buf(folder, name);
-        self.note_line(|summary| &mut summary.changed_during_copy, path);
+        self.note_line(|s| (&mut s.changed_during_copy, &mut s.more_changed), path);
     }
 
-    fn note_line<T>(&self, list: impl FnOnce(&mut Summary) -> &mut Vec<T>, line: T) {
+    fn note_line<T>(&self, list: impl FnOnce(&mut Summary) -> (&mut Vec<T>, &mut usize), line: T) {
         let mut findings = lock(&self.findings);
-        let list = list(&mut findings);
+        let (list, more) = list(&mut findings);
         if list.len() < LINES {
             list.push(line);
+        } else {
+            *more += 1;
         }
     }
 

@@ -10,13 +10,13 @@ use rustix::io::Errno;
 use super::Trouble;
 use super::content::{AHEAD, Content, read_ahead};
 use super::engine::{Engine, Job, Role};
-use super::flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
 use super::folders::{Id, Side};
 use super::links::{First, Meeting, Name};
 use super::metadata::Attributes;
 use super::place::Place;
 use super::prune::clear;
 use super::queue::lock;
+use crate::flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
 
 /// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the access time.
 pub const READ: OFlags = OFlags::RDONLY

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::folders::{Id, Inode};
 use super::queue::lock;
@@ -62,16 +62,14 @@ struct Shard {
     claimed: HashSet<[u32; 2]>,
 }
 
-/// All inodes with several names, of one walk, which stays on one file system.
-#[derive(Debug)]
-pub struct Links {
-    shards: Vec<Mutex<Shard>>,
-}
+/// Inodes with one device number.
+type Table = Arc<[Mutex<Shard>]>;
 
-impl Default for Links {
-    fn default() -> Self {
-        Links { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
-    }
+/// All inodes with several names, of one walk. That stays on one file system, but each subvolume of a btrfs has a device
+/// number of its own and counts its inodes anew.
+#[derive(Debug, Default)]
+pub struct Links {
+    tables: RwLock<HashMap<u64, Table>>,
 }
 
 fn halves(number: u64) -> [u32; 2] {
@@ -82,14 +80,24 @@ fn whole([high, low]: [u32; 2]) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+fn shard(table: &Table, inode: u64) -> &Mutex<Shard> {
+    &table[inode as usize % SHARDS]
+}
+
 impl Links {
-    fn shard(&self, inode: u64) -> &Mutex<Shard> {
-        &self.shards[inode as usize % SHARDS]
+    fn table(&self, device: u64) -> Table {
+        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
+        known.unwrap_or_else(|| {
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || (0..SHARDS).map(|_| Mutex::default()).collect();
+            Arc::clone(tables.entry(device).or_insert_with(new))
+        })
     }
 
     /// Judges one more name of `inode`, which has `count` in all.
-    pub fn meet(&self, (_, inode): Inode, count: u64, (folder, name): (Id, &CStr)) -> Meeting {
-        let shard = &mut *lock(self.shard(inode));
+    pub fn meet(&self, (device, inode): Inode, count: u64, (folder, name): (Id, &CStr)) -> Meeting {
+        let table = self.table(device);
+        let shard = &mut *lock(shard(&table, inode));
         let key = halves(inode);
         let Some(record) = shard.first.get_mut(&key) else {
             let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
@@ -117,8 +125,9 @@ impl Links {
 
     /// The first name is there, under this inode of the target; `None`: it could not be copied. Returns the names that
     /// have been met meanwhile, for the caller to link.
-    pub fn settle(&self, (_, inode): Inode, made: Option<((Id, &CStr), u64)>) -> Vec<Name> {
-        let shard = &mut *lock(self.shard(inode));
+    pub fn settle(&self, (device, inode): Inode, made: Option<((Id, &CStr), u64)>) -> Vec<Name> {
+        let table = self.table(device);
+        let shard = &mut *lock(shard(&table, inode));
         let key = halves(inode);
         if let Some(record) = shard.first.get_mut(&key) {
             if record.remaining == 0 {
@@ -136,8 +145,14 @@ impl Links {
     }
 
     /// Takes an inode of the target with several names for one inode of the source: false, if another has it.
-    pub fn claim(&self, target: u64) -> bool {
-        lock(self.shard(target)).claimed.insert(halves(target))
+    pub fn claim(&self, (device, inode): Inode) -> bool {
+        lock(shard(&self.table(device), inode)).claimed.insert(halves(inode))
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        let tables = self.tables.read().unwrap();
+        tables.values().flat_map(|table| table.iter()).all(|shard| lock(shard).first.is_empty())
     }
 }
 
@@ -156,7 +171,7 @@ mod tests {
         assert_eq!(links.meet((1, 7), 3, (5, c"b")), further(c"a", 70));
         assert_eq!(links.meet((1, 7), 3, (5, c"c")), further(c"a", 70));
         assert_eq!(links.meet((1, 71), 2, (5, c"y")), Meeting::Lost);
-        assert!(links.shards.iter().all(|s| s.lock().unwrap().first.is_empty()));
+        assert!(links.is_empty());
     }
 
     #[test]
@@ -166,13 +181,24 @@ mod tests {
         assert_eq!(links.meet((1, 7), 3, (2, c"early")), Meeting::Parked);
         assert_eq!(links.settle((1, 7), Some(((0, c"first"), 9))), [(2, c"early".to_owned())]);
         assert!(matches!(links.meet((1, 7), 3, (3, c"late")), Meeting::Further(first) if first.inode == 9));
-        assert!(links.shards.iter().all(|s| s.lock().unwrap().first.is_empty()));
+        assert!(links.is_empty());
     }
 
     #[test]
     fn an_inode_of_the_target_serves_one_of_the_source() {
         let links = Links::default();
-        assert_eq!([links.claim(1 << 40), links.claim(1 << 40), links.claim(1 << 41)], [true, false, true]);
+        let claims = [(1, 1 << 40), (1, 1 << 40), (1, 1 << 41), (2, 1 << 40)].map(|inode| links.claim(inode));
+        assert_eq!(claims, [true, false, true, true]);
+    }
+
+    #[test]
+    fn each_device_number_counts_its_own_inodes() {
+        let links = Links::default();
+        assert_eq!(links.meet((1, 7), 2, (0, c"a")), Meeting::First);
+        assert_eq!(links.meet((2, 7), 2, (1, c"b")), Meeting::First);
+        assert!(links.settle((1, 7), Some(((0, c"a"), 5))).is_empty());
+        assert!(links.settle((2, 7), Some(((1, c"b"), 6))).is_empty());
+        assert!(matches!(links.meet((2, 7), 2, (1, c"c")), Meeting::Further(first) if first.inode == 6));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use super::exclude::{Exclude, Verdict};
 use super::folders::{Folders, Id, Inode};
-use super::open_root;
 use super::queue::lock;
 use super::standpoint::Standpoint;
 use super::walk::{Batch, Found, Sink, walk};
+use super::{Missing, open_below};
 use crate::error::{Doing, Result};
 use crate::plan::go_on;
 
@@ -32,13 +32,13 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Measures what [`copy_tree`](super::copy_tree) would copy, so that too little space is known before anything is written.
+/// Measures what [`copy_tree`](super::copy_tree) would copy of a folder in a mounted file system, so that too little space is known before anything is written.
 ///
 /// # Errors
 /// When the source's root cannot be opened, and [`Error::Interrupted`](crate::Error::Interrupted). What cannot be read
 /// counts nothing.
-pub fn measure(source: &Path, mountpoint: &Path, exclude: &Exclude) -> Result<Totals> {
-    let root = open_root(source)?;
+pub fn measure((source, from): (&Path, &Path), mountpoint: &Path, exclude: &Exclude) -> Result<Totals> {
+    let root = open_below(source, from, Missing::Fails)?;
     let folders = Folders::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
     let scale = Scale::default();
     walk(&folders, exclude, &scale, THREADS)?;

@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::flags::{EARLY, SETTABLE, set_flags};
 use super::place::{Place, Xattr};
+use crate::flags::{EARLY, SETTABLE, set_flags};
 use crate::sys;
 
 /// `P` among the FS_XFLAG_ flags: what is made below inherits the project.

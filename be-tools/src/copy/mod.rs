@@ -12,7 +12,6 @@ mod content;
 mod engine;
 mod entry;
 mod exclude;
-mod flags;
 mod folders;
 mod glob;
 mod links;
@@ -31,11 +30,12 @@ mod walk;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode as Permissions, OFlags};
 use rustix::io::Errno;
 
+use again::Again;
 pub use again::Instant;
 pub use exclude::Exclude;
 pub use measure::{Totals, measure};
@@ -71,8 +71,12 @@ pub struct Request<'a> {
     /// Where the source file system is mounted for reading: a private bind mount, so that nothing else is mounted on
     /// it and what lies beneath mount points shows.
     pub source: &'a Path,
-    /// Its place in the target's tree. The folder exists; it gets the attributes of the source's root.
+    /// Where the target's file system is mounted.
     pub target: &'a Path,
+    /// The folder of the source that is copied; empty for all of it. No link leads there.
+    pub from: &'a Path,
+    /// The folder of the target that it becomes; empty for its root. No link leads there; what is missing is made.
+    pub to: &'a Path,
     /// Its mount point in the boot environment: `/` or `/boot`. Rules and reports name paths as the BE sees them.
     pub mountpoint: &'a Path,
     /// What is left out; a refresh leaves it alone.
@@ -98,12 +102,18 @@ pub struct Summary {
     pub bytes: u64,
     /// Further names of files that have several.
     pub hard_links: u64,
-    /// What could not be read and is not in the target.
+    /// What could not be read and is not in the target: the first 10,000.
     pub lost: Vec<PathBuf>,
+    /// How many more there were.
+    pub more_lost: usize,
     /// What was written to while it was read the last time: its copy may be a mixture.
     pub changed_during_copy: Vec<PathBuf>,
+    /// How many more there were.
+    pub more_changed: usize,
     /// What the target's file system cannot hold, and of which entry.
     pub not_representable: Vec<(PathBuf, String)>,
+    /// How many more there were.
+    pub more_not_representable: usize,
 }
 
 /// What happened to one entry.
@@ -133,12 +143,16 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
         report.step("Copying what changed meanwhile");
-        let second = run(request, Some(since), (summary.files, summary.bytes), report)?;
+        let again = Again { since, lost: summary.lost.drain(..).collect(), more_lost: summary.more_lost > 0 };
+        let second = run(request, Some(again), (summary.files, summary.bytes), report)?;
         summary.removed += second.removed;
         summary.changed_during_copy = second.changed_during_copy;
+        summary.more_changed = second.more_changed;
         summary.not_representable.extend(second.not_representable);
-        // Lost at first and read the second time is not lost; lost the second time may have been copied before.
+        summary.more_not_representable += second.more_not_representable;
+        // What was lost at first was tried once more; lost the second time may have been copied before.
         summary.lost = second.lost;
+        summary.more_lost = second.more_lost;
     }
     for list in [&mut summary.lost, &mut summary.changed_during_copy] {
         list.sort();
@@ -152,20 +166,21 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
 
 fn run(
     request: &Request<'_>,
-    since: Option<again::Instant>,
+    again: Option<Again>,
     (files_before, bytes_before): (u64, u64),
     report: &mut dyn Report,
 ) -> Result<Summary> {
-    let source = open_root(request.source)?;
-    let target = open_root(request.target)?;
+    let source = open_below(request.source, request.from, Missing::Fails)?;
+    let target = open_below(request.target, request.to, Missing::IsMade)?;
     let folders = Folders::new(request.mountpoint.as_os_str().as_bytes(), source, Some(target))
         .at("reading", request.source)?;
-    let engine = Engine::new(request, folders, since);
+    let is_second = again.is_some();
+    let engine = Engine::new(request, folders, again);
     let mut tick = |count: engine::Count| {
         let totals = request.totals;
         report.progress(&Progress {
             // The second pass looks at all folders once more.
-            files: if since.is_some() { files_before } else { count.files },
+            files: if is_second { files_before } else { count.files },
             bytes: bytes_before + count.bytes,
             total_files: match request.mode {
                 Mode::Fresh => totals.map(|t| t.files),
@@ -183,6 +198,51 @@ fn run(
 fn open_root(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Permissions::empty()).at("opening", path)
+}
+
+/// What becomes of a folder that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Fails,
+    IsMade,
+}
+
+/// Opens a folder below a mounted file system. A link on the way could lead anywhere, into the running system too.
+fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
+    let mut folder = open_root(root)?;
+    let mut at = PathBuf::from("/");
+    for name in below.components() {
+        let Component::Normal(name) = name else {
+            return Err(Error::Failed(format!("{} is no place below another", below.display())));
+        };
+        at.push(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&folder, name, flags, Permissions::empty());
+        let opened = match open() {
+            Err(Errno::NOENT) if missing == Missing::IsMade => {
+                rustix::fs::mkdirat(&folder, name, Permissions::from_raw_mode(0o755)).and_then(|()| open())
+            }
+            other => other,
+        };
+        folder = match opened {
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(NoFolder(at).into()),
+            other => other.at("opening", &root.join(below))?,
+        };
+    }
+    Ok(folder)
+}
+
+/// A place that cannot be a mount point.
+struct NoFolder(PathBuf);
+
+impl From<NoFolder> for Error {
+    fn from(NoFolder(place): NoFolder) -> Self {
+        Error::Failed(format!(
+            "{} is a link or a file in the boot environment, so no file system has its place there: name the folder \
+             that it leads to",
+            place.display()
+        ))
+    }
 }
 
 /// The error for a target that cannot be written.

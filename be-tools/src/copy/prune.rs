@@ -5,16 +5,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::Trouble;
 use super::engine::Engine;
 use super::exclude::{Exclude, Verdict};
-use super::flags::unlock;
 use super::folders::{FOLDER, Id, Inode, ROOT, Side, open_in};
 use super::temporary;
 use super::walk::Batch;
+use crate::flags::{lift, put_back, unlock};
 
 impl Engine<'_> {
     /// Removes what the source's folder has no more, and returns what else the target's has, by name; `None` where the
@@ -118,6 +118,8 @@ struct Level {
     path_length: usize,
     /// Something in it stays, and so does it.
     stays: bool,
+    /// What kept it from being changed.
+    lifted: Option<IFlags>,
 }
 
 /// Removes an entry of the target with all that is below it, but nothing that is mounted there, and nothing that
@@ -139,13 +141,20 @@ pub fn remove(
         }
     }
     let mut removed = 0;
-    let mut at = open_in(folder, name)?;
+    let mut at = match open_in(folder, name) {
+        // Only what lies below it is to go, and nothing does.
+        Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::OnTheWay => return Ok(0),
+        other => other?,
+    };
     let mut levels = vec![level(&at, name.to_owned(), verdict, path.len())?];
     while let Some(here) = levels.last_mut() {
         let Some(entry) = here.entries.pop() else {
             let Some(done) = levels.pop() else { break };
             let stays = done.stays || done.verdict != Verdict::Copy;
             path.truncate(done.path_length);
+            if let (true, Some(lifted)) = (stays, done.lifted) {
+                put_back(&at, lifted);
+            }
             if let Some(above) = levels.last_mut() {
                 at = rustix::fs::openat(&at, c"..", FOLDER, Mode::empty())?;
                 let stat = rustix::fs::fstat(&at)?;
@@ -208,10 +217,10 @@ pub fn clear(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
 }
 
 fn level(folder: &OwnedFd, name: CString, verdict: Verdict, path_length: usize) -> Result<Level, Errno> {
-    unlock(folder);
+    let lifted = lift(folder);
     let stat = rustix::fs::fstat(folder)?;
     let entries = names(folder)?;
-    Ok(Level { name, entries, inode: (stat.st_dev, stat.st_ino), verdict, path_length, stays: false })
+    Ok(Level { name, entries, inode: (stat.st_dev, stat.st_ino), verdict, path_length, stays: false, lifted })
 }
 
 /// Removes what is no folder, immutable or not. `EISDIR` for a folder.

@@ -12,12 +12,12 @@ use super::again::Instant;
 use super::content::Content;
 use super::engine::Engine;
 use super::entry::{READ, Subject};
-use super::flags::{EARLY, unlock};
 use super::folders::{Id, Side};
 use super::metadata::Attributes;
 use super::place::Place;
 use super::prune::{clear, unlock_named};
 use super::{Mode, Trouble};
+use crate::flags::{EARLY, unlock};
 
 impl Engine<'_> {
     /// Makes the target's inode equal to the source's, and returns its number there. `foreign`: what the target has
@@ -56,7 +56,7 @@ impl Engine<'_> {
         let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
         is_folder
             || there.st_nlink == 1
-            || (there.st_nlink <= stat.st_nlink && self.links.claim(there.st_ino))
+            || (there.st_nlink <= stat.st_nlink && self.links.claim((there.st_dev, there.st_ino)))
     }
 
     /// Keeps a file whose content is the source's, with the source's attributes. False: it must be replaced.
@@ -76,7 +76,7 @@ impl Engine<'_> {
         if stat.st_size != there.st_size || (ours.flags ^ theirs.flags) & EARLY != 0 {
             return Ok(false);
         }
-        let vouched = self.is_vouched_for(stat, &there);
+        let vouched = self.is_vouched_for(stat, &there) && !self.is_doubtful(folder, name);
         if !vouched && !content.is_same((source, stat), (&target, &there))? {
             return Ok(false);
         }
@@ -98,7 +98,8 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    /// Same size, same time, and neither inode touched in a way that could hide a change of content.
+    /// Same size, same time, and neither inode touched in a way that could hide a change of content: the second pass
+    /// finds what the first one made, a refresh what the copy was when it was last complete.
     fn is_vouched_for(&self, stat: &Stat, there: &Stat) -> bool {
         let trust = match self.request.mode {
             Mode::Refresh(trust) => trust,
@@ -107,6 +108,7 @@ impl Engine<'_> {
         (stat.st_mtime, stat.st_mtime_nsec) == (there.st_mtime, there.st_mtime_nsec)
             && Instant::of(stat) < Instant::of(there)
             && !trust.checksum
+            && (self.since.is_some() || trust.complete.is_some_and(|complete| complete >= Instant::of(there)))
             && !trust.interrupted.is_some_and(|begun| begun.reached_by(there))
             && !self.since.is_some_and(|since| since.reached_by(stat))
     }

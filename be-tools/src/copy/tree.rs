@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::engine::{Engine, Job, Role, Unfinished};
 use super::exclude::Verdict;
-use super::flags::unlock;
 use super::folders::{FOLDER, Id, ROOT, Side, open_in};
 use super::metadata::Attributes;
 use super::place::Place;
@@ -20,6 +19,7 @@ use super::standpoint::Standpoint;
 use super::walk::{Batch, Found, Sink};
 use super::{Mode, Trouble};
 use crate::error::{Error, Result};
+use crate::flags::unlock;
 
 /// Plants the tree of folders.
 pub struct Planter<'a> {

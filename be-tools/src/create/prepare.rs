@@ -80,6 +80,7 @@ impl<'a> Job<'a> {
     /// Each file system of the target must hold what goes into it, with room to live.
     fn refuse_too_small(&mut self, system: &System, inventory: &Inventory, work: &Work) -> Result<()> {
         let Some(found) = &self.source else { return Ok(()) };
+        fill::refuse_links(system, inventory, work, found, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(system, inventory, found, &sources)?;
@@ -88,7 +89,7 @@ impl<'a> Job<'a> {
                 continue;
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
-            let rules = |tree: &_| fill::exclude(&self.request.exclude, &self.request.include, tree);
+            let rules = |tree: &_| fill::exclude(found, (&self.request.exclude, &self.request.include), tree);
             let totals = fill::measure(system, inventory, work, found, trees, rules)?;
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, Name};
+use crate::copy::Instant;
 use crate::error::{Error, Refusal, Result};
 use crate::rooted::{MAX_CONFIG_BYTES, Rooted};
 
@@ -81,6 +82,12 @@ pub struct Descriptor {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// When it was complete the last time: what the operation wrote was not changed later. An incomplete BE keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Instant>,
+    /// When the operation began that made it incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Instant>,
     /// Mount points of its fstab that it does not own.
     #[serde(default)]
     pub shared: Vec<PathBuf>,
@@ -104,6 +111,8 @@ impl Descriptor {
             source,
             state: State::Incomplete,
             operation: Some(Operation::Create),
+            completed: None,
+            began: None,
             shared: Vec::new(),
             lost: Vec::new(),
             lost_more: 0,
@@ -190,6 +199,8 @@ impl Descriptor {
         root.sync()?;
         self.state = State::Complete;
         self.operation = None;
+        self.completed = Some(Instant::now().earlier());
+        self.began = None;
         self.store(root)?;
         root.sync()
     }
@@ -201,6 +212,7 @@ impl Descriptor {
     pub fn begin(&mut self, operation: Operation, root: &Rooted) -> Result<()> {
         self.state = State::Incomplete;
         self.operation = Some(operation);
+        self.began = Some(Instant::now());
         self.store(root)?;
         root.sync()
     }

@@ -69,6 +69,7 @@ impl<'a> Job<'a> {
     /// Each file system of the target must hold what will be in it. Where all that the source's file systems hold has
     /// room, nothing is counted.
     fn refuse_too_small(&mut self, system: &System, inventory: &Inventory, work: &Work) -> Result<()> {
+        fill::refuse_links(system, inventory, work, &self.source, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(system, inventory, &self.source, &sources)?;
@@ -85,7 +86,9 @@ impl<'a> Job<'a> {
                 needed.files += space.f_files - space.f_ffree;
             }
             if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
-                let rules = |tree: &_| fill::exclude(&self.request.exclude, &self.request.include, tree);
+                let rules = |tree: &_| {
+                    fill::exclude(&self.source, (&self.request.exclude, &self.request.include), tree)
+                };
                 needed = fill::measure(system, inventory, work, &self.source, trees(), rules)?;
                 fill::refuse_too_small(file_system, &capacity, needed)?;
             }

@@ -204,6 +204,110 @@ fn the_second_pass_brings_over_what_changed() {
 }
 
 #[test]
+fn names_of_a_folder_that_is_renamed_meanwhile_stay_linked() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    sh(
+        source.path(),
+        "mkdir d1 other; for i in $(seq 300); do echo $i >d1/$i; ln d1/$i other/$i; done; sleep 0.1",
+    );
+    let two_pass = Request { two_pass: true, ..request(source.path(), target.path()) };
+    copy_tree(&two_pass, &mut Meanwhile(source.path(), "mv d1 d2")).unwrap();
+    assert_eq!(sh(target.path(), "find d2 other -type f -links 2 | wc -l"), "600\n");
+    rsync_finds_no_difference(source.path(), target.path());
+}
+
+#[test]
+fn what_the_first_pass_could_not_read_is_lost_after_the_second() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum"];
+    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    sh(source.path(), "head -c 50000 /dev/urandom >bad; head -c 50000 /dev/urandom >good");
+    // The target has an earlier state of it.
+    copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    let source = source.remounted(|device| {
+        let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());
+        sh(Path::new("/"), &edit);
+    });
+    for made in [super::refresh(source.path(), target.path()), request(source.path(), target.path())] {
+        let summary = copy_tree(&Request { two_pass: true, ..made }, &mut Silent).unwrap();
+        assert_eq!(summary.lost, [PathBuf::from("/bad")]);
+    }
+}
+
+#[test]
+fn equal_inode_numbers_in_two_subvolumes_are_no_links() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.btrfs", "-q", "-f"];
+    let (source, target) = (Mounted::new(&mkfs, "300M"), Mounted::new(&mkfs, "300M"));
+    sh(
+        source.path(),
+        "btrfs -q subvolume create a; for i in $(seq 200); do echo $i >a/f$i; ln a/f$i a/g$i; done; \
+         btrfs -q subvolume snapshot a b; for i in $(seq 200); do echo other $i >b/f$i; done",
+    );
+    copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    rsync_finds_no_difference(source.path(), target.path());
+}
+
+#[test]
+fn a_link_below_the_roots_leads_nowhere() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let outside = tempfile::tempdir().unwrap();
+    sh(source.path(), "mkdir opt; echo evil >opt/victim");
+    for at in [&source, &target] {
+        std::os::unix::fs::symlink(outside.path(), at.path().join("link")).unwrap();
+    }
+    let whole = || request(source.path(), target.path());
+    for wrong in [
+        Request { to: Path::new("link"), ..whole() },
+        Request { to: Path::new("link/deep"), ..whole() },
+        Request { from: Path::new("link"), ..whole() },
+        Request { to: Path::new("../x"), ..whole() },
+    ] {
+        assert!(copy_tree(&wrong, &mut Silent).is_err(), "{wrong:?}");
+    }
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    let right = Request { from: Path::new("opt"), to: Path::new("a/b"), ..whole() };
+    copy_tree(&right, &mut Silent).unwrap();
+    assert_eq!(sh(target.path(), "cat a/b/victim"), "evil\n");
+}
+
+#[test]
+fn small_files_keep_their_holes_too() {
+    if !root() {
+        return;
+    }
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    sh(
+        source.path(),
+        "fallocate -l 131072 unwritten; echo x >beyond; fallocate -n -o 4096 -l 8192 beyond; \
+         truncate -s 8192 hole; printf x | dd of=hole conv=notrunc status=none; \
+         setfattr -n user.a -v $(head -c 700 /dev/zero | tr '\\0' a) hole; sync -f .",
+    );
+    let source = source.cold();
+    copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    let layout = |at: &Mounted| {
+        sh(
+            at.path(),
+            "for f in unwritten beyond hole; do stat -c '%n %s %b' $f; xfs_io -r -c 'seek -a -r 0' $f; done",
+        )
+    };
+    assert_eq!(layout(&target), layout(&source));
+}
+
+#[test]
 fn a_file_that_never_rests_is_named() {
     if !root() {
         return;

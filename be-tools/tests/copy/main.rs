@@ -21,6 +21,8 @@ fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
     Request {
         source,
         target,
+        from: Path::new(""),
+        to: Path::new(""),
         mountpoint: Path::new("/"),
         exclude: Exclude::standard(),
         mode: Mode::Fresh,

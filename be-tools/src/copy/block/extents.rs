@@ -8,33 +8,61 @@ const GAP: u64 = 128 << 10;
 /// What a direct request to a device is aligned to, whatever its sectors are.
 pub const ALIGNMENT: u64 = 4096;
 
-/// Ranges in any order, while they are found. Neighbours become one at once, which bounds their number.
-#[derive(Debug, Default)]
-pub struct Extents(Vec<Range<u64>>);
+/// So many ranges are kept apart; on a file system with more pieces, more of what lies between them is read along.
+const PIECES: usize = 1 << 18;
+
+/// Ranges in any order, while they are found. Neighbours become one at once, and their number is bounded.
+#[derive(Debug)]
+pub struct Extents {
+    ranges: Vec<Range<u64>>,
+    gap: u64,
+}
+
+impl Default for Extents {
+    fn default() -> Self {
+        Extents { ranges: Vec::new(), gap: GAP }
+    }
+}
 
 impl Extents {
     /// One more range, which may be empty or be there already.
     pub fn add(&mut self, range: Range<u64>) {
-        match self.0.last_mut() {
-            _ if range.is_empty() => {}
-            Some(last) if range.start >= last.start && range.start <= last.end.saturating_add(GAP) => {
+        match self.ranges.last_mut() {
+            _ if range.is_empty() => return,
+            Some(last) if range.start >= last.start && range.start <= last.end.saturating_add(self.gap) => {
                 last.end = last.end.max(range.end);
+                return;
             }
-            _ => self.0.push(range),
+            _ => self.ranges.push(range),
+        }
+        while self.ranges.len() > PIECES {
+            self.gap = self.gap.saturating_mul(2);
+            self.merge();
         }
     }
 
     /// All of another list, too.
     pub fn append(&mut self, other: Extents) {
-        self.0.extend(other.0);
+        other.ranges.into_iter().for_each(|range| self.add(range));
+    }
+
+    fn merge(&mut self) {
+        self.ranges.sort_unstable_by_key(|range| range.start);
+        let gap = self.gap;
+        self.ranges.dedup_by(|next, last| {
+            let one = next.start <= last.end.saturating_add(gap);
+            if one {
+                last.end = last.end.max(next.end);
+            }
+            one
+        });
     }
 
     /// Sorted, merged, rounded outwards, and within `size`.
     pub fn sorted(mut self, size: u64) -> Vec<Range<u64>> {
-        self.0.sort_by_key(|range| range.start);
-        let mut merged = Extents(Vec::with_capacity(self.0.len()));
-        self.0.into_iter().for_each(|range| merged.add(rounded_out(&range, size)));
-        merged.0
+        self.ranges.iter_mut().for_each(|range| *range = rounded_out(range, size));
+        self.merge();
+        self.ranges
     }
 }
 

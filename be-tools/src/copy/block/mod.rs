@@ -169,9 +169,7 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
         .and_then(|found| found.blueprint(&source, &request.identity))
         .map_err(unfit)?;
     let primary = &blueprint.primary;
-    let mut before = vec![0; primary.bytes.len()];
-    let mut now = before.clone();
-    read_back(&source, primary.at, &mut before)?;
+    let before = Trace::of(&source, primary)?;
 
     let target = Device::target(request.target)?;
     if target.len() < blueprint.size {
@@ -205,8 +203,7 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     };
     pump(&source, &target, &body, &overlay, &mut heedful)?;
     target.sync()?;
-    read_back(&source, primary.at, &mut now)?;
-    if before != now {
+    if before != Trace::of(&source, primary)? {
         return Err(Error::Failed(format!(
             "{} was mounted for writing while it was copied: unmount it, then run the command again",
             source.path().display()
@@ -227,11 +224,26 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     target.sync()
 }
 
-fn read_back(source: &Device, at: u64, bytes: &mut [u8]) -> Result<()> {
-    source.read_at(at, bytes).map_err(|error| Error::Io {
-        doing: format!("reading the super block of {}", source.path().display()),
-        source: error,
-    })
+/// What a mount for writing changes at once.
+#[derive(PartialEq, Eq)]
+struct Trace {
+    super_block: Vec<u8>,
+    /// Where the log of a mounted xfs ends: it may leave its super block alone.
+    log_head: Option<String>,
+}
+
+impl Trace {
+    fn of(source: &Device, primary: &Edit) -> Result<Self> {
+        let mut super_block = vec![0; primary.bytes.len()];
+        source.read_at(primary.at, &mut super_block).map_err(|error| Error::Io {
+            doing: format!("reading the super block of {}", source.path().display()),
+            source: error,
+        })?;
+        let name = source.path().canonicalize().ok();
+        let name = name.as_deref().and_then(Path::file_name).unwrap_or_default();
+        let log = Path::new("/sys/fs/xfs").join(name).join("log/log_head_lsn");
+        Ok(Trace { super_block, log_head: std::fs::read_to_string(log).ok() })
+    }
 }
 
 fn total(parts: &[Part]) -> u64 {

@@ -60,12 +60,26 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
 
 /// Lifts what keeps an existing file or folder from being changed: true, if there was something to lift.
 pub fn unlock(fd: &OwnedFd) -> bool {
-    let Ok(flags) = rustix::fs::ioctl_getflags(fd) else { return false };
-    let locked = flags.bits() & (IMMUTABLE | APPEND) != 0;
-    if locked {
-        // If it cannot be lifted, the change that needs it says so.
-        let _ =
-            rustix::fs::ioctl_setflags(fd, IFlags::from_bits_retain(flags.bits() & !(IMMUTABLE | APPEND)));
+    lift(fd).is_some()
+}
+
+/// The same, and what was lifted, for [`put_back`].
+pub fn lift(fd: &OwnedFd) -> Option<IFlags> {
+    let flags = rustix::fs::ioctl_getflags(fd).ok()?;
+    let lifted = flags & (IFlags::IMMUTABLE | IFlags::APPEND);
+    if lifted.is_empty() {
+        return None;
     }
-    locked
+    // If it cannot be lifted, the change that needs it says so.
+    let _ = rustix::fs::ioctl_setflags(fd, flags - lifted);
+    Some(lifted)
+}
+
+/// Sets once more what was lifted.
+pub fn put_back(fd: &OwnedFd, lifted: IFlags) {
+    if let Ok(flags) = rustix::fs::ioctl_getflags(fd)
+        && let Err(why) = rustix::fs::ioctl_setflags(fd, flags | lifted)
+    {
+        log::warn!("inode flags {:#x} could not be set again: {why}", lifted.bits());
+    }
 }
