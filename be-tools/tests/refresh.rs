@@ -254,7 +254,7 @@ fn a_place_that_is_a_link_is_refused() {
     }
     let (name, second) = (format!("real-{}", std::process::id()), format!("link-{}", std::process::id()));
     let (source, target) = disks(&name);
-    let (opt, outside) = (Disk::new(64), tempfile::tempdir().unwrap());
+    let (opt, spare, outside) = (Disk::new(64), Disk::new(64), tempfile::tempdir().unwrap());
     let uuid = uuid::Uuid::new_v4();
     sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", opt.node));
     opt.change("echo evil >victim");
@@ -266,8 +266,8 @@ fn a_place_that_is_a_link_is_refused() {
     let before = target.sum();
     refused(&create, 3, "/opt is a link");
     source.change("rm opt; mkdir opt");
-    let split = format!("/srv:{}:ext4", opt.node);
-    refused(&[&create[..], &["-m", &split, "--force"]].concat(), 3, "/srv is a link");
+    let split = format!("/srv:{}:ext4", spare.node);
+    refused(&[&create[..], &["-m", &split]].concat(), 3, "/srv is a link");
     assert_eq!(target.sum(), before);
     assert_eq!(std::fs::read(outside.path().join("victim")).unwrap(), b"good");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
