@@ -122,10 +122,10 @@ impl Job<'_> {
             delete::forget(system, inventory, replaced, report)?;
         }
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
+        self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
         self.make_file_systems(system, inventory, work, report)?;
         let _mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
-        self.descriptor.begin(Operation::Create, &root)?;
         self.fill(system, inventory, work, report)?;
         if self.is_bootable() {
             go_on()?;
@@ -141,8 +141,9 @@ impl Job<'_> {
         Ok(self.descriptor)
     }
 
+    /// Makes what the target consists of. The root is the first, and says whose the others are before they are made.
     fn make_file_systems(
-        &self,
+        &mut self,
         system: &System,
         inventory: &Inventory,
         work: &Work,
@@ -158,10 +159,15 @@ impl Job<'_> {
             if let Some(blocks) = self.blocks.get(mountpoint) {
                 let pair = (file_system, blocks);
                 self.copy_blocks(system, inventory, work, pair, label.as_deref(), report)?;
-                continue;
+            } else {
+                report.step(&format!("making {fs_type} on {}", file_system.device.display()));
+                mkfs::make(fs_type.as_str(), &file_system.device, &self.uuids[mountpoint], label.as_deref())?;
             }
-            report.step(&format!("making {fs_type} on {}", file_system.device.display()));
-            mkfs::make(fs_type.as_str(), &file_system.device, &self.uuids[mountpoint], label.as_deref())?;
+            if mountpoint.is_root() {
+                let mounted = mounts::mount_target(&file_system.device, fs_type.as_str(), &work.alone)?;
+                self.descriptor.begin(Operation::Create, &Rooted::open(mounted.dir())?)?;
+                mounted.unmount()?;
+            }
         }
         for (device, uuid) in self.layout.swap.iter().zip(&self.swap_uuids) {
             mkfs::make("swap", device, uuid, None)?;

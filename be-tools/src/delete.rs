@@ -34,6 +34,9 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
         plan.devices.push(inventory.devices.planned(device, "blank")?);
         plan.steps.push(format!("erase the file system signature on {}", device.display()));
     }
+    for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
+        plan.notes.push(format!("{} stays: it was not made for '{}'", left.display(), environment.name()));
+    }
     if !report.confirm(&plan)? {
         return Ok(false);
     }
@@ -49,7 +52,7 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
 
 /// Its devices in the order of erasing: the root, by which a deletion that was interrupted is found again, is the last.
 fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
-    environment.own_devices().into_iter().rev().cloned().collect()
+    environment.made_devices().into_iter().rev().cloned().collect()
 }
 
 /// Its fstab may name what the running system or another BE uses.
@@ -141,11 +144,11 @@ pub fn forget(
 ) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
     report.step(&format!("taking '{}' out of the boot menu", descriptor.name));
-    let mounted = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite);
-    match mounted {
-        Ok(mounted) => descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?)?,
-        // A file system too broken to be mounted cannot be booted either.
-        Err(e) => report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name)),
+    let marked = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)
+        .and_then(|mounted| descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?));
+    // What is full or too broken for that is deleted all the same, its boot entry first.
+    if let Err(e) = marked {
+        report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name));
     }
     go_on()?;
     if inventory.twin_of(environment).is_some() {
@@ -182,9 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_erased_last() {
+    fn what_was_made_for_it_is_erased_and_the_root_last() {
         let mut second = environment("/dev/lifeboat-none1");
-        second.file_systems = vec![uses("/dev/lifeboat-none2")];
+        second.file_systems = vec![uses("/dev/lifeboat-none2"), uses("/dev/lifeboat-data")];
+        second.made = ["/dev/lifeboat-none1", "/dev/lifeboat-none2"].map(Into::into).into();
         assert_eq!(to_erase(&second), [Path::new("/dev/lifeboat-none2"), Path::new("/dev/lifeboat-none1")]);
     }
 

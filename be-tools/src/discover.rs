@@ -245,8 +245,9 @@ impl Inventory {
         };
         let mounts_it =
             |e: &BootEnvironment| e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is));
+        let made = |e: &BootEnvironment| e.made.iter().any(|device| is(device));
         let mut users: Vec<_> =
-            self.environments.iter().filter(|e| is(&e.root.device) || mounts_it(e)).collect();
+            self.environments.iter().filter(|e| is(&e.root.device) || mounts_it(e) || made(e)).collect();
         users.sort_by_key(|e| !is(&e.root.device));
         users
     }

@@ -98,6 +98,8 @@ pub struct BootEnvironment {
     pub root: Root,
     /// Its fstab, resolved.
     pub file_systems: Vec<FileSystemUse>,
+    /// Devices of the file systems and swap spaces that were made for it; the root may be among them.
+    pub made: Vec<PathBuf>,
     /// It is the system that runs.
     pub running: bool,
     /// The firmware will start it next.
@@ -130,6 +132,7 @@ impl BootEnvironment {
                 disk: device.to_owned(),
             },
             file_systems: Vec::new(),
+            made: Vec::new(),
             running: false,
             next_boot: false,
             boot_entry: None,
@@ -155,20 +158,30 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
-    /// A create of it did not end, so that its fstab may still be its source's.
+    /// A create of it did not end, perhaps, so that its fstab may still be its source's.
     pub fn is_unfinished(&self) -> bool {
-        let create = Some(Operation::Create);
-        self.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete && d.operation == create)
+        let copying = |operation| matches!(operation, Some(Operation::Create | Operation::Delete));
+        self.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
     /// Every device that belongs to it alone: root and copied file systems. Until a copy is complete, its fstab may
     /// still be the source's: then only its root is known to be its own.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
         let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
-        let copied = own.filter_map(|f| f.device.as_ref()).filter(|device| **device != self.root.device);
-        let mut all: Vec<_> = std::iter::once(&self.root.device).chain(copied).collect();
-        all.dedup();
+        let copied = own.filter_map(|f| f.device.as_ref());
+        let mut all: Vec<_> = std::iter::once(&self.root.device).collect();
+        for device in copied.chain(&self.made) {
+            if !all.contains(&device) {
+                all.push(device);
+            }
+        }
         all
+    }
+
+    /// What was made for it and goes with it, the root first.
+    pub fn made_devices(&self) -> Vec<&PathBuf> {
+        let made = self.made.iter().filter(|device| **device != self.root.device);
+        std::iter::once(&self.root.device).chain(made).collect()
     }
 }
 

@@ -239,7 +239,6 @@ impl What<'_> {
                 self.device.content.description()
             )));
         };
-        let is_btrfs = fs_type == "btrfs";
         let whole = Path::new("/").join(self.subvolume.unwrap_or_default());
         let existing =
             table.of(self.device).find(|mount| mount.root == whole).filter(|mount| !mount.is_read_only());
@@ -249,17 +248,10 @@ impl What<'_> {
             (Access::ReadOnly, None) => mount_read_only(&self.device.node, fs_type, self.subvolume, place),
             (Access::ReadWrite, _) => {
                 let mut options: Vec<&str> = self.options.split(',').filter(|o| *o != "ro").collect();
-                let subvolume = match (is_btrfs, self.subvolume) {
-                    (true, Some(path)) => Some(format!("subvol=/{path}")),
-                    (true, None) => Some("subvolid=5".into()),
-                    _ => None,
-                };
-                options.retain(|o| !is_btrfs || !(o.starts_with("subvol=") || o.starts_with("subvolid=")));
-                options.extend(subvolume.as_deref());
                 if fs_type == "xfs" {
                     options.push("nouuid");
                 }
-                mount_with(&self.device.node, fs_type, &options.join(","), place)
+                mount_with(&self.device.node, fs_type, self.subvolume, &options.join(","), place)
             }
         }
     }

@@ -24,6 +24,8 @@ fn a_signal_stops_a_copy_soon() {
     be_tools::signals::watch();
     let request = Request {
         source: source.path(),
+        from: Path::new(""),
+        to: Path::new(""),
         target: target.path(),
         mountpoint: Path::new("/"),
         exclude: Exclude::nothing(),

@@ -58,7 +58,12 @@ impl Disk {
     /// Runs a script in the mounted file system.
     fn change(&self, script: &str) -> String {
         let place = self.folder.path().join("mounted");
-        sh(self.folder.path(), &format!("mount -o noatime {} mounted", self.node));
+        // Another test's `be` may be looking at it.
+        let mount = format!(
+            "for i in $(seq 100); do mount -o noatime {} mounted && break; sleep 0.1; done",
+            self.node
+        );
+        sh(self.folder.path(), &format!("{mount}; mountpoint -q mounted"));
         let printed = std::panic::catch_unwind(|| sh(&place, script));
         sh(self.folder.path(), "umount mounted");
         printed.unwrap()
@@ -286,4 +291,61 @@ fn an_exclude_with_an_exception_survives_what_is_gone() {
     source.change("rm sub/*.log");
     done(&["refresh", &second, "-x", "**/*.log", "--include", "**/keep.log", "--yes"]);
     assert_eq!(target.change("ls sub"), "a.log\nb.log\n");
+}
+
+fn sectors_written(disk: &Disk) -> u64 {
+    let stat = std::fs::read_to_string(format!("/sys/block/{}/stat", disk.short())).unwrap();
+    stat.split_whitespace().nth(6).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
+    if !root() {
+        return;
+    }
+    let (name, second) = (format!("whole-{}", std::process::id()), format!("parts-{}", std::process::id()));
+    let (source, target) = disks(&name);
+    source.change("head -c 40000000 /dev/urandom >var/large");
+    let (var, shared) = (Disk::new(256), Disk::new(64));
+    let uuid = uuid::Uuid::new_v4();
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", shared.node));
+    shared.change("echo mine >diary");
+    source.change(&format!("mkdir -p backup; echo 'UUID={uuid} /backup ext4 defaults 0 2' >>etc/fstab"));
+    let places = [format!("/:{}:ext4", target.node), format!("/var:{}:ext4", var.node)];
+    let create =
+        ["create", &second, "--from", &name, "-m", &places[0], "-m", &places[1], "-m", "/backup:shared"];
+    let create = [&create[..], &["--no-boot-entry", "--yes"]].concat();
+    // Ended as soon as the second file system is being filled.
+    let before = sectors_written(&var);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_be")).args(&create).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        if sectors_written(&var) > before + 60_000 {
+            child.kill().unwrap();
+        }
+    }
+    // Of another boot in which the other disk is away, all the same.
+    let plan = done(&["delete", &second, "--dry-run"]);
+    assert!(
+        plan.contains(&target.node) && plan.contains(&var.node) && !plan.contains(&source.node),
+        "{plan}"
+    );
+    done(&create);
+    drop(source);
+    let plan = done(&["delete", &second, "--dry-run"]);
+    assert!(plan.contains(&format!("{} stays", shared.node)) || !plan.contains(&shared.node), "{plan}");
+    done(&["delete", &second, "--yes"]);
+    assert_eq!(shared.change("cat diary"), "mine\n");
+    assert!(!sh(Path::new("/"), &format!("blkid -p {} || true", var.node)).contains("ext4"));
+}
+
+#[test]
+fn a_full_or_locked_one_is_deleted() {
+    if !root() {
+        return;
+    }
+    let name = format!("full-{}", std::process::id());
+    let (source, _) = disks(&name);
+    source.change("cat /dev/zero >var/fill 2>/dev/null || true; sync -f .");
+    done(&["delete", &name, "--yes"]);
+    assert!(!sh(Path::new("/"), &format!("blkid -p {} || true", source.node)).contains("ext4"));
 }

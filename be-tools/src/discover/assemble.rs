@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::Facts;
 use super::scan::{Place, Request};
-use crate::environment::{BootEnvironment, FileSystemUse, OperatingSystem, Root};
+use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::health;
 use crate::storage::device::{BlockDevice, Devices};
@@ -132,6 +132,7 @@ fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvi
             disk: devices.disk_of(device).node.clone(),
         },
         file_systems: file_systems(root, devices),
+        made: made(facts.descriptor.as_ref(), devices),
         running: mounts.at(Path::new("/")).as_ref().is_some_and(is_here),
         next_boot: false,
         boot_entry: None,
@@ -140,6 +141,16 @@ fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvi
         problems: Vec::new(),
         mounted_at,
     }
+}
+
+/// The devices behind the UUIDs that a descriptor names, where there is exactly one.
+fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
+    let uuids = descriptor.map(|d| d.made.as_slice()).unwrap_or_default();
+    let found = uuids.iter().filter_map(|uuid| match devices.lookup(&format!("UUID={uuid}"))[..] {
+        [device] => Some(device.node.clone()),
+        _ => None,
+    });
+    found.collect()
 }
 
 /// The lines of fstab with the devices they name, the root first.

@@ -216,7 +216,7 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
     });
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
-        let _mounted = mount_with(&root.device.node, "btrfs", "subvol=@", dir.path()).unwrap();
+        let _mounted = mount_with(&root.device.node, "btrfs", Some("@"), "", dir.path()).unwrap();
         let inventory = found_on(&[&root.device.node]);
         let place = |e: &BootEnvironment| (e.root.subvolume.clone().unwrap(), e.mounted_at.len());
         let mut places: Vec<_> = inventory.environments.iter().map(place).collect();

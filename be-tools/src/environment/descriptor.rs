@@ -88,6 +88,10 @@ pub struct Descriptor {
     /// When the operation began that made it incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Instant>,
+    /// UUIDs of the file systems and swap spaces that were made for it, and go with it. What else its fstab names stays
+    /// when it is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub made: Vec<String>,
     /// Mount points of its fstab that it does not own.
     #[serde(default)]
     pub shared: Vec<PathBuf>,
@@ -113,6 +117,7 @@ impl Descriptor {
             operation: Some(Operation::Create),
             completed: None,
             began: None,
+            made: Vec::new(),
             shared: Vec::new(),
             lost: Vec::new(),
             lost_more: 0,

@@ -6,12 +6,15 @@ use super::{FsType, MountPoint, Wish, WishKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 
-/// The wishes that give a new BE the devices and types of an old one.
+/// The wishes that give a new BE the devices and types that were made for an old one.
 ///
 /// # Errors
 /// A type that be does not make.
 pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wish>> {
-    own(old, esps).map(|(mountpoint, device, fs_type, _)| wish(&mountpoint, device, &fs_type, None)).collect()
+    own(old, esps)
+        .filter(|(mountpoint, device, ..)| mountpoint == Path::new("/") || old.made.contains(device))
+        .map(|(mountpoint, device, fs_type, _)| wish(&mountpoint, device, &fs_type, None))
+        .collect()
 }
 
 /// The wishes that describe a BE as it is, so that it can be filled again: its own file systems with their options, and
@@ -115,6 +118,9 @@ mod tests {
         let texts: Vec<&str> = wishes.iter().map(|wish| wish.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
         assert!(matches!(&wishes[0].kind, WishKind::FileSystem { options: Some(o), .. } if o == "noatime"));
-        assert_eq!(in_the_place_of(&target, &[]).unwrap().len(), 2);
+        let replaced = |target: &BootEnvironment| in_the_place_of(target, &[]).unwrap().len();
+        assert_eq!(replaced(&target), 1, "/var was not made for it");
+        let made = BootEnvironment { made: vec!["/dev/vdb2".into()], ..target };
+        assert_eq!(replaced(&made), 2);
     }
 }

@@ -132,7 +132,7 @@ impl EspLocation {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
         self.mount_at_own_folder(system, |folder| {
-            mounts::mount_with(&self.device, "vfat", "umask=0077", folder)
+            mounts::mount_with(&self.device, "vfat", None, "umask=0077", folder)
         })
     }
 

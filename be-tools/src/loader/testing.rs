@@ -71,6 +71,7 @@ pub(crate) fn environment(reference: &str, uuid: &str) -> BootEnvironment {
             disk: "/dev/vda".into(),
         },
         file_systems: Vec::new(),
+        made: Vec::new(),
         running: false,
         next_boot: false,
         boot_entry: None,

@@ -302,13 +302,23 @@ pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted>
     call_mount(device, dir, fs_type, MountFlags::NOATIME, options, WORKING)
 }
 
-/// Mounts with options as fstab(5) has them, those for user space left out.
+/// Mounts with options as fstab(5) has them, those for user space left out. Which subvolume of a btrfs it is says
+/// `subvolume`, whatever the options say; `None` is its top.
 ///
 /// # Errors
 /// As mount(2).
-pub fn mount_with(device: &Path, fs_type: &str, options: &str, dir: &Path) -> Result<Mounted> {
+pub fn mount_with(
+    device: &Path,
+    fs_type: &str,
+    subvolume: Option<&str>,
+    options: &str,
+    dir: &Path,
+) -> Result<Mounted> {
     let mut flags = MountFlags::empty();
-    let mut data = Vec::new();
+    let is_btrfs = fs_type == "btrfs";
+    // A name with a comma is refused, so that it names no options.
+    let subvolume = if is_btrfs { Some(subvolume_option(subvolume)?) } else { None };
+    let mut data: Vec<&str> = subvolume.as_deref().into_iter().collect();
     for option in options.split(',') {
         match option {
             "ro" => flags |= MountFlags::RDONLY,
@@ -323,6 +333,7 @@ pub fn mount_with(device: &Path, fs_type: &str, options: &str, dir: &Path) -> Re
             "strictatime" => flags |= MountFlags::STRICTATIME,
             "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner" | "group"
             | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "loud" => {}
+            other if is_btrfs && (other.starts_with("subvol=") || other.starts_with("subvolid=")) => {}
             other if other.starts_with("x-") || other.starts_with("comment=") => {}
             other => data.push(other),
         }

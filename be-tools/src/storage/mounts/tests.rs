@@ -71,7 +71,7 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
             if fs_type == "ext4" {
                 let device = Loop::attach(file.path());
-                mount_with(&device.node, fs_type, "ro", dir.path()).unwrap().unmount().unwrap();
+                mount_with(&device.node, fs_type, None, "ro", dir.path()).unwrap().unmount().unwrap();
                 drop(device);
                 assert_ne!(before, sha256(file.path()));
             }
@@ -112,6 +112,7 @@ fn options_of_fstab_reach_the_kernel() {
         let mounted = mount_with(
             Path::new("tmpfs"),
             "tmpfs",
+            None,
             "defaults,noatime,nofail,x-systemd.a=b,size=64k,nodev",
             dir.path(),
         )
@@ -144,7 +145,7 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
         let node = Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
         let device = Loop { node: node.trim().into() };
         let dir = tempfile::tempdir().unwrap();
-        mount_with(&device.node, "xfs", "ro,nouuid", dir.path()).map(|m| m.unmount().unwrap()).is_err()
+        mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path()).map(|m| m.unmount().unwrap()).is_err()
     };
     assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
     in_namespace(|| {
