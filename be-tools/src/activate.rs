@@ -6,7 +6,7 @@ use boot::efi::{BootEntries, Position, SecureBoot};
 use boot::grubenv;
 
 use crate::discover::{self, Inventory};
-use crate::environment::{BootEnvironment, Descriptor, Trial};
+use crate::environment::{BootEnvironment, Descriptor, Id, Trial};
 use crate::error::{Error, Refusal, Result};
 use crate::loader::entries::{self, reading, writing};
 use crate::loader::esp_location::EspLocation;
@@ -41,7 +41,8 @@ struct Switch<'a> {
     loader_problems: Vec<String>,
 }
 
-/// Makes a BE the one that boots next and returns its name; `None` when the report stopped after the plan.
+/// Makes a BE the one that boots next. Returns its name, and how: what runs need not be tried. `None` when the report
+/// stopped after the plan.
 ///
 /// # Errors
 /// A [`Refusal`] when a check fails, before anything is written.
@@ -51,7 +52,7 @@ pub fn activate(
     how: How,
     force: bool,
     report: &mut dyn Report,
-) -> Result<Option<String>> {
+) -> Result<Option<(String, How)>> {
     // Locked before looking: what is checked cannot be another operation's half.
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
@@ -62,7 +63,7 @@ pub fn activate(
     }
     mounts::enter_private_namespace()?;
     switch.run(report)?;
-    Ok(Some(environment.name().to_owned()))
+    Ok(Some((environment.name().to_owned(), switch.how)))
 }
 
 impl<'a> Switch<'a> {
@@ -117,6 +118,11 @@ impl<'a> Switch<'a> {
         }
         match self.how {
             How::Trial => {
+                if let Some(fallback) = self.fallback()? {
+                    plan.steps.push(format!(
+                        "put Boot{fallback:04X} first in BootOrder: a trial that fails ends there, not in '{name}' again"
+                    ));
+                }
                 plan.steps.push("write the trial record beside its loader".into());
                 plan.steps.push("set BootNext to its boot entry".into());
                 if !has_watchdog(self.system) {
@@ -128,8 +134,8 @@ impl<'a> Switch<'a> {
                 }
             }
             How::Permanent => {
-                plan.steps.push("put its boot entry first in BootOrder".into());
-                plan.steps.push("clear BootNext and its trial record".into());
+                plan.steps.push("clear its trial record".into());
+                plan.steps.push("put its boot entry first in BootOrder, and clear BootNext".into());
             }
         }
         Ok(plan)
@@ -152,18 +158,27 @@ impl<'a> Switch<'a> {
         match self.how {
             How::Trial => {
                 report.step("writing the trial record, then BootNext");
+                if let Some(fallback) = self.fallback()? {
+                    self.entries.place(fallback, Position::First).map_err(writing)?;
+                }
                 let previous = self.entries.order().map_err(reading)?.first().copied();
                 self.write_record(self.environment, Record::begin(previous))?;
                 self.entries.set_next(Some(entry.number)).map_err(writing)?;
             }
             How::Permanent => {
                 report.step("putting it first in BootOrder");
+                // An old count of attempts must not send its first start to the rescue image.
+                self.write_record(self.environment, Record::default())?;
                 self.entries.place(entry.number, Position::First).map_err(writing)?;
                 self.entries.set_next(None).map_err(writing)?;
-                self.write_record(self.environment, Record::default())?;
             }
         }
         self.call_off_others(report)
+    }
+
+    fn fallback(&self) -> Result<Option<u16>> {
+        let running = self.inventory.running().and_then(|running| running.boot_entry);
+        fallback(&self.entries, self.descriptor.id, running)
     }
 
     fn install_loader(&self) -> Result<()> {
@@ -273,6 +288,18 @@ fn refuse_without_another(entries: &BootEntries, descriptor: &Descriptor, force:
     .into())
 }
 
+/// The entry that has to come before the BE's own, so that a failed trial does not end in the same one again: what runs,
+/// or what started it, or the next in order. `None` where the order is right, or has nothing else.
+fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Option<u16>> {
+    if !entries::first(entries)?.is_some_and(|first| entries::is_of(&first.option, id)) {
+        return Ok(None);
+    }
+    let others = entries::others(entries, id)?;
+    let current = entries.current().map_err(reading)?;
+    let found = running.into_iter().chain(current).find(|number| others.contains(number));
+    Ok(found.or(others.first().copied()))
+}
+
 fn has_watchdog(system: &System) -> bool {
     std::fs::read_dir(system.sys.join("class/watchdog")).is_ok_and(|mut devices| devices.next().is_some())
 }
@@ -352,6 +379,28 @@ mod tests {
         assert!(refuse_without_another(&entries, descriptor, true).is_ok());
         firmware.add("debian", r"\EFI\debian\shimx64.efi");
         assert!(refuse_without_another(&entries, descriptor, false).is_ok());
+    }
+
+    #[test]
+    fn a_failed_trial_of_the_first_in_order_ends_in_another() {
+        let (firmware, environment) = (Firmware::new(), complete());
+        let id = environment.descriptor.as_ref().unwrap().id;
+        let own = firmware.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let third = firmware.add("Lifeboat: third", r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
+        let entries = firmware.entries();
+        for (order, running, expected) in [
+            ([own, debian, third], Some(third), Some(third)),
+            ([own, debian, third], None, Some(debian)),
+            ([own, third, debian], Some(own), Some(third)),
+            ([debian, own, third], Some(third), None),
+        ] {
+            entries.set_order(&order).unwrap();
+            assert_eq!(fallback(&entries, id, running).unwrap(), expected, "{order:?} {running:?}");
+        }
+        let alone = Firmware::new();
+        alone.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        assert_eq!(fallback(&alone.entries(), id, None).unwrap(), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Activate {
         };
         let how = if self.permanent { How::Permanent } else { How::Trial };
         let mut report = context.report("activate", &self.acting);
-        if let Some(name) = activate::activate(&context.system, be, how, self.force, &mut report)? {
+        if let Some((name, how)) = activate::activate(&context.system, be, how, self.force, &mut report)? {
             report.say(&match how {
                 How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
                 How::Trial => format!(

@@ -79,14 +79,17 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
     {
         return Ok(Some(entry));
     }
-    for number in entries.order().map_err(reading)? {
-        if let Ok(Some(entry)) = entries.entry(number)
-            && is_started(&entry.option)
-        {
-            return Ok(Some(entry));
-        }
-    }
-    Ok(None)
+    first(entries)
+}
+
+/// The entry that the firmware starts without a `BootNext`: the first of `BootOrder` that is there and active.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
+    let order = entries.order().map_err(reading)?;
+    let there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
+    Ok(there.into_iter().find(|entry| is_started(&entry.option)))
 }
 
 /// The entries of `BootOrder` that remain without this BE's: something to fall back to.

@@ -13,13 +13,18 @@ use crate::error::{Doing, Error, Result};
 use crate::loader::entries::{self, reading, writing};
 use crate::loader::environment_path;
 use crate::loader::esp_location::{EspLocation, MountedEsp};
+use crate::plan::go_on;
 use crate::rooted::Rooted;
 use crate::storage::device::Devices;
+use crate::storage::lock::Lock;
 use crate::storage::mounts;
 use crate::system::System;
 
 /// Executables that must all exit with 0 before a trial is confirmed.
 const HEALTH_CHECKS: &str = "etc/lifeboat/health.d";
+
+/// How long a confirmation at boot is tried: less than the deadline of the trial.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How long one of them may take.
 const HEALTH_CHECK_TIME: Duration = Duration::from_secs(60);
@@ -38,6 +43,7 @@ pub enum Confirmed {
 /// # Errors
 /// An ESP or a variable cannot be read or written; nothing is lost by running it again.
 pub fn confirm(system: &System) -> Result<Confirmed> {
+    let _lock = Lock::acquire(system)?;
     mounts::in_private_namespace(|| {
         Running::find(system, &system_root()?)?.map_or(Ok(Confirmed::NoTrial), |running| running.confirm())
     })
@@ -46,15 +52,28 @@ pub fn confirm(system: &System) -> Result<Confirmed> {
 /// What lifeboat-confirm.service does: the health checks, then as [`confirm`]; and the notice of trials that failed.
 ///
 /// # Errors
-/// As [`confirm`], and when a health check fails: then the trial stays unconfirmed.
+/// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays unconfirmed.
 pub fn confirm_at_boot(system: &System) -> Result<Confirmed> {
     if let Err(e) = notice::write(system) {
         log::warn!("{e}");
     }
-    if standing(system)? == Some(Trial::Running) {
+    if patiently(|| standing(system))? == Some(Trial::Running) {
         run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
     }
-    confirm(system)
+    patiently(|| confirm(system))
+}
+
+/// At boot an ESP may appear late or be looked at by somebody else, and another operation may hold the lock.
+fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(why) if Instant::now() < end => log::info!("{why}"),
+            other => return other,
+        }
+        go_on()?;
+        std::thread::sleep(Duration::from_secs(2));
+    }
 }
 
 /// How the trial of the running BE stands.
@@ -116,7 +135,7 @@ impl Running {
 
     fn read(&self) -> Result<grubenv::EnvironmentBlock> {
         grubenv::read(&self.environment).map_err(|e| {
-            Error::boot(format!("reading {}; `be repair` makes it anew", self.environment.display()), e)
+            Error::boot(format!("reading {}; `be activate` makes it anew", self.environment.display()), e)
         })
     }
 
