@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::fill::{self, Filling, Work, source};
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
+use crate::localize;
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
 use crate::storage::lock::Lock;
@@ -153,7 +154,8 @@ impl Job<'_> {
             go_on()?;
             report.step(&format!("comparing {} with '{}'", tree.source, source.name()));
             let mut rules = fill::exclude(source, (&self.request.exclude, &self.request.include), &tree);
-            for kept in OWN_SETTINGS.iter().map(Path::new).chain(self.kept.iter().map(PathBuf::as_path)) {
+            let own = OWN_SETTINGS.into_iter().chain(localize::installed()).map(PathBuf::from);
+            for kept in own.chain(self.kept.iter().cloned()) {
                 rules = rules.never(&Path::new("/").join(kept));
             }
             let summary = filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;

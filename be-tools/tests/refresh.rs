@@ -153,6 +153,9 @@ fn a_copy_is_brought_up_to_date() {
     assert_eq!(target.change("cat var/10 var/log/lifeboat/kept"), "10\nk\n");
     assert_eq!(target.change("ls var/gone var/8 2>&1 || true").lines().count(), 2);
 
+    let text = done(&["refresh", &second, "--yes"]);
+    assert!(text.contains(" 0 were removed"), "its program and units stay: {text}");
+
     // Interrupted, it is run again; another machine stays another machine.
     target.change(
         "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"refresh\"/' etc/lifeboat/environment.toml; \

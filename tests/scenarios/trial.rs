@@ -10,6 +10,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!(a_trial_whose_kernel_panics_falls_back),
     scenario!(a_trial_whose_root_is_gone_falls_back),
     scenario!(a_trial_without_init_falls_back),
+    scenario!(a_failed_trial_of_the_first_in_order_falls_back),
     scenario!(three_failures_of_a_permanent_one_start_the_rescue_image),
 ];
 
@@ -22,19 +23,40 @@ fn a_trial_whose_root_is_gone_falls_back(release: Release) -> Result<()> {
     falls_back(release, "umount /mnt; wipefs -qa /dev/vda3")
 }
 
+const NO_INIT: &str = "rm /mnt/usr/lib/systemd/systemd /mnt/usr/sbin/init /mnt/usr/bin/sh";
+
 fn a_trial_without_init_falls_back(release: Release) -> Result<()> {
-    falls_back(release, "rm /mnt/usr/lib/systemd/systemd /mnt/usr/sbin/init /mnt/usr/bin/sh")
+    falls_back(release, NO_INIT)
+}
+
+fn a_failed_trial_of_the_first_in_order_falls_back(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    vm.be(&format!("activate {SECOND} --permanent --yes"))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, SECOND);
+    vm.run(&format!(
+        "efibootmgr -q -n $(efibootmgr | sed -n 's/^Boot\\(....\\).*Lifeboat: {FIRST}.*/\\1/p')"
+    ))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, FIRST);
+    fails(&vm, NO_INIT)
 }
 
 fn falls_back(release: Release, damage: &str) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
+    fails(&vm, damage)
+}
+
+/// The second one is tried, damaged like this, and the first one comes back by itself.
+fn fails(vm: &Machine, damage: &str) -> Result<()> {
     vm.be(&format!("activate {SECOND} --yes"))?;
     vm.run("mount /dev/vda3 /mnt")?;
     vm.run(damage)?;
     vm.run("umount /mnt 2>/dev/null; sync")?;
     vm.console().skip();
-    restart_and_wait(&vm)?;
+    restart_and_wait(vm)?;
     assert_eq!(vm.current_be()?, FIRST);
     // Said at login, and in the list.
     let greeting = vm.login()?;
@@ -61,7 +83,7 @@ fn three_failures_of_a_permanent_one_start_the_rescue_image(release: Release) ->
     vm.ready()?;
     vm.put(&rescue::image("lifeboat.efi")?, "/boot/efi/EFI/lifeboat/rescue.efi")?;
     vm.be(&format!("activate {SECOND} --permanent --yes"))?;
-    vm.run("mount /dev/vda3 /mnt && rm /mnt/usr/lib/systemd/systemd /mnt/usr/sbin/init /mnt/usr/bin/sh && umount /mnt")?;
+    vm.run(&format!("mount /dev/vda3 /mnt && {NO_INIT} && umount /mnt"))?;
     vm.console().skip();
     vm.run_detached("systemctl reboot")?;
     for attempt in 1..=3 {

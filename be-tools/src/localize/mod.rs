@@ -17,7 +17,7 @@ use boot::command_line::CommandLine;
 use boot::grubenv::EnvironmentBlock;
 
 pub use grub::GRUB_SETTINGS_PATH;
-pub use program::{PROGRAM_PATH, install_program};
+pub use program::{PROGRAM_PATH, install_program, installed};
 
 use crate::environment::{Id, Root};
 use crate::error::{Error, Result};

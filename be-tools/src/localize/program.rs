@@ -10,6 +10,12 @@ use crate::units::{installed_files, installed_links};
 /// Where every BE keeps the program, relative to its root.
 pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 
+/// What [`install_program`] puts into a BE, relative to its root.
+pub fn installed() -> impl Iterator<Item = &'static str> {
+    let (files, links) = (installed_files().iter().map(|f| f.path), installed_links().iter().map(|l| l.path));
+    std::iter::once(PROGRAM_PATH).chain(files).chain(links)
+}
+
 /// Puts `program` (the one that runs) and the units that call it into the BE at `root`.
 ///
 /// # Errors
