@@ -3,10 +3,10 @@
 mod assemble;
 mod facts;
 mod images;
-mod scan;
-mod workers;
+pub(crate) mod scan;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -16,9 +16,13 @@ use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
 use crate::system::System;
+use crate::workers;
 
 pub use facts::{Facts, Grub, GrubEntry, Kernel};
 pub(crate) use workers::serve;
+
+/// How long looking into one file system may take.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What was found on the disks of this machine.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -36,22 +40,21 @@ pub struct Inventory {
 /// # Errors
 /// When `/sys` or `/proc` cannot be read; a disk that cannot be read is a warning.
 pub fn discover(system: &System) -> Result<Inventory> {
-    let who = if cfg!(test) { workers::Who::Thread } else { workers::Who::Child };
     let devices = Devices::scan(system)?;
     let mounts = Mounts::read(system)?;
-    let mut inventory = look(system, devices, &mounts, who);
+    let mut inventory = look(system, devices, &mounts);
     if let Err(e) = crate::loader::annotate(system, &mut inventory) {
         inventory.warnings.push(format!("what boots next is not known: {e}"));
     }
     Ok(inventory)
 }
 
-fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -> Inventory {
+fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = assemble::candidates(&devices);
-    let dir = workers::folder(&system.run);
+    let dir = scan::folder(&system.run);
     let place = |device: &BlockDevice| assemble::place(device, mounts);
-    let ask = |requests: &[scan::Request]| workers::answer_all(requests, who, workers::DEADLINE);
+    let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
 
     let requests: Vec<_> = candidates.iter().map(|device| assemble::request(place(device), &dir)).collect();
     let mut roots = Vec::new();
@@ -87,10 +90,10 @@ fn look(system: &System, devices: Devices, mounts: &Mounts, who: workers::Who) -
     Inventory { environments, warnings, devices }
 }
 
-/// What could not even be read: all of it without root, else disks that fail. An empty drive is no news.
+/// What could not even be read: all of it without root, else disks that fail or never answer. An empty drive is no news.
 fn unreadable(devices: &Devices) -> Vec<String> {
     let failed = |d: &BlockDevice| match &d.content {
-        Content::Unreadable(why) if !d.removable => {
+        Content::Unreadable(why) if !d.removable || why.starts_with(workers::LATE) => {
             Some(format!("{} could not be read: {why}", d.node.display()))
         }
         _ => None,
@@ -110,7 +113,7 @@ fn unreadable(devices: &Devices) -> Vec<String> {
 pub(crate) fn look_at(devices: Devices) -> Inventory {
     let run = tempfile::tempdir().unwrap();
     let system = System { run: run.path().into(), ..System::host() };
-    look(&system, devices, &Mounts::read(&system).unwrap(), workers::Who::Thread)
+    look(&system, devices, &Mounts::read(&system).unwrap())
 }
 
 /// What a folder would be as the root file system with this UUID, beside one labelled `second`.

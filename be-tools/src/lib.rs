@@ -34,6 +34,7 @@ pub mod system;
 pub mod tool;
 pub mod trial;
 pub mod units;
+mod workers;
 
 pub use boot::command_line;
 pub use error::{Error, Refusal, Result};

@@ -36,16 +36,16 @@ pub struct Inside<'a> {
     /// The BE, mounted here for writing, with its nested and shared file systems.
     pub root: &'a Path,
     /// Block devices that it may see: their nodes, with the UUID under which /dev/disk/by-uuid has them. grub-probe needs
-    /// those of its file systems; their whole disks are added.
+    /// those of its file systems; their whole disks are added for what Lifeboat runs itself, and for the privileged.
     pub block_devices: &'a [(PathBuf, Option<String>)],
     /// A folder of the running system that is bound to the BE's /boot/efi, or /efi. Without one the ESP is not to be
     /// seen, even where the BE's own mounts had it.
     pub esp: Option<&'a Path>,
     /// Mount points in the BE that belong to all BEs: read-only inside.
     pub shared: &'a [PathBuf],
-    /// Keep all capabilities.
+    /// Keep all capabilities, and device nodes of the BE's own.
     pub privileged: bool,
-    /// The command talks to the terminal; otherwise it has none, and reads nothing.
+    /// The command is the user's and talks to the terminal; one of Lifeboat's has none, and reads nothing.
     pub interactive: bool,
 }
 

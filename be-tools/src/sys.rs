@@ -111,12 +111,20 @@ struct MountAttributes {
     userns: u64,
 }
 
-const MOUNT_ATTR_RDONLY: u64 = 1;
+/// An option of a mount (linux/mount.h).
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub enum MountOption {
+    /// MOUNT_ATTR_RDONLY
+    ReadOnly = 1,
+    /// MOUNT_ATTR_NODEV
+    NoDevices = 4,
+}
 
-/// Makes the mount at a path read-only, and all mounts below it; other options stay (mount_setattr(2)).
-pub fn set_read_only(path: &std::path::Path) -> std::io::Result<()> {
+/// Gives the mount at a path an option, and all mounts below it; other options stay (mount_setattr(2)).
+pub fn set_mount_option(path: &std::path::Path, option: MountOption) -> std::io::Result<()> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
-    let attributes = MountAttributes { set: MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    let attributes = MountAttributes { set: option as u64, ..MountAttributes::default() };
     // SAFETY: path and attributes outlive the call, and the size is that of the structure.
     let result = unsafe {
         libc::syscall(

@@ -43,10 +43,15 @@ impl Disk {
     }
 
     fn debian(name: &str) -> Self {
+        Disk::with_fstab(name, "")
+    }
+
+    fn with_fstab(name: &str, fstab: &str) -> Self {
         Disk::new(|tree| {
             for folder in ["etc/lifeboat", "usr/lib", "home"] {
                 std::fs::create_dir_all(tree.join(folder)).unwrap();
             }
+            std::fs::write(tree.join("etc/fstab"), fstab).unwrap();
             std::fs::write(tree.join("usr/lib/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
             std::os::unix::fs::symlink("../usr/lib/os-release", tree.join("etc/os-release")).unwrap();
             let descriptor = format!(
@@ -134,6 +139,20 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     assert!(be(&["umount", "mounted-one"]).status.success());
     assert!(!place.exists());
     assert_eq!(disk.sum(), before);
+}
+
+#[test]
+fn a_mount_that_fails_leaves_nothing_and_none_hides_the_running_system() {
+    if !is_root() {
+        return;
+    }
+    let disk = Disk::with_fstab("broken-one", "UUID=gone /data ext4 defaults 0 2\n");
+    let output = be(&["mount", "broken-one"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!Path::new("/run/lifeboat/mnt/broken-one").exists());
+    assert_eq!(listed(&disk.node)[0]["mounted_at"].as_array().unwrap().len(), 0);
+    let output = be(&["mount", "broken-one", "/"]);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

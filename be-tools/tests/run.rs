@@ -184,6 +184,67 @@ fn block_devices_are_there_by_name_and_uuid() {
     assert_eq!(seen, format!("{}\n2000\n", device.display()));
 }
 
+/// A partition of a loop device, told to the kernel only.
+struct Partition {
+    disk: String,
+    _image: tempfile::NamedTempFile,
+}
+
+impl Partition {
+    fn new() -> Self {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(16 << 20).unwrap();
+        let attach = format!(
+            "disk=$(losetup --find --show {}); addpart $disk 1 2048 8192; echo $disk",
+            image.path().display()
+        );
+        Partition { disk: sh(Path::new("/"), &attach).trim().to_owned(), _image: image }
+    }
+
+    fn node(&self) -> PathBuf {
+        format!("{}p1", self.disk).into()
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let _ = Command::new("delpart").args([&self.disk, "1"]).status();
+        let _ = Command::new("losetup").args(["--detach", &self.disk]).status();
+    }
+}
+
+#[test]
+fn a_users_command_reaches_no_other_disk() {
+    if !root() {
+        return;
+    }
+    let (debian, _guard) = debian();
+    let partition = Partition::new();
+    let (disk, node) = (&partition.disk, partition.node());
+    let devices = [(node.clone(), None)];
+    let ours = Inside { block_devices: &devices, ..inside(&debian) };
+    let users = Inside { interactive: true, ..ours };
+    let seen = |at: &Inside<'_>| script(at, "find /dev -type b | sort | tr '\\n' ' '").1;
+    assert_eq!(seen(&ours), format!("{disk} {disk}p1 "));
+    assert_eq!(seen(&users), format!("{disk}p1 "));
+    let (status, text) = script(&users, &format!("head -c 512 {} | wc -c", node.display()));
+    assert_eq!((status, text.as_str()), (0, "512\n"));
+
+    // A node that the boot environment brings along, and one made inside.
+    let numbers = sh(Path::new("/"), &format!("stat -c '0x%t 0x%T' {disk}"));
+    sh(&debian, &format!("mknod srv/brought b {numbers}"));
+    for what in ["head -c 1 /srv/brought", &format!("mknod /dev/made b {}", numbers.trim())] {
+        let (status, text) = script(&ours, what);
+        let is_refused = ["Permission denied", "Operation not permitted"].iter().any(|w| text.contains(w));
+        assert!(status != 0 && is_refused, "{what}: {status} {text}");
+    }
+    let privileged = Inside { privileged: true, ..users };
+    let (status, text) = script(&privileged, "head -c 1 /srv/brought | wc -c");
+    fs::remove_file(debian.join("srv/brought")).unwrap();
+    assert_eq!((status, text.as_str()), (0, "1\n"));
+    assert_eq!(seen(&privileged), format!("{disk} {disk}p1 "));
+}
+
 #[test]
 fn names_are_resolved_as_the_running_system_does() {
     if !root() {

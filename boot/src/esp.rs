@@ -13,6 +13,9 @@ use std::path::{Component, Path, PathBuf};
 /// Lifeboat's own folder.
 pub const FOLDER: &str = "EFI/lifeboat";
 
+/// A kernel with its initramfs is smaller. FAT allows 4 GiB, and a damaged one claims them.
+const LARGEST: u64 = 256 << 20;
+
 const TEMPORARY: &str = "lifeboat.new";
 
 /// Why the ESP could not be read or written.
@@ -39,6 +42,14 @@ pub enum Error {
     /// The path is not below Lifeboat's folder.
     #[error("refused to delete {0:?}: it is not below {FOLDER} on the ESP")]
     NotOurs(PathBuf),
+    /// It is not read, so as not to run out of memory.
+    #[error("{path} has {length} bytes, more than any loader's file; check the ESP with `fsck.fat -n`")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it has.
+        length: u64,
+    },
     /// The disk gives back other bytes.
     #[error("{0} reads back different from what was written; check the disk")]
     ReadBack(PathBuf),
@@ -167,14 +178,18 @@ impl Esp {
     /// The bytes of a file; `None` where there is none.
     ///
     /// # Errors
-    /// Reading failed.
+    /// [`Error::TooLarge`], or reading failed.
     pub fn read(&self, relative: &Path) -> Result<Option<Vec<u8>>, Error> {
         let path = self.absolute(relative)?;
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(failed("reading", &path, e)),
+        let length = match fs::metadata(&path) {
+            Ok(there) => there.len(),
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(failed("reading", &path, e)),
+        };
+        if length > LARGEST {
+            return Err(Error::TooLarge { path, length });
         }
+        fs::read(&path).map(Some).map_err(|e| failed("reading", &path, e))
     }
 
     /// Deletes a file or a folder with all in it, below Lifeboat's own folder

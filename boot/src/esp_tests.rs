@@ -18,6 +18,19 @@ fn a_new_file_is_there_with_its_folders_and_nothing_else() {
 }
 
 #[test]
+fn a_file_as_large_as_no_loader_is_not_read() {
+    let (_folder, esp) = esp();
+    let file = Path::new("huge.efi");
+    for (length, is_read) in [(LARGEST + 1, false), (4 << 30, false), (4096, true)] {
+        File::create(esp.root().join(file)).unwrap().set_len(length).unwrap();
+        match esp.read(file) {
+            Err(Error::TooLarge { length: said, .. }) => assert!(said == length && !is_read),
+            read => assert!(read.unwrap().unwrap().len() as u64 == length && is_read),
+        }
+    }
+}
+
+#[test]
 fn a_file_is_never_replaced() {
     let (_folder, esp) = esp();
     let file = Path::new("EFI/debian/grub.cfg");

@@ -5,7 +5,7 @@
 //! writes back only the blocks that it has read, so the file never changes its
 //! length or its place on the disk.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -213,7 +213,11 @@ fn is_name(name: &str) -> bool {
 /// # Errors
 /// Reading failed, or it is no block.
 pub fn read(path: &Path) -> Result<EnvironmentBlock, Error> {
-    let bytes = std::fs::read(path).map_err(|e| failed("reading", path, e))?;
+    let failed = |e| failed("reading", path, e);
+    let file = File::open(path).map_err(failed)?;
+    expect_length(&file).map_err(failed)??;
+    let mut bytes = [0; SIZE];
+    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
     EnvironmentBlock::parse(&bytes)
 }
 
@@ -234,10 +238,7 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    if length != SIZE as u64 {
-        return Err(Error::Size(usize::try_from(length).unwrap_or(usize::MAX)));
-    }
+    expect_length(&file).map_err(failed)??;
     if file.write_at(&bytes, 0).map_err(failed)? != SIZE {
         return Err(failed(io::ErrorKind::WriteZero.into()));
     }
@@ -249,6 +250,13 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
         return Err(Error::ReadBack(path.to_owned()));
     }
     Ok(())
+}
+
+/// A file of another length is no block, and is not read.
+fn expect_length(file: &File) -> io::Result<Result<(), Error>> {
+    let length = file.metadata()?.len();
+    let size = || Error::Size(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok((length == SIZE as u64).then_some(()).ok_or_else(size))
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {

@@ -18,6 +18,15 @@ fn editenv(path: &Path, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
+fn a_file_of_another_length_is_named_and_not_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for length in [0, 1023, 1025, 1 << 40] {
+        file.as_file().set_len(length).unwrap();
+        assert!(matches!(read(file.path()), Err(Error::Size(said)) if said as u64 == length));
+    }
+}
+
+#[test]
 fn grub_editenv_reads_what_we_write() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("grubenv");

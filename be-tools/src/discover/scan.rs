@@ -1,6 +1,6 @@
-//! Looking into a foreign file system: in a child process, in a mount namespace of its own, with a deadline
-//! (DESIGN.md, invariant 7). A request and its answer are one line of JSON each.
+//! Looking into a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md, invariant 7).
 
+use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::facts::Facts;
 use crate::error::{Doing, Error, Result};
 use crate::rooted::Rooted;
-use crate::storage::mounts::{Mounted, bind_read_only, mount_for_scan};
+use crate::storage::mounts::{Mounted, bind_read_only, enter_private_namespace, mount_for_scan};
+use crate::workers::{self, Answer, Question};
 
 /// A file system to look into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +41,35 @@ pub struct Place {
     pub mounted_at: Option<PathBuf>,
 }
 
-/// What was found, or a sentence saying why nothing was.
-pub type Answer = std::result::Result<Vec<Facts>, String>;
+impl From<Request> for workers::Request {
+    fn from(request: Request) -> Self {
+        workers::Request::Look(request)
+    }
+}
 
-/// Answers one request. The caller is in a private mount namespace.
-pub fn answer(request: &Request) -> Answer {
-    look(request).map_err(|error| error.to_string())
+impl Question for Request {
+    type Found = Vec<Facts>;
+
+    fn answer(&self) -> Answer<Vec<Facts>> {
+        enter_namespace().and_then(|()| look(self)).map_err(|error| error.to_string())
+    }
+}
+
+/// Where a worker mounts; each has its own namespace, so one folder serves all.
+pub(super) fn folder(run: &Path) -> PathBuf {
+    run.join("lifeboat/scan")
+}
+
+/// Gives a worker's thread its private mount namespace, once.
+fn enter_namespace() -> Result<()> {
+    thread_local! {
+        static ENTERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !ENTERED.get() {
+        enter_private_namespace()?;
+        ENTERED.set(true);
+    }
+    Ok(())
 }
 
 fn look(request: &Request) -> Result<Vec<Facts>> {

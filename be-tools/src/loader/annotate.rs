@@ -1,7 +1,7 @@
 //! What the firmware's variables and the ESPs say about BEs that were found: entry, next boot, trial.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use boot::efi::{BootEntries, LoadOption};
 use uuid::Uuid;
@@ -120,10 +120,10 @@ fn vendor_place(option: &LoadOption, esps: &mut dyn Lookup) -> Option<BootPlace>
     let file = option.path.file()?.replace('\\', "/");
     let folder = Path::new(file.trim_start_matches('/')).parent()?;
     let mounted = esps.esp(option.path.partuuid()?)?;
-    let text = |path: PathBuf| mounted.esp().read(&path).ok().flatten();
     // Without the loader the firmware goes on with the next entry.
-    text(PathBuf::from(file.trim_start_matches('/')))?;
-    let configuration = text(folder.join("grub.cfg"))?;
+    let loader = mounted.esp().absolute(Path::new(file.trim_start_matches('/'))).ok()?;
+    loader.is_file().then_some(())?;
+    let configuration = mounted.esp().read(&folder.join("grub.cfg")).ok().flatten()?;
     vendor::boot_place(&String::from_utf8_lossy(&configuration))
 }
 

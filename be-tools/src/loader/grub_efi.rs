@@ -194,11 +194,18 @@ pub(super) const NO_ESP: &str =
 /// Why the loader whose image is `file` would not lead to the BE.
 pub(super) fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<String> {
     let folder = Esp::folder_of(&id.short());
-    let read = |name: &str| esp.read(&folder.join(name)).ok().flatten();
-    let Some(image) = read(file) else { return vec![format!("its loader {file} is missing on the ESP")] };
+    let read = |what: String, name: &str| {
+        let bytes = esp.read(&folder.join(name)).map_err(|e| format!("{what} cannot be read: {e}"))?;
+        bytes.ok_or_else(|| format!("{what} is missing on the ESP"))
+    };
+    let image = match read(format!("its loader {file}"), file) {
+        Ok(image) => image,
+        Err(why) => return vec![why],
+    };
     let stub_name = stub_of(file);
-    let Some(text) = read(&stub_name) else {
-        return vec![format!("its loader's {stub_name} is missing on the ESP")];
+    let text = match read(format!("its loader's {stub_name}"), &stub_name) {
+        Ok(text) => text,
+        Err(why) => return vec![why],
     };
     let stub = match Stub::parse(&String::from_utf8_lossy(&text)) {
         Ok(stub) => stub,

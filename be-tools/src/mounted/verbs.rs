@@ -17,7 +17,7 @@ use crate::system::System;
 /// report stopped after the plan.
 ///
 /// # Errors
-/// When it runs or is mounted already, `dir` is no folder, or a file system cannot be mounted.
+/// When it runs or is mounted already, `dir` is `/` or no folder, or a file system cannot be mounted.
 pub fn mount(
     system: &System,
     reference: &str,
@@ -47,6 +47,10 @@ pub fn mount(
     if dir != own && !dir.is_dir() {
         return Err(Error::Usage(format!("{} is not a folder: name one to mount on", dir.display())));
     }
+    if dir == Path::new("/") {
+        let why = "mounting on / would hide the running system: name another folder, or none";
+        return Err(Refusal::Other(why.into()).into());
+    }
     let place = |f: &FileSystemUse| dir.join(f.mountpoint.strip_prefix("/").unwrap_or(&f.mountpoint));
     let mut steps = vec![format!("mount {} on {}", environment.root.device.display(), dir.display())];
     steps.extend(
@@ -63,8 +67,16 @@ pub fn mount(
         std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
     }
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let mounted = MountedEnvironment::mount(&inventory, environment, &dir, access)?;
-    Ok(Some(mounted.into_persistent()))
+    match MountedEnvironment::mount(&inventory, environment, &dir, access) {
+        Ok(mounted) => Ok(Some(mounted.into_persistent())),
+        Err(error) => {
+            if dir == own {
+                // It is empty, unless something is still mounted there.
+                let _ = std::fs::remove_dir(&dir);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Unmounts a BE that [`mount`] mounted, named or by its folder.

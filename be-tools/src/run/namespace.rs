@@ -18,7 +18,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{Order, policy};
 use crate::error::{Doing, Error, Result};
-use crate::sys;
+use crate::sys::{self, MountOption};
 
 /// Character devices every program may expect: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] =
@@ -33,9 +33,14 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// What would reach the machine itself.
-const WITHHELD: [CapabilitySet; 4] =
-    [CapabilitySet::SYS_BOOT, CapabilitySet::SYS_MODULE, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_TIME];
+/// What would reach the machine itself, or other disks.
+const WITHHELD: [CapabilitySet; 5] = [
+    CapabilitySet::MKNOD,
+    CapabilitySet::SYS_BOOT,
+    CapabilitySet::SYS_MODULE,
+    CapabilitySet::SYS_RAWIO,
+    CapabilitySet::SYS_TIME,
+];
 
 /// Variables of the caller that reach the command.
 const PASSED: [&str; 10] = [
@@ -139,12 +144,19 @@ fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, termi
 }
 
 fn prepare(order: &Order) -> Result<()> {
-    let devices = order.block_devices.iter().map(|(node, uuid)| Block::look(node, uuid.as_deref()));
+    // On the disk lie other BEs. GRUB's tools, which Lifeboat runs, look for the partition table there.
+    let with_disk = order.privileged || !order.interactive;
+    let devices =
+        order.block_devices.iter().map(|(node, uuid)| Block::look(node, uuid.as_deref(), with_disk));
     let devices: Vec<Block> = devices.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let resolver = fs::read("/etc/resolv.conf").ok();
     let esp = order.esp.as_deref().map(detached).transpose()?;
 
     change_root(&order.root)?;
+    if !order.privileged {
+        sys::set_mount_option(Path::new("/"), MountOption::NoDevices)
+            .doing(|| "closing device nodes of the boot environment".into())?;
+    }
     api_file_systems(&devices)?;
     policy::cover()?;
     if let Some(text) = resolver {
@@ -249,7 +261,7 @@ fn node(path: &Path, kind: FileType, mode: u32, device: u64) -> Result<()> {
 fn read_only(path: &Path) -> Result<()> {
     let refused = || format!("making {} read-only inside", path.display());
     rustix::mount::mount_bind_recursive(path, path).doing(refused)?;
-    sys::set_read_only(path).doing(refused)
+    sys::set_mount_option(path, MountOption::ReadOnly).doing(refused)
 }
 
 fn place_esp(esp: Option<OwnedFd>) -> Result<()> {
@@ -337,8 +349,8 @@ struct Block {
 }
 
 impl Block {
-    /// The device and, for a partition, its disk.
-    fn look(node: &Path, uuid: Option<&str>) -> Result<Vec<Block>> {
+    /// The device and, for a partition, its disk if that is wanted.
+    fn look(node: &Path, uuid: Option<&str>, with_disk: bool) -> Result<Vec<Block>> {
         let metadata = fs::metadata(node).at("looking at", node)?;
         let device = metadata.rdev();
         if !std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type())
@@ -356,7 +368,8 @@ impl Block {
                 found.push(Block { node: kernel, uuid: None, device });
             }
         }
-        if sys.join("partition").exists()
+        if with_disk
+            && sys.join("partition").exists()
             && let Some(disk) = sys.parent()
             && let Some(name) = disk.file_name()
             && let Ok(numbers) = fs::read_to_string(disk.join("dev"))

@@ -43,8 +43,7 @@ impl Policy {
         let folder = fs::read_link(format!("/proc/self/fd/{fd}")).at("reading", root)?;
         let script = folder.join("policy-rc.d");
         match fs::symlink_metadata(&script) {
-            Ok(there) if there.is_file() && fs::read(&script).is_ok_and(|text| text == SCRIPT.as_bytes()) => {
-            }
+            Ok(there) if there.is_file() && is_ours(&script) => {}
             Ok(_) => return Ok(Policy { made: None }),
             Err(_) => write(&script)?,
         }
@@ -69,15 +68,19 @@ pub(super) fn cover() -> Result<()> {
     fs::DirBuilder::new().mode(0o755).create(folder).at("making", folder)?;
     fs::write(mark, "").at("making", mark)?;
     let place = Path::new(PLACE);
-    let other =
-        fs::symlink_metadata(place).is_ok() && fs::read(place).ok().is_none_or(|t| t != SCRIPT.as_bytes());
-    if !other {
+    if fs::symlink_metadata(place).is_err() || is_ours(place) {
         return Ok(());
     }
     let ours = folder.join("policy-rc.d");
     write(&ours)?;
     // What a link leads to is hidden; where it leads nowhere there is no script.
     if place.exists() { rustix::mount::mount_bind(&ours, place).at("hiding", place) } else { Ok(()) }
+}
+
+/// A file of another length is not read: it may be of any.
+fn is_ours(script: &Path) -> bool {
+    fs::metadata(script).is_ok_and(|there| there.is_file() && there.len() == SCRIPT.len() as u64)
+        && fs::read(script).is_ok_and(|text| text == SCRIPT.as_bytes())
 }
 
 fn write(script: &Path) -> Result<()> {
@@ -110,9 +113,17 @@ mod tests {
         drop(Policy::put(root.path()).unwrap());
         assert!(!script.exists());
 
-        fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+        let other = "x".repeat(SCRIPT.len());
+        for text in ["#!/bin/sh\nexit 0\n", &other] {
+            fs::write(&script, text).unwrap();
+            drop(Policy::put(root.path()).unwrap());
+            assert_eq!(fs::read_to_string(&script).unwrap(), text);
+        }
+
+        // As long as a disk, if it were read.
+        fs::File::create(&script).unwrap().set_len(1 << 40).unwrap();
         drop(Policy::put(root.path()).unwrap());
-        assert!(script.exists());
+        assert_eq!(fs::metadata(&script).unwrap().len(), 1 << 40);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Block devices as the kernel lists them in sysfs, each with what it holds.
 
+pub(crate) mod contents;
 mod sysfs;
 
 use std::path::{Path, PathBuf};

@@ -334,7 +334,7 @@ pub fn mount_with(
             "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner" | "group"
             | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "loud" => {}
             other if is_btrfs && (other.starts_with("subvol=") || other.starts_with("subvolid=")) => {}
-            other if other.starts_with("x-") || other.starts_with("comment=") => {}
+            other if ["x-", "X-", "comment="].iter().any(|prefix| other.starts_with(prefix)) => {}
             other => data.push(other),
         }
     }

@@ -63,7 +63,7 @@ impl PartitionInfo {
 }
 
 /// A partition table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Its disk GUID (GPT) or disk signature (MBR).
     pub id: String,

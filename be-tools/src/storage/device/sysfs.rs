@@ -1,15 +1,14 @@
 //! Reading `/sys/class/block` (Documentation/ABI/stable/sysfs-block).
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::BlockDevice;
+use super::{BlockDevice, contents};
 use crate::error::{Doing, Result};
-use crate::storage::partitions::{self, PartitionInfo, Table};
-use crate::storage::probe::{Content, OpenDevice, probe};
+use crate::storage::partitions::PartitionInfo;
+use crate::storage::probe::Content;
 use crate::system::System;
+use crate::workers;
 
 /// Floppy drives: opening one takes seconds and finds no boot environment.
 const FLOPPY_MAJOR: u32 = 2;
@@ -29,22 +28,22 @@ pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
             (d.disk.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(), d.disk.len(), d.disk.clone());
         (disk, d.partition.as_ref().map(|p| p.number))
     });
-    let opened: Vec<_> = found.iter().map(open).collect();
-    let mut tables: HashMap<String, Table> = HashMap::new();
-    for (device, opened) in found.iter_mut().zip(&opened) {
-        device.content = match opened {
-            Ok(opened) => probe(opened),
-            Err(error) => Content::Unreadable(error.to_string()),
-        };
-        if let (true, Some(kind), Ok(opened)) = (device.is_whole_disk(), device.content.kind(), opened)
-            && (kind.is_table() || kind == crate::storage::probe::Kind::Iso9660)
-            && let Some(table) = partitions::read(opened, device.logical_block_size)
-        {
-            tables.insert(device.name.clone(), table);
+    let questions: Vec<_> = found.iter().map(|device| contents::Request::of(device, &class)).collect();
+    let groups = questions.chunk_by(contents::Request::is_of_same_disk);
+    let mut disks: HashMap<String, contents::Disk> = HashMap::new();
+    for (device, answer) in found.iter_mut().zip(workers::answer_all(groups, contents::DEADLINE)) {
+        match answer {
+            Ok(found) => {
+                device.content = found.content;
+                disks.extend(found.disk.map(|disk| (device.name.clone(), disk)));
+            }
+            Err(why) => device.content = Content::Unreadable(why),
         }
     }
     for device in &mut found {
-        if let (Some(ours), Some(table)) = (&mut device.partition, tables.get(&device.disk))
+        let Some(disk) = disks.get(&device.disk) else { continue };
+        device.serial.clone_from(&disk.serial);
+        if let (Some(ours), Some(table)) = (&mut device.partition, &disk.table)
             && let Some(listed) =
                 table.partitions.iter().find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
         {
@@ -53,12 +52,6 @@ pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
         }
     }
     Ok(found)
-}
-
-fn open(device: &BlockDevice) -> std::io::Result<OpenDevice> {
-    // NONBLOCK: an optical drive without a disc must not wait for one.
-    let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&device.node)?;
-    Ok(OpenDevice { file, size: device.size })
 }
 
 fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
@@ -102,7 +95,7 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
         read_only: number("ro") == Some(1),
         removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),
         model: model(&disk_dir, transport),
-        serial: serial(&disk_dir),
+        serial: String::new(),
         transport: transport.into(),
         logical_block_size: block,
         partition,
@@ -166,28 +159,11 @@ fn model(disk_dir: &Path, transport: &str) -> String {
     }
 }
 
-fn serial(disk_dir: &Path) -> String {
-    let direct = ["serial", "device/serial", "device/cid"].iter().find_map(|file| read(&disk_dir.join(file)));
-    // SPC-4 7.8.12: four bytes of header, then the serial number.
-    let vpd = || {
-        let page = std::fs::read(disk_dir.join("device/vpd_pg80")).ok()?;
-        Some(clean(page.get(4..)?))
-    };
-    // A USB device keeps its serial some levels up.
-    let usb = || {
-        disk_dir
-            .ancestors()
-            .take(12)
-            .find_map(|dir| dir.join("idVendor").exists().then(|| read(&dir.join("serial")))?)
-    };
-    direct.filter(|s| !s.is_empty()).or_else(vpd).filter(|s| !s.is_empty()).or_else(usb).unwrap_or_default()
-}
-
-fn read(path: &Path) -> Option<String> {
+pub(super) fn read(path: &Path) -> Option<String> {
     std::fs::read(path).ok().map(|bytes| clean(&bytes))
 }
 
-fn clean(bytes: &[u8]) -> String {
+pub(super) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().filter(|c| !c.is_control()).collect()
 }

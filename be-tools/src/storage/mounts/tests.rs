@@ -113,7 +113,7 @@ fn options_of_fstab_reach_the_kernel() {
             Path::new("tmpfs"),
             "tmpfs",
             None,
-            "defaults,noatime,nofail,x-systemd.a=b,size=64k,nodev",
+            "defaults,noatime,nofail,x-systemd.a=b,X-mount.mkdir=0700,size=64k,nodev",
             dir.path(),
         )
         .unwrap();

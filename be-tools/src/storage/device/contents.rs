@@ -1,0 +1,117 @@
+//! What a device says when it is read: asked by a worker, because one that fails may never answer (DESIGN.md,
+//! invariant 7).
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::BlockDevice;
+use super::sysfs::{clean, read};
+use crate::storage::partitions::{self, Table};
+use crate::storage::probe::{Content, Kind, OpenDevice, probe};
+use crate::workers::{self, Answer, Question};
+
+/// How long a device may take. A disk that sleeps needs up to 15 seconds to spin up.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A device to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    node: PathBuf,
+    size: u64,
+    logical_block_size: u32,
+    /// Kernel name of its disk.
+    disk: String,
+    /// Its entry in `/sys/class/block`, if it is a whole disk.
+    entry: Option<PathBuf>,
+}
+
+/// What it said.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(super) content: Content,
+    /// Of a whole disk.
+    pub(super) disk: Option<Disk>,
+}
+
+/// What only a whole disk can say.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Disk {
+    pub(super) serial: String,
+    pub(super) table: Option<Table>,
+}
+
+impl Request {
+    /// `class` is `/sys/class/block`.
+    pub(super) fn of(device: &BlockDevice, class: &Path) -> Self {
+        Request {
+            node: device.node.clone(),
+            size: device.size,
+            logical_block_size: device.logical_block_size,
+            disk: device.disk.clone(),
+            entry: device.is_whole_disk().then(|| class.join(&device.name)),
+        }
+    }
+
+    pub(super) fn is_of_same_disk(&self, other: &Self) -> bool {
+        self.disk == other.disk
+    }
+
+    fn open(&self) -> std::io::Result<OpenDevice> {
+        // NONBLOCK: an optical drive without a disc must not wait for one.
+        let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&self.node)?;
+        Ok(OpenDevice { file, size: self.size })
+    }
+
+    fn table(&self, opened: &OpenDevice, content: &Content) -> Option<Table> {
+        let kind = content.kind()?;
+        // A hybrid ISO has a partition table too.
+        (kind.is_table() || kind == Kind::Iso9660)
+            .then(|| partitions::read(opened, self.logical_block_size))
+            .flatten()
+    }
+}
+
+impl From<Request> for workers::Request {
+    fn from(request: Request) -> Self {
+        workers::Request::Probe(request)
+    }
+}
+
+impl Question for Request {
+    type Found = Found;
+
+    fn answer(&self) -> Answer<Found> {
+        let opened = self.open();
+        let content = match &opened {
+            Ok(opened) => probe(opened),
+            Err(error) => Content::Unreadable(error.to_string()),
+        };
+        let disk = self.entry.as_ref().map(|entry| Disk {
+            serial: entry.canonicalize().map(|dir| serial(&dir)).unwrap_or_default(),
+            table: opened.ok().and_then(|opened| self.table(&opened, &content)),
+        });
+        Ok(Found { content, disk })
+    }
+}
+
+/// The driver of a virtio disk asks the disk for it.
+fn serial(disk_dir: &Path) -> String {
+    let direct = ["serial", "device/serial", "device/cid"].iter().find_map(|file| read(&disk_dir.join(file)));
+    // SPC-4 7.8.12: four bytes of header, then the serial number.
+    let vpd = || {
+        let page = std::fs::read(disk_dir.join("device/vpd_pg80")).ok()?;
+        Some(clean(page.get(4..)?))
+    };
+    // A USB device keeps its serial some levels up.
+    let usb = || {
+        disk_dir
+            .ancestors()
+            .take(12)
+            .find_map(|dir| dir.join("idVendor").exists().then(|| read(&dir.join("serial")))?)
+    };
+    direct.filter(|s| !s.is_empty()).or_else(vpd).filter(|s| !s.is_empty()).or_else(usb).unwrap_or_default()
+}
