@@ -8,6 +8,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use be_tools::cli::printable;
+
 use crate::cmdline::{Request, command_words};
 use crate::consoles::{self, Console};
 use crate::scan::{self, FOLDER};
@@ -24,13 +26,13 @@ pub fn run() -> ExitCode {
     let mut consoles = Consoles::open();
     wait_for_disks();
     for command in Request::read().run {
-        consoles.say(&format!("# {command}\n"));
+        consoles.say(&format!("# {}\n", printable(&command)));
         let ended = match run_on(&command, &mut consoles) {
             Ok(status) => report(&command, status),
             Err(why) => format!("lifeboat: \"{command}\" cannot be started: {why}"),
         };
         log::info!("{ended}");
-        consoles.say(&format!("\n{ended}\n"));
+        consoles.say(&format!("\n{}\n", printable(&ended)));
     }
     ExitCode::SUCCESS
 }

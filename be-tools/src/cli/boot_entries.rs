@@ -4,7 +4,7 @@ use boot::efi::boot_entries::{BootEntries as Entries, BootEntry};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, table};
+use super::{Context, print_json, table};
 use crate::error::{Error, Refusal, Result};
 
 /// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
@@ -132,14 +132,15 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
         let marks =
             [(r.next, "next"), (r.current, "running"), (!r.active, "inactive"), (r.lifeboat, "lifeboat")];
         let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
-        rows.add_row([
+        let row = [
             r.number,
             r.place.map_or_else(|| "-".into(), |p| p.to_string()),
             marks.join(","),
             r.description,
             r.file.unwrap_or_default(),
-        ]);
+        ];
+        table::add(&mut rows, row);
     }
-    print_line(&table::text(&rows))?;
+    table::print(&rows)?;
     Ok(0)
 }

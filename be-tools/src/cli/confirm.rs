@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Context;
+use super::{Context, printable};
 use crate::error::Result;
 use crate::trial::{self, Confirmed};
 
@@ -27,7 +27,7 @@ impl Confirm {
             Confirmed::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
-            eprintln!("{said}");
+            eprintln!("{}", printable(&said));
         }
         Ok(0)
     }

@@ -32,7 +32,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::system::System;
 use report::Terminal;
 
-use printable::printable;
+pub use printable::printable;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
 #[derive(Debug, Parser)]

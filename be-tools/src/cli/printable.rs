@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Text for a terminal: what steers it or turns a line's direction is written as an escape.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |c| !matches!(c, '\n' | '\t') && steers(c), |safe, c| safe.extend(c.escape_default()))
+/// Text as part of one line: what steers a terminal, ends a line or turns its direction is written as an escape.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, steers, |safe, c| safe.extend(c.escape_default()))
 }
 
 /// The same for JSON, where line ends are between the values and none is in one.
@@ -44,6 +44,7 @@ mod tests {
         for (text, expected) in [
             ("plain ä text", "plain ä text"),
             ("a\x1b[2Jb\u{9b}1m\u{7f}", r"a\u{1b}[2Jb\u{9b}1m\u{7f}"),
+            ("vmlinuz\nsecond ok\r\t", r"vmlinuz\nsecond ok\r\t"),
             ("exe\u{202e}gpj\u{2028}", r"exe\u{202e}gpj\u{2028}"),
         ] {
             assert_eq!(printable(text), expected);

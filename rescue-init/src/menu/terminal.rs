@@ -4,6 +4,7 @@ use std::io::{self, Stdout, Write, stdout};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
+use be_tools::cli::printable;
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{self, Event};
 use crossterm::execute;
@@ -63,7 +64,7 @@ impl Screen {
     pub fn lend(&mut self, action: &Action, be: &str, folder: &Path) -> io::Result<(String, Key)> {
         give_back()?;
         let ended = run(action, be, folder);
-        println!("\n{}", ended.text);
+        println!("\n{}", printable(&ended.text));
         let key =
             if action.exclusive || !ended.success { self.wait_for_key(action, &ended)? } else { Key::Enter };
         self.forget()?;
@@ -117,7 +118,7 @@ pub struct Ended {
 /// Prints a command and runs it on this terminal.
 pub fn run(action: &Action, be: &str, folder: &Path) -> Ended {
     let line = action.command_line();
-    println!("# {line}\n");
+    println!("# {}\n", printable(&line));
     log::info!("running {line}");
     // Whoever looks at the disks now ends first.
     let held = action.exclusive.then(|| scan::hold_off(folder));

@@ -103,3 +103,27 @@ fn any_size_of_terminal_is_drawn() {
         }
     }
 }
+
+#[test]
+fn a_foreign_disk_steers_no_terminal() {
+    let mut menu = menu();
+    let mut all = super::tests::listing();
+    let steering = "a\x1b[2Jb\u{9b}1m\nc";
+    let be = &mut all.environments[0];
+    be.reference = steering.into();
+    be.os.pretty_name = steering.into();
+    be.kernel = Some(steering.into());
+    be.problems = vec![steering.into()];
+    menu.update(Ok(all));
+    menu.handle(Key::First);
+    for key in ['\0', 'b', 'l'] {
+        menu.handle(Key::Escape);
+        menu.handle(Key::Character(key));
+        for width in [80, 160] {
+            let screen = show(&menu, width, 24);
+            assert!(!screen.contains(|c: char| c != '\n' && c.is_control()), "{screen:?}");
+        }
+    }
+    menu.fail(steering);
+    assert!(!show(&menu, 80, 24).contains('\x1b'));
+}
