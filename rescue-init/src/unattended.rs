@@ -12,7 +12,7 @@ use be_tools::cli::printable;
 
 use crate::cmdline::{Request, command_words};
 use crate::consoles::{self, Console};
-use crate::scan::{self, FOLDER};
+use crate::scan::{Claim, FOLDER};
 use crate::{hardware, log as kernel_log};
 
 /// How long disks may take to appear: USB storage waits for its device, a hub for its ports.
@@ -48,7 +48,7 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(io::Error::other("there is no program in it"));
     };
-    let _quiet = scan::hold_off(Path::new(FOLDER));
+    let _quiet = Claim::new(Path::new(FOLDER)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
         .args(arguments)

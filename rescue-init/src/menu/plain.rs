@@ -45,7 +45,9 @@ fn act(menu: &mut Menu, source: &mut Source, effect: Effect) {
             }
         }
         Effect::Run(action) => {
-            let ended = terminal::run(&action, &source.be, Path::new(&source.folder));
+            let Some(ended) = terminal::run(&action, &source.be, Path::new(&source.folder)) else {
+                return menu.tell(format!("`{}` was not run", action.command_line()));
+            };
             menu.tell(ended.text);
             if action.exclusive {
                 source.look_and_wait(menu);
