@@ -1,7 +1,7 @@
 //! `lifeboat.run="be …"`: commands of the kernel command line, run without anybody at the console.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use be_tools::cli::printable;
 
 use crate::cmdline::{Request, command_words};
-use crate::consoles::{self, Console};
+use crate::consoles::Consoles;
 use crate::scan::{Claim, FOLDER};
 use crate::{hardware, log as kernel_log};
 
@@ -62,33 +62,6 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
         consoles.write(&buffer[..length]);
     }
     child.wait()
-}
-
-/// Every console at once.
-struct Consoles(Vec<File>);
-
-impl Consoles {
-    fn open() -> Self {
-        let open = |console: Console| match console.open() {
-            Ok(file) => Some(file),
-            Err(why) => {
-                log::warn!("{}: {why}", console.path().display());
-                None
-            }
-        };
-        Consoles(consoles::find().into_iter().filter_map(open).collect())
-    }
-
-    fn say(&mut self, text: &str) {
-        self.write(text.as_bytes());
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for console in &mut self.0 {
-            // A console that is gone must not stop the command.
-            let _ = console.write_all(bytes);
-        }
-    }
 }
 
 /// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its disk.
