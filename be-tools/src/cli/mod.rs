@@ -115,7 +115,7 @@ struct Acting {
     /// Do not ask: the plan is confirmed.
     #[arg(short, long)]
     yes: bool,
-    /// Print the plan as JSON.
+    /// Print the plan, or the facts that were asked for, as JSON.
     #[arg(long)]
     json: bool,
 }

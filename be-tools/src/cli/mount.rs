@@ -28,7 +28,10 @@ impl Mount {
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
         if let Some(dir) = mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)? {
-            print_line(&dir.display().to_string())?;
+            // As JSON the plan is all that is printed; it has the folder, and `be list` says it too.
+            if !self.acting.json {
+                print_line(&dir.display().to_string())?;
+            }
         }
         Ok(0)
     }
