@@ -143,6 +143,7 @@ mod tests {
     /// The menu of that machine.
     pub fn menu() -> Menu {
         let mut menu = Menu::new("ttyS0");
+        menu.has_network = true;
         menu.update(Ok(listing()));
         menu
     }

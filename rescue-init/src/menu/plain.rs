@@ -146,7 +146,7 @@ fn list(menu: &Menu) -> Vec<String> {
         lines.extend([String::new(), message.text.clone()]);
     }
     lines.push(String::new());
-    for keys in view::KEYS {
+    for keys in view::footer(menu) {
         let words: Vec<_> =
             keys.iter().map(|(key, what)| format!("{} {what}", key.replace("Enter", "b"))).collect();
         lines.push(words.join("  "));

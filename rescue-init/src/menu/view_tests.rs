@@ -2,7 +2,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::keys::Key;
-use super::state::Menu;
+use super::state::{Effect, Menu};
 use super::tests::menu;
 use super::view::draw;
 use crate::scan::Listing;
@@ -126,4 +126,14 @@ fn a_foreign_disk_steers_no_terminal() {
     }
     menu.fail(steering);
     assert!(!show(&menu, 80, 24).contains('\x1b'));
+}
+
+#[test]
+fn without_a_network_there_is_no_key_for_it() {
+    let mut menu = menu();
+    for (has_network, expected) in [(true, "n network"), (false, "r look again  S shell")] {
+        menu.has_network = has_network;
+        has(&show(&menu, 80, 24), &[expected]);
+        assert_eq!(menu.handle(Key::Character('n')) != Effect::None, has_network);
+    }
 }
