@@ -64,6 +64,36 @@ pub fn find() -> Vec<Console> {
     all
 }
 
+/// Every console at once.
+pub struct Consoles(Vec<File>);
+
+impl Consoles {
+    /// Opens those that can be opened.
+    pub fn open() -> Self {
+        let open = |console: Console| match console.open() {
+            Ok(file) => Some(file),
+            Err(why) => {
+                log::warn!("{}: {why}", console.path().display());
+                None
+            }
+        };
+        Consoles(find().into_iter().filter_map(open).collect())
+    }
+
+    /// Prints text on each.
+    pub fn say(&mut self, text: &str) {
+        self.write(text.as_bytes());
+    }
+
+    /// Writes on each what a command printed.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for console in &mut self.0 {
+            // A console that is gone must not stop the command.
+            let _ = console.write_all(bytes);
+        }
+    }
+}
+
 /// Those of `/proc/consoles` that are terminals: name, flags with `W`, and a device number.
 fn parse(text: &str) -> Vec<Console> {
     let mut all: Vec<Console> = Vec::new();

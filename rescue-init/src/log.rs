@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::OnceLock;
 
+use be_tools::cli::printable;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// The kernel refuses longer records (`LOG_LINE_MAX`, with its own prefix taken off).
@@ -55,7 +56,9 @@ fn line(who: &str, level: Level, message: &str) -> String {
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    let mut text = format!("<{priority}>lifeboat {who}: {}", message.trim_end().replace('\n', " / "));
+    let message = message.trim_end().replace('\n', " / ");
+    // The kernel writes records to its consoles as they are.
+    let mut text = format!("<{priority}>lifeboat {who}: {}", printable(&message));
     if text.len() > LONGEST {
         let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(end);
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_with_its_priority() {
-        assert_eq!(line("init", Level::Warn, "a\nb\n"), "<4>lifeboat init: a / b\n");
+        assert_eq!(line("init", Level::Warn, "a\nb\x1b[2J\n"), "<4>lifeboat init: a / b\\u{1b}[2J\n");
     }
 
     #[test]

@@ -35,6 +35,7 @@ enum Child {
     Hardware(Hardware),
     Scan(Scan),
     Unattended(Unattended),
+    Release(Release),
 }
 
 /// Show the boot environments on this terminal.
@@ -74,6 +75,11 @@ struct Scan {
 #[argh(subcommand, name = "unattended")]
 struct Unattended {}
 
+/// Write everything to disk and release the disks, before the machine ends.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "release")]
+struct Release {}
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match name(&arguments).as_str() {
@@ -95,6 +101,7 @@ fn child(arguments: Arguments) -> ExitCode {
             scan::run(&it.folder, &it.be)
         }
         Child::Unattended(Unattended {}) => unattended::run(),
+        Child::Release(Release {}) => power::release(),
     }
 }
 

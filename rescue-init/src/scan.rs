@@ -1,13 +1,15 @@
 //! The list of boot environments: made by `be list --json` in a process of its own, kept in a file, read by every
-//! menu. Looking waits while an action runs, so that it never holds a device that the action needs.
+//! menu. Looking gives way to an action and waits until it has ended, so that it never holds a device that the action
+//! needs.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use be_tools::environment::BootEnvironment;
 use rustix::fs::{FlockOperation, flock};
@@ -20,6 +22,12 @@ pub const FOLDER: &str = "/run/rescue-init";
 
 /// How long a look at all disks may take. A disk that dies can block for minutes.
 const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Held by whoever looks at the disks, and shared by the actions that need them.
+const DISKS: &str = "lock";
+
+/// Shared by the actions that wait for [`DISKS`].
+const WANTED: &str = "wanted";
 
 /// What `be list --json` prints.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,24 +53,36 @@ pub fn run(folder: &Path, be: &str) -> ExitCode {
     let asked = since_start();
     // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to hurry is no failure.
     let _ = rustix::process::nice(-5);
-    let outcome = fs::create_dir_all(folder)
-        .and_then(|()| lock(folder, FlockOperation::LockExclusive))
-        .and_then(|_lock| {
-            // Whoever waited for the lock may find that it was done meanwhile.
-            if read(folder).is_some_and(|scan| scan.started > asked) {
-                return Ok(());
-            }
-            let scan = Scan { started: since_start(), result: look(be) };
-            let unfinished = folder.join("list.new");
-            fs::write(&unfinished, serde_json::to_vec(&scan)?)?;
-            fs::rename(unfinished, folder.join("list.json"))
-        });
+    let outcome = fs::create_dir_all(folder).and_then(|()| look_when_free(folder, be, asked));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             log::error!("{}: the list of boot environments cannot be kept: {why}", folder.display());
             ExitCode::FAILURE
         }
+    }
+}
+
+fn look_when_free(folder: &Path, be: &str, asked: u64) -> io::Result<()> {
+    loop {
+        let held = lock(folder, DISKS, FlockOperation::LockExclusive)?;
+        // Whoever waited for the lock may find that it was done meanwhile.
+        if read(folder).is_some_and(|scan| scan.started > asked) {
+            return Ok(());
+        }
+        let started = since_start();
+        let result = look(be, || {
+            lock(folder, WANTED, FlockOperation::NonBlockingLockExclusive)
+                .is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock)
+        });
+        if let Some(result) = result {
+            let unfinished = folder.join("list.new");
+            fs::write(&unfinished, serde_json::to_vec(&Scan { started, result })?)?;
+            return fs::rename(unfinished, folder.join("list.json"));
+        }
+        drop(held);
+        // Those who want the disks have them first.
+        lock(folder, WANTED, FlockOperation::LockExclusive)?;
     }
 }
 
@@ -79,6 +99,8 @@ pub fn start(folder: &Path, be: &str) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // Keys that end a command on the terminal are not for it.
+        .process_group(0)
         .spawn()
 }
 
@@ -87,17 +109,47 @@ pub fn read(folder: &Path) -> Option<Scan> {
     serde_json::from_slice(&fs::read(folder.join("list.json")).ok()?).ok()
 }
 
-/// Keeps others from looking at the disks as long as the file is kept open; waits for one that looks now.
-///
-/// # Errors
-/// When the lock file cannot be made.
-pub fn hold_off(folder: &Path) -> io::Result<File> {
-    fs::create_dir_all(folder)?;
-    lock(folder, FlockOperation::LockShared)
+/// A wish to have the disks without anybody who looks at them. A look that is under way ends while there is one.
+#[derive(Debug)]
+pub struct Claim {
+    folder: PathBuf,
+    _wanted: File,
 }
 
-fn lock(folder: &Path, operation: FlockOperation) -> io::Result<File> {
-    let file = File::create(folder.join("lock"))?;
+impl Claim {
+    /// Makes the wish known.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let wanted = lock(folder, WANTED, FlockOperation::LockShared)?;
+        Ok(Claim { folder: folder.to_owned(), _wanted: wanted })
+    }
+
+    /// Keeps others from looking at the disks as long as the file is kept open; `None` while somebody still does.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn attempt(&self) -> io::Result<Option<File>> {
+        match lock(&self.folder, DISKS, FlockOperation::NonBlockingLockShared) {
+            Ok(held) => Ok(Some(held)),
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The same, once nobody looks any more.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn wait(self) -> io::Result<File> {
+        lock(&self.folder, DISKS, FlockOperation::LockShared)
+    }
+}
+
+fn lock(folder: &Path, name: &str, operation: FlockOperation) -> io::Result<File> {
+    let file = File::create(folder.join(name))?;
     flock(&file, operation)?;
     Ok(file)
 }
@@ -108,29 +160,63 @@ fn since_start() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-fn look(be: &str) -> Result<Listing, String> {
+/// `None` when it was ended because the disks are wanted. It reads and mounts nothing for others to see, so it can be
+/// ended at any moment.
+fn look(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
     let command = format!("{be} list --json");
-    let mut child = Command::new(be)
+    let started = Command::new(be)
         .args(["list", "--json"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|why| format!("`{command}` cannot be started: {why}"))?;
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(why) => return Some(Err(format!("`{command}` cannot be started: {why}"))),
+    };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(format!("`{command}`: no pipes"));
+        return Some(Err(format!("`{command}`: no pipes")));
     };
-    let complaints = collect(stderr);
-    let output = collect(stdout).recv_timeout(DEADLINE);
-    let Ok(output) = output else {
-        // A process that waits for a dead disk cannot be ended; it is left behind.
-        let _ = child.kill();
-        return Err(format!("`{command}` took longer than {} seconds and was ended", DEADLINE.as_secs()));
+    let (output, complaints) = (collect(stdout), collect(stderr));
+    let end = Instant::now() + DEADLINE;
+    let output = loop {
+        let why = match output.recv_timeout(Duration::from_millis(50)) {
+            Ok(output) => break output,
+            Err(RecvTimeoutError::Timeout) if is_wanted() => None,
+            Err(RecvTimeoutError::Timeout) if Instant::now() < end => continue,
+            Err(_) => Some(Err(format!(
+                "`{command}` took longer than {} seconds and was ended",
+                DEADLINE.as_secs()
+            ))),
+        };
+        end_without_waiting(&mut child);
+        return why;
     };
-    let status = child.wait().map_err(|why| format!("`{command}`: {why}"))?;
+    Some(understand(&command, child.wait(), &output, &complaints))
+}
+
+/// A process that waits for a dead disk cannot be ended; it is left behind.
+fn end_without_waiting(child: &mut Child) {
+    let _ = child.kill();
+    for _ in 0..100 {
+        if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What it printed and how it ended, as a list.
+fn understand(
+    command: &str,
+    status: io::Result<ExitStatus>,
+    output: &[u8],
+    complaints: &mpsc::Receiver<Vec<u8>>,
+) -> Result<Listing, String> {
+    let status = status.map_err(|why| format!("`{command}`: {why}"))?;
     let complaints = complaints.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     let complaints = String::from_utf8_lossy(&complaints);
-    match serde_json::from_slice(&output) {
+    match serde_json::from_slice(output) {
         Ok(listing) => Ok(listing),
         Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {}", complaints.trim())),
         Err(why) => Err(format!("`{command}` printed what cannot be understood: {why}")),
@@ -204,10 +290,42 @@ mod tests {
     #[test]
     fn looking_waits_for_an_action() {
         let folder = tempfile::tempdir().unwrap();
-        let held = hold_off(folder.path()).unwrap();
-        let file = File::create(folder.path().join("lock")).unwrap();
-        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_err());
+        let held = Claim::new(folder.path()).unwrap().wait().unwrap();
+        let attempt = || lock(folder.path(), DISKS, FlockOperation::NonBlockingLockExclusive);
+        assert!(attempt().is_err());
         drop(held);
-        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        assert!(attempt().is_ok());
+    }
+
+    #[test]
+    fn a_look_gives_way_to_an_action_and_is_made_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // The first look hangs, as at a dying disk; the second finds nothing at once.
+        let script =
+            "cd ${0%/*}; if mkdir looked 2>/dev/null; then exec sleep 60; fi; echo '{\"environments\":[]}'";
+        let be = fake_be(folder.path(), script);
+        let scan = thread::spawn({
+            let folder = folder.path().to_owned();
+            move || run(&folder, &be)
+        });
+        let soon = Instant::now() + Duration::from_secs(20);
+        while !folder.path().join("looked").exists() {
+            assert!(Instant::now() < soon, "nobody looked");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let claim = Claim::new(folder.path()).unwrap();
+        assert!(claim.attempt().unwrap().is_none());
+        let held = loop {
+            assert!(Instant::now() < soon, "the look goes on");
+            if let Some(held) = claim.attempt().unwrap() {
+                break held;
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        drop(claim);
+        assert!(read(folder.path()).is_none());
+        drop(held);
+        scan.join().unwrap();
+        assert!(read(folder.path()).unwrap().result.is_ok());
     }
 }

@@ -130,8 +130,7 @@ impl Supervisor {
             Some(Signal::SIGCHLD) | None => {}
             Some(other) => {
                 if let Some(power) = Power::asked_by(other) {
-                    let why = power.carry_out();
-                    log::error!("the machine cannot be restarted or switched off: {why}");
+                    self.end_machine(power);
                 }
             }
         }
@@ -207,10 +206,22 @@ impl Supervisor {
             Then::PowerOff => Some(Power::Off),
         };
         if let Some(power) = power {
-            let why = power.carry_out();
-            log::error!("the machine cannot be restarted or switched off: {why}");
+            self.end_machine(power);
         }
         self.add_menus();
+    }
+
+    /// Returns only when that failed, and then every service is to start anew: all were ended and reaped with it.
+    fn end_machine(&mut self, power: Power) {
+        let why = power.carry_out();
+        log::error!("the machine cannot be restarted or switched off: {why}");
+        let was_unattended =
+            |s: &Service| s.work == Work::Unattended && matches!(s.state, State::Running { .. });
+        let needs_menus = self.services.iter().any(was_unattended);
+        self.services.iter_mut().for_each(Service::ended_with_all);
+        if needs_menus {
+            self.add_menus();
+        }
     }
 }
 
@@ -263,6 +274,14 @@ impl Service {
         self.state = State::Due(Instant::now() + self.pause());
     }
 
+    /// Notes its end together with all others, which says nothing about it. Unattended commands are not run again.
+    fn ended_with_all(&mut self) {
+        if matches!(self.state, State::Running { .. }) {
+            let is_over = self.work == Work::Unattended;
+            self.state = if is_over { State::Done } else { State::Due(Instant::now()) };
+        }
+    }
+
     fn pause(&self) -> Duration {
         match self.failures {
             0 | 1 => Duration::from_millis(100),
@@ -273,7 +292,7 @@ impl Service {
 }
 
 /// One of our own programs.
-fn child(arguments: &[&str]) -> Command {
+pub fn child(arguments: &[&str]) -> Command {
     with_environment(Command::new(OURSELVES), arguments)
 }
 
@@ -358,5 +377,18 @@ mod tests {
         let mut shell = menu(ENOUGH, Duration::ZERO);
         shell.ended();
         assert_eq!(shell.failures, 0);
+    }
+
+    #[test]
+    fn after_a_restart_that_failed_all_start_anew_but_the_commands() {
+        let since = Instant::now();
+        let mut unattended =
+            Service { work: Work::Unattended, state: State::Running { pid: 2, since }, failures: 0 };
+        let mut menu = menu(1, Duration::ZERO);
+        for service in [&mut unattended, &mut menu] {
+            service.ended_with_all();
+        }
+        assert!(matches!(unattended.state, State::Done));
+        assert!(matches!(menu.state, State::Due(_)) && menu.failures == 1);
     }
 }

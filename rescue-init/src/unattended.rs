@@ -1,16 +1,18 @@
 //! `lifeboat.run="be …"`: commands of the kernel command line, run without anybody at the console.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use be_tools::cli::printable;
+
 use crate::cmdline::{Request, command_words};
-use crate::consoles::{self, Console};
-use crate::scan::{self, FOLDER};
+use crate::consoles::Consoles;
+use crate::scan::{Claim, FOLDER};
 use crate::{hardware, log as kernel_log};
 
 /// How long disks may take to appear: USB storage waits for its device, a hub for its ports.
@@ -24,13 +26,13 @@ pub fn run() -> ExitCode {
     let mut consoles = Consoles::open();
     wait_for_disks();
     for command in Request::read().run {
-        consoles.say(&format!("# {command}\n"));
+        consoles.say(&format!("# {}\n", printable(&command)));
         let ended = match run_on(&command, &mut consoles) {
             Ok(status) => report(&command, status),
             Err(why) => format!("lifeboat: \"{command}\" cannot be started: {why}"),
         };
         log::info!("{ended}");
-        consoles.say(&format!("\n{ended}\n"));
+        consoles.say(&format!("\n{}\n", printable(&ended)));
     }
     ExitCode::SUCCESS
 }
@@ -46,7 +48,7 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(io::Error::other("there is no program in it"));
     };
-    let _quiet = scan::hold_off(Path::new(FOLDER));
+    let _quiet = Claim::new(Path::new(FOLDER)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -60,33 +62,6 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
         consoles.write(&buffer[..length]);
     }
     child.wait()
-}
-
-/// Every console at once.
-struct Consoles(Vec<File>);
-
-impl Consoles {
-    fn open() -> Self {
-        let open = |console: Console| match console.open() {
-            Ok(file) => Some(file),
-            Err(why) => {
-                log::warn!("{}: {why}", console.path().display());
-                None
-            }
-        };
-        Consoles(consoles::find().into_iter().filter_map(open).collect())
-    }
-
-    fn say(&mut self, text: &str) {
-        self.write(text.as_bytes());
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for console in &mut self.0 {
-            // A console that is gone must not stop the command.
-            let _ = console.write_all(bytes);
-        }
-    }
 }
 
 /// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its disk.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Acting, Context, print_line};
+use super::{Acting, Context, print_json, print_line};
 use crate::activate::{self, How};
 use crate::discover;
 use crate::error::Result;
@@ -28,7 +28,13 @@ impl Activate {
         let Some(be) = &self.be else {
             let inventory = discover::discover(&context.system)?;
             let next = inventory.environments.iter().find(|e| e.next_boot);
-            print_line(next.map_or("none of the boot environments on the disks", |e| e.reference.as_str()))?;
+            if self.acting.json {
+                print_json(&next)?;
+            } else {
+                print_line(
+                    next.map_or("none of the boot environments on the disks", |e| e.reference.as_str()),
+                )?;
+            }
             return Ok(0);
         };
         let how = if self.permanent { How::Permanent } else { How::Trial };

@@ -1,11 +1,19 @@
 //! `be boot-entries`
 
+mod change;
+
+use std::path::PathBuf;
+
 use boot::efi::boot_entries::{BootEntries as Entries, BootEntry};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, table};
+use self::change::Change;
+use super::{Acting, Context, print_json, table};
 use crate::error::{Error, Refusal, Result};
+use crate::plan::Report;
+use crate::storage::lock::Lock;
 
 /// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
 #[derive(Debug, Args)]
@@ -24,12 +32,26 @@ enum Action {
         /// Four hex digits each, as `be boot-entries` prints them
         #[arg(required = true, value_parser = number)]
         entries: Vec<u16>,
+        #[command(flatten)]
+        acting: Acting,
     },
     /// Start one at the next boot only
     Next {
         /// Four hex digits
         #[arg(value_parser = number)]
         entry: u16,
+        #[command(flatten)]
+        acting: Acting,
+    },
+    /// Add an entry after all others, such as the rescue image's
+    Add {
+        /// What the firmware's menu shows
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        label: String,
+        /// The program, on a mounted EFI system partition
+        file: PathBuf,
+        #[command(flatten)]
+        acting: Acting,
     },
     /// Remove an entry; what it points at stays
     Remove {
@@ -39,6 +61,8 @@ enum Action {
         /// Even if Lifeboat did not make it
         #[arg(long)]
         foreign: bool,
+        #[command(flatten)]
+        acting: Acting,
     },
 }
 
@@ -74,34 +98,25 @@ impl BootEntries {
             .into());
         }
         let entries = Entries::new(variables);
-        let failed = |doing: &str| {
-            let doing = doing.to_owned();
-            move |e| Error::boot(doing, e)
+        let Some(action) = self.action else { return list(&entries, self.json) };
+        let _lock = Lock::acquire(&context.system)?;
+        let (change, mut acting) = match action {
+            Action::Order { entries, acting } => (Change::Order(entries), acting),
+            Action::Next { entry, acting } => (Change::Next(entry), acting),
+            Action::Remove { entry, foreign, acting } => (Change::Remove { entry, foreign }, acting),
+            Action::Add { label, file, acting } => (Change::add(&context.system, label, &file)?, acting),
         };
-        match self.action {
-            None => return list(&entries, self.json),
-            Some(Action::Order { entries: wanted }) => {
-                let present = entries.order().map_err(failed("reading BootOrder"))?;
-                let rest = present.into_iter().filter(|n| !wanted.contains(n));
-                let order: Vec<u16> = wanted.iter().copied().chain(rest).collect();
-                entries.set_order(&order).map_err(failed("writing BootOrder"))?;
-            }
-            Some(Action::Next { entry }) => {
-                if entries.entry(entry).map_err(failed("reading the entry"))?.is_none() {
-                    return Err(Error::Usage(format!(
-                        "there is no boot entry {entry:04X}: see `be boot-entries`"
-                    )));
-                }
-                entries.set_next(Some(entry)).map_err(failed("writing BootNext"))?;
-            }
-            Some(Action::Remove { entry, foreign: true }) => {
-                entries.remove_foreign(entry).map_err(failed("removing the entry"))?;
-            }
-            Some(Action::Remove { entry, foreign: false }) => {
-                entries.remove(entry).map_err(failed("removing the entry"))?;
-            }
+        acting.json |= self.json;
+        // An entry that is gone is not made again as easily.
+        let mut report = match change {
+            Change::Remove { .. } => context.report("boot-entries", &acting),
+            _ => context.unasked_report("boot-entries", &acting),
+        };
+        if !report.confirm(&change.plan(&entries)?)? {
+            return Ok(0);
         }
-        list(&entries, self.json)
+        change.run(&entries)?;
+        if acting.json || context.quiet { Ok(0) } else { list(&entries, false) }
     }
 }
 
@@ -132,14 +147,15 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
         let marks =
             [(r.next, "next"), (r.current, "running"), (!r.active, "inactive"), (r.lifeboat, "lifeboat")];
         let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
-        rows.add_row([
+        let row = [
             r.number,
             r.place.map_or_else(|| "-".into(), |p| p.to_string()),
             marks.join(","),
             r.description,
             r.file.unwrap_or_default(),
-        ]);
+        ];
+        table::add(&mut rows, row);
     }
-    print_line(&table::text(&rows))?;
+    table::print(&rows)?;
     Ok(0)
 }

@@ -2,16 +2,19 @@
 
 use clap::Args;
 
-use super::Context;
+use super::{Acting, Context, printable};
 use crate::error::Result;
+use crate::plan::{Plan, Report};
 use crate::trial::{self, Confirmed};
 
 /// Make the running trial permanent
 #[derive(Debug, Args)]
 pub struct Confirm {
     /// Called by lifeboat-confirm.service: run the health checks first, and say at login if a trial failed
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     unit: bool,
+    #[command(flatten)]
+    acting: Acting,
 }
 
 impl Confirm {
@@ -20,6 +23,9 @@ impl Confirm {
         let confirmed = if self.unit {
             trial::confirm_at_boot(&context.system)?
         } else {
+            if !context.unasked_report("confirm", &self.acting).confirm(&plan())? {
+                return Ok(0);
+            }
             trial::confirm(&context.system)?
         };
         let said = match confirmed {
@@ -27,8 +33,21 @@ impl Confirm {
             Confirmed::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
-            eprintln!("{said}");
+            eprintln!("{}", printable(&said));
         }
         Ok(0)
+    }
+}
+
+/// The steps are those of a trial that runs.
+fn plan() -> Plan {
+    Plan {
+        title: "Make the running trial permanent".into(),
+        steps: vec![
+            "put the running boot environment's entry first in BootOrder".into(),
+            "clear the record of the trial and the count of its attempts".into(),
+        ],
+        notes: vec!["where no trial is running, only the count of attempts is cleared".into()],
+        ..Plan::default()
     }
 }

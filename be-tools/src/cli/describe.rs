@@ -1,8 +1,9 @@
 //! `be describe`
 
 use clap::Args;
+use serde::Serialize;
 
-use super::{Acting, Context, print_line};
+use super::{Acting, Context, print_json, print_line};
 use crate::discover;
 use crate::error::Result;
 use crate::rename;
@@ -18,6 +19,12 @@ pub struct Describe {
     acting: Acting,
 }
 
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    description: &'a str,
+}
+
 impl Describe {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("describe")?;
@@ -29,7 +36,12 @@ impl Describe {
             None => {
                 let inventory = discover::discover(&context.system)?;
                 let environment = inventory.find(&self.be)?;
-                print_line(environment.descriptor.as_ref().map_or("", |d| d.description.as_str()))?;
+                let description = environment.descriptor.as_ref().map_or("", |d| d.description.as_str());
+                if self.acting.json {
+                    print_json(&Described { name: environment.name(), description })?;
+                } else {
+                    print_line(description)?;
+                }
             }
         }
         Ok(0)

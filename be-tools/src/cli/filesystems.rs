@@ -3,7 +3,7 @@
 use clap::Args;
 use indicatif::HumanBytes;
 
-use super::{Context, print_json, print_line, table};
+use super::{Context, print_json, table};
 use crate::discover;
 use crate::error::Result;
 
@@ -28,7 +28,7 @@ impl FileSystems {
         }
         let mut rows = table::with_header(&["mount point", "device", "type", "size", "kind", "options"]);
         for f in &environment.file_systems {
-            rows.add_row([
+            let row = [
                 f.mountpoint.display().to_string(),
                 f.device
                     .as_ref()
@@ -37,9 +37,10 @@ impl FileSystems {
                 f.size.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
                 if f.shared { "shared" } else { "copied" }.into(),
                 f.options.clone(),
-            ]);
+            ];
+            table::add(&mut rows, row);
         }
-        print_line(&table::text(&rows))?;
+        table::print(&rows)?;
         Ok(0)
     }
 }

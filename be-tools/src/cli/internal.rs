@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::printable;
 use crate::copy::{self, Exclude, Instant, Mode, Trust, block};
 use crate::error::Error;
 use crate::plan::Silent;
@@ -33,7 +34,7 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
     match crate::trial::deadline(&crate::system::System::host(), std::time::Duration::from_secs(limit)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("be: {e}");
+            eprintln!("be: {}", printable(&e.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -80,8 +81,10 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     match copy::copy_tree(&request, &mut Silent) {
         Ok(done) if done.lost.is_empty() && done.not_representable.is_empty() => ExitCode::SUCCESS,
         Ok(done) => {
-            done.lost.iter().for_each(|path| eprintln!("lost: {}", path.display()));
-            done.not_representable.iter().for_each(|(path, why)| eprintln!("{}: {why}", path.display()));
+            let lost = done.lost.iter().map(|path| format!("lost: {}", path.display()));
+            let changed =
+                done.not_representable.iter().map(|(path, why)| format!("{}: {why}", path.display()));
+            lost.chain(changed).for_each(|line| eprintln!("{}", printable(&line)));
             ExitCode::from(4)
         }
         Err(error) => failed(&error),
@@ -89,6 +92,6 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    eprintln!("be: {error}");
+    eprintln!("be: {}", printable(&error.to_string()));
     ExitCode::from(error.exit_status())
 }

@@ -1,6 +1,7 @@
 //! `be list`
 
 use clap::Args;
+use comfy_table::Table;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -44,12 +45,13 @@ impl List {
             print_line("No boot environment found on any disk.")?;
             return Ok(0);
         }
-        print_line(&render(&environments))?;
+        table::print(&render(&environments))?;
         let failed = environments.iter().filter(|e| e.trial == Some(Trial::Failed));
         for environment in failed {
             let name = environment.name();
+            print_line("")?;
             print_line(&format!(
-                "\nThe trial of '{name}' failed: it was started and did not confirm itself. \
+                "The trial of '{name}' failed: it was started and did not confirm itself. \
                  `be check {name}` looks for the reason; `be activate {name}` tries it again."
             ))?;
         }
@@ -58,14 +60,14 @@ impl List {
 }
 
 /// The table for people.
-fn render(environments: &[&BootEnvironment]) -> String {
+fn render(environments: &[&BootEnvironment]) -> Table {
     let mut rows = table::with_header(&[
         "name", "os", "kernel", "state", "running", "next", "trial", "created", "size", "health", "devices",
     ]);
     for e in environments {
         let devices: Vec<String> = e.own_devices().iter().map(|d| d.display().to_string()).collect();
         let created = e.descriptor.as_ref().map(|d| d.created.replace('T', " "));
-        rows.add_row([
+        let row = [
             e.reference.clone(),
             e.os.short(),
             e.kernel.clone().unwrap_or_else(|| "-".into()),
@@ -77,9 +79,10 @@ fn render(environments: &[&BootEnvironment]) -> String {
             e.used.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
             health(e),
             devices.join(","),
-        ]);
+        ];
+        table::add(&mut rows, row);
     }
-    table::text(&rows)
+    rows
 }
 
 fn yes(is: bool) -> String {

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use log::{LevelFilter, Metadata, Record};
 
+use super::printable;
+
 const FOLDER: &str = "/var/log/lifeboat";
 
 struct Logger {
@@ -25,7 +27,7 @@ impl log::Log for Logger {
     fn log(&self, record: &Record) {
         let line = record.args().to_string();
         if log::max_level() >= LevelFilter::Debug && !record.target().ends_with("note") {
-            eprintln!("  [{}] {line}", record.level());
+            eprintln!("  [{}] {}", record.level(), printable(&line));
         }
         note(&line);
     }
@@ -62,6 +64,6 @@ pub(super) fn note(line: &str) {
     if let Some(file) = LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         // A full disk must not end the operation for want of its log.
-        let _ = file.write_all(format!("{now} {line}\n").as_bytes());
+        let _ = file.write_all(format!("{now} {}\n", printable(line)).as_bytes());
     }
 }

@@ -16,13 +16,13 @@ mod list;
 mod log;
 mod manual;
 mod mount;
+mod printable;
 mod refresh;
 mod rename;
 mod report;
 mod run;
 mod table;
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -31,6 +31,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::error::{Error, Refusal, Result};
 use crate::system::System;
 use report::Terminal;
+
+pub use printable::printable;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
 #[derive(Debug, Parser)]
@@ -113,7 +115,7 @@ struct Acting {
     /// Do not ask: the plan is confirmed.
     #[arg(short, long)]
     yes: bool,
-    /// Print the plan as JSON.
+    /// Print the plan, or the facts that were asked for, as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -178,13 +180,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
-    print_line(&text)
+    write_line(&printable::json(&text))
 }
 
-/// Prints a line on standard output; a reader that went away is an end, not a failure.
+/// Prints a line on standard output.
 fn print_line(text: &str) -> Result<()> {
+    write_line(&printable(text))
+}
+
+/// A reader that went away is an end, not a failure.
+fn write_line(text: &str) -> Result<()> {
     use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{}", printable(text)) {
+    match writeln!(std::io::stdout().lock(), "{text}") {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::Io { doing: "writing to standard output".into(), source: e })
         }
@@ -192,28 +199,9 @@ fn print_line(text: &str) -> Result<()> {
     }
 }
 
-/// Text for a terminal: what a foreign disk put into a name or a description must not steer it.
-fn printable(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    Cow::Owned(safe)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn escape_sequences_of_a_foreign_disk_are_shown_and_not_obeyed() {
-        assert_eq!(printable("a\x1b[2Jb\u{9b}1m\n"), "a\\u{1b}[2Jb\\u{9b}1m\n");
-        assert!(matches!(printable("plain ä\ttext\n"), Cow::Borrowed(_)));
-    }
 
     #[test]
     fn the_definitions_are_sound() {

@@ -1,11 +1,12 @@
 //! `be mount` and `be umount`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::{Acting, Context, print_line};
-use crate::error::Result;
+use crate::discover::{self, Inventory};
+use crate::error::{Error, Result};
 use crate::mounted;
 
 /// Mount a whole boot environment, its nested and shared file systems too (lumount)
@@ -28,7 +29,10 @@ impl Mount {
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
         if let Some(dir) = mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)? {
-            print_line(&dir.display().to_string())?;
+            // As JSON the plan is all that is printed; it has the folder, and `be list` says it too.
+            if !self.acting.json {
+                print_line(&dir.display().to_string())?;
+            }
         }
         Ok(0)
     }
@@ -47,7 +51,38 @@ impl Umount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("umount")?;
         let mut report = context.unasked_report("umount", &self.acting);
-        mounted::umount(&context.system, &self.be_or_dir, &mut report)?;
+        // The library takes a word without a slash for a name.
+        let is_folder = !self.be_or_dir.contains('/')
+            && Path::new(&self.be_or_dir).is_dir()
+            && is_mounted_on(&discover::discover(&context.system)?, &self.be_or_dir);
+        let be_or_dir = if is_folder { format!("./{}", self.be_or_dir) } else { self.be_or_dir };
+        mounted::umount(&context.system, &be_or_dir, &mut report)?;
         Ok(0)
+    }
+}
+
+/// No BE has this name, and one is mounted on the folder of this name.
+fn is_mounted_on(inventory: &Inventory, dir: &str) -> bool {
+    let is_place = |place: PathBuf| inventory.environments.iter().any(|e| e.mounted_at.contains(&place));
+    matches!(inventory.find(dir), Err(Error::Usage(_))) && Path::new(dir).canonicalize().is_ok_and(is_place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::debian_root;
+
+    #[test]
+    fn a_folder_is_meant_where_no_boot_environment_has_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let uuid = "2f0c1a94-0000-4000-8000-000000000001";
+        debian_root(root.path(), "", uuid);
+        let (_, mut environment, devices) = discover::environment_in(root.path(), uuid);
+        // Tests run in the crate's folder.
+        environment.mounted_at = vec![Path::new("src").canonicalize().unwrap()];
+        let inventory = Inventory { environments: vec![environment], devices, warnings: Vec::new() };
+        for (dir, expected) in [("src", true), ("tests", false), ("nowhere", false), ("@/dev/vdy1", false)] {
+            assert_eq!(is_mounted_on(&inventory, dir), expected, "{dir}");
+        }
     }
 }

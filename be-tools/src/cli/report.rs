@@ -104,34 +104,7 @@ impl Terminal {
     }
 
     fn show(&self, plan: &Plan) -> Result<()> {
-        let mut text = format!("{}\n", plan.title);
-        if !plan.devices.is_empty() {
-            text.push_str("\nDevices that will be written to:\n");
-            for d in &plan.devices {
-                let disk = [&d.model, &d.serial].map(|s| s.trim());
-                let disk = match disk {
-                    ["", ""] => "unnamed disk".to_owned(),
-                    [model, ""] => model.to_owned(),
-                    ["", serial] => format!("serial {serial}"),
-                    [model, serial] => format!("{model}, serial {serial}"),
-                };
-                text.push_str(&format!(
-                    "  {}  {}  {disk}\n      holds {}\n      becomes {}\n",
-                    d.device,
-                    HumanBytes(d.size),
-                    d.holds,
-                    d.becomes
-                ));
-            }
-        }
-        text.push_str("\nSteps:\n");
-        for (number, step) in plan.steps.iter().enumerate() {
-            text.push_str(&format!("{:>4}. {step}\n", number + 1));
-        }
-        for note in &plan.notes {
-            text.push_str(&format!("\nNote: {note}\n"));
-        }
-        print_line(&text)
+        lines(plan).iter().try_for_each(|line| print_line(line))
     }
 
     fn ask(&self) -> Result<bool> {
@@ -144,6 +117,31 @@ impl Terminal {
         let read = std::io::stdin().lock().read_line(&mut answer);
         Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
     }
+}
+
+/// The plan as it is shown, a value to a line.
+fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![plan.title.clone(), String::new()];
+    if !plan.devices.is_empty() {
+        lines.push("Devices that will be written to:".into());
+        for d in &plan.devices {
+            let disk = match [&d.model, &d.serial].map(|s| s.trim()) {
+                ["", ""] => "unnamed disk".to_owned(),
+                [model, ""] => model.to_owned(),
+                ["", serial] => format!("serial {serial}"),
+                [model, serial] => format!("{model}, serial {serial}"),
+            };
+            lines.push(format!("  {}  {}  {disk}", d.device, HumanBytes(d.size)));
+            lines.push(format!("      holds {}", d.holds));
+            lines.push(format!("      becomes {}", d.becomes));
+        }
+        lines.push(String::new());
+    }
+    lines.push("Steps:".into());
+    lines.extend(plan.steps.iter().enumerate().map(|(number, step)| format!("{:>4}. {step}", number + 1)));
+    lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
+    lines.push(String::new());
+    lines
 }
 
 impl Report for Terminal {
@@ -216,5 +214,45 @@ impl Report for Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.end_step();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::PlannedDevice;
+
+    #[test]
+    fn a_plan_has_a_line_for_each_thing() {
+        let device = PlannedDevice {
+            device: "/dev/vdb2".into(),
+            model: "QEMU ".into(),
+            serial: String::new(),
+            size: 2 << 30,
+            holds: "ext4\n  nothing".into(),
+            becomes: "/ (xfs)".into(),
+        };
+        let plan = Plan {
+            title: "Make".into(),
+            devices: vec![device],
+            steps: vec!["make".into(), "copy".into()],
+            notes: vec!["wait".into()],
+        };
+        let expected = [
+            "Make",
+            "",
+            "Devices that will be written to:",
+            "  /dev/vdb2  2.00 GiB  QEMU",
+            "      holds ext4\n  nothing",
+            "      becomes / (xfs)",
+            "",
+            "Steps:",
+            "   1. make",
+            "   2. copy",
+            "",
+            "Note: wait",
+            "",
+        ];
+        assert_eq!(lines(&plan), expected);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -36,6 +36,12 @@ impl Source {
             self.scanner = None;
             menu.looking = false;
         }
+        let has_network = has_network(Path::new("/sys"));
+        let is_new = std::mem::replace(&mut menu.has_network, has_network) != has_network;
+        self.refresh_list(menu) || is_new
+    }
+
+    fn refresh_list(&mut self, menu: &mut Menu) -> bool {
         let Ok(file) = fs::metadata(self.folder.join("list.json")) else { return false };
         let now = Some((file.ino(), file.mtime_nsec()));
         if now == self.seen {
@@ -75,8 +81,28 @@ impl Source {
     /// Waits a while for the look that is under way while the machine starts.
     pub fn wait_for_first(&mut self, menu: &mut Menu) {
         let started = Instant::now();
-        while !self.refresh(menu) && started.elapsed() < Duration::from_secs(10) {
+        while !self.refresh_list(menu) && started.elapsed() < Duration::from_secs(10) {
             sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// An interface besides the loopback.
+fn has_network(sys: &Path) -> bool {
+    fs::read_dir(sys.join("class/net"))
+        .is_ok_and(|interfaces| interfaces.flatten().any(|entry| entry.file_name() != "lo"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_is_no_network() {
+        let sys = tempfile::tempdir().unwrap();
+        for (interface, expected) in [("", false), ("lo", false), ("enp1s0", true)] {
+            fs::create_dir_all(sys.path().join("class/net").join(interface)).unwrap();
+            assert_eq!(has_network(sys.path()), expected, "{interface}");
         }
     }
 }

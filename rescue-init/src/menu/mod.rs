@@ -110,7 +110,10 @@ fn carry_out(effect: Effect, menu: &mut Menu, source: &mut Source, screen: &mut 
             Err(why) => menu.fail(why),
         },
         Effect::Run(action) => {
-            let (ended, key) = screen.lend(&action, &source.be, &source.folder)?;
+            let Some((ended, key)) = screen.lend(&action, &source.be, &source.folder)? else {
+                menu.tell(format!("`{}` was not run", action.command_line()));
+                return Ok(());
+            };
             // How a shell ended is known to whoever left it.
             menu.message = None;
             if action.exclusive {
@@ -140,6 +143,7 @@ mod tests {
     /// The menu of that machine.
     pub fn menu() -> Menu {
         let mut menu = Menu::new("ttyS0");
+        menu.has_network = true;
         menu.update(Ok(listing()));
         menu
     }

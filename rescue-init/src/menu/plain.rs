@@ -1,9 +1,10 @@
 //! The menu in lines, for a terminal that cannot place its cursor (`TERM=dumb`). The same state, the same keys:
 //! a number chooses, a letter acts, an empty line is Enter.
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
+
+use be_tools::cli::printable;
 
 use super::keys::Key;
 use super::list::Source;
@@ -44,7 +45,9 @@ fn act(menu: &mut Menu, source: &mut Source, effect: Effect) {
             }
         }
         Effect::Run(action) => {
-            let ended = terminal::run(&action, &source.be, Path::new(&source.folder));
+            let Some(ended) = terminal::run(&action, &source.be, Path::new(&source.folder)) else {
+                return menu.tell(format!("`{}` was not run", action.command_line()));
+            };
             menu.tell(ended.text);
             if action.exclusive {
                 source.look_and_wait(menu);
@@ -79,42 +82,48 @@ fn keys(menu: &mut Menu, line: &str) -> Vec<Key> {
     rest.chars().next().map(Key::Character).into_iter().collect()
 }
 
-/// What is printed before a line is read.
+/// What is printed before a line is read. The last line is the question.
 fn page(menu: &Menu) -> String {
-    let mut page = String::new();
-    // Writing to a string does not fail.
-    let _ = match &menu.screen {
-        Screen::List => list(menu, &mut page),
-        Screen::Help => writeln!(page, "\nEvery action runs the `be` command that it shows. Enter: back"),
+    let lines = match &menu.screen {
+        Screen::List => list(menu),
+        Screen::Help => {
+            vec![
+                String::new(),
+                "Every action runs the `be` command that it shows. Enter: back".into(),
+                String::new(),
+            ]
+        }
         Screen::Name(input) => {
-            let problem = input.problem.as_ref().map(|problem| format!("! {problem}\n")).unwrap_or_default();
-            write!(page, "\n{problem}Name of the copy [{}]: ", input.text)
+            let problem = input.problem.as_ref().map(|problem| format!("! {problem}"));
+            let question = format!("Name of the copy [{}]: ", input.text);
+            std::iter::once(String::new()).chain(problem).chain([question]).collect()
         }
         Screen::Dialog(dialog) => {
-            let mut text = format!("\n{} {}\n", dialog.title, dialog.text);
+            let mut lines = vec![String::new(), format!("{} {}", dialog.title, dialog.text)];
             for (number, choice) in dialog.choices.iter().enumerate() {
                 let command = match &choice.outcome {
                     Outcome::Run(action) => format!("   # {}", action.command_line()),
                     _ => String::new(),
                 };
-                let _ = writeln!(text, "  {}  {}{command}", number + 1, choice.label);
+                lines.push(format!("  {}  {}{command}", number + 1, choice.label));
             }
-            write!(page, "{text}Number, or q to go back: ")
+            lines.push("Number, or q to go back: ".into());
+            lines
         }
     };
-    page
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
 }
 
-fn list(menu: &Menu, page: &mut String) -> std::fmt::Result {
-    writeln!(page, "\nLifeboat rescue image {}\n", env!("CARGO_PKG_VERSION"))?;
+fn list(menu: &Menu) -> Vec<String> {
+    let title = format!("Lifeboat rescue image {}", env!("CARGO_PKG_VERSION"));
+    let mut lines = vec![String::new(), title, String::new()];
     if menu.environments().is_empty() {
-        writeln!(page, "No boot environment was found.")?;
+        lines.push("No boot environment was found.".into());
     }
     for (number, be) in menu.environments().iter().enumerate() {
         let mark = if number == menu.selected { '>' } else { ' ' };
         let (health, _) = text::health(be);
-        writeln!(
-            page,
+        lines.push(format!(
             "{mark}{:>2}  {:<16} {:<5} {:<13} {:<20} {:<10} {:>5}  {health}",
             number + 1,
             be.reference,
@@ -123,29 +132,27 @@ fn list(menu: &Menu, page: &mut String) -> std::fmt::Result {
             be.kernel.as_deref().unwrap_or("-"),
             text::created(be),
             text::size(be.used),
-        )?;
+        ));
     }
     if let Some(be) = menu.current() {
-        writeln!(page)?;
-        for problem in &be.problems {
-            writeln!(page, "  ! {problem}")?;
-        }
-        for (about, what) in text::facts(be, menu.environments()) {
-            writeln!(page, "  {about:<9}{what}")?;
-        }
+        lines.push(String::new());
+        lines.extend(be.problems.iter().map(|problem| format!("  ! {problem}")));
+        let facts = text::facts(be, menu.environments());
+        lines.extend(facts.into_iter().map(|(about, what)| format!("  {about:<9}{what}")));
     }
-    for warning in menu.listing.iter().flat_map(|listing| &listing.warnings) {
-        writeln!(page, "  ! {warning}")?;
-    }
+    let warnings = menu.listing.iter().flat_map(|listing| &listing.warnings);
+    lines.extend(warnings.map(|warning| format!("  ! {warning}")));
     if let Some(message) = &menu.message {
-        writeln!(page, "\n{}", message.text)?;
+        lines.extend([String::new(), message.text.clone()]);
     }
-    for keys in view::KEYS {
+    lines.push(String::new());
+    for keys in view::footer(menu) {
         let words: Vec<_> =
             keys.iter().map(|(key, what)| format!("{} {what}", key.replace("Enter", "b"))).collect();
-        write!(page, "\n{}", words.join("  "))?;
+        lines.push(words.join("  "));
     }
-    write!(page, "\nNumber, letter or both: ")
+    lines.push("Number, letter or both: ".into());
+    lines
 }
 
 #[cfg(test)]
@@ -195,5 +202,16 @@ mod tests {
         ] {
             assert!(page.contains(text), "{text} is not in {page}");
         }
+    }
+    #[test]
+    fn a_foreign_disk_forges_no_line_and_steers_no_terminal() {
+        let mut menu = menu();
+        let usual = page(&menu).lines().count();
+        let listing = menu.listing.as_mut().unwrap();
+        listing.environments[0].kernel = Some("6.1\n> 9  forged".into());
+        listing.environments[0].os.pretty_name = "\x1b[2J".into();
+        let page = page(&menu);
+        assert_eq!(page.lines().count(), usual);
+        assert!(page.contains(r"6.1\n> 9  forged") && !page.contains('\x1b'), "{page}");
     }
 }

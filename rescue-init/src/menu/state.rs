@@ -16,6 +16,8 @@ pub struct Menu {
     pub listing: Option<Listing>,
     /// Somebody looks at the disks.
     pub looking: bool,
+    /// The machine has a network interface besides the loopback.
+    pub has_network: bool,
     /// Position in the list.
     pub selected: usize,
     /// What lies over the list.
@@ -119,6 +121,7 @@ impl Menu {
             console: console.into(),
             listing: None,
             looking: true,
+            has_network: false,
             selected: 0,
             screen: Screen::List,
             message: None,
@@ -187,7 +190,7 @@ impl Menu {
             Key::Last => self.selected = last,
             Key::Character('h' | '?') => self.screen = Screen::Help,
             Key::Character('S') => return Effect::Run(Action::shell()),
-            Key::Character('n') => return Effect::Run(Action::network()),
+            Key::Character('n') if self.has_network => return Effect::Run(Action::network()),
             Key::Character('r') => {
                 self.looking = true;
                 self.message = None;

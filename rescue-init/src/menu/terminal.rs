@@ -1,9 +1,12 @@
 //! The terminal: given to the menu, given over to a command, and taken back.
 
+use std::fs::File;
 use std::io::{self, Stdout, Write, stdout};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
+use be_tools::cli::printable;
 use crossterm::cursor::{Hide, MoveTo, Show};
 use crossterm::event::{self, Event};
 use crossterm::execute;
@@ -12,16 +15,18 @@ use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpgrp;
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcsetattr, tcsetpgrp};
 
 use super::actions::Action;
 use super::keys::Key;
-use crate::scan;
+use crate::scan::Claim;
 use crate::unattended::report;
 
 /// The menu's hold on the terminal.
@@ -56,18 +61,21 @@ impl Screen {
     }
 
     /// Lends the terminal to a command, and takes it back when somebody has read what it said. Returns how it
-    /// ended and the key that was pressed then.
+    /// ended and the key that was pressed then; `None` when it was not run after all.
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn lend(&mut self, action: &Action, be: &str, folder: &Path) -> io::Result<(String, Key)> {
+    pub fn lend(&mut self, action: &Action, be: &str, folder: &Path) -> io::Result<Option<(String, Key)>> {
         give_back()?;
-        let ended = run(action, be, folder);
-        println!("\n{}", ended.text);
+        let Some(ended) = run(action, be, folder) else {
+            self.forget()?;
+            return Ok(None);
+        };
+        println!("\n{}", printable(&ended.text));
         let key =
             if action.exclusive || !ended.success { self.wait_for_key(action, &ended)? } else { Key::Enter };
         self.forget()?;
-        Ok((ended.text, key))
+        Ok(Some((ended.text, key)))
     }
 
     fn wait_for_key(&self, action: &Action, ended: &Ended) -> io::Result<Key> {
@@ -114,16 +122,20 @@ pub struct Ended {
     pub success: bool,
 }
 
-/// Prints a command and runs it on this terminal.
-pub fn run(action: &Action, be: &str, folder: &Path) -> Ended {
+/// Prints a command and runs it on this terminal; `None` when somebody would not wait for the disks.
+pub fn run(action: &Action, be: &str, folder: &Path) -> Option<Ended> {
     let line = action.command_line();
-    println!("# {line}\n");
-    log::info!("running {line}");
+    println!("# {}\n", printable(&line));
     // Whoever looks at the disks now ends first.
-    let held = action.exclusive.then(|| scan::hold_off(folder));
-    if let Some(Err(why)) = &held {
-        log::warn!("{}: the disks may be looked at while `{line}` runs: {why}", folder.display());
+    let held = action.exclusive.then(|| have_disks(folder));
+    match &held {
+        Some(Ok(None)) => return None,
+        Some(Err(why)) => {
+            log::warn!("{}: the disks may be looked at while `{line}` runs: {why}", folder.display());
+        }
+        Some(Ok(Some(_))) | None => {}
     }
+    log::info!("running {line}");
     let before = tcgetattr(stdin()).ok();
     let result = start(action, be);
     // A shell that was killed leaves the terminal to a group that is gone, and in any mode.
@@ -136,7 +148,53 @@ pub fn run(action: &Action, be: &str, folder: &Path) -> Ended {
         Err(why) => Ended { text: format!("\"{line}\" cannot be started: {why}"), success: false },
     };
     log::info!("{}", ended.text);
-    ended
+    Some(ended)
+}
+
+/// Waits until nobody looks at the disks; `None` when Ctrl-C came first.
+fn have_disks(folder: &Path) -> io::Result<Option<File>> {
+    let claim = Claim::new(folder)?;
+    let interrupt = Interrupt::new()?;
+    let mut patience = Duration::from_millis(20);
+    let mut is_told = false;
+    loop {
+        if let Some(held) = claim.attempt()? {
+            return Ok(Some(held));
+        }
+        if interrupt.comes_within(patience) {
+            return Ok(None);
+        }
+        patience = (patience * 2).min(Duration::from_millis(320));
+        if patience > Duration::from_millis(300) && !std::mem::replace(&mut is_told, true) {
+            println!("Waiting for the disks: somebody looks at them. Ctrl-C goes back.");
+        }
+    }
+}
+
+/// Ctrl-C, as long as [`leave_signals_to_commands`] keeps it from us.
+struct Interrupt(SignalFd);
+
+impl Interrupt {
+    fn new() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        let interrupt =
+            Interrupt(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
+        // One that ended an earlier command is still there.
+        while interrupt.has_come() {}
+        Ok(interrupt)
+    }
+
+    fn has_come(&self) -> bool {
+        matches!(self.0.read_signal(), Ok(Some(_)))
+    }
+
+    fn comes_within(&self, patience: Duration) -> bool {
+        let patience = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
+        // What is not heard is waited for again.
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience));
+        self.has_come()
+    }
 }
 
 fn start(action: &Action, be: &str) -> io::Result<ExitStatus> {

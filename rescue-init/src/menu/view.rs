@@ -17,8 +17,14 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// The row under the bar. Not reversed and not bold: on the Linux console that is grey on grey.
 const CHOSEN: Style = Style::new().fg(Color::Black).bg(Color::Cyan).remove_modifier(Modifier::BOLD);
 
+/// A key and what it does.
+pub type KeyHelp = (&'static str, &'static str);
+
+const NETWORK: KeyHelp = ("n", "network");
+const NETWORK_HELP: KeyHelp = ("n", "network addresses");
+
 /// Keys of the footer, one array a line.
-pub const KEYS: [&[(&str, &str)]; 2] = [
+const KEYS: [&[KeyHelp]; 2] = [
     &[
         ("Enter", "boot"),
         ("a", "activate"),
@@ -28,17 +34,10 @@ pub const KEYS: [&[(&str, &str)]; 2] = [
         ("s", "shell inside"),
         ("d", "delete"),
     ],
-    &[
-        ("h", "help"),
-        ("r", "look again"),
-        ("n", "network"),
-        ("S", "shell"),
-        ("R", "restart"),
-        ("P", "power off"),
-    ],
+    &[("h", "help"), ("r", "look again"), NETWORK, ("S", "shell"), ("R", "restart"), ("P", "power off")],
 ];
 
-const HELP: &[(&str, &str)] = &[
+const HELP: &[KeyHelp] = &[
     ("Up Down j k", "choose a boot environment"),
     ("Enter, b", "boot it now by kexec; what boots next stays as it is"),
     ("a", "activate it: the firmware boots it, once or from now on"),
@@ -48,11 +47,16 @@ const HELP: &[(&str, &str)] = &[
     ("s", "a shell inside it"),
     ("d", "delete it"),
     ("r", "look at all disks again; new disks are seen by themselves"),
-    ("n", "network addresses"),
+    NETWORK_HELP,
     ("S", "a shell of the rescue image"),
     ("R P", "restart, power off"),
     ("Ctrl-L", "draw the screen anew"),
 ];
+
+/// The keys of the footer that mean something on this machine, one list a line.
+pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
+    KEYS.map(|line| line.iter().copied().filter(|key| menu.has_network || *key != NETWORK).collect())
+}
 
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
@@ -75,10 +79,10 @@ pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
         draw_details(frame, details, menu);
     }
     draw_message(frame, message, menu);
-    frame.render_widget(Text::from_iter(KEYS.map(key_line)), keys);
+    frame.render_widget(Text::from_iter(footer(menu).map(key_line)), keys);
     match &menu.screen {
         Screen::List => {}
-        Screen::Help => draw_help(frame),
+        Screen::Help => draw_help(frame, menu),
         Screen::Dialog(dialog) => draw_dialog(frame, dialog),
         Screen::Name(input) => draw_name(frame, input),
     }
@@ -206,9 +210,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn key_line(keys: &'static [(&'static str, &'static str)]) -> Line<'static> {
-    let spans = keys.iter().flat_map(|(key, what)| {
-        [Span::from(" "), Span::styled(*key, KEY), Span::from(" "), Span::from(*what), Span::from(" ")]
+fn key_line(keys: Vec<KeyHelp>) -> Line<'static> {
+    let spans = keys.into_iter().flat_map(|(key, what)| {
+        [Span::from(" "), Span::styled(key, KEY), Span::from(" "), Span::from(what), Span::from(" ")]
     });
     spans.collect()
 }
@@ -271,11 +275,11 @@ fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
     draw_window(frame, "Name of the copy", lines, "Enter: do it   Esc: back");
 }
 
-fn draw_help(frame: &mut Frame<'_>) {
-    let line = |(key, what): &(&'static str, &'static str)| {
-        Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)])
-    };
-    let mut lines: Vec<Line<'_>> = HELP.iter().map(line).collect();
+fn draw_help(frame: &mut Frame<'_>, menu: &Menu) {
+    let line =
+        |(key, what): &KeyHelp| Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)]);
+    let shown = HELP.iter().filter(|key| menu.has_network || **key != NETWORK_HELP);
+    let mut lines: Vec<Line<'_>> = shown.map(line).collect();
     lines.insert(0, Line::default());
     lines.push(Line::default());
     lines.push(Line::from("Every action runs the `be` command that it shows; `be --help` has them all."));

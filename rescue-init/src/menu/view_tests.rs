@@ -2,7 +2,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::keys::Key;
-use super::state::Menu;
+use super::state::{Effect, Menu};
 use super::tests::menu;
 use super::view::draw;
 use crate::scan::Listing;
@@ -101,5 +101,39 @@ fn any_size_of_terminal_is_drawn() {
         for (width, height) in [(1, 1), (20, 5), (40, 10), (80, 24), (300, 100)] {
             show(&menu, width, height);
         }
+    }
+}
+
+#[test]
+fn a_foreign_disk_steers_no_terminal() {
+    let mut menu = menu();
+    let mut all = super::tests::listing();
+    let steering = "a\x1b[2Jb\u{9b}1m\nc";
+    let be = &mut all.environments[0];
+    be.reference = steering.into();
+    be.os.pretty_name = steering.into();
+    be.kernel = Some(steering.into());
+    be.problems = vec![steering.into()];
+    menu.update(Ok(all));
+    menu.handle(Key::First);
+    for key in ['\0', 'b', 'l'] {
+        menu.handle(Key::Escape);
+        menu.handle(Key::Character(key));
+        for width in [80, 160] {
+            let screen = show(&menu, width, 24);
+            assert!(!screen.contains(|c: char| c != '\n' && c.is_control()), "{screen:?}");
+        }
+    }
+    menu.fail(steering);
+    assert!(!show(&menu, 80, 24).contains('\x1b'));
+}
+
+#[test]
+fn without_a_network_there_is_no_key_for_it() {
+    let mut menu = menu();
+    for (has_network, expected) in [(true, "n network"), (false, "r look again  S shell")] {
+        menu.has_network = has_network;
+        has(&show(&menu, 80, 24), &[expected]);
+        assert_eq!(menu.handle(Key::Character('n')) != Effect::None, has_network);
     }
 }
