@@ -215,10 +215,10 @@ fn understand(
 ) -> Result<Listing, String> {
     let status = status.map_err(|why| format!("`{command}`: {why}"))?;
     let complaints = complaints.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let complaints = String::from_utf8_lossy(&complaints);
+    let complaints = String::from_utf8_lossy(&complaints).trim().replace('\n', " / ");
     match serde_json::from_slice(output) {
         Ok(listing) => Ok(listing),
-        Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {}", complaints.trim())),
+        Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {complaints}")),
         Err(why) => Err(format!("`{command}` printed what cannot be understood: {why}")),
     }
 }
@@ -269,8 +269,9 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_the_words_of_be() {
-        let why = result_of("echo 'be: no room in /run' >&2; exit 1").unwrap_err();
-        assert!(why.contains("be list --json` failed (exit status: 1): be: no room in /run"), "{why}");
+        let why = result_of("echo 'warning: old' >&2; echo 'be: no room in /run' >&2; exit 1").unwrap_err();
+        let words = "be list --json` failed (exit status: 1): warning: old / be: no room in /run";
+        assert!(why.ends_with(words), "{why}");
     }
 
     #[test]
