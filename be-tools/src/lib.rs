@@ -5,6 +5,7 @@
 
 pub mod activate;
 pub mod adopt;
+pub mod boot_entries;
 pub mod cli;
 pub mod copy;
 pub mod create;

@@ -1,7 +1,5 @@
 //! `be boot-entries`
 
-mod change;
-
 use std::path::PathBuf;
 
 use boot::efi::boot_entries::{BootEntries as Entries, BootEntry};
@@ -9,8 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::change::Change;
 use super::{Acting, Context, print_json, table};
+use crate::boot_entries::Change;
 use crate::error::{Error, Refusal, Result};
 use crate::plan::Report;
 use crate::storage::lock::Lock;

@@ -22,14 +22,22 @@ pub enum Change {
     Order(Vec<u16>),
     /// At the next boot only.
     Next(u16),
-    /// One goes, also where Lifeboat did not make it.
-    Remove { entry: u16, foreign: bool },
+    /// One goes.
+    Remove {
+        /// Which one.
+        entry: u16,
+        /// Also where Lifeboat did not make it.
+        foreign: bool,
+    },
     /// One comes, after all others.
     Add(LoadOption),
 }
 
 impl Change {
     /// The entry of this file, which lies on a mounted EFI system partition.
+    ///
+    /// # Errors
+    /// It is no EFI program, lies elsewhere, or its partition's PARTUUID is there twice.
     pub fn add(system: &System, label: String, file: &Path) -> Result<Self> {
         let file = file.canonicalize().at("finding", file)?;
         let mut magic = [0; 2];
@@ -63,6 +71,9 @@ impl Change {
     }
 
     /// What it will do.
+    ///
+    /// # Errors
+    /// An entry that it names is not there or not Lifeboat's, or the variables cannot be read.
     pub fn plan(&self, entries: &Entries) -> Result<Plan> {
         let mut plan = Plan::default();
         match self {
@@ -114,6 +125,9 @@ impl Change {
     }
 
     /// Does it.
+    ///
+    /// # Errors
+    /// A variable cannot be written, or the firmware did not keep it.
     pub fn run(&self, entries: &Entries) -> Result<()> {
         match self {
             Change::Order(wanted) => entries.set_order(&in_front(wanted, entries)?).map_err(writing),
