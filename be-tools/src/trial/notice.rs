@@ -3,7 +3,7 @@
 use boot::efi::BootEntries;
 
 use super::Record;
-use crate::environment::{Descriptor, Trial};
+use crate::environment::{Descriptor, Name, Trial};
 use crate::error::{Doing, Result};
 use crate::loader::entries::{self, reading};
 use crate::loader::esp_location::EspLocation;
@@ -56,7 +56,9 @@ fn trials(system: &System, entries: &BootEntries) -> Result<Vec<(String, Trial)>
         let path = mounted.esp().root().join(boot::esp::Esp::folder_of(&folder)).join(ENVIRONMENT);
         let Ok(block) = boot::grubenv::read(&path) else { continue };
         if let Some(trial) = Record::read(&block).standing(false, next == Some(entry.number)) {
-            let name = entries::name_in(&entry.option.description).unwrap_or(&folder).to_owned();
+            // Anybody can write a description: what is no name does not reach a terminal.
+            let name = entries::name_in(&entry.option.description).filter(|n| n.parse::<Name>().is_ok());
+            let name = name.unwrap_or(&folder).to_owned();
             found.push((name, trial));
         }
     }

@@ -134,6 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_in_pieces_takes_no_more_memory() {
+        let mut extents = Extents::default();
+        for n in 0..4 * PIECES as u64 {
+            extents.add(n * MIB..n * MIB + 4096);
+        }
+        assert!(extents.ranges.len() <= PIECES);
+        let all = extents.sorted(u64::MAX);
+        let covered = |at: u64| all.iter().any(|range| range.contains(&at));
+        assert!(covered(0) && covered(77 * MIB) && covered((4 * PIECES as u64 - 1) * MIB + 4095));
+        assert!(all.windows(2).all(|pair| pair[0].end < pair[1].start));
+    }
+
+    #[test]
     fn holes_are_cut_out() {
         type Ranges<'a> = &'a [Range<u64>];
         let table: [(Ranges<'_>, Ranges<'_>, Ranges<'_>); 7] = [
