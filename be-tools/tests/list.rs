@@ -3,7 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Held where a test mounts: an operation refuses to run beside another one.
+static OPERATION: Mutex<()> = Mutex::new(());
 
 /// Runs a program that must succeed and returns what it printed.
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -114,6 +118,7 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     if !is_root() {
         return;
     }
+    let _alone = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = Disk::debian("mounted-one");
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
@@ -146,6 +151,7 @@ fn a_mount_that_fails_leaves_nothing_and_none_hides_the_running_system() {
     if !is_root() {
         return;
     }
+    let _alone = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = Disk::with_fstab("broken-one", "UUID=gone /data ext4 defaults 0 2\n");
     let output = be(&["mount", "broken-one"]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
