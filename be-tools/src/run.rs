@@ -5,6 +5,7 @@
 //! PID 1 dies everything that the command left behind.
 
 mod environment;
+mod filter;
 mod namespace;
 mod policy;
 

@@ -101,6 +101,16 @@ pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
     }
 }
 
+/// Filters the system calls of this thread and of all that it starts (seccomp(2)). Needs CAP_SYS_ADMIN.
+pub fn set_filter(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(std::io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel reads `len` statements behind the pointer, which outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// `struct mount_attr` of linux/mount.h.
 #[repr(C)]
 #[derive(Default)]

@@ -232,8 +232,17 @@ fn a_users_command_reaches_no_other_disk() {
 
     // A node that the boot environment brings along, and one made inside.
     let numbers = sh(Path::new("/"), &format!("stat -c '0x%t 0x%T' {disk}"));
-    sh(&debian, &format!("mknod srv/brought b {numbers}"));
-    for what in ["head -c 1 /srv/brought", &format!("mknod /dev/made b {}", numbers.trim())] {
+    sh(&debian, &format!("rm -f srv/brought; mknod srv/brought b {numbers}"));
+    let call = |it: &str| format!("perl -e 'exit(syscall({it}) == 0 ? 0 : print \"$!\\n\")'");
+    let made = format!("mknod /dev/made b {}", numbers.trim());
+    for what in [
+        "head -c 1 /srv/brought",
+        &made,
+        // mount(2) of a devtmpfs, which has every disk; of / again, bound and without nodev; umount2(2).
+        &call(r#"165, my $a = "none", my $b = "/mnt", my $c = "devtmpfs", 0, 0"#),
+        &call(r#"165, my $a = "none", my $b = "/", 0, 0x1020, 0"#),
+        &call(r#"166, my $a = "/proc/sys", 2"#),
+    ] {
         let (status, text) = script(&ours, what);
         let is_refused = ["Permission denied", "Operation not permitted"].iter().any(|w| text.contains(w));
         assert!(status != 0 && is_refused, "{what}: {status} {text}");

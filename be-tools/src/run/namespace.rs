@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeF
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
-use super::{Order, policy};
+use super::{Order, filter, policy};
 use crate::error::{Doing, Error, Result};
 use crate::sys::{self, MountOption};
 
@@ -176,6 +176,7 @@ fn prepare(order: &Order) -> Result<()> {
             sets.inheritable.remove(capability);
         }
         rustix::thread::set_capabilities(None, sets).doing(|| "giving up capabilities".into())?;
+        sys::set_filter(&mut filter::no_mounting()).doing(|| "giving up mount(2)".into())?;
     }
     Ok(())
 }
