@@ -99,6 +99,7 @@ pub struct BootEnvironment {
     /// Its fstab, resolved.
     pub file_systems: Vec<FileSystemUse>,
     /// Devices of the file systems and swap spaces that were made for it; the root may be among them.
+    #[serde(default)]
     pub made: Vec<PathBuf>,
     /// It is the system that runs.
     pub running: bool,
