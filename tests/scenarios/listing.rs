@@ -1,7 +1,7 @@
 //! `be list`: every column follows its cause.
 
 use anyhow::{Context, Result};
-use qemu::{Machine, Release, deadline};
+use qemu::{Release, deadline};
 use serde_json::Value;
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
