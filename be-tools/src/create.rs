@@ -124,7 +124,7 @@ impl Job<'_> {
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
         self.make_file_systems(system, inventory, work, report)?;
-        let _mounted = fill::mount_target(&self.layout, &work.target)?;
+        let mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
         self.fill(system, inventory, work, report)?;
         if self.is_bootable() {
@@ -133,7 +133,7 @@ impl Job<'_> {
             let loader = loader::for_new(system, inventory, &self.target)?;
             loader.install(&Subject::new(&self.descriptor, &self.target, &work.target))?;
         }
-        fill::sync(&self.layout, &work.target, report)?;
+        fill::sync(&mounted, report)?;
         self.descriptor.complete(&root)?;
         if self.is_bootable() {
             loader::for_new(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;

@@ -166,7 +166,7 @@ impl BootEnvironment {
     }
 
     /// Every device that belongs to it alone: root and copied file systems. Until a copy is complete, its fstab may
-    /// still be the source's: then only its root is known to be its own.
+    /// still be the source's: then only its root and what was made for it are known to be its own.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
         let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
         let copied = own.filter_map(|f| f.device.as_ref());

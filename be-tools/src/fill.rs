@@ -78,15 +78,11 @@ pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted
     Ok(mounted)
 }
 
-/// Waits until all that was written to the target, mounted at `folder`, is on its devices.
-pub(crate) fn sync(layout: &Layout, folder: &Path, report: &mut dyn Report) -> Result<()> {
+/// Waits until all that was written to the target's file systems is on their devices.
+pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
     go_on()?;
     report.step("syncing");
-    for file_system in &layout.file_systems {
-        let place = Rooted::open(folder)?.make_place(file_system.mountpoint.relative())?;
-        Rooted::open(&place)?.sync()?;
-    }
-    Ok(())
+    mounted.iter().try_for_each(|file_system| Rooted::open(file_system.dir())?.sync())
 }
 
 /// What the trees that go to one file system of the target hold, without what is left out.

@@ -96,7 +96,7 @@ impl Job<'_> {
     ) -> Result<Refreshed> {
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
-        let _mounted = fill::mount_target(&self.layout, &work.target)?;
+        let mounted = fill::mount_target(&self.layout, &work.target)?;
         let root = Rooted::open(&work.target)?;
         let trust = self.begin(&root)?;
         if self.target.boot_entry.is_some() {
@@ -104,7 +104,7 @@ impl Job<'_> {
                 .set_active(self.descriptor.id, false)?;
         }
         let mut done = self.fill(system, inventory, work, trust, report)?;
-        fill::sync(&self.layout, &work.target, report)?;
+        fill::sync(&mounted, report)?;
         self.descriptor.complete(&root)?;
         if self.target.boot_entry.is_some() {
             loader::for_environment(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;

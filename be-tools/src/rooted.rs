@@ -292,8 +292,7 @@ impl Rooted {
 
 /// Gives a new file what the one it replaces had.
 fn keep_attributes(folder: &OwnedFd, name: &std::ffi::OsStr, file: &File, mode: u32) -> std::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let old = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+    let old = match named(folder, name) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::LOOP) => {
             return Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?);
@@ -326,7 +325,7 @@ struct Unlocked<'a> {
 
 impl<'a> Unlocked<'a> {
     fn new(folder: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
-        let of_name = named(folder, name).and_then(|file| flags::lift(&file));
+        let of_name = named(folder, name).ok().and_then(|file| flags::lift(&file));
         Unlocked { folder: (folder, flags::lift(folder)), name: (name, of_name) }
     }
 }
@@ -335,7 +334,7 @@ impl Drop for Unlocked<'_> {
     fn drop(&mut self) {
         let (folder, of_folder) = self.folder;
         if let (name, Some(lifted)) = self.name
-            && let Some(file) = named(folder, name)
+            && let Ok(file) = named(folder, name)
         {
             flags::put_back(&file, lifted);
         }
@@ -345,9 +344,10 @@ impl Drop for Unlocked<'_> {
     }
 }
 
-fn named(folder: &OwnedFd, name: &std::ffi::OsStr) -> Option<OwnedFd> {
+/// What has a name in a folder, for reading: never what a link leads to, and without waiting for a fifo.
+fn named(folder: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty()).ok()
+    rustix::fs::openat(folder, name, flags, Mode::empty())
 }
 
 /// A path without its leading slashes.

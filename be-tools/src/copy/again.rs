@@ -97,12 +97,19 @@ fn untouched(before: &Stat, after: &Stat) -> bool {
 impl Engine<'_> {
     /// The first pass may not have read it.
     pub(super) fn is_doubtful(&self, folder: Id, name: &CStr) -> bool {
-        self.more_lost || (!self.lost.is_empty() && self.lost.contains(&self.folders.path_buf(folder, name)))
+        let is_lost =
+            |lost: &HashSet<PathBuf>| !lost.is_empty() && lost.contains(&self.folders.path_buf(folder, name));
+        self.again.as_ref().is_some_and(|again| again.more_lost || is_lost(&again.lost))
+    }
+
+    /// Second pass: only what has changed since.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.again.as_ref().map(|again| again.since)
     }
 
     /// Looks at the source once more after an entry was copied.
     pub(super) fn compare_after(&self, (folder, name): (Id, &CStr), before: &Stat, after: &Stat) {
-        if self.since.is_some() {
+        if self.again.is_some() {
             lock(&self.recopied).push((folder, name.to_owned(), *before));
         } else if !self.request.two_pass && !untouched(before, after) {
             self.changed(folder, name);

@@ -78,7 +78,7 @@ impl Engine<'_> {
         there: Option<&[CString]>,
         listed: &Queue<Job>,
     ) -> Result<(), Trouble> {
-        let xattrs = self.since.is_none();
+        let xattrs = self.again.is_none();
         here.go(target).map_err(|why| Trouble::Target("entering", why))?;
         let is_there = |entry: &Entry| there.is_none_or(|there| there.binary_search(&entry.name).is_ok());
         let theirs: Vec<Option<Look>> =
@@ -94,7 +94,7 @@ impl Engine<'_> {
             if let (Some(ours), Some(theirs)) = (&ours, &theirs)
                 && self.is_equal(id, &entry, ours, theirs)
             {
-                if entry.kind == FileType::Symlink && self.since.is_none() {
+                if entry.kind == FileType::Symlink && self.again.is_none() {
                     if let Ok(text) = rustix::fs::readlinkat(CWD, &*entry.name, Vec::new()) {
                         symbolic.push((entry, text, ours.inode.stx_nlink, theirs.inode.stx_nlink));
                         continue;
@@ -155,7 +155,7 @@ impl Engine<'_> {
         if FileType::from_raw_mode(u32::from(a.stx_mode)) != entry.kind || kept(a) != kept(b) {
             return false;
         }
-        if let Some(since) = self.since {
+        if let Some(since) = self.since() {
             // The first pass made it equal, if it could read it.
             return !since.reached(moment(&a.stx_ctime)) && !self.is_doubtful(folder, &entry.name);
         }

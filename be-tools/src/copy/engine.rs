@@ -1,6 +1,6 @@
 //! What the threads of one walk share, and how they are started and stopped.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -111,12 +111,8 @@ pub struct Unfinished {
 pub struct Engine<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) folders: Folders,
-    /// Second pass: only what has changed since.
-    pub(super) since: Option<again::Instant>,
-    /// Second pass: what the first one could not read.
-    pub(super) lost: HashSet<PathBuf>,
-    /// Second pass: there is more of that than `lost` names.
-    pub(super) more_lost: bool,
+    /// Second pass: what is known of the first.
+    pub(super) again: Option<again::Again>,
     pub(super) links: Links,
     pub(super) abilities: Abilities,
     pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
@@ -141,15 +137,10 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// `again`: this is a second pass.
     pub fn new(request: &'a Request<'a>, folders: Folders, again: Option<again::Again>) -> Self {
-        let since = again.as_ref().map(|again| again.since);
-        let more_lost = again.as_ref().is_some_and(|again| again.more_lost);
-        let lost = again.map(|again| again.lost).unwrap_or_default();
         Engine {
             request,
             folders,
-            since,
-            lost,
-            more_lost,
+            again,
             links: Links::default(),
             abilities: Abilities::default(),
             unfinished: Mutex::default(),
@@ -171,7 +162,7 @@ impl<'a> Engine<'a> {
 
     /// The target begins empty: what is in the way goes, and nothing is compared.
     pub(super) fn is_fresh(&self) -> bool {
-        self.since.is_none() && matches!(self.request.mode, Mode::Fresh)
+        self.again.is_none() && matches!(self.request.mode, Mode::Fresh)
     }
 
     /// Does the whole walk; `tick` hears how far it is and may end it.

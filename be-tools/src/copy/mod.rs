@@ -225,24 +225,17 @@ fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
             other => other,
         };
         folder = match opened {
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(NoFolder(at).into()),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(Error::Failed(format!(
+                    "{} is a link or a file in the boot environment, so no file system has its place there: name the \
+                     folder that it leads to",
+                    at.display()
+                )));
+            }
             other => other.at("opening", &root.join(below))?,
         };
     }
     Ok(folder)
-}
-
-/// A place that cannot be a mount point.
-struct NoFolder(PathBuf);
-
-impl From<NoFolder> for Error {
-    fn from(NoFolder(place): NoFolder) -> Self {
-        Error::Failed(format!(
-            "{} is a link or a file in the boot environment, so no file system has its place there: name the folder \
-             that it leads to",
-            place.display()
-        ))
-    }
 }
 
 /// The error for a target that cannot be written.

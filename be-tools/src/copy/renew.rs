@@ -108,9 +108,9 @@ impl Engine<'_> {
         (stat.st_mtime, stat.st_mtime_nsec) == (there.st_mtime, there.st_mtime_nsec)
             && Instant::of(stat) < Instant::of(there)
             && !trust.checksum
-            && (self.since.is_some() || trust.complete.is_some_and(|complete| complete >= Instant::of(there)))
+            && (self.again.is_some() || trust.complete.is_some_and(|complete| complete >= Instant::of(there)))
             && !trust.interrupted.is_some_and(|begun| begun.reached_by(there))
-            && !self.since.is_some_and(|since| since.reached_by(stat))
+            && !self.since().is_some_and(|since| since.reached_by(stat))
     }
 
     /// The same for links, devices, fifos and sockets.

@@ -80,7 +80,7 @@ impl Planter<'_> {
         };
         engine.changed.fetch_add(u64::from(touched), Ordering::Relaxed);
         let mut unfinished = lock(&engine.unfinished);
-        let suspect = match (engine.since, engine.request.mode) {
+        let suspect = match (engine.since(), engine.request.mode) {
             (None, Mode::Fresh) => false,
             (None, Mode::Refresh(_)) => existed,
             (Some(since), _) => {
