@@ -1,4 +1,4 @@
-//! `be refresh` on loop devices: the whole verb, with a source that has no loader.
+//! `be create`, `refresh` and `delete` on loop devices: whole verbs, with a source that has no loader.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod loop_device;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use loop_device::{root, sh};
+use loop_device::{root, sectors_written, sh};
 
 /// Runs `be` as soon as no other operation holds this machine's lock.
 fn be(arguments: &[&str]) -> Output {
@@ -96,6 +96,15 @@ fn disks(name: &str) -> (Disk, Disk) {
          >etc/lifeboat/environment.toml"
     ));
     (source, Disk::new(256))
+}
+
+/// The same with a change, and with its copy on the other one.
+fn copied(name: &str, second: &str, change: &str) -> (Disk, Disk) {
+    let (source, target) = disks(name);
+    source.change(change);
+    let place = format!("/:{}:ext4", target.node);
+    done(&["create", second, "--from", name, "-m", &place, "--no-boot-entry", "--yes"]);
+    (source, target)
 }
 
 /// What of the target is not as in the source, by path.
@@ -208,9 +217,7 @@ fn what_was_changed_in_the_copy_is_undone_whatever_its_times_say() {
         return;
     }
     let (name, second) = (format!("true-{}", std::process::id()), format!("false-{}", std::process::id()));
-    let (source, target) = disks(&name);
-    let place = format!("/:{}:ext4", target.node);
-    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    let (source, target) = copied(&name, &second, "true");
     target.change(SECRETLY);
     done(&["refresh", &second, "--yes"]);
     assert_eq!(target.change("cat var/7"), "7\n");
@@ -243,10 +250,8 @@ fn what_is_immutable_is_no_hindrance() {
         return;
     }
     let (name, second) = (format!("hard-{}", std::process::id()), format!("soft-{}", std::process::id()));
-    let (source, target) = disks(&name);
-    source.change("mkdir -p usr/lib/lifeboat; chattr +i etc/fstab etc/lifeboat usr/lib usr/lib/lifeboat");
-    let place = format!("/:{}:ext4", target.node);
-    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    let immutable = "mkdir -p usr/lib/lifeboat; chattr +i etc/fstab etc/lifeboat usr/lib usr/lib/lifeboat";
+    let (_source, target) = copied(&name, &second, immutable);
     let flags = || target.change("lsattr -d etc/fstab etc/lifeboat usr/lib | cut -c5");
     assert_eq!(flags(), "i\ni\ni\n");
     target.change("chattr +i etc/lifeboat/environment.toml");
@@ -287,18 +292,11 @@ fn an_exclude_with_an_exception_survives_what_is_gone() {
         return;
     }
     let (name, second) = (format!("logs-{}", std::process::id()), format!("few-{}", std::process::id()));
-    let (source, target) = disks(&name);
-    source.change("mkdir sub; echo a >sub/a.log; echo k >sub/keep.log; ln -s a.log sub/b.log");
-    let place = format!("/:{}:ext4", target.node);
-    done(&["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"]);
+    let logs = "mkdir sub; echo a >sub/a.log; echo k >sub/keep.log; ln -s a.log sub/b.log";
+    let (source, target) = copied(&name, &second, logs);
     source.change("rm sub/*.log");
     done(&["refresh", &second, "-x", "**/*.log", "--include", "**/keep.log", "--yes"]);
     assert_eq!(target.change("ls sub"), "a.log\nb.log\n");
-}
-
-fn sectors_written(disk: &Disk) -> u64 {
-    let stat = std::fs::read_to_string(format!("/sys/block/{}/stat", disk.short())).unwrap();
-    stat.split_whitespace().nth(6).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -319,16 +317,17 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
         ["create", &second, "--from", &name, "-m", &places[0], "-m", &places[1], "-m", "/backup:shared"];
     let create = [&create[..], &["--no-boot-entry", "--yes"]].concat();
     // Ended as soon as the second file system is being filled.
-    let before = sectors_written(&var);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_be")).args(&create).spawn().unwrap();
+    let before = sectors_written(&var.node);
+    let start = || Command::new(env!("CARGO_BIN_EXE_be")).args(&create).spawn().unwrap();
+    let mut child = start();
     loop {
         match child.try_wait().unwrap() {
-            None if sectors_written(&var) > before + 60_000 => child.kill().unwrap(),
+            None if sectors_written(&var.node) > before + 60_000 => child.kill().unwrap(),
             None => {}
             // Another test holds the lock.
             Some(status) if status.code() == Some(3) => {
                 std::thread::sleep(Duration::from_millis(500));
-                child = Command::new(env!("CARGO_BIN_EXE_be")).args(&create).spawn().unwrap();
+                child = start();
             }
             Some(_) => break,
         }
@@ -356,7 +355,7 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
 }
 
 #[test]
-fn a_full_or_locked_one_is_deleted() {
+fn a_full_one_is_deleted() {
     if !root() {
         return;
     }

@@ -8,7 +8,11 @@ use be_tools::copy::{Exclude, Request, Summary, copy_tree};
 use be_tools::plan::Silent;
 
 use super::loop_device::{Mounted, root, sh};
-use super::{Meanwhile, request, rsync_finds_no_difference};
+use super::{Meanwhile, request, rsync_finds_no_difference, with_a_bad_file};
+
+fn ext4(size: &str) -> Mounted {
+    Mounted::new(&["mkfs.ext4", "-q", "-F"], size)
+}
 
 #[test]
 fn project_ids_are_kept() {
@@ -62,9 +66,8 @@ fn other_mounts_are_folders_and_what_lies_beneath_is_copied_through_a_bind_mount
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
-    let boot = Mounted::new(&mkfs, "64M");
+    let (source, target) = (ext4("64M"), ext4("64M"));
+    let boot = ext4("64M");
     sh(source.path(), "mkdir boot; echo hidden >boot/hidden; echo x >f");
     sh(boot.path(), "echo kernel >vmlinuz; chown 7:8 .; chmod 2750 .");
     boot.bind_to(&source.path().join("boot"));
@@ -86,8 +89,7 @@ fn what_is_excluded_is_not_there() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
         "mkdir -p proc/1 tmp/x etc/lifeboat var/log/lifeboat var/log/apt var/cache boot/grub; chmod 1777 tmp; \
@@ -115,11 +117,7 @@ fn an_unreadable_file_is_lost_and_the_rest_is_copied() {
     let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum"];
     let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
     sh(source.path(), "head -c 50000 /dev/urandom >bad; ln bad worse; head -c 50000 /dev/urandom >good");
-    // An extent tree without its magic number.
-    let source = source.remounted(|device| {
-        let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());
-        sh(Path::new("/"), &edit);
-    });
+    let source = with_a_bad_file(source);
     let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     assert_eq!(summary.lost, [PathBuf::from("/bad"), PathBuf::from("/worse")]);
     assert_eq!(sh(target.path(), "ls"), "good\nlost+found\n");
@@ -130,8 +128,7 @@ fn a_full_target_is_an_error_that_says_what_to_do() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "128M"), Mounted::new(&mkfs, "16M"));
+    let (source, target) = (ext4("128M"), ext4("16M"));
     sh(source.path(), "head -c 60000000 /dev/urandom >large");
     let error = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("is full") && error.contains("/large") && error.contains("--exclude"), "{error}");
@@ -142,8 +139,7 @@ fn a_target_whose_device_fails_is_an_error() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, behind) = (Mounted::new(&mkfs, "128M"), Mounted::new(&mkfs, "32M"));
+    let (source, behind) = (ext4("128M"), ext4("32M"));
     sh(source.path(), "for i in $(seq 60); do head -c 1000000 /dev/urandom >f$i; done");
     for refreshed in [false, true] {
         // A device with less behind it than it says: writes beyond that fail.
@@ -179,8 +175,7 @@ fn the_second_pass_brings_over_what_changed() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
         "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; echo 1 >becomes-folder; \
@@ -208,8 +203,7 @@ fn names_of_a_folder_that_is_renamed_meanwhile_stay_linked() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
         "mkdir d1 other; for i in $(seq 300); do echo $i >d1/$i; ln d1/$i other/$i; done; sleep 0.1",
@@ -230,10 +224,7 @@ fn what_the_first_pass_could_not_read_is_lost_after_the_second() {
     sh(source.path(), "head -c 50000 /dev/urandom >bad; head -c 50000 /dev/urandom >good");
     // The target has an earlier state of it.
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
-    let source = source.remounted(|device| {
-        let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());
-        sh(Path::new("/"), &edit);
-    });
+    let source = with_a_bad_file(source);
     for made in [super::refresh(source.path(), target.path()), request(source.path(), target.path())] {
         let summary = copy_tree(&Request { two_pass: true, ..made }, &mut Silent).unwrap();
         assert_eq!(summary.lost, [PathBuf::from("/bad")]);
@@ -261,8 +252,7 @@ fn a_link_below_the_roots_leads_nowhere() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let (source, target) = (ext4("64M"), ext4("64M"));
     let outside = tempfile::tempdir().unwrap();
     sh(source.path(), "mkdir opt; echo evil >opt/victim");
     for at in [&source, &target] {
@@ -288,8 +278,7 @@ fn small_files_keep_their_holes_too() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
+    let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
         "fallocate -l 131072 unwritten; echo x >beyond; fallocate -n -o 4096 -l 8192 beyond; \
@@ -312,8 +301,7 @@ fn a_file_that_never_rests_is_named() {
     if !root() {
         return;
     }
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let (source, target) = (Mounted::new(&mkfs, "128M"), Mounted::new(&mkfs, "128M"));
+    let (source, target) = (ext4("128M"), ext4("128M"));
     sh(source.path(), "echo x >quiet; head -c 20000000 /dev/urandom >busy");
     let mut writer = Command::new("sh")
         .args(["-c", "while :; do echo more >>busy; done"])

@@ -15,7 +15,7 @@ use std::process::Command;
 use be_tools::copy::{Exclude, Mode, Request, Trust};
 use be_tools::plan::{Plan, Progress, Report};
 
-use loop_device::sh;
+use loop_device::{Mounted, sh};
 
 fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
     Request {
@@ -56,6 +56,15 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && text.is_empty(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// The same, with a file `bad` that cannot be read: an extent tree without its magic number. Its file system has no
+/// checksum that would tell of that before.
+fn with_a_bad_file(mounted: Mounted) -> Mounted {
+    mounted.remounted(|device| {
+        let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());
+        sh(Path::new("/"), &edit);
+    })
 }
 
 /// Changes the source between the two passes.

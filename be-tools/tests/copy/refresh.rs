@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use be_tools::copy::{Exclude, Instant, Mode, Request, Summary, Trust, copy_tree};
 use be_tools::plan::Silent;
 
 use super::loop_device::{Mounted, root, sh};
-use super::{Meanwhile, refresh, request, rsync_finds_no_difference};
+use super::{Meanwhile, refresh, request, rsync_finds_no_difference, with_a_bad_file};
 
 /// Nothing is left for the kernel to write later.
 const EXT4: [&str; 5] = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
@@ -301,9 +301,7 @@ fn an_unreadable_file_keeps_its_old_content_and_is_lost() {
     sh(source.path(), "head -c 50000 /dev/urandom >bad; echo 1 >good");
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     sh(source.path(), "echo 2 >good; touch -d 2001-01-01 bad");
-    let source = source.remounted(|device| {
-        sh(Path::new("/"), &format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display()));
-    });
+    let source = with_a_bad_file(source);
     let summary = with(&source, &target, trust());
     assert_eq!(summary.lost, [PathBuf::from("/bad")]);
     assert_eq!(sh(target.path(), "cat good; stat -c %s bad"), "2\n50000\n");

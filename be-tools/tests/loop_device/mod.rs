@@ -28,6 +28,13 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// Sectors of 512 bytes that a loop device was given to write since it first had its number. Requests are no measure:
+/// each flush is one.
+pub fn sectors_written(node: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/sys/class/block/{}/stat", node.trim_start_matches("/dev/")));
+    stat.unwrap().split_whitespace().nth(6).unwrap().parse().unwrap()
+}
+
 /// A file system in an image file, mounted.
 pub struct Mounted {
     image: Option<PathBuf>,
@@ -82,12 +89,10 @@ impl Mounted {
         self.remounted(|_| {})
     }
 
-    /// Sectors of 512 bytes that its device was given to write. Requests are no measure: each flush is one.
+    /// [`sectors_written`] to its device, once everything is.
     pub fn sectors_written(&self) -> u64 {
         sh(&self.root, "sync -f .");
-        let device = sh(&self.root, "findmnt -no MAJ:MIN -T .");
-        let text = std::fs::read_to_string(format!("/sys/dev/block/{}/stat", device.trim())).unwrap();
-        text.split_whitespace().nth(6).unwrap().parse().unwrap()
+        sectors_written(sh(&self.root, "findmnt -no SOURCE -T .").trim())
     }
 
     /// The same after something was done to the unmounted image.
