@@ -16,7 +16,8 @@ use crate::delete;
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
-use crate::fill::{self, Filling, Work, source};
+use crate::fill::{self, Filling, Selection, Work, source};
+use crate::hooks::Hooks;
 use crate::identity::{self, NewMachine};
 use crate::layout::{Copy, Layout, MountPoint, Wish};
 use crate::loader::{self, Subject};
@@ -42,10 +43,8 @@ pub struct Request {
     pub replace: Option<String>,
     /// How the target gets its content.
     pub method: Method,
-    /// Globs to leave out.
-    pub exclude: Vec<String>,
-    /// Globs to copy even so.
-    pub include: Vec<String>,
+    /// What is left out.
+    pub selection: Selection,
     /// Free text.
     pub description: String,
     /// Name for the running system, if it has to be adopted.
@@ -77,6 +76,8 @@ struct Job<'a> {
     totals: Totals,
     /// What the loader has to say.
     notes: Vec<String>,
+    /// What is run around the copy.
+    hooks: Hooks,
     /// The new BE as it will be found afterwards.
     target: BootEnvironment,
     descriptor: Descriptor,
@@ -100,7 +101,7 @@ pub fn create(system: &System, request: &Request, report: &mut dyn Report) -> Re
     mounts::enter_private_namespace()?;
     let work = Work::new(system, "create")?;
     let job = Job::prepare(system, &inventory, request, &work)?;
-    if !report.confirm(&job.plan(&inventory)?)? {
+    if !report.confirm(&job.plan(system, &inventory)?)? {
         return Ok(None);
     }
     job.run(system, &inventory, &work, report).map(Some)
@@ -186,6 +187,7 @@ impl Job<'_> {
         let Some(source) = &self.source else { return Ok(()) };
         let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
         let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
+        let quiet = self.hooks.quiet("create", self.request.name.as_str(), report)?;
         for tree in layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
@@ -193,10 +195,11 @@ impl Job<'_> {
                 continue;
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
-            let rules = fill::exclude(source, (&self.request.exclude, &self.request.include), &tree);
+            let rules = fill::exclude(source, &self.request.selection, &tree);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
         }
+        quiet.end(report);
         let new_machine = self.request.new_machine.then(NewMachine::default);
         filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
     }
@@ -205,7 +208,7 @@ impl Job<'_> {
     fn remove_left_out(&self, work: &Work, source: &BootEnvironment, tree: &Copy) -> Result<()> {
         let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
         let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
-        let rules = fill::exclude(source, (&self.request.exclude, &self.request.include), tree);
+        let rules = fill::exclude(source, &self.request.selection, tree);
         block::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 }

@@ -37,6 +37,7 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
     for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
         plan.notes.push(format!("{} stays: it was not made for '{}'", left.display(), environment.name()));
     }
+    plan.notes.extend(note(system, &inventory, environment));
     if !report.confirm(&plan)? {
         return Ok(false);
     }
@@ -130,6 +131,19 @@ pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String
     }
     steps.push(format!("remove \\EFI\\lifeboat\\{} from the ESP", descriptor.id.short()));
     steps
+}
+
+/// What [`forget`] cannot do, for a plan.
+pub fn note(system: &System, inventory: &Inventory, environment: &BootEnvironment) -> Option<String> {
+    let may_have_entry = environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
+    let unseen = may_have_entry && loader::entries::boot_entries(system).is_err();
+    unseen.then(|| {
+        format!(
+            "this machine was not started by UEFI, so a boot entry of '{}' cannot be seen: if it has one, it stays and leads nowhere, \
+             until `be boot-entries remove`",
+            environment.name()
+        )
+    })
 }
 
 /// Takes a BE out of everything that points at it; what its devices hold is erased by the caller afterwards.

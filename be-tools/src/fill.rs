@@ -22,6 +22,21 @@ use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{self, Mounted};
 use crate::system::System;
 
+/// What the user leaves out: globs on paths as the BE sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What is not copied.
+    pub exclude: Vec<String>,
+    /// What is copied even so.
+    pub include: Vec<String>,
+}
+
+impl Selection {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exclude.is_empty() && self.include.is_empty()
+    }
+}
+
 /// The folder where an operation mounts things, in its own mount namespace.
 pub(crate) struct Work {
     folder: PathBuf,
@@ -153,11 +168,7 @@ pub(crate) fn refuse_too_small(
 }
 
 /// What the user leaves out, and what never is copied from this tree.
-pub(crate) fn exclude(
-    source: &BootEnvironment,
-    (exclude, include): (&[String], &[String]),
-    tree: &layout::Copy,
-) -> Exclude {
+pub(crate) fn exclude(source: &BootEnvironment, selection: &Selection, tree: &layout::Copy) -> Exclude {
     let place = tree.source.as_path().join(&tree.from);
     let mut rules = Exclude::standard();
     if source.running {
@@ -173,10 +184,10 @@ pub(crate) fn exclude(
     for folder in &tree.without {
         rules = rules.only_folder(&place.join(folder));
     }
-    for glob in exclude {
+    for glob in &selection.exclude {
         rules = rules.exclude(glob.as_ref());
     }
-    for glob in include {
+    for glob in &selection.include {
         rules = rules.include(glob.as_ref());
     }
     rules

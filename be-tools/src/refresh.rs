@@ -9,7 +9,8 @@ use crate::copy::{Instant, Mode, Totals, Trust};
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::Result;
-use crate::fill::{self, Filling, Work, source};
+use crate::fill::{self, Filling, Selection, Work, source};
+use crate::hooks::Hooks;
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
 use crate::localize;
@@ -28,10 +29,8 @@ pub struct Request {
     pub from: Option<String>,
     /// Compare the content of all files.
     pub checksum: bool,
-    /// Globs to leave alone.
-    pub exclude: Vec<String>,
-    /// Globs to bring up to date even so.
-    pub include: Vec<String>,
+    /// What is left as it is.
+    pub selection: Selection,
 }
 
 /// What a refresh did.
@@ -64,6 +63,8 @@ struct Job<'a> {
     totals: Totals,
     /// What makes it another machine than the source, and stays.
     kept: Vec<PathBuf>,
+    /// What is run around the copy.
+    hooks: Hooks,
 }
 
 /// Settings that are made anew from the source's, so that the target never has those of the source.
@@ -150,10 +151,12 @@ impl Job<'_> {
         self.descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
         let mut done = Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
+        let (hooks, name) = (&self.hooks, self.descriptor.name.clone());
+        let quiet = hooks.quiet("refresh", name.as_str(), report)?;
         for tree in layout.copies() {
             go_on()?;
             report.step(&format!("comparing {} with '{}'", tree.source, source.name()));
-            let mut rules = fill::exclude(source, (&self.request.exclude, &self.request.include), &tree);
+            let mut rules = fill::exclude(source, &self.request.selection, &tree);
             let own = OWN_SETTINGS.into_iter().chain(localize::installed()).map(PathBuf::from);
             for kept in own.chain(self.kept.iter().cloned()) {
                 rules = rules.never(&Path::new("/").join(kept));
@@ -164,6 +167,7 @@ impl Job<'_> {
             done.changed += summary.changed;
             done.removed += summary.removed;
         }
+        quiet.end(report);
         let fstab = {
             let root = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
             Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()

@@ -33,13 +33,14 @@ pub enum ToolError {
 pub struct Tool {
     program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     input: Option<Vec<u8>>,
 }
 
 impl Tool {
     /// `program` is a name to look up or a path.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Tool { program: program.into(), arguments: Vec::new(), input: None }
+        Tool { program: program.into(), arguments: Vec::new(), environment: Vec::new(), input: None }
     }
 
     /// Adds one argument.
@@ -51,6 +52,12 @@ impl Tool {
     /// Adds several arguments.
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable besides those of `be`.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -89,6 +96,7 @@ impl Tool {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env("LC_ALL", "C.UTF-8")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

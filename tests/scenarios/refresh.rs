@@ -23,12 +23,23 @@ const USED: &str = "echo new >/etc/motd; echo x >/srv/new; ln /srv/new /srv/link
     setfattr -n user.a -v 1 /srv/new 2>/dev/null; chattr +i /etc/issue; cp -a /usr/share/locale /srv/locale; \
     mkdir -p /usr/share/perl5 && touch -d 2001-01-01 /usr/share/perl5; sync";
 
+/// Hooks that dump a database before it is copied, and tidy up behind it.
+const HOOKS: &str = "cd /etc/lifeboat; mkdir -p hooks.d/before-copy hooks.d/after-copy; \
+    printf '#!/bin/sh\necho $LIFEBOAT_VERB $LIFEBOAT_TARGET >/srv/dump\n' >hooks.d/before-copy/10-dump; \
+    printf '#!/bin/sh\nmv /srv/dump /run/dumped\n' >hooks.d/after-copy/10-tidy; chmod +x hooks.d/*/*";
+
 fn a_copy_is_refreshed_and_boots(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     vm.run(USED)?;
+    vm.run(HOOKS)?;
     let said = refreshed(&vm)?;
     assert!(said.contains("is complete"), "{said}");
+    assert_eq!(vm.run("cat /run/dumped")?.stdout, format!("refresh {SECOND}\n"));
+    vm.be(&format!("mount {SECOND} /mnt --yes"))?;
+    assert_eq!(vm.run("cat /mnt/srv/dump")?.stdout, format!("refresh {SECOND}\n"));
+    vm.be("umount /mnt")?;
+    vm.run("rm -r /etc/lifeboat/hooks.d")?;
     // Nothing is left to do, but for what a running system writes.
     let said = refreshed(&vm)?;
     let changed: u32 = said

@@ -1,13 +1,12 @@
 //! `be create`
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 
+use super::selection::Selection;
 use super::{Acting, Context};
 use crate::create;
 use crate::environment::Name;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::layout::Wish;
 
 /// Make a new boot environment, a copy of the running one or of another (lucreate)
@@ -35,15 +34,8 @@ pub struct Create {
     /// How the content is copied
     #[arg(long, value_enum, default_value_t, conflicts_with = "empty")]
     method: Method,
-    /// Leave out what matches, such as '/var/cache/*'; repeat it for more
-    #[arg(short = 'x', long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// Leave out what matches a line of this file
-    #[arg(long, value_name = "FILE")]
-    exclude_from: Option<PathBuf>,
-    /// Copy what matches, even if it is excluded
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// What it is for
     #[arg(long, default_value = "")]
     description: String,
@@ -91,12 +83,6 @@ impl From<Method> for create::Method {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("create")?;
-        let mut exclude = self.exclude;
-        if let Some(file) = &self.exclude_from {
-            let text = std::fs::read_to_string(file).at("reading", file)?;
-            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-            exclude.extend(lines.map(str::to_owned));
-        }
         let request = create::Request {
             name: self.name,
             from: self.from,
@@ -104,8 +90,7 @@ impl Create {
             wishes: self.filesystem,
             replace: self.replace,
             method: self.method.into(),
-            exclude,
-            include: self.include,
+            selection: self.selection.read()?,
             description: self.description,
             current: self.current,
             new_machine: self.new_machine,

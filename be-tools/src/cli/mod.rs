@@ -21,6 +21,7 @@ mod refresh;
 mod rename;
 mod report;
 mod run;
+mod selection;
 mod table;
 
 use std::ffi::OsString;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::selection::Selection;
 use super::{Acting, Context};
 use crate::error::Result;
 use crate::refresh;
@@ -24,12 +25,8 @@ pub struct Refresh {
     /// Compare contents byte for byte, whatever sizes and times say
     #[arg(long)]
     checksum: bool,
-    /// Leave alone what matches, such as '/var/cache/*'; repeat it for more
-    #[arg(short = 'x', long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// Bring up to date what matches, even if it is excluded
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     acting: Acting,
 }
@@ -41,8 +38,7 @@ impl Refresh {
             target: self.be,
             from: self.from,
             checksum: self.checksum,
-            exclude: self.exclude,
-            include: self.include,
+            selection: self.selection.read()?,
         };
         let mut report = context.report("refresh", &self.acting);
         let Some(done) = refresh::refresh(&context.system, &request, &mut report)? else { return Ok(0) };

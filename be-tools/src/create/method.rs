@@ -104,7 +104,7 @@ impl Job<'_> {
         let unfit = |why: String| Err(Unfit(why));
         let failed = |error: crate::Error| Unfit(error.to_string());
         let Some(found) = &self.source else { return unfit("there is no source".into()) };
-        if !self.request.exclude.is_empty() || !self.request.include.is_empty() {
+        if !self.request.selection.is_empty() {
             return unfit("--exclude and --include are about files".into());
         }
         let source = whole(copies, target).ok_or_else(|| Unfit("it is split or merged".into()))?;

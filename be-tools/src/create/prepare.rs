@@ -13,6 +13,7 @@ use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
 use crate::fill::{self, Work, source};
+use crate::hooks::Hooks;
 use crate::identity;
 use crate::layout::{self, Layout, MountPoint};
 use crate::loader;
@@ -53,6 +54,7 @@ impl<'a> Job<'a> {
             layout.file_systems.iter().map(|f| (f.mountpoint.clone(), identity::fresh_uuid())).collect();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
         let swap_uuids = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
+        let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
         let mut job = Job {
             request,
             source,
@@ -65,6 +67,7 @@ impl<'a> Job<'a> {
             blocks: BTreeMap::new(),
             totals: Totals::default(),
             notes: Vec::new(),
+            hooks,
             target,
             descriptor,
         };
@@ -89,7 +92,7 @@ impl<'a> Job<'a> {
                 continue;
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
-            let rules = |tree: &_| fill::exclude(found, (&self.request.exclude, &self.request.include), tree);
+            let rules = |tree: &_| fill::exclude(found, &self.request.selection, tree);
             let totals = fill::measure(system, inventory, work, found, trees, rules)?;
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
@@ -101,7 +104,7 @@ impl<'a> Job<'a> {
     }
 
     /// What will be done, in order.
-    pub(super) fn plan(&self, inventory: &Inventory) -> Result<Plan> {
+    pub(super) fn plan(&self, system: &System, inventory: &Inventory) -> Result<Plan> {
         let name = &self.descriptor.name;
         let title = match &self.source {
             Some(source) => {
@@ -139,6 +142,8 @@ impl<'a> Job<'a> {
         }
         plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
         if let Some(source) = &self.source {
+            let [before, after] = self.hooks.steps();
+            plan.steps.extend(before);
             for tree in self.layout.copies() {
                 let (from, name) = (&tree.source, self.source_name(source));
                 plan.steps.push(match self.blocks.contains_key(&tree.target) {
@@ -146,6 +151,7 @@ impl<'a> Job<'a> {
                     false => format!("copy the files of {from} of '{name}'"),
                 });
             }
+            plan.steps.extend(after);
             plan.steps
                 .push("localize the copy: fstab, loader settings, its own grub.cfg, be and its units".into());
         }
@@ -154,6 +160,7 @@ impl<'a> Job<'a> {
             plan.steps.push("append its boot entry to BootOrder, inactive".into());
         }
         plan.notes.clone_from(&self.notes);
+        plan.notes.extend(self.replaced.as_ref().and_then(|old| delete::note(system, inventory, old)));
         plan.steps.push("sync, then mark it complete".into());
         if self.is_bootable() {
             plan.steps.push("make its boot entry active".into());

@@ -8,6 +8,7 @@ use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::fill::{self, Work, source};
+use crate::hooks::Hooks;
 use crate::identity;
 use crate::layout::{self, MountPoint};
 use crate::mounted::{Access, MountedEnvironment};
@@ -57,6 +58,7 @@ impl<'a> Job<'a> {
             totals: Totals::default(),
             layout,
             kept,
+            hooks: Hooks::of(source)?,
         };
         for file_system in &job.layout.file_systems {
             let uuid = refuse_device(system, inventory, &job.target, &file_system.device)?;
@@ -86,9 +88,7 @@ impl<'a> Job<'a> {
                 needed.files += space.f_files - space.f_ffree;
             }
             if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
-                let rules = |tree: &_| {
-                    fill::exclude(&self.source, (&self.request.exclude, &self.request.include), tree)
-                };
+                let rules = |tree: &_| fill::exclude(&self.source, &self.request.selection, tree);
                 needed = fill::measure(system, inventory, work, &self.source, trees(), rules)?;
                 fill::refuse_too_small(file_system, &capacity, needed)?;
             }
@@ -111,6 +111,8 @@ impl<'a> Job<'a> {
         if let Some(number) = self.target.boot_entry {
             plan.steps.push(format!("make its boot entry Boot{number:04X} inactive"));
         }
+        let [before, after] = self.hooks.steps();
+        plan.steps.extend(before);
         for tree in self.layout.copies() {
             let how = if self.request.checksum { "byte for byte" } else { "by size and times" };
             plan.steps.push(format!(
@@ -118,6 +120,7 @@ impl<'a> Job<'a> {
                 tree.source
             ));
         }
+        plan.steps.extend(after);
         plan.steps.push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
         plan.steps.push("sync, then mark it complete".into());
         if self.target.boot_entry.is_some() {

@@ -10,6 +10,7 @@ use boot::grubenv;
 use super::{Record, notice};
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State, Trial};
 use crate::error::{Doing, Error, Result};
+use crate::hooks;
 use crate::loader::entries::{self, reading, writing};
 use crate::loader::environment_path;
 use crate::loader::esp_location::{EspLocation, MountedEsp};
@@ -86,15 +87,55 @@ pub(super) fn standing(system: &System) -> Result<Option<Trial>> {
     })
 }
 
+/// Whether the firmware's variables alone say that this boot is a trial: it came by the BE's own entry, and another one
+/// is first.
+///
+/// # Errors
+/// When the descriptor or the variables cannot be read.
+pub(super) fn may_be_tried(system: &System) -> Result<bool> {
+    OwnEntry::find(system, &system_root()?)?
+        .map_or(Ok(false), |own| Ok(own.is_current()? && !own.is_first()?))
+}
+
 fn system_root() -> Result<Rooted> {
     Rooted::open(Path::new("/"))
 }
 
-/// The running BE, its entry, and the environment block beside its stub.
-struct Running {
+/// What runs, and its entry in the firmware.
+struct OwnEntry {
     descriptor: Descriptor,
     entries: BootEntries,
     entry: BootEntry,
+}
+
+impl OwnEntry {
+    /// `None` where what runs is no BE with a boot entry of its own.
+    fn find(system: &System, root: &Rooted) -> Result<Option<Self>> {
+        let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
+        let descriptor = Descriptor::parse(&text)
+            .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })?;
+        let Ok(entries) = entries::boot_entries(system) else { return Ok(None) };
+        Self::of(descriptor, entries)
+    }
+
+    fn of(descriptor: Descriptor, entries: BootEntries) -> Result<Option<Self>> {
+        let entry = entries::entries_of(&entries, descriptor.id)?.into_iter().next();
+        Ok(entry.map(|entry| OwnEntry { descriptor, entries, entry }))
+    }
+
+    /// This boot came by it.
+    fn is_current(&self) -> Result<bool> {
+        Ok(self.entries.current().map_err(reading)? == Some(self.entry.number))
+    }
+
+    fn is_first(&self) -> Result<bool> {
+        Ok(self.entries.order().map_err(reading)?.first() == Some(&self.entry.number))
+    }
+}
+
+/// The running BE, and the environment block beside its stub.
+struct Running {
+    own: OwnEntry,
     environment: PathBuf,
     /// Keeps the ESP mounted.
     _esp: MountedEsp,
@@ -103,34 +144,21 @@ struct Running {
 impl Running {
     /// `None` where what runs is no BE with a boot entry of its own.
     fn find(system: &System, root: &Rooted) -> Result<Option<Self>> {
-        let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
-        let descriptor = Descriptor::parse(&text)
-            .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })?;
-        let Ok(entries) = entries::boot_entries(system) else { return Ok(None) };
+        let Some(own) = OwnEntry::find(system, root)? else { return Ok(None) };
+        let Some(partuuid) = own.entry.option.path.partuuid() else { return Ok(None) };
         let devices = Devices::scan(system)?;
-        Self::with(descriptor, entries, |entry| {
-            let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
-            let Some(location) = EspLocation::by_partuuid(&devices, partuuid)? else {
-                return Err(Error::Failed(format!(
-                    "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
-                    entry.number
-                )));
-            };
-            location.mount(system, &devices).map(Some)
-        })
+        let Some(location) = EspLocation::by_partuuid(&devices, partuuid)? else {
+            return Err(Error::Failed(format!(
+                "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
+                own.entry.number
+            )));
+        };
+        Ok(Some(Self::with(own, location.mount(system, &devices)?)))
     }
 
-    fn with(
-        descriptor: Descriptor,
-        entries: BootEntries,
-        mount: impl FnOnce(&BootEntry) -> Result<Option<MountedEsp>>,
-    ) -> Result<Option<Self>> {
-        let Some(entry) = entries::entries_of(&entries, descriptor.id)?.into_iter().next() else {
-            return Ok(None);
-        };
-        let Some(esp) = mount(&entry)? else { return Ok(None) };
-        let environment = environment_path(esp.esp(), descriptor.id);
-        Ok(Some(Running { descriptor, entries, entry, environment, _esp: esp }))
+    fn with(own: OwnEntry, esp: MountedEsp) -> Self {
+        let environment = environment_path(esp.esp(), own.descriptor.id);
+        Running { own, environment, _esp: esp }
     }
 
     fn read(&self) -> Result<grubenv::EnvironmentBlock> {
@@ -142,32 +170,33 @@ impl Running {
     /// How the trial stands, for this boot: one that came by another entry, such as a kexec from the rescue image, is
     /// none.
     fn standing(&self) -> Result<Option<Trial>> {
-        let by_own_entry = self.entries.current().map_err(reading)? == Some(self.entry.number);
+        let by_own_entry = self.own.is_current()?;
         let standing = Record::read(&self.read()?).standing(true, false);
         Ok(standing.filter(|s| by_own_entry || *s != Trial::Running))
     }
 
     fn confirm(&self) -> Result<Confirmed> {
+        let OwnEntry { descriptor, entries, entry } = &self.own;
         let mut block = self.read()?;
         let record = Record::read(&block);
         let (cleared, confirmed) = match self.standing()? {
-            Some(Trial::Running) if self.descriptor.state == State::Incomplete => {
+            Some(Trial::Running) if descriptor.state == State::Incomplete => {
                 return Err(Error::Failed(format!(
                     "'{}' is {}: its trial is not confirmed",
-                    self.descriptor.name,
-                    self.descriptor.state_text()
+                    descriptor.name,
+                    descriptor.state_text()
                 )));
             }
             Some(Trial::Running) => {
-                self.entries.set_active(self.entry.number, true).map_err(writing)?;
-                self.entries.place(self.entry.number, Position::First).map_err(writing)?;
-                if self.entries.order().map_err(reading)?.first() != Some(&self.entry.number) {
+                entries.set_active(entry.number, true).map_err(writing)?;
+                entries.place(entry.number, Position::First).map_err(writing)?;
+                if !self.own.is_first()? {
                     return Err(Error::Failed(format!(
                         "the firmware did not keep Boot{:04X} first in BootOrder: set the order in its setup",
-                        self.entry.number
+                        entry.number
                     )));
                 }
-                (Record::default(), Confirmed::Permanent(self.descriptor.name.to_string()))
+                (Record::default(), Confirmed::Permanent(descriptor.name.to_string()))
             }
             // Activated, and this boot is not the trial: only the count goes.
             _ => (Record { attempts: 0, ..record }, Confirmed::NoTrial),
@@ -183,23 +212,7 @@ impl Running {
 
 /// Runs every executable of the folder, in the order of their names.
 fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
-    let folder = root.join(HEALTH_CHECKS);
-    let names = match std::fs::read_dir(&folder) {
-        Ok(names) => names,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e).at("listing", &folder),
-    };
-    let mut checks: Vec<PathBuf> = names.filter_map(|n| Some(n.ok()?.path())).collect();
-    checks.sort();
-    for check in checks.iter().filter(|c| is_executable(c)) {
-        run_health_check(check, limit)?;
-    }
-    Ok(())
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    hooks::executables(&root.join(HEALTH_CHECKS))?.iter().try_for_each(|check| run_health_check(check, limit))
 }
 
 fn run_health_check(check: &Path, limit: Duration) -> Result<()> {

@@ -32,8 +32,8 @@ fn machine(record: Record, current: Option<u16>) -> Machine {
 
 impl Machine {
     fn running(&self) -> Running {
-        let esp = MountedEsp::of_folder(self.folder.path());
-        Running::with(self.descriptor.clone(), self.firmware.entries(), |_| Ok(Some(esp))).unwrap().unwrap()
+        let own = OwnEntry::of(self.descriptor.clone(), self.firmware.entries()).unwrap().unwrap();
+        Running::with(own, MountedEsp::of_folder(self.folder.path()))
     }
 
     fn record(&self) -> Record {
@@ -72,6 +72,16 @@ fn what_came_by_another_entry_or_was_never_tried_is_no_trial() {
         assert_eq!(machine.order(), [machine.debian, machine.second]);
         assert_eq!(machine.record(), Record { attempts: 0, ..record });
     }
+}
+
+#[test]
+fn without_the_record_the_variables_tell() {
+    let own = |machine: &Machine| machine.running().own;
+    let tried = machine(TRIED, None);
+    assert!(own(&tried).is_current().unwrap() && !own(&tried).is_first().unwrap());
+    tried.running().confirm().unwrap();
+    assert!(own(&tried).is_first().unwrap());
+    assert!(!own(&machine(TRIED, Some(0))).is_current().unwrap());
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! What the administrator has run around a copy of the running system, to quiet a database:
+//! `/etc/lifeboat/hooks.d/{before,after}-copy` (DESIGN.md, "Copying").
+
+use std::path::{Path, PathBuf};
+
+use crate::environment::BootEnvironment;
+use crate::error::{Doing, Error, Result};
+use crate::plan::{Report, go_on};
+use crate::tool::Tool;
+
+const FOLDER: &str = "etc/lifeboat/hooks.d";
+
+/// The hooks of a source, in the order in which they are run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hooks {
+    before: Vec<PathBuf>,
+    after: Vec<PathBuf>,
+}
+
+/// Between the hooks before a copy and those after it, which are run however the copy ends.
+#[must_use = "the hooks after the copy are run when it is dropped"]
+pub(crate) struct Quiet<'a> {
+    /// Not run yet.
+    after: &'a [PathBuf],
+    verb: &'static str,
+    target: &'a str,
+}
+
+impl Hooks {
+    /// Those of the running system. Another source has none: nothing on it changes, and its programs are not run.
+    ///
+    /// # Errors
+    /// When one of the folders is there and cannot be listed.
+    pub(crate) fn of(source: &BootEnvironment) -> Result<Self> {
+        if source.running { Self::below(Path::new("/")) } else { Ok(Hooks::default()) }
+    }
+
+    fn below(root: &Path) -> Result<Self> {
+        let folder = root.join(FOLDER);
+        Ok(Hooks {
+            before: executables(&folder.join("before-copy"))?,
+            after: executables(&folder.join("after-copy"))?,
+        })
+    }
+
+    /// The steps of a plan before the copy, and those after it.
+    pub(crate) fn steps(&self) -> [Vec<String>; 2] {
+        [&self.before, &self.after]
+            .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
+    }
+
+    /// Runs the hooks before the copy of `verb` into the BE `target`.
+    ///
+    /// # Errors
+    /// When one cannot be started or fails: the hooks after the copy have been run then.
+    pub(crate) fn quiet<'a>(
+        &'a self,
+        verb: &'static str,
+        target: &'a str,
+        report: &mut dyn Report,
+    ) -> Result<Quiet<'a>> {
+        let quiet = Quiet { after: &self.after, verb, target };
+        for hook in &self.before {
+            go_on()?;
+            report.step(&format!("running {}", hook.display()));
+            quiet.run(hook)?;
+        }
+        Ok(quiet)
+    }
+}
+
+impl Quiet<'_> {
+    /// Runs the hooks after the copy. One that fails is reported and does not keep the others from being run.
+    pub(crate) fn end(mut self, report: &mut dyn Report) {
+        for hook in std::mem::take(&mut self.after) {
+            report.step(&format!("running {}", hook.display()));
+            if let Err(why) = self.run(hook) {
+                report.warn(&why.to_string());
+            }
+        }
+    }
+
+    fn run(&self, hook: &Path) -> Result<()> {
+        let tool = Tool::new(hook).env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
+        tool.run().map(drop).map_err(Error::from)
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        for hook in self.after {
+            if let Err(why) = self.run(hook) {
+                log::warn!("{why}");
+            }
+        }
+    }
+}
+
+/// The executable files of a folder in the order of their names; none where there is no such folder.
+///
+/// # Errors
+/// When it cannot be listed.
+pub(crate) fn executables(folder: &Path) -> Result<Vec<PathBuf>> {
+    let names = match std::fs::read_dir(folder) {
+        Ok(names) => names,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).at("listing", folder),
+    };
+    let mut paths = Vec::new();
+    for name in names {
+        paths.push(name.at("listing", folder)?.path());
+    }
+    paths.retain(|path| is_executable(path));
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::plan::Silent;
+
+    /// Hooks that write their names, and what they are told, to a log.
+    struct Machine {
+        root: tempfile::TempDir,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            Machine { root: tempfile::tempdir().unwrap() }
+        }
+
+        fn add(&self, place: &str, mode: u32, then: &str) {
+            let path = self.root.path().join(FOLDER).join(place);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let log = self.root.path().join("log");
+            let line = format!("echo {place} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
+            std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn hooks(&self) -> Hooks {
+            Hooks::below(self.root.path()).unwrap()
+        }
+
+        fn log(&self) -> Vec<String> {
+            let text = std::fs::read_to_string(self.root.path().join("log")).unwrap_or_default();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn hooks_run_in_the_order_of_their_names_around_the_copy() {
+        let machine = Machine::new();
+        machine.add("before-copy/20-b", 0o755, "");
+        machine.add("before-copy/10-a", 0o755, "");
+        machine.add("before-copy/README", 0o644, "");
+        machine.add("after-copy/10-c", 0o755, "");
+        let hooks = machine.hooks();
+        assert_eq!(hooks.steps().map(|steps| steps.len()), [2, 1]);
+        let quiet = hooks.quiet("create", "second", &mut Silent).unwrap();
+        assert_eq!(machine.log(), ["before-copy/10-a create second", "before-copy/20-b create second"]);
+        quiet.end(&mut Silent);
+        assert_eq!(machine.log()[2..], ["after-copy/10-c create second"]);
+    }
+
+    #[test]
+    fn what_was_quieted_is_woken_when_the_copy_fails() {
+        let machine = Machine::new();
+        machine.add("after-copy/10-bad", 0o755, "exit 1");
+        machine.add("after-copy/20-wake", 0o755, "");
+        drop(machine.hooks().quiet("refresh", "second", &mut Silent).unwrap());
+        assert_eq!(machine.log(), ["after-copy/10-bad refresh second", "after-copy/20-wake refresh second"]);
+    }
+
+    #[test]
+    fn a_hook_that_fails_stops_the_copy_and_wakes_what_others_quieted() {
+        let machine = Machine::new();
+        machine.add("before-copy/10-quiet", 0o755, "");
+        machine.add("before-copy/20-bad", 0o755, "echo the database is not there >&2; exit 3");
+        machine.add("before-copy/30-never", 0o755, "");
+        machine.add("after-copy/10-wake", 0o755, "");
+        let hooks = machine.hooks();
+        let why = hooks.quiet("create", "second", &mut Silent).err().unwrap().to_string();
+        assert!(why.contains("20-bad") && why.contains("the database is not there"), "{why}");
+        let names: Vec<String> =
+            machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();
+        assert_eq!(names, ["before-copy/10-quiet", "before-copy/20-bad", "after-copy/10-wake"]);
+    }
+
+    #[test]
+    fn there_may_be_none() {
+        assert_eq!(Machine::new().hooks(), Hooks::default());
+        let foreign = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
+        assert_eq!(Hooks::of(&foreign).unwrap(), Hooks::default());
+    }
+}
