@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use crate::cli::printable;
 use crate::error::{Doing, Error, Result};
 pub use environment::in_environment;
 use policy::Policy;
@@ -193,6 +194,11 @@ impl Order {
     }
 }
 
+/// Says what went wrong. Names in it may be a foreign disk's.
+fn complain(error: &Error) {
+    eprintln!("be: {}", printable(&format!("{error:#}")));
+}
+
 /// The hidden verb `internal-inside`. It prints, because only the terminal is left to hear it.
 pub(crate) fn helper(arguments: &[OsString]) -> ExitCode {
     let Some(order) = Order::parse(arguments) else {
@@ -202,7 +208,7 @@ pub(crate) fn helper(arguments: &[OsString]) -> ExitCode {
     match namespace::enter(&order) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("be: {error:#}");
+            complain(&error);
             ExitCode::from(NOT_PREPARED)
         }
     }

@@ -92,7 +92,7 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
             std::process::exit(match status {
                 Ok(status) => i32::from(status),
                 Err(error) => {
-                    eprintln!("be: {error:#}");
+                    super::complain(&error);
                     i32::from(super::NOT_PREPARED)
                 }
             })
@@ -335,7 +335,7 @@ fn run(order: &Order) -> Result<u8> {
             Ok(pass_signals_until_end(pid, group, order.interactive))
         }
         Err(why) => {
-            eprintln!("be: {}: {why}", OsStr::new(program).display());
+            super::complain(&Error::Failed(format!("{}: {why}", OsStr::new(program).display())));
             Ok(if why.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
         }
     }

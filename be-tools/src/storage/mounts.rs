@@ -298,11 +298,17 @@ fn mount_unchanged(
 /// As mount(2).
 pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted> {
     // A block copy has the UUID of its mounted source for a moment.
-    let options = if fs_type == "xfs" { "nouuid" } else { "" };
+    let options = if fs_type == "xfs" { "nouuid" } else { on_errors(fs_type) };
     call_mount(device, dir, fs_type, MountFlags::NOATIME, options, WORKING)
 }
 
-/// Mounts with options as fstab(5) has them, those for user space left out. Which subvolume of a btrfs it is says
+/// A broken file system is not written to any more. That this machine should panic then (`errors=panic`) may be written in
+/// its super block, and is not for a disk to say.
+fn on_errors(fs_type: &str) -> &'static str {
+    if matches!(fs_type, "ext2" | "ext3" | "ext4") { "errors=remount-ro" } else { "" }
+}
+
+/// Mounts with options as fstab(5) has them, those for user space and for errors left out. Which subvolume of a btrfs it is says
 /// `subvolume`, whatever the options say; `None` is its top.
 ///
 /// # Errors
@@ -333,11 +339,14 @@ pub fn mount_with(
             "strictatime" => flags |= MountFlags::STRICTATIME,
             "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner" | "group"
             | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "loud" => {}
+            // What errors lead to is decided here; `fatal_errors` is btrfs's word.
+            other if other.starts_with("errors=") || other.starts_with("fatal_errors=") => {}
             other if is_btrfs && (other.starts_with("subvol=") || other.starts_with("subvolid=")) => {}
             other if ["x-", "X-", "comment="].iter().any(|prefix| other.starts_with(prefix)) => {}
             other => data.push(other),
         }
     }
+    data.extend(Some(on_errors(fs_type)).filter(|option| !option.is_empty()));
     call_mount(device, dir, fs_type, flags, &data.join(","), WORKING)
 }
 

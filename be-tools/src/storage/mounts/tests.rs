@@ -125,6 +125,30 @@ fn options_of_fstab_reach_the_kernel() {
     });
 }
 
+#[test]
+fn a_broken_disk_cannot_make_this_machine_panic() {
+    if !is_root() {
+        return;
+    }
+    let file = image(64 << 20);
+    Tool::new("mke2fs").args(["-qF", "-t", "ext4", "-e", "panic"]).arg(file.path()).run().unwrap();
+    in_namespace(|| {
+        let device = Loop::attach(file.path());
+        let dir = tempfile::tempdir().unwrap();
+        let is_safe = || {
+            let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
+            let options = mounts.at(dir.path()).unwrap().super_options.clone();
+            assert!(options.contains("errors=remount-ro") && !options.contains("errors=panic"), "{options}");
+        };
+        let mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
+        is_safe();
+        mounted.unmount().unwrap();
+        let mounted = mount_with(&device.node, "ext4", None, "noatime,errors=panic", dir.path()).unwrap();
+        is_safe();
+        mounted.unmount().unwrap();
+    });
+}
+
 /// Whatever was written before, and however often the log has turned: clean after an unmount, dirty in between. The
 /// kernel judges, by mounting a device it cannot write to.
 #[test]
