@@ -1,6 +1,6 @@
 //! The host: its programs, its time, and where this workspace keeps what it builds.
 
-use crate::{Error, Result};
+use crate::{Error, Result, machines_at_once};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,9 +14,11 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// A deadline of so many seconds on an idle machine, stretched by `LIFEBOAT_SLOW` on a busy one.
+/// A deadline of so many seconds for a machine that is alone, stretched by `LIFEBOAT_SLOW`; by two where others may run
+/// beside it.
 pub fn deadline(seconds: u64) -> Duration {
-    let slow = std::env::var("LIFEBOAT_SLOW").ok().and_then(|v| v.parse::<f64>().ok()).unwrap_or(1.0);
+    let usual = if machines_at_once() > 1 { 2.0 } else { 1.0 };
+    let slow = std::env::var("LIFEBOAT_SLOW").ok().and_then(|v| v.parse::<f64>().ok()).unwrap_or(usual);
     Duration::from_secs(seconds).mul_f64(slow.clamp(0.1, 100.0))
 }
 

@@ -11,8 +11,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator, `LIFEBOAT_SLOW=2` doubles
-//! every deadline, `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
+//! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator, `LIFEBOAT_SLOW=4` doubles
+//! every deadline where several machines share the processors, `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
 
 mod accel;
 mod agent;
@@ -42,5 +42,6 @@ pub use error::{Error, Result};
 pub use firmware::Firmware;
 pub use fixture::{Debian, Fixture, ROOT_PASSWORD, Release};
 pub use host::{deadline, target_dir};
+pub use lock::machines_at_once;
 pub use machine::Machine;
 pub use write_log::WriteLog;

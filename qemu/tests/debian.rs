@@ -69,6 +69,7 @@ fn the_generic_kernel_finds_its_root_on_every_bus() -> Result<()> {
 }
 
 #[test]
+#[ignore = "slow: see `make test-all`"]
 fn secure_boot_is_enforced() -> Result<()> {
     let debian = Debian::new(Release::Bookworm).build()?;
     let vm = debian.machine_with_secure_boot()?.start()?;

@@ -65,7 +65,8 @@ impl TwoEnvironments {
         (&disk, program).hash(&mut hasher);
         let cache = disk.ancestors().nth(2).context("a fixture's disk lies in a folder of the cache")?;
         let two = TwoEnvironments { folder: cache.join(format!("two-{:016x}", hasher.finish())) };
-        let lock = File::create(cache.join("two.lock")).context("opening the lock of prepared disks")?;
+        let lock =
+            File::create(two.folder.with_extension("lock")).context("opening the lock of a prepared disk")?;
         lock.lock().context("waiting for another test that prepares a disk")?;
         if !two.folder.exists() {
             two.make(fixture)?;

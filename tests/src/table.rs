@@ -4,6 +4,7 @@ use qemu::Release;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// One sentence that is proved on a release.
@@ -68,6 +69,15 @@ struct Outcome {
     took: Duration,
 }
 
+impl Outcome {
+    fn text(&self) -> String {
+        match &self.failure {
+            None => format!("ok, {} s", self.took.as_secs()),
+            Some(why) => format!("FAILED\n{why}\n"),
+        }
+    }
+}
+
 /// Runs the scenarios that the command line names and prints the table; fails if one failed or none was run.
 pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let choice = match Choice::parse(std::env::args().skip(1)) {
@@ -82,23 +92,35 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
         chosen.iter().for_each(|scenario| println!("{}", scenario.name));
         return ExitCode::SUCCESS;
     }
-    let mut outcomes = BTreeMap::new();
-    for (row, scenario) in chosen.iter().enumerate() {
-        for (column, &release) in choice.releases.iter().enumerate() {
-            println!("scenario {} on {release} ...", scenario.name);
-            let outcome = run(scenario, release);
-            match &outcome.failure {
-                None => println!("scenario {} on {release}: ok, {} s", scenario.name, outcome.took.as_secs()),
-                Some(why) => println!("scenario {} on {release}: FAILED\n{why}\n", scenario.name),
-            }
-            outcomes.insert((row, column), outcome);
-        }
-    }
+    let outcomes = run_all(&chosen, &choice.releases);
     let failed = outcomes.values().filter(|outcome| outcome.failure.is_some()).count();
     let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name).collect();
     print!("\n{}", render(&names, &choice.releases, |row, column| outcomes.get(&(row, column))));
     println!("\n{} passed, {failed} failed", outcomes.len() - failed);
     if failed > 0 || outcomes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs every scenario on every release, as many at a time as there may be machines. Outcomes by row and column of the table.
+fn run_all(chosen: &[&Scenario], releases: &[Release]) -> BTreeMap<(usize, usize), Outcome> {
+    let columns = || releases.iter().enumerate();
+    let cells =
+        chosen.iter().enumerate().flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)));
+    let waiting = Mutex::new(cells);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let outcomes = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..qemu::machines_at_once() {
+            scope.spawn(|| {
+                while let Some((cell, scenario, release)) = next() {
+                    println!("scenario {} on {release} ...", scenario.name);
+                    let outcome = run(scenario, release);
+                    println!("scenario {} on {release}: {}", scenario.name, outcome.text());
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(cell, outcome);
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(scenario: &Scenario, release: Release) -> Outcome {
