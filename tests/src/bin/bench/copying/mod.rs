@@ -76,8 +76,14 @@ impl Race<'_> {
         }
         missing.iter().for_each(|(name, why)| eprintln!("  not measured: {name}: {why}"));
         let names: Vec<&str> = racing.iter().map(|(peer, _)| peer.name).collect();
+        let mut kept = None;
         let samples = rounds::run(&names, rounds, |who, temperature, round| {
             let (peer, command) = &racing[who];
+            match temperature {
+                Temperature::Cold => kept = None,
+                Temperature::Warm if kept.is_none() => kept = Some(self.disks.keep_source()?),
+                Temperature::Warm => {}
+            }
             self.once(peer, command, temperature, round)
         })?;
         let contestants = racing.into_iter().zip(samples);

@@ -68,6 +68,11 @@ impl Disks {
         Mounted::with(self.source.name(), &self.folder().join("source"), "ro,noatime")
     }
 
+    /// Mounts it in one more place: what was read of it stays in memory until that is gone, too.
+    pub fn keep_source(&self) -> Result<Mounted> {
+        Mounted::with(self.source.name(), &self.folder().join("kept"), "ro,noatime")
+    }
+
     /// Makes a file system on the target, and does not mount it.
     pub fn fresh_target(&self, mkfs: &[&str]) -> Result<()> {
         run(&["wipefs", "-qa", self.target.name()])?;
