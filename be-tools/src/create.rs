@@ -13,19 +13,18 @@ pub use method::Method;
 use crate::adopt::Adoption;
 use crate::copy::{Mode, Totals, block};
 use crate::delete;
-use crate::discover::{self, Inventory};
+use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
-use crate::fill::{self, Filling, Selection, Work, source};
+use crate::fill::{self, Begun, Filling, Selection, Work, source};
 use crate::hooks::Hooks;
 use crate::identity::{self, NewMachine};
 use crate::layout::{Copy, Layout, MountPoint, Wish};
 use crate::loader::{self, Subject};
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
-use crate::storage::lock::Lock;
 use crate::storage::mkfs;
-use crate::storage::mounts;
+use crate::storage::mounts::{self, Mounted};
 use crate::system::System;
 
 /// What the user asked for.
@@ -96,38 +95,27 @@ impl Job<'_> {
 /// A [`Refusal`](crate::Refusal) before anything is written; any other error leaves a BE that says it is
 /// incomplete, and the command can be run again.
 pub fn create(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Descriptor>> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
-    mounts::enter_private_namespace()?;
-    let work = Work::new(system, "create")?;
-    let job = Job::prepare(system, &inventory, request, &work)?;
-    if !report.confirm(&job.plan(system, &inventory)?)? {
+    let begun = Begun::new(system, "create")?;
+    let job = Job::prepare(system, &begun.inventory, request, &begun.work)?;
+    if !report.confirm(&job.plan(system, &begun.inventory)?)? {
         return Ok(None);
     }
-    job.run(system, &inventory, &work, report).map(Some)
+    job.run(system, &begun, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(
-        mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<Descriptor> {
+    fn run(mut self, system: &System, begun: &Begun, report: &mut dyn Report) -> Result<Descriptor> {
+        let (inventory, work) = (&begun.inventory, &begun.work);
         if let Some(adoption) = self.adoption.take() {
             let adopted = adoption.run(system, inventory, self.request.boot_entry, report)?;
             self.descriptor.source = Some(adopted.id);
         }
-        if let Some(replaced) = &self.replaced {
-            delete::forget(system, inventory, replaced, report)?;
-        }
-        source::replay_journals(inventory, &self.journals, &work.source, report)?;
-        self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
-        self.make_file_systems(system, inventory, work, report)?;
-        let mounted = fill::mount_target(&self.layout, &work.target)?;
-        let root = Rooted::open(&work.target)?;
-        self.fill(system, inventory, work, report)?;
+        let hooks = std::mem::take(&mut self.hooks);
+        let quiet = hooks.quiet("create", self.request.name.as_str(), &begun.outside, report)?;
+        let copied = self.copy(system, inventory, work, report);
+        quiet.end(report);
+        let mounted = copied?;
+        self.localize(system, inventory, work, report)?;
         if self.is_bootable() {
             go_on()?;
             report.step("writing its loader and boot entry");
@@ -135,11 +123,30 @@ impl Job<'_> {
             loader.install(&Subject::new(&self.descriptor, &self.target, &work.target))?;
         }
         fill::sync(&mounted, report)?;
-        self.descriptor.complete(&root)?;
+        self.descriptor.complete(&Rooted::open(&work.target)?)?;
         if self.is_bootable() {
             loader::for_new(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
         }
         Ok(self.descriptor)
+    }
+
+    /// Makes the target's file systems and brings over what the source holds. They stay mounted.
+    fn copy(
+        &mut self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<Vec<Mounted>> {
+        if let Some(replaced) = &self.replaced {
+            delete::forget(system, inventory, replaced, report)?;
+        }
+        source::replay_journals(inventory, &self.journals, &work.source, report)?;
+        self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
+        self.make_file_systems(system, inventory, work, report)?;
+        let mounted = fill::mount_target(&self.layout, &work.target)?;
+        self.copy_trees(system, inventory, work, report)?;
+        Ok(mounted)
     }
 
     /// Makes what the target consists of. The root is the first, and says whose the others are before they are made.
@@ -176,8 +183,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Copies every tree of the layout, and makes the copy a system of its own.
-    fn fill(
+    /// Copies every tree of the layout.
+    fn copy_trees(
         &mut self,
         system: &System,
         inventory: &Inventory,
@@ -185,10 +192,7 @@ impl Job<'_> {
         report: &mut dyn Report,
     ) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
-        let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
-        let quiet = self.hooks.quiet("create", self.request.name.as_str(), report)?;
-        for tree in layout.copies() {
+        for tree in self.layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
                 self.remove_left_out(work, source, &tree)?;
@@ -196,12 +200,35 @@ impl Job<'_> {
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
             let rules = fill::exclude(source, &self.request.selection, &tree);
+            let filling = self.filling(system, inventory, work, source);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
         }
-        quiet.end(report);
+        Ok(())
+    }
+
+    fn localize(
+        &self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
         let new_machine = self.request.new_machine.then(NewMachine::default);
+        let filling = self.filling(system, inventory, work, source);
         filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
+    }
+
+    fn filling<'a>(
+        &'a self,
+        system: &'a System,
+        inventory: &'a Inventory,
+        work: &'a Work,
+        source: &'a BootEnvironment,
+    ) -> Filling<'a> {
+        let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
+        Filling { system, inventory, work, source, layout, uuids, swap_uuids }
     }
 
     /// Takes from a block copy what a file copy would not have copied.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 
 use crate::copy::{self, Exclude, Mode, Summary, Totals};
-use crate::discover::Inventory;
+use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Id};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::identity::NewMachine;
@@ -18,8 +18,9 @@ use crate::localize::{self, Localization};
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
 use crate::run::Inside;
+use crate::storage::lock::Lock;
 use crate::storage::mkfs::Capacity;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts::{self, Mounted, Namespace};
 use crate::system::System;
 
 /// What the user leaves out: globs on paths as the BE sees them.
@@ -34,6 +35,27 @@ pub struct Selection {
 impl Selection {
     pub(crate) fn is_empty(&self) -> bool {
         self.exclude.is_empty() && self.include.is_empty()
+    }
+}
+
+/// What an operation that fills a target begins with: nobody else writes, and what it mounts only it sees.
+pub(crate) struct Begun {
+    pub(crate) work: Work,
+    pub(crate) inventory: Inventory,
+    /// The mounts that everybody sees.
+    pub(crate) outside: Namespace,
+    _lock: Lock,
+}
+
+impl Begun {
+    /// # Errors
+    /// Another operation is under way, the disks cannot be read, and without root.
+    pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
+        let lock = Lock::acquire(system)?;
+        let inventory = discover::discover(system)?;
+        let outside = Namespace::current()?;
+        mounts::enter_private_namespace()?;
+        Ok(Begun { work: Work::new(system, verb)?, inventory, outside, _lock: lock })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Report, go_on};
+use crate::storage::mounts::Namespace;
 use crate::tool::Tool;
 
 const FOLDER: &str = "etc/lifeboat/hooks.d";
@@ -22,6 +23,7 @@ pub(crate) struct Hooks {
 pub(crate) struct Quiet<'a> {
     /// Not run yet.
     after: &'a [PathBuf],
+    outside: &'a Namespace,
     verb: &'static str,
     target: &'a str,
 }
@@ -49,21 +51,26 @@ impl Hooks {
             .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
     }
 
-    /// Runs the hooks before the copy of `verb` into the BE `target`.
+    /// Runs the hooks before the copy of `verb` into the BE `target`; they see the mounts of `outside`.
     ///
     /// # Errors
-    /// When one cannot be started or fails: the hooks after the copy have been run then.
+    /// When one cannot be started or fails, and [`Error::Interrupted`]: the hooks after the copy have been run then.
     pub(crate) fn quiet<'a>(
         &'a self,
         verb: &'static str,
         target: &'a str,
+        outside: &'a Namespace,
         report: &mut dyn Report,
     ) -> Result<Quiet<'a>> {
-        let quiet = Quiet { after: &self.after, verb, target };
+        let quiet = Quiet { after: &self.after, outside, verb, target };
         for hook in &self.before {
-            go_on()?;
             report.step(&format!("running {}", hook.display()));
-            quiet.run(hook)?;
+            let done = quiet.run(Tool::new(hook));
+            // A Ctrl-C has ended the hook too.
+            if let Err(why) = go_on().and(done) {
+                quiet.end(report);
+                return Err(why);
+            }
         }
         Ok(quiet)
     }
@@ -74,22 +81,22 @@ impl Quiet<'_> {
     pub(crate) fn end(mut self, report: &mut dyn Report) {
         for hook in std::mem::take(&mut self.after) {
             report.step(&format!("running {}", hook.display()));
-            if let Err(why) = self.run(hook) {
+            if let Err(why) = self.run(Tool::new(hook).apart()) {
                 report.warn(&why.to_string());
             }
         }
     }
 
-    fn run(&self, hook: &Path) -> Result<()> {
-        let tool = Tool::new(hook).env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
-        tool.run().map(drop).map_err(Error::from)
+    fn run(&self, hook: Tool) -> Result<()> {
+        let hook = hook.script().env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
+        self.outside.run(|| hook.run().map(drop).map_err(Error::from))
     }
 }
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         for hook in self.after {
-            if let Err(why) = self.run(hook) {
+            if let Err(why) = self.run(Tool::new(hook).apart()) {
                 log::warn!("{why}");
             }
         }
@@ -165,7 +172,8 @@ mod tests {
         machine.add("after-copy/10-c", 0o755, "");
         let hooks = machine.hooks();
         assert_eq!(hooks.steps().map(|steps| steps.len()), [2, 1]);
-        let quiet = hooks.quiet("create", "second", &mut Silent).unwrap();
+        let outside = Namespace::current().unwrap();
+        let quiet = hooks.quiet("create", "second", &outside, &mut Silent).unwrap();
         assert_eq!(machine.log(), ["before-copy/10-a create second", "before-copy/20-b create second"]);
         quiet.end(&mut Silent);
         assert_eq!(machine.log()[2..], ["after-copy/10-c create second"]);
@@ -176,7 +184,8 @@ mod tests {
         let machine = Machine::new();
         machine.add("after-copy/10-bad", 0o755, "exit 1");
         machine.add("after-copy/20-wake", 0o755, "");
-        drop(machine.hooks().quiet("refresh", "second", &mut Silent).unwrap());
+        let outside = Namespace::current().unwrap();
+        drop(machine.hooks().quiet("refresh", "second", &outside, &mut Silent).unwrap());
         assert_eq!(machine.log(), ["after-copy/10-bad refresh second", "after-copy/20-wake refresh second"]);
     }
 
@@ -188,7 +197,8 @@ mod tests {
         machine.add("before-copy/30-never", 0o755, "");
         machine.add("after-copy/10-wake", 0o755, "");
         let hooks = machine.hooks();
-        let why = hooks.quiet("create", "second", &mut Silent).err().unwrap().to_string();
+        let outside = Namespace::current().unwrap();
+        let why = hooks.quiet("create", "second", &outside, &mut Silent).err().unwrap().to_string();
         assert!(why.contains("20-bad") && why.contains("the database is not there"), "{why}");
         let names: Vec<String> =
             machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();

@@ -6,18 +6,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::copy::{Instant, Mode, Totals, Trust};
-use crate::discover::{self, Inventory};
+use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::Result;
-use crate::fill::{self, Filling, Selection, Work, source};
+use crate::fill::{self, Begun, Filling, Selection, Work, source};
 use crate::hooks::Hooks;
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
 use crate::localize;
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
-use crate::storage::lock::Lock;
-use crate::storage::mounts;
+use crate::storage::mounts::Mounted;
 use crate::system::System;
 
 /// What the user asked for.
@@ -76,42 +75,50 @@ const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg
 /// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that it is
 /// incomplete, and the command can be run again.
 pub fn refresh(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Refreshed>> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
-    mounts::enter_private_namespace()?;
-    let work = Work::new(system, "refresh")?;
-    let job = Job::prepare(system, &inventory, request, &work)?;
-    if !report.confirm(&job.plan(&inventory)?)? {
+    let begun = Begun::new(system, "refresh")?;
+    let job = Job::prepare(system, &begun.inventory, request, &begun.work)?;
+    if !report.confirm(&job.plan(&begun.inventory)?)? {
         return Ok(None);
     }
-    job.run(system, &inventory, &work, report).map(Some)
+    job.run(system, &begun, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(
-        mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<Refreshed> {
-        source::replay_journals(inventory, &self.journals, &work.source, report)?;
-        go_on()?;
-        let mounted = fill::mount_target(&self.layout, &work.target)?;
-        let root = Rooted::open(&work.target)?;
-        let trust = self.begin(&root)?;
-        if self.target.boot_entry.is_some() {
-            loader::for_environment(system, inventory, &self.target)?
-                .set_active(self.descriptor.id, false)?;
-        }
-        let mut done = self.fill(system, inventory, work, trust, report)?;
+    fn run(mut self, system: &System, begun: &Begun, report: &mut dyn Report) -> Result<Refreshed> {
+        let (inventory, work) = (&begun.inventory, &begun.work);
+        let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
+        let quiet = hooks.quiet("refresh", name.as_str(), &begun.outside, report)?;
+        let copied = self.copy(system, inventory, work, report);
+        quiet.end(report);
+        let (mounted, mut done) = copied?;
+        self.localize(system, inventory, work, report)?;
         fill::sync(&mounted, report)?;
-        self.descriptor.complete(&root)?;
+        self.descriptor.complete(&Rooted::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
             loader::for_environment(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
         }
         done.descriptor = self.descriptor;
         Ok(done)
+    }
+
+    /// Marks the target as incomplete, and makes it equal to the source. Its file systems stay mounted.
+    fn copy(
+        &mut self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<(Vec<Mounted>, Refreshed)> {
+        source::replay_journals(inventory, &self.journals, &work.source, report)?;
+        go_on()?;
+        let mounted = fill::mount_target(&self.layout, &work.target)?;
+        let trust = self.begin(&Rooted::open(&work.target)?)?;
+        if self.target.boot_entry.is_some() {
+            loader::for_environment(system, inventory, &self.target)?
+                .set_active(self.descriptor.id, false)?;
+        }
+        let done = self.copy_trees(system, inventory, work, trust, report)?;
+        Ok((mounted, done))
     }
 
     /// Marks the target as incomplete. What it says of itself before tells how far it is believed.
@@ -137,7 +144,7 @@ impl Job<'_> {
         })
     }
 
-    fn fill(
+    fn copy_trees(
         &mut self,
         system: &System,
         inventory: &Inventory,
@@ -145,34 +152,45 @@ impl Job<'_> {
         trust: Trust,
         report: &mut dyn Report,
     ) -> Result<Refreshed> {
-        let (source, layout, uuids, swap_uuids) = (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        let filling = Filling { system, inventory, work, source, layout, uuids, swap_uuids };
-        self.descriptor.source = source.descriptor.as_ref().map(|d| d.id);
-        self.descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        self.descriptor.source = self.source.descriptor.as_ref().map(|d| d.id);
+        self.descriptor.shared = self.layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
         let mut done = Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
-        let (hooks, name) = (&self.hooks, self.descriptor.name.clone());
-        let quiet = hooks.quiet("refresh", name.as_str(), report)?;
-        for tree in layout.copies() {
+        for tree in self.layout.copies() {
             go_on()?;
-            report.step(&format!("comparing {} with '{}'", tree.source, source.name()));
-            let mut rules = fill::exclude(source, &self.request.selection, &tree);
+            report.step(&format!("comparing {} with '{}'", tree.source, self.source.name()));
+            let mut rules = fill::exclude(&self.source, &self.request.selection, &tree);
             let own = OWN_SETTINGS.into_iter().chain(localize::installed()).map(PathBuf::from);
             for kept in own.chain(self.kept.iter().cloned()) {
                 rules = rules.never(&Path::new("/").join(kept));
             }
+            let filling = self.filling(system, inventory, work);
             let summary = filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
             done.files += summary.files;
             done.changed += summary.changed;
             done.removed += summary.removed;
         }
-        quiet.end(report);
+        Ok(done)
+    }
+
+    fn localize(
+        &self,
+        system: &System,
+        inventory: &Inventory,
+        work: &Work,
+        report: &mut dyn Report,
+    ) -> Result<()> {
         let fstab = {
-            let root = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
+            let root = source::mount(system, inventory, &self.source, &MountPoint::root(), &work.source)?;
             Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
-        filling.localize(self.descriptor.id, None, Some(&fstab), report)?;
-        Ok(done)
+        let filling = self.filling(system, inventory, work);
+        filling.localize(self.descriptor.id, None, Some(&fstab), report)
+    }
+
+    fn filling<'a>(&'a self, system: &'a System, inventory: &'a Inventory, work: &'a Work) -> Filling<'a> {
+        let (source, layout, uuids, swap_uuids) = (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
+        Filling { system, inventory, work, source, layout, uuids, swap_uuids }
     }
 }

@@ -1,9 +1,16 @@
 //! The one way to run an external program: logged, captured, its failure an error that names it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+
+use rustix::fs::MemfdFlags;
+
+/// Of what a script prints, the bytes that are looked at.
+const MAX_SAID: u64 = 1 << 20;
 
 /// A failed external program.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +42,21 @@ pub struct Tool {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Option<Vec<u8>>,
+    is_script: bool,
+    is_apart: bool,
 }
 
 impl Tool {
     /// `program` is a name to look up or a path.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Tool { program: program.into(), arguments: Vec::new(), environment: Vec::new(), input: None }
+        Tool {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            input: None,
+            is_script: false,
+            is_apart: false,
+        }
     }
 
     /// Adds one argument.
@@ -64,6 +80,19 @@ impl Tool {
     /// What it reads from standard input (otherwise nothing).
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
+        self
+    }
+
+    /// It is the administrator's: it speaks the caller's language, and what it leaves running is not waited for. What it
+    /// prints counts as its last words.
+    pub fn script(mut self) -> Self {
+        self.is_script = true;
+        self
+    }
+
+    /// A Ctrl-C on the terminal does not reach it.
+    pub fn apart(mut self) -> Self {
+        self.is_apart = true;
         self
     }
 
@@ -93,10 +122,12 @@ impl Tool {
     pub fn output(&self) -> Result<Output, ToolError> {
         log::info!("running {}", self.command_line());
         let start = |source| ToolError::Start { program: self.program.display().to_string(), source };
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
+        if self.is_script {
+            return self.script_output().map_err(start);
+        }
+        let mut child = self
+            .command()
             .env("LC_ALL", "C.UTF-8")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -107,6 +138,27 @@ impl Tool {
             let _ = pipe.write_all(bytes);
         }
         child.wait_with_output().map_err(start)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if self.is_apart {
+            command.process_group(0);
+        }
+        command
+    }
+
+    /// A pipe would be open until the last daemon that a script starts has ended.
+    fn script_output(&self) -> std::io::Result<Output> {
+        let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
+        let status = command.status()?;
+        let mut stderr = Vec::new();
+        said.seek(SeekFrom::Start(0))?;
+        said.take(MAX_SAID).read_to_end(&mut stderr)?;
+        Ok(Output { status, stdout: Vec::new(), stderr })
     }
 
     /// Runs it and returns what it printed.
@@ -151,6 +203,14 @@ mod tests {
     #[test]
     fn input_reaches_the_program() {
         assert_eq!(Tool::new("cat").input("a line").run().unwrap(), "a line");
+    }
+
+    #[test]
+    fn what_a_script_leaves_running_is_not_waited_for() {
+        let start = std::time::Instant::now();
+        let tool = Tool::new("sh").args(["-c", "sleep 5 & echo bad >&2; exit 3"]).script();
+        let message = tool.run().unwrap_err().to_string();
+        assert!(message.contains("bad") && start.elapsed().as_secs() < 4, "{message}");
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
 /// What lifeboat-deadline.service runs; the argument is the limit in seconds.
 fn deadline(arguments: &[OsString]) -> ExitCode {
     let limit = arguments.first().and_then(|a| a.to_str()?.parse().ok()).unwrap_or(600);
-    match crate::trial::deadline(&crate::system::System::host(), std::time::Duration::from_secs(limit)) {
+    let limit = std::time::Duration::from_secs(limit);
+    match crate::trial::deadline(&crate::system::System::host(), limit, |line| eprintln!("be: {line}")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("be: {}", printable(&e.to_string()));

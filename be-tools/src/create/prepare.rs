@@ -124,6 +124,8 @@ impl<'a> Job<'a> {
         if let Some(adoption) = &self.adoption {
             plan.steps.extend(adoption.steps(self.request.boot_entry));
         }
+        let [before_copy, after_copy] = self.hooks.steps();
+        plan.steps.extend(before_copy);
         if let Some(replaced) = &self.replaced {
             plan.steps.extend(delete::steps(inventory, replaced));
         }
@@ -142,8 +144,6 @@ impl<'a> Job<'a> {
         }
         plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
         if let Some(source) = &self.source {
-            let [before, after] = self.hooks.steps();
-            plan.steps.extend(before);
             for tree in self.layout.copies() {
                 let (from, name) = (&tree.source, self.source_name(source));
                 plan.steps.push(match self.blocks.contains_key(&tree.target) {
@@ -151,7 +151,7 @@ impl<'a> Job<'a> {
                     false => format!("copy the files of {from} of '{name}'"),
                 });
             }
-            plan.steps.extend(after);
+            plan.steps.extend(after_copy);
             plan.steps
                 .push("localize the copy: fstab, loader settings, its own grub.cfg, be and its units".into());
         }

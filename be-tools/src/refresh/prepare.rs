@@ -106,13 +106,13 @@ impl<'a> Job<'a> {
             let becomes = format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
             plan.devices.extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
         }
+        let [before_copy, after_copy] = self.hooks.steps();
+        plan.steps.extend(before_copy);
         plan.steps.extend(source::journal_steps(&self.journals));
         plan.steps.push(format!("mark '{name}' as incomplete (refresh)"));
         if let Some(number) = self.target.boot_entry {
             plan.steps.push(format!("make its boot entry Boot{number:04X} inactive"));
         }
-        let [before, after] = self.hooks.steps();
-        plan.steps.extend(before);
         for tree in self.layout.copies() {
             let how = if self.request.checksum { "byte for byte" } else { "by size and times" };
             plan.steps.push(format!(
@@ -120,7 +120,7 @@ impl<'a> Job<'a> {
                 tree.source
             ));
         }
-        plan.steps.extend(after);
+        plan.steps.extend(after_copy);
         plan.steps.push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
         plan.steps.push("sync, then mark it complete".into());
         if self.target.boot_entry.is_some() {

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sched::CloneFlags;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
@@ -124,12 +126,47 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
+/// A mount table to go back to.
+#[derive(Debug)]
+pub struct Namespace(std::fs::File);
+
+impl Namespace {
+    /// The calling thread's.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn current() -> Result<Self> {
+        let path = Path::new("/proc/thread-self/ns/mnt");
+        std::fs::File::open(path).map(Namespace).at("opening", path)
+    }
+
+    /// Runs `work` in a thread that sees this mount table.
+    ///
+    /// # Errors
+    /// As setns(2), and those of `work`.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        if self.number()? == Self::current()?.number()? {
+            return work();
+        }
+        let enter = || {
+            // A thread that shares its root folder with others stays where it is.
+            nix::sched::unshare(CloneFlags::CLONE_FS).doing(|| "leaving the other threads".into())?;
+            nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS).doing(|| "going back to all mounts".into())
+        };
+        in_thread(|| enter().and_then(|()| work()))
+    }
+
+    fn number(&self) -> Result<u64> {
+        Ok(self.0.metadata().doing(|| "looking at a mount namespace".into())?.ino())
+    }
+}
+
 /// Gives the calling thread a mount table of its own, from which nothing gets out.
 ///
 /// # Errors
 /// Without root.
 pub fn enter_private_namespace() -> Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .doing(|| "making a private mount namespace (needs root)".into())?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .doing(|| "making all mounts private".into())
@@ -141,11 +178,11 @@ pub fn enter_private_namespace() -> Result<()> {
 /// # Errors
 /// Without root, and those of `work`.
 pub fn in_private_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let run = || {
-        enter_private_namespace()?;
-        work()
-    };
-    std::thread::scope(|scope| match scope.spawn(run).join() {
+    in_thread(|| enter_private_namespace().and_then(|()| work()))
+}
+
+fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })

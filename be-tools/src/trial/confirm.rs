@@ -46,7 +46,8 @@ pub enum Confirmed {
 pub fn confirm(system: &System) -> Result<Confirmed> {
     let _lock = Lock::acquire(system)?;
     mounts::in_private_namespace(|| {
-        Running::find(system, &system_root()?)?.map_or(Ok(Confirmed::NoTrial), |running| running.confirm())
+        let running = Running::find(system, &system_root()?, EspLocation::mount)?;
+        running.map_or(Ok(Confirmed::NoTrial), |running| running.confirm())
     })
 }
 
@@ -83,18 +84,17 @@ fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
 /// As [`confirm`].
 pub(super) fn standing(system: &System) -> Result<Option<Trial>> {
     mounts::in_private_namespace(|| {
-        Running::find(system, &system_root()?)?.map_or(Ok(None), |running| running.standing())
+        let running = Running::find(system, &system_root()?, EspLocation::mount_read_only)?;
+        running.map_or(Ok(None), |running| running.standing())
     })
 }
 
-/// Whether the firmware's variables alone say that this boot is a trial: it came by the BE's own entry, and another one
-/// is first.
+/// The firmware would start the running BE again.
 ///
 /// # Errors
 /// When the descriptor or the variables cannot be read.
-pub(super) fn may_be_tried(system: &System) -> Result<bool> {
-    OwnEntry::find(system, &system_root()?)?
-        .map_or(Ok(false), |own| Ok(own.is_current()? && !own.is_first()?))
+pub(super) fn boots_first(system: &System) -> Result<bool> {
+    OwnEntry::find(system, &system_root()?)?.map_or(Ok(false), |own| own.is_first())
 }
 
 fn system_root() -> Result<Rooted> {
@@ -143,7 +143,11 @@ struct Running {
 
 impl Running {
     /// `None` where what runs is no BE with a boot entry of its own.
-    fn find(system: &System, root: &Rooted) -> Result<Option<Self>> {
+    fn find(
+        system: &System,
+        root: &Rooted,
+        mount: fn(&EspLocation, &System, &Devices) -> Result<MountedEsp>,
+    ) -> Result<Option<Self>> {
         let Some(own) = OwnEntry::find(system, root)? else { return Ok(None) };
         let Some(partuuid) = own.entry.option.path.partuuid() else { return Ok(None) };
         let devices = Devices::scan(system)?;
@@ -153,7 +157,7 @@ impl Running {
                 own.entry.number
             )));
         };
-        Ok(Some(Self::with(own, location.mount(system, &devices)?)))
+        Ok(Some(Self::with(own, mount(&location, system, &devices)?)))
     }
 
     fn with(own: OwnEntry, esp: MountedEsp) -> Self {

@@ -52,6 +52,7 @@ fn a_trial_that_came_up_is_first_from_now_on() {
     let machine = machine(TRIED, None);
     assert_eq!(machine.running().confirm().unwrap(), Confirmed::Permanent("second".into()));
     assert_eq!(machine.order(), [machine.second, machine.debian]);
+    assert!(machine.running().own.is_first().unwrap());
     assert_eq!(machine.record(), Record::default());
     assert_eq!(machine.running().confirm().unwrap(), Confirmed::NoTrial);
 }
@@ -72,16 +73,6 @@ fn what_came_by_another_entry_or_was_never_tried_is_no_trial() {
         assert_eq!(machine.order(), [machine.debian, machine.second]);
         assert_eq!(machine.record(), Record { attempts: 0, ..record });
     }
-}
-
-#[test]
-fn without_the_record_the_variables_tell() {
-    let own = |machine: &Machine| machine.running().own;
-    let tried = machine(TRIED, None);
-    assert!(own(&tried).is_current().unwrap() && !own(&tried).is_first().unwrap());
-    tried.running().confirm().unwrap();
-    assert!(own(&tried).is_first().unwrap());
-    assert!(!own(&machine(TRIED, Some(0))).is_current().unwrap());
 }
 
 #[test]

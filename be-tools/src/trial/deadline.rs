@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::confirm::{may_be_tried, standing};
+use super::confirm::{boots_first, standing};
 use crate::environment::Trial;
 use crate::error::{Error, Result};
 use crate::plan::go_on;
@@ -13,31 +13,23 @@ use crate::tool::Tool;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Waits until the running trial is confirmed, or restarts the machine after `limit`. Returns at once when this boot is
-/// no trial. Where its record cannot be read, as on a system whose kernel has no FAT, the firmware's variables tell.
+/// no trial, and never restarts what the firmware would start again. `say` is told of a restart.
 ///
 /// # Errors
-/// When the record could not be read and this boot is no trial, and when systemd does not restart the machine.
-pub fn deadline(system: &System, limit: Duration) -> Result<()> {
+/// When it never became clear whether this boot is a trial, and when systemd does not restart the machine.
+pub fn deadline(system: &System, limit: Duration, say: impl Fn(&str)) -> Result<()> {
     let start = Instant::now();
     let mut trial = false;
-    let mut warned = false;
     loop {
         let found = standing(system);
         match &found {
             Ok(Some(Trial::Running)) => trial = true,
             Ok(_) => return Ok(()),
-            Err(e) if !warned && may_be_tried(system).unwrap_or(false) => {
-                log::warn!(
-                    "{e}: this looks like a trial that nobody can confirm, and is restarted in {} minutes; \
-                     `systemctl stop lifeboat-deadline` keeps it",
-                    limit.as_secs() / 60
-                );
-                warned = true;
-            }
             Err(e) => log::info!("{e}"),
         }
         if start.elapsed() >= limit {
-            if trial || may_be_tried(system)? {
+            // Confirmed, when the record could not be read any more.
+            if trial && !boots_first(system).unwrap_or(false) {
                 break;
             }
             return found.map(drop);
@@ -47,7 +39,7 @@ pub fn deadline(system: &System, limit: Duration) -> Result<()> {
             if trial { limit.saturating_sub(start.elapsed()).min(Duration::from_secs(30)) } else { PATIENCE };
         wait(pause)?;
     }
-    log::error!("the trial was not confirmed within {} seconds: restarting", limit.as_secs());
+    say(&format!("the trial was not confirmed within {} seconds: restarting", limit.as_secs()));
     // Whatever hangs must not hold up the restart: no unit is stopped, nothing is unmounted.
     rustix::fs::sync();
     Tool::new("systemctl").args(["reboot", "--force", "--force"]).run().map_err(Error::from).map(drop)
