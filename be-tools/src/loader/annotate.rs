@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use boot::efi::{BootEntries, LoadOption};
+use boot::esp::Esp;
 use uuid::Uuid;
 
 use super::entries::{self, reading};
 use super::esp_location::{EspLocation, MountedEsp};
 use super::grub_efi::{self, NO_ESP};
-use super::stub::BootPlace;
+use super::stub::{BootPlace, ENVIRONMENT};
 use super::{read_environment, vendor};
 use crate::discover::Inventory;
-use crate::environment::BootEnvironment;
+use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
 use crate::storage::device::Devices;
 use crate::storage::mounts;
@@ -27,12 +28,43 @@ use crate::trial::Record;
 pub fn annotate(system: &System, inventory: &mut Inventory) -> Result<()> {
     let Ok(entries) = entries::boot_entries(system) else { return Ok(()) };
     let (devices, environments) = (&inventory.devices, &mut inventory.environments);
-    mounts::in_private_namespace(|| {
+    let lost = mounts::in_private_namespace(|| {
         let mut esps = Esps { system, devices, mounted: BTreeMap::new() };
         annotate_all(&entries, environments, &mut esps, |environment, place| {
             leads_to(devices, environment, place)
-        })
-    })
+        })?;
+        without_root(&entries, environments, &mut esps)
+    })?;
+    inventory.warnings.extend(lost);
+    Ok(())
+}
+
+/// A warning for each entry of Lifeboat's whose BE was not found.
+fn without_root(
+    entries: &BootEntries,
+    environments: &[BootEnvironment],
+    esps: &mut dyn Lookup,
+) -> Result<Vec<String>> {
+    let next = entries.next().map_err(reading)?;
+    let mut warnings = Vec::new();
+    for entry in entries.entries().map_err(reading)? {
+        let Some((folder, _)) = entries::loader_file(&entry.option) else { continue };
+        if environments.iter().filter_map(|e| e.descriptor.as_ref()).any(|d| d.id.short() == folder) {
+            continue;
+        }
+        let esp = entry.option.path.partuuid().and_then(|partuuid| esps.esp(partuuid));
+        let path = esp.map(|esp| esp.esp().root().join(Esp::folder_of(&folder)).join(ENVIRONMENT));
+        let record = path.and_then(|path| boot::grubenv::read(&path).ok()).map(|b| Record::read(&b));
+        let trial = record.and_then(|r| r.standing(false, next == Some(entry.number)));
+        let failed = if trial == Some(Trial::Failed) { ", whose trial failed" } else { "" };
+        warnings.push(format!(
+            "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for good, \
+             `be boot-entries remove {number:04X}` takes it out of the firmware's menu",
+            entries::shown_name(&entry.option, &folder),
+            number = entry.number
+        ));
+    }
+    Ok(warnings)
 }
 
 /// Where the ESP of a boot entry is looked up.
@@ -146,11 +178,10 @@ fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace)
 
 #[cfg(test)]
 mod tests {
-    use boot::esp::Esp;
     use boot::grubenv::EnvironmentBlock;
 
     use super::*;
-    use crate::environment::{Descriptor, State, Trial};
+    use crate::environment::{Descriptor, State};
     use crate::loader::environment_path;
     use crate::loader::testing::{Firmware, PARTUUID, environment};
 
@@ -248,6 +279,21 @@ mod tests {
         machine.firmware.entries().remove(2).unwrap();
         machine.next();
         assert_eq!(problems(&machine), "");
+    }
+
+    #[test]
+    fn an_entry_whose_root_is_gone_is_told_with_its_trial() {
+        let mut machine = machine();
+        machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
+        let lost = |machine: &Machine| {
+            let mut esps = OneEsp(MountedEsp::of_folder(machine.folder.path()));
+            without_root(&machine.firmware.entries(), &machine.environments, &mut esps).unwrap()
+        };
+        assert!(lost(&machine).is_empty());
+        machine.environments.pop();
+        let [warning] = &lost(&machine)[..] else { panic!("one warning") };
+        assert!(warning.starts_with("Boot0002 starts 'second', whose trial failed"), "{warning}");
+        assert!(warning.contains("be boot-entries remove 0002"), "{warning}");
     }
 
     #[test]

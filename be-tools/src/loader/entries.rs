@@ -2,7 +2,7 @@
 
 use boot::efi::{BootEntries, BootEntry, LoadOption};
 
-use crate::environment::{Id, OperatingSystem};
+use crate::environment::{Id, Name, OperatingSystem};
 use crate::error::{Error, Refusal, Result};
 use crate::system::System;
 
@@ -29,6 +29,12 @@ pub fn description(name: &str, os: &OperatingSystem) -> String {
 pub fn name_in(description: &str) -> Option<&str> {
     let rest = description.strip_prefix("Lifeboat: ")?;
     rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
+}
+
+/// The name by which people know the BE of an entry; its loader's folder where the description holds none. Anybody can write
+/// a description: what is no name does not reach a terminal.
+pub fn shown_name<'a>(option: &'a LoadOption, folder: &'a str) -> &'a str {
+    name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(folder)
 }
 
 /// The folder and the file of a BE's loader, as an entry names them: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.

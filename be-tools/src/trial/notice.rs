@@ -3,7 +3,7 @@
 use boot::efi::BootEntries;
 
 use super::Record;
-use crate::environment::{Descriptor, Name, Trial};
+use crate::environment::{Descriptor, Trial};
 use crate::error::{Doing, Result};
 use crate::loader::entries::{self, reading};
 use crate::loader::esp_location::EspLocation;
@@ -37,9 +37,16 @@ pub fn write(system: &System) -> Result<()> {
     std::fs::write(&path, text).at("writing", &path)
 }
 
-/// The names of BEs that do not run, and how their trials stand, by their entries and environment blocks alone: no root
+/// The trial of a BE that does not run.
+struct Judged {
+    name: String,
+    entry: u16,
+    trial: Trial,
+}
+
+/// The BEs that do not run, and how their trials stand, by their entries and environment blocks alone: no root
 /// file system is looked at.
-fn trials(system: &System, entries: &BootEntries) -> Result<Vec<(String, Trial)>> {
+fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
     let descriptor = Rooted::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
     let running = descriptor.and_then(|text| Descriptor::parse(&text).ok()).map(|d| d.id.short());
     let devices = Devices::scan(system)?;
@@ -56,23 +63,22 @@ fn trials(system: &System, entries: &BootEntries) -> Result<Vec<(String, Trial)>
         let path = mounted.esp().root().join(boot::esp::Esp::folder_of(&folder)).join(ENVIRONMENT);
         let Ok(block) = boot::grubenv::read(&path) else { continue };
         if let Some(trial) = Record::read(&block).standing(false, next == Some(entry.number)) {
-            // Anybody can write a description: what is no name does not reach a terminal.
-            let name = entries::name_in(&entry.option.description).filter(|n| n.parse::<Name>().is_ok());
-            let name = name.unwrap_or(&folder).to_owned();
-            found.push((name, trial));
+            let name = entries::shown_name(&entry.option, &folder).to_owned();
+            found.push(Judged { name, entry: entry.number, trial });
         }
     }
     Ok(found)
 }
 
-fn text(trials: &[(String, Trial)]) -> String {
+fn text(trials: &[Judged]) -> String {
     let mut text = String::new();
-    for (name, trial) in trials {
+    for Judged { name, entry, trial } in trials {
         let said = match trial {
             Trial::Failed => format!(
                 "Lifeboat: the trial of boot environment '{name}' failed: it was started and did not confirm itself.\n\
                  The system that ran before it is running. `be check {name}` says what is wrong with it;\n\
-                 `be activate {name}` tries it again, `be delete {name}` removes it.\n"
+                 `be activate {name}` tries it again, `be delete {name}` removes it; if its disk is gone for good,\n\
+                 `be boot-entries remove {entry:04X}` takes it out of the firmware's menu.\n"
             ),
             Trial::Interrupted => format!(
                 "Lifeboat: boot environment '{name}' was activated, but never started. `be activate {name}` does it again.\n"
@@ -92,8 +98,9 @@ mod tests {
     fn only_what_went_wrong_is_said() {
         let trials =
             [("a", Trial::Failed), ("b", Trial::Interrupted), ("c", Trial::Pending), ("d", Trial::Running)];
-        let text = text(&trials.map(|(name, trial)| (name.to_owned(), trial)));
+        let text = text(&trials.map(|(name, trial)| Judged { name: name.into(), entry: 0xA, trial }));
         assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
+        assert!(text.contains("be boot-entries remove 000A"), "{text}");
         assert!(
             text.contains("'b' was activated") && !text.contains("'c'") && !text.contains("'d'"),
             "{text}"
