@@ -65,6 +65,7 @@ impl Adoption {
         let mut steps = vec![
             format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name()),
             format!("adopt: write {}", localize::ADOPTED_FILES.join(", ")),
+            format!("adopt: add panic=30 to the kernel lines of {} that have none", localize::ADOPTED_MENU),
         ];
         if boot_entry {
             steps.push(

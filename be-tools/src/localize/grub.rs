@@ -92,6 +92,24 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     renamed
 }
 
+/// A grub.cfg whose kernels restart the machine when they panic: what update-grub will make of [`adopted_settings`], without
+/// running it, because it may look at other systems' disks and does not replace the file in one step.
+pub(super) fn with_panic(grub_cfg: &str) -> String {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let starts_linux = matches!(words.next(), Some("linux" | "linux16" | "linuxefi"));
+        let parameters: Vec<&str> = words.collect();
+        let has = |name: &str| parameters.iter().any(|p| p.starts_with(name));
+        match line.trim_end() {
+            text if starts_linux && has("root=") && !has("panic=") => {
+                format!("{text} panic=30{}", &line[text.len()..])
+            }
+            _ => line.to_owned(),
+        }
+    };
+    grub_cfg.split_inclusive('\n').map(line).collect()
+}
+
 /// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical volume Debian's
 /// scripts write its name.
 pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
@@ -117,6 +135,15 @@ pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<St
 mod tests {
     use super::*;
     use crate::tool::Tool;
+
+    #[test]
+    fn every_kernel_that_has_a_root_restarts_when_it_panics() {
+        let grub_cfg = "menuentry 'Debian' {\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=a ro  quiet\n\tinitrd\t/boot/initrd.img-6.1\n}\n\
+            linux16 /boot/memtest86+.bin\n  linux /vmlinuz root=UUID=a ro panic=5\n# linux root=\n";
+        let changed = with_panic(grub_cfg);
+        assert_eq!(changed, grub_cfg.replace("ro  quiet\n", "ro  quiet panic=30\n"));
+        assert_eq!(with_panic(&changed), changed);
+    }
 
     fn id() -> Id {
         "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()

@@ -120,8 +120,11 @@ pub const ADOPTED_FILES: [&str; 6] = [
     GRUB_SETTINGS_PATH,
 ];
 
-/// What a running system needs to be a BE, and nothing else of it changes. update-grub reads the settings when it
-/// runs next.
+/// The file of a running system that [`adopt`] changes, relative to the root.
+pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
+
+/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that panics must restart the
+/// machine, so its grub.cfg says now what update-grub will make of the settings.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -130,6 +133,15 @@ pub fn adopt(root: &Rooted) -> Result<Vec<String>> {
     if has_grub(root) {
         root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
         done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
+        match utf8(root, ADOPTED_MENU) {
+            Ok(menu) => {
+                let menu = menu.unwrap_or_default();
+                if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
+                    done.push(format!("/{ADOPTED_MENU}: panic=30"));
+                }
+            }
+            Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
+        }
     }
     Ok(done)
 }

@@ -271,13 +271,18 @@ fn a_new_machine_has_an_identity_of_its_own() {
     assert!(asked.contains(&"ssh-keygen -A".to_owned()));
 }
 
+fn root_of(copied: &Copied) -> Rooted {
+    Rooted::open(copied.folder.path()).unwrap()
+}
+
 #[test]
-fn adopting_adds_its_files_and_changes_none() {
+fn adopting_adds_its_files_and_panic_to_the_menu() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
+    root_of(&copied).write(ADOPTED_MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
     let before = files_below(copied.folder.path());
-    let root = Rooted::open(copied.folder.path()).unwrap();
-    adopt(&root).unwrap();
+    adopt(&root_of(&copied)).unwrap();
+    assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
     let mut listed: Vec<PathBuf> = ADOPTED_FILES.iter().map(|path| copied.path(path)).collect();
     listed.sort();
     let added: Vec<PathBuf> =
