@@ -89,15 +89,16 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
     if environment.running {
         return Err(Refusal::Running {
             name: environment.name().into(),
-            way_out: "boot another one first, then delete this one".into(),
+            way_out: "boot another one first".into(),
         }
         .into());
     }
     if let Some(place) = environment.mounted_at.first() {
-        return Err(Refusal::Mounted {
-            device: environment.root.device.display().to_string(),
-            mountpoint: place.display().to_string(),
-        }
+        return Err(Refusal::Other(format!(
+            "'{}' is mounted on {}: unmount it first",
+            environment.name(),
+            place.display()
+        ))
         .into());
     }
     if environment.descriptor.is_none() && !force {

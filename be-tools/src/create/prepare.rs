@@ -210,7 +210,7 @@ fn replaced(
         ))
         .into());
     }
-    delete::refuse(old, true)?;
+    delete::refuse(old, request.force)?;
     Ok(Some(old.clone()))
 }
 
@@ -287,4 +287,57 @@ fn as_found(
     target.boot_entry = None;
     target.mounted_at.clear();
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::create::Method;
+    use crate::fill::Selection;
+    use crate::loader::testing::environment;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    fn request(name: &str, replace: Option<&str>, force: bool) -> Request {
+        Request {
+            name: name.parse().unwrap(),
+            from: None,
+            empty: true,
+            wishes: Vec::new(),
+            replace: replace.map(str::to_owned),
+            method: Method::Auto,
+            selection: Selection::default(),
+            description: String::new(),
+            current: None,
+            new_machine: false,
+            boot_entry: true,
+            force,
+        }
+    }
+
+    #[test]
+    fn somebodys_system_is_replaced_by_force_only() {
+        let mut second = environment("second", "aaaa-02");
+        let found = |old: &BootEnvironment, request: &Request| {
+            let device = BlockDevice::example("second", SuperBlock::new(Kind::Ext4));
+            let inventory = Inventory {
+                environments: vec![old.clone()],
+                devices: [device].into_iter().collect(),
+                ..Inventory::default()
+            };
+            replaced(&inventory, request, None).map(|found| found.is_some())
+        };
+        let refused = found(&second, &request("third", Some("@second"), false)).unwrap_err();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("--force"), "{refused}");
+        assert!(found(&second, &request("third", Some("@second"), true)).unwrap());
+        // An interrupted create is run again as it was.
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        second.descriptor = Some(descriptor.clone());
+        assert!(found(&second, &request("second", None, false)).unwrap());
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        second.descriptor = Some(descriptor);
+        assert!(!found(&second, &request("second", None, false)).unwrap());
+        assert!(found(&second, &request("third", Some("second"), false)).unwrap());
+    }
 }
