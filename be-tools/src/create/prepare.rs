@@ -72,12 +72,17 @@ impl<'a> Job<'a> {
             descriptor,
         };
         if job.is_bootable() {
-            let loader = loader::for_new(system, inventory, &job.target)?;
-            job.notes = loader.prove(job.source.as_ref().unwrap_or(&job.target))?;
+            job.notes = job.prove_loader(system, inventory).map_err(offer_no_boot_entry)?;
         }
         job.choose_blocks(system, inventory, work)?;
         job.refuse_too_small(system, inventory, work)?;
         Ok(job)
+    }
+
+    /// That it can get a loader and a boot entry, and what the plan should say of them.
+    fn prove_loader(&self, system: &System, inventory: &Inventory) -> Result<Vec<String>> {
+        let loader = loader::for_new(system, inventory, &self.target)?;
+        loader.prove(self.source.as_ref().unwrap_or(&self.target))
     }
 
     /// Each file system of the target must hold what goes into it, with room to live.
@@ -170,6 +175,14 @@ impl<'a> Job<'a> {
 
     fn source_name<'s>(&'s self, source: &'s BootEnvironment) -> &'s str {
         self.adoption.as_ref().map_or_else(|| source.name(), |a| a.name().as_str())
+    }
+}
+
+/// Without a boot entry nothing of the loader's is needed here.
+fn offer_no_boot_entry(error: Error) -> Error {
+    match error {
+        Error::Refused(why) => Refusal::NotBootableHere(Box::new(why)).into(),
+        other => other,
     }
 }
 
@@ -312,6 +325,16 @@ mod tests {
             new_machine: false,
             boot_entry: true,
             force,
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_loader_offers_a_copy_without_one() {
+        let said = offer_no_boot_entry(Refusal::SecureBoot.into()).to_string();
+        assert!(said.contains("firmware setup, or use --no-boot-entry"), "{said}");
+        assert_eq!(offer_no_boot_entry(Error::Interrupted).exit_status(), 130);
+        for refusal in [Refusal::SecureBoot, Refusal::NoFirmwareVariables] {
+            assert!(!refusal.to_string().contains("--no-boot-entry"), "{refusal}");
         }
     }
 
