@@ -125,10 +125,10 @@ impl<'a> Switch<'a> {
                 }
                 plan.steps.push("write the trial record beside its loader".into());
                 plan.steps.push("set BootNext to its boot entry".into());
-                if !has_watchdog(self.system) {
+                if !watchdog_runs(self.system) {
                     plan.notes.push(
-                        "this machine has no watchdog: should the kernel hang before the initramfs runs, someone has to \
-                         reset it by hand"
+                        "no watchdog of this machine is active: should the kernel hang before the initramfs runs, someone \
+                         has to reset it by hand"
                             .into(),
                     );
                 }
@@ -300,8 +300,12 @@ fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Optio
     Ok(found.or(others.first().copied()))
 }
 
-fn has_watchdog(system: &System) -> bool {
-    std::fs::read_dir(system.sys.join("class/watchdog")).is_ok_and(|mut devices| devices.next().is_some())
+/// A watchdog counts: what is only there resets nothing (Documentation/ABI/testing/sysfs-class-watchdog).
+fn watchdog_runs(system: &System) -> bool {
+    let Ok(devices) = std::fs::read_dir(system.sys.join("class/watchdog")) else { return false };
+    devices
+        .flatten()
+        .any(|d| std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active"))
 }
 
 #[cfg(test)]
@@ -404,11 +408,16 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_is_what_the_kernel_lists() {
+    fn a_watchdog_that_nobody_started_is_none() {
         let firmware = Firmware::new();
         let system = firmware.system();
-        assert!(!has_watchdog(&system));
-        std::fs::create_dir_all(system.sys.join("class/watchdog/watchdog0")).unwrap();
-        assert!(has_watchdog(&system));
+        assert!(!watchdog_runs(&system));
+        let folder = system.sys.join("class/watchdog/watchdog0");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(!watchdog_runs(&system));
+        for (state, expected) in [("inactive\n", false), ("active\n", true)] {
+            std::fs::write(folder.join("state"), state).unwrap();
+            assert_eq!(watchdog_runs(&system), expected, "{state}");
+        }
     }
 }
