@@ -138,6 +138,8 @@ impl<'a> Switch<'a> {
                 plan.steps.push("put its boot entry first in BootOrder, and clear BootNext".into());
             }
         }
+        let others = others_on_trial(self.inventory, self.descriptor.id);
+        plan.steps.extend(others.map(|other| format!("call off the trial of '{}'", other.name())));
         Ok(plan)
     }
 
@@ -198,12 +200,9 @@ impl<'a> Switch<'a> {
 
     /// A trial of another BE that was to come next will not: it is no interrupted one.
     fn call_off_others(&self, report: &mut dyn Report) -> Result<()> {
-        for other in &self.inventory.environments {
-            let is_other = other.descriptor.as_ref().is_some_and(|d| d.id != self.descriptor.id);
-            if is_other && other.trial == Some(Trial::Pending) {
-                report.step(&format!("calling off the trial of '{}'", other.name()));
-                self.write_record(other, Record::default())?;
-            }
+        for other in others_on_trial(self.inventory, self.descriptor.id) {
+            report.step(&format!("calling off the trial of '{}'", other.name()));
+            self.write_record(other, Record::default())?;
         }
         Ok(())
     }
@@ -274,6 +273,13 @@ fn faults(
         }
     }
     faults
+}
+
+/// Those but the one with this id that would be tried at the next boot.
+fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootEnvironment> {
+    inventory.environments.iter().filter(move |other| {
+        other.trial == Some(Trial::Pending) && other.descriptor.as_ref().is_some_and(|d| d.id != id)
+    })
 }
 
 fn refuse_without_another(entries: &BootEntries, descriptor: &Descriptor, force: bool) -> Result<()> {
@@ -370,6 +376,28 @@ mod tests {
             all(&environment),
             ["its kernel has no initramfs", "2 files could not be read when it was copied"]
         );
+    }
+
+    #[test]
+    fn the_plan_names_the_trial_that_it_calls_off() {
+        let (firmware, environment) = (Firmware::new(), complete());
+        let (mut waiting, mut failed) = (complete(), complete());
+        waiting.descriptor.as_mut().unwrap().name = "third".parse().unwrap();
+        (waiting.trial, failed.trial) = (Some(Trial::Pending), Some(Trial::Failed));
+        let itself = BootEnvironment { trial: Some(Trial::Pending), ..environment.clone() };
+        let inventory = Inventory { environments: vec![itself, waiting, failed], ..Inventory::default() };
+        let switch = Switch {
+            system: &firmware.system(),
+            inventory: &inventory,
+            environment: &environment,
+            descriptor: environment.descriptor.as_ref().unwrap(),
+            entries: firmware.entries(),
+            how: How::Permanent,
+            loader_problems: Vec::new(),
+        };
+        let steps = switch.plan(false).unwrap().steps;
+        assert_eq!(steps.len(), 3, "{steps:?}");
+        assert_eq!(steps[2], "call off the trial of 'third'");
     }
 
     #[test]
