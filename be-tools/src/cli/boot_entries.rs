@@ -98,9 +98,9 @@ impl BootEntries {
             Action::Add { label, file, acting } => (Change::add(&context.system, label, &file)?, acting),
         };
         acting.json |= self.json;
-        // An entry that is gone is not made again as easily.
+        // An entry that is gone is not made again as easily, nor is an order that is forgotten.
         let mut report = match change {
-            Change::Remove { .. } => context.report("boot-entries", &acting),
+            Change::Remove { .. } | Change::Order(_) => context.report("boot-entries", &acting),
             _ => context.unasked_report("boot-entries", &acting),
         };
         if !report.confirm(&change.plan(&entries)?)? {
