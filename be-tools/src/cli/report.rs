@@ -161,7 +161,7 @@ impl Report for Terminal {
             return Err(Refusal::NotConfirmed.into());
         }
         log::open(&file);
-        log::note(&format!("{}: {}", plan.title, plan.steps.join("; ")));
+        lines(&plan).iter().filter(|line| !line.is_empty()).for_each(|line| log::note(line));
         self.started = Instant::now();
         Ok(true)
     }

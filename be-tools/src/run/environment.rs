@@ -1,6 +1,6 @@
 //! `be run`: a BE is mounted as a whole, in a private namespace, and the command runs in it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Inside;
@@ -8,12 +8,14 @@ use crate::discover::{self, Inventory};
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Refusal, Result};
 use crate::mounted::{Access, MountedEnvironment};
+use crate::plan::{Plan, Report};
 use crate::rooted::Rooted;
 use crate::storage::lock::Lock;
 use crate::storage::mounts;
 use crate::system::System;
 
-/// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
+/// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does. `None` when the report
+/// stopped after the plan.
 ///
 /// # Errors
 /// When it is the running BE, is incomplete, or cannot be mounted.
@@ -22,11 +24,15 @@ pub fn in_environment(
     reference: &str,
     privileged: bool,
     command: &[OsString],
-) -> Result<u8> {
+    report: &mut dyn Report,
+) -> Result<Option<u8>> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
     refuse(environment)?;
+    if !report.confirm(&plan(environment, privileged, command))? {
+        return Ok(None);
+    }
     mounts::enter_private_namespace()?;
     let mounted = MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
     let devices = block_devices(&inventory, environment);
@@ -40,7 +46,18 @@ pub fn in_environment(
         interactive: true,
     };
     let status = inside.run(command)?;
-    u8::try_from(status).map_err(|_| Error::Failed(format!("the command ended with status {status}")))
+    let said = format!("the command ended with status {status}");
+    log::info!("{said}");
+    u8::try_from(status).map(Some).map_err(|_| Error::Failed(said))
+}
+
+fn plan(environment: &BootEnvironment, privileged: bool, command: &[OsString]) -> Plan {
+    let how = if privileged { ", privileged" } else { "" };
+    Plan {
+        title: format!("Run a command in '{}'{how}", environment.name()),
+        steps: vec![command.join(OsStr::new(" ")).display().to_string()],
+        ..Plan::default()
+    }
 }
 
 fn refuse(environment: &BootEnvironment) -> Result<()> {
