@@ -125,10 +125,10 @@ impl<'a> Switch<'a> {
                 }
                 plan.steps.push("write the trial record beside its loader".into());
                 plan.steps.push("set BootNext to its boot entry".into());
-                if !has_watchdog(self.system) {
+                if !watchdog_runs(self.system) {
                     plan.notes.push(
-                        "this machine has no watchdog: should the kernel hang before the initramfs runs, someone has to \
-                         reset it by hand"
+                        "no watchdog of this machine is active: should the kernel hang before the initramfs runs, someone \
+                         has to reset it by hand"
                             .into(),
                     );
                 }
@@ -138,6 +138,8 @@ impl<'a> Switch<'a> {
                 plan.steps.push("put its boot entry first in BootOrder, and clear BootNext".into());
             }
         }
+        let others = others_on_trial(self.inventory, self.descriptor.id);
+        plan.steps.extend(others.map(|other| format!("call off the trial of '{}'", other.name())));
         Ok(plan)
     }
 
@@ -198,12 +200,9 @@ impl<'a> Switch<'a> {
 
     /// A trial of another BE that was to come next will not: it is no interrupted one.
     fn call_off_others(&self, report: &mut dyn Report) -> Result<()> {
-        for other in &self.inventory.environments {
-            let is_other = other.descriptor.as_ref().is_some_and(|d| d.id != self.descriptor.id);
-            if is_other && other.trial == Some(Trial::Pending) {
-                report.step(&format!("calling off the trial of '{}'", other.name()));
-                self.write_record(other, Record::default())?;
-            }
+        for other in others_on_trial(self.inventory, self.descriptor.id) {
+            report.step(&format!("calling off the trial of '{}'", other.name()));
+            self.write_record(other, Record::default())?;
         }
         Ok(())
     }
@@ -276,6 +275,13 @@ fn faults(
     faults
 }
 
+/// Those but the one with this id that would be tried at the next boot.
+fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootEnvironment> {
+    inventory.environments.iter().filter(move |other| {
+        other.trial == Some(Trial::Pending) && other.descriptor.as_ref().is_some_and(|d| d.id != id)
+    })
+}
+
 fn refuse_without_another(entries: &BootEntries, descriptor: &Descriptor, force: bool) -> Result<()> {
     if force || !entries::others(entries, descriptor.id)?.is_empty() {
         return Ok(());
@@ -300,8 +306,12 @@ fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Optio
     Ok(found.or(others.first().copied()))
 }
 
-fn has_watchdog(system: &System) -> bool {
-    std::fs::read_dir(system.sys.join("class/watchdog")).is_ok_and(|mut devices| devices.next().is_some())
+/// A watchdog counts: what is only there resets nothing (Documentation/ABI/testing/sysfs-class-watchdog).
+fn watchdog_runs(system: &System) -> bool {
+    let Ok(devices) = std::fs::read_dir(system.sys.join("class/watchdog")) else { return false };
+    devices
+        .flatten()
+        .any(|d| std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active"))
 }
 
 #[cfg(test)]
@@ -369,6 +379,28 @@ mod tests {
     }
 
     #[test]
+    fn the_plan_names_the_trial_that_it_calls_off() {
+        let (firmware, environment) = (Firmware::new(), complete());
+        let (mut waiting, mut failed) = (complete(), complete());
+        waiting.descriptor.as_mut().unwrap().name = "third".parse().unwrap();
+        (waiting.trial, failed.trial) = (Some(Trial::Pending), Some(Trial::Failed));
+        let itself = BootEnvironment { trial: Some(Trial::Pending), ..environment.clone() };
+        let inventory = Inventory { environments: vec![itself, waiting, failed], ..Inventory::default() };
+        let switch = Switch {
+            system: &firmware.system(),
+            inventory: &inventory,
+            environment: &environment,
+            descriptor: environment.descriptor.as_ref().unwrap(),
+            entries: firmware.entries(),
+            how: How::Permanent,
+            loader_problems: Vec::new(),
+        };
+        let steps = switch.plan(false).unwrap().steps;
+        assert_eq!(steps.len(), 3, "{steps:?}");
+        assert_eq!(steps[2], "call off the trial of 'third'");
+    }
+
+    #[test]
     fn something_to_fall_back_to_must_remain() {
         let (firmware, environment) = (Firmware::new(), complete());
         let descriptor = environment.descriptor.as_ref().unwrap();
@@ -404,11 +436,16 @@ mod tests {
     }
 
     #[test]
-    fn a_watchdog_is_what_the_kernel_lists() {
+    fn a_watchdog_that_nobody_started_is_none() {
         let firmware = Firmware::new();
         let system = firmware.system();
-        assert!(!has_watchdog(&system));
-        std::fs::create_dir_all(system.sys.join("class/watchdog/watchdog0")).unwrap();
-        assert!(has_watchdog(&system));
+        assert!(!watchdog_runs(&system));
+        let folder = system.sys.join("class/watchdog/watchdog0");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(!watchdog_runs(&system));
+        for (state, expected) in [("inactive\n", false), ("active\n", true)] {
+            std::fs::write(folder.join("state"), state).unwrap();
+            assert_eq!(watchdog_runs(&system), expected, "{state}");
+        }
     }
 }

@@ -89,15 +89,16 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
     if environment.running {
         return Err(Refusal::Running {
             name: environment.name().into(),
-            way_out: "boot another one first, then delete this one".into(),
+            way_out: "boot another one first".into(),
         }
         .into());
     }
     if let Some(place) = environment.mounted_at.first() {
-        return Err(Refusal::Mounted {
-            device: environment.root.device.display().to_string(),
-            mountpoint: place.display().to_string(),
-        }
+        return Err(Refusal::Other(format!(
+            "'{}' is mounted on {}: unmount it first",
+            environment.name(),
+            place.display()
+        ))
         .into());
     }
     if environment.descriptor.is_none() && !force {
@@ -136,10 +137,11 @@ pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String
 /// What [`forget`] cannot do, for a plan.
 pub fn note(system: &System, inventory: &Inventory, environment: &BootEnvironment) -> Option<String> {
     let may_have_entry = environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
-    let unseen = may_have_entry && loader::entries::boot_entries(system).is_err();
+    let goes = may_have_entry && inventory.twin_of(environment).is_none();
+    let unseen = goes && loader::entries::boot_entries(system).is_err();
     unseen.then(|| {
         format!(
-            "this machine was not started by UEFI, so a boot entry of '{}' cannot be seen: if it has one, it stays and leads nowhere, \
+            "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be seen: if it has one, it stays and leads nowhere, \
              until `be boot-entries remove`",
             environment.name()
         )
@@ -177,6 +179,10 @@ mod tests {
 
     use super::*;
     use crate::environment::{Descriptor, FileSystemUse};
+    use crate::loader::testing::Firmware;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::partitions::{PartitionInfo, PartitionType};
+    use crate::storage::probe::{Kind, SuperBlock};
 
     fn environment(node: &str) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(node));
@@ -217,6 +223,33 @@ mod tests {
         assert!(refused(&inventory).is_ok());
         inventory.environments.push(other);
         assert_eq!(refused(&inventory).unwrap_err().exit_status(), 3);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_seen_is_noted_unless_it_is_a_twins() {
+        let mut esp = BlockDevice::example("lifeboat-none8", SuperBlock::new(Kind::Vfat));
+        esp.partition = Some(PartitionInfo {
+            number: 1,
+            start_lba: 2048,
+            size_lba: 2048,
+            logical_block_size: 512,
+            kind: Some(PartitionType::Mbr(0xef)),
+            part_uuid: String::new(),
+            name: String::new(),
+        });
+        let (mut second, firmware) = (environment("/dev/lifeboat-none1"), Firmware::new());
+        let mut inventory = Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
+        inventory.environments = vec![second.clone()];
+        let elsewhere = System { sys: "/lifeboat-none".into(), ..firmware.system() };
+        let said = note(&elsewhere, &inventory, &second).unwrap();
+        assert!(said.contains("variables cannot be read here") && said.contains("'second'"), "{said}");
+        assert_eq!(note(&firmware.system(), &inventory, &second), None);
+        let mut twin = second.clone();
+        twin.root.device = "/dev/lifeboat-none2".into();
+        inventory.environments.push(twin);
+        assert_eq!(note(&elsewhere, &inventory, &second), None);
+        second.descriptor = None;
+        assert_eq!(note(&elsewhere, &inventory, &second), None);
     }
 
     #[test]

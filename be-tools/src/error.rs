@@ -99,7 +99,7 @@ pub enum Refusal {
         verb: String,
     },
     /// The device is mounted.
-    #[error("{device} is mounted on {mountpoint}: unmount it, or name another device")]
+    #[error("{device} is mounted on {mountpoint}: unmount it first")]
     Mounted {
         /// Kernel name with /dev.
         device: String,
@@ -107,13 +107,13 @@ pub enum Refusal {
         mountpoint: String,
     },
     /// The device is swap space in use.
-    #[error("{device} is used as swap: `swapoff {device}` first, or name another device")]
+    #[error("{device} is used as swap: `swapoff {device}` first")]
     SwapInUse {
         /// Kernel name with /dev.
         device: String,
     },
     /// Something is stacked on the device (LVM, LUKS, md).
-    #[error("{device} is in use by {holder}: close that first, or name another device")]
+    #[error("{device} is in use by {holder}: close that first")]
     Held {
         /// Kernel name with /dev.
         device: String,
@@ -181,23 +181,24 @@ pub enum Refusal {
         candidates: Vec<String>,
     },
     /// No EFI system partition where the loader would go.
-    #[error(
-        "no EFI system partition found on {searched}: make one (type EF00, FAT32), or use --no-boot-entry for a copy that another machine will boot"
-    )]
+    #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
         /// Which disks were looked at.
         searched: String,
     },
-    /// Not started by UEFI firmware.
+    /// Not started by UEFI firmware, or without its runtime services.
     #[error(
-        "this system was not started by UEFI firmware (no EFI variables): use --no-boot-entry for a copy that another machine will boot"
+        "the firmware's variables cannot be read here: start this system in UEFI mode, without efi=noruntime"
     )]
     NoFirmwareVariables,
     /// The firmware would not start what Lifeboat writes.
     #[error(
-        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot off in the firmware setup, or use --no-boot-entry"
+        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot off in the firmware setup"
     )]
     SecureBoot,
+    /// A copy cannot be made bootable here: the cause, and what only `be create` has as a way out.
+    #[error("{0}, or use --no-boot-entry for a copy that another machine will boot")]
+    NotBootableHere(Box<Refusal>),
     /// The state does not allow it.
     #[error(
         "boot environment '{name}' is incomplete (interrupted {operation}): run that operation again, or `be delete {name}`"
@@ -217,7 +218,9 @@ pub enum Refusal {
         way_out: String,
     },
     /// Another `be` works on it.
-    #[error("another operation is under way on {what} (process {pid}): wait for it or cancel it")]
+    #[error(
+        "another operation is under way on {what} (process {pid}): wait for it, or interrupt that process"
+    )]
     Busy {
         /// BE or machine.
         what: String,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::cli::printable;
+use crate::cli::complain;
 use crate::error::{Doing, Error, Result};
 pub use environment::in_environment;
 use policy::Policy;
@@ -194,21 +194,16 @@ impl Order {
     }
 }
 
-/// Says what went wrong. Names in it may be a foreign disk's.
-fn complain(error: &Error) {
-    eprintln!("be: {}", printable(&format!("{error:#}")));
-}
-
 /// The hidden verb `internal-inside`. It prints, because only the terminal is left to hear it.
 pub(crate) fn helper(arguments: &[OsString]) -> ExitCode {
     let Some(order) = Order::parse(arguments) else {
-        eprintln!("be: internal-inside is a part of `be run`, which is what you want");
+        complain("internal-inside is a part of `be run`, which is what you want");
         return ExitCode::from(2);
     };
     match namespace::enter(&order) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            complain(&error);
+            complain(&error.to_string());
             ExitCode::from(NOT_PREPARED)
         }
     }

@@ -176,6 +176,16 @@ fn an_unknown_and_an_ambiguous_name_are_told_apart() {
 }
 
 #[test]
+fn an_error_that_nobody_reads_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_be")).args(["check", "no-such-one"]).stderr(writer).status();
+    let expected = if rustix::process::geteuid().is_root() { 2 } else { 3 };
+    assert_eq!(status.unwrap().code(), Some(expected));
+}
+
+#[test]
 fn thirty_two_roots_are_listed_in_a_second() {
     if !is_root() {
         return;

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{Acting, Context, print_json, table};
 use crate::boot_entries::Change;
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Error, Result};
+use crate::loader::entries::boot_entries;
 use crate::plan::Report;
 use crate::storage::lock::Lock;
 
@@ -87,15 +88,7 @@ struct Row {
 impl BootEntries {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot-entries")?;
-        let variables = context.system.variables();
-        if !variables.available() {
-            return Err(Refusal::Other(
-                "this system was not started by UEFI firmware and has no boot entries: start it in UEFI mode"
-                    .into(),
-            )
-            .into());
-        }
-        let entries = Entries::new(variables);
+        let entries = boot_entries(&context.system)?;
         let Some(action) = self.action else { return list(&entries, self.json) };
         let _lock = Lock::acquire(&context.system)?;
         let (change, mut acting) = match action {
@@ -105,9 +98,9 @@ impl BootEntries {
             Action::Add { label, file, acting } => (Change::add(&context.system, label, &file)?, acting),
         };
         acting.json |= self.json;
-        // An entry that is gone is not made again as easily.
+        // An entry that is gone is not made again as easily, nor is an order that is forgotten.
         let mut report = match change {
-            Change::Remove { .. } => context.report("boot-entries", &acting),
+            Change::Remove { .. } | Change::Order(_) => context.report("boot-entries", &acting),
             _ => context.unasked_report("boot-entries", &acting),
         };
         if !report.confirm(&change.plan(&entries)?)? {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Acting, Context, printable};
+use super::{Acting, Context, say};
 use crate::error::Result;
 use crate::plan::{Plan, Report};
 use crate::trial::{self, Confirmed};
@@ -33,7 +33,7 @@ impl Confirm {
             Confirmed::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
-            eprintln!("{}", printable(&said));
+            say(&said);
         }
         Ok(0)
     }

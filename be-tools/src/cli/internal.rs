@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::printable;
+use super::{complain, say};
 use crate::copy::{self, Exclude, Instant, Mode, Trust, block};
 use crate::error::Error;
 use crate::plan::Silent;
@@ -35,7 +35,7 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
     match crate::trial::deadline(&crate::system::System::host(), limit, |line| eprintln!("be: {line}")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("be: {}", printable(&e.to_string()));
+            complain(&e.to_string());
             ExitCode::FAILURE
         }
     }
@@ -44,7 +44,7 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
 /// `SOURCE_DEVICE TARGET_DEVICE`: the used blocks of an unmounted file system, with a UUID of its own and no label.
 fn copy_blocks(arguments: &[OsString]) -> ExitCode {
     let [source, target] = arguments else {
-        eprintln!("usage: be internal-copy-blocks SOURCE_DEVICE TARGET_DEVICE");
+        say("usage: be internal-copy-blocks SOURCE_DEVICE TARGET_DEVICE");
         return ExitCode::from(2);
     };
     crate::signals::watch();
@@ -64,7 +64,7 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
 /// earlier copy in which nothing was changed since.
 fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     let [source, target] = arguments else {
-        eprintln!("usage: be internal-{verb} SOURCE TARGET");
+        say(&format!("usage: be internal-{verb} SOURCE TARGET"));
         return ExitCode::from(2);
     };
     crate::signals::watch();
@@ -85,7 +85,7 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
             let lost = done.lost.iter().map(|path| format!("lost: {}", path.display()));
             let changed =
                 done.not_representable.iter().map(|(path, why)| format!("{}: {why}", path.display()));
-            lost.chain(changed).for_each(|line| eprintln!("{}", printable(&line)));
+            lost.chain(changed).for_each(|line| say(&line));
             ExitCode::from(4)
         }
         Err(error) => failed(&error),
@@ -93,6 +93,6 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    eprintln!("be: {}", printable(&error.to_string()));
+    complain(&error.to_string());
     ExitCode::from(error.exit_status())
 }

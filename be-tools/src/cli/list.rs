@@ -5,7 +5,7 @@ use comfy_table::Table;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, printable, table};
+use super::{Context, print_json, print_line, say, table};
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
@@ -39,7 +39,7 @@ impl List {
             return Ok(0);
         }
         for warning in &inventory.warnings {
-            eprintln!("warning: {}", printable(warning));
+            say(&format!("warning: {warning}"));
         }
         if environments.is_empty() {
             print_line("No boot environment found on any disk.")?;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use log::{LevelFilter, Metadata, Record};
 
-use super::printable;
+use super::{printable, say};
 
 const FOLDER: &str = "/var/log/lifeboat";
 
@@ -27,7 +27,7 @@ impl log::Log for Logger {
     fn log(&self, record: &Record) {
         let line = record.args().to_string();
         if log::max_level() >= LevelFilter::Debug && !record.target().ends_with("note") {
-            eprintln!("  [{}] {}", record.level(), printable(&line));
+            say(&format!("  [{}] {line}", record.level()));
         }
         note(&line);
     }
@@ -55,7 +55,7 @@ pub(super) fn open(file: &Path) {
         .and_then(|()| OpenOptions::new().create_new(true).append(true).mode(0o640).open(file));
     match opened {
         Ok(opened) => *LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()) = Some(opened),
-        Err(e) => eprintln!("warning: no log of this operation: {}: {e}", file.display()),
+        Err(e) => say(&format!("warning: no log of this operation: {}: {e}", file.display())),
     }
 }
 

@@ -171,7 +171,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             log::note(&format!("error: {error}"));
-            eprintln!("be: {}", printable(&error.to_string()));
+            complain(&error.to_string());
             ExitCode::from(error.exit_status())
         }
     }
@@ -187,6 +187,18 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 /// Prints a line on standard output.
 fn print_line(text: &str) -> Result<()> {
     write_line(&printable(text))
+}
+
+/// Says on standard error what went wrong.
+pub(crate) fn complain(text: &str) {
+    say(&format!("be: {text}"));
+}
+
+/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an operation.
+fn say(text: &str) {
+    use std::io::Write;
+    // There is nobody left to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
 
 /// A reader that went away is an end, not a failure.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-use super::{Acting, log, print_json, print_line, printable};
+use super::{Acting, log, print_json, print_line, say};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::plan::{Plan, Progress, Report};
@@ -53,12 +53,11 @@ impl Terminal {
 
     /// A line for people, above a progress bar if there is one.
     pub fn say(&self, line: &str) {
-        let line = &printable(line);
         log::note(line);
         match &self.bar {
             _ if self.quiet => {}
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 
@@ -111,8 +110,7 @@ impl Terminal {
         if !std::io::stdin().is_terminal() {
             return Err(Refusal::NotConfirmed.into());
         }
-        eprint!("Go on? [y/N] ");
-        let _ = std::io::stderr().flush();
+        let _ = std::io::stderr().write_all(b"Go on? [y/N] ");
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
@@ -161,7 +159,7 @@ impl Report for Terminal {
             return Err(Refusal::NotConfirmed.into());
         }
         log::open(&file);
-        log::note(&format!("{}: {}", plan.title, plan.steps.join("; ")));
+        lines(&plan).iter().filter(|line| !line.is_empty()).for_each(|line| log::note(line));
         self.started = Instant::now();
         Ok(true)
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::Context;
+use super::{Acting, Context};
 use crate::error::Result;
 use crate::run;
 
@@ -24,6 +24,10 @@ pub struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("run")?;
-        run::in_environment(&context.system, &self.be, self.privileged, &self.command)
+        let acting = Acting { dry_run: false, yes: true, json: false };
+        let mut report = context.unasked_report("run", &acting);
+        let status =
+            run::in_environment(&context.system, &self.be, self.privileged, &self.command, &mut report)?;
+        Ok(status.unwrap_or(0))
     }
 }

@@ -72,12 +72,17 @@ impl<'a> Job<'a> {
             descriptor,
         };
         if job.is_bootable() {
-            let loader = loader::for_new(system, inventory, &job.target)?;
-            job.notes = loader.prove(job.source.as_ref().unwrap_or(&job.target))?;
+            job.notes = job.prove_loader(system, inventory).map_err(offer_no_boot_entry)?;
         }
         job.choose_blocks(system, inventory, work)?;
         job.refuse_too_small(system, inventory, work)?;
         Ok(job)
+    }
+
+    /// That it can get a loader and a boot entry, and what the plan should say of them.
+    fn prove_loader(&self, system: &System, inventory: &Inventory) -> Result<Vec<String>> {
+        let loader = loader::for_new(system, inventory, &self.target)?;
+        loader.prove(self.source.as_ref().unwrap_or(&self.target))
     }
 
     /// Each file system of the target must hold what goes into it, with room to live.
@@ -173,6 +178,14 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Without a boot entry nothing of the loader's is needed here.
+fn offer_no_boot_entry(error: Error) -> Error {
+    match error {
+        Error::Refused(why) => Refusal::NotBootableHere(Box::new(why)).into(),
+        other => other,
+    }
+}
+
 /// What is copied; `None` for an empty one.
 fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEnvironment>> {
     if request.empty {
@@ -210,7 +223,7 @@ fn replaced(
         ))
         .into());
     }
-    delete::refuse(old, true)?;
+    delete::refuse(old, request.force)?;
     Ok(Some(old.clone()))
 }
 
@@ -287,4 +300,67 @@ fn as_found(
     target.boot_entry = None;
     target.mounted_at.clear();
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::create::Method;
+    use crate::fill::Selection;
+    use crate::loader::testing::environment;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    fn request(name: &str, replace: Option<&str>, force: bool) -> Request {
+        Request {
+            name: name.parse().unwrap(),
+            from: None,
+            empty: true,
+            wishes: Vec::new(),
+            replace: replace.map(str::to_owned),
+            method: Method::Auto,
+            selection: Selection::default(),
+            description: String::new(),
+            current: None,
+            new_machine: false,
+            boot_entry: true,
+            force,
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_loader_offers_a_copy_without_one() {
+        let said = offer_no_boot_entry(Refusal::SecureBoot.into()).to_string();
+        assert!(said.contains("firmware setup, or use --no-boot-entry"), "{said}");
+        assert_eq!(offer_no_boot_entry(Error::Interrupted).exit_status(), 130);
+        for refusal in [Refusal::SecureBoot, Refusal::NoFirmwareVariables] {
+            assert!(!refusal.to_string().contains("--no-boot-entry"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn somebodys_system_is_replaced_by_force_only() {
+        let mut second = environment("second", "aaaa-02");
+        let found = |old: &BootEnvironment, request: &Request| {
+            let device = BlockDevice::example("second", SuperBlock::new(Kind::Ext4));
+            let inventory = Inventory {
+                environments: vec![old.clone()],
+                devices: [device].into_iter().collect(),
+                ..Inventory::default()
+            };
+            replaced(&inventory, request, None).map(|found| found.is_some())
+        };
+        let refused = found(&second, &request("third", Some("@second"), false)).unwrap_err();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("--force"), "{refused}");
+        assert!(found(&second, &request("third", Some("@second"), true)).unwrap());
+        // An interrupted create is run again as it was.
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        second.descriptor = Some(descriptor.clone());
+        assert!(found(&second, &request("second", None, false)).unwrap());
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        second.descriptor = Some(descriptor);
+        assert!(!found(&second, &request("second", None, false)).unwrap());
+        assert!(found(&second, &request("third", Some("second"), false)).unwrap());
+    }
 }

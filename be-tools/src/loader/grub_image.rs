@@ -40,7 +40,7 @@ impl Grub {
     pub fn find(root: &Rooted, name: &str) -> Result<Self> {
         let missing = |what: &str| {
             Error::from(Refusal::Other(format!(
-                "'{name}' has no {what}: install its package grub-efi-amd64-bin (and grub-common), or use --no-boot-entry"
+                "'{name}' has no {what}: install its package grub-efi-amd64-bin (and grub-common)"
             )))
         };
         let has_program =

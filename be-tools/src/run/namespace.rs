@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
 use super::{Order, filter, policy};
+use crate::cli::complain;
 use crate::error::{Doing, Error, Result};
 use crate::sys::{self, MountOption};
 
@@ -92,7 +93,7 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
             std::process::exit(match status {
                 Ok(status) => i32::from(status),
                 Err(error) => {
-                    super::complain(&error);
+                    complain(&error.to_string());
                     i32::from(super::NOT_PREPARED)
                 }
             })
@@ -335,7 +336,7 @@ fn run(order: &Order) -> Result<u8> {
             Ok(pass_signals_until_end(pid, group, order.interactive))
         }
         Err(why) => {
-            super::complain(&Error::Failed(format!("{}: {why}", OsStr::new(program).display())));
+            complain(&format!("{}: {why}", OsStr::new(program).display()));
             Ok(if why.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
         }
     }

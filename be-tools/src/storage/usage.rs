@@ -109,7 +109,7 @@ pub fn claim(device: &Path) -> Result<File> {
     let opened = File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(device);
     opened.map_err(|error| match error.raw_os_error() {
         Some(nix::libc::EBUSY) => Refusal::Other(format!(
-            "{} is in use, perhaps mounted in a container: stop what uses it, or name another device",
+            "{} is in use, perhaps mounted in a container: stop what uses it first",
             device.display()
         ))
         .into(),
