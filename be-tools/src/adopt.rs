@@ -137,7 +137,7 @@ fn host_name() -> Result<Name> {
     let short = host.split('.').next().unwrap_or_default();
     short.parse().map_err(|_| {
         Error::Usage(format!(
-            "the host's name '{host}' cannot be a boot environment's: give one (--current NAME)"
+            "the host's name '{host}' cannot be a boot environment's: give one (`be adopt NAME`, or --current NAME of `be create`)"
         ))
     })
 }
