@@ -26,6 +26,7 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     refused(&vm, "create third -m /:/dev/vda:ext4 --yes", 3, &["/dev/vda", "partition table", "/dev/vda4"])?;
     refused(&vm, "create third -m /:/dev/vda3:ext4 --yes --force", 3, &["/dev/vda3", SECOND, "--replace"])?;
     refused(&vm, "create third -m /:/dev/vda2:ext4 --yes --force", 3, &["/dev/vda2", "is mounted"])?;
+    refused(&vm, "create third -m /:/dev/vda5:ext4 --yes --force", 3, &["/dev/vda5", "swap"])?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes", 3, &["/dev/vda4", "ext4", "--force"])?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "too small", "needs"])?;
     refused(&vm, "create third -m /:/dev/nosuch:ext4 --yes", 2, &["/dev/nosuch"])?;

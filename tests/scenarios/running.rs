@@ -21,6 +21,7 @@ const DIFFERS: &[&str] = &[
     // The ESP is mounted on it in the one, and not in the other.
     "boot/efi/",
     "boot/grub/",
+    "boot/initrd.img-",
     "etc/default/grub.d/",
     "etc/fstab",
     "etc/initramfs-tools/conf.d/",
@@ -32,6 +33,7 @@ const DIFFERS: &[&str] = &[
     "usr/lib/lifeboat/",
     "var/cache/debconf/",
     "var/lib/dpkg/",
+    "var/lib/initramfs-tools/",
     "var/lib/lifeboat/",
     "var/lib/systemd/",
     "var/lib/private/",
