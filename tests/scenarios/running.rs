@@ -158,10 +158,9 @@ pub fn written(vm: &Machine) -> Result<Vec<String>> {
 }
 
 fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result<()> {
-    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
-    vm.ready()?;
+    let vm = fresh(release)?;
     vm.run(
-        "mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
+        "sync && mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
          cp /usr/lib/os-release /mnt/usr/lib/ && ln -s ../usr/lib/os-release /mnt/etc/os-release && \
          echo third > /mnt/etc/hostname && sync -f /mnt && echo more > /mnt/etc/motd && sync /mnt/etc/motd",
     )?;
@@ -171,7 +170,11 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
     vm.run("dumpe2fs -h /dev/vda4 2>/dev/null | grep -q needs_recovery")?;
     let hash = || vm.run_within("sha256sum /dev/vda4", deadline(300)).map(|o| o.stdout);
     let untouched = hash()?;
+    // The one that has this label, as an argument.
+    let entry = |label: &str| format!("$(efibootmgr | sed -n 's/^Boot\\(....\\).*{label}.*/\\1/p')");
     for verb in [
+        format!("adopt {FIRST} --yes"),
+        format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"),
         "list".to_owned(),
         "current".into(),
         "check @vda4 || true".into(),
@@ -184,7 +187,13 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
         format!("rename other {SECOND}"),
         format!("activate {SECOND} --yes"),
         format!("activate {FIRST} --permanent --yes"),
+        "confirm".into(),
+        format!("refresh {SECOND} --yes"),
         "boot-entries".into(),
+        "boot-entries add spare /boot/efi/EFI/debian/shimx64.efi".into(),
+        format!("boot-entries order {} {}", entry(FIRST), entry(SECOND)),
+        format!("boot-entries next {}", entry("spare")),
+        format!("boot-entries remove {} --foreign --yes", entry("spare")),
         format!("create {SECOND} --replace {SECOND} --dry-run"),
         format!("delete {SECOND} --yes"),
     ] {
