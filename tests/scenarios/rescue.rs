@@ -12,7 +12,9 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!(a_dead_primary_on_nvme_is_replaced_from_the_stick),
     scenario!(a_dead_primary_on_ahci_is_replaced_from_the_stick),
     scenario!(a_dead_primary_on_virtio_is_replaced_from_the_stick),
-    scenario!(a_broken_environment_is_cloned_over_from_the_stick),
+    scenario!(a_broken_environment_is_cloned_over_from_the_menu),
+    scenario!(an_unattended_list_needs_no_more_than_256_mib_and_nobody),
+    scenario!(a_disk_that_is_plugged_in_comes_into_the_menu),
 ];
 
 fn a_dead_primary_on_nvme_is_replaced_from_the_stick(release: Release) -> Result<()> {
@@ -118,16 +120,60 @@ fn shell(vm: &Machine, command: &str, status: i32) -> Result<String> {
     Ok(text)
 }
 
-fn a_broken_environment_is_cloned_over_from_the_stick(release: Release) -> Result<()> {
-    let builder = destroyed(TwoEnvironments::on(release)?.machine()?, &Fault::INIT)?;
-    let vm = booted_from_stick(builder)?;
-    let created = shell(&vm, &format!("be create {FIRST} --from {SECOND} --replace {FIRST} --yes"), 0)?;
+fn a_broken_environment_is_cloned_over_from_the_menu(release: Release) -> Result<()> {
+    let vm = menu_of_stick(destroyed(TwoEnvironments::on(release)?.machine()?, &Fault::INIT)?)?;
+    let console = vm.console();
+    // The second line, clone, over the only other one, by the name that is proposed.
+    press(&vm, "kkjl\r\r")?;
+    console.expect(&format!("# be create {FIRST} --from {SECOND} --replace {FIRST}\n"), deadline(60))?;
+    agreed(&vm)?;
     // Nobody writes to the source, so blocks are copied.
-    assert!(created.contains("copying the blocks of /") && created.contains("is complete"), "{created}");
-    let activated = shell(&vm, &format!("be activate {FIRST} --permanent --yes"), 0)?;
-    assert!(activated.contains("boots from now on"), "{activated}");
+    console.expect("copying the blocks of /", deadline(120))?;
+    console.expect("is complete", deadline(300))?;
+    console.expect("Press Enter", deadline(60))?;
+
+    // Back; the first line, activate, permanently.
+    press(&vm, "\r")?;
+    press(&vm, "kkaj\r")?;
+    agreed(&vm)?;
+    console.expect("boots from now on", deadline(120))?;
+    console.expect("Press Enter", deadline(60))?;
     let vm = vm.stop().without_disk(rescue::STICK)?.start()?;
     vm.ready_within(deadline(300))?;
-    assert_eq!(vm.run("/usr/lib/lifeboat/be current")?.stdout.trim(), FIRST);
+    assert_eq!(vm.current_be()?, FIRST);
+    Ok(())
+}
+
+/// Keys for the menu, which throws away what is typed before it waits for a key.
+fn press(vm: &Machine, keys: &str) -> Result<()> {
+    std::thread::sleep(Duration::from_secs(2));
+    Ok(vm.console().send(keys)?)
+}
+
+/// The plan is shown, and agreed to.
+fn agreed(vm: &Machine) -> Result<()> {
+    vm.console().expect("Go on?", deadline(120))?;
+    Ok(vm.console().send("y\r")?)
+}
+
+fn an_unattended_list_needs_no_more_than_256_mib_and_nobody(release: Release) -> Result<()> {
+    let command = "be list --json";
+    let kernel = rescue::kernel(&format!("lifeboat.run=\"{command}\" lifeboat.then=poweroff"))?;
+    let vm = TwoEnvironments::on(release)?.machine()?.memory(256).kernel(kernel).start()?;
+    vm.console().expect(&format!("# {command}\n"), deadline(240))?;
+    for name in [FIRST, SECOND] {
+        vm.console().expect(&format!("\"name\": \"{name}\""), deadline(120))?;
+    }
+    vm.console().expect(&format!("\nlifeboat: \"{command}\" exited with status 0\n"), deadline(60))?;
+    Ok(vm.off(deadline(120))?)
+}
+
+fn a_disk_that_is_plugged_in_comes_into_the_menu(release: Release) -> Result<()> {
+    let disk = TwoEnvironments::on(release)?.disk().overlay();
+    let vm = Builder::new("bare")?.hot_plug_ports(1).kernel(rescue::kernel("")?).start()?;
+    vm.console().expect("No boot environment was found", deadline(240))?;
+    vm.plug(disk)?;
+    vm.console().expect(FIRST, deadline(120))?;
+    vm.console().expect(SECOND, deadline(60))?;
     Ok(())
 }

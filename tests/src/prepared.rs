@@ -120,7 +120,8 @@ impl TwoEnvironments {
         self.builder(self.disk().logged())
     }
 
-    fn disk(&self) -> Disk {
+    /// The disk itself, serial number `primary`; machines get overlays of it.
+    pub fn disk(&self) -> Disk {
         Disk::new(self.folder.join("disk.raw")).serial("primary")
     }
 
