@@ -1,6 +1,6 @@
 //! A trial that fails comes back by itself, and an activated system that fails ends in the rescue image.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qemu::{Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
@@ -61,13 +61,28 @@ fn fails(vm: &Machine, damage: &str) -> Result<()> {
     // Said at login, and in the list.
     let greeting = vm.login()?;
     assert!(greeting.contains(SECOND) && greeting.to_lowercase().contains("trial"), "{greeting}");
-    if !damage.contains("wipefs") {
+    if damage.contains("wipefs") {
+        an_entry_without_root_is_warned_of(vm)?;
+    } else {
         let list = vm.be("list")?;
         assert!(list.contains("failed"), "{list}");
     }
     // And it stays so: nothing is tried again.
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);
+    Ok(())
+}
+
+/// Nothing on a disk belongs to it any more: the list names it all the same, and the command that removes it.
+fn an_entry_without_root_is_warned_of(vm: &Machine) -> Result<()> {
+    const COMMAND: &str = "boot-entries remove ";
+    let warning = vm.try_be("list")?.stderr;
+    assert!(warning.contains(SECOND), "{warning}");
+    let number = warning.split(COMMAND).nth(1).and_then(|rest| rest.get(..4));
+    let number = number.with_context(|| format!("`be {COMMAND}NNNN` is not in the warning: {warning:?}"))?;
+    vm.be(&format!("{COMMAND}{number} --yes"))?;
+    let warning = vm.try_be("list")?.stderr;
+    assert!(!warning.contains(COMMAND) && !warning.contains(SECOND), "{warning}");
     Ok(())
 }
 
