@@ -37,7 +37,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A machine with OVMF, 1 GiB of memory, two processors, one serial console and nothing else. The name is for messages and
+    /// A machine with OVMF, 1 GiB of memory, one processor, one serial console and nothing else. The name is for messages and
     /// logs.
     ///
     /// # Errors

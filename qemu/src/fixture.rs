@@ -17,6 +17,8 @@ const DISK: &str = include_str!("fixture/disk.sh");
 const INSTALL: &str = "grub-install && update-grub && sync";
 /// As large as the installer's: OVMF takes a FAT with fewer than 65,525 clusters for FAT16, whatever its header says.
 const ESP_MIB: u64 = 512;
+/// Enough to be swap.
+const SWAP_MIB: u64 = 64;
 
 /// What every fixture has: a booting Debian with the recommendations of its boot packages, and what tests look with.
 const INCLUDE: &[&str] = &[
@@ -72,7 +74,8 @@ impl std::fmt::Display for Release {
     }
 }
 
-/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the others are empty.
+/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the last one swap, as the installer has it; those between
+/// are empty.
 #[derive(Clone, Debug)]
 pub struct Debian {
     release: Release,
@@ -150,7 +153,7 @@ impl Debian {
     }
 
     fn key(&self) -> String {
-        let layout = format!("{ESP_MIB} {} {:?}", self.root_mib, self.spare_mib);
+        let layout = format!("{ESP_MIB} {} {:?} {SWAP_MIB}", self.root_mib, self.spare_mib);
         format!("{}-{:016x}", self.system_key(), fnv(&[&layout, DISK, INSTALL]))
     }
 
@@ -165,7 +168,7 @@ impl Debian {
             Fixture { release: self.release, folder: work.path().to_owned(), tarball: tarball.clone() };
         let uuid = uuid::Uuid::new_v4().to_string();
         let spares = self.spare_mib.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-        let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + 4;
+        let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + SWAP_MIB + 4;
         as_root(&["sh", "-c", DISK])?
             .env("TARBALL", &tarball)
             .env("DISK", built.disk())
@@ -173,7 +176,9 @@ impl Debian {
             .env("ESP_MIB", ESP_MIB.to_string())
             .env("ROOT_MIB", self.root_mib.to_string())
             .env("SPARE_MIB", spares)
+            .env("SWAP_MIB", SWAP_MIB.to_string())
             .env("ROOT_UUID", &uuid)
+            .env("SWAP_UUID", uuid::Uuid::new_v4().to_string())
             .env("KERNEL", built.folder.join("vmlinuz"))
             .env("INITRD", built.folder.join("initrd.img"))
             .run()?;

@@ -24,6 +24,7 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     assert!(first["descriptor"]["created"].as_str() <= second["descriptor"]["created"].as_str());
     let kernel = vm.run("uname -r")?.stdout;
     assert_eq!(second["kernel"], kernel.trim());
+    assert_eq!(vm.listed(SECOND, "KERNEL")?, kernel.trim());
 
     // size
     let used = second["used"].as_u64().context("bytes in use")?;
@@ -38,10 +39,14 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     assert!(vm.be("list")?.contains("Debian 99"));
     vm.run("mount /dev/vda3 /mnt && mv /mnt/var/tmp/os-release /mnt/usr/lib/ && umount /mnt")?;
     assert_eq!(vm.environment(SECOND)?["os"], second["os"]);
-    // health, kernel
-    vm.run(
-        "mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/initrd.img-* /mnt/aside/ && umount /mnt",
-    )?;
+    // kernel
+    vm.run("mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/vmlinuz-* /mnt/aside/ && umount /mnt")?;
+    assert_eq!(vm.environment(SECOND)?["kernel"], Value::Null);
+    assert_eq!(vm.listed(SECOND, "KERNEL")?, "-");
+    vm.run("mount /dev/vda3 /mnt && mv /mnt/aside/* /mnt/boot/ && umount /mnt")?;
+    assert_eq!(vm.environment(SECOND)?["kernel"], second["kernel"]);
+    // health
+    vm.run("mount /dev/vda3 /mnt && mv /mnt/boot/initrd.img-* /mnt/aside/ && umount /mnt")?;
     let broken = vm.environment(SECOND)?;
     assert!(broken["problems"].to_string().contains("initrd.img"), "{broken:#}");
     let refused = vm.try_be(&format!("activate {SECOND} --yes"))?;
@@ -82,8 +87,10 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     assert_eq!(again["problems"], Value::Array(Vec::new()));
     // created
     assert!(again["descriptor"]["created"].as_str() > second["descriptor"]["created"].as_str());
+    assert_eq!(vm.listed(SECOND, "DEVICES")?, "/dev/vda3");
     // devices, name: one on another partition is another line
     vm.be("create third -m /:/dev/vda4:ext4 --empty --yes")?;
     assert_eq!(vm.environment("third")?["root"]["device"], "/dev/vda4");
+    assert_eq!(vm.listed("third", "DEVICES")?, "/dev/vda4");
     Ok(())
 }

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use qemu::{Firmware, Machine, Release, deadline};
-use tests::prepared::{FIRST, SECOND, TwoEnvironments, debian};
+use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
 use tests::{BeWords, scenario};
+
+use super::running::{watch, written};
 
 pub const SCENARIOS: &[Scenario] =
     &[scenario!(what_would_do_harm_is_refused_and_nothing_written), scenario!(secure_boot_is_refused)];
@@ -17,15 +19,14 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     vm.run("mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/vda4")?;
-    let state = |vm: &Machine| {
-        vm.run("efibootmgr && find /boot/efi -type f | sort | xargs sha256sum && for d in vda vda3 vda4; do head -c 4M /dev/$d | sha256sum; done")
-            .map(|o| o.stdout)
-    };
-    let before = state(&vm)?;
+    watch(&vm)?;
+    let devices = "vda vda3 vda4";
+    let before = state(&vm, devices)?;
 
     refused(&vm, "create third -m /:/dev/vda:ext4 --yes", 3, &["/dev/vda", "partition table", "/dev/vda4"])?;
     refused(&vm, "create third -m /:/dev/vda3:ext4 --yes --force", 3, &["/dev/vda3", SECOND, "--replace"])?;
     refused(&vm, "create third -m /:/dev/vda2:ext4 --yes --force", 3, &["/dev/vda2", "is mounted"])?;
+    refused(&vm, "create third -m /:/dev/vda5:ext4 --yes --force", 3, &["/dev/vda5", "swap"])?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes", 3, &["/dev/vda4", "ext4", "--force"])?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "too small", "needs"])?;
     refused(&vm, "create third -m /:/dev/nosuch:ext4 --yes", 2, &["/dev/nosuch"])?;
@@ -44,13 +45,13 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     let output = vm.try_run("runuser -u nobody -- be list")?;
     assert_eq!((output.status, output.stderr.contains("root")), (3, true), "{}", output.stderr);
 
-    assert_eq!(state(&vm)?, before);
+    assert_eq!(state(&vm, devices)?, before);
 
     // For reading only: a mount for writing changes the device by itself.
     vm.run("mount -o ro,noload /dev/vda4 /mnt")?;
-    let mounted = state(&vm)?;
+    let mounted = state(&vm, devices)?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "/mnt"])?;
-    assert_eq!(state(&vm)?, mounted);
+    assert_eq!(state(&vm, devices)?, mounted);
     vm.run("umount /mnt")?;
 
     // A copy made by other means has the name of its source.
@@ -65,13 +66,26 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     let sectors = vm.run("blockdev --getsz /dev/vda && dd if=/dev/vda of=/run/gpt count=34")?.stdout;
     vm.write("/run/gpt", &without_esp(&vm.read("/run/gpt")?, sectors.trim().parse()?)?)?;
     vm.run("dd if=/run/gpt of=/dev/vda conv=notrunc && udevadm trigger --settle /dev/vda1")?;
+    let devices = "vda vda1 vda3";
+    let before = state(&vm, devices)?;
     refused(
         &vm,
         &format!("create {SECOND} --replace {SECOND} --yes"),
         3,
         &["EFI system partition", "--no-boot-entry"],
     )?;
+    assert_eq!(state(&vm, devices)?, before);
+    assert_eq!(written(&vm)?, [""; 0]);
     Ok(())
+}
+
+/// The firmware's entries, the files of the ESP where it is mounted, and how each of these devices begins.
+fn state(vm: &Machine, devices: &str) -> Result<String> {
+    let script = format!(
+        "efibootmgr && find /boot/efi -type f | sort | xargs -r sha256sum && \
+         for d in {devices}; do head -c 4M /dev/$d | sha256sum; done"
+    );
+    Ok(vm.run(&script)?.stdout)
 }
 
 /// The first 34 sectors of a disk whose partition 1 is one for Linux now. The fixtures have no tool for that.
@@ -100,10 +114,8 @@ fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<(
 
 fn secure_boot_is_refused(release: Release) -> Result<()> {
     // The firmware with Microsoft's keys has no entry of this disk: it takes the path for removable media.
-    let fixture = debian(release).build()?;
-    let vm = fixture.machine()?.start()?;
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
-    vm.install_be()?;
     vm.run(
         "mkdir -p /boot/efi/EFI/BOOT && cd /boot/efi/EFI && cp debian/shimx64.efi BOOT/BOOTX64.EFI && \
          cp debian/grubx64.efi debian/grub.cfg BOOT/",
@@ -114,18 +126,14 @@ fn secure_boot_is_refused(release: Release) -> Result<()> {
     let vm = builder.start()?;
     vm.ready_within(deadline(300))?;
     vm.run("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-* | grep -qw 1")?;
-    let before = vm.run(
-        "efibootmgr; find /boot/efi -type f | sort | xargs sha256sum; head -c 4M /dev/vda3 | sha256sum",
-    )?;
-    refused(
-        &vm,
-        &format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"),
-        3,
-        &["Secure Boot", "--no-boot-entry"],
-    )?;
-    let after = vm.run(
-        "efibootmgr; find /boot/efi -type f | sort | xargs sha256sum; head -c 4M /dev/vda3 | sha256sum",
-    )?;
-    assert_eq!(after.stdout, before.stdout);
+    watch(&vm)?;
+    let before = state(&vm, "vda3 vda4")?;
+    let create = "create third -m /:/dev/vda4:ext4 --yes";
+    refused(&vm, create, 3, &["Secure Boot", "--no-boot-entry"])?;
+    for how in ["", "--permanent", "--force"] {
+        refused(&vm, &format!("activate {SECOND} {how} --yes"), 3, &["Secure Boot", "firmware setup"])?;
+    }
+    assert_eq!(state(&vm, "vda3 vda4")?, before);
+    assert_eq!(written(&vm)?, [""; 0]);
     Ok(())
 }

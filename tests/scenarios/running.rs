@@ -15,28 +15,43 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!(reinstalling_grub_in_the_copy_leaves_the_primary_alone),
 ];
 
-/// What may differ between a source and its copy: what localize changes, and what is never copied or changes while a
-/// system runs.
+/// Files that may differ between a source and its copy; a `*` at the end stands for anything.
 const DIFFERS: &[&str] = &[
-    // The ESP is mounted on it in the one, and not in the other.
-    "boot/efi/",
-    "boot/grub/",
-    "etc/default/grub.d/",
+    // What localize changes, and what update-grub, update-initramfs and debconf make of it.
+    "boot/grub/grub.cfg",
+    "boot/grub/grubenv",
+    "boot/grub/x86_64-efi/core.efi",
+    "boot/initrd.img-*",
+    "etc/default/grub.d/lifeboat.cfg",
     "etc/fstab",
-    "etc/initramfs-tools/conf.d/",
-    "etc/lifeboat/",
-    "proc/",
-    "run/",
-    "sys/",
-    "tmp/",
-    "usr/lib/lifeboat/",
-    "var/cache/debconf/",
-    "var/lib/dpkg/",
-    "var/lib/lifeboat/",
-    "var/lib/systemd/",
-    "var/lib/private/",
-    "var/log/",
+    "etc/initramfs-tools/conf.d/resume",
+    "var/cache/debconf/config.dat*",
+    "var/cache/debconf/passwords.dat*",
+    "var/cache/debconf/templates.dat*",
+    "var/lib/initramfs-tools/*",
+    // What is never copied.
+    "etc/lifeboat/environment.toml",
+    "tmp/*",
+    "var/lib/lifeboat/*",
+    "var/log/lifeboat/*",
 ];
+
+/// What a running system writes by itself: its journal, and what its timers do and note.
+const SYSTEMS_OWN: &[&str] = &[
+    "var/backups/*",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/timers/*",
+    "var/lib/systemd/timesync/clock",
+    "var/log/journal/*",
+    "var/log/wtmp",
+];
+
+/// Folders on which another file system is mounted, in the source or in the copy: seen is that one's own folder.
+const MOUNT_POINTS: &[&str] = &["boot/efi/", "dev/", "mnt/", "proc/", "run/", "sys/", "tmp/"];
+
+/// Folders in which something was made and is gone again: by mkfs, by mkinitramfs, and policy-rc.d while a program runs
+/// inside.
+const PASSED_THROUGH: &[&str] = &["lost+found/", "var/tmp/", "usr/sbin/"];
 
 fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<()> {
     let vm = fresh(release)?;
@@ -45,7 +60,11 @@ fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<
     same_files(&vm)?;
     // In the firmware's menu without an activation, and not before what was there.
     let entries = vm.run("efibootmgr -v")?.stdout;
-    assert!(entries.contains(&format!("Lifeboat: {SECOND}")), "{entries}");
+    for name in [FIRST, SECOND] {
+        let entry = entries.lines().find(|line| line.contains(&format!("Lifeboat: {name}")));
+        // `Boot0003* Lifeboat: second`: the asterisk is said of one that is active.
+        assert_eq!(entry.and_then(|line| line.get(8..9)), Some("*"), "{entries}");
+    }
     assert!(!order(&vm)?[0].contains("Lifeboat"), "{entries}");
 
     vm.be(&format!("activate {SECOND} --yes"))?;
@@ -97,24 +116,51 @@ pub fn same_files(vm: &Machine) -> Result<()> {
     let command = "rsync -aHAXxn --checksum --numeric-ids --delete -i / /mnt/";
     let report = vm.run_within(command, deadline(900))?.stdout;
     vm.be(&format!("umount {SECOND}"))?;
-    let unexpected: Vec<&str> = report
-        .lines()
-        .filter(|line| {
-            let path = line.split_once(' ').map_or("", |(_, path)| path.trim_start());
-            // A folder whose time changed because of a file in it that may differ.
-            let folder_time = line.starts_with(".d..t......");
-            !folder_time && !DIFFERS.iter().any(|d| path.starts_with(d))
-        })
-        .collect();
+    let unexpected: Vec<&str> = report.lines().filter(|line| !may_differ(line)).collect();
     assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     Ok(())
 }
 
+/// Whether a line of `rsync -i` has a reason.
+fn may_differ(line: &str) -> bool {
+    let (change, path) =
+        line.split_once(' ').map_or(("", line), |(change, path)| (change, path.trim_start()));
+    let has_one_of = |files: &[&str]| {
+        let folder =
+            |file: &str| file.trim_end_matches("/*").rsplit_once('/').map(|(folder, _)| format!("{folder}/"));
+        files.iter().any(|file| folder(file).is_some_and(|folder| folder == path))
+    };
+    let is_folder_time = change == ".d..t......"
+        && (PASSED_THROUGH.contains(&path) || has_one_of(DIFFERS) || has_one_of(SYSTEMS_OWN));
+    is_folder_time || MOUNT_POINTS.contains(&path) || named(DIFFERS, path) || named(SYSTEMS_OWN, path)
+}
+
+/// Whether a path without its first slash is one of these.
+fn named(files: &[&str], path: &str) -> bool {
+    files.iter().any(|file| match file.strip_suffix('*') {
+        Some(beginning) => path.starts_with(beginning),
+        None => path == *file,
+    })
+}
+
+/// From here on [`written`] sees what is written on the running root.
+pub fn watch(vm: &Machine) -> Result<()> {
+    vm.run("sync; touch /run/before; sleep 1")?;
+    Ok(())
+}
+
+/// The files of the running root that were written since [`watch`], whoever did it, but for what the system writes by
+/// itself.
+pub fn written(vm: &Machine) -> Result<Vec<String>> {
+    let files = vm.run("find / -xdev -newerct '@'$(stat -c %Z /run/before) ! -type d")?.stdout;
+    let of_others = |path: &&str| !named(SYSTEMS_OWN, path.trim_start_matches('/'));
+    Ok(files.lines().filter(of_others).map(str::to_owned).collect())
+}
+
 fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result<()> {
-    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
-    vm.ready()?;
+    let vm = fresh(release)?;
     vm.run(
-        "mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
+        "sync && mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
          cp /usr/lib/os-release /mnt/usr/lib/ && ln -s ../usr/lib/os-release /mnt/etc/os-release && \
          echo third > /mnt/etc/hostname && sync -f /mnt && echo more > /mnt/etc/motd && sync /mnt/etc/motd",
     )?;
@@ -124,7 +170,11 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
     vm.run("dumpe2fs -h /dev/vda4 2>/dev/null | grep -q needs_recovery")?;
     let hash = || vm.run_within("sha256sum /dev/vda4", deadline(300)).map(|o| o.stdout);
     let untouched = hash()?;
+    // The one that has this label, as an argument.
+    let entry = |label: &str| format!("$(efibootmgr | sed -n 's/^Boot\\(....\\).*{label}.*/\\1/p')");
     for verb in [
+        format!("adopt {FIRST} --yes"),
+        format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"),
         "list".to_owned(),
         "current".into(),
         "check @vda4 || true".into(),
@@ -137,7 +187,13 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
         format!("rename other {SECOND}"),
         format!("activate {SECOND} --yes"),
         format!("activate {FIRST} --permanent --yes"),
+        "confirm".into(),
+        format!("refresh {SECOND} --yes"),
         "boot-entries".into(),
+        "boot-entries add spare /boot/efi/EFI/debian/shimx64.efi".into(),
+        format!("boot-entries order {} {}", entry(FIRST), entry(SECOND)),
+        format!("boot-entries next {}", entry("spare")),
+        format!("boot-entries remove {} --foreign --yes", entry("spare")),
         format!("create {SECOND} --replace {SECOND} --dry-run"),
         format!("delete {SECOND} --yes"),
     ] {
@@ -152,7 +208,7 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
     let vm = fresh(release)?;
     let create = format!("be create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes");
     let plan = vm.run(&format!("{create} --dry-run"))?.stdout;
-    vm.run("sync; touch /run/before; sleep 1")?;
+    watch(&vm)?;
     vm.run_within(
         &format!(
             "strace -f -y --decode-pids=comm --seccomp-bpf -o /run/trace \
@@ -167,23 +223,19 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
          grep -E 'O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE|mkdir|unlink|rename|link|mknod' | \
          grep -oE '[0-9]+<[^>]*>|\"[^\"]*\"' | sed -E 's/^[0-9]+<//; s/>$//; s/\"//g' | grep '^/' | sort -u",
     )?;
-    // And what has changed on the running root, whoever it was.
-    let changed = vm.run("find / -xdev -newerct '@'$(stat -c %Z /run/before) ! -type d")?;
-    let named = |path: &str| plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/'));
+    let changed = written(&vm)?;
+    let planned = |path: &str| plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/'));
     let elsewhere = ["/run", "/proc", "/sys", "/dev", "/tmp", "/boot/efi", "/var/log/lifeboat"];
-    // The system's own: its journal, and what its timers note.
-    let systems_own = ["/var/log/journal", "/var/lib/systemd"];
-    let below = |path: &str, places: &[&str]| {
-        places
+    let is_elsewhere = |path: &str| {
+        elsewhere
             .iter()
             .any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
-    let is_folder_of_a_named_one = |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
-    let traced =
-        traced.stdout.lines().filter(|path| !below(path, &elsewhere) && !is_folder_of_a_named_one(path));
-    let changed =
-        changed.stdout.lines().filter(|path| !below(path, &elsewhere) && !below(path, &systems_own));
-    let unnamed: BTreeSet<&str> = traced.chain(changed).filter(|path| !named(path)).collect();
+    let is_folder_of_a_planned_one = |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
+    let traced = traced.stdout.lines().filter(|path| !is_folder_of_a_planned_one(path));
+    let changed = changed.iter().map(String::as_str);
+    let unnamed: BTreeSet<&str> =
+        traced.chain(changed).filter(|path| !is_elsewhere(path) && !planned(path)).collect();
     assert!(unnamed.is_empty(), "not in the plan:\n{unnamed:#?}\n{plan}");
     Ok(())
 }

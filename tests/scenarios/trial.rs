@@ -1,6 +1,6 @@
 //! A trial that fails comes back by itself, and an activated system that fails ends in the rescue image.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qemu::{Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
@@ -11,6 +11,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!(a_trial_whose_root_is_gone_falls_back),
     scenario!(a_trial_without_init_falls_back),
     scenario!(a_failed_trial_of_the_first_in_order_falls_back),
+    scenario!(a_failed_trial_of_the_adopted_one_falls_back),
     scenario!(three_failures_of_a_permanent_one_start_the_rescue_image),
 ];
 
@@ -43,31 +44,57 @@ fn a_failed_trial_of_the_first_in_order_falls_back(release: Release) -> Result<(
     fails(&vm, NO_INIT)
 }
 
+fn a_failed_trial_of_the_adopted_one_falls_back(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.start()?;
+    vm.ready()?;
+    vm.be(&format!("activate {SECOND} --permanent --yes"))?;
+    vm.reboot()?;
+    assert_eq!(vm.current_be()?, SECOND);
+    fails(&vm, NO_INIT)
+}
+
 fn falls_back(release: Release, damage: &str) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     fails(&vm, damage)
 }
 
-/// The second one is tried, damaged like this, and the first one comes back by itself.
+/// The one that does not run is tried, damaged like this, and the one that runs comes back by itself.
 fn fails(vm: &Machine, damage: &str) -> Result<()> {
-    vm.be(&format!("activate {SECOND} --yes"))?;
-    vm.run("mount /dev/vda3 /mnt")?;
+    let running = vm.current_be()?;
+    let (tried, root) = if running == FIRST { (SECOND, "/dev/vda3") } else { (FIRST, "/dev/vda2") };
+    vm.be(&format!("activate {tried} --yes"))?;
+    vm.run(&format!("mount {root} /mnt"))?;
     vm.run(damage)?;
     vm.run("umount /mnt 2>/dev/null; sync")?;
     vm.console().skip();
     restart_and_wait(vm)?;
-    assert_eq!(vm.current_be()?, FIRST);
+    assert_eq!(vm.current_be()?, running);
     // Said at login, and in the list.
     let greeting = vm.login()?;
-    assert!(greeting.contains(SECOND) && greeting.to_lowercase().contains("trial"), "{greeting}");
-    if !damage.contains("wipefs") {
+    assert!(greeting.contains(tried) && greeting.to_lowercase().contains("trial"), "{greeting}");
+    if damage.contains("wipefs") {
+        an_entry_without_root_is_warned_of(vm)?;
+    } else {
         let list = vm.be("list")?;
         assert!(list.contains("failed"), "{list}");
     }
     // And it stays so: nothing is tried again.
     vm.reboot()?;
-    assert_eq!(vm.current_be()?, FIRST);
+    assert_eq!(vm.current_be()?, running);
+    Ok(())
+}
+
+/// Nothing on a disk belongs to it any more: the list names it all the same, and the command that removes it.
+fn an_entry_without_root_is_warned_of(vm: &Machine) -> Result<()> {
+    const COMMAND: &str = "boot-entries remove ";
+    let warning = vm.try_be("list")?.stderr;
+    assert!(warning.contains(SECOND), "{warning}");
+    let number = warning.split(COMMAND).nth(1).and_then(|rest| rest.get(..4));
+    let number = number.with_context(|| format!("`be {COMMAND}NNNN` is not in the warning: {warning:?}"))?;
+    vm.be(&format!("{COMMAND}{number} --yes"))?;
+    let warning = vm.try_be("list")?.stderr;
+    assert!(!warning.contains(COMMAND) && !warning.contains(SECOND), "{warning}");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub const SECOND: &str = "second";
 /// Where a copy goes: partition 3. Partition 4 is small and for whatever a scenario puts there.
 pub const SPARE_MIB: [u64; 2] = [3072, 256];
 
-/// A Debian as its installer leaves it: ESP, root, two empty partitions.
+/// A Debian as its installer leaves it, with two empty partitions before its swap.
 pub fn debian(release: Release) -> Debian {
     Debian::new(release).spares(&SPARE_MIB)
 }
@@ -120,7 +120,8 @@ impl TwoEnvironments {
         self.builder(self.disk().logged())
     }
 
-    fn disk(&self) -> Disk {
+    /// The disk itself, serial number `primary`; machines get overlays of it.
+    pub fn disk(&self) -> Disk {
         Disk::new(self.folder.join("disk.raw")).serial("primary")
     }
 

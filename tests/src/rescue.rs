@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use qemu::{Builder, Bus, Disk, Machine};
+use qemu::{Builder, Bus, Disk, Kernel, Machine};
 
 /// A file of the image as built: below `$LIFEBOAT_IMAGE`, or `target/lifeboat`.
 ///
@@ -15,6 +15,18 @@ pub fn image(name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     ensure!(path.exists(), "{} is not there: run `make image`", path.display());
     Ok(path)
+}
+
+/// The image as it is started over the network, with these words for it on the kernel's command line.
+///
+/// # Errors
+/// It is not built.
+pub fn kernel(words: &str) -> Result<Kernel> {
+    Ok(Kernel {
+        image: image("netboot/vmlinuz")?,
+        initrd: Some(image("netboot/initramfs")?),
+        command_line: format!("console=ttyS0,115200 quiet {words}"),
+    })
 }
 
 /// Serial number of the rescue stick.

@@ -51,6 +51,12 @@ pub trait BeWords {
     /// As [`BeWords::be`], or it is not listed.
     fn environment(&self, name: &str) -> Result<Value>;
 
+    /// What `be list`, as it is printed, says of one in the column with this title.
+    ///
+    /// # Errors
+    /// As [`BeWords::be`], or there is no such line or column.
+    fn listed(&self, name: &str, title: &str) -> Result<String>;
+
     /// The name of the boot environment that is running.
     ///
     /// # Errors
@@ -83,7 +89,44 @@ impl BeWords for Machine {
         found.with_context(|| format!("{name} is not in the list: {list:#}"))
     }
 
+    fn listed(&self, name: &str, title: &str) -> Result<String> {
+        let list = self.be("list")?;
+        cell(&list, name, title).with_context(|| format!("no {title} of {name} in the list:\n{list}"))
+    }
+
     fn current_be(&self) -> Result<String> {
         Ok(self.be("current")?.trim().to_owned())
+    }
+}
+
+/// The cell of a table whose columns begin where their titles do. The first column has the name.
+fn cell(table: &str, name: &str, title: &str) -> Option<String> {
+    let header = table.lines().next()?;
+    let row = table.lines().skip(1).find(|line| line.split(' ').next() == Some(name))?;
+    let start = header.find(title)?;
+    let behind = start + title.len();
+    let end = header[behind..].find(|c| c != ' ').map_or(row.len(), |gap| behind + gap);
+    Some(row.get(start..end.min(row.len()))?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_lies_below_its_title() {
+        let table = "NAME    OS         KERNEL          DEVICES\n\
+                     first   Debian 12  6.1.0-50-amd64  /dev/vda2\n\
+                     second  Debian 12  -               /dev/vda3,/dev/vdb1\n";
+        for (name, title, expected) in [
+            ("first", "KERNEL", "6.1.0-50-amd64"),
+            ("second", "KERNEL", "-"),
+            ("second", "OS", "Debian 12"),
+            ("second", "DEVICES", "/dev/vda3,/dev/vdb1"),
+        ] {
+            assert_eq!(cell(table, name, title).unwrap(), expected);
+        }
+        assert_eq!(cell(table, "third", "OS"), None);
+        assert_eq!(cell(table, "first", "SIZE"), None);
     }
 }

@@ -13,6 +13,8 @@ use crate::figures::{Figure, median};
 use crate::loops::run;
 
 const ROUNDS: usize = 3;
+/// What the rescue image must run in.
+const MEMORY_MIB: u32 = 256;
 const MARKER: &str = "trivial init is here";
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
@@ -53,7 +55,7 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 fn machine(two: &TwoEnvironments) -> Result<Builder> {
-    Ok(two.machine()?.memory(512))
+    Ok(two.machine()?.memory(MEMORY_MIB))
 }
 
 /// Kernel and initramfs as they are in the image.
