@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::cli::complain;
 use crate::error::{Doing, Error, Result};
+use crate::printable::complain;
 pub use environment::in_environment;
 use policy::Policy;
 

@@ -2,9 +2,10 @@
 
 use clap::Args;
 
-use super::{Acting, Context, say};
+use super::{Acting, Context};
 use crate::error::Result;
 use crate::plan::{Plan, Report};
+use crate::printable::say;
 use crate::trial::{self, Confirmed};
 
 /// Make the running trial permanent

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{complain, say};
 use crate::copy::{self, Exclude, Instant, Mode, Trust, block};
 use crate::error::Error;
 use crate::plan::Silent;
+use crate::printable::{complain, say};
 
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {

@@ -5,10 +5,11 @@ use comfy_table::Table;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, say, table};
+use super::{Context, print_json, print_line, table};
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
+use crate::printable::say;
 
 /// List the boot environments on all disks: state, health, and what boots next (lustatus)
 #[derive(Debug, Args)]

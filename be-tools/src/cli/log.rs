@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use log::{LevelFilter, Metadata, Record};
 
-use super::{printable, say};
+use crate::printable::{printable, say};
 
 const FOLDER: &str = "/var/log/lifeboat";
 

@@ -16,7 +16,6 @@ mod list;
 mod log;
 mod manual;
 mod mount;
-mod printable;
 mod refresh;
 mod rename;
 mod report;
@@ -30,10 +29,9 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{Error, Refusal, Result};
+use crate::printable::{complain, json, printable};
 use crate::system::System;
 use report::Terminal;
-
-pub use printable::printable;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
 #[derive(Debug, Parser)]
@@ -181,24 +179,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
-    write_line(&printable::json(&text))
+    write_line(&json(&text))
 }
 
 /// Prints a line on standard output.
 fn print_line(text: &str) -> Result<()> {
     write_line(&printable(text))
-}
-
-/// Says on standard error what went wrong.
-pub(crate) fn complain(text: &str) {
-    say(&format!("be: {text}"));
-}
-
-/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an operation.
-fn say(text: &str) {
-    use std::io::Write;
-    // There is nobody left to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
 
 /// A reader that went away is an end, not a failure.

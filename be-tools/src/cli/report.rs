@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-use super::{Acting, log, print_json, print_line, say};
+use super::{Acting, log, print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::plan::{Plan, Progress, Report};
+use crate::printable::say;
 
 const BY_BYTES: &str = "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
 const BY_FILES: &str =

@@ -2,8 +2,9 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{print_line, printable};
+use super::print_line;
 use crate::error::Result;
+use crate::printable::printable;
 
 /// A table with this heading.
 pub(super) fn with_header(columns: &[&str]) -> Table {

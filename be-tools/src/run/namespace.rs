@@ -17,8 +17,8 @@ use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
 use super::{Order, filter, policy};
-use crate::cli::complain;
 use crate::error::{Doing, Error, Result};
+use crate::printable::complain;
 use crate::sys::{self, MountOption};
 
 /// Character devices every program may expect: name, major, minor.

@@ -2,7 +2,8 @@
 //! never obeyed.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// Text as part of one line: what steers a terminal, ends a line or turns its direction is written as an escape.
 pub fn printable(text: &str) -> Cow<'_, str> {
@@ -10,9 +11,20 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// The same for JSON, where line ends are between the values and none is in one.
-pub(super) fn json(text: &str) -> Cow<'_, str> {
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
     // All that steers has a code of four digits; JSON has no other escape.
     escape(text, |c| c != '\n' && steers(c), |safe, c| _ = write!(safe, "\\u{:04x}", u32::from(c)))
+}
+
+/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an operation.
+pub(crate) fn say(text: &str) {
+    // There is nobody left to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+}
+
+/// Says there what went wrong.
+pub(crate) fn complain(text: &str) {
+    say(&format!("be: {text}"));
 }
 
 fn steers(c: char) -> bool {
