@@ -13,7 +13,6 @@ pub use method::Method;
 use crate::adopt::Adoption;
 use crate::copy::{Mode, Totals, block};
 use crate::delete;
-use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
 use crate::fill::{self, Begun, Filling, Selection, Work, source};
@@ -96,26 +95,26 @@ impl Job<'_> {
 /// incomplete, and the command can be run again.
 pub fn create(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Descriptor>> {
     let begun = Begun::new(system, "create")?;
-    let job = Job::prepare(system, &begun.inventory, request, &begun.work)?;
-    if !report.confirm(&job.plan(system, &begun.inventory)?)? {
+    let job = Job::prepare(&begun, request)?;
+    if !report.confirm(&job.plan(&begun)?)? {
         return Ok(None);
     }
-    job.run(system, &begun, report).map(Some)
+    job.run(&begun, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(mut self, system: &System, begun: &Begun, report: &mut dyn Report) -> Result<Descriptor> {
-        let (inventory, work) = (&begun.inventory, &begun.work);
+    fn run(mut self, begun: &Begun, report: &mut dyn Report) -> Result<Descriptor> {
+        let Begun { system, inventory, work, outside, .. } = begun;
         if let Some(adoption) = self.adoption.take() {
             let adopted = adoption.run(system, inventory, self.request.boot_entry, report)?;
             self.descriptor.source = Some(adopted.id);
         }
         let hooks = std::mem::take(&mut self.hooks);
-        let quiet = hooks.quiet("create", self.request.name.as_str(), &begun.outside, report)?;
-        let copied = self.copy(system, inventory, work, report);
+        let quiet = hooks.quiet("create", self.request.name.as_str(), outside, report)?;
+        let copied = self.copy(begun, report);
         quiet.end(report);
         let mounted = copied?;
-        self.localize(system, inventory, work, report)?;
+        self.localize(begun, report)?;
         if self.is_bootable() {
             go_on()?;
             report.step("writing its loader and boot entry");
@@ -131,32 +130,22 @@ impl Job<'_> {
     }
 
     /// Makes the target's file systems and brings over what the source holds. They stay mounted.
-    fn copy(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<Vec<Mounted>> {
+    fn copy(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<Vec<Mounted>> {
+        let Begun { system, inventory, work, .. } = begun;
         if let Some(replaced) = &self.replaced {
             delete::forget(system, inventory, replaced, report)?;
         }
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
-        self.make_file_systems(system, inventory, work, report)?;
+        self.make_file_systems(begun, report)?;
         let mounted = fill::mount_target(&self.layout, &work.target)?;
-        self.copy_trees(system, inventory, work, report)?;
+        self.copy_trees(begun, report)?;
         Ok(mounted)
     }
 
     /// Makes what the target consists of. The root is the first, and says whose the others are before they are made.
-    fn make_file_systems(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<()> {
+    fn make_file_systems(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
+        let Begun { inventory, work, .. } = begun;
         for file_system in &self.layout.file_systems {
             go_on()?;
             let (mountpoint, fs_type) = (&file_system.mountpoint, file_system.fs_type);
@@ -166,7 +155,7 @@ impl Job<'_> {
                 identity::label(&self.descriptor.name, self.descriptor.id, mountpoint, fs_type, &taken);
             if let Some(blocks) = self.blocks.get(mountpoint) {
                 let pair = (file_system, blocks);
-                self.copy_blocks(system, inventory, work, pair, label.as_deref(), report)?;
+                self.copy_blocks(begun, pair, label.as_deref(), report)?;
             } else {
                 report.step(&format!("making {fs_type} on {}", file_system.device.display()));
                 mkfs::make(fs_type.as_str(), &file_system.device, &self.uuids[mountpoint], label.as_deref())?;
@@ -184,51 +173,33 @@ impl Job<'_> {
     }
 
     /// Copies every tree of the layout.
-    fn copy_trees(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<()> {
+    fn copy_trees(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         for tree in self.layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
-                self.remove_left_out(work, source, &tree)?;
+                self.remove_left_out(&begun.work, source, &tree)?;
                 continue;
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
             let rules = fill::exclude(source, &self.request.selection, &tree);
-            let filling = self.filling(system, inventory, work, source);
+            let filling = self.filling(begun, source);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
         }
         Ok(())
     }
 
-    fn localize(
-        &self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<()> {
+    fn localize(&self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let new_machine = self.request.new_machine.then(NewMachine::default);
-        let filling = self.filling(system, inventory, work, source);
+        let filling = self.filling(begun, source);
         filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
     }
 
-    fn filling<'a>(
-        &'a self,
-        system: &'a System,
-        inventory: &'a Inventory,
-        work: &'a Work,
-        source: &'a BootEnvironment,
-    ) -> Filling<'a> {
+    fn filling<'a>(&'a self, begun: &'a Begun, source: &'a BootEnvironment) -> Filling<'a> {
         let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Filling { system, inventory, work, source, layout, uuids, swap_uuids }
+        Filling { begun, source, layout, uuids, swap_uuids }
     }
 
     /// Takes from a block copy what a file copy would not have copied.

@@ -39,7 +39,8 @@ impl Selection {
 }
 
 /// What an operation that fills a target begins with: nobody else writes, and what it mounts only it sees.
-pub(crate) struct Begun {
+pub(crate) struct Begun<'a> {
+    pub(crate) system: &'a System,
     pub(crate) work: Work,
     pub(crate) inventory: Inventory,
     /// The mounts that everybody sees.
@@ -47,15 +48,15 @@ pub(crate) struct Begun {
     _lock: Lock,
 }
 
-impl Begun {
+impl<'a> Begun<'a> {
     /// # Errors
     /// Another operation is under way, the disks cannot be read, and without root.
-    pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
+    pub(crate) fn new(system: &'a System, verb: &str) -> Result<Self> {
         let lock = Lock::acquire(system)?;
         let inventory = discover::discover(system)?;
         let outside = Namespace::current()?;
         mounts::enter_private_namespace()?;
-        Ok(Begun { work: Work::new(system, verb)?, inventory, outside, _lock: lock })
+        Ok(Begun { system, work: Work::new(system, verb)?, inventory, outside, _lock: lock })
     }
 }
 
@@ -93,9 +94,7 @@ impl Drop for Work {
 /// A source and the target that is filled from it.
 #[derive(Clone, Copy)]
 pub(crate) struct Filling<'a> {
-    pub(crate) system: &'a System,
-    pub(crate) inventory: &'a Inventory,
-    pub(crate) work: &'a Work,
+    pub(crate) begun: &'a Begun<'a>,
     pub(crate) source: &'a BootEnvironment,
     pub(crate) layout: &'a Layout,
     /// Of the layout's file systems.
@@ -124,13 +123,12 @@ pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
 
 /// What the trees that go to one file system of the target hold, without what is left out.
 pub(crate) fn measure<'t>(
-    system: &System,
-    inventory: &Inventory,
-    work: &Work,
+    begun: &Begun,
     source: &BootEnvironment,
     trees: impl Iterator<Item = &'t layout::Copy>,
     rules: impl Fn(&layout::Copy) -> Exclude,
 ) -> Result<Totals> {
+    let Begun { system, inventory, work, .. } = begun;
     let mut totals = Totals::default();
     for tree in trees {
         let mounted = source::mount(system, inventory, source, &tree.source, &work.source)?;
@@ -144,13 +142,8 @@ pub(crate) fn measure<'t>(
 
 /// Refuses a layout in which a file system has its place where the source has a link: its content would go where that
 /// leads.
-pub(crate) fn refuse_links(
-    system: &System,
-    inventory: &Inventory,
-    work: &Work,
-    source: &BootEnvironment,
-    layout: &Layout,
-) -> Result<()> {
+pub(crate) fn refuse_links(begun: &Begun, source: &BootEnvironment, layout: &Layout) -> Result<()> {
+    let Begun { system, inventory, work, .. } = begun;
     let mounted = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
     let root = Rooted::open(mounted.dir())?;
     let copies = layout.copies();
@@ -224,12 +217,13 @@ impl Filling<'_> {
         (mode, totals): (Mode, Option<Totals>),
         report: &mut dyn Report,
     ) -> Result<Summary> {
-        let from = source::mount(self.system, self.inventory, self.source, &tree.source, &self.work.source)?;
+        let Begun { system, inventory, work, .. } = self.begun;
+        let from = source::mount(system, inventory, self.source, &tree.source, &work.source)?;
         let file_system = self
             .layout
             .at(&tree.target)
             .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
-        let to = mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &self.work.alone)?;
+        let to = mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &work.alone)?;
         let request = copy::Request {
             source: from.dir(),
             target: to.dir(),
@@ -259,7 +253,7 @@ impl Filling<'_> {
         let devices: Vec<_> =
             own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();
         let inside = Inside {
-            root: &self.work.target,
+            root: &self.begun.work.target,
             block_devices: &devices,
             esp: None,
             shared: &[],
@@ -271,15 +265,15 @@ impl Filling<'_> {
             layout: self.layout,
             uuids: self.uuids,
             swap_uuids: self.swap_uuids,
-            labels: &labels(self.inventory, self.source),
+            labels: &labels(&self.begun.inventory, self.source),
             source_root: &self.source.root,
             source_fstab: fstab,
             new_machine,
         };
-        for done in localize::localize(&self.work.target, &change, &inside)? {
+        for done in localize::localize(&self.begun.work.target, &change, &inside)? {
             log::info!("{done}");
         }
-        for done in localize::install_program(&self.work.target, Path::new("/proc/self/exe"))? {
+        for done in localize::install_program(&self.begun.work.target, Path::new("/proc/self/exe"))? {
             log::info!("{done}");
         }
         Ok(())

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::copy::{Instant, Mode, Totals, Trust};
-use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::Result;
-use crate::fill::{self, Begun, Filling, Selection, Work, source};
+use crate::fill::{self, Begun, Filling, Selection, source};
 use crate::hooks::Hooks;
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
@@ -76,22 +75,22 @@ const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg
 /// incomplete, and the command can be run again.
 pub fn refresh(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Refreshed>> {
     let begun = Begun::new(system, "refresh")?;
-    let job = Job::prepare(system, &begun.inventory, request, &begun.work)?;
+    let job = Job::prepare(&begun, request)?;
     if !report.confirm(&job.plan(&begun.inventory)?)? {
         return Ok(None);
     }
-    job.run(system, &begun, report).map(Some)
+    job.run(&begun, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(mut self, system: &System, begun: &Begun, report: &mut dyn Report) -> Result<Refreshed> {
-        let (inventory, work) = (&begun.inventory, &begun.work);
+    fn run(mut self, begun: &Begun, report: &mut dyn Report) -> Result<Refreshed> {
+        let Begun { system, inventory, work, outside, .. } = begun;
         let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
-        let quiet = hooks.quiet("refresh", name.as_str(), &begun.outside, report)?;
-        let copied = self.copy(system, inventory, work, report);
+        let quiet = hooks.quiet("refresh", name.as_str(), outside, report)?;
+        let copied = self.copy(begun, report);
         quiet.end(report);
         let (mounted, mut done) = copied?;
-        self.localize(system, inventory, work, report)?;
+        self.localize(begun, report)?;
         fill::sync(&mounted, report)?;
         self.descriptor.complete(&Rooted::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
@@ -102,13 +101,8 @@ impl Job<'_> {
     }
 
     /// Marks the target as incomplete, and makes it equal to the source. Its file systems stay mounted.
-    fn copy(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<(Vec<Mounted>, Refreshed)> {
+    fn copy(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<(Vec<Mounted>, Refreshed)> {
+        let Begun { system, inventory, work, .. } = begun;
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
         let mounted = fill::mount_target(&self.layout, &work.target)?;
@@ -117,7 +111,7 @@ impl Job<'_> {
             loader::for_environment(system, inventory, &self.target)?
                 .set_active(self.descriptor.id, false)?;
         }
-        let done = self.copy_trees(system, inventory, work, trust, report)?;
+        let done = self.copy_trees(begun, trust, report)?;
         Ok((mounted, done))
     }
 
@@ -144,14 +138,7 @@ impl Job<'_> {
         })
     }
 
-    fn copy_trees(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        trust: Trust,
-        report: &mut dyn Report,
-    ) -> Result<Refreshed> {
+    fn copy_trees(&mut self, begun: &Begun, trust: Trust, report: &mut dyn Report) -> Result<Refreshed> {
         self.descriptor.source = self.source.descriptor.as_ref().map(|d| d.id);
         self.descriptor.shared = self.layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
@@ -164,7 +151,7 @@ impl Job<'_> {
             for kept in own.chain(self.kept.iter().cloned()) {
                 rules = rules.never(&Path::new("/").join(kept));
             }
-            let filling = self.filling(system, inventory, work);
+            let filling = self.filling(begun);
             let summary = filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
             done.files += summary.files;
@@ -174,23 +161,18 @@ impl Job<'_> {
         Ok(done)
     }
 
-    fn localize(
-        &self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        report: &mut dyn Report,
-    ) -> Result<()> {
+    fn localize(&self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
+        let Begun { system, inventory, work, .. } = begun;
         let fstab = {
             let root = source::mount(system, inventory, &self.source, &MountPoint::root(), &work.source)?;
             Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
-        let filling = self.filling(system, inventory, work);
+        let filling = self.filling(begun);
         filling.localize(self.descriptor.id, None, Some(&fstab), report)
     }
 
-    fn filling<'a>(&'a self, system: &'a System, inventory: &'a Inventory, work: &'a Work) -> Filling<'a> {
+    fn filling<'a>(&'a self, begun: &'a Begun) -> Filling<'a> {
         let (source, layout, uuids, swap_uuids) = (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Filling { system, inventory, work, source, layout, uuids, swap_uuids }
+        Filling { begun, source, layout, uuids, swap_uuids }
     }
 }

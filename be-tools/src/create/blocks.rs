@@ -1,31 +1,28 @@
 //! A file system of the target whose blocks are copied: it comes with its UUID, its label and, on a root, with a
 //! descriptor that says it is incomplete; then it is grown to its device and checked.
 
+use super::Job;
 use super::method::Blocks;
-use super::{Job, Work};
 use crate::copy::block::{self, Identity};
-use crate::discover::Inventory;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor};
 use crate::error::{Error, Result};
-use crate::fill::source;
+use crate::fill::{Begun, source};
 use crate::layout::TargetFileSystem;
 use crate::plan::{Report, go_on};
 use crate::rooted::Rooted;
 use crate::storage::mounts;
 use crate::storage::probe::Kind;
-use crate::system::System;
 use crate::tool::Tool;
 
 impl Job<'_> {
     pub(super) fn copy_blocks(
         &self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
+        begun: &Begun,
         (target, blocks): (&TargetFileSystem, &Blocks),
         label: Option<&str>,
         report: &mut dyn Report,
     ) -> Result<()> {
+        let Begun { system, inventory, work, .. } = begun;
         let Some(found) = &self.source else { return Ok(()) };
         report.step(&format!("copying the blocks of {} of '{}'", blocks.source, found.name()));
         // While it is mounted like this, nobody else can mount it for writing.

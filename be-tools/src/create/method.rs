@@ -4,12 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Job, Request, Work, blocks};
+use super::{Job, Request, blocks};
 use crate::copy::block::{self, Unfit};
-use crate::discover::Inventory;
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Refusal, Result};
-use crate::fill::source;
+use crate::fill::{Begun, source};
 use crate::layout::{Copy, MountPoint, TargetFileSystem};
 use crate::rooted::Rooted;
 use crate::storage::device::BlockDevice;
@@ -65,18 +64,13 @@ impl Job<'_> {
     ///
     /// # Errors
     /// The refusal where `--method block` cannot be done, with the reason.
-    pub(super) fn choose_blocks(
-        &mut self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-    ) -> Result<()> {
+    pub(super) fn choose_blocks(&mut self, begun: &Begun) -> Result<()> {
         if self.source.is_none() || !matches!(self.request.method, Method::Auto | Method::Block) {
             return Ok(());
         }
         let copies = self.layout.copies();
         for file_system in &self.layout.file_systems {
-            match self.by_blocks(system, inventory, work, &copies, file_system) {
+            match self.by_blocks(begun, &copies, file_system) {
                 Ok(found) => {
                     self.blocks.insert(file_system.mountpoint.clone(), found);
                 }
@@ -93,14 +87,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn by_blocks(
-        &self,
-        system: &System,
-        inventory: &Inventory,
-        work: &Work,
-        copies: &[Copy],
-        target: &TargetFileSystem,
-    ) -> Result<Blocks, Unfit> {
+    fn by_blocks(&self, begun: &Begun, copies: &[Copy], target: &TargetFileSystem) -> Result<Blocks, Unfit> {
+        let Begun { system, inventory, work, .. } = begun;
         let unfit = |why: String| Err(Unfit(why));
         let failed = |error: crate::Error| Unfit(error.to_string());
         let Some(found) = &self.source else { return unfit("there is no source".into()) };

@@ -12,7 +12,7 @@ use crate::delete;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
-use crate::fill::{self, Work, source};
+use crate::fill::{self, Begun, source};
 use crate::hooks::Hooks;
 use crate::identity;
 use crate::layout::{self, Layout, MountPoint};
@@ -23,12 +23,8 @@ use crate::system::System;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(
-        system: &System,
-        inventory: &Inventory,
-        request: &'a Request,
-        work: &Work,
-    ) -> Result<Self> {
+    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
+        let Begun { system, inventory, .. } = begun;
         request.refuse_method()?;
         let source = find_source(inventory, request)?;
         let replaced = replaced(inventory, request, source.as_ref())?;
@@ -74,8 +70,8 @@ impl<'a> Job<'a> {
         if job.is_bootable() {
             job.notes = job.prove_loader(system, inventory).map_err(offer_no_boot_entry)?;
         }
-        job.choose_blocks(system, inventory, work)?;
-        job.refuse_too_small(system, inventory, work)?;
+        job.choose_blocks(begun)?;
+        job.refuse_too_small(begun)?;
         Ok(job)
     }
 
@@ -86,9 +82,10 @@ impl<'a> Job<'a> {
     }
 
     /// Each file system of the target must hold what goes into it, with room to live.
-    fn refuse_too_small(&mut self, system: &System, inventory: &Inventory, work: &Work) -> Result<()> {
+    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
+        let Begun { system, inventory, .. } = begun;
         let Some(found) = &self.source else { return Ok(()) };
-        fill::refuse_links(system, inventory, work, found, &self.layout)?;
+        fill::refuse_links(begun, found, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(system, inventory, found, &sources)?;
@@ -98,7 +95,7 @@ impl<'a> Job<'a> {
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| fill::exclude(found, &self.request.selection, tree);
-            let totals = fill::measure(system, inventory, work, found, trees, rules)?;
+            let totals = fill::measure(begun, found, trees, rules)?;
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             fill::refuse_too_small(file_system, &capacity, totals)?;
@@ -109,7 +106,8 @@ impl<'a> Job<'a> {
     }
 
     /// What will be done, in order.
-    pub(super) fn plan(&self, system: &System, inventory: &Inventory) -> Result<Plan> {
+    pub(super) fn plan(&self, begun: &Begun) -> Result<Plan> {
+        let Begun { system, inventory, .. } = begun;
         let name = &self.descriptor.name;
         let title = match &self.source {
             Some(source) => {

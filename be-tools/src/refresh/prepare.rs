@@ -7,7 +7,7 @@ use crate::copy::Totals;
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::fill::{self, Work, source};
+use crate::fill::{self, Begun, source};
 use crate::hooks::Hooks;
 use crate::identity;
 use crate::layout::{self, MountPoint};
@@ -19,12 +19,8 @@ use crate::system::System;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(
-        system: &System,
-        inventory: &Inventory,
-        request: &'a Request,
-        work: &Work,
-    ) -> Result<Self> {
+    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
+        let Begun { system, inventory, work, .. } = begun;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         let source = find_source(inventory, request, descriptor)?;
@@ -64,14 +60,15 @@ impl<'a> Job<'a> {
             let uuid = refuse_device(system, inventory, &job.target, &file_system.device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
-        job.refuse_too_small(system, inventory, work)?;
+        job.refuse_too_small(begun)?;
         Ok(job)
     }
 
     /// Each file system of the target must hold what will be in it. Where all that the source's file systems hold has
     /// room, nothing is counted.
-    fn refuse_too_small(&mut self, system: &System, inventory: &Inventory, work: &Work) -> Result<()> {
-        fill::refuse_links(system, inventory, work, &self.source, &self.layout)?;
+    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
+        let Begun { system, inventory, work, .. } = begun;
+        fill::refuse_links(begun, &self.source, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(system, inventory, &self.source, &sources)?;
@@ -89,7 +86,7 @@ impl<'a> Job<'a> {
             }
             if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
                 let rules = |tree: &_| fill::exclude(&self.source, &self.request.selection, tree);
-                needed = fill::measure(system, inventory, work, &self.source, trees(), rules)?;
+                needed = fill::measure(begun, &self.source, trees(), rules)?;
                 fill::refuse_too_small(file_system, &capacity, needed)?;
             }
             self.totals.files += needed.files;
