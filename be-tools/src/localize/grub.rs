@@ -21,9 +21,9 @@ pub(super) fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
-/// Settings of a BE. Debian's grub-install and the maintainer scripts of grub-efi and shim take the lower-cased
+/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer scripts of grub-efi and shim take the lower-cased
 /// first word of `GRUB_DISTRIBUTOR` as the folder on the ESP.
-pub(super) fn settings(id: Id, os_name: &str) -> String {
+pub(super) fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String = os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
     format!(
@@ -34,6 +34,8 @@ GRUB_DISTRIBUTOR="{}"
 GRUB_DISABLE_OS_PROBER=true
 # Device names change with the disks that are there.
 unset GRUB_DISABLE_LINUX_UUID GRUB_FORCE_PARTUUID
+# Swap that others use too may hold the memory of another one.
+GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {resume}"
 {PANIC}"#,
         format!("{word} {}", os.trim()).trim_end()
     )
@@ -159,16 +161,16 @@ mod tests {
 
     #[test]
     fn the_shell_reads_the_settings() {
-        let be = settings(id(), "Debian");
+        let be = settings(id(), "Debian", "noresume");
         let default =
             "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
-        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian|true|console=ttyS0 panic=30|");
+        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian|true|console=ttyS0 noresume panic=30|");
         // A panic= of the administrator stays.
-        assert_eq!(sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2), Some("panic=-1"));
+        assert_eq!(sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2), Some("panic=-1 noresume"));
         assert_eq!(sourced("GRUB_DISTRIBUTOR=Debian", &adopted_settings()), "Debian|| panic=30|");
         // A hostile os-release stays a word in quotes.
         assert!(
-            sourced("", &settings(id(), "x\";reboot $(id) `id`"))
+            sourced("", &settings(id(), "x\";reboot $(id) `id`", "noresume"))
                 .starts_with("lifeboat-2f0c1a94 xreboot id id|")
         );
     }

@@ -95,10 +95,11 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     done.extend(mounts::rewrite(&mut fstab, change));
     write_changed(root, "etc/fstab", &there, &fstab.render())?;
 
-    let resume = resume(root, &mounts::swap(&fstab, change))?;
+    let swap = mounts::swap(&fstab, change);
+    let resume = resume(root, &swap)?;
     done.extend(resume.iter().cloned());
-    done.extend(command_line(root, change)?);
-    done.extend(grub_settings(root, change)?);
+    done.extend(command_line(root, change, &swap)?);
+    done.extend(grub_settings(root, change, &resume::parameter(&swap))?);
     done.extend(debian::keep_off_the_esp(root, inside)?);
     if let Some(machine) = change.new_machine {
         done.extend(machine.apply(root, inside)?);
@@ -190,7 +191,7 @@ fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
 }
 
 /// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
-fn command_line(root: &Rooted, change: &Localization) -> Result<Option<String>> {
+fn command_line(root: &Rooted, change: &Localization, swap: &mounts::Swap) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
     let Some(old) = utf8(root, PATH)? else { return Ok(None) };
     let failed = |e| Error::boot(format!("changing /{PATH}"), e);
@@ -200,8 +201,14 @@ fn command_line(root: &Rooted, change: &Localization) -> Result<Option<String>> 
     if !line.has("panic") {
         line.set("panic", "30").map_err(failed)?;
     }
-    line.remove("resume");
-    line.remove("resume_offset");
+    for parameter in ["resume", "resume_offset", "noresume"] {
+        line.remove(parameter);
+    }
+    match swap {
+        mounts::Swap::Own(uuid) => line.set("resume", &format!("UUID={uuid}")),
+        _ => line.set_flag("noresume"),
+    }
+    .map_err(failed)?;
     if !change.keeps_root_type() {
         line.remove("rootfstype");
         line.remove("rootflags");
@@ -210,7 +217,7 @@ fn command_line(root: &Rooted, change: &Localization) -> Result<Option<String>> 
     Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
 }
 
-fn grub_settings(root: &Rooted, change: &Localization) -> Result<Vec<String>> {
+fn grub_settings(root: &Rooted, change: &Localization, resume: &str) -> Result<Vec<String>> {
     if !has_grub(root) {
         return Ok(Vec::new());
     }
@@ -229,7 +236,7 @@ fn grub_settings(root: &Rooted, change: &Localization) -> Result<Vec<String>> {
     let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
     // grub.d/10_linux adds " GNU/Linux" to the menu's title.
     let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
-    let settings = grub::settings(change.id, name);
+    let settings = grub::settings(change.id, name, resume);
     root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
     done.push(format!(
         "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
@@ -246,7 +253,8 @@ fn initramfs_reason(
     old_fstab: &Fstab,
     resume_changed: bool,
 ) -> Result<Option<&'static str>> {
-    if resume_changed {
+    // Where GRUB starts it, the kernel's command line says where to resume from.
+    if resume_changed && !has_grub(root) {
         return Ok(Some("the swap to resume from changed"));
     }
     // The initramfs mounts / and /usr, and carries their fsck.
