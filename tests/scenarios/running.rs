@@ -191,7 +191,7 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
         format!("refresh {SECOND} --yes"),
         "boot-entries".into(),
         "boot-entries add spare /boot/efi/EFI/debian/shimx64.efi".into(),
-        format!("boot-entries order {} {}", entry(FIRST), entry(SECOND)),
+        format!("boot-entries order {} {} --yes", entry(FIRST), entry(SECOND)),
         format!("boot-entries next {}", entry("spare")),
         format!("boot-entries remove {} --foreign --yes", entry("spare")),
         format!("create {SECOND} --replace {SECOND} --dry-run"),
