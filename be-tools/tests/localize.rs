@@ -197,7 +197,9 @@ fn reinstalling_leaves_the_vendors_folder(release: &str) {
 
     let done = copy.localize();
     assert!(!done.iter().any(|d| d.starts_with("initramfs made anew")), "{done:#?}");
-    assert!(copy.text("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ro  noresume panic=30 quiet")));
+    assert!(
+        copy.text("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ro  noresume panic=30 quiet"))
+    );
     assert!(!copy.text("boot/grub/grub.cfg").contains(OLD));
     assert_eq!(fs::metadata(copy.root().join("boot/grub/grubenv")).unwrap().len(), 1024);
 
