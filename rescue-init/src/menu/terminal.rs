@@ -81,11 +81,11 @@ impl Screen {
     fn wait_for_key(&self, action: &Action, ended: &Ended) -> io::Result<Key> {
         let offers_reboot = action.then_reboot && ended.success;
         let reboot = if offers_reboot { ", R to restart the machine now" } else { "" };
+        enable_raw_mode()?;
+        // What was typed while the command ran was not meant for this question; what comes after it is.
+        tcflush(stdin(), QueueSelector::IFlush)?;
         print!("Press Enter to return to the menu{reboot}: ");
         stdout().flush()?;
-        enable_raw_mode()?;
-        // What was typed while the command ran was not meant for this question.
-        tcflush(stdin(), QueueSelector::IFlush)?;
         loop {
             let Event::Key(event) = event::read()? else { continue };
             match Key::from_event(event) {
