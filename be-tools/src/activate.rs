@@ -217,7 +217,7 @@ impl<'a> Switch<'a> {
             Error::Failed(format!("the EFI system partition of '{}' is not there", environment.name()))
         })?;
         let mounted = location.mount(self.system, devices)?;
-        let path = environment_path(mounted.esp(), descriptor.id);
+        let path = environment_path(mounted.esp(), &descriptor.id.short());
         let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
         let mut block = grubenv::read(&path).map_err(failed)?;
         if Record::read(&block) != record {

@@ -3,25 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use boot::efi::{BootEntries, LoadOption};
-use boot::esp::Esp;
+use boot::efi::{BootEntries, BootEntry, LoadOption};
 use uuid::Uuid;
 
 use super::entries::{self, reading};
 use super::esp_location::{EspLocation, MountedEsp};
 use super::grub_efi::{self, NO_ESP};
-use super::stub::{BootPlace, ENVIRONMENT};
-use super::{read_environment, vendor};
+use super::stub::BootPlace;
+use super::{trial_in, vendor};
 use crate::discover::Inventory;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
 use crate::storage::device::Devices;
 use crate::storage::mounts;
 use crate::system::System;
-use crate::trial::Record;
 
 /// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong with the loader that its
-/// boot entry leads to. Without UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
+/// boot entry leads to; warns of entries whose BE was not found. Without UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -32,39 +30,10 @@ pub fn annotate(system: &System, inventory: &mut Inventory) -> Result<()> {
         let mut esps = Esps { system, devices, mounted: BTreeMap::new() };
         annotate_all(&entries, environments, &mut esps, |environment, place| {
             leads_to(devices, environment, place)
-        })?;
-        without_root(&entries, environments, &mut esps)
+        })
     })?;
     inventory.warnings.extend(lost);
     Ok(())
-}
-
-/// A warning for each entry of Lifeboat's whose BE was not found.
-fn without_root(
-    entries: &BootEntries,
-    environments: &[BootEnvironment],
-    esps: &mut dyn Lookup,
-) -> Result<Vec<String>> {
-    let next = entries.next().map_err(reading)?;
-    let mut warnings = Vec::new();
-    for entry in entries.entries().map_err(reading)? {
-        let Some((folder, _)) = entries::loader_file(&entry.option) else { continue };
-        if environments.iter().filter_map(|e| e.descriptor.as_ref()).any(|d| d.id.short() == folder) {
-            continue;
-        }
-        let esp = entry.option.path.partuuid().and_then(|partuuid| esps.esp(partuuid));
-        let path = esp.map(|esp| esp.esp().root().join(Esp::folder_of(&folder)).join(ENVIRONMENT));
-        let record = path.and_then(|path| boot::grubenv::read(&path).ok()).map(|b| Record::read(&b));
-        let trial = record.and_then(|r| r.standing(false, next == Some(entry.number)));
-        let failed = if trial == Some(Trial::Failed) { ", whose trial failed" } else { "" };
-        warnings.push(format!(
-            "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for good, \
-             `be boot-entries remove {number:04X}` takes it out of the firmware's menu",
-            entries::shown_name(&entry.option, &folder),
-            number = entry.number
-        ));
-    }
-    Ok(warnings)
 }
 
 /// Where the ESP of a boot entry is looked up.
@@ -102,7 +71,8 @@ fn annotate_all(
     environments: &mut [BootEnvironment],
     esps: &mut dyn Lookup,
     leads_to: impl Fn(&BootEnvironment, &BootPlace) -> bool,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let boot_next = entries.next().map_err(reading)?;
     let next = entries::next(entries)?;
     let next_number = next.as_ref().map(|e| e.number);
     for environment in environments.iter_mut() {
@@ -115,17 +85,17 @@ fn annotate_all(
             environment.problems.push(NO_ESP.into());
             continue;
         };
-        if let Ok(block) = read_environment(mounted.esp(), descriptor.id) {
-            let is_next = entries.next().map_err(reading)? == Some(entry.number);
-            environment.trial = Record::read(&block).standing(environment.running, is_next);
-        }
+        let is_next = boot_next == Some(entry.number);
+        environment.trial = trial_in(mounted.esp(), &descriptor.id.short(), environment.running, is_next);
         if let Some((_, file)) = entries::loader_file(&entry.option) {
             let problems = grub_efi::check(mounted.esp(), descriptor.id, &file, environment);
             environment.problems.extend(problems);
         }
     }
+    let mut lost = Vec::new();
     for entry in entries.entries().map_err(reading)? {
         if entry.option.is_lifeboat() {
+            lost.extend(without_root(&entry, boot_next == Some(entry.number), environments, esps));
             continue;
         }
         let place = vendor_place(&entry.option, esps);
@@ -144,7 +114,29 @@ fn annotate_all(
     {
         running.next_boot = true;
     }
-    Ok(())
+    Ok(lost)
+}
+
+/// The warning for an entry of Lifeboat's whose BE was not found.
+fn without_root(
+    entry: &BootEntry,
+    is_next: bool,
+    environments: &[BootEnvironment],
+    esps: &mut dyn Lookup,
+) -> Option<String> {
+    let (folder, _) = entries::loader_file(&entry.option)?;
+    if environments.iter().filter_map(|e| e.descriptor.as_ref()).any(|d| d.id.short() == folder) {
+        return None;
+    }
+    let esp = entry.option.path.partuuid().and_then(|partuuid| esps.esp(partuuid));
+    let trial = esp.and_then(|esp| trial_in(esp.esp(), &folder, false, is_next));
+    let failed = if trial == Some(Trial::Failed) { ", whose trial failed" } else { "" };
+    Some(format!(
+        "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for good, \
+         `be boot-entries remove {number:04X}` takes it out of the firmware's menu",
+        entries::shown_name(&entry.option, &folder),
+        number = entry.number
+    ))
 }
 
 /// Where a distribution's own entry leads, by the grub.cfg beside its loader.
@@ -178,12 +170,14 @@ fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace)
 
 #[cfg(test)]
 mod tests {
+    use boot::esp::Esp;
     use boot::grubenv::EnvironmentBlock;
 
     use super::*;
     use crate::environment::{Descriptor, State};
     use crate::loader::environment_path;
     use crate::loader::testing::{Firmware, PARTUUID, environment};
+    use crate::trial::Record;
 
     struct OneEsp(MountedEsp);
 
@@ -227,18 +221,24 @@ mod tests {
 
     impl Machine {
         fn next(&mut self) -> Vec<&str> {
+            self.annotate();
+            self.environments.iter().filter(|e| e.next_boot).map(|e| e.reference.as_str()).collect()
+        }
+
+        /// Anew; the warnings.
+        fn annotate(&mut self) -> Vec<String> {
             for environment in &mut self.environments {
                 (environment.next_boot, environment.trial, environment.boot_entry) = (false, None, None);
             }
             let mut esps = OneEsp(MountedEsp::of_folder(self.folder.path()));
             let leads = |e: &BootEnvironment, p: &BootPlace| leads_to(&Devices::default(), e, p);
-            annotate_all(&self.firmware.entries(), &mut self.environments, &mut esps, leads).unwrap();
-            self.environments.iter().filter(|e| e.next_boot).map(|e| e.reference.as_str()).collect()
+            annotate_all(&self.firmware.entries(), &mut self.environments, &mut esps, leads).unwrap()
         }
 
         fn record(&self, environment: usize, record: Record) {
             let esp = Esp::new(self.folder.path());
-            let path = environment_path(&esp, self.environments[environment].descriptor.as_ref().unwrap().id);
+            let id = self.environments[environment].descriptor.as_ref().unwrap().id;
+            let path = environment_path(&esp, &id.short());
             let mut block = boot::grubenv::read(&path).unwrap();
             record.write(&mut block).unwrap();
             boot::grubenv::write_in_place(&path, &block).unwrap();
@@ -285,13 +285,9 @@ mod tests {
     fn an_entry_whose_root_is_gone_is_told_with_its_trial() {
         let mut machine = machine();
         machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
-        let lost = |machine: &Machine| {
-            let mut esps = OneEsp(MountedEsp::of_folder(machine.folder.path()));
-            without_root(&machine.firmware.entries(), &machine.environments, &mut esps).unwrap()
-        };
-        assert!(lost(&machine).is_empty());
+        assert!(machine.annotate().is_empty());
         machine.environments.pop();
-        let [warning] = &lost(&machine)[..] else { panic!("one warning") };
+        let [warning] = &machine.annotate()[..] else { panic!("one warning") };
         assert!(warning.starts_with("Boot0002 starts 'second', whose trial failed"), "{warning}");
         assert!(warning.contains("be boot-entries remove 0002"), "{warning}");
     }

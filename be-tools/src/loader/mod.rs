@@ -16,9 +16,10 @@ use boot::efi::BootEntries;
 use boot::esp::Esp;
 
 use crate::discover::Inventory;
-use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem};
-use crate::error::{Error, Refusal, Result};
+use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Trial};
+use crate::error::{Refusal, Result};
 use crate::system::System;
+use crate::trial::Record;
 use esp_location::{EspLocation, esp_error};
 use grub_efi::GrubEfi;
 
@@ -183,16 +184,14 @@ pub fn set_description(system: &System, descriptor: &Descriptor, os: &OperatingS
     Ok(())
 }
 
-/// The environment block beside a BE's stub, read.
-///
-/// # Errors
-/// It is not there, or damaged.
-pub(crate) fn read_environment(esp: &Esp, id: Id) -> Result<boot::grubenv::EnvironmentBlock> {
-    let path = environment_path(esp, id);
-    boot::grubenv::read(&path).map_err(|e| Error::boot(format!("reading {}", path.display()), e))
+/// How the trial of the BE whose loader lies in this folder stands, by the environment block beside its stub; `None` also
+/// where that is not there, or damaged.
+pub(crate) fn trial_in(esp: &Esp, folder: &str, running: bool, is_next: bool) -> Option<Trial> {
+    let block = boot::grubenv::read(&environment_path(esp, folder)).ok()?;
+    Record::read(&block).standing(running, is_next)
 }
 
 /// Where that block lies.
-pub(crate) fn environment_path(esp: &Esp, id: Id) -> std::path::PathBuf {
-    esp.root().join(Esp::folder_of(&id.short())).join(stub::ENVIRONMENT)
+pub(crate) fn environment_path(esp: &Esp, folder: &str) -> std::path::PathBuf {
+    esp.root().join(Esp::folder_of(folder)).join(stub::ENVIRONMENT)
 }

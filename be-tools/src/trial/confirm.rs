@@ -161,7 +161,7 @@ impl Running {
     }
 
     fn with(own: OwnEntry, esp: MountedEsp) -> Self {
-        let environment = environment_path(esp.esp(), own.descriptor.id);
+        let environment = environment_path(esp.esp(), &own.descriptor.id.short());
         Running { own, environment, _esp: esp }
     }
 

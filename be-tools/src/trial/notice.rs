@@ -2,12 +2,11 @@
 
 use boot::efi::BootEntries;
 
-use super::Record;
 use crate::environment::{Descriptor, Trial};
 use crate::error::{Doing, Result};
 use crate::loader::entries::{self, reading};
 use crate::loader::esp_location::EspLocation;
-use crate::loader::stub::ENVIRONMENT;
+use crate::loader::trial_in;
 use crate::rooted::Rooted;
 use crate::storage::device::Devices;
 use crate::storage::mounts;
@@ -60,9 +59,7 @@ fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
         let Some(partuuid) = entry.option.path.partuuid() else { continue };
         let Ok(Some(location)) = EspLocation::by_partuuid(&devices, partuuid) else { continue };
         let Ok(mounted) = location.mount_read_only(system, &devices) else { continue };
-        let path = mounted.esp().root().join(boot::esp::Esp::folder_of(&folder)).join(ENVIRONMENT);
-        let Ok(block) = boot::grubenv::read(&path) else { continue };
-        if let Some(trial) = Record::read(&block).standing(false, next == Some(entry.number)) {
+        if let Some(trial) = trial_in(mounted.esp(), &folder, false, next == Some(entry.number)) {
             let name = entries::shown_name(&entry.option, &folder).to_owned();
             found.push(Judged { name, entry: entry.number, trial });
         }
