@@ -11,11 +11,11 @@ use std::path::PathBuf;
 pub use method::Method;
 
 use crate::adopt::Adoption;
-use crate::copy::{Mode, Totals, block};
+use crate::copy::{Mode, Selection, Totals, block};
 use crate::delete;
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
-use crate::fill::{self, Begun, Filling, Selection, Work, source};
+use crate::fill::{self, Begun, Filling, Work, source};
 use crate::hooks::Hooks;
 use crate::identity::{self, NewMachine};
 use crate::layout::{Copy, Layout, MountPoint, Wish};
@@ -110,10 +110,8 @@ impl Job<'_> {
             self.descriptor.source = Some(adopted.id);
         }
         let hooks = std::mem::take(&mut self.hooks);
-        let quiet = hooks.quiet("create", self.request.name.as_str(), outside, report)?;
-        let copied = self.copy(begun, report);
-        quiet.end(report);
-        let mounted = copied?;
+        let copy = ("create", self.request.name.as_str());
+        let mounted = hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
         self.localize(begun, report)?;
         if self.is_bootable() {
             go_on()?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::HumanBytes;
 
-use crate::copy::{self, Exclude, Mode, Summary, Totals};
+use crate::copy::{self, Exclude, Mode, Selection, Summary, Totals};
 use crate::discover::{self, Inventory};
 use crate::environment::{BootEnvironment, Descriptor, Id};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -22,21 +22,6 @@ use crate::storage::lock::Lock;
 use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{self, Mounted, Namespace};
 use crate::system::System;
-
-/// What the user leaves out: globs on paths as the BE sees them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// What is not copied.
-    pub exclude: Vec<String>,
-    /// What is copied even so.
-    pub include: Vec<String>,
-}
-
-impl Selection {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.exclude.is_empty() && self.include.is_empty()
-    }
-}
 
 /// What an operation that fills a target begins with: nobody else writes, and what it mounts only it sees.
 pub(crate) struct Begun<'a> {

@@ -18,16 +18,6 @@ pub(crate) struct Hooks {
     after: Vec<PathBuf>,
 }
 
-/// Between the hooks before a copy and those after it, which are run however the copy ends.
-#[must_use = "the hooks after the copy are run when it is dropped"]
-pub(crate) struct Quiet<'a> {
-    /// Not run yet.
-    after: &'a [PathBuf],
-    outside: &'a Namespace,
-    verb: &'static str,
-    target: &'a str,
-}
-
 impl Hooks {
     /// Those of the running system. Another source has none: nothing on it changes, and its programs are not run.
     ///
@@ -51,55 +41,36 @@ impl Hooks {
             .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
     }
 
-    /// Runs the hooks before the copy of `verb` into the BE `target`; they see the mounts of `outside`.
+    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks; they see the mounts of `outside`. Those after the
+    /// copy are run however it ends, also when one before it failed, and each of them whatever became of the others.
     ///
     /// # Errors
-    /// When one cannot be started or fails, and [`Error::Interrupted`]: the hooks after the copy have been run then.
-    pub(crate) fn quiet<'a>(
-        &'a self,
-        verb: &'static str,
-        target: &'a str,
-        outside: &'a Namespace,
+    /// Those of `copy`. When a hook before it cannot be started or fails, and [`Error::Interrupted`]: then nothing is copied.
+    pub(crate) fn around<T>(
+        &self,
+        (verb, target): (&str, &str),
+        outside: &Namespace,
         report: &mut dyn Report,
-    ) -> Result<Quiet<'a>> {
-        let quiet = Quiet { after: &self.after, outside, verb, target };
-        for hook in &self.before {
+        copy: impl FnOnce(&mut dyn Report) -> Result<T>,
+    ) -> Result<T> {
+        let run = |hook: Tool| {
+            let hook = hook.script().env("LIFEBOAT_VERB", verb).env("LIFEBOAT_TARGET", target);
+            outside.run(|| hook.run().map(drop).map_err(Error::from))
+        };
+        let quieted = self.before.iter().try_for_each(|hook| {
             report.step(&format!("running {}", hook.display()));
-            let done = quiet.run(Tool::new(hook));
+            let done = run(Tool::new(hook));
             // A Ctrl-C has ended the hook too.
-            if let Err(why) = go_on().and(done) {
-                quiet.end(report);
-                return Err(why);
-            }
-        }
-        Ok(quiet)
-    }
-}
-
-impl Quiet<'_> {
-    /// Runs the hooks after the copy. One that fails is reported and does not keep the others from being run.
-    pub(crate) fn end(mut self, report: &mut dyn Report) {
-        for hook in std::mem::take(&mut self.after) {
+            go_on().and(done)
+        });
+        let copied = quieted.and_then(|()| copy(report));
+        for hook in &self.after {
             report.step(&format!("running {}", hook.display()));
-            if let Err(why) = self.run(Tool::new(hook).apart()) {
+            if let Err(why) = run(Tool::new(hook).apart()) {
                 report.warn(&why.to_string());
             }
         }
-    }
-
-    fn run(&self, hook: Tool) -> Result<()> {
-        let hook = hook.script().env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
-        self.outside.run(|| hook.run().map(drop).map_err(Error::from))
-    }
-}
-
-impl Drop for Quiet<'_> {
-    fn drop(&mut self) {
-        for hook in self.after {
-            if let Err(why) = self.run(Tool::new(hook).apart()) {
-                log::warn!("{why}");
-            }
-        }
+        copied
     }
 }
 
@@ -157,6 +128,11 @@ mod tests {
             Hooks::below(self.root.path()).unwrap()
         }
 
+        fn around(&self, verb: &str, copy: impl FnOnce() -> Result<()>) -> Result<()> {
+            let outside = Namespace::current().unwrap();
+            self.hooks().around((verb, "second"), &outside, &mut Silent, |_| copy())
+        }
+
         fn log(&self) -> Vec<String> {
             let text = std::fs::read_to_string(self.root.path().join("log")).unwrap_or_default();
             text.lines().map(str::to_owned).collect()
@@ -172,10 +148,15 @@ mod tests {
         machine.add("after-copy/10-c", 0o755, "");
         let hooks = machine.hooks();
         assert_eq!(hooks.steps().map(|steps| steps.len()), [2, 1]);
-        let outside = Namespace::current().unwrap();
-        let quiet = hooks.quiet("create", "second", &outside, &mut Silent).unwrap();
-        assert_eq!(machine.log(), ["before-copy/10-a create second", "before-copy/20-b create second"]);
-        quiet.end(&mut Silent);
+        machine
+            .around("create", || {
+                assert_eq!(
+                    machine.log(),
+                    ["before-copy/10-a create second", "before-copy/20-b create second"]
+                );
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(machine.log()[2..], ["after-copy/10-c create second"]);
     }
 
@@ -184,8 +165,8 @@ mod tests {
         let machine = Machine::new();
         machine.add("after-copy/10-bad", 0o755, "exit 1");
         machine.add("after-copy/20-wake", 0o755, "");
-        let outside = Namespace::current().unwrap();
-        drop(machine.hooks().quiet("refresh", "second", &outside, &mut Silent).unwrap());
+        let why = machine.around("refresh", || Err(Error::Failed("the disk is full".into()))).unwrap_err();
+        assert_eq!(why.to_string(), "the disk is full");
         assert_eq!(machine.log(), ["after-copy/10-bad refresh second", "after-copy/20-wake refresh second"]);
     }
 
@@ -196,9 +177,7 @@ mod tests {
         machine.add("before-copy/20-bad", 0o755, "echo the database is not there >&2; exit 3");
         machine.add("before-copy/30-never", 0o755, "");
         machine.add("after-copy/10-wake", 0o755, "");
-        let hooks = machine.hooks();
-        let outside = Namespace::current().unwrap();
-        let why = hooks.quiet("create", "second", &outside, &mut Silent).err().unwrap().to_string();
+        let why = machine.around("create", || panic!("nothing is copied")).unwrap_err().to_string();
         assert!(why.contains("20-bad") && why.contains("the database is not there"), "{why}");
         let names: Vec<String> =
             machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();

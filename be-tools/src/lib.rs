@@ -13,7 +13,7 @@ pub mod delete;
 pub mod discover;
 pub mod environment;
 pub mod error;
-pub mod fill;
+pub(crate) mod fill;
 mod flags;
 pub mod fstab;
 pub mod health;

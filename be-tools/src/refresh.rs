@@ -5,10 +5,10 @@ mod prepare;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::copy::{Instant, Mode, Totals, Trust};
+use crate::copy::{Instant, Mode, Selection, Totals, Trust};
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::Result;
-use crate::fill::{self, Begun, Filling, Selection, source};
+use crate::fill::{self, Begun, Filling, source};
 use crate::hooks::Hooks;
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
@@ -86,10 +86,8 @@ impl Job<'_> {
     fn run(mut self, begun: &Begun, report: &mut dyn Report) -> Result<Refreshed> {
         let Begun { system, inventory, work, outside, .. } = begun;
         let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
-        let quiet = hooks.quiet("refresh", name.as_str(), outside, report)?;
-        let copied = self.copy(begun, report);
-        quiet.end(report);
-        let (mounted, mut done) = copied?;
+        let copy = ("refresh", name.as_str());
+        let (mounted, mut done) = hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
         self.localize(begun, report)?;
         fill::sync(&mounted, report)?;
         self.descriptor.complete(&Rooted::open(&work.target)?)?;

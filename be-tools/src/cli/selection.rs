@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::copy;
 use crate::error::{Doing, Result};
-use crate::fill;
 
 /// Globs, on paths as the boot environment sees them.
 #[derive(Debug, Args)]
@@ -26,13 +26,13 @@ impl Selection {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn read(self) -> Result<fill::Selection> {
+    pub(super) fn read(self) -> Result<copy::Selection> {
         let mut exclude = self.exclude;
         if let Some(file) = &self.exclude_from {
             let text = std::fs::read_to_string(file).at("reading", file)?;
             let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
             exclude.extend(lines.map(str::to_owned));
         }
-        Ok(fill::Selection { exclude, include: self.include })
+        Ok(copy::Selection { exclude, include: self.include })
     }
 }

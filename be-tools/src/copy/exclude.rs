@@ -13,6 +13,21 @@ const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
 const NEVER: [&[u8]; 4] =
     [b"/etc/lifeboat/environment.toml", b"/boot/grub/grubenv", b"/var/log/lifeboat", b"/var/lib/lifeboat"];
 
+/// What the user leaves out: globs on paths as the BE sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What is not copied.
+    pub exclude: Vec<String>,
+    /// What is copied even so.
+    pub include: Vec<String>,
+}
+
+impl Selection {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exclude.is_empty() && self.include.is_empty()
+    }
+}
+
 /// What happens to one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -37,7 +37,7 @@ use rustix::io::Errno;
 
 use again::Again;
 pub use again::Instant;
-pub use exclude::Exclude;
+pub use exclude::{Exclude, Selection};
 pub use measure::{Totals, measure};
 
 use crate::error::{Doing, Error, Result};

@@ -303,8 +303,8 @@ fn as_found(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copy::Selection;
     use crate::create::Method;
-    use crate::fill::Selection;
     use crate::loader::testing::environment;
     use crate::storage::device::BlockDevice;
     use crate::storage::probe::{Kind, SuperBlock};
