@@ -21,8 +21,8 @@ pub(super) fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
-/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer scripts of grub-efi and shim take the lower-cased
-/// first word of `GRUB_DISTRIBUTOR` as the folder on the ESP.
+/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer scripts of grub-efi and
+/// shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the folder on the ESP.
 pub(super) fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String = os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
@@ -98,29 +98,27 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
 /// running it, because it may look at other systems' disks and does not replace the file in one step.
 pub(super) fn with_panic(grub_cfg: &str) -> String {
     let line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let starts_linux = matches!(words.next(), Some("linux" | "linux16" | "linuxefi"));
-        let parameters: Vec<&str> = words.collect();
-        let has = |name: &str| parameters.iter().any(|p| p.starts_with(name));
-        match line.trim_end() {
-            text if starts_linux && has("root=") && !has("panic=") => {
-                format!("{text} panic=30{}", &line[text.len()..])
-            }
-            _ => line.to_owned(),
+        let has = |name: &str| kernel(line).is_some_and(|mut words| words.any(|w| w.starts_with(name)));
+        if !has("root=") || has("panic=") {
+            return line.to_owned();
         }
+        let text = line.trim_end();
+        format!("{text} panic=30{}", &line[text.len()..])
     };
     grub_cfg.split_inclusive('\n').map(line).collect()
+}
+
+/// What a line of a grub.cfg that loads a kernel says after the command: its file and its parameters.
+fn kernel(line: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    let mut words = line.split_whitespace();
+    matches!(words.next()?, "linux" | "linux16" | "linuxefi").then_some(words)
 }
 
 /// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical volume Debian's
 /// scripts write its name.
 pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
-    let mut roots = grub_cfg.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let command = words.next()?;
-        matches!(command, "linux" | "linux16" | "linuxefi")
-            .then(|| words.find_map(|w| w.strip_prefix("root=")))
-    });
+    let kernels = grub_cfg.lines().filter_map(kernel);
+    let mut roots = kernels.map(|mut words| words.find_map(|w| w.strip_prefix("root=")));
     let Some(first) = roots.next() else {
         return Some("it has no menu entry that starts a kernel: is there one in /boot?".into());
     };

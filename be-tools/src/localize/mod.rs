@@ -98,8 +98,9 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     let swap = mounts::swap(&fstab, change);
     let resume = resume(root, &swap)?;
     done.extend(resume.iter().cloned());
-    done.extend(command_line(root, change, &swap)?);
-    done.extend(grub_settings(root, change, &resume::parameter(&swap))?);
+    let parameter = resume::parameter(&swap);
+    done.extend(command_line(root, change, &parameter)?);
+    done.extend(grub_settings(root, change, &parameter)?);
     done.extend(debian::keep_off_the_esp(root, inside)?);
     if let Some(machine) = change.new_machine {
         done.extend(machine.apply(root, inside)?);
@@ -191,7 +192,7 @@ fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
 }
 
 /// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
-fn command_line(root: &Rooted, change: &Localization, swap: &mounts::Swap) -> Result<Option<String>> {
+fn command_line(root: &Rooted, change: &Localization, resume: &str) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
     let Some(old) = utf8(root, PATH)? else { return Ok(None) };
     let failed = |e| Error::boot(format!("changing /{PATH}"), e);
@@ -204,9 +205,9 @@ fn command_line(root: &Rooted, change: &Localization, swap: &mounts::Swap) -> Re
     for parameter in ["resume", "resume_offset", "noresume"] {
         line.remove(parameter);
     }
-    match swap {
-        mounts::Swap::Own(uuid) => line.set("resume", &format!("UUID={uuid}")),
-        _ => line.set_flag("noresume"),
+    match resume.split_once('=') {
+        Some((name, value)) => line.set(name, value),
+        None => line.set_flag(resume),
     }
     .map_err(failed)?;
     if !change.keeps_root_type() {

@@ -335,18 +335,18 @@ fn mount_unchanged(
 /// As mount(2).
 pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted> {
     // A block copy has the UUID of its mounted source for a moment.
-    let options = if fs_type == "xfs" { "nouuid" } else { on_errors(fs_type) };
+    let options = if fs_type == "xfs" { "nouuid" } else { on_errors(fs_type).unwrap_or_default() };
     call_mount(device, dir, fs_type, MountFlags::NOATIME, options, WORKING)
 }
 
 /// A broken file system is not written to any more. That this machine should panic then (`errors=panic`) may be written in
 /// its super block, and is not for a disk to say.
-fn on_errors(fs_type: &str) -> &'static str {
-    if matches!(fs_type, "ext2" | "ext3" | "ext4") { "errors=remount-ro" } else { "" }
+fn on_errors(fs_type: &str) -> Option<&'static str> {
+    matches!(fs_type, "ext2" | "ext3" | "ext4").then_some("errors=remount-ro")
 }
 
-/// Mounts with options as fstab(5) has them, those for user space and for errors left out. Which subvolume of a btrfs it is says
-/// `subvolume`, whatever the options say; `None` is its top.
+/// Mounts with options as fstab(5) has them, those for user space and for errors left out. Which subvolume of a btrfs it
+/// is says `subvolume`, whatever the options say; `None` is its top.
 ///
 /// # Errors
 /// As mount(2).
@@ -383,7 +383,7 @@ pub fn mount_with(
             other => data.push(other),
         }
     }
-    data.extend(Some(on_errors(fs_type)).filter(|option| !option.is_empty()));
+    data.extend(on_errors(fs_type));
     call_mount(device, dir, fs_type, flags, &data.join(","), WORKING)
 }
 
