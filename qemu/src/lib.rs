@@ -12,7 +12,8 @@
 //! ```
 //!
 //! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator, `LIFEBOAT_SLOW=4` doubles
-//! every deadline where several machines share the processors, `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
+//! every deadline where several machines share the processors, `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of
+//! `target/fixtures`.
 
 mod accel;
 mod agent;

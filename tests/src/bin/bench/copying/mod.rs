@@ -83,7 +83,8 @@ impl Race<'_> {
                 Temperature::Cold => kept = None,
                 Temperature::Warm if kept.is_none() => {
                     let source = self.disks.keep_source()?;
-                    read_with_attributes(&source.0.to_string_lossy())?;
+                    // The first of the warm contestants finds in memory what the others find.
+                    time(peers::READING, &vec![("SOURCE", source.0.to_string_lossy().into_owned())])?;
                     kept = Some(source);
                 }
                 Temperature::Warm => {}
@@ -159,13 +160,6 @@ pub fn names(be: &Path, disks: &Disks, fs_type: &str) -> Names {
 /// Reads a whole tree.
 pub fn read_all(tree: &str) -> Result<()> {
     let script = "find \"$TREE\" -links +64000; find \"$TREE\" -type f -exec cat {} + >/dev/null";
-    time(script, &vec![("TREE", tree.to_owned())]).map(drop)
-}
-
-/// Reads a whole tree with all attributes, as the most thorough of the tools do: the first of the warm contestants
-/// finds in memory what the others find.
-fn read_with_attributes(tree: &str) -> Result<()> {
-    let script = "tar -C \"$TREE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null";
     time(script, &vec![("TREE", tree.to_owned())]).map(drop)
 }
 

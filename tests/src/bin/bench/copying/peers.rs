@@ -14,6 +14,9 @@ pub const BLOCKS: &str = "Lifeboat, blocks";
 pub const CREATE: &str = "be create, files";
 pub const CREATE_BLOCKS: &str = "be create, blocks";
 
+/// Reads all of `$SOURCE`, with all attributes.
+pub const READING: &str = "tar -C \"$SOURCE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null";
+
 /// What a tool works on, and what is done before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -85,12 +88,7 @@ const fn to_all(peer: Peer) -> Peer {
 
 const PEERS: &[Peer] = &[
     peer("find: the walk alone", Kind::Reads, Need::Program("find"), "find \"$SOURCE\" -links +64000"),
-    peer(
-        "tar to a pipe: reading alone",
-        Kind::Reads,
-        Need::Program("tar"),
-        "tar -C \"$SOURCE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null",
-    ),
+    peer("tar to a pipe: reading alone", Kind::Reads, Need::Program("tar"), READING),
     peer(
         "dd of the used bytes",
         Kind::Devices,
