@@ -9,6 +9,9 @@ use rustix::io::Errno;
 /// An extended attribute: its name and value.
 pub type Xattr = (CString, Vec<u8>);
 
+/// XFS lists an ACL twice, the second time in a form of its own. An inode's ACL is `system.posix_acl_*` everywhere.
+const ACLS_OF_XFS: [&CStr; 2] = [c"trusted.SGI_ACL_FILE", c"trusted.SGI_ACL_DEFAULT"];
+
 /// An entry: open, or a name in a folder.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
@@ -65,7 +68,7 @@ impl Place<'_> {
         }
     }
 
-    /// Their names.
+    /// Their names, each of an ACL once.
     ///
     /// # Errors
     /// As listxattr(2); a file system without extended attributes has none.
@@ -101,6 +104,7 @@ fn names(list: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<CString
     Ok(list
         .split_inclusive(|b| *b == 0)
         .filter_map(|n| CString::from_vec_with_nul(n.to_vec()).ok())
+        .filter(|n| !ACLS_OF_XFS.contains(&n.as_c_str()))
         .collect())
 }
 

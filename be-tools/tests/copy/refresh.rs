@@ -12,10 +12,16 @@ use super::{Meanwhile, refresh, request, rsync_finds_no_difference, with_a_bad_f
 
 /// Nothing is left for the kernel to write later.
 const EXT4: [&str; 5] = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+const XFS: [&str; 3] = ["mkfs.xfs", "-q", "-f"];
+const BTRFS: [&str; 3] = ["mkfs.btrfs", "-q", "-f"];
 
 /// A source, and a target that is a copy of it.
 fn pair(fill: &str) -> (Mounted, Mounted) {
-    let (source, target) = (Mounted::new(&EXT4, "128M"), Mounted::new(&EXT4, "128M"));
+    pair_of((&EXT4, &EXT4), "128M", fill)
+}
+
+fn pair_of((source, target): (&[&str], &[&str]), size: &str, fill: &str) -> (Mounted, Mounted) {
+    let (source, target) = (Mounted::new(source, size), Mounted::new(target, size));
     sh(source.path(), fill);
     sh(source.path(), "sleep 0.05");
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
@@ -59,6 +65,28 @@ fn where_nothing_changed_nothing_is_written() {
         assert!(ctimes() == before, "{trust:?}: an inode was changed");
         assert_eq!(target.sectors_written(), written, "{trust:?}");
         assert_eq!(summary.files, 1 + 2 + 300 + 4, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_copy_on_another_type_of_file_system_is_equal_too() {
+    if !root() {
+        return;
+    }
+    let fill = "mkdir d; echo x >d/f; setfacl -m u:4:rwx d/f; setfacl -d -m u:5:rx d; echo y >d/g; ln d/g d/h; \
+                ln -s g l; mknod n c 1 3; setfattr -n user.a -v 1 d/f; setfattr -hn trusted.b -v 2 l n d; chattr +i d/g; \
+                chattr +A d/f; fallocate -l 3M p; truncate -s 3M s; mkfifo q; chmod 6755 d/f";
+    let kinds: [&[&str]; 3] = [&EXT4, &XFS, &BTRFS];
+    for (from, to) in kinds.iter().flat_map(|from| kinds.iter().map(move |to| (from, to))) {
+        let (source, target) = pair_of((from, to), "320M", fill);
+        rsync_finds_no_difference(source.path(), target.path());
+        let attributes = "find . | sort | xargs getfattr -dhe hex -m '^[^t]|^trusted.b'";
+        // How a file's blocks are found is the file system's own affair.
+        let flags = "lsattr -d d d/f d/g | sed 's/[eI]/-/g'";
+        let [ours, theirs] = [&source, &target].map(|at| sh(at.path(), &format!("{attributes}; {flags}")));
+        assert_eq!(ours, theirs, "{} to {}", from[0], to[0]);
+        let summary = with(&source, &target, trust());
+        assert_eq!((summary.changed, summary.removed), (0, 0), "{} to {}: {summary:?}", from[0], to[0]);
     }
 }
 
