@@ -70,7 +70,8 @@ fn parts(folder: &Path) -> Result<(PathBuf, PathBuf)> {
         "--dump-section",
         &section(".initrd", &initrd),
         &efi.to_string_lossy(),
-        "/dev/null",
+        // It writes the whole program anew, too.
+        &folder.join("copy.efi").to_string_lossy(),
     ])?;
     Ok((linux, initrd))
 }

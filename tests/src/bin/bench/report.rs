@@ -162,8 +162,8 @@ fn table(text: &mut String, contest: &Contest) {
         put(text, &format!("Not measured: {name}: {why}.\n\n"));
     }
     for contestant in &contest.contestants {
-        if contestant.samples.failure.is_some() {
-            put(text, &format!("{} failed and was left out from then on.\n\n", contestant.name));
+        if let Some(why) = &contestant.samples.failure {
+            put(text, &format!("{} failed and was left out from then on: {why}.\n\n", contestant.name));
         }
     }
     text.push_str("```\n");
