@@ -283,12 +283,25 @@ pub fn probe(source: &dyn Source) -> Content {
     if let Some(found) = PROBES.iter().find_map(|probe| probe(&image)) {
         return Content::Known(found);
     }
-    let mut start = vec![0; source.len().min(MEBIBYTE) as usize];
-    match source.read_at(0, &mut start) {
+    match is_blank(source) {
         Err(error) => Content::Unreadable(error.to_string()),
-        Ok(()) if start.iter().all(|b| *b == 0) => Content::Blank,
-        Ok(()) => Content::Unknown,
+        Ok(true) => Content::Blank,
+        Ok(false) => Content::Unknown,
     }
+}
+
+/// Whether the first MiB is zero.
+fn is_blank(source: &dyn Source) -> io::Result<bool> {
+    let mut piece = [0; 16 << 10];
+    let end = source.len().min(MEBIBYTE);
+    for offset in (0..end).step_by(piece.len()) {
+        let piece = &mut piece[..(end - offset).min(16 << 10) as usize];
+        source.read_at(offset, piece)?;
+        if piece.iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
