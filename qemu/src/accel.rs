@@ -36,8 +36,11 @@ impl Accelerator {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
             // QEMU forgets what it has translated only when the buffer is full. After a restart the pages of the last kernel are
             // data, and each write to one looks through its old translations: with a large buffer the firmware takes minutes, as
-            // if it hung. Without nested virtualisation, whose modules the guest would load.
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi,tb-size=48", "-cpu", "max,svm=off,la57=off"],
+            // if it hung. Without nested virtualisation, whose modules the guest would load. Without fast string operations: QEMU
+            // moves them byte by byte, and the guest takes another way to copy if it has none.
+            Accelerator::Tcg => {
+                ["-accel", "tcg,thread=multi,tb-size=48", "-cpu", "max,svm=off,la57=off,erms=off,fsrm=off"]
+            }
         }
     }
 }
