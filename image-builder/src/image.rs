@@ -202,8 +202,7 @@ fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Si
     archive.file("init", binary, 0o755)?;
     let modules =
         ModuleFolder::open(&kernel.modules, &kernel.version)?.select(FAMILIES, &recipe.more_modules)?;
-    sizes.modules = modules.size();
-    modules.install(&mut archive)?;
+    sizes.modules = modules.install(recipe.level, &mut archive)?;
     let programs = programs::install(packages, &mut archive)?;
     sizes.tools = programs.tools;
     sizes.libraries = programs.libraries;

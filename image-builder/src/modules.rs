@@ -53,6 +53,14 @@ pub enum Error {
         /// The kernel's module folder.
         folder: PathBuf,
     },
+    /// A module cannot be compressed.
+    #[error("compressing module {module}")]
+    Compress {
+        /// The module.
+        module: String,
+        /// What zstd says.
+        source: io::Error,
+    },
     /// A module has no place in the archive.
     #[error(transparent)]
     Archive(#[from] initramfs::Error),
@@ -71,7 +79,7 @@ pub struct ModuleFolder {
 /// A module that was chosen.
 #[derive(Debug)]
 struct Module {
-    /// Path below the module folder, without a compression suffix.
+    /// Path below the module folder in the archive.
     path: String,
     data: Vec<u8>,
     depends: Vec<String>,
@@ -196,9 +204,9 @@ impl ModuleFolder {
             softdep(&line, &mut before, &mut after);
         }
         let relative = relative.to_string_lossy();
-        let end = relative.rfind(".ko").map_or(relative.len(), |dot| dot + 3);
+        let end = relative.rfind(".ko").unwrap_or(relative.len());
         Ok(Module {
-            path: format!("kernel/{}", &relative["kernel/".len()..end]),
+            path: format!("{}.ko.zst", &relative[..end]),
             data,
             depends,
             before,
@@ -209,21 +217,18 @@ impl ModuleFolder {
 }
 
 impl Selection {
-    /// Bytes of all modules.
-    pub fn size(&self) -> u64 {
-        self.modules.values().map(|module| module.data.len() as u64).sum()
-    }
-
     /// Names of the modules.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
     }
 
-    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive.
+    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive, and returns the bytes of all modules
+    /// there. Each is compressed with zstd's `level`, 1 to 19: the kernel unpacks the whole archive before anything
+    /// runs, and a machine needs a quarter of the modules.
     ///
     /// # Errors
     /// When something else stands there.
-    pub fn install(self, archive: &mut Archive) -> Result<(), Error> {
+    pub fn install(self, level: i32, archive: &mut Archive) -> Result<u64, Error> {
         let folder = format!("lib/modules/{}", self.version);
         for (name, content) in [
             ("modules.dep", self.dependencies()),
@@ -233,10 +238,14 @@ impl Selection {
         ] {
             archive.file(&format!("{folder}/{name}"), content.into_bytes(), 0o644)?;
         }
-        for module in self.modules.into_values() {
-            archive.file(&format!("{folder}/{}", module.path), module.data, 0o644)?;
+        let mut size = 0;
+        for (name, module) in self.modules {
+            let data = zstd::bulk::compress(&module.data, level)
+                .map_err(|source| Error::Compress { module: name, source })?;
+            size += data.len() as u64;
+            archive.file(&format!("{folder}/{}", module.path), data, 0o644)?;
         }
-        Ok(())
+        Ok(size)
     }
 
     /// `modules.dep`: what is to be loaded before comes last.

@@ -85,12 +85,12 @@ fn a_module_brings_what_it_depends_on_in_the_order_of_depmod() {
     assert_eq!(
         text(&folder, &[EXT4], &["usb-storage"]),
         "\
-kernel/lib/crc16.ko:
-kernel/fs/ext4/ext4.ko: kernel/fs/mbcache.ko kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko
-kernel/fs/jbd2/jbd2.ko: kernel/lib/crc16.ko
-kernel/fs/mbcache.ko:
-kernel/drivers/scsi/scsi_mod.ko:
-kernel/drivers/usb/storage/usb-storage.ko: kernel/drivers/scsi/scsi_mod.ko
+kernel/lib/crc16.ko.zst:
+kernel/fs/ext4/ext4.ko.zst: kernel/fs/mbcache.ko.zst kernel/fs/jbd2/jbd2.ko.zst kernel/lib/crc16.ko.zst
+kernel/fs/jbd2/jbd2.ko.zst: kernel/lib/crc16.ko.zst
+kernel/fs/mbcache.ko.zst:
+kernel/drivers/scsi/scsi_mod.ko.zst:
+kernel/drivers/usb/storage/usb-storage.ko.zst: kernel/drivers/scsi/scsi_mod.ko.zst
 alias fs-ext4 ext4
 alias ext3 ext4
 alias usb:v*p*d*dc*dsc*dp*ic08isc06ip50in* usb_storage
@@ -100,15 +100,16 @@ softdep ext4 pre: crc32c
 }
 
 #[test]
-fn compressed_modules_are_unpacked_in_the_archive() {
+fn modules_are_compressed_one_by_one_however_the_kernel_came() {
     let folder = folder(FILE_SYSTEMS, &[]);
     let modules = ModuleFolder::open(folder.path(), "6.1").unwrap();
     let mut archive = Archive::default();
-    modules.select(&[EXT4], &[]).unwrap().install(&mut archive).unwrap();
-    for name in ["modules.dep", "modules.builtin", "kernel/fs/jbd2/jbd2.ko", "kernel/fs/mbcache.ko"] {
+    modules.select(&[EXT4], &[]).unwrap().install(3, &mut archive).unwrap();
+    for name in ["modules.dep", "modules.builtin", "kernel/fs/ext4/ext4.ko.zst", "kernel/fs/jbd2/jbd2.ko.zst"]
+    {
         assert!(archive.contains(&format!("lib/modules/6.1/{name}")), "{name}");
     }
-    assert!(!archive.contains("lib/modules/6.1/kernel/drivers/net/unwanted.ko"));
+    assert!(!archive.contains("lib/modules/6.1/kernel/drivers/net/unwanted.ko.zst"));
 }
 
 #[test]

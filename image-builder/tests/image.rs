@@ -130,7 +130,7 @@ fn two_builds_elsewhere_and_otherwise_are_the_same_and_hold_all_parts() {
         assert!(names.contains(&format!("lib/modules/{version}/modules.{name}")), "{name}");
     }
     for name in ["nvme", "ahci", "usb-storage", "virtio_blk", "xfs", "btrfs", "efivarfs"] {
-        assert!(names.iter().any(|path| path.ends_with(&format!("/{name}.ko"))), "{name}");
+        assert!(names.iter().any(|path| path.ends_with(&format!("/{name}.ko.zst"))), "{name}");
     }
     assert!(!names.contains("etc/nsswitch.conf"));
 

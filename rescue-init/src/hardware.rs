@@ -86,7 +86,8 @@ fn watch() -> io::Result<Never> {
         for _ in 0..THREADS {
             scope.spawn(|| queue.work(&loader));
         }
-        Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None }.run(devices)
+        let watch = Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None };
+        watch.run(devices, &loader)
     })
 }
 
@@ -149,6 +150,8 @@ enum Urgency {
     Contents,
     /// What disks are reached through.
     Disks,
+    /// The same, of disks that answer at once: nothing to spin up, no links to wait for.
+    QuickDisks,
 }
 
 /// Lets this thread stand back for what is urgent: a nice value is a thread's own on Linux.
@@ -157,7 +160,7 @@ fn hurry(urgency: Urgency) {
         Urgency::Later => 10,
         Urgency::Disks => 0,
         // The first disk is enough to need it.
-        Urgency::Contents => -5,
+        Urgency::Contents | Urgency::QuickDisks => -5,
     };
     // Without it the same is done, only later.
     let _ = rustix::process::setpriority_process(None, nice);
@@ -165,18 +168,20 @@ fn hurry(urgency: Urgency) {
 
 /// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards nor CD drives.
 fn urgency(what: &str) -> Urgency {
-    let disks = match what.split_once(':') {
-        // Mass storage controllers (PCI class 01) and virtio.
-        Some(("pci", device)) => device.contains("bc01sc") || device.starts_with("v00001AF4"),
-        Some(("virtio" | "vmbus" | "xen" | "nvme", _)) => true,
+    let is_any = |device: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| device.starts_with(prefix));
+    match what.split_once(':') {
+        // Virtio and NVMe controllers (PCI class 01, subclass 08), then all of mass storage.
+        Some(("pci", device)) if device.starts_with("v00001AF4") || device.contains("bc01sc08") => {
+            Urgency::QuickDisks
+        }
+        Some(("pci", device)) if device.contains("bc01sc") => Urgency::Disks,
+        // 2 and 8 are disks (virtio 1.2, 5).
+        Some(("virtio", device)) if is_any(device, &["d00000002", "d00000008"]) => Urgency::QuickDisks,
+        Some(("vmbus" | "xen" | "nvme", _)) => Urgency::QuickDisks,
         // Disks; 5 is a CD drive.
-        Some(("scsi", device)) => device.starts_with("t-0x00") || device.starts_with("t-0x0e"),
-        Some(("usb", device)) => device.contains("ic08"),
-        _ => false,
-    };
-    match what {
-        _ if disks => Urgency::Disks,
-        _ if what.starts_with("fs-") => Urgency::Contents,
+        Some(("scsi", device)) if is_any(device, &["t-0x00", "t-0x0e"]) => Urgency::Disks,
+        Some(("usb", device)) if device.contains("ic08") => Urgency::Disks,
+        None if what.starts_with("fs-") => Urgency::Contents,
         _ => Urgency::Later,
     }
 }
@@ -207,9 +212,13 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn run(mut self, devices: Vec<String>) -> io::Result<Never> {
+    fn run(mut self, devices: Vec<String>, loader: &Loader) -> io::Result<Never> {
         devices.into_iter().for_each(|modalias| self.load(modalias));
         EARLY.iter().for_each(|what| self.load((*what).into()));
+        // A look that comes before one of these has the kernel ask for it, by a program that reads the lists of modules
+        // anew.
+        loader.load("fs-efivarfs");
+        EARLY.iter().for_each(|what| _ = loader.load(what));
         if let Err(why) = mounts::firmware_variables() {
             log::warn!("the firmware's variables cannot be reached: {why}");
         }
@@ -317,8 +326,10 @@ mod tests {
     fn disks_come_before_file_systems_and_those_before_the_rest() {
         for (what, expected) in [
             ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", Urgency::Disks),
-            ("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00", Urgency::Disks),
-            ("virtio:d00000002v00001AF4", Urgency::Disks),
+            ("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00", Urgency::QuickDisks),
+            ("pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", Urgency::QuickDisks),
+            ("virtio:d00000002v00001AF4", Urgency::QuickDisks),
+            ("virtio:d00000003v00001AF4", Urgency::Later),
             ("usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00", Urgency::Disks),
             ("scsi:t-0x00", Urgency::Disks),
             ("scsi:t-0x05", Urgency::Later),

@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use be_tools::command_line::CommandLine;
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module, init_module};
+use nix::kmod::init_module;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::glob;
@@ -185,7 +185,8 @@ impl Index {
 pub struct Loader {
     folder: PathBuf,
     index: Index,
-    tried: Mutex<HashSet<String>>,
+    /// Every module that was asked for, and whether it is there. Who asks for one that is being loaded waits.
+    asked: Mutex<HashMap<String, Arc<OnceLock<bool>>>>,
     insists_on_signatures: AtomicBool,
 }
 
@@ -199,7 +200,7 @@ impl Loader {
         let folder = Path::new("/lib/modules").join(release);
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let index = Index::read(&folder, &command_line)?;
-        Ok(Loader { folder, index, tried: Mutex::default(), insists_on_signatures: AtomicBool::new(false) })
+        Ok(Loader { folder, index, asked: Mutex::default(), insists_on_signatures: AtomicBool::new(false) })
     }
 
     /// Loads what a name, alias or modalias asks for. True if a module now stands for it, or it is built in.
@@ -231,17 +232,11 @@ impl Loader {
         self.index.static_nodes().into_iter().filter_map(make).collect()
     }
 
-    fn tried(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn insert(&self, module: &str) -> bool {
-        if self.tried().contains(module) {
-            return true;
-        }
-        let result = self.init(module);
-        self.tried().insert(module.to_owned());
-        match result {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let once = Arc::clone(asked.entry(module.to_owned()).or_default());
+        drop(asked);
+        *once.get_or_init(|| match self.init(module) {
             Ok(()) | Err(Errno::EEXIST) => true,
             // Its init function found no such hardware or processor feature.
             Err(Errno::ENODEV) => false,
@@ -249,20 +244,19 @@ impl Loader {
                 log::warn!("kernel module {module} cannot be loaded: {why}");
                 false
             }
-        }
+        })
     }
 
     fn init(&self, module: &str) -> Result<(), Errno> {
         let Some(path) = self.index.modules.get(module).map(|known| self.folder.join(&known.path)) else {
             return Err(Errno::ENOENT);
         };
-        let errno = |why: io::Error| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO));
         let options = CString::new(self.index.options_of(module)).unwrap_or_default();
+        let image = read(&path).map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO)))?;
         // A signature proves nothing here: whoever could change a module in the initramfs could change this program.
         // Under emulation its check is most of the time that loading takes. A kernel that is locked down (Secure
         // Boot) or told to (`module.sig_enforce`) insists on it.
         if !self.insists_on_signatures.load(Ordering::Relaxed) {
-            let image = fs::read(&path).map_err(errno)?;
             match init_module(without_signature(&image), &options) {
                 Err(Errno::EKEYREJECTED | Errno::EPERM) => {
                     self.insists_on_signatures.store(true, Ordering::Relaxed);
@@ -270,7 +264,17 @@ impl Loader {
                 other => return other,
             }
         }
-        finit_module(File::open(path).map_err(errno)?, &options, ModuleInitFlags::empty())
+        init_module(&image, &options)
+    }
+}
+
+/// A module's ELF file with its signature, as `init_module` takes it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::read(path)?;
+    if path.extension().is_some_and(|extension| extension == "zst") {
+        zstd::decode_all(file.as_slice())
+    } else {
+        Ok(file)
     }
 }
 
@@ -401,6 +405,17 @@ mod tests {
         assert_eq!(without_signature(&signed(13)), signed(13), "a length beyond the file is none");
         assert_eq!(without_signature(b"ELF"), b"ELF");
         assert_eq!(without_signature(marker), marker);
+    }
+
+    #[test]
+    fn a_module_is_read_as_it_was_before_it_was_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, packed] = ["a.ko", "a.ko.zst"].map(|name| folder.path().join(name));
+        fs::write(&plain, "ELF").unwrap();
+        fs::write(&packed, zstd::encode_all(&b"ELF"[..], 3).unwrap()).unwrap();
+        assert_eq!((read(&plain).unwrap(), read(&packed).unwrap()), (b"ELF".to_vec(), b"ELF".to_vec()));
+        fs::write(&packed, "no frame").unwrap();
+        assert!(read(&packed).is_err());
     }
 
     #[test]

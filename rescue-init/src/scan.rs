@@ -52,7 +52,7 @@ pub struct Scan {
 pub fn run(folder: &Path, be: &str) -> ExitCode {
     let asked = since_start();
     // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to hurry is no failure.
-    let _ = rustix::process::nice(-5);
+    let _ = rustix::process::nice(-15);
     let outcome = fs::create_dir_all(folder).and_then(|()| look_when_free(folder, be, asked));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
