@@ -41,8 +41,8 @@ struct Switch<'a> {
     loader_problems: Vec<String>,
 }
 
-/// Makes a BE the one that boots next. Returns its name, and how: what runs need not be tried. `None` when the report
-/// stopped after the plan.
+/// Makes a BE the one that boots next. Returns its name, and how: what runs need not be tried.
+/// `None` when the report stopped after the plan.
 ///
 /// # Errors
 /// A [`Refusal`] when a check fails, before anything is written.
@@ -106,8 +106,12 @@ impl<'a> Switch<'a> {
             plan.notes.push(format!("{problem}: its loader is made anew"));
         }
         if force {
-            let problems =
-                faults(self.environment, self.descriptor, &self.inventory.devices, &self.loader_problems);
+            let problems = faults(
+                self.environment,
+                self.descriptor,
+                &self.inventory.devices,
+                &self.loader_problems,
+            );
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
         if !self.loader_problems.is_empty() {
@@ -120,14 +124,16 @@ impl<'a> Switch<'a> {
             How::Trial => {
                 if let Some(fallback) = self.fallback()? {
                     plan.steps.push(format!(
-                        "put Boot{fallback:04X} first in BootOrder: a trial that fails ends there, not in '{name}' again"
+                        "put Boot{fallback:04X} first in BootOrder: a trial that fails ends \
+                        there, not in '{name}' again"
                     ));
                 }
                 plan.steps.push("write the trial record beside its loader".into());
                 plan.steps.push("set BootNext to its boot entry".into());
                 if !watchdog_runs(self.system) {
                     plan.notes.push(
-                        "no watchdog of this machine is active: should the kernel hang before the initramfs runs, someone \
+                        "no watchdog of this machine is active: should the kernel hang before the \
+                        initramfs runs, someone \
                          has to reset it by hand"
                             .into(),
                     );
@@ -149,8 +155,10 @@ impl<'a> Switch<'a> {
             self.install_loader()?;
         }
         go_on()?;
-        let entry =
-            entries::entries_of(&self.entries, self.descriptor.id)?.into_iter().next().ok_or_else(|| {
+        let entry = entries::entries_of(&self.entries, self.descriptor.id)?
+            .into_iter()
+            .next()
+            .ok_or_else(|| {
                 Error::Failed(format!(
                     "the boot entry of '{}' is gone: activate it again",
                     self.environment.name()
@@ -185,7 +193,8 @@ impl<'a> Switch<'a> {
 
     fn install_loader(&self) -> Result<()> {
         let loader = loader::for_environment(self.system, self.inventory, self.environment)?;
-        let install = |root: &Path| loader.install(&Subject::new(self.descriptor, self.environment, root));
+        let install =
+            |root: &Path| loader.install(&Subject::new(self.descriptor, self.environment, root));
         if self.environment.running {
             return install(Path::new("/")).map(drop);
         }
@@ -212,9 +221,13 @@ impl<'a> Switch<'a> {
         let devices = &self.inventory.devices;
         let entry = entries::entries_of(&self.entries, descriptor.id)?.into_iter().next();
         let partuuid = entry.and_then(|e| e.option.path.partuuid());
-        let location = partuuid.map(|p| EspLocation::by_partuuid(devices, p)).transpose()?.flatten();
+        let location =
+            partuuid.map(|p| EspLocation::by_partuuid(devices, p)).transpose()?.flatten();
         let location = location.ok_or_else(|| {
-            Error::Failed(format!("the EFI system partition of '{}' is not there", environment.name()))
+            Error::Failed(format!(
+                "the EFI system partition of '{}' is not there",
+                environment.name()
+            ))
         })?;
         let mounted = location.mount(self.system, devices)?;
         let path = environment_path(mounted.esp(), &descriptor.id.short());
@@ -231,7 +244,8 @@ impl<'a> Switch<'a> {
 fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
     let Some(descriptor) = &environment.descriptor else {
         return Err(Refusal::Other(format!(
-            "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot {}` and run `be adopt` there",
+            "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot {}` \
+            and run `be adopt` there",
             environment.reference, environment.reference
         ))
         .into());
@@ -240,17 +254,20 @@ fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
-/// Two with one id share a boot entry and a loader folder: to activate one would take them from the other.
+/// Two with one id share a boot entry and a loader folder: to activate one would take them from the
+/// other.
 fn refuse_twin(inventory: &Inventory, environment: &BootEnvironment) -> Result<()> {
     let Some(twin) = inventory.twin_of(environment) else { return Ok(()) };
     Err(Refusal::Other(format!(
-        "'{}' and '{}' have the same id, as block copies have: disconnect the disk of one, or `be delete` it",
+        "'{}' and '{}' have the same id, as block copies have: disconnect the disk of one, or `be \
+        delete` it",
         environment.reference, twin.reference
     ))
     .into())
 }
 
-/// Why it should not be started, one sentence each. Faults of the loader, in `put_right`, end with the activation.
+/// Why it should not be started, one sentence each. Faults of the loader, in `put_right`, end with
+/// the activation.
 fn faults(
     environment: &BootEnvironment,
     descriptor: &Descriptor,
@@ -268,8 +285,10 @@ fn faults(
     for swap in environment.file_systems.iter().filter(|f| f.fs_type == "swap") {
         let device = swap.device.as_ref().and_then(|d| devices.by_node(d));
         if device.and_then(|d| d.content.kind()) == Some(Kind::Hibernation) {
-            faults
-                .push(format!("a hibernated system waits on its swap space {}: resume it first", swap.spec));
+            faults.push(format!(
+                "a hibernated system waits on its swap space {}: resume it first",
+                swap.spec
+            ));
         }
     }
     faults
@@ -282,20 +301,26 @@ fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootE
     })
 }
 
-fn refuse_without_another(entries: &BootEntries, descriptor: &Descriptor, force: bool) -> Result<()> {
+fn refuse_without_another(
+    entries: &BootEntries,
+    descriptor: &Descriptor,
+    force: bool,
+) -> Result<()> {
     if force || !entries::others(entries, descriptor.id)?.is_empty() {
         return Ok(());
     }
     Err(Refusal::Other(format!(
-        "nothing but '{}' is in BootOrder, so there would be nothing to fall back to: make another boot environment, add \
+        "nothing but '{}' is in BootOrder, so there would be nothing to fall back to: make \
+        another boot environment, add \
          the rescue image to the firmware's entries, or give --force",
         descriptor.name
     ))
     .into())
 }
 
-/// The entry that has to come before the BE's own, so that a failed trial does not end in the same one again: what runs,
-/// or what started it, or the next in order. `None` where the order is right, or has nothing else.
+/// The entry that has to come before the BE's own, so that a failed trial does not end in the same
+/// one again: what runs, or what started it, or the next in order. `None` where the order is right,
+/// or has nothing else.
 fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Option<u16>> {
     if !entries::first(entries)?.is_some_and(|first| entries::is_of(&first.option, id)) {
         return Ok(None);
@@ -306,12 +331,13 @@ fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Optio
     Ok(found.or(others.first().copied()))
 }
 
-/// A watchdog counts: what is only there resets nothing (Documentation/ABI/testing/sysfs-class-watchdog).
+/// A watchdog counts: what is only there resets nothing
+/// (Documentation/ABI/testing/sysfs-class-watchdog).
 fn watchdog_runs(system: &System) -> bool {
     let Ok(devices) = std::fs::read_dir(system.sys.join("class/watchdog")) else { return false };
-    devices
-        .flatten()
-        .any(|d| std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active"))
+    devices.flatten().any(|d| {
+        std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active")
+    })
 }
 
 #[cfg(test)]
@@ -346,7 +372,8 @@ mod tests {
     #[test]
     fn one_of_two_with_the_same_id_is_refused() {
         let environment = complete();
-        let mut inventory = Inventory { environments: vec![environment.clone()], ..Inventory::default() };
+        let mut inventory =
+            Inventory { environments: vec![environment.clone()], ..Inventory::default() };
         assert!(refuse_twin(&inventory, &environment).is_ok());
         let mut twin = environment.clone();
         twin.root.device = "/dev/lifeboat-none9".into();
@@ -358,7 +385,12 @@ mod tests {
     fn each_fault_is_a_sentence() {
         let mut environment = complete();
         let all = |e: &BootEnvironment| {
-            faults(e, e.descriptor.as_ref().unwrap(), &Devices::default(), &["its loader".to_owned()])
+            faults(
+                e,
+                e.descriptor.as_ref().unwrap(),
+                &Devices::default(),
+                &["its loader".to_owned()],
+            )
         };
         assert!(all(&environment).is_empty());
         environment.problems = vec!["its kernel has no initramfs".into(), "its loader".into()];
@@ -385,7 +417,8 @@ mod tests {
         waiting.descriptor.as_mut().unwrap().name = "third".parse().unwrap();
         (waiting.trial, failed.trial) = (Some(Trial::Pending), Some(Trial::Failed));
         let itself = BootEnvironment { trial: Some(Trial::Pending), ..environment.clone() };
-        let inventory = Inventory { environments: vec![itself, waiting, failed], ..Inventory::default() };
+        let inventory =
+            Inventory { environments: vec![itself, waiting, failed], ..Inventory::default() };
         let switch = Switch {
             system: &firmware.system(),
             inventory: &inventory,
@@ -407,7 +440,10 @@ mod tests {
         let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", descriptor.id.short());
         firmware.add("Lifeboat: second", &file);
         let entries = firmware.entries();
-        assert_eq!(refuse_without_another(&entries, descriptor, false).unwrap_err().exit_status(), 3);
+        assert_eq!(
+            refuse_without_another(&entries, descriptor, false).unwrap_err().exit_status(),
+            3
+        );
         assert!(refuse_without_another(&entries, descriptor, true).is_ok());
         firmware.add("debian", r"\EFI\debian\shimx64.efi");
         assert!(refuse_without_another(&entries, descriptor, false).is_ok());
@@ -417,7 +453,8 @@ mod tests {
     fn a_failed_trial_of_the_first_in_order_ends_in_another() {
         let (firmware, environment) = (Firmware::new(), complete());
         let id = environment.descriptor.as_ref().unwrap().id;
-        let own = firmware.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        let own =
+            firmware.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
         let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
         let third = firmware.add("Lifeboat: third", r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
         let entries = firmware.entries();

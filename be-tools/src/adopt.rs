@@ -1,4 +1,5 @@
-//! The running, unmanaged system becomes a BE: `be adopt`, and the first step of the first `be create`.
+//! The running, unmanaged system becomes a BE: `be adopt`, and the first step of the first `be
+//! create`.
 
 use std::path::Path;
 
@@ -31,11 +32,16 @@ impl Adoption {
     ///
     /// # Errors
     /// When it is a BE already, the name is taken, or the host's name cannot be one.
-    pub fn prepare(inventory: &Inventory, running: &BootEnvironment, name: Option<Name>) -> Result<Self> {
+    pub fn prepare(
+        inventory: &Inventory,
+        running: &BootEnvironment,
+        name: Option<Name>,
+    ) -> Result<Self> {
         let begun = running.descriptor.clone();
         if let (Some(descriptor), false) = (&begun, Self::is_due(running)) {
             return Err(Refusal::Other(format!(
-                "the running system is boot environment '{}' already: `be rename` gives it another name",
+                "the running system is boot environment '{}' already: `be rename` gives it \
+                another name",
                 descriptor.name
             ))
             .into());
@@ -65,11 +71,15 @@ impl Adoption {
         let mut steps = vec![
             format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name()),
             format!("adopt: write {}", localize::ADOPTED_FILES.join(", ")),
-            format!("adopt: add panic=30 to the kernel lines of {} that have none", localize::ADOPTED_MENU),
+            format!(
+                "adopt: add panic=30 to the kernel lines of {} that have none",
+                localize::ADOPTED_MENU
+            ),
         ];
         if boot_entry {
             steps.push(
-                "adopt: write its loader folder on the ESP and append its boot entry to BootOrder".into(),
+                "adopt: write its loader folder on the ESP and append its boot entry to BootOrder"
+                    .into(),
             );
         }
         steps
@@ -108,12 +118,17 @@ impl Adoption {
 ///
 /// # Errors
 /// See [`Adoption::prepare`] and [`Adoption::run`].
-pub fn adopt(system: &System, name: Option<Name>, report: &mut dyn Report) -> Result<Option<Descriptor>> {
+pub fn adopt(
+    system: &System,
+    name: Option<Name>,
+    report: &mut dyn Report,
+) -> Result<Option<Descriptor>> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let running = inventory.running().ok_or_else(|| {
         Error::Failed(
-            "the running system is on none of the disks that were found: it cannot be adopted".into(),
+            "the running system is on none of the disks that were found: it cannot be adopted"
+                .into(),
         )
     })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
@@ -137,7 +152,8 @@ fn host_name() -> Result<Name> {
     let short = host.split('.').next().unwrap_or_default();
     short.parse().map_err(|_| {
         Error::Usage(format!(
-            "the host's name '{host}' cannot be a boot environment's: give one (`be adopt NAME`, or --current NAME of `be create`)"
+            "the host's name '{host}' cannot be a boot environment's: give one (`be adopt NAME`, \
+            or --current NAME of `be create`)"
         ))
     })
 }

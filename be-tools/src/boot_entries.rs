@@ -60,7 +60,8 @@ impl Change {
             .ok_or_else(elsewhere)?;
         let below = file.strip_prefix(&mount.mount_point).unwrap_or(&file);
         let devices = Devices::scan(system)?;
-        let esp = devices.by_number(mount.number).and_then(|device| EspLocation::of(&devices, device));
+        let esp =
+            devices.by_number(mount.number).and_then(|device| EspLocation::of(&devices, device));
         let esp = esp.ok_or_else(elsewhere)?;
         let path = firmware_path(&mount.root.join(below)).ok_or_else(|| {
             Error::Usage(format!("{}: the firmware knows Unicode names only", file.display()))
@@ -84,16 +85,20 @@ impl Change {
                 }
                 let order = in_front(wanted, entries)?;
                 // BootOrder may name entries that are not there.
-                let names = order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
-                plan.steps.push(format!("write BootOrder: {}", names.collect::<Vec<_>>().join(", ")));
+                let names =
+                    order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
+                plan.steps
+                    .push(format!("write BootOrder: {}", names.collect::<Vec<_>>().join(", ")));
             }
             Change::Next(number) => {
-                plan.title = format!("Start boot entry {} at the next boot only", named(entries, *number)?);
+                plan.title =
+                    format!("Start boot entry {} at the next boot only", named(entries, *number)?);
                 plan.steps.push(format!("write BootNext: {number:04X}"));
             }
             Change::Remove { entry, foreign } => {
                 let name = named(entries, *entry)?;
-                let is_ours = matches!(entries.entry(*entry), Ok(Some(e)) if e.option.is_lifeboat());
+                let is_ours =
+                    matches!(entries.entry(*entry), Ok(Some(e)) if e.option.is_lifeboat());
                 if !is_ours && !foreign {
                     return Err(Refusal::Other(format!(
                         "boot entry {name} is not Lifeboat's: --foreign removes it all the same"
@@ -110,12 +115,16 @@ impl Change {
                 plan.steps.push("write a new entry, and put it last in BootOrder".into());
                 for other in entries.entries().map_err(reading)? {
                     if other.option.path == option.path {
-                        plan.notes.push(format!("{} starts this file too", named(entries, other.number)?));
+                        plan.notes.push(format!(
+                            "{} starts this file too",
+                            named(entries, other.number)?
+                        ));
                     }
                 }
                 if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
                     plan.notes.push(
-                        "Secure Boot is enforced: the firmware starts this file only if it trusts its signature"
+                        "Secure Boot is enforced: the firmware starts this file only if it trusts \
+                        its signature"
                             .into(),
                     );
                 }
@@ -130,18 +139,24 @@ impl Change {
     /// A variable cannot be written, or the firmware did not keep it.
     pub fn run(&self, entries: &Entries) -> Result<()> {
         match self {
-            Change::Order(wanted) => entries.set_order(&in_front(wanted, entries)?).map_err(writing),
+            Change::Order(wanted) => {
+                entries.set_order(&in_front(wanted, entries)?).map_err(writing)
+            }
             Change::Next(number) => entries.set_next(Some(*number)).map_err(writing),
-            Change::Remove { entry, foreign: true } => entries.remove_foreign(*entry).map_err(writing),
+            Change::Remove { entry, foreign: true } => {
+                entries.remove_foreign(*entry).map_err(writing)
+            }
             Change::Remove { entry, foreign: false } => entries.remove(*entry).map_err(writing),
             Change::Add(option) => {
                 let number = entries.add(option, Position::Last).map_err(writing)?;
-                let kept = entries.entry(number).map_err(reading)?.is_some_and(|e| e.option == *option);
+                let kept =
+                    entries.entry(number).map_err(reading)?.is_some_and(|e| e.option == *option);
                 if kept && entries.order().map_err(reading)?.contains(&number) {
                     return Ok(());
                 }
                 Err(Error::Failed(format!(
-                    "the firmware did not keep boot entry {number:04X} as it was written: see `be boot-entries`"
+                    "the firmware did not keep boot entry {number:04X} as it was written: see `be \
+                    boot-entries`"
                 )))
             }
         }
@@ -159,7 +174,9 @@ fn in_front(wanted: &[u16], entries: &Entries) -> Result<Vec<u16>> {
 fn named(entries: &Entries, number: u16) -> Result<String> {
     match entries.entry(number) {
         Ok(Some(entry)) => Ok(format!("{number:04X} ({})", entry.option.description)),
-        Ok(None) => Err(Error::Usage(format!("there is no boot entry {number:04X}: see `be boot-entries`"))),
+        Ok(None) => {
+            Err(Error::Usage(format!("there is no boot entry {number:04X}: see `be boot-entries`")))
+        }
         Err(_) => Ok(format!("{number:04X}")),
     }
 }
@@ -224,7 +241,11 @@ mod tests {
             (Change::Remove { entry: 7, foreign: true }, 2),
             (foreign, 3),
         ] {
-            assert_eq!(change.plan(&firmware.entries()).unwrap_err().exit_status(), status, "{change:?}");
+            assert_eq!(
+                change.plan(&firmware.entries()).unwrap_err().exit_status(),
+                status,
+                "{change:?}"
+            );
         }
     }
 
@@ -232,15 +253,16 @@ mod tests {
     fn a_second_entry_for_a_file_is_noted() {
         let firmware = Firmware::new();
         firmware.add("rescue", r"\EFI\lifeboat\rescue.efi");
-        let plan =
-            Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi")).plan(&firmware.entries());
+        let plan = Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi"))
+            .plan(&firmware.entries());
         assert_eq!(plan.unwrap().notes, ["0000 (rescue) starts this file too"]);
     }
 
     #[test]
     fn only_a_program_on_an_esp_gets_an_entry() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, bytes, why) in [("text.efi", "no", "no program"), ("program.efi", "MZ", "no mounted EFI")]
+        for (name, bytes, why) in
+            [("text.efi", "no", "no program"), ("program.efi", "MZ", "no mounted EFI")]
         {
             let file = dir.path().join(name);
             std::fs::write(&file, bytes).unwrap();

@@ -91,9 +91,13 @@ impl Job<'_> {
 /// Makes a new BE and returns its descriptor; `None` when the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`](crate::Refusal) before anything is written; any other error leaves a BE that says it is
-/// incomplete, and the command can be run again.
-pub fn create(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Descriptor>> {
+/// A [`Refusal`](crate::Refusal) before anything is written; any other error leaves a BE that says
+/// it is incomplete, and the command can be run again.
+pub fn create(
+    system: &System,
+    request: &Request,
+    report: &mut dyn Report,
+) -> Result<Option<Descriptor>> {
     let begun = Begun::new(system, "create")?;
     let job = Job::prepare(&begun, request)?;
     if !report.confirm(&job.plan(&begun)?)? {
@@ -122,7 +126,8 @@ impl Job<'_> {
         fill::sync(&mounted, report)?;
         self.descriptor.complete(&Rooted::open(&work.target)?)?;
         if self.is_bootable() {
-            loader::for_new(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
+            loader::for_new(system, inventory, &self.target)?
+                .set_active(self.descriptor.id, true)?;
         }
         Ok(self.descriptor)
     }
@@ -141,25 +146,40 @@ impl Job<'_> {
         Ok(mounted)
     }
 
-    /// Makes what the target consists of. The root is the first, and says whose the others are before they are made.
+    /// Makes what the target consists of. The root is the first, and says whose the others are
+    /// before they are made.
     fn make_file_systems(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
         let Begun { inventory, work, .. } = begun;
         for file_system in &self.layout.file_systems {
             go_on()?;
             let (mountpoint, fs_type) = (&file_system.mountpoint, file_system.fs_type);
-            let taken =
-                inventory.devices.iter().filter_map(|d| Some(d.super_block()?.label.clone())).collect();
-            let label =
-                identity::label(&self.descriptor.name, self.descriptor.id, mountpoint, fs_type, &taken);
+            let taken = inventory
+                .devices
+                .iter()
+                .filter_map(|d| Some(d.super_block()?.label.clone()))
+                .collect();
+            let label = identity::label(
+                &self.descriptor.name,
+                self.descriptor.id,
+                mountpoint,
+                fs_type,
+                &taken,
+            );
             if let Some(blocks) = self.blocks.get(mountpoint) {
                 let pair = (file_system, blocks);
                 self.copy_blocks(begun, pair, label.as_deref(), report)?;
             } else {
                 report.step(&format!("making {fs_type} on {}", file_system.device.display()));
-                mkfs::make(fs_type.as_str(), &file_system.device, &self.uuids[mountpoint], label.as_deref())?;
+                mkfs::make(
+                    fs_type.as_str(),
+                    &file_system.device,
+                    &self.uuids[mountpoint],
+                    label.as_deref(),
+                )?;
             }
             if mountpoint.is_root() {
-                let mounted = mounts::mount_target(&file_system.device, fs_type.as_str(), &work.alone)?;
+                let mounted =
+                    mounts::mount_target(&file_system.device, fs_type.as_str(), &work.alone)?;
                 self.descriptor.begin(Operation::Create, &Rooted::open(mounted.dir())?)?;
                 mounted.unmount()?;
             }

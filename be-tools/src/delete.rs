@@ -1,4 +1,5 @@
-//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP folder, then the device.
+//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP folder,
+//! then the device.
 
 use std::path::PathBuf;
 
@@ -15,8 +16,14 @@ use crate::system::System;
 /// Deletes a BE; `Ok(false)` when the report stopped after the plan.
 ///
 /// # Errors
-/// When it runs, is mounted, is what boots first with nothing else behind it, or is unmanaged and not forced.
-pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
+/// When it runs, is mounted, is what boots first with nothing else behind it, or is unmanaged and
+/// not forced.
+pub fn delete(
+    system: &System,
+    reference: &str,
+    force: bool,
+    report: &mut dyn Report,
+) -> Result<bool> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
@@ -35,7 +42,11 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
         plan.steps.push(format!("erase the file system signature on {}", device.display()));
     }
     for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
-        plan.notes.push(format!("{} stays: it was not made for '{}'", left.display(), environment.name()));
+        plan.notes.push(format!(
+            "{} stays: it was not made for '{}'",
+            left.display(),
+            environment.name()
+        ));
     }
     plan.notes.extend(note(system, &inventory, environment));
     if !report.confirm(&plan)? {
@@ -51,7 +62,8 @@ pub fn delete(system: &System, reference: &str, force: bool, report: &mut dyn Re
     Ok(true)
 }
 
-/// Its devices in the order of erasing: the root, by which a deletion that was interrupted is found again, is the last.
+/// Its devices in the order of erasing: the root, by which a deletion that was interrupted is found
+/// again, is the last.
 fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
     environment.made_devices().into_iter().rev().cloned().collect()
 }
@@ -68,7 +80,9 @@ fn refuse_in_use(
         if let Some(device) = inventory.devices.by_node(node) {
             usage.refuse_used(device)?;
         }
-        if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != environment.root) {
+        if let Some(other) =
+            inventory.users_of(node).into_iter().find(|user| user.root != environment.root)
+        {
             return Err(Refusal::Other(format!(
                 "{} holds files of '{}' too: delete that one first, or take {} out of its fstab",
                 node.display(),
@@ -110,7 +124,8 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
     }
     if environment.root.subvolume.is_some() {
         return Err(Refusal::Other(format!(
-            "'{}' is a btrfs subvolume of {}, which others may share: delete it with `btrfs subvolume delete`",
+            "'{}' is a btrfs subvolume of {}, which others may share: delete it with `btrfs \
+            subvolume delete`",
             environment.reference,
             environment.root.device.display()
         ))
@@ -124,7 +139,10 @@ pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String
     let Some(descriptor) = &environment.descriptor else { return Vec::new() };
     let mut steps = vec![format!("mark '{}' as incomplete (delete)", descriptor.name)];
     if let Some(twin) = inventory.twin_of(environment) {
-        steps.push(format!("leave boot entry and loader to '{}', which has the same id", twin.reference));
+        steps.push(format!(
+            "leave boot entry and loader to '{}', which has the same id",
+            twin.reference
+        ));
         return steps;
     }
     if let Some(number) = environment.boot_entry {
@@ -135,20 +153,27 @@ pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String
 }
 
 /// What [`forget`] cannot do, for a plan.
-pub fn note(system: &System, inventory: &Inventory, environment: &BootEnvironment) -> Option<String> {
-    let may_have_entry = environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
+pub fn note(
+    system: &System,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+) -> Option<String> {
+    let may_have_entry =
+        environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
     let goes = may_have_entry && inventory.twin_of(environment).is_none();
     let unseen = goes && loader::entries::boot_entries(system).is_err();
     unseen.then(|| {
         format!(
-            "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be seen: if it has one, it stays and leads nowhere, \
+            "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be \
+            seen: if it has one, it stays and leads nowhere, \
              until `be boot-entries remove`",
             environment.name()
         )
     })
 }
 
-/// Takes a BE out of everything that points at it; what its devices hold is erased by the caller afterwards.
+/// Takes a BE out of everything that points at it; what its devices hold is erased by the caller
+/// afterwards.
 ///
 /// # Errors
 /// When a write fails; running it again is safe.
@@ -161,7 +186,9 @@ pub fn forget(
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
     report.step(&format!("taking '{}' out of the boot menu", descriptor.name));
     let marked = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)
-        .and_then(|mounted| descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?));
+        .and_then(|mounted| {
+            descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?)
+        });
     // What is full or too broken for that is deleted all the same, its boot entry first.
     if let Err(e) = marked {
         report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name));
@@ -209,7 +236,10 @@ mod tests {
         let mut second = environment("/dev/lifeboat-none1");
         second.file_systems = vec![uses("/dev/lifeboat-none2"), uses("/dev/lifeboat-data")];
         second.made = ["/dev/lifeboat-none1", "/dev/lifeboat-none2"].map(Into::into).into();
-        assert_eq!(to_erase(&second), [Path::new("/dev/lifeboat-none2"), Path::new("/dev/lifeboat-none1")]);
+        assert_eq!(
+            to_erase(&second),
+            [Path::new("/dev/lifeboat-none2"), Path::new("/dev/lifeboat-none1")]
+        );
     }
 
     #[test]
@@ -217,9 +247,11 @@ mod tests {
         let second = environment("/dev/lifeboat-none1");
         let mut other = environment("/dev/lifeboat-none1");
         other.root.subvolume = Some("@other".into());
-        let mut inventory = Inventory { environments: vec![second.clone()], ..Inventory::default() };
-        let refused =
-            |inventory: &Inventory| refuse_in_use(&System::host(), inventory, &second, &to_erase(&second));
+        let mut inventory =
+            Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        let refused = |inventory: &Inventory| {
+            refuse_in_use(&System::host(), inventory, &second, &to_erase(&second))
+        };
         assert!(refused(&inventory).is_ok());
         inventory.environments.push(other);
         assert_eq!(refused(&inventory).unwrap_err().exit_status(), 3);
@@ -238,11 +270,15 @@ mod tests {
             name: String::new(),
         });
         let (mut second, firmware) = (environment("/dev/lifeboat-none1"), Firmware::new());
-        let mut inventory = Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
+        let mut inventory =
+            Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
         let elsewhere = System { sys: "/lifeboat-none".into(), ..firmware.system() };
         let said = note(&elsewhere, &inventory, &second).unwrap();
-        assert!(said.contains("variables cannot be read here") && said.contains("'second'"), "{said}");
+        assert!(
+            said.contains("variables cannot be read here") && said.contains("'second'"),
+            "{said}"
+        );
         assert_eq!(note(&firmware.system(), &inventory, &second), None);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
@@ -255,7 +291,8 @@ mod tests {
     #[test]
     fn a_block_copy_leaves_the_boot_entry_to_its_twin() {
         let second = environment("/dev/lifeboat-none1");
-        let mut inventory = Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        let mut inventory =
+            Inventory { environments: vec![second.clone()], ..Inventory::default() };
         assert_eq!(steps(&inventory, &second).len(), 2);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();

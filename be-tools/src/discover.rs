@@ -1,4 +1,5 @@
-//! Disks -> environments, managed and not. There is no registry: every file system that can hold a root is looked at.
+//! Disks -> environments, managed and not. There is no registry: every file system that can hold a
+//! root is looked at.
 
 mod assemble;
 mod facts;
@@ -56,17 +57,23 @@ fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
     let place = |device: &BlockDevice| assemble::place(device, mounts);
     let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
 
-    let requests: Vec<_> = candidates.iter().map(|device| assemble::request(place(device), &dir)).collect();
+    let requests: Vec<_> =
+        candidates.iter().map(|device| assemble::request(place(device), &dir)).collect();
     let mut roots = Vec::new();
     for (device, answer) in candidates.iter().zip(ask(&requests)) {
         match answer {
-            Ok(found) => roots.extend(found.into_iter().map(|facts| assemble::FoundRoot { device, facts })),
-            Err(why) => warnings.push(format!("{} was not looked into: {why}", device.node.display())),
+            Ok(found) => {
+                roots.extend(found.into_iter().map(|facts| assemble::FoundRoot { device, facts }))
+            }
+            Err(why) => {
+                warnings.push(format!("{} was not looked into: {why}", device.node.display()))
+            }
         }
     }
     // A BE with a /boot or /usr of its own is looked at again, with those in their places.
-    let split: Vec<usize> =
-        (0..roots.len()).filter(|i| !assemble::nested(&roots[*i], &devices, mounts).is_empty()).collect();
+    let split: Vec<usize> = (0..roots.len())
+        .filter(|i| !assemble::nested(&roots[*i], &devices, mounts).is_empty())
+        .collect();
     let again: Vec<_> = split
         .iter()
         .map(|index| {
@@ -83,14 +90,17 @@ fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
         match answer.map(|mut found| found.pop()) {
             Ok(Some(facts)) => root.facts = facts,
             Ok(None) => {}
-            Err(why) => warnings.push(format!("{} was not looked into: {why}", root.device.node.display())),
+            Err(why) => {
+                warnings.push(format!("{} was not looked into: {why}", root.device.node.display()))
+            }
         }
     }
     let environments = assemble::environments(&roots, &devices, mounts);
     Inventory { environments, warnings, devices }
 }
 
-/// What could not even be read: all of it without root, else disks that fail or never answer. An empty drive is no news.
+/// What could not even be read: all of it without root, else disks that fail or never answer. An
+/// empty drive is no news.
 fn unreadable(devices: &Devices) -> Vec<String> {
     let failed = |d: &BlockDevice| match &d.content {
         Content::Unreadable(why) if !d.removable || why.starts_with(workers::LATE) => {
@@ -128,7 +138,8 @@ pub(crate) fn environment_in(dir: &Path, uuid: &str) -> (Facts, BootEnvironment,
     let devices: Devices =
         [device("vdy1", uuid, "first"), device("vdy2", "2", "second")].into_iter().collect();
     let facts = Facts::read(&crate::rooted::Rooted::open(dir).unwrap(), None).unwrap();
-    let root = assemble::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
+    let root =
+        assemble::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
     let environment = assemble::environments(&[root], &devices, &Mounts::default()).remove(0);
     (facts, environment, devices)
 }
@@ -139,16 +150,19 @@ impl Inventory {
         self.environments.iter().find(|e| e.running)
     }
 
-    /// The BE that a command line names: its name (ignoring case), its id, `NAME@DEVICE`, or `@DEVICE[:SUBVOLUME]`.
+    /// The BE that a command line names: its name (ignoring case), its id, `NAME@DEVICE`, or
+    /// `@DEVICE[:SUBVOLUME]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] with what there is, when nothing answers; [`Refusal::Ambiguous`] when several do.
+    /// [`Error::Usage`] with what there is, when nothing answers; [`Refusal::Ambiguous`] when
+    /// several do.
     pub fn find(&self, reference: &str) -> Result<&BootEnvironment> {
         let named = |e: &&BootEnvironment, name: &str| {
             e.descriptor.as_ref().is_some_and(|d| d.name.as_str().eq_ignore_ascii_case(name))
         };
-        let is_id =
-            |e: &&BootEnvironment| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == reference);
+        let is_id = |e: &&BootEnvironment| {
+            e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == reference)
+        };
         let found: Vec<&BootEnvironment> = match reference.split_once('@') {
             None => self.environments.iter().filter(|e| named(e, reference) || is_id(e)).collect(),
             Some((name, place)) => {
@@ -198,7 +212,8 @@ impl Inventory {
         self.environments
             .iter()
             .filter(|e| {
-                nodes.contains(&e.root.device) && e.root.subvolume.as_deref().unwrap_or("") == subvolume
+                nodes.contains(&e.root.device)
+                    && e.root.subvolume.as_deref().unwrap_or("") == subvolume
             })
             .collect()
     }
@@ -220,7 +235,10 @@ impl Inventory {
     /// # Errors
     /// [`Refusal::NameTaken`].
     pub fn refuse_taken(&self, name: &Name) -> Result<()> {
-        let owner = self.environments.iter().find(|e| e.descriptor.as_ref().is_some_and(|d| d.name == *name));
+        let owner = self
+            .environments
+            .iter()
+            .find(|e| e.descriptor.as_ref().is_some_and(|d| d.name == *name));
         match owner {
             None => Ok(()),
             Some(owner) => Err(Refusal::NameTaken {
@@ -231,26 +249,31 @@ impl Inventory {
         }
     }
 
-    /// Another BE with the same id, so with the same boot entry and loader folder: one is a block copy of the other, or
-    /// was made to look so.
+    /// Another BE with the same id, so with the same boot entry and loader folder: one is a block
+    /// copy of the other, or was made to look so.
     pub fn twin_of(&self, environment: &BootEnvironment) -> Option<&BootEnvironment> {
         let id = environment.descriptor.as_ref()?.id.short();
-        self.environments
-            .iter()
-            .find(|e| e.root != environment.root && e.descriptor.as_ref().is_some_and(|d| d.id.short() == id))
+        self.environments.iter().find(|e| {
+            e.root != environment.root && e.descriptor.as_ref().is_some_and(|d| d.id.short() == id)
+        })
     }
 
-    /// The BEs that use a device: first that whose root it is, then those that mount it, shared or not.
+    /// The BEs that use a device: first that whose root it is, then those that mount it, shared or
+    /// not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
         let is = |device: &Path| match (self.devices.by_node(node), self.devices.by_node(device)) {
             (Some(a), Some(b)) => a.number == b.number,
             _ => device == node,
         };
-        let mounts_it =
-            |e: &BootEnvironment| e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is));
+        let mounts_it = |e: &BootEnvironment| {
+            e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is))
+        };
         let made = |e: &BootEnvironment| e.made.iter().any(|device| is(device));
-        let mut users: Vec<_> =
-            self.environments.iter().filter(|e| is(&e.root.device) || mounts_it(e) || made(e)).collect();
+        let mut users: Vec<_> = self
+            .environments
+            .iter()
+            .filter(|e| is(&e.root.device) || mounts_it(e) || made(e))
+            .collect();
         users.sort_by_key(|e| !is(&e.root.device));
         users
     }

@@ -1,4 +1,5 @@
-//! A boot environment: what is found of it on the disks. Its name and its descriptor have files of their own.
+//! A boot environment: what is found of it on the disks. Its name and its descriptor have files of
+//! their own.
 
 mod descriptor;
 mod name;
@@ -98,7 +99,8 @@ pub struct BootEnvironment {
     pub root: Root,
     /// Its fstab, resolved.
     pub file_systems: Vec<FileSystemUse>,
-    /// Devices of the file systems and swap spaces that were made for it; the root may be among them.
+    /// Devices of the file systems and swap spaces that were made for it; the root may be among
+    /// them.
     #[serde(default)]
     pub made: Vec<PathBuf>,
     /// It is the system that runs.
@@ -162,11 +164,14 @@ impl BootEnvironment {
     /// A create of it did not end, perhaps, so that its fstab may still be its source's.
     pub fn is_unfinished(&self) -> bool {
         let copying = |operation| matches!(operation, Some(Operation::Create | Operation::Delete));
-        self.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
+        self.descriptor
+            .as_ref()
+            .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
-    /// Every device that belongs to it alone: root and copied file systems. Until a copy is complete, its fstab may
-    /// still be the source's: then only its root and what was made for it are known to be its own.
+    /// Every device that belongs to it alone: root and copied file systems. Until a copy is
+    /// complete, its fstab may still be the source's: then only its root and what was made for it
+    /// are known to be its own.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
         let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
         let copied = own.filter_map(|f| f.device.as_ref());

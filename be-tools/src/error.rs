@@ -64,7 +64,10 @@ impl Error {
     }
 
     /// Wraps a failure of the `boot` crate.
-    pub fn boot(doing: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub fn boot(
+        doing: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
         Error::Boot { doing: doing.into(), source: Box::new(source) }
     }
 }
@@ -122,7 +125,8 @@ pub enum Refusal {
     },
     /// The device belongs to a BE the command did not name.
     #[error(
-        "{device} is part of boot environment '{owner}': to put the new one in its place use --replace {owner}"
+        "{device} is part of boot environment '{owner}': to put the new one in its place use \
+        --replace {owner}"
     )]
     PartOfEnvironment {
         /// Kernel name with /dev.
@@ -150,7 +154,8 @@ pub enum Refusal {
     },
     /// The target cannot hold the source.
     #[error(
-        "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; name a larger one, or leave files out with --exclude"
+        "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
+        name a larger one, or leave files out with --exclude"
     )]
     TooSmall {
         /// Kernel name with /dev.
@@ -164,7 +169,8 @@ pub enum Refusal {
     },
     /// The name is taken.
     #[error(
-        "a boot environment named '{name}' exists on {device}: choose another name, or `be delete {name}` first"
+        "a boot environment named '{name}' exists on {device}: choose another name, or `be delete \
+        {name}` first"
     )]
     NameTaken {
         /// The name as it is written there.
@@ -188,12 +194,14 @@ pub enum Refusal {
     },
     /// Not started by UEFI firmware, or without its runtime services.
     #[error(
-        "the firmware's variables cannot be read here: start this system in UEFI mode, without efi=noruntime"
+        "the firmware's variables cannot be read here: start this system in UEFI mode, without \
+        efi=noruntime"
     )]
     NoFirmwareVariables,
     /// The firmware would not start what Lifeboat writes.
     #[error(
-        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot off in the firmware setup"
+        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot \
+        off in the firmware setup"
     )]
     SecureBoot,
     /// A copy cannot be made bootable here: the cause, and what only `be create` has as a way out.
@@ -201,7 +209,8 @@ pub enum Refusal {
     NotBootableHere(Box<Refusal>),
     /// The state does not allow it.
     #[error(
-        "boot environment '{name}' is incomplete (interrupted {operation}): run that operation again, or `be delete {name}`"
+        "boot environment '{name}' is incomplete (interrupted {operation}): run that operation \
+        again, or `be delete {name}`"
     )]
     Incomplete {
         /// The BE.
@@ -219,7 +228,8 @@ pub enum Refusal {
     },
     /// Another `be` works on it.
     #[error(
-        "another operation is under way on {what} (process {pid}): wait for it, or interrupt that process"
+        "another operation is under way on {what} (process {pid}): wait for it, or interrupt that \
+        process"
     )]
     Busy {
         /// BE or machine.
@@ -228,7 +238,8 @@ pub enum Refusal {
         pid: String,
     },
     /// A check before the switch failed.
-    #[error("'{name}' would not boot: {}; `be check {name}` lists it, --force activates it all the same", .problems.join("; "))]
+    #[error("'{name}' would not boot: {}; `be check {name}` lists it, --force activates it all \
+        the same", .problems.join("; "))]
     WouldNotBoot {
         /// The BE.
         name: String,

@@ -1,5 +1,5 @@
-//! Filling the file systems of a target from a source, and making the result a system of its own: what create and
-//! refresh share.
+//! Filling the file systems of a target from a source, and making the result a system of its own:
+//! what create and refresh share.
 
 pub(crate) mod source;
 
@@ -23,7 +23,8 @@ use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{self, Mounted, Namespace};
 use crate::system::System;
 
-/// What an operation that fills a target begins with: nobody else writes, and what it mounts only it sees.
+/// What an operation that fills a target begins with: nobody else writes, and what it mounts only
+/// it sees.
 pub(crate) struct Begun<'a> {
     pub(crate) system: &'a System,
     pub(crate) work: Work,
@@ -70,7 +71,8 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         for place in [&self.source, &self.target, &self.alone, &self.folder] {
-            // Only empty folders go: one that is still mounted on stays for the next boot, /run being a tmpfs.
+            // Only empty folders go: one that is still mounted on stays for the next boot, /run
+            // being a tmpfs.
             let _ = std::fs::remove_dir(place);
         }
     }
@@ -94,7 +96,11 @@ pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted
     for file_system in &layout.file_systems {
         // What is mounted already is a foreign tree: its links lead nowhere but into itself.
         let place = Rooted::open(folder)?.make_place(file_system.mountpoint.relative())?;
-        mounted.push(mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &place)?);
+        mounted.push(mounts::mount_target(
+            &file_system.device,
+            file_system.fs_type.as_str(),
+            &place,
+        )?);
     }
     Ok(mounted)
 }
@@ -125,21 +131,24 @@ pub(crate) fn measure<'t>(
     Ok(totals)
 }
 
-/// Refuses a layout in which a file system has its place where the source has a link: its content would go where that
-/// leads.
+/// Refuses a layout in which a file system has its place where the source has a link: its content
+/// would go where that leads.
 pub(crate) fn refuse_links(begun: &Begun, source: &BootEnvironment, layout: &Layout) -> Result<()> {
     let Begun { system, inventory, work, .. } = begun;
     let mounted = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
     let root = Rooted::open(mounted.dir())?;
     let copies = layout.copies();
-    let ends = copies.iter().flat_map(|c| [c.source.as_path().join(&c.from), c.target.as_path().join(&c.to)]);
+    let ends = copies
+        .iter()
+        .flat_map(|c| [c.source.as_path().join(&c.from), c.target.as_path().join(&c.to)]);
     for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
         let place: PathBuf = place.components().collect();
         for way in place.ancestors() {
             if root.symlink_metadata(way)?.is_some_and(|found| found.is_symlink()) {
                 let name = source.name();
                 return Err(Refusal::Other(format!(
-                    "{} is a link in '{name}', so no file system has its place at {}: name the folder that it leads to",
+                    "{} is a link in '{name}', so no file system has its place at {}: name the \
+                    folder that it leads to",
                     way.display(),
                     place.display()
                 ))
@@ -168,7 +177,11 @@ pub(crate) fn refuse_too_small(
 }
 
 /// What the user leaves out, and what never is copied from this tree.
-pub(crate) fn exclude(source: &BootEnvironment, selection: &Selection, tree: &layout::Copy) -> Exclude {
+pub(crate) fn exclude(
+    source: &BootEnvironment,
+    selection: &Selection,
+    tree: &layout::Copy,
+) -> Exclude {
     let place = tree.source.as_path().join(&tree.from);
     let mut rules = Exclude::standard();
     if source.running {
@@ -208,7 +221,8 @@ impl Filling<'_> {
             .layout
             .at(&tree.target)
             .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
-        let to = mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &work.alone)?;
+        let to =
+            mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &work.alone)?;
         let request = copy::Request {
             source: from.dir(),
             target: to.dir(),
@@ -223,8 +237,8 @@ impl Filling<'_> {
         copy::copy_tree(&request, report)
     }
 
-    /// Makes the target, whose whole tree is mounted, a system of its own. `fstab` is the source's, where that was not
-    /// copied.
+    /// Makes the target, whose whole tree is mounted, a system of its own. `fstab` is the source's,
+    /// where that was not copied.
     pub(crate) fn localize(
         &self,
         id: Id,
@@ -258,7 +272,8 @@ impl Filling<'_> {
         for done in localize::localize(&self.begun.work.target, &change, &inside)? {
             log::info!("{done}");
         }
-        for done in localize::install_program(&self.begun.work.target, Path::new("/proc/self/exe"))? {
+        for done in localize::install_program(&self.begun.work.target, Path::new("/proc/self/exe"))?
+        {
             log::info!("{done}");
         }
         Ok(())
@@ -286,5 +301,7 @@ pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut 
 /// The UUIDs behind the labels of a fstab, which two copies cannot share.
 fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
     let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
-    named.filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?))).collect()
+    named
+        .filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?)))
+        .collect()
 }

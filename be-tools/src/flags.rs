@@ -1,5 +1,5 @@
-//! Inode flags (ioctl_iflags(2)): nothing can be changed once a file is immutable, and some mean something only while a
-//! file is empty.
+//! Inode flags (ioctl_iflags(2)): nothing can be changed once a file is immutable, and some mean
+//! something only while a file is empty.
 
 use std::os::fd::OwnedFd;
 
@@ -48,7 +48,8 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     let mut reached = kept;
     let mut failed = 0;
     // Immutable and append-only last.
-    let order = (0..32).map(|bit| 1u32 << bit).filter(|f| flags & f != 0 && f & (IMMUTABLE | APPEND) == 0);
+    let order =
+        (0..32).map(|bit| 1u32 << bit).filter(|f| flags & f != 0 && f & (IMMUTABLE | APPEND) == 0);
     for flag in order.chain([flags & APPEND, flags & IMMUTABLE]).filter(|f| *f != 0) {
         match set(reached | flag) {
             Ok(()) => reached |= flag,
@@ -58,7 +59,8 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("inode flags {failed:#x} ({why})")) }
 }
 
-/// Lifts what keeps an existing file or folder from being changed: true, if there was something to lift.
+/// Lifts what keeps an existing file or folder from being changed: true, if there was something to
+/// lift.
 pub fn unlock(fd: &OwnedFd) -> bool {
     lift(fd).is_some()
 }

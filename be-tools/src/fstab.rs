@@ -318,7 +318,9 @@ broken line
 
     #[test]
     fn what_is_not_changed_stays_byte_for_byte() {
-        for text in [DEBIAN, "", "\n", "# no line end", "/dev/vda1 / ext4", "\n\n/dev/vda1 / ext4 ro\r\n"] {
+        for text in
+            [DEBIAN, "", "\n", "# no line end", "/dev/vda1 / ext4", "\n\n/dev/vda1 / ext4 ro\r\n"]
+        {
             assert_eq!(Fstab::parse(text).render(), text);
         }
     }
@@ -329,10 +331,16 @@ broken line
         let all: Vec<Entry> = fstab.entries().cloned().collect();
         assert_eq!(all.len(), 7);
         assert_eq!(all[0].device(), Spec::Uuid("9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11".into()));
-        assert_eq!((all[0].mountpoint(), all[0].fs_type(), all[0].pass()), ("/".into(), "ext4".into(), 1));
+        assert_eq!(
+            (all[0].mountpoint(), all[0].fs_type(), all[0].pass()),
+            ("/".into(), "ext4".into(), 1)
+        );
         assert!(all[2].is_swap());
         assert!(all[3].has_option("noauto") && !all[3].has_option("auto"));
-        assert_eq!((all[4].device(), all[4].options()), (Spec::Label("home".into()), "noatime".into()));
+        assert_eq!(
+            (all[4].device(), all[4].options()),
+            (Spec::Label("home".into()), "noatime".into())
+        );
         assert!(all[5].has_option("size"));
         assert_eq!(all[6].device(), Spec::Path("/srv/with blank".into()));
         assert_eq!(all[6].mountpoint(), Path::new("/mnt/a\tb"));
@@ -354,8 +362,9 @@ broken line
 
     #[test]
     fn a_change_keeps_the_columns_of_the_others() {
-        let mut fstab =
-            Fstab::parse("# c\nUUID=a /               ext4    errors=remount-ro 0       1\nb /x ext4\n");
+        let mut fstab = Fstab::parse(
+            "# c\nUUID=a /               ext4    errors=remount-ro 0       1\nb /x ext4\n",
+        );
         let mut entries = fstab.entries_mut();
         let root = entries.next().unwrap();
         root.set_spec("UUID=new");
@@ -365,16 +374,21 @@ broken line
         fstab.push(Entry::new("UUID=c", Path::new("/with blank"), "xfs", "defaults", 0));
         assert_eq!(
             fstab.render(),
-            "# c\nUUID=new /               ext4    noatime 0       1\nb /x ext4 defaults 0 2\nUUID=c /with\\040blank xfs defaults 0 0\n"
+            "# c\nUUID=new /               ext4    noatime 0       1\nb /x ext4 defaults 0 \
+            2\nUUID=c /with\\040blank xfs defaults 0 0\n"
         );
     }
 
     #[test]
     fn entries_leave_or_become_comments() {
-        let mut fstab = Fstab::parse("# keep\na / ext4 ro 0 1\n/swapfile none swap sw 0 0\nb /usr ext4");
+        let mut fstab =
+            Fstab::parse("# keep\na / ext4 ro 0 1\n/swapfile none swap sw 0 0\nb /usr ext4");
         fstab.retain(|e| e.mountpoint() != Path::new("/usr"));
         fstab.comment_out("not here", Entry::is_swap);
-        assert_eq!(fstab.render(), "# keep\na / ext4 ro 0 1\n# not here\n#/swapfile none swap sw 0 0");
+        assert_eq!(
+            fstab.render(),
+            "# keep\na / ext4 ro 0 1\n# not here\n#/swapfile none swap sw 0 0"
+        );
     }
 
     proptest::proptest! {

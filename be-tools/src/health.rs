@@ -22,7 +22,8 @@ fn problem(code: &'static str, text: impl Into<String>) -> Problem {
     Problem { code, text: text.into() }
 }
 
-/// Everything that would keep a BE from booting, as far as its own files tell. What its loader lacks, the loader adds.
+/// Everything that would keep a BE from booting, as far as its own files tell. What its loader
+/// lacks, the loader adds.
 pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices) -> Vec<Problem> {
     let mut all = Vec::new();
     descriptor(facts, &mut all);
@@ -64,14 +65,19 @@ fn kernel(facts: &Facts, all: &mut Vec<Problem>) {
         all.push(problem("kernel-damaged", format!("its kernel /{} {why}", kernel.image)));
     }
     match (&kernel.initramfs, &kernel.initramfs_problem) {
-        (None, _) => all.push(problem("no-initramfs", format!("its kernel {release} has no initramfs"))),
+        (None, _) => {
+            all.push(problem("no-initramfs", format!("its kernel {release} has no initramfs")))
+        }
         (Some(path), Some(why)) => {
             all.push(problem("initramfs-damaged", format!("its initramfs /{path} {why}")));
         }
         (Some(_), None) => {}
     }
     if !kernel.modules {
-        all.push(problem("no-modules", format!("its kernel {release} has no modules in /lib/modules")));
+        all.push(problem(
+            "no-modules",
+            format!("its kernel {release} has no modules in /lib/modules"),
+        ));
     }
 }
 
@@ -94,15 +100,25 @@ fn grub(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &m
         ));
     }
     for path in &entry.missing_initramfs {
-        all.push(problem("grub-cfg-initramfs", format!("its grub.cfg loads {path}, which is not there")));
+        all.push(problem(
+            "grub-cfg-initramfs",
+            format!("its grub.cfg loads {path}, which is not there"),
+        ));
     }
     if let Some(root) = other_root(entry, environment, devices) {
-        all.push(problem("grub-cfg-root", format!("its grub.cfg boots root={root}, which is not its own")));
+        all.push(problem(
+            "grub-cfg-root",
+            format!("its grub.cfg boots root={root}, which is not its own"),
+        ));
     }
 }
 
 /// `root=` of the menu entry, if it names something else than this BE's root.
-fn other_root(entry: &GrubEntry, environment: &BootEnvironment, devices: &Devices) -> Option<String> {
+fn other_root(
+    entry: &GrubEntry,
+    environment: &BootEnvironment,
+    devices: &Devices,
+) -> Option<String> {
     let root = entry.root.as_ref()?;
     let node = &environment.root.device;
     let tag = |tag: &str| Some(root.strip_prefix(tag)?.trim_matches('"'));

@@ -19,7 +19,8 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Those of the running system. Another source has none: nothing on it changes, and its programs are not run.
+    /// Those of the running system. Another source has none: nothing on it changes, and its
+    /// programs are not run.
     ///
     /// # Errors
     /// When one of the folders is there and cannot be listed.
@@ -41,11 +42,13 @@ impl Hooks {
             .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
     }
 
-    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks; they see the mounts of `outside`. Those after the
-    /// copy are run however it ends, also when one before it failed, and each of them whatever became of the others.
+    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks; they see the mounts
+    /// of `outside`. Those after the copy are run however it ends, also when one before it failed,
+    /// and each of them whatever became of the others.
     ///
     /// # Errors
-    /// Those of `copy`. When a hook before it cannot be started or fails, and [`Error::Interrupted`]: then nothing is copied.
+    /// Those of `copy`. When a hook before it cannot be started or fails, and
+    /// [`Error::Interrupted`]: then nothing is copied.
     pub(crate) fn around<T>(
         &self,
         (verb, target): (&str, &str),
@@ -74,7 +77,8 @@ impl Hooks {
     }
 }
 
-/// The executable files of a folder in the order of their names; none where there is no such folder.
+/// The executable files of a folder in the order of their names; none where there is no such
+/// folder.
 ///
 /// # Errors
 /// When it cannot be listed.
@@ -165,9 +169,14 @@ mod tests {
         let machine = Machine::new();
         machine.add("after-copy/10-bad", 0o755, "exit 1");
         machine.add("after-copy/20-wake", 0o755, "");
-        let why = machine.around("refresh", || Err(Error::Failed("the disk is full".into()))).unwrap_err();
+        let why = machine
+            .around("refresh", || Err(Error::Failed("the disk is full".into())))
+            .unwrap_err();
         assert_eq!(why.to_string(), "the disk is full");
-        assert_eq!(machine.log(), ["after-copy/10-bad refresh second", "after-copy/20-wake refresh second"]);
+        assert_eq!(
+            machine.log(),
+            ["after-copy/10-bad refresh second", "after-copy/20-wake refresh second"]
+        );
     }
 
     #[test]

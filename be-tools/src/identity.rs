@@ -16,8 +16,9 @@ pub fn fresh_uuid() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The label of a new file system whose source had one: the BE's name, and below `/` the mount point's last part;
-/// where that is too long for the type or taken, the BE's id takes the place of its name.
+/// The label of a new file system whose source had one: the BE's name, and below `/` the mount
+/// point's last part; where that is too long for the type or taken, the BE's id takes the place of
+/// its name.
 ///
 /// Lengths: mke2fs(8) 16 bytes, mkfs.xfs(8) 12, mkfs.fat(8) 11, mkfs.btrfs(8) 255.
 pub fn label(
@@ -34,7 +35,8 @@ pub fn label(
         FsType::Btrfs => 255,
     };
     let part = mountpoint.as_path().file_name().map(|n| n.to_string_lossy().into_owned());
-    let with = |first: &str| part.as_ref().map_or(first.to_owned(), |part| format!("{first}-{part}"));
+    let with =
+        |first: &str| part.as_ref().map_or(first.to_owned(), |part| format!("{first}-{part}"));
     let fits = |label: &String| {
         let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         plain && label.len() <= limit && !taken.iter().any(|t| t.eq_ignore_ascii_case(label))
@@ -57,8 +59,8 @@ impl NewMachine {
     /// When a file cannot be changed, or its ssh-keygen fails.
     pub fn apply(&self, root: &Rooted, inside: &dyn Programs) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        // Empty, not "uninitialized": machine-id(5) makes a new one, without the presets and questions of a first
-        // boot, which would undo what the administrator enabled and disabled.
+        // Empty, not "uninitialized": machine-id(5) makes a new one, without the presets and
+        // questions of a first boot, which would undo what the administrator enabled and disabled.
         root.write("etc/machine-id", b"", 0o444)?;
         done.push("/etc/machine-id is empty: the first boot makes a new one".into());
         root.remove("var/lib/systemd/random-seed")?;
@@ -72,10 +74,12 @@ impl NewMachine {
         Ok(done)
     }
 
-    /// Debian makes host keys when the package is installed, never at boot: so new ones are made at once.
+    /// Debian makes host keys when the package is installed, never at boot: so new ones are made at
+    /// once.
     fn new_host_keys(&self, root: &Rooted, inside: &dyn Programs) -> Result<Option<String>> {
         let names = root.names(SSH)?;
-        let keys: Vec<&str> = names.iter().filter_map(|n| n.to_str()).filter(|n| is_host_key(n)).collect();
+        let keys: Vec<&str> =
+            names.iter().filter_map(|n| n.to_str()).filter(|n| is_host_key(n)).collect();
         for key in &keys {
             root.remove(format!("{SSH}/{key}"))?;
         }
@@ -87,8 +91,8 @@ impl NewMachine {
     }
 }
 
-/// What tells one machine from another, where `root` and `other` are two: paths relative to the root. Nothing, where
-/// they have the same machine-id.
+/// What tells one machine from another, where `root` and `other` are two: paths relative to the
+/// root. Nothing, where they have the same machine-id.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -97,12 +101,14 @@ pub(crate) fn of_another_machine(root: &Rooted, other: &Rooted) -> Result<Vec<Pa
     if root.text(MACHINE_ID)? == other.text(MACHINE_ID)? {
         return Ok(Vec::new());
     }
-    let mut own: BTreeSet<PathBuf> = [MACHINE_ID, "var/lib/dbus/machine-id", "var/lib/systemd/random-seed"]
-        .into_iter()
-        .map(PathBuf::from)
-        .collect();
+    let mut own: BTreeSet<PathBuf> =
+        [MACHINE_ID, "var/lib/dbus/machine-id", "var/lib/systemd/random-seed"]
+            .into_iter()
+            .map(PathBuf::from)
+            .collect();
     for side in [root, other] {
-        let keys = side.names(SSH)?.into_iter().filter(|name| name.to_str().is_some_and(is_host_key));
+        let keys =
+            side.names(SSH)?.into_iter().filter(|name| name.to_str().is_some_and(is_host_key));
         own.extend(keys.map(|name| Path::new(SSH).join(name)));
     }
     Ok(own.into_iter().collect())
@@ -112,7 +118,8 @@ pub(crate) fn of_another_machine(root: &Rooted, other: &Rooted) -> Result<Vec<Pa
 const SSH: &str = "etc/ssh";
 
 fn is_host_key(name: &str) -> bool {
-    name.strip_prefix("ssh_host_").is_some_and(|rest| rest.ends_with("_key") || rest.ends_with("_key.pub"))
+    name.strip_prefix("ssh_host_")
+        .is_some_and(|rest| rest.ends_with("_key") || rest.ends_with("_key.pub"))
 }
 
 /// `/etc/hostname`, and the name in `/etc/hosts`.
@@ -177,7 +184,8 @@ mod tests {
         ];
         for (name, mountpoint, fs_type, taken, expected) in table {
             let taken = taken.iter().map(|t| (*t).to_owned()).collect();
-            let found = label(&name.parse().unwrap(), id, &mountpoint.parse().unwrap(), fs_type, &taken);
+            let found =
+                label(&name.parse().unwrap(), id, &mountpoint.parse().unwrap(), fs_type, &taken);
             assert_eq!(found.as_deref(), expected, "{name} {mountpoint} {fs_type}");
         }
     }
@@ -203,7 +211,10 @@ mod tests {
         let [one, two] = [&first, &second].map(|dir| Rooted::open(dir.path()).unwrap());
         assert!(of_another_machine(&one, &one).unwrap().is_empty());
         let own = of_another_machine(&one, &two).unwrap();
-        assert!(own.contains(&"etc/ssh/ssh_host_rsa_key".into()) && own.contains(&"etc/machine-id".into()));
+        assert!(
+            own.contains(&"etc/ssh/ssh_host_rsa_key".into())
+                && own.contains(&"etc/machine-id".into())
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::storage::{lock::Lock, mounts};
 use crate::system::System;
 use crate::tool::Tool;
 
-/// Starts a BE. Returns only when the report stopped after the plan, or while systemd shuts the running system down.
+/// Starts a BE. Returns only when the report stopped after the plan, or while systemd shuts the
+/// running system down.
 ///
 /// # Errors
 /// When the BE has no kernel that can be started, or the kernel refuses to load it.
@@ -27,7 +28,8 @@ pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
     mounts::enter_private_namespace()?;
-    let mounted = MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadOnly)?;
+    let mounted =
+        MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadOnly)?;
     let root = Rooted::open(mounted.root())?;
     let choice = choose(&root, environment)?;
     let mut plan = Plan {
@@ -49,7 +51,8 @@ pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result
     report.step("loading the kernel");
     let kernel = open(&root, &choice.kernel)?;
     let initrd = initrd(&root, &choice.initrds)?;
-    let loading = |e| Error::boot(format!("loading /{} of '{}'", choice.kernel, environment.name()), e);
+    let loading =
+        |e| Error::boot(format!("loading /{} of '{}'", choice.kernel, environment.name()), e);
     boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(loading)?;
     drop((kernel, initrd, root, mounted));
     go_on()?;
@@ -64,7 +67,8 @@ pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result
 }
 
 fn open(root: &Rooted, path: &str) -> Result<File> {
-    root.file(path)?.ok_or_else(|| Error::Failed(format!("{}/{path} has gone", root.path().display())))
+    root.file(path)?
+        .ok_or_else(|| Error::Failed(format!("{}/{path} has gone", root.path().display())))
 }
 
 /// Several initramfs archives are one, one after the other.
@@ -77,7 +81,8 @@ fn initrd(root: &Rooted, paths: &[String]) -> Result<Option<File>> {
                 .doing(|| "making room for the initramfs".into())?;
             let mut all = File::from(memory);
             for path in several {
-                std::io::copy(&mut open(root, path)?, &mut all).doing(|| format!("reading /{path}"))?;
+                std::io::copy(&mut open(root, path)?, &mut all)
+                    .doing(|| format!("reading /{path}"))?;
                 // The kernel finds the next archive at a multiple of four bytes.
                 let length = all.metadata().doing(|| format!("reading /{path}"))?.len();
                 let padding = length.next_multiple_of(4) - length;

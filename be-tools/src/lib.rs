@@ -1,7 +1,7 @@
 //! Boot environments on Linux: the library behind `be`.
 //!
-//! An operation builds a [`plan::Plan`] from what `discover` finds, has it confirmed, and runs it. Only
-//! [`cli`] prints, and what starts itself as a process of its own.
+//! An operation builds a [`plan::Plan`] from what `discover` finds, has it confirmed, and runs it.
+//! Only [`cli`] prints, and what starts itself as a process of its own.
 
 pub mod activate;
 pub mod adopt;

@@ -1,4 +1,5 @@
-//! A BE mounted as a whole: root, nested and shared file systems, each in the place its fstab gives it.
+//! A BE mounted as a whole: root, nested and shared file systems, each in the place its fstab gives
+//! it.
 
 mod verbs;
 
@@ -46,8 +47,8 @@ enum Extent {
 }
 
 impl MountedEnvironment {
-    /// Mounts all of a BE below `dir`, which must be there: root, nested and shared file systems. Not swap, not what
-    /// fstab mounts only on request, and not the ESP.
+    /// Mounts all of a BE below `dir`, which must be there: root, nested and shared file systems.
+    /// Not swap, not what fstab mounts only on request, and not the ESP.
     ///
     /// # Errors
     /// When its root cannot be mounted, or a file system that it needs.
@@ -57,10 +58,18 @@ impl MountedEnvironment {
         dir: &Path,
         access: Access,
     ) -> Result<Self> {
-        Self::mount_extent(&System::host(), inventory, environment, dir.to_owned(), access, Extent::All)
+        Self::mount_extent(
+            &System::host(),
+            inventory,
+            environment,
+            dir.to_owned(),
+            access,
+            Extent::All,
+        )
     }
 
-    /// Mounts the root file system of a BE alone, in a folder of its own. Call it in a private mount namespace.
+    /// Mounts the root file system of a BE alone, in a folder of its own. Call it in a private
+    /// mount namespace.
     ///
     /// # Errors
     /// When it cannot be mounted.
@@ -73,8 +82,8 @@ impl MountedEnvironment {
         Self::mount_temporarily(system, inventory, environment, access, Extent::Root)
     }
 
-    /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in a folder of its own.
-    /// Call it in a private mount namespace.
+    /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
+    /// a folder of its own. Call it in a private mount namespace.
     ///
     /// # Errors
     /// As [`MountedEnvironment::mount`].
@@ -98,7 +107,8 @@ impl MountedEnvironment {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = system.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
-        let mounted = Self::mount_extent(system, inventory, environment, dir.clone(), access, extent);
+        let mounted =
+            Self::mount_extent(system, inventory, environment, dir.clone(), access, extent);
         match mounted {
             Ok(mut mounted) => {
                 mounted.is_temporary = true;
@@ -131,7 +141,8 @@ impl MountedEnvironment {
             subvolume: environment.root.subvolume.as_deref(),
             options: in_fstab.map_or("", |f| f.options.as_str()),
         };
-        let mut mounted = MountedEnvironment { root: dir.clone(), mounts: Vec::new(), is_temporary: false };
+        let mut mounted =
+            MountedEnvironment { root: dir.clone(), mounts: Vec::new(), is_temporary: false };
         mounted.mounts.push(what.mount(&table, &dir, access)?);
         for file_system in nested(environment, extent) {
             mounted.mount_nested(inventory, &table, file_system, access)?;
@@ -175,8 +186,11 @@ impl MountedEnvironment {
         let link = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         let place = link.canonicalize().at("finding", &link)?;
         let subvolume = option(file_system, "subvol").map(|path| path.trim_matches('/'));
-        let what =
-            What { device, subvolume: subvolume.filter(|s| !s.is_empty()), options: &file_system.options };
+        let what = What {
+            device,
+            subvolume: subvolume.filter(|s| !s.is_empty()),
+            options: &file_system.options,
+        };
         match what.mount(table, &place, access) {
             Ok(mounted) => self.mounts.push(mounted),
             Err(error) if optional => log::warn!("{error}"),
@@ -231,7 +245,8 @@ struct What<'a> {
 
 impl What<'_> {
     fn mount(&self, table: &Mounts, place: &Path, access: Access) -> Result<Mounted> {
-        let fs_type = self.device.content.kind().filter(|kind| kind.is_file_system()).map(Kind::name);
+        let fs_type =
+            self.device.content.kind().filter(|kind| kind.is_file_system()).map(Kind::name);
         let Some(fs_type) = fs_type else {
             return Err(Error::Failed(format!(
                 "{} holds {} and no file system",
@@ -240,14 +255,19 @@ impl What<'_> {
             )));
         };
         let whole = Path::new("/").join(self.subvolume.unwrap_or_default());
-        let existing =
-            table.of(self.device).find(|mount| mount.root == whole).filter(|mount| !mount.is_read_only());
+        let existing = table
+            .of(self.device)
+            .find(|mount| mount.root == whole)
+            .filter(|mount| !mount.is_read_only());
         match (access, existing) {
             // What is mounted for writing cannot be mounted read-only beside it.
             (Access::ReadOnly, Some(mount)) => bind_read_only(&mount.mount_point, place),
-            (Access::ReadOnly, None) => mount_read_only(&self.device.node, fs_type, self.subvolume, place),
+            (Access::ReadOnly, None) => {
+                mount_read_only(&self.device.node, fs_type, self.subvolume, place)
+            }
             (Access::ReadWrite, _) => {
-                let mut options: Vec<&str> = self.options.split(',').filter(|o| *o != "ro").collect();
+                let mut options: Vec<&str> =
+                    self.options.split(',').filter(|o| *o != "ro").collect();
                 if fs_type == "xfs" {
                     options.push("nouuid");
                 }
@@ -263,8 +283,8 @@ fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&FileSystemUse> 
     let extent = if environment.is_unfinished() { Extent::Root } else { extent };
     let is_wanted = |f: &&FileSystemUse| {
         let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
-        let is_device =
-            f.device.is_some() || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
+        let is_device = f.device.is_some()
+            || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
         let extent = match extent {
             Extent::Root => false,
             Extent::Own => {

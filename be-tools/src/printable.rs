@@ -1,11 +1,12 @@
-//! Text of foreign origin on a terminal and in a log: what a disk put into a name, a path or an answer is shown and
-//! never obeyed.
+//! Text of foreign origin on a terminal and in a log: what a disk put into a name, a path or an
+//! answer is shown and never obeyed.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-/// Text as part of one line: what steers a terminal, ends a line or turns its direction is written as an escape.
+/// Text as part of one line: what steers a terminal, ends a line or turns its direction is written
+/// as an escape.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, steers, |safe, c| safe.extend(c.escape_default()))
 }
@@ -16,7 +17,8 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && steers(c), |safe, c| _ = write!(safe, "\\u{:04x}", u32::from(c)))
 }
 
-/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an operation.
+/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an
+/// operation.
 pub(crate) fn say(text: &str) {
     // There is nobody left to tell.
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
@@ -28,7 +30,8 @@ pub(crate) fn complain(text: &str) {
 }
 
 fn steers(c: char) -> bool {
-    // Line and paragraph separators, and the marks of Unicode's bidirectional algorithm (UAX #9, 2).
+    // Line and paragraph separators, and the marks of Unicode's bidirectional algorithm (UAX #9,
+    // 2).
     let turns = matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
@@ -36,7 +39,11 @@ fn steers(c: char) -> bool {
     c.is_control() || turns
 }
 
-fn escape(text: &str, is_wanted: impl Fn(char) -> bool, write: impl Fn(&mut String, char)) -> Cow<'_, str> {
+fn escape(
+    text: &str,
+    is_wanted: impl Fn(char) -> bool,
+    write: impl Fn(&mut String, char),
+) -> Cow<'_, str> {
     if !text.contains(&is_wanted) {
         return Cow::Borrowed(text);
     }

@@ -71,9 +71,13 @@ const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg
 /// Brings a BE up to date; `None` when the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that it is
-/// incomplete, and the command can be run again.
-pub fn refresh(system: &System, request: &Request, report: &mut dyn Report) -> Result<Option<Refreshed>> {
+/// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that
+/// it is incomplete, and the command can be run again.
+pub fn refresh(
+    system: &System,
+    request: &Request,
+    report: &mut dyn Report,
+) -> Result<Option<Refreshed>> {
     let begun = Begun::new(system, "refresh")?;
     let job = Job::prepare(&begun, request)?;
     if !report.confirm(&job.plan(&begun.inventory)?)? {
@@ -87,19 +91,26 @@ impl Job<'_> {
         let Begun { system, inventory, work, outside, .. } = begun;
         let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
         let copy = ("refresh", name.as_str());
-        let (mounted, mut done) = hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
+        let (mounted, mut done) =
+            hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
         self.localize(begun, report)?;
         fill::sync(&mounted, report)?;
         self.descriptor.complete(&Rooted::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
-            loader::for_environment(system, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
+            loader::for_environment(system, inventory, &self.target)?
+                .set_active(self.descriptor.id, true)?;
         }
         done.descriptor = self.descriptor;
         Ok(done)
     }
 
-    /// Marks the target as incomplete, and makes it equal to the source. Its file systems stay mounted.
-    fn copy(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<(Vec<Mounted>, Refreshed)> {
+    /// Marks the target as incomplete, and makes it equal to the source. Its file systems stay
+    /// mounted.
+    fn copy(
+        &mut self,
+        begun: &Begun,
+        report: &mut dyn Report,
+    ) -> Result<(Vec<Mounted>, Refreshed)> {
         let Begun { system, inventory, work, .. } = begun;
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
@@ -136,11 +147,18 @@ impl Job<'_> {
         })
     }
 
-    fn copy_trees(&mut self, begun: &Begun, trust: Trust, report: &mut dyn Report) -> Result<Refreshed> {
+    fn copy_trees(
+        &mut self,
+        begun: &Begun,
+        trust: Trust,
+        report: &mut dyn Report,
+    ) -> Result<Refreshed> {
         self.descriptor.source = self.source.descriptor.as_ref().map(|d| d.id);
-        self.descriptor.shared = self.layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        self.descriptor.shared =
+            self.layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
-        let mut done = Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
+        let mut done =
+            Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
         for tree in self.layout.copies() {
             go_on()?;
             report.step(&format!("comparing {} with '{}'", tree.source, self.source.name()));
@@ -150,7 +168,8 @@ impl Job<'_> {
                 rules = rules.never(&Path::new("/").join(kept));
             }
             let filling = self.filling(begun);
-            let summary = filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
+            let summary =
+                filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
             fill::note(&summary, &mut self.descriptor, report);
             done.files += summary.files;
             done.changed += summary.changed;
@@ -162,7 +181,8 @@ impl Job<'_> {
     fn localize(&self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
         let Begun { system, inventory, work, .. } = begun;
         let fstab = {
-            let root = source::mount(system, inventory, &self.source, &MountPoint::root(), &work.source)?;
+            let root =
+                source::mount(system, inventory, &self.source, &MountPoint::root(), &work.source)?;
             Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
         let filling = self.filling(begun);
@@ -170,7 +190,8 @@ impl Job<'_> {
     }
 
     fn filling<'a>(&'a self, begun: &'a Begun) -> Filling<'a> {
-        let (source, layout, uuids, swap_uuids) = (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
+        let (source, layout, uuids, swap_uuids) =
+            (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
         Filling { begun, source, layout, uuids, swap_uuids }
     }
 }

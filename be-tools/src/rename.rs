@@ -11,7 +11,8 @@ use crate::rooted::Rooted;
 use crate::storage::{lock::Lock, mounts};
 use crate::system::System;
 
-/// Gives a BE another name. Its id, loader folder and boot entry number stay; the entry's text follows.
+/// Gives a BE another name. Its id, loader folder and boot entry number stay; the entry's text
+/// follows.
 ///
 /// # Errors
 /// When the name is taken or the BE is unmanaged.
@@ -23,7 +24,8 @@ pub fn rename(system: &System, reference: &str, name: Name, report: &mut dyn Rep
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
-    let mut plan = plan(format!("Rename boot environment '{}' to '{name}'", environment.name()), environment);
+    let mut plan =
+        plan(format!("Rename boot environment '{}' to '{name}'", environment.name()), environment);
     plan.steps.push("give its boot entry the new name".into());
     if !report.confirm(&plan)? {
         return Ok(());
@@ -37,7 +39,12 @@ pub fn rename(system: &System, reference: &str, name: Name, report: &mut dyn Rep
 ///
 /// # Errors
 /// When the BE is unmanaged or cannot be written.
-pub fn describe(system: &System, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
+pub fn describe(
+    system: &System,
+    reference: &str,
+    text: String,
+    report: &mut dyn Report,
+) -> Result<()> {
     let _lock = Lock::acquire(system)?;
     let inventory = discover::discover(system)?;
     let environment = inventory.find(reference)?;
@@ -73,6 +80,7 @@ fn store(
     descriptor: &Descriptor,
 ) -> Result<()> {
     mounts::enter_private_namespace()?;
-    let mounted = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)?;
+    let mounted =
+        MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)?;
     descriptor.store(&Rooted::open(mounted.root())?)
 }

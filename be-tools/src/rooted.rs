@@ -1,5 +1,5 @@
-//! Files of a BE, opened as that BE would see them: openat2(2) with `RESOLVE_IN_ROOT`, so that a link on a foreign
-//! disk never leads out of it.
+//! Files of a BE, opened as that BE would see them: openat2(2) with `RESOLVE_IN_ROOT`, so that a
+//! link on a foreign disk never leads out of it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -30,9 +30,12 @@ impl Rooted {
     /// # Errors
     /// When it cannot be opened as a folder.
     pub fn open(root: &Path) -> Result<Self> {
-        let folder =
-            rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .at("opening", root)?;
+        let folder = rustix::fs::open(
+            root,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .at("opening", root)?;
         Ok(Rooted { folder, path: root.to_owned() })
     }
 
@@ -46,13 +49,19 @@ impl Rooted {
         self.path.join(relative(path))
     }
 
-    fn openat2(&self, path: &Path, flags: OFlags, mode: Mode) -> std::result::Result<OwnedFd, Errno> {
+    fn openat2(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> std::result::Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = relative(path);
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go on for a while:
-        // openat2(2) leaves it to the caller to try again.
-        let attempt = || rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, mode, resolve);
+        // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go
+        // on for a while: openat2(2) leaves it to the caller to try again.
+        let attempt =
+            || rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, mode, resolve);
         for _ in 0..10_000 {
             match attempt() {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -68,7 +77,8 @@ impl Rooted {
     /// Any failure but "it does not exist".
     pub fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>> {
         let path = path.as_ref();
-        match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
+        match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
+        {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(e) if is_missing(e) => Ok(None),
             Err(e) => Err(e).at("opening", &self.shown(path)),
@@ -191,7 +201,8 @@ impl Rooted {
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
     }
 
-    /// Makes a folder as [`Rooted::make_folder`] does, and says where it is without a link on the way, to mount on.
+    /// Makes a folder as [`Rooted::make_folder`] does, and says where it is without a link on the
+    /// way, to mount on.
     ///
     /// # Errors
     /// As [`Rooted::make_folder`].
@@ -202,8 +213,8 @@ impl Rooted {
         std::fs::read_link(link).at("looking at", &self.shown(path))
     }
 
-    /// Writes a file that must last: temporary name, fsync, rename, fsync of the folder. The owner, mode and extended
-    /// attributes of a file that is replaced stay; a new one gets `mode`.
+    /// Writes a file that must last: temporary name, fsync, rename, fsync of the folder. The owner,
+    /// mode and extended attributes of a file that is replaced stay; a new one gets `mode`.
     ///
     /// # Errors
     /// When any of that fails; the old file is then still there.
@@ -220,7 +231,8 @@ impl Rooted {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(e) => return Err(e).at("removing a left-over beside", &shown),
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(
             rustix::fs::openat(&folder, &temporary, flags, Mode::from_raw_mode(0o600))
                 .at("writing", &shown)?,
@@ -230,7 +242,8 @@ impl Rooted {
             .and_then(|()| keep_attributes(&folder, name, &file, mode))
             .and_then(|()| file.sync_all())
             .and_then(|()| {
-                rustix::fs::renameat(&folder, &temporary, &folder, name).map_err(std::io::Error::from)
+                rustix::fs::renameat(&folder, &temporary, &folder, name)
+                    .map_err(std::io::Error::from)
             })
             .and_then(|()| rustix::fs::fsync(&folder).map_err(std::io::Error::from));
         if written.is_err() {
@@ -240,7 +253,8 @@ impl Rooted {
         written.at("writing", &shown)
     }
 
-    /// Makes a symbolic link, replacing what has its name; one that leads there already stays as it is.
+    /// Makes a symbolic link, replacing what has its name; one that leads there already stays as it
+    /// is.
     ///
     /// # Errors
     /// When a folder is in the way, or it cannot be made.
@@ -284,14 +298,20 @@ impl Rooted {
     /// # Errors
     /// When the device reports a write error.
     pub fn sync(&self) -> Result<()> {
-        let folder = self.openat2(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        let folder =
+            self.openat2(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
         let folder = folder.at("opening", &self.path)?;
         rustix::fs::syncfs(folder.as_fd()).at("syncing", &self.path)
     }
 }
 
 /// Gives a new file what the one it replaces had.
-fn keep_attributes(folder: &OwnedFd, name: &std::ffi::OsStr, file: &File, mode: u32) -> std::io::Result<()> {
+fn keep_attributes(
+    folder: &OwnedFd,
+    name: &std::ffi::OsStr,
+    file: &File,
+    mode: u32,
+) -> std::io::Result<()> {
     let old = match named(folder, name) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::LOOP) => {
@@ -316,8 +336,8 @@ fn keep_attributes(folder: &OwnedFd, name: &std::ffi::OsStr, file: &File, mode: 
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode() & 0o7777))?)
 }
 
-/// A folder and what has a name in it, immutable and append-only lifted until this is dropped: then whatever has the
-/// name gets back what was lifted.
+/// A folder and what has a name in it, immutable and append-only lifted until this is dropped: then
+/// whatever has the name gets back what was lifted.
 struct Unlocked<'a> {
     folder: (&'a OwnedFd, Option<IFlags>),
     name: (&'a std::ffi::OsStr, Option<IFlags>),
@@ -344,9 +364,11 @@ impl Drop for Unlocked<'_> {
     }
 }
 
-/// What has a name in a folder, for reading: never what a link leads to, and without waiting for a fifo.
+/// What has a name in a folder, for reading: never what a link leads to, and without waiting for a
+/// fifo.
 fn named(folder: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty())
 }
 
@@ -433,10 +455,17 @@ mod tests {
     #[test]
     fn a_fifo_or_an_endless_file_is_not_read() {
         let (folder, rooted) = tree();
-        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("etc/fifo"), Mode::from_raw_mode(0o600))
-            .unwrap();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            folder.path().join("etc/fifo"),
+            Mode::from_raw_mode(0o600),
+        )
+        .unwrap();
         assert!(rooted.read("etc/fifo").is_err());
-        File::create(folder.path().join("etc/huge")).unwrap().set_len(MAX_CONFIG_BYTES + 1).unwrap();
+        File::create(folder.path().join("etc/huge"))
+            .unwrap()
+            .set_len(MAX_CONFIG_BYTES + 1)
+            .unwrap();
         assert!(rooted.read("etc/huge").is_err());
     }
 }

@@ -1,8 +1,9 @@
-//! A command in a boot environment, shut off from the running system (DESIGN.md, "A command in a BE").
+//! A command in a boot environment, shut off from the running system (DESIGN.md, "A command in a
+//! BE").
 //!
-//! `be` starts itself once more as a hidden verb: that process has one thread, so it may unshare and fork. Its child is
-//! PID 1 of the new namespaces and prepares them; the command is that one's child. Each dies with its parent, and with
-//! PID 1 dies everything that the command left behind.
+//! `be` starts itself once more as a hidden verb: that process has one thread, so it may unshare
+//! and fork. Its child is PID 1 of the new namespaces and prepares them; the command is that one's
+//! child. Each dies with its parent, and with PID 1 dies everything that the command left behind.
 
 mod environment;
 mod filter;
@@ -37,17 +38,19 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Inside<'a> {
     /// The BE, mounted here for writing, with its nested and shared file systems.
     pub root: &'a Path,
-    /// Block devices that it may see: their nodes, with the UUID under which /dev/disk/by-uuid has them. grub-probe needs
-    /// those of its file systems; their whole disks are added for what Lifeboat runs itself, and for the privileged.
+    /// Block devices that it may see: their nodes, with the UUID under which /dev/disk/by-uuid has
+    /// them. grub-probe needs those of its file systems; their whole disks are added for what
+    /// Lifeboat runs itself, and for the privileged.
     pub block_devices: &'a [(PathBuf, Option<String>)],
-    /// A folder of the running system that is bound to the BE's /boot/efi, or /efi. Without one the ESP is not to be
-    /// seen, even where the BE's own mounts had it.
+    /// A folder of the running system that is bound to the BE's /boot/efi, or /efi. Without one the
+    /// ESP is not to be seen, even where the BE's own mounts had it.
     pub esp: Option<&'a Path>,
     /// Mount points in the BE that belong to all BEs: read-only inside.
     pub shared: &'a [PathBuf],
     /// Keep all capabilities, and device nodes of the BE's own.
     pub privileged: bool,
-    /// The command is the user's and talks to the terminal; one of Lifeboat's has none, and reads nothing.
+    /// The command is the user's and talks to the terminal; one of Lifeboat's has none, and reads
+    /// nothing.
     pub interactive: bool,
 }
 
@@ -60,11 +63,12 @@ pub fn use_program(path: impl Into<PathBuf>) {
 }
 
 impl Inside<'_> {
-    /// Runs a command to its end and returns its exit status: its own, 128 and the signal's number when one killed
-    /// it, 125 to 127 as env(1).
+    /// Runs a command to its end and returns its exit status: its own, 128 and the signal's number
+    /// when one killed it, 125 to 127 as env(1).
     ///
     /// # Errors
-    /// When nothing could be started, and [`Error::Interrupted`]; the command has then been told and has ended.
+    /// When nothing could be started, and [`Error::Interrupted`]; the command has then been told
+    /// and has ended.
     pub fn run(&self, command: &[OsString]) -> Result<i32> {
         let _policy = Policy::put(self.root)?;
         let mut child = self.start(command, Stdio::inherit, Stdio::inherit)?;
@@ -90,7 +94,11 @@ impl Inside<'_> {
     }
 
     fn start(&self, command: &[OsString], out: fn() -> Stdio, err: fn() -> Stdio) -> Result<Child> {
-        log::info!("running {} in {}", command.join(OsStr::new(" ")).display(), self.root.display());
+        log::info!(
+            "running {} in {}",
+            command.join(OsStr::new(" ")).display(),
+            self.root.display()
+        );
         let program = PROGRAM.get().map_or_else(|| Path::new("/proc/self/exe"), PathBuf::as_path);
         Command::new(program)
             // The rescue image's one program looks at its name.
@@ -103,7 +111,9 @@ impl Inside<'_> {
             .stdout(out())
             .stderr(err())
             .spawn()
-            .doing(|| format!("starting {} for a command in {}", program.display(), self.root.display()))
+            .doing(|| {
+                format!("starting {} for a command in {}", program.display(), self.root.display())
+            })
     }
 
     fn arguments(&self) -> Vec<OsString> {
@@ -111,7 +121,11 @@ impl Inside<'_> {
         let parent = rustix::process::getpid().as_raw_nonzero().to_string();
         line.extend(["--parent".into(), parent.into()]);
         for (node, uuid) in self.block_devices {
-            line.extend(["--block-device".into(), node.into(), uuid.as_deref().unwrap_or_default().into()]);
+            line.extend([
+                "--block-device".into(),
+                node.into(),
+                uuid.as_deref().unwrap_or_default().into(),
+            ]);
         }
         line.extend(self.esp.iter().flat_map(|esp| ["--esp".into(), esp.into()]));
         line.extend(self.shared.iter().flat_map(|shared| ["--shared".into(), shared.into()]));
@@ -215,7 +229,8 @@ mod tests {
 
     #[test]
     fn the_hidden_verb_gets_what_was_asked_for() {
-        let devices = [(PathBuf::from("/dev/vda2"), Some("ab-cd".to_owned())), ("/dev/vdb".into(), None)];
+        let devices =
+            [(PathBuf::from("/dev/vda2"), Some("ab-cd".to_owned())), ("/dev/vdb".into(), None)];
         let shared = [PathBuf::from("/home")];
         let inside = Inside {
             root: Path::new("/run/lifeboat/x"),
@@ -243,7 +258,9 @@ mod tests {
 
     #[test]
     fn an_order_without_root_or_command_is_none() {
-        for line in [&["--root", "/x"][..], &["--root", "x", "--", "true"], &["--", "true"], &["--what"]] {
+        for line in
+            [&["--root", "/x"][..], &["--root", "x", "--", "true"], &["--", "true"], &["--what"]]
+        {
             let line: Vec<OsString> = line.iter().map(OsString::from).collect();
             assert_eq!(Order::parse(&line), None);
         }

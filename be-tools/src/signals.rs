@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Notes the signals from now on. A second SIGINT or SIGTERM ends the program at once; SIGHUP comes twice by itself when a
-/// connection is lost, from the shell and from the kernel.
+/// Notes the signals from now on. A second SIGINT or SIGTERM ends the program at once; SIGHUP comes
+/// twice by itself when a connection is lost, from the shell and from the kernel.
 pub fn watch() {
     let flag = FLAG.get_or_init(Arc::default);
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in
+        [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+    {
         // Registration fails for forbidden signals only, and these are not.
         if signal != signal_hook::consts::SIGHUP {
             let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));

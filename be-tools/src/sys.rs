@@ -83,13 +83,15 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
         reserved: 0,
         extents: [Extent::default(); 64],
     };
-    // SAFETY: the kernel writes at most `count` extents behind the header, and the array has room for 64.
+    // SAFETY: the kernel writes at most `count` extents behind the header, and the array has room
+    // for 64.
     errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) })?;
     let mapped = usize::try_from(map.mapped).unwrap_or(0).min(map.extents.len());
     Ok(map.extents[..mapped].to_vec())
 }
 
-/// Forks a program that has one thread: the child may go on as any program does. `None` in the child.
+/// Forks a program that has one thread: the child may go on as any program does. `None` in the
+/// child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(std::io::Error::other("this process has several threads"));
@@ -101,13 +103,15 @@ pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
     }
 }
 
-/// Filters the system calls of this thread and of all that it starts (seccomp(2)). Needs CAP_SYS_ADMIN.
+/// Filters the system calls of this thread and of all that it starts (seccomp(2)). Needs
+/// CAP_SYS_ADMIN.
 pub fn set_filter(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
     let len = u16::try_from(program.len()).map_err(std::io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the kernel reads `len` statements behind the pointer, which outlive the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
@@ -131,7 +135,8 @@ pub enum MountOption {
     NoDevices = 4,
 }
 
-/// Gives the mount at a path an option, and all mounts below it; other options stay (mount_setattr(2)).
+/// Gives the mount at a path an option, and all mounts below it; other options stay
+/// (mount_setattr(2)).
 pub fn set_mount_option(path: &std::path::Path, option: MountOption) -> std::io::Result<()> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
     let attributes = MountAttributes { set: option as u64, ..MountAttributes::default() };

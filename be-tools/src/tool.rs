@@ -83,8 +83,8 @@ impl Tool {
         self
     }
 
-    /// It is the administrator's: it speaks the caller's language, and what it leaves running is not waited for. What it
-    /// prints counts as its last words.
+    /// It is the administrator's: it speaks the caller's language, and what it leaves running is
+    /// not waited for. What it prints counts as its last words.
     pub fn script(mut self) -> Self {
         self.is_script = true;
         self
@@ -121,7 +121,8 @@ impl Tool {
     /// When it cannot be started.
     pub fn output(&self) -> Result<Output, ToolError> {
         log::info!("running {}", self.command_line());
-        let start = |source| ToolError::Start { program: self.program.display().to_string(), source };
+        let start =
+            |source| ToolError::Start { program: self.program.display().to_string(), source };
         if self.is_script {
             return self.script_output().map_err(start);
         }
@@ -142,7 +143,9 @@ impl Tool {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.is_apart {
             command.process_group(0);
         }

@@ -1,4 +1,5 @@
-//! The systemd units that every BE carries (systemd.unit(5)): `be create` and `be adopt` write them.
+//! The systemd units that every BE carries (systemd.unit(5)): `be create` and `be adopt` write
+//! them.
 
 /// A file that belongs to Lifeboat in every BE.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! The children that read foreign devices and file systems: two at a time, each killed when it is late (DESIGN.md,
-//! invariant 7). A request and its answer are one line of JSON each.
+//! The children that read foreign devices and file systems: two at a time, each killed when it is
+//! late (DESIGN.md, invariant 7). A request and its answer are one line of JSON each.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::discover::scan;
 use crate::storage::device::contents;
 
-/// Two: mounting is mostly waiting, and a third gains nothing on the small machines that rescue runs on.
+/// Two: mounting is mostly waiting, and a third gains nothing on the small machines that rescue
+/// runs on.
 const WORKERS: usize = 2;
 
 /// An answer beyond this comes from no honest disk.
@@ -48,8 +49,9 @@ pub(crate) enum Request {
     Look(scan::Request),
 }
 
-/// Has all questions answered, in their order. Those of one group ask the same disk, one after the other: a disk that
-/// never answers takes the deadline once, and not once for each of its partitions.
+/// Has all questions answered, in their order. Those of one group ask the same disk, one after the
+/// other: a disk that never answers takes the deadline once, and not once for each of its
+/// partitions.
 pub(crate) fn answer_all<'a, Q: Question + 'a>(
     groups: impl Iterator<Item = &'a [Q]>,
     deadline: Duration,
@@ -69,7 +71,9 @@ pub(crate) fn answer_all<'a, Q: Question + 'a>(
     let mut all: Vec<Vec<Answer<Q::Found>>> = groups.iter().map(nobody).collect();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS.min(groups.len())).map(|_| scope.spawn(work)).collect();
-        for (index, answers) in workers.into_iter().filter_map(|worker| worker.join().ok()).flatten() {
+        for (index, answers) in
+            workers.into_iter().filter_map(|worker| worker.join().ok()).flatten()
+        {
             all[index] = answers;
         }
     });
@@ -85,10 +89,18 @@ enum Worker {
 
 impl Worker {
     fn new() -> Self {
-        if cfg!(test) { Worker::Thread } else { Worker::Child { start: Looker::start, running: None } }
+        if cfg!(test) {
+            Worker::Thread
+        } else {
+            Worker::Child { start: Looker::start, running: None }
+        }
     }
 
-    fn answer_group<Q: Question>(&mut self, group: &[Q], deadline: Duration) -> Vec<Answer<Q::Found>> {
+    fn answer_group<Q: Question>(
+        &mut self,
+        group: &[Q],
+        deadline: Duration,
+    ) -> Vec<Answer<Q::Found>> {
         let mut patience = deadline;
         let ask = |question| {
             let start = Instant::now();
@@ -127,9 +139,12 @@ impl Looker {
     }
 
     fn of(program: &mut Command) -> std::io::Result<Self> {
-        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child =
+            program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(requests), Some(answers)) => Ok(Looker { child, requests: Some(requests), answers }),
+            (Some(requests), Some(answers)) => {
+                Ok(Looker { child, requests: Some(requests), answers })
+            }
             _ => Err(std::io::Error::other("no pipes to the child")),
         }
     }
@@ -139,11 +154,13 @@ impl Looker {
         let request: Request = question.clone().into();
         let line = serde_json::to_string(&request).map_err(|e| e.to_string())?;
         let requests = self.requests.as_mut().ok_or("the child was told to end")?;
-        writeln!(requests, "{line}").map_err(|e| format!("the child that looked has died ({e})"))?;
+        writeln!(requests, "{line}")
+            .map_err(|e| format!("the child that looked has died ({e})"))?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\n") {
             let left = end.saturating_duration_since(Instant::now());
-            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            let timeout =
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             let mut waiting = [PollFd::new(&self.answers, PollFlags::IN)];
             match poll(&mut waiting, Some(&timeout)) {
                 Ok(0) => return Err(format!("{LATE} {} seconds", deadline.as_secs_f32())),
@@ -167,8 +184,8 @@ impl Looker {
 
 impl Drop for Looker {
     fn drop(&mut self) {
-        // The end of its input ends an idle child; one that hangs is killed, and may stay in the kernel for longer
-        // than anyone waits.
+        // The end of its input ends an idle child; one that hangs is killed, and may stay in the
+        // kernel for longer than anyone waits.
         self.requests = None;
         for _ in 0..20 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -268,8 +285,9 @@ mod tests {
 
     #[test]
     fn an_answer_in_pieces_is_one_answer() {
-        let mut slow =
-            looker("read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; read line; echo '{\"Err\":\"x\"}'");
+        let mut slow = looker(
+            "read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; read line; echo '{\"Err\":\"x\"}'",
+        );
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Ok(vec![])));
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Err("x".into())));
     }
@@ -278,14 +296,19 @@ mod tests {
     fn a_late_one_delays_its_own_group_once_and_no_other() {
         // The first child never answers; those after it do.
         let start = || {
-            static STARTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+            static STARTED: std::sync::atomic::AtomicBool =
+                std::sync::atomic::AtomicBool::new(false);
             let is_first = !STARTED.swap(true, std::sync::atomic::Ordering::Relaxed);
-            let then =
-                if is_first { "exec sleep 600" } else { "while :; do echo '{\"Ok\":[]}'; read line; done" };
+            let then = if is_first {
+                "exec sleep 600"
+            } else {
+                "while :; do echo '{\"Ok\":[]}'; read line; done"
+            };
             Looker::of(Command::new("sh").args(["-c", &format!("read line; {then}")]))
         };
         let mut worker = Worker::Child { start, running: None };
-        let answers = worker.answer_group(&[question(), question(), question()], Duration::from_millis(300));
+        let answers =
+            worker.answer_group(&[question(), question(), question()], Duration::from_millis(300));
         assert!(answers[0].as_ref().is_err_and(|why| why.starts_with(LATE)), "{answers:?}");
         assert_eq!(answers[1..], [Ok(vec![]), Ok(vec![])]);
     }
@@ -294,8 +317,8 @@ mod tests {
     fn a_disk_that_never_answers_takes_the_deadline_once() {
         let start = || Looker::of(Command::new("sh").args(["-c", "exec sleep 600"]));
         let began = Instant::now();
-        let answers =
-            Worker::Child { start, running: None }.answer_group(&vec![question(); 3], Duration::from_secs(4));
+        let answers = Worker::Child { start, running: None }
+            .answer_group(&vec![question(); 3], Duration::from_secs(4));
         let whys: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         assert_eq!(whys, [4, 1, 1].map(|seconds| format!("{LATE} {seconds} seconds")));
         assert!(began.elapsed() < Duration::from_secs(10));

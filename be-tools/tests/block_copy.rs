@@ -15,13 +15,16 @@ use be_tools::rooted::Rooted;
 use loop_device::{Device, root, sh};
 
 /// What a used file system has: all kinds of files, holes, and room that was freed again.
-const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g; ln -s nowhere a/l; mknod a/n c 1 3; \
+const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g; ln -s nowhere \
+    a/l; mknod a/n c 1 3; \
     setfattr -n user.a -v 1 a/f; setfacl -m u:4:rwx a/b; chown 3:4 a/g; chmod 4711 a/g; \
     truncate -s 5M holes; printf x | dd of=holes bs=1 seek=2000000 conv=notrunc status=none; \
-    head -c 9000001 /dev/urandom >large; split -a 3 -b 45678 large a/b/file-; head -c 20000000 /dev/urandom >gone; \
+    head -c 9000001 /dev/urandom >large; split -a 3 -b 45678 large a/b/file-; head -c 20000000 \
+    /dev/urandom >gone; \
     sync -f .; rm gone a/b/file-a[bdf]*; head -c 3000000 /dev/urandom >last";
 
-/// `be` looks at every device, and what it looks at is neither mounted nor unmounted for a moment: it runs alone.
+/// `be` looks at every device, and what it looks at is neither mounted nor unmounted for a moment:
+/// it runs alone.
 static LOOKING: RwLock<()> = RwLock::new(());
 
 fn request<'a>(source: &'a Device, target: &'a Device) -> Request<'a> {
@@ -35,13 +38,17 @@ fn check(device: &Device, is_xfs: bool) {
 }
 
 fn blkid(device: &Device, tag: &str) -> String {
-    sh(Path::new("/"), &format!("blkid -p -o value -s {tag} {}", device.node.display())).trim().to_owned()
+    sh(Path::new("/"), &format!("blkid -p -o value -s {tag} {}", device.node.display()))
+        .trim()
+        .to_owned()
 }
 
 fn rsync_finds_no_difference(source: &Path, target: &Path) {
     let [source, target] = [source, target].map(|path| path.display().to_string());
-    let out =
-        sh(Path::new("/"), &format!("rsync -aHAXn --checksum --numeric-ids --delete -i {source}/ {target}/"));
+    let out = sh(
+        Path::new("/"),
+        &format!("rsync -aHAXn --checksum --numeric-ids --delete -i {source}/ {target}/"),
+    );
     assert_eq!(out, "");
 }
 
@@ -60,7 +67,9 @@ fn the_copy_is_equal(mkfs: &[&str], (size, larger): (&str, &str), more: &str) {
     assert_ne!(blkid(&source, "UUID"), blkid(&target, "UUID"));
     check(&target, is_xfs);
     // Both at once, which xfs refuses to twins.
-    source.mounted("ro", |source| target.mounted("ro", |target| rsync_finds_no_difference(source, target)));
+    source.mounted("ro", |source| {
+        target.mounted("ro", |target| rsync_finds_no_difference(source, target))
+    });
     // It is a file system to work with, and what was never copied has not to be there.
     target.mounted("noatime", |place| {
         sh(place, "mkdir new; split -a 3 -b 9000 large new/; rm large; head -c 15000000 /dev/zero >zeros; sync -f .");
@@ -107,7 +116,8 @@ fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
     let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
     let source = Device::made(&["mkfs.xfs", "-q", "-f"], "320M");
     // A checkpoint has what changed: a few hundred KiB each time, and the log is 64 MiB.
-    let wrap = "mkdir d; for r in $(seq 200); do seq -f d/name-of-file-$r-%g 1000 | xargs touch; sync -f .; rm -r d; mkdir d; done";
+    let wrap = "mkdir d; for r in $(seq 200); do seq -f d/name-of-file-$r-%g 1000 | xargs touch; \
+        sync -f .; rm -r d; mkdir d; done";
     source.mounted("noatime", |place| sh(place, &format!("{USE}; {wrap}")));
     let log = sh(Path::new("/"), &format!("xfs_logprint -t {}", source.node.display()));
     assert!(log.contains("<CLEAN>"), "{log}");
@@ -127,8 +137,9 @@ fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
             ),
         );
     });
-    crashed
-        .mounted("nouuid", |place| assert_eq!(sh(place, "cat new/* | cmp - all; ls new | wc -l"), "2000\n"));
+    crashed.mounted("nouuid", |place| {
+        assert_eq!(sh(place, "cat new/* | cmp - all; ls new | wc -l"), "2000\n")
+    });
     check(&crashed, true);
 }
 
@@ -156,12 +167,16 @@ fn debian(mkfs: &[&str], size: &str, name: &str) -> Device {
         sh(place, USE);
         sh(
             place,
-            "echo 'ID=debian\nVERSION_ID=12' >usr/lib/os-release; ln -s ../usr/lib/os-release etc/os-release; \
-             mkdir -p proc/1 sys dev run/x tmp boot/grub var/log/lifeboat var/lib/lifeboat home; chmod 1777 tmp; \
-             for f in proc/1/a run/x/y tmp/t dev/sda boot/grub/grubenv var/log/lifeboat/l var/lib/lifeboat/s; do \
+            "echo 'ID=debian\nVERSION_ID=12' >usr/lib/os-release; ln -s ../usr/lib/os-release \
+            etc/os-release; \
+             mkdir -p proc/1 sys dev run/x tmp boot/grub var/log/lifeboat var/lib/lifeboat home; \
+             chmod 1777 tmp; \
+             for f in proc/1/a run/x/y tmp/t dev/sda boot/grub/grubenv var/log/lifeboat/l \
+             var/lib/lifeboat/s; do \
              echo $f >$f; done; echo fixture >etc/hostname",
         );
-        std::fs::write(place.join("etc/fstab"), format!("UUID={uuid} / {fs_type} defaults 0 1\n")).unwrap();
+        std::fs::write(place.join("etc/fstab"), format!("UUID={uuid} / {fs_type} defaults 0 1\n"))
+            .unwrap();
         std::fs::write(place.join(DESCRIPTOR_PATH), descriptor.render().unwrap()).unwrap();
     });
     device
@@ -173,9 +188,11 @@ fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
         return;
     }
     let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
-    for mkfs in
-        [&["mkfs.ext4", "-q", "-F"][..], &["mkfs.ext4", "-q", "-F", "-b", "1024"], &["mkfs.xfs", "-q", "-f"]]
-    {
+    for mkfs in [
+        &["mkfs.ext4", "-q", "-F"][..],
+        &["mkfs.ext4", "-q", "-F", "-b", "1024"],
+        &["mkfs.xfs", "-q", "-f"],
+    ] {
         let source = debian(mkfs, "320M", "stops-source");
         let target = Device::garbage("320M");
         let text = "format=1\nid=\"2f0c1a94-0000-4000-8000-000000000000\"\nname=\"stops-copy\"\n\
@@ -213,7 +230,9 @@ fn a_descriptor_without_blocks_of_its_own_is_not_written_over() {
     };
     let xfs = debian(&["mkfs.xfs", "-q", "-f"], "320M", "shared");
     assert!(refusal(&xfs, &"x".repeat(5000)).contains("a shorter name would fit"));
-    xfs.mounted("noatime", |place| sh(place, &format!("cp --reflink=always {DESCRIPTOR_PATH} kept")));
+    xfs.mounted("noatime", |place| {
+        sh(place, &format!("cp --reflink=always {DESCRIPTOR_PATH} kept"))
+    });
     assert!(refusal(&xfs, "x").contains("blocks of its own"));
     let inline = Device::made(&["mkfs.ext4", "-q", "-F", "-O", "inline_data", "-I", "1024"], "64M");
     inline.mounted("noatime", |place| {
@@ -234,15 +253,22 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
         return;
     }
     let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
-    for (mkfs, fs_type) in [(&["mkfs.ext4", "-q", "-F"][..], "ext4"), (&["mkfs.xfs", "-q", "-f"], "xfs")] {
+    for (mkfs, fs_type) in
+        [(&["mkfs.ext4", "-q", "-F"][..], "ext4"), (&["mkfs.xfs", "-q", "-f"], "xfs")]
+    {
         let [from, name] = ["source", "copy"].map(|role| format!("block-{role}-{fs_type}"));
         let source = debian(mkfs, "320M", &from);
         let before = source.sum();
         let target = Device::garbage("512M");
         let wish = format!("/:{}:{fs_type}", target.node.display());
-        let create = ["create", &name, "--from", &from, "-m", &wish, "--no-boot-entry", "--yes", "--force"];
+        let create =
+            ["create", &name, "--from", &from, "-m", &wish, "--no-boot-entry", "--yes", "--force"];
         let plan = be(&[&create[..], &["--dry-run"]].concat());
-        assert!(words(&plan).contains(&format!("copy the blocks of / of '{from}'")), "{}", words(&plan));
+        assert!(
+            words(&plan).contains(&format!("copy the blocks of / of '{from}'")),
+            "{}",
+            words(&plan)
+        );
         let out = be(&create);
         assert!(out.status.success(), "{}", words(&out));
         assert_eq!(source.sum(), before);
@@ -257,20 +283,28 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
         target.mounted("ro", |target| {
             let size = sh(target, "stat -f -c '%b*%S' .");
             let (blocks, block) = size.trim().split_once('*').unwrap();
-            assert!(blocks.parse::<u64>().unwrap() * block.parse::<u64>().unwrap() > 400 << 20, "{size}");
+            assert!(
+                blocks.parse::<u64>().unwrap() * block.parse::<u64>().unwrap() > 400 << 20,
+                "{size}"
+            );
             assert_eq!(
                 sh(
                     target,
-                    "ls -A proc sys dev run tmp boot/grub var/log var/lib | grep -v : | grep . || true"
+                    "ls -A proc sys dev run tmp boot/grub var/log var/lib | grep -v : | grep . || \
+                    true"
                 ),
                 ""
             );
             let uuid = found["root"]["uuid"].as_str().unwrap();
             assert!(sh(target, "cat etc/fstab").contains(uuid));
             source.mounted("ro", |source| {
-                let [source, target] = [source, target].map(|path| path.join("a").display().to_string());
+                let [source, target] =
+                    [source, target].map(|path| path.join("a").display().to_string());
                 assert_eq!(
-                    sh(Path::new("/"), &format!("rsync -aHAXn --checksum --delete -i {source}/ {target}/")),
+                    sh(
+                        Path::new("/"),
+                        &format!("rsync -aHAXn --checksum --delete -i {source}/ {target}/")
+                    ),
                     ""
                 );
             });
@@ -288,8 +322,14 @@ fn what_blocks_cannot_do_is_refused_with_the_reason() {
     let (small, target) = (Device::blank("64M"), Device::blank("320M"));
     let create = |method: &str, device: &Device, fs_type: &str, more: &[&str]| {
         let wish = format!("/:{}:{fs_type}", device.node.display());
-        let create =
-            ["create", "refused-blocks", "--from", "refusing-blocks", "--no-boot-entry", "--dry-run"];
+        let create = [
+            "create",
+            "refused-blocks",
+            "--from",
+            "refusing-blocks",
+            "--no-boot-entry",
+            "--dry-run",
+        ];
         be(&[&create, &["--method", method, "-m", &wish][..], more].concat())
     };
     let refused = |out: Output, why: &str| {

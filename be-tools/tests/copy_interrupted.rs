@@ -1,4 +1,5 @@
-//! A copy that a signal stops: a test program of its own, because the signal is noted for the whole process.
+//! A copy that a signal stops: a test program of its own, because the signal is noted for the whole
+//! process.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -20,7 +21,10 @@ fn a_signal_stops_a_copy_soon() {
     }
     let mkfs = ["mkfs.ext4", "-q", "-F"];
     let (source, target) = (Mounted::new(&mkfs, "256M"), Mounted::new(&mkfs, "256M"));
-    sh(source.path(), "for i in $(seq 2000); do echo $i >f$i; done; head -c 100M /dev/urandom >large");
+    sh(
+        source.path(),
+        "for i in $(seq 2000); do echo $i >f$i; done; head -c 100M /dev/urandom >large",
+    );
     be_tools::signals::watch();
     let request = Request {
         source: source.path(),

@@ -12,7 +12,11 @@ static OPERATION: Mutex<()> = Mutex::new(());
 /// Runs a program that must succeed and returns what it printed.
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -57,9 +61,11 @@ impl Disk {
             }
             std::fs::write(tree.join("etc/fstab"), fstab).unwrap();
             std::fs::write(tree.join("usr/lib/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
-            std::os::unix::fs::symlink("../usr/lib/os-release", tree.join("etc/os-release")).unwrap();
+            std::os::unix::fs::symlink("../usr/lib/os-release", tree.join("etc/os-release"))
+                .unwrap();
             let descriptor = format!(
-                "format = 1\nid = \"{}\"\nname = \"{name}\"\ncreated = \"2026-11-23T06:12:00Z\"\nstate = \"complete\"\n",
+                "format = 1\nid = \"{}\"\nname = \"{name}\"\ncreated = \
+                \"2026-11-23T06:12:00Z\"\nstate = \"complete\"\n",
                 uuid::Uuid::new_v4()
             );
             std::fs::write(tree.join("etc/lifeboat/environment.toml"), descriptor).unwrap();
@@ -179,8 +185,10 @@ fn an_unknown_and_an_ambiguous_name_are_told_apart() {
 fn an_error_that_nobody_reads_is_no_panic() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let status =
-        Command::new(env!("CARGO_BIN_EXE_be")).args(["check", "no-such-one"]).stderr(writer).status();
+    let status = Command::new(env!("CARGO_BIN_EXE_be"))
+        .args(["check", "no-such-one"])
+        .stderr(writer)
+        .status();
     let expected = if rustix::process::geteuid().is_root() { 2 } else { 3 };
     assert_eq!(status.unwrap().code(), Some(expected));
 }

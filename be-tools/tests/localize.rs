@@ -39,8 +39,8 @@ fn debian(release: &str) -> PathBuf {
     place
 }
 
-/// The copy of a Debian on a block device, as the copy engine leaves it. GRUB takes a loop device for the file behind
-/// it, so it has another name.
+/// The copy of a Debian on a block device, as the copy engine leaves it. GRUB takes a loop device
+/// for the file behind it, so it has another name.
 struct Copy {
     folder: tempfile::TempDir,
     device: PathBuf,
@@ -57,7 +57,8 @@ impl Copy {
         let device = PathBuf::from(sh(folder.path(), "losetup --find --show image").trim());
         let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
         let script = format!(
-            "rm -f {node}; mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T {device}))); mount {node} root",
+            "rm -f {node}; mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T \
+            {device}))); mount {node} root",
             node = node.display(),
             device = device.display()
         );
@@ -170,7 +171,8 @@ fn id() -> Id {
     "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()
 }
 
-/// `apt-get install --reinstall` of every loader package, with a grub-install that only says that it was called.
+/// `apt-get install --reinstall` of every loader package, with a grub-install that only says that
+/// it was called.
 fn reinstalling_leaves_the_vendors_folder(release: &str) {
     if !root() {
         return;
@@ -182,9 +184,13 @@ fn reinstalling_leaves_the_vendors_folder(release: &str) {
          dpkg-divert --quiet --local --rename --divert /usr/sbin/grub-install.real --add /usr/sbin/grub-install",
     );
     copy.write("usr/sbin/grub-install", "#!/bin/sh\necho \"$@\" >>/called\n");
-    fs::set_permissions(copy.root().join("usr/sbin/grub-install"), fs::Permissions::from_mode(0o755))
-        .unwrap();
-    let reinstall = "apt-get -qy install --reinstall grub-efi-amd64 grub-efi-amd64-signed shim-signed \
+    fs::set_permissions(
+        copy.root().join("usr/sbin/grub-install"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let reinstall = "apt-get -qy install --reinstall grub-efi-amd64 grub-efi-amd64-signed \
+        shim-signed \
                      shim-signed-common shim-helpers-amd64-signed 2>&1";
 
     let before = copy.esp();
@@ -198,7 +204,8 @@ fn reinstalling_leaves_the_vendors_folder(release: &str) {
     let done = copy.localize();
     assert!(!done.iter().any(|d| d.starts_with("initramfs made anew")), "{done:#?}");
     assert!(
-        copy.text("boot/grub/grub.cfg").contains(&format!("root=UUID={NEW} ro  noresume panic=30 quiet"))
+        copy.text("boot/grub/grub.cfg")
+            .contains(&format!("root=UUID={NEW} ro  noresume panic=30 quiet"))
     );
     assert!(!copy.text("boot/grub/grub.cfg").contains(OLD));
     assert_eq!(fs::metadata(copy.root().join("boot/grub/grubenv")).unwrap().len(), 1024);

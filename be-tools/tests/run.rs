@@ -39,7 +39,14 @@ fn debian() -> (PathBuf, MutexGuard<'static, ()>) {
 }
 
 fn inside(root: &Path) -> Inside<'_> {
-    Inside { root, block_devices: &[], esp: None, shared: &[], privileged: false, interactive: false }
+    Inside {
+        root,
+        block_devices: &[],
+        esp: None,
+        shared: &[],
+        privileged: false,
+        interactive: false,
+    }
 }
 
 fn words(command: &[&str]) -> Vec<OsString> {
@@ -59,15 +66,21 @@ fn programs_of_the_debian_run_and_write() {
         return;
     }
     let (debian, _guard) = debian();
-    let (status, text) =
-        script(&inside(&debian), "apt-get --version && dpkg --audit && touch /srv/touched && id -u");
-    assert!(status == 0 && text.starts_with("apt 2.6") && text.ends_with("\n0\n"), "{status} {text}");
+    let (status, text) = script(
+        &inside(&debian),
+        "apt-get --version && dpkg --audit && touch /srv/touched && id -u",
+    );
+    assert!(
+        status == 0 && text.starts_with("apt 2.6") && text.ends_with("\n0\n"),
+        "{status} {text}"
+    );
     fs::remove_file(debian.join("srv/touched")).unwrap();
     let (status, text) = script(&inside(&debian), "echo $PATH $HOME $DEBIAN_FRONTEND; pwd; umask");
     assert_eq!(status, 0);
     assert_eq!(
         text,
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root noninteractive\n/\n0022\n"
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root \
+        noninteractive\n/\n0022\n"
     );
 }
 
@@ -117,8 +130,10 @@ fn the_machine_is_out_of_reach() {
     let (_, mounts) =
         script(&at, "cut -d' ' -f5 /proc/self/mountinfo | grep -v sysrq | sort -u | tr '\\n' ' '");
     assert_eq!(mounts, "/ /dev /dev/pts /dev/shm /proc /proc/sys /run /sys /tmp ");
-    let (_, seen) =
-        script(&at, "ls /dev | tr '\\n' ' '; ls -A /tmp | wc -l; ls /run; ls /proc | grep -c '^[0-9]*$'");
+    let (_, seen) = script(
+        &at,
+        "ls /dev | tr '\\n' ' '; ls -A /tmp | wc -l; ls /run; ls /proc | grep -c '^[0-9]*$'",
+    );
     let expected =
         "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero 0\nlifeboat\nlock\n";
     assert!(seen.starts_with(expected), "{seen}");
@@ -137,7 +152,10 @@ fn services_are_held_back_and_the_script_does_not_stay() {
     let _ = fs::remove_file(&policy);
     assert_eq!(script(&inside(&debian), "policy-rc.d ssh start").0, 101);
     assert!(!policy.exists());
-    sh(&debian, "printf '#!/bin/sh\\nexit 42\\n' >usr/sbin/policy-rc.d; chmod 755 usr/sbin/policy-rc.d");
+    sh(
+        &debian,
+        "printf '#!/bin/sh\\nexit 42\\n' >usr/sbin/policy-rc.d; chmod 755 usr/sbin/policy-rc.d",
+    );
     assert_eq!(script(&inside(&debian), "policy-rc.d ssh start").0, 101);
     assert_eq!(fs::read_to_string(&policy).unwrap(), "#!/bin/sh\nexit 42\n");
     fs::remove_file(&policy).unwrap();
@@ -179,8 +197,10 @@ fn block_devices_are_there_by_name_and_uuid() {
     let device = PathBuf::from(device.trim());
     let devices = [(device.clone(), Some("11-22".to_owned()))];
     let at = Inside { block_devices: &devices, ..inside(&debian) };
-    let (_, seen) =
-        script(&at, "readlink /dev/disk/by-uuid/11-22; head -c 2000 /dev/disk/by-uuid/11-22 | wc -c");
+    let (_, seen) = script(
+        &at,
+        "readlink /dev/disk/by-uuid/11-22; head -c 2000 /dev/disk/by-uuid/11-22 | wc -c",
+    );
     assert_eq!(seen, format!("{}\n2000\n", device.display()));
 }
 
@@ -238,13 +258,15 @@ fn a_users_command_reaches_no_other_disk() {
     for what in [
         "head -c 1 /srv/brought",
         &made,
-        // mount(2) of a devtmpfs, which has every disk; of / again, bound and without nodev; umount2(2).
+        // mount(2) of a devtmpfs, which has every disk; of / again, bound and without nodev;
+        // umount2(2).
         &call(r#"165, my $a = "none", my $b = "/mnt", my $c = "devtmpfs", 0, 0"#),
         &call(r#"165, my $a = "none", my $b = "/", 0, 0x1020, 0"#),
         &call(r#"166, my $a = "/proc/sys", 2"#),
     ] {
         let (status, text) = script(&ours, what);
-        let is_refused = ["Permission denied", "Operation not permitted"].iter().any(|w| text.contains(w));
+        let is_refused =
+            ["Permission denied", "Operation not permitted"].iter().any(|w| text.contains(w));
         assert!(status != 0 && is_refused, "{what}: {status} {text}");
     }
     let privileged = Inside { privileged: true, ..users };
@@ -307,13 +329,14 @@ fn everything_dies_with_be() {
     let (debian, _guard) = debian();
     // A shell in the place of `be`: it names itself as the parent.
     let line = "\"$0\" internal-inside --root \"$1\" --parent $$ -- sleep 98762; true";
-    let mut parent =
-        Command::new("sh").args(["-c", line, env!("CARGO_BIN_EXE_be")]).arg(&debian).spawn().unwrap();
-    while !fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0098762\0"))
-    {
+    let mut parent = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_be")])
+        .arg(&debian)
+        .spawn()
+        .unwrap();
+    while !fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0098762\0")
+    }) {
         std::thread::sleep(Duration::from_millis(20));
     }
     parent.kill().unwrap();
@@ -330,7 +353,10 @@ fn a_signal_is_passed_on() {
     let line = "\"$0\" internal-inside --root \"$1\" --parent $$ -- \
                 sh -c 'trap \"echo heard; exit 9\" INT; echo ready; while :; do sleep 0.1; done' & \
                 sleep 1.5; kill -INT $!; wait $!; echo $?";
-    let out =
-        Command::new("bash").args(["-c", line, env!("CARGO_BIN_EXE_be")]).arg(&debian).output().unwrap();
+    let out = Command::new("bash")
+        .args(["-c", line, env!("CARGO_BIN_EXE_be")])
+        .arg(&debian)
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout), "ready\nheard\n9\n");
 }

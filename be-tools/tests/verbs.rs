@@ -1,4 +1,5 @@
-//! `be create`, `refresh` and `delete` on loop devices: whole verbs, with a source that has no loader.
+//! `be create`, `refresh` and `delete` on loop devices: whole verbs, with a source that has no
+//! loader.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod loop_device;
@@ -89,10 +90,13 @@ fn disks(name: &str) -> (Disk, Disk) {
     sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {UUID} {}", source.node));
     let id = uuid::Uuid::new_v4();
     source.change(&format!(
-        "mkdir -p etc/lifeboat etc/ssh usr/lib home proc tmp var/log; printf 'ID=debian\\nVERSION_ID=12\\n' >usr/lib/os-release; \
-         ln -s ../usr/lib/os-release etc/os-release; echo 'UUID={UUID} / ext4 defaults 0 1' >etc/fstab; echo one >etc/machine-id; \
+        "mkdir -p etc/lifeboat etc/ssh usr/lib home proc tmp var/log; printf \
+        'ID=debian\\nVERSION_ID=12\\n' >usr/lib/os-release; \
+         ln -s ../usr/lib/os-release etc/os-release; echo 'UUID={UUID} / ext4 defaults 0 1' \
+         >etc/fstab; echo one >etc/machine-id; \
          for i in $(seq 50); do echo $i >var/$i; done; ln var/1 var/again; \
-         printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' \
+         printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \
+         \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' \
          >etc/lifeboat/environment.toml"
     ));
     (source, Disk::new(256))
@@ -112,7 +116,8 @@ fn differences(source: &Disk, target: &Disk) -> String {
     let place = source.folder.path().join("mounted");
     sh(source.folder.path(), &format!("mount -o ro,noatime {} mounted", source.node));
     let rsync = format!(
-        "rsync -aHAXn --checksum --numeric-ids --delete -i --exclude=/lost+found {}/ ./ | awk '{{print $2}}' | sort",
+        "rsync -aHAXn --checksum --numeric-ids --delete -i --exclude=/lost+found {}/ ./ | awk \
+        '{{print $2}}' | sort",
         place.display()
     );
     let printed = target.change(&rsync);
@@ -135,8 +140,14 @@ fn a_copy_is_brought_up_to_date() {
     let identity = descriptor();
     let fstab = target.change("cat etc/fstab");
 
-    source.change("echo changed >var/7; rm var/8; mkdir var/new; echo new >var/new/f; chmod 600 var/9; echo '# more' >>etc/fstab");
-    target.change("echo mine >var/10; echo gone >var/gone; echo log >var/log/lifeboat-is-copied; mkdir -p var/log/lifeboat; echo k >var/log/lifeboat/kept");
+    source.change(
+        "echo changed >var/7; rm var/8; mkdir var/new; echo new >var/new/f; chmod 600 \
+        var/9; echo '# more' >>etc/fstab",
+    );
+    target.change(
+        "echo mine >var/10; echo gone >var/gone; echo log >var/log/lifeboat-is-copied; \
+        mkdir -p var/log/lifeboat; echo k >var/log/lifeboat/kept",
+    );
     let before = target.sum();
     let plan = done(&["refresh", &second, "--dry-run"]);
     assert!(plan.contains("Refresh boot environment") && plan.contains(&target.node), "{plan}");
@@ -167,7 +178,8 @@ fn a_copy_is_brought_up_to_date() {
 
     // Interrupted, it is run again; another machine stays another machine.
     target.change(
-        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"refresh\"/' etc/lifeboat/environment.toml; \
+        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"refresh\"/' \
+        etc/lifeboat/environment.toml; \
          echo two >etc/machine-id; echo key >etc/ssh/ssh_host_rsa_key; echo x >var/3",
     );
     let text = done(&["refresh", &second, "--yes", "--checksum"]);
@@ -183,11 +195,16 @@ fn a_copy_is_brought_up_to_date() {
     target.change("sed -i '/^source/d' etc/lifeboat/environment.toml");
     refused(&["refresh", &second, "--yes"], 2, "--from BE");
     target.change(
-        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"create\"/' etc/lifeboat/environment.toml",
+        "sed -i 's/state = .*/state = \"incomplete\"\\noperation = \"create\"/' \
+        etc/lifeboat/environment.toml",
     );
     refused(&["refresh", &second, "--from", &from, "--yes"], 3, "interrupted create");
     target.change("rm etc/lifeboat/environment.toml");
-    refused(&["refresh", &format!("@{}", target.short()), "--from", &from, "--yes"], 3, "unmanaged");
+    refused(
+        &["refresh", &format!("@{}", target.short()), "--from", &from, "--yes"],
+        3,
+        "unmanaged",
+    );
 }
 
 #[test]
@@ -195,7 +212,8 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("large-{}", std::process::id()), format!("small-{}", std::process::id()));
+    let (name, second) =
+        (format!("large-{}", std::process::id()), format!("small-{}", std::process::id()));
     let (source, _) = disks(&name);
     let target = Disk::new(48);
     let place = format!("/:{}:ext4", target.node);
@@ -216,7 +234,8 @@ fn what_was_changed_in_the_copy_is_undone_whatever_its_times_say() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("true-{}", std::process::id()), format!("false-{}", std::process::id()));
+    let (name, second) =
+        (format!("true-{}", std::process::id()), format!("false-{}", std::process::id()));
     let (source, target) = copied(&name, &second, "true");
     target.change(SECRETLY);
     done(&["refresh", &second, "--yes"]);
@@ -235,7 +254,8 @@ fn what_was_changed_in_the_copy_is_undone_whatever_its_times_say() {
 
     // A note in the descriptor of an interrupted refresh does not vouch for what that had written.
     target.change(&format!(
-        "sed -i 's/^state = .*/state = \"incomplete\"\\noperation = \"refresh\"\\nbegan = \"2026-11-24T00:00:00Z\"/' \
+        "sed -i 's/^state = .*/state = \"incomplete\"\\noperation = \"refresh\"\\nbegan = \
+        \"2026-11-24T00:00:00Z\"/' \
          etc/lifeboat/environment.toml; {}",
         SECRETLY.replace('X', "0")
     ));
@@ -249,8 +269,10 @@ fn what_is_immutable_is_no_hindrance() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("hard-{}", std::process::id()), format!("soft-{}", std::process::id()));
-    let immutable = "mkdir -p usr/lib/lifeboat; chattr +i etc/fstab etc/lifeboat usr/lib usr/lib/lifeboat";
+    let (name, second) =
+        (format!("hard-{}", std::process::id()), format!("soft-{}", std::process::id()));
+    let immutable =
+        "mkdir -p usr/lib/lifeboat; chattr +i etc/fstab etc/lifeboat usr/lib usr/lib/lifeboat";
     let (_source, target) = copied(&name, &second, immutable);
     let flags = || target.change("lsattr -d etc/fstab etc/lifeboat usr/lib | cut -c5");
     assert_eq!(flags(), "i\ni\ni\n");
@@ -265,7 +287,8 @@ fn a_place_that_is_a_link_is_refused() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("real-{}", std::process::id()), format!("link-{}", std::process::id()));
+    let (name, second) =
+        (format!("real-{}", std::process::id()), format!("link-{}", std::process::id()));
     let (source, target) = disks(&name);
     let (opt, spare, outside) = (Disk::new(64), Disk::new(64), tempfile::tempdir().unwrap());
     let uuid = uuid::Uuid::new_v4();
@@ -291,7 +314,8 @@ fn an_exclude_with_an_exception_survives_what_is_gone() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("logs-{}", std::process::id()), format!("few-{}", std::process::id()));
+    let (name, second) =
+        (format!("logs-{}", std::process::id()), format!("few-{}", std::process::id()));
     let logs = "mkdir sub; echo a >sub/a.log; echo k >sub/keep.log; ln -s a.log sub/b.log";
     let (source, target) = copied(&name, &second, logs);
     source.change("rm sub/*.log");
@@ -304,17 +328,30 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
     if !root() {
         return;
     }
-    let (name, second) = (format!("whole-{}", std::process::id()), format!("parts-{}", std::process::id()));
+    let (name, second) =
+        (format!("whole-{}", std::process::id()), format!("parts-{}", std::process::id()));
     let (source, target) = disks(&name);
     source.change("head -c 40000000 /dev/urandom >var/large");
     let (var, shared) = (Disk::new(256), Disk::new(64));
     let uuid = uuid::Uuid::new_v4();
     sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", shared.node));
     shared.change("echo mine >diary");
-    source.change(&format!("mkdir -p backup; echo 'UUID={uuid} /backup ext4 defaults 0 2' >>etc/fstab"));
+    source.change(&format!(
+        "mkdir -p backup; echo 'UUID={uuid} /backup ext4 defaults 0 2' >>etc/fstab"
+    ));
     let places = [format!("/:{}:ext4", target.node), format!("/var:{}:ext4", var.node)];
-    let create =
-        ["create", &second, "--from", &name, "-m", &places[0], "-m", &places[1], "-m", "/backup:shared"];
+    let create = [
+        "create",
+        &second,
+        "--from",
+        &name,
+        "-m",
+        &places[0],
+        "-m",
+        &places[1],
+        "-m",
+        "/backup:shared",
+    ];
     let create = [&create[..], &["--no-boot-entry", "--yes"]].concat();
     // Ended as soon as the second file system is being filled.
     let before = sectors_written(&var.node);
@@ -348,7 +385,10 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
     // Also while the other user of what is shared is away.
     drop(source);
     let plan = done(&["delete", &second, "--dry-run"]);
-    assert!(plan.contains(&format!("{} stays", shared.node)) || !plan.contains(&shared.node), "{plan}");
+    assert!(
+        plan.contains(&format!("{} stays", shared.node)) || !plan.contains(&shared.node),
+        "{plan}"
+    );
     done(&["delete", &second, "--yes"]);
     assert_eq!(shared.change("cat diary"), "mine\n");
     assert!(!sh(Path::new("/"), &format!("blkid -p {} || true", var.node)).contains("ext4"));

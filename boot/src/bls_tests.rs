@@ -78,7 +78,8 @@ fn the_newest_good_entry_is_first() {
 
 #[test]
 fn versions_are_in_the_order_of_the_specification() {
-    let ordered = ["6.1~rc1", "6.1", "6.1-1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.12.48+deb13-amd64"];
+    let ordered =
+        ["6.1~rc1", "6.1", "6.1-1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.12.48+deb13-amd64"];
     for pair in ordered.windows(2) {
         assert_eq!(compare_versions(pair[0], pair[1]), Ordering::Less, "{pair:?}");
     }

@@ -34,8 +34,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_kernel_says_its_release() {
-        let debian =
-            "6.1.0-50-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.170-1";
+        let debian = "6.1.0-50-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC \
+            Debian 6.1.170-1";
         let image = header(debian);
         assert_eq!(version(&image), Some(debian));
         assert_eq!(release(&image), Some("6.1.0-50-amd64"));

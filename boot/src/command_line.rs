@@ -66,7 +66,9 @@ impl CommandLine {
 
     /// The values of a parameter that may be repeated, such as `console`.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.parameters().filter(move |(other, _)| is_same(name, other)).filter_map(|(_, value)| value)
+        self.parameters()
+            .filter(move |(other, _)| is_same(name, other))
+            .filter_map(|(_, value)| value)
     }
 
     /// Gives the parameter one value: where it stood first, or last.
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn debians_line() {
-        let text = "BOOT_IMAGE=/boot/vmlinuz-6.1.0-50-amd64 root=UUID=8a4e39a8-be0a ro  quiet console=tty0 console=ttyS0,115200";
+        let text = "BOOT_IMAGE=/boot/vmlinuz-6.1.0-50-amd64 root=UUID=8a4e39a8-be0a ro  quiet \
+            console=tty0 console=ttyS0,115200";
         let line = CommandLine::parse(text);
         assert_eq!(line.get("root"), Some("UUID=8a4e39a8-be0a"));
         assert_eq!(line.get("console"), Some("ttyS0,115200"));

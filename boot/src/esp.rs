@@ -26,7 +26,8 @@ pub enum Error {
     Exists(PathBuf),
     /// There is too little space, found before anything was written.
     #[error(
-        "{path} needs {needed} bytes on the ESP and {free} are free; delete a boot environment or old files"
+        "{path} needs {needed} bytes on the ESP and {free} are free; delete a boot environment or \
+        old files"
     )]
     NoSpace {
         /// What was to be written.
@@ -43,7 +44,9 @@ pub enum Error {
     #[error("refused to delete {0:?}: it is not below {FOLDER} on the ESP")]
     NotOurs(PathBuf),
     /// It is not read, so as not to run out of memory.
-    #[error("{path} has {length} bytes, more than any loader's file; check the ESP with `fsck.fat -n`")]
+    #[error(
+        "{path} has {length} bytes, more than any loader's file; check the ESP with `fsck.fat -n`"
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -201,8 +204,8 @@ impl Esp {
     pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
         let names = names(relative)?;
         let ours = FOLDER.split('/');
-        let below =
-            ours.clone().count() < names.len() && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
+        let below = ours.clone().count() < names.len()
+            && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
         if !below {
             return Err(Error::NotOurs(relative.to_owned()));
         }

@@ -22,11 +22,14 @@ const SECTOR: usize = 512;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The length is wrong.
-    #[error("environment block has {0} bytes, not {SIZE}; make it anew with `grub-editenv FILE create`")]
+    #[error(
+        "environment block has {0} bytes, not {SIZE}; make it anew with `grub-editenv FILE create`"
+    )]
     Size(usize),
     /// The first line is not the signature.
     #[error(
-        "environment block does not begin with its signature; make it anew with `grub-editenv FILE create`"
+        "environment block does not begin with its signature; make it anew with `grub-editenv \
+        FILE create`"
     )]
     Signature,
     /// A line cannot be read.
@@ -141,7 +144,8 @@ impl EnvironmentBlock {
 
     /// Removes a variable.
     pub fn unset(&mut self, name: &str) {
-        self.lines.retain(|line| !matches!(line, Line::Variable { name: other, .. } if other == name));
+        self.lines
+            .retain(|line| !matches!(line, Line::Variable { name: other, .. } if other == name));
     }
 
     /// All names and values.
@@ -243,7 +247,8 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
         return Err(failed(io::ErrorKind::WriteZero.into()));
     }
     file.sync_all().map_err(failed)?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(|e| failed(e.into()))?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        .map_err(|e| failed(e.into()))?;
     let mut back = [0; SIZE];
     file.read_exact_at(&mut back, 0).map_err(failed)?;
     if back != bytes {

@@ -35,12 +35,14 @@ fn advice(error: &io::Error) -> &'static str {
     };
     match errno {
         Errno::PERM => {
-            " (be root; a kernel that is locked down or has kexec_load_disabled=1 refuses: reboot instead)"
+            " (be root; a kernel that is locked down or has kexec_load_disabled=1 refuses: reboot \
+            instead)"
         }
         Errno::NOEXEC => " (not a kernel for this machine)",
         Errno::NOSYS => " (this kernel has no kexec_file_load: reboot instead)",
         Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG => {
-            " (Secure Boot is on and the kernel has no signature that this one trusts: reboot instead)"
+            " (Secure Boot is on and the kernel has no signature that this one trusts: reboot \
+            instead)"
         }
         Errno::BUSY => " (another kexec is in progress)",
         Errno::NOMEM | Errno::ADDRNOTAVAIL => " (too little memory in one piece: reboot instead)",

@@ -10,7 +10,11 @@ use std::os::fd::{AsRawFd, RawFd};
 const NO_INITRAMFS: libc::c_ulong = 4;
 
 /// kexec_file_load(2).
-pub(crate) fn kexec_file_load(kernel: &File, initrd: Option<&File>, command_line: &CStr) -> io::Result<()> {
+pub(crate) fn kexec_file_load(
+    kernel: &File,
+    initrd: Option<&File>,
+    command_line: &CStr,
+) -> io::Result<()> {
     let no_file: RawFd = -1;
     let flags: libc::c_ulong = if initrd.is_some() { 0 } else { NO_INITRAMFS };
     // SAFETY: the descriptors live as long as their borrowed files, and the kernel

@@ -31,7 +31,8 @@ pub enum Error {
     },
     /// No room for the new sections' headers.
     #[error(
-        "the stub's header has room for {room} more sections, {needed} are needed; use the stub of another systemd"
+        "the stub's header has room for {room} more sections, {needed} are needed; use the stub \
+        of another systemd"
     )]
     HeaderRoom {
         /// How many fit.
@@ -47,7 +48,8 @@ pub enum Error {
     TooBig,
     /// This pair is known not to start.
     #[error(
-        "stub {stub} cannot start kernel {kernel} (systemd#40342); use a stub before {STUB_WITHOUT_OLD_KERNELS} or a kernel from 6.0 on"
+        "stub {stub} cannot start kernel {kernel} (systemd#40342); use a stub before \
+        {STUB_WITHOUT_OLD_KERNELS} or a kernel from 6.0 on"
     )]
     OldKernel {
         /// The stub's version.
@@ -180,7 +182,8 @@ impl Assembly {
             .bytes
             .get(..end)
             .ok_or(Error::Image { what: "stub", source: pe::Error::Short("headers") })?;
-        let address = sections().map(|s| u64::from(s.virtual_address) + u64::from(s.virtual_size)).max();
+        let address =
+            sections().map(|s| u64::from(s.virtual_address) + u64::from(s.virtual_size)).max();
         Ok(Self {
             bytes: bytes.to_vec(),
             optional: stub.optional,
@@ -189,7 +192,13 @@ impl Assembly {
         })
     }
 
-    fn add(&mut self, name: &str, data: &[u8], memory: u64, characteristics: u32) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        memory: u64,
+        characteristics: u32,
+    ) -> Result<(), Error> {
         let file_alignment = u64::from(self.optional.file_alignment);
         let alignment = u64::from(self.optional.section_alignment).max(PAGE);
         self.pad(file_alignment)?;

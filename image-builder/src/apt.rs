@@ -125,9 +125,10 @@ impl Apt {
     fn field(&self, package: &str, field: &str) -> Result<String, Error> {
         let text = self.call("apt-cache").args(["show", "--no-all-versions", package]).run()?;
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
-        value
-            .map(str::to_owned)
-            .ok_or_else(|| Error::Package { package: package.into(), what: format!("has no field {field}") })
+        value.map(str::to_owned).ok_or_else(|| Error::Package {
+            package: package.into(),
+            what: format!("has no field {field}"),
+        })
     }
 
     /// `names` and all they depend on.
@@ -235,12 +236,18 @@ fn debian_codename(os_release: &str) -> Option<&str> {
 
 /// A sources.list(5) for `release` from lines of "URI SUITE COMPONENT"; a suite of the
 /// host's own release `codename` becomes that of `release`.
-fn sources_of(targets: &str, codename: Option<&str>, release: &str, keyring: Option<&str>) -> String {
+fn sources_of(
+    targets: &str,
+    codename: Option<&str>,
+    release: &str,
+    keyring: Option<&str>,
+) -> String {
     let signed = keyring.map_or(String::new(), |path| format!(" signed-by={path}"));
     let mut lines = BTreeSet::new();
     for line in targets.lines() {
         let mut words = line.split_whitespace();
-        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next()) else {
+        let (Some(uri), Some(suite), Some("main")) = (words.next(), words.next(), words.next())
+        else {
             continue;
         };
         let (base, pocket) = suite.find('-').map_or((suite, ""), |at| suite.split_at(at));

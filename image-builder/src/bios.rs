@@ -132,7 +132,8 @@ fn early_configuration(volume: u32) -> String {
 
 /// A program of the packages, run with its own libraries, whatever this host has.
 fn packaged(packages: &Packages, name: &'static str) -> Result<Tool, Error> {
-    let linker = packages.library("ld-linux-x86-64.so.2").ok_or(Error::Missing("the dynamic linker"))?;
+    let linker =
+        packages.library("ld-linux-x86-64.so.2").ok_or(Error::Missing("the dynamic linker"))?;
     let program = packages.program(name).ok_or(Error::Missing(name))?;
     Ok(Tool::new(linker).arg("--library-path").arg(packages.library_path()).arg(program))
 }
@@ -196,7 +197,9 @@ mod tests {
     #[test]
     fn the_command_line_reaches_the_kernel_as_it_is() {
         let text = configuration("quiet lifeboat.run=\"be list\" a=$b\\c");
-        assert!(text.contains("linux /lifeboat/vmlinuz quiet lifeboat.run=\"be list\" a=\\$b\\\\c\n"));
+        assert!(
+            text.contains("linux /lifeboat/vmlinuz quiet lifeboat.run=\"be list\" a=\\$b\\\\c\n")
+        );
         assert!(early_configuration(0x0012_cdef).contains(" --fs-uuid 0012-CDEF\n"));
     }
 }

@@ -136,9 +136,9 @@ pub fn run() -> ExitCode {
 fn time(source_date_epoch: Option<&str>) -> Result<u32> {
     match source_date_epoch {
         None => Ok(EARLIEST),
-        Some(text) => {
-            text.parse().with_context(|| format!("SOURCE_DATE_EPOCH={text} is not a number of seconds"))
-        }
+        Some(text) => text
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH={text} is not a number of seconds")),
     }
 }
 

@@ -143,7 +143,8 @@ mod tests {
     use std::process::Command;
 
     fn image(content: &[u8]) -> tempfile::NamedTempFile {
-        let disk = Disk { files: BTreeMap::from([("EFI/BOOT/BOOTX64.EFI".into(), content)]), time: 0 };
+        let disk =
+            Disk { files: BTreeMap::from([("EFI/BOOT/BOOTX64.EFI".into(), content)]), time: 0 };
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(disk.size()).unwrap();
         let code = BootCode { mbr: vec![0x90; bios::MBR_CODE], core: vec![0x90; 200_000] };

@@ -219,9 +219,14 @@ impl<W: Write + Seek> Writer<'_, W> {
         let info = info_sector(self.geometry.clusters - used, self.fat.len() as u32);
         let fat: Vec<u8> = self.fat.iter().flat_map(|next| next.to_le_bytes()).collect();
         let fat_at = |copy| RESERVED + copy * self.geometry.sectors_per_fat;
-        for (sector, data) in
-            [(0, boot.as_slice()), (1, &info), (6, &boot), (7, &info), (fat_at(0), &fat), (fat_at(1), &fat)]
-        {
+        for (sector, data) in [
+            (0, boot.as_slice()),
+            (1, &info),
+            (6, &boot),
+            (7, &info),
+            (fat_at(0), &fat),
+            (fat_at(1), &fat),
+        ] {
             let offset = self.start + u64::from(sector) * u64::from(SECTOR);
             self.out.seek(SeekFrom::Start(offset))?;
             self.out.write_all(data)?;
@@ -274,7 +279,8 @@ mod tests {
         let list: Vec<(&str, &[u8])> = files.iter().map(|(p, d)| (p.as_str(), *d)).collect();
         let file = written(&volume(&list));
         fsck(&file);
-        let system = fatfs::FileSystem::new(file.reopen().unwrap(), fatfs::FsOptions::new()).unwrap();
+        let system =
+            fatfs::FileSystem::new(file.reopen().unwrap(), fatfs::FsOptions::new()).unwrap();
         assert_eq!(system.volume_label(), "LIFEBOAT");
         for (path, data) in &files {
             let mut read = Vec::new();

@@ -100,14 +100,16 @@ struct Kernel {
 /// # Errors
 /// When a part is missing or unfit, or the output cannot be written.
 pub fn build(recipe: &Recipe) -> Result<Report> {
-    let packages = Packages::obtain(&recipe.cache, &recipe.release, recipe.sources.as_deref(), recipe.update)
-        .with_context(|| format!("getting the packages of Debian {}", recipe.release))?;
+    let packages =
+        Packages::obtain(&recipe.cache, &recipe.release, recipe.sources.as_deref(), recipe.update)
+            .with_context(|| format!("getting the packages of Debian {}", recipe.release))?;
     let kernel = kernel(recipe, &packages)?;
     let mut sizes = Sizes { kernel: kernel.image.len() as u64, ..Sizes::default() };
     let archive = archive(recipe, &packages, &kernel, &mut sizes)?;
     sizes.initramfs_unpacked = archive.size();
     log::info!("compressing {} MiB", sizes.initramfs_unpacked >> 20);
-    let initramfs = archive.compress(recipe.level, recipe.time).context("compressing the initramfs")?;
+    let initramfs =
+        archive.compress(recipe.level, recipe.time).context("compressing the initramfs")?;
     sizes.initramfs = initramfs.len() as u64;
     let stub = read(&packages.file("usr/lib/systemd/boot/efi/linuxx64.efi.stub"))?;
     let sections = Sections {
@@ -159,8 +161,9 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
         (Some(kernel), modules) => (kernel.clone(), modules.clone()),
         (None, Some(_)) => bail!("--modules needs --kernel: give the kernel they belong to"),
         (None, None) => {
-            let (_, image, modules) =
-                packages.kernel().context("the packages have no kernel; try again with --update")?;
+            let (_, image, modules) = packages
+                .kernel()
+                .context("the packages have no kernel; try again with --update")?;
             (image, Some(modules))
         }
     };
@@ -170,7 +173,10 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
         .to_owned();
     let modules = modules.unwrap_or_else(|| Path::new("/lib/modules").join(&version));
     if !modules.is_dir() {
-        bail!("kernel {version} has no modules at {}; give their folder with --modules", modules.display());
+        bail!(
+            "kernel {version} has no modules at {}; give their folder with --modules",
+            modules.display()
+        );
     }
     if modules.file_name().is_none_or(|name| *name != *version) {
         bail!(
@@ -182,7 +188,12 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
     Ok(Kernel { image, version, modules })
 }
 
-fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Sizes) -> Result<Archive> {
+fn archive(
+    recipe: &Recipe,
+    packages: &Packages,
+    kernel: &Kernel,
+    sizes: &mut Sizes,
+) -> Result<Archive> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
         archive.folder(folder)?;
@@ -200,8 +211,8 @@ fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Si
     let binary = static_binary(&recipe.binary)?;
     sizes.binary = binary.len() as u64;
     archive.file("init", binary, 0o755)?;
-    let modules =
-        ModuleFolder::open(&kernel.modules, &kernel.version)?.select(FAMILIES, &recipe.more_modules)?;
+    let modules = ModuleFolder::open(&kernel.modules, &kernel.version)?
+        .select(FAMILIES, &recipe.more_modules)?;
     sizes.modules = modules.install(recipe.level, &mut archive)?;
     let programs = programs::install(packages, &mut archive)?;
     sizes.tools = programs.tools;
@@ -220,10 +231,13 @@ fn archive(recipe: &Recipe, packages: &Packages, kernel: &Kernel, sizes: &mut Si
 
 fn static_binary(path: &Path) -> Result<Vec<u8>> {
     let data = read(path).context("the rescue binary; build it or give it with --binary")?;
-    let dynamic =
-        elf::dynamic(&data).with_context(|| format!("{}: not a 64-bit ELF program", path.display()))?;
+    let dynamic = elf::dynamic(&data)
+        .with_context(|| format!("{}: not a 64-bit ELF program", path.display()))?;
     if dynamic.interpreter.is_some() || !dynamic.needed.is_empty() {
-        bail!("{} is linked dynamically and could not run as /init; link it statically", path.display());
+        bail!(
+            "{} is linked dynamically and could not run as /init; link it statically",
+            path.display()
+        );
     }
     Ok(data)
 }
@@ -244,8 +258,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn write(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file =
-            tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(folder)?;
         fill(file.as_file_mut())?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -68,7 +68,12 @@ impl Archive {
     ///
     /// # Errors
     /// When the path is not one, or taken.
-    pub fn character(&mut self, path: &str, (major, minor): (u32, u32), mode: u32) -> Result<(), Error> {
+    pub fn character(
+        &mut self,
+        path: &str,
+        (major, minor): (u32, u32),
+        mode: u32,
+    ) -> Result<(), Error> {
         self.insert(path, Node::Character { major, minor, mode })
     }
 
@@ -229,8 +234,10 @@ mod tests {
     #[test]
     fn cpio_lists_what_was_added() {
         let listing = cpio(&sample(), &["-tv", "--quiet"]);
-        let lines: Vec<String> =
-            listing.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let lines: Vec<String> = listing
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
         assert_eq!(
             lines,
             [

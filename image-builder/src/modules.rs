@@ -150,8 +150,11 @@ impl ModuleFolder {
                 (!missing.is_empty()).then(|| format!("{} ({})", family.name, missing.join(", ")))
             })
             .collect();
-        lacks
-            .extend(more.iter().filter(|name| !self.has(&normal(name))).map(|name| format!("module {name}")));
+        lacks.extend(
+            more.iter()
+                .filter(|name| !self.has(&normal(name)))
+                .map(|name| format!("module {name}")),
+        );
         if lacks.is_empty() {
             return Ok(());
         }
@@ -189,8 +192,8 @@ impl ModuleFolder {
     fn load(&self, relative: &Path) -> Result<Module, Error> {
         let path = self.path.join(relative);
         let data = decompress(&path)?;
-        let mut info =
-            elf::modinfo(&data).map_err(|source| Error::Malformed { path: path.clone(), source })?;
+        let mut info = elf::modinfo(&data)
+            .map_err(|source| Error::Malformed { path: path.clone(), source })?;
         let depends = info
             .remove("depends")
             .unwrap_or_default()
@@ -222,9 +225,10 @@ impl Selection {
         self.modules.keys().map(String::as_str)
     }
 
-    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive, and returns the bytes of all modules
-    /// there. Each is compressed with zstd's `level`, 1 to 19: the kernel unpacks the whole archive before anything
-    /// runs, and a machine needs a quarter of the modules.
+    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive, and returns the
+    /// bytes of all modules there. Each is compressed with zstd's `level`, 1 to 19: the kernel
+    /// unpacks the whole archive before anything runs, and a machine needs a quarter of the
+    /// modules.
     ///
     /// # Errors
     /// When something else stands there.
@@ -363,11 +367,15 @@ fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
     let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => {
             let mut unpacked = Vec::new();
-            lzma_rust2::XzReader::new(data.as_slice(), true).read_to_end(&mut unpacked).map(|_| unpacked)
+            lzma_rust2::XzReader::new(data.as_slice(), true)
+                .read_to_end(&mut unpacked)
+                .map(|_| unpacked)
         }
         Some("zst") => zstd::decode_all(data.as_slice()),
         Some("ko") => Ok(data),
-        _ => Err(io::Error::other("modules compressed like this cannot be read, only plain, xz and zstd")),
+        _ => Err(io::Error::other(
+            "modules compressed like this cannot be read, only plain, xz and zstd",
+        )),
     };
     unpacked.map_err(|source| Error::Read { path: path.into(), source })
 }

@@ -57,7 +57,13 @@ fn folder(modules: &[(&str, &[&str])], builtin: &[&str]) -> tempfile::TempDir {
 const FILE_SYSTEMS: &[(&str, &[&str])] = &[
     (
         "fs/ext4/ext4.ko",
-        &["softdep=pre: crc32c", "alias=fs-ext4", "alias=ext3", "depends=jbd2,mbcache,crc16", "name=ext4"],
+        &[
+            "softdep=pre: crc32c",
+            "alias=fs-ext4",
+            "alias=ext3",
+            "depends=jbd2,mbcache,crc16",
+            "name=ext4",
+        ],
     ),
     ("fs/jbd2/jbd2.ko.xz", &["depends=crc16"]),
     ("fs/mbcache.ko.zst", &["depends="]),
@@ -105,8 +111,12 @@ fn modules_are_compressed_one_by_one_however_the_kernel_came() {
     let modules = ModuleFolder::open(folder.path(), "6.1").unwrap();
     let mut archive = Archive::default();
     modules.select(&[EXT4], &[]).unwrap().install(3, &mut archive).unwrap();
-    for name in ["modules.dep", "modules.builtin", "kernel/fs/ext4/ext4.ko.zst", "kernel/fs/jbd2/jbd2.ko.zst"]
-    {
+    for name in [
+        "modules.dep",
+        "modules.builtin",
+        "kernel/fs/ext4/ext4.ko.zst",
+        "kernel/fs/jbd2/jbd2.ko.zst",
+    ] {
         assert!(archive.contains(&format!("lib/modules/6.1/{name}")), "{name}");
     }
     assert!(!archive.contains("lib/modules/6.1/kernel/drivers/net/unwanted.ko.zst"));

@@ -33,7 +33,12 @@ impl Packages {
     ///
     /// # Errors
     /// When they are not in the cache and cannot be downloaded or unpacked.
-    pub fn obtain(cache: &Path, release: &str, sources: Option<&Path>, update: bool) -> Result<Self, Error> {
+    pub fn obtain(
+        cache: &Path,
+        release: &str,
+        sources: Option<&Path>,
+        update: bool,
+    ) -> Result<Self, Error> {
         let folder = cache.join(release);
         fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
         let folder = folder.canonicalize().map_err(|source| failed(&folder, source))?;
@@ -47,11 +52,17 @@ impl Packages {
             log::info!("looking for the packages of Debian {release}");
             apt.update()?;
             let packages = list(&apt)?;
-            log::info!("downloading {} packages and unpacking them in {}", packages.len(), root.display());
+            log::info!(
+                "downloading {} packages and unpacking them in {}",
+                packages.len(),
+                root.display()
+            );
             apt.download(&packages)?;
             unpack(&apt.archives(), &packages, &mark, &root)?;
-            let names: Vec<String> =
-                packages.iter().map(|package| format!("{}={}\n", package.name, package.version)).collect();
+            let names: Vec<String> = packages
+                .iter()
+                .map(|package| format!("{}={}\n", package.name, package.version))
+                .collect();
             fs::write(&mark, wanted + &names.concat()).map_err(|source| failed(&mark, source))?;
         }
         Ok(Self { root })
@@ -164,7 +175,10 @@ fn archive(archives: &Path, package: &Package) -> Result<PathBuf, Error> {
         .find(|path| path.exists())
         .ok_or_else(|| Error::Package {
             package: package.name.clone(),
-            what: format!("was not downloaded to {}; remove that folder and try again", archives.display()),
+            what: format!(
+                "was not downloaded to {}; remove that folder and try again",
+                archives.display()
+            ),
         })
 }
 

@@ -161,7 +161,8 @@ impl<'a> Libraries<'a> {
     }
 
     fn add_needs(&mut self, name: &str, path: &Path, data: &[u8]) -> Result<(), Error> {
-        let dynamic = elf::dynamic(data).map_err(|source| Error::Malformed { path: path.into(), source })?;
+        let dynamic =
+            elf::dynamic(data).map_err(|source| Error::Malformed { path: path.into(), source })?;
         if let Some(interpreter) = dynamic.interpreter {
             let library = interpreter.rsplit('/').next().unwrap_or(&interpreter);
             self.add(library, name)?;
@@ -177,10 +178,10 @@ impl<'a> Libraries<'a> {
         if self.found.contains_key(library) {
             return Ok(());
         }
-        let path = self
-            .packages
-            .library(library)
-            .ok_or_else(|| Error::NoLibrary { library: library.into(), wanted_by: wanted_by.into() })?;
+        let path = self.packages.library(library).ok_or_else(|| Error::NoLibrary {
+            library: library.into(),
+            wanted_by: wanted_by.into(),
+        })?;
         let data = read(&path)?;
         self.found.insert(library.into(), data.clone());
         self.add_needs(library, &path, &data)

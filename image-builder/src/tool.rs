@@ -123,8 +123,11 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_command_and_its_last_words() {
-        let error =
-            Tool::new("sh").args(["-c", "echo out; echo why >&2; exit 3"]).run().unwrap_err().to_string();
+        let error = Tool::new("sh")
+            .args(["-c", "echo out; echo why >&2; exit 3"])
+            .run()
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("sh -c "), "{error}");
         assert!(error.ends_with("exit status: 3: why"), "{error}");
     }

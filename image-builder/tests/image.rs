@@ -88,7 +88,11 @@ fn two_builds_elsewhere_and_otherwise_are_the_same_and_hold_all_parts() {
     let second = build(&other, "umask 077; export TZ=Asia/Kathmandu LC_ALL=tr_TR.UTF-8 HOME=/");
     assert_eq!(first["sizes"], second["sizes"]);
     for name in ["lifeboat.efi", "lifeboat.img", "netboot/vmlinuz", "netboot/initramfs"] {
-        assert_eq!(hash(&one.join("out").join(name)), hash(&other.join("out").join(name)), "{name}");
+        assert_eq!(
+            hash(&one.join("out").join(name)),
+            hash(&other.join("out").join(name)),
+            "{name}"
+        );
     }
 
     let size = |part: &str| first["sizes"][part].as_u64().unwrap();
@@ -134,7 +138,8 @@ fn two_builds_elsewhere_and_otherwise_are_the_same_and_hold_all_parts() {
     }
     assert!(!names.contains("etc/nsswitch.conf"));
 
-    let verdict = Command::new("sgdisk").arg("-v").arg(one.join("out/lifeboat.img")).output().unwrap();
+    let verdict =
+        Command::new("sgdisk").arg("-v").arg(one.join("out/lifeboat.img")).output().unwrap();
     let verdict = String::from_utf8_lossy(&verdict.stdout).into_owned();
     assert!(verdict.contains("No problems found"), "{verdict}");
 }

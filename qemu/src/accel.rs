@@ -1,4 +1,5 @@
-//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing: nested hosts hang at the first guest instruction.
+//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing: nested hosts hang at
+//! the first guest instruction.
 
 use crate::host::Tool;
 use crate::{Error, Result};
@@ -17,7 +18,8 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// `LIFEBOAT_ACCEL` if set; KVM if a real guest ran under it once in this process; TCG otherwise.
+    /// `LIFEBOAT_ACCEL` if set; KVM if a real guest ran under it once in this process; TCG
+    /// otherwise.
     ///
     /// # Errors
     /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`.
@@ -27,20 +29,27 @@ impl Accelerator {
             Some("tcg") => Ok(Accelerator::Tcg),
             Some("kvm") => Ok(Accelerator::Kvm),
             Some("") | None => Ok(*PROBED.get_or_init(probe)),
-            Some(other) => Err(Error::Description(format!("LIFEBOAT_ACCEL is {other:?}: use tcg or kvm"))),
+            Some(other) => {
+                Err(Error::Description(format!("LIFEBOAT_ACCEL is {other:?}: use tcg or kvm")))
+            }
         }
     }
 
     pub(crate) fn arguments(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // QEMU forgets what it has translated only when the buffer is full. After a restart the pages of the last kernel are
-            // data, and each write to one looks through its old translations: with a large buffer the firmware takes minutes, as
-            // if it hung. Without nested virtualisation, whose modules the guest would load. Without fast string operations: QEMU
-            // moves them byte by byte, and the guest takes another way to copy if it has none.
-            Accelerator::Tcg => {
-                ["-accel", "tcg,thread=multi,tb-size=48", "-cpu", "max,svm=off,la57=off,erms=off,fsrm=off"]
-            }
+            // QEMU forgets what it has translated only when the buffer is full. After a restart the
+            // pages of the last kernel are data, and each write to one looks through its old
+            // translations: with a large buffer the firmware takes minutes, as if it hung. Without
+            // nested virtualisation, whose modules the guest would load. Without fast string
+            // operations: QEMU moves them byte by byte, and the guest takes another way to copy if
+            // it has none.
+            Accelerator::Tcg => [
+                "-accel",
+                "tcg,thread=multi,tb-size=48",
+                "-cpu",
+                "max,svm=off,la57=off,erms=off,fsrm=off",
+            ],
         }
     }
 }

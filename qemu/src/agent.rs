@@ -1,5 +1,6 @@
-//! Jobs in a guest, through Debian's own `qemu-guest-agent` (QEMU, docs/interop/qemu-ga-ref): it comes up with every boot of
-//! every copy of the system, without a console to read and without a network.
+//! Jobs in a guest, through Debian's own `qemu-guest-agent` (QEMU, docs/interop/qemu-ga-ref): it
+//! comes up with every boot of every copy of the system, without a console to read and without a
+//! network.
 
 use crate::qmp::Wire;
 use crate::{Error, Result, base64, deadline};
@@ -52,10 +53,13 @@ impl Agent {
         while start.elapsed() < limit {
             self.number += 1;
             let number = self.number;
-            let message = json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
+            let message =
+                json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
             self.wire.send(b"\xff", &message).map_err(|_| Failure::Silent)?;
             let patience = Duration::from_secs(3);
-            while let Some(answer) = self.wire.receive(patience.min(limit)).map_err(|_| Failure::Silent)? {
+            while let Some(answer) =
+                self.wire.receive(patience.min(limit)).map_err(|_| Failure::Silent)?
+            {
                 // Answers come in order: this one proves that no older one is still under way.
                 if answer.get("return").and_then(Value::as_u64) == Some(number) {
                     return Ok(());
@@ -69,11 +73,13 @@ impl Agent {
         self.wire
             .send(b"", &json!({ "execute": command, "arguments": arguments }))
             .map_err(|_| Failure::Silent)?;
-        let answer = self.wire.receive(limit).map_err(|_| Failure::Silent)?.ok_or(Failure::Silent)?;
+        let answer =
+            self.wire.receive(limit).map_err(|_| Failure::Silent)?.ok_or(Failure::Silent)?;
         match answer.get("return") {
             Some(value) => Ok(value.clone()),
             None => {
-                let reason = answer["error"]["desc"].as_str().unwrap_or("no reason given").to_owned();
+                let reason =
+                    answer["error"]["desc"].as_str().unwrap_or("no reason given").to_owned();
                 Err(Failure::Refused(Error::Protocol { command: command.to_owned(), reason }))
             }
         }
@@ -110,7 +116,8 @@ impl Agent {
     /// Writes a file in the guest.
     pub(crate) fn write(&mut self, path: &str, content: &[u8]) -> Result<(), Failure> {
         self.sync(deadline(60))?;
-        let handle = self.call("guest-file-open", json!({ "path": path, "mode": "w" }), deadline(30))?;
+        let handle =
+            self.call("guest-file-open", json!({ "path": path, "mode": "w" }), deadline(30))?;
         for chunk in content.chunks(512 << 10) {
             let arguments = json!({ "handle": handle, "buf-b64": base64::encode(chunk) });
             let written = self.call("guest-file-write", arguments, deadline(60))?;
@@ -128,11 +135,15 @@ impl Agent {
     /// Reads a file of the guest.
     pub(crate) fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
         self.sync(deadline(60))?;
-        let handle = self.call("guest-file-open", json!({ "path": path, "mode": "r" }), deadline(30))?;
+        let handle =
+            self.call("guest-file-open", json!({ "path": path, "mode": "r" }), deadline(30))?;
         let mut content = Vec::new();
         loop {
-            let answer =
-                self.call("guest-file-read", json!({ "handle": handle, "count": 512 << 10 }), deadline(60))?;
+            let answer = self.call(
+                "guest-file-read",
+                json!({ "handle": handle, "count": 512 << 10 }),
+                deadline(60),
+            )?;
             let chunk = answer["buf-b64"].as_str().and_then(base64::decode);
             content.extend(chunk.ok_or_else(|| strange("guest-file-read", &answer))?);
             if answer["eof"] == json!(true) {
@@ -151,7 +162,8 @@ fn output(answer: &Value) -> Option<Output> {
         }
         None => Some(String::new()),
     };
-    let number = |name: &str| answer.get(name).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+    let number =
+        |name: &str| answer.get(name).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
     let status = number("exitcode").or_else(|| number("signal").map(|n| 128 + n))?;
     Some(Output { status, stdout: text("out-data")?, stderr: text("err-data")? })
 }
@@ -201,7 +213,8 @@ mod tests {
                 polls += 1;
                 "{\"return\": {\"exited\": false}}\n".to_owned()
             }
-            _ => "{\"return\": {\"exited\": true, \"exitcode\": 3, \"out-data\": \"aGkK\"}}\n".to_owned(),
+            _ => "{\"return\": {\"exited\": true, \"exitcode\": 3, \"out-data\": \"aGkK\"}}\n"
+                .to_owned(),
         });
         let output = unwrap(agent.run("echo hi; exit 3", Duration::from_secs(10)));
         assert_eq!(output, Output { status: 3, stdout: "hi\n".to_owned(), stderr: String::new() });
@@ -212,7 +225,8 @@ mod tests {
         let mut agent = agent(|message| {
             let id = &message["arguments"]["id"];
             format!(
-                "{{\"return\": 999}}\n{{\"error\": {{\"desc\": \"old\"}}}}\n\u{1}garbage\n{{\"return\": {id}}}\n"
+                "{{\"return\": 999}}\n{{\"error\": {{\"desc\": \
+                \"old\"}}}}\n\u{1}garbage\n{{\"return\": {id}}}\n"
             )
         });
         unwrap(agent.sync(Duration::from_secs(10)));

@@ -5,11 +5,15 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let word =
-            group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
+        let word = group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte))
+            << (8 * (3 - group.len()));
         for position in 0..4 {
             let sextet = word >> (18 - 6 * position) & 63;
-            text.push(if position <= group.len() { char::from(ALPHABET[sextet as usize]) } else { '=' });
+            text.push(if position <= group.len() {
+                char::from(ALPHABET[sextet as usize])
+            } else {
+                '='
+            });
         }
     }
     text

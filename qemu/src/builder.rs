@@ -18,8 +18,9 @@ pub struct Kernel {
     pub command_line: String,
 }
 
-/// The description of a machine. Its overlays, blank disks and variables live as long as the description or a machine made from it,
-/// so that [`Machine::stop`] and another start find them as they were.
+/// The description of a machine. Its overlays, blank disks and variables live as long as the
+/// description or a machine made from it, so that [`Machine::stop`] and another start find them as
+/// they were.
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) name: String,
@@ -37,8 +38,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A machine with OVMF, 1 GiB of memory, one processor, one serial console and nothing else. The name is for messages and
-    /// logs.
+    /// A machine with OVMF, 1 GiB of memory, one processor, one serial console and nothing else.
+    /// The name is for messages and logs.
     ///
     /// # Errors
     /// Its folder below `target/vm` cannot be made.
@@ -75,7 +76,8 @@ impl Builder {
         self
     }
 
-    /// A variable store that is written to and stays. Without it the machine has one of its own, from the firmware's template.
+    /// A variable store that is written to and stays. Without it the machine has one of its own,
+    /// from the firmware's template.
     pub fn variables(mut self, store: impl Into<PathBuf>) -> Builder {
         self.variables = Some(store.into());
         self
@@ -97,8 +99,9 @@ impl Builder {
         self
     }
 
-    /// Processors; one unless said. With two, QEMU's translator now and then ran code that the other one was patching, and
-    /// the guest's kernel died of a breakpoint of its own (`Oops: int3`), silently where it boots quietly.
+    /// Processors; one unless said. With two, QEMU's translator now and then ran code that the
+    /// other one was patching, and the guest's kernel died of a breakpoint of its own (`Oops:
+    /// int3`), silently where it boots quietly.
     pub fn cpus(mut self, count: u32) -> Builder {
         self.cpus = count;
         self
@@ -110,7 +113,8 @@ impl Builder {
         self
     }
 
-    /// Pulls the disk with this serial number out of the machine; its image stays for [`Builder::with_disk`].
+    /// Pulls the disk with this serial number out of the machine; its image stays for
+    /// [`Builder::with_disk`].
     ///
     /// # Errors
     /// There is no such disk.
@@ -159,7 +163,8 @@ impl Builder {
         self
     }
 
-    /// A USB controller, also when no disk needs it at the start, for a stick that is plugged in later.
+    /// A USB controller, also when no disk needs it at the start, for a stick that is plugged in
+    /// later.
     pub fn usb(mut self) -> Builder {
         self.usb = true;
         self
@@ -174,19 +179,22 @@ impl Builder {
     /// Starts the machine as soon as no other runs on this host.
     ///
     /// # Errors
-    /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the description.
+    /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the
+    /// description.
     pub fn start(self) -> Result<Machine> {
         Machine::start(self)
     }
 
-    /// The image file of the disk with this serial number, made if it is not there yet; qcow2 for an overlay.
+    /// The image file of the disk with this serial number, made if it is not there yet; qcow2 for
+    /// an overlay.
     ///
     /// # Errors
     /// There is no such disk, or its file cannot be made.
     pub fn disk_image(&self, serial: &str) -> Result<PathBuf> {
         let disk = self.attached()?.into_iter().find(|disk| disk.serial == serial);
-        disk.map(|disk| disk.path)
-            .ok_or_else(|| Error::Description(format!("machine {} has no disk {serial}", self.name)))
+        disk.map(|disk| disk.path).ok_or_else(|| {
+            Error::Description(format!("machine {} has no disk {serial}", self.name))
+        })
     }
 
     /// The log of writes of the disk with this serial number. Needs [`Disk::logged`].
@@ -204,8 +212,9 @@ impl Builder {
         }
     }
 
-    /// Takes the disk with this serial number back to its first `count` writes, flushes and discards, as a power cut at that
-    /// instant leaves it. Its log starts anew. The variable store stays as it is.
+    /// Takes the disk with this serial number back to its first `count` writes, flushes and
+    /// discards, as a power cut at that instant leaves it. Its log starts anew. The variable store
+    /// stays as it is.
     ///
     /// # Errors
     /// There is no such disk, it has no log, or it cannot be rebuilt.
@@ -214,7 +223,12 @@ impl Builder {
         let mut disks = self.disks.iter_mut().enumerate();
         match disks.find(|(number, disk)| disk.serial_or(*number) == serial) {
             Some((number, disk)) => disk.cut(&folder, number, Some(count))?,
-            None => return Err(Error::Description(format!("machine {} has no disk {serial}", self.name))),
+            None => {
+                return Err(Error::Description(format!(
+                    "machine {} has no disk {serial}",
+                    self.name
+                )));
+            }
         }
         Ok(self)
     }
@@ -222,7 +236,8 @@ impl Builder {
     /// Takes every logged disk back to its last flush.
     pub(crate) fn forget_unflushed(mut self) -> Result<Builder> {
         let folder = self.folder.path().to_owned();
-        for (number, disk) in self.disks.iter_mut().enumerate().filter(|(_, disk)| disk.is_logged()) {
+        for (number, disk) in self.disks.iter_mut().enumerate().filter(|(_, disk)| disk.is_logged())
+        {
             disk.cut(&folder, number, None)?;
         }
         Ok(self)
@@ -247,18 +262,22 @@ impl Builder {
 
     fn store(&self) -> Result<Option<PathBuf>> {
         let Some((_, template)) = self.firmware.files()? else { return Ok(None) };
-        let store = self.variables.clone().unwrap_or_else(|| self.folder.path().join("variables.fd"));
+        let store =
+            self.variables.clone().unwrap_or_else(|| self.folder.path().join("variables.fd"));
         if !store.exists() {
-            std::fs::copy(&template, &store)
-                .map_err(Error::io(|| format!("copying {} to {}", template.display(), store.display())))?;
+            std::fs::copy(&template, &store).map_err(Error::io(|| {
+                format!("copying {} to {}", template.display(), store.display())
+            }))?;
         }
         Ok(Some(store))
     }
 
-    /// QEMU with everything but the sockets' server side, which `sockets` must hold before it starts.
+    /// QEMU with everything but the sockets' server side, which `sockets` must hold before it
+    /// starts.
     pub(crate) fn qemu(&self, accelerator: Accelerator, sockets: &Path) -> Result<Tool> {
-        let socket =
-            |name: &str| format!("socket,id={name},path={}", crate::firmware::escape(&sockets.join(name)));
+        let socket = |name: &str| {
+            format!("socket,id={name},path={}", crate::firmware::escape(&sockets.join(name)))
+        };
         let mut qemu = Tool::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-name", &self.name])
             .args(accelerator.arguments())
@@ -277,7 +296,10 @@ impl Builder {
             let name = format!("console{number}");
             qemu = qemu.args(["-chardev", &socket(&name), "-serial", &format!("chardev:{name}")]);
         }
-        if self.usb || self.screen || self.disks.iter().any(|disk| disk.is_present() && disk.is_usb()) {
+        if self.usb
+            || self.screen
+            || self.disks.iter().any(|disk| disk.is_present() && disk.is_usb())
+        {
             qemu = qemu.args(["-device", "qemu-xhci,id=xhci"]);
         }
         if self.screen {
@@ -285,12 +307,18 @@ impl Builder {
         }
         for number in 0..self.ports {
             let slot = number + 1;
-            qemu =
-                qemu.args(["-device", &format!("pcie-root-port,id=port{number},chassis={slot},slot={slot}")]);
+            qemu = qemu.args([
+                "-device",
+                &format!("pcie-root-port,id=port{number},chassis={slot},slot={slot}"),
+            ]);
         }
         for disk in self.attached()? {
-            qemu =
-                qemu.args(["-blockdev", &disk.node().to_string(), "-device", &disk.device(None).to_string()]);
+            qemu = qemu.args([
+                "-blockdev",
+                &disk.node().to_string(),
+                "-device",
+                &disk.device(None).to_string(),
+            ]);
         }
         if let Some(kernel) = &self.kernel {
             qemu = qemu.arg("-kernel").arg(&kernel.image).args(["-append", &kernel.command_line]);

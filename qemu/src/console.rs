@@ -49,9 +49,11 @@ impl Shared {
 impl Console {
     /// Reads from `stream` in a thread of its own until the machine ends.
     pub(crate) fn new(machine: &str, stream: UnixStream, log: PathBuf) -> Result<Console> {
-        let mut file = File::create(&log).map_err(Error::io(|| format!("making {}", log.display())))?;
-        let mut reader =
-            stream.try_clone().map_err(Error::io(|| format!("sharing the console of {machine}")))?;
+        let mut file =
+            File::create(&log).map_err(Error::io(|| format!("making {}", log.display())))?;
+        let mut reader = stream
+            .try_clone()
+            .map_err(Error::io(|| format!("sharing the console of {machine}")))?;
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -93,8 +95,8 @@ impl Console {
         self.expect_any(&[words], limit).map(drop)
     }
 
-    /// Waits until one of several words appears after what was last expected; gives back which. Where several are there, the one
-    /// that came first.
+    /// Waits until one of several words appears after what was last expected; gives back which.
+    /// Where several are there, the one that came first.
     ///
     /// # Errors
     /// As [`Console::expect`].
@@ -124,7 +126,12 @@ impl Console {
                     tail: tail(&state.text),
                 });
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -138,8 +145,9 @@ impl Console {
             .map_err(Error::io(|| format!("typing on the console of {}", self.machine)))
     }
 
-    /// Connects the terminal this program runs on with the console, as `cu` does: what the console wrote and writes is shown, and
-    /// what is typed goes there, until Ctrl-] is typed or the machine ends. Gives back whether the machine ended.
+    /// Connects the terminal this program runs on with the console, as `cu` does: what the console
+    /// wrote and writes is shown, and what is typed goes there, until Ctrl-] is typed or the
+    /// machine ends. Gives back whether the machine ended.
     ///
     /// # Errors
     /// Standard input is no terminal.
@@ -148,7 +156,8 @@ impl Console {
     }
 
     fn connect(&self, keyboard: &impl AsFd, mut screen: Box<dyn Write + Send>) -> Result<bool> {
-        let _raw = RawTerminal::new(keyboard).map_err(Error::io(|| "taking over the terminal".to_owned()))?;
+        let _raw = RawTerminal::new(keyboard)
+            .map_err(Error::io(|| "taking over the terminal".to_owned()))?;
         let mut state = self.shared.lock();
         show(&mut screen, &state.raw);
         state.screen = Some(screen);

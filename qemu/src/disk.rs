@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 pub enum Bus {
     /// virtio-blk: `/dev/vda`
     Virtio,
-    /// An NVMe controller of its own: `/dev/nvme0n1`. Debian's cloud kernel has no driver for it on some releases.
+    /// An NVMe controller of its own: `/dev/nvme0n1`. Debian's cloud kernel has no driver for it on
+    /// some releases.
     Nvme,
     /// The chipset's AHCI controller: `/dev/sda`. Debian's cloud kernel has no driver for it.
     Ahci,
@@ -94,13 +95,14 @@ impl Disk {
         Disk { format, ..self }
     }
 
-    /// Keeps what the machine writes out of the image file, in an overlay that goes with the machine. For raw images.
+    /// Keeps what the machine writes out of the image file, in an overlay that goes with the
+    /// machine. For raw images.
     pub fn overlay(self) -> Disk {
         Disk { overlay: true, ..self }
     }
 
-    /// Logs every write, so that the power can be cut: [`crate::Machine::power_cut`]. Writes go to an overlay. For raw images and
-    /// blank disks.
+    /// Logs every write, so that the power can be cut: [`crate::Machine::power_cut`]. Writes go to
+    /// an overlay. For raw images and blank disks.
     pub fn logged(self) -> Disk {
         Disk { logged: true, ..self }
     }
@@ -120,7 +122,8 @@ impl Disk {
         Disk { bus, ..self }
     }
 
-    /// Makes the firmware start from it. OVMF reorders `BootOrder` then: never where the order is under test.
+    /// Makes the firmware start from it. OVMF reorders `BootOrder` then: never where the order is
+    /// under test.
     pub fn boot_index(self, index: u32) -> Disk {
         Disk { boot_index: Some(index), ..self }
     }
@@ -152,7 +155,10 @@ impl Disk {
         let (path, format) = match self.overlay || self.logged {
             true if self.format == Format::Raw => (overlay(&base, folder, number)?, Format::Qcow2),
             true => {
-                return Err(Error::Description(format!("{} is not raw: no overlay of it", base.display())));
+                return Err(Error::Description(format!(
+                    "{} is not raw: no overlay of it",
+                    base.display()
+                )));
             }
             false => (base.clone(), self.format),
         };
@@ -163,26 +169,44 @@ impl Disk {
         }
         let serial = self.serial_or(number);
         if serial.len() > 20 {
-            return Err(Error::Description(format!("serial number {serial:?} is longer than 20 bytes")));
+            return Err(Error::Description(format!(
+                "serial number {serial:?} is longer than 20 bytes"
+            )));
         }
-        Ok(Attached { disk: self.clone(), base, path, format, log, serial, id: format!("disk{number}") })
+        Ok(Attached {
+            disk: self.clone(),
+            base,
+            path,
+            format,
+            log,
+            serial,
+            id: format!("disk{number}"),
+        })
     }
 
-    /// The disk as it is after the first `count` writes of its log, or after those that were flushed; its log starts anew.
+    /// The disk as it is after the first `count` writes of its log, or after those that were
+    /// flushed; its log starts anew.
     pub(crate) fn cut(&mut self, folder: &Path, number: usize, count: Option<usize>) -> Result<()> {
         let attached = self.attach(folder, number)?;
         let Some(log) = &attached.log else {
-            return Err(Error::Description(format!("disk {} has no log: Disk::logged", attached.serial)));
+            return Err(Error::Description(format!(
+                "disk {} has no log: Disk::logged",
+                attached.serial
+            )));
         };
         let writes = WriteLog::open(log)?;
-        let part =
-            tempfile::Builder::new().prefix(&format!("disk{number}-")).suffix(".raw").tempfile_in(folder);
+        let part = tempfile::Builder::new()
+            .prefix(&format!("disk{number}-"))
+            .suffix(".raw")
+            .tempfile_in(folder);
         let part = part.and_then(|file| file.into_temp_path().keep().map_err(|error| error.error));
-        let rebuilt = part.map_err(Error::io(|| format!("making a file in {}", folder.display())))?;
+        let rebuilt =
+            part.map_err(Error::io(|| format!("making a file in {}", folder.display())))?;
         writes.rebuild(&attached.base, count.unwrap_or(writes.flushed()), &rebuilt)?;
         let old = attached.base.starts_with(folder).then_some(&attached.base);
         for path in [&attached.path, log].into_iter().chain(old) {
-            std::fs::remove_file(path).map_err(Error::io(|| format!("removing {}", path.display())))?;
+            std::fs::remove_file(path)
+                .map_err(Error::io(|| format!("removing {}", path.display())))?;
         }
         self.content = Content::File(rebuilt);
         Ok(())
@@ -207,8 +231,8 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the guest, so flushes are not passed on,
-    /// but they are logged.
+    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the
+    /// guest, so flushes are not passed on, but they are logged.
     pub(crate) fn node(&self) -> Value {
         let cache = json!({ "direct": false, "no-flush": true });
         let mut image = json!({
@@ -261,15 +285,18 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 fn overlay(backing: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
     let path = folder.join(format!("disk{number}.qcow2"));
     if !path.exists() {
-        let size =
-            backing.metadata().map_err(Error::io(|| format!("looking at {}", backing.display())))?.len();
+        let size = backing
+            .metadata()
+            .map_err(Error::io(|| format!("looking at {}", backing.display())))?
+            .len();
         let image = qcow2::overlay(&backing.to_string_lossy(), size).ok_or_else(|| {
             Error::Description(format!(
                 "{} is too large or its name too long for an overlay",
                 backing.display()
             ))
         })?;
-        std::fs::write(&path, image).map_err(Error::io(|| format!("writing {}", path.display())))?;
+        std::fs::write(&path, image)
+            .map_err(Error::io(|| format!("writing {}", path.display())))?;
     }
     Ok(path)
 }
@@ -333,7 +360,10 @@ mod tests {
             assert_eq!(device["driver"], driver);
             assert_eq!(device["serial"], "S1");
             assert_eq!(device.get("bus").and_then(Value::as_str), on);
-            assert!(device.get("bootindex").is_none(), "the firmware's order is not touched unless asked");
+            assert!(
+                device.get("bootindex").is_none(),
+                "the firmware's order is not touched unless asked"
+            );
         }
     }
 

@@ -58,7 +58,8 @@ pub enum Error {
         tail: String,
     },
     /// Something did not happen in time.
-    #[error("machine {machine}: {what} did not happen within {} s. The console's last lines:\n{tail}", limit.as_secs())]
+    #[error("machine {machine}: {what} did not happen within {} s. The console's last \
+        lines:\n{tail}", limit.as_secs())]
     Deadline {
         /// The machine's name.
         machine: String,

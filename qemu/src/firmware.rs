@@ -1,4 +1,5 @@
-//! Firmware: OVMF with a variable store per machine, also one that enforces Secure Boot, or SeaBIOS.
+//! Firmware: OVMF with a variable store per machine, also one that enforces Secure Boot, or
+//! SeaBIOS.
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ pub enum Firmware {
 }
 
 impl Firmware {
-    /// The firmware's code and the template of its variable store; nothing for SeaBIOS, which QEMU brings along.
+    /// The firmware's code and the template of its variable store; nothing for SeaBIOS, which QEMU
+    /// brings along.
     pub(crate) fn files(self) -> Result<Option<(PathBuf, PathBuf)>> {
         let (code, variables) = match self {
             Firmware::Ovmf => ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
@@ -45,7 +47,9 @@ impl Firmware {
             }
         }
         if self == Firmware::OvmfSecureBoot {
-            arguments.extend(["-global", "driver=cfi.pflash01,property=secure,value=on"].map(str::to_owned));
+            arguments.extend(
+                ["-global", "driver=cfi.pflash01,property=secure,value=on"].map(str::to_owned),
+            );
         }
         Ok(arguments)
     }
@@ -67,7 +71,8 @@ mod tests {
 
     #[test]
     fn secure_boot_protects_its_variables_with_smm() {
-        let arguments = Firmware::OvmfSecureBoot.arguments(Some(Path::new("/x/a,b"))).unwrap().join(" ");
+        let arguments =
+            Firmware::OvmfSecureBoot.arguments(Some(Path::new("/x/a,b"))).unwrap().join(" ");
         assert!(
             arguments.contains("q35,smm=on") && arguments.contains("property=secure,value=on"),
             "{arguments}"

@@ -1,7 +1,9 @@
-//! Real Debian systems on disks, made from packages by Debian's own tools and cached below `target/fixtures`.
+//! Real Debian systems on disks, made from packages by Debian's own tools and cached below
+//! `target/fixtures`.
 //!
-//! mmdebstrap makes the system, mkfs the file systems; then a builder machine starts it under OVMF, and in it Debian's
-//! `grub-install` and `update-grub` make it bootable, so that its boot entry is where Debian puts it: in the variable store.
+//! mmdebstrap makes the system, mkfs the file systems; then a builder machine starts it under OVMF,
+//! and in it Debian's `grub-install` and `update-grub` make it bootable, so that its boot entry is
+//! where Debian puts it: in the variable store.
 
 use crate::host::{Tool, deadline, target_dir};
 use crate::{Builder, Bus, Disk, Error, Firmware, Kernel, Result};
@@ -15,12 +17,14 @@ pub const ROOT_PASSWORD: &str = "lifeboat";
 const PACKAGES: &str = include_str!("fixture/packages.sh");
 const DISK: &str = include_str!("fixture/disk.sh");
 const INSTALL: &str = "grub-install && update-grub && sync";
-/// As large as the installer's: OVMF takes a FAT with fewer than 65,525 clusters for FAT16, whatever its header says.
+/// As large as the installer's: OVMF takes a FAT with fewer than 65,525 clusters for FAT16,
+/// whatever its header says.
 const ESP_MIB: u64 = 512;
 /// Enough to be swap.
 const SWAP_MIB: u64 = 64;
 
-/// What every fixture has: a booting Debian with the recommendations of its boot packages, and what tests look with.
+/// What every fixture has: a booting Debian with the recommendations of its boot packages, and what
+/// tests look with.
 const INCLUDE: &[&str] = &[
     "busybox",
     "dbus",
@@ -74,8 +78,8 @@ impl std::fmt::Display for Release {
     }
 }
 
-/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the last one swap, as the installer has it; those between
-/// are empty.
+/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the last one swap, as the
+/// installer has it; those between are empty.
 #[derive(Clone, Debug)]
 pub struct Debian {
     release: Release,
@@ -133,7 +137,8 @@ impl Debian {
         Ok(fixture)
     }
 
-    /// The system as mmdebstrap made it, from the cache or built in some minutes; no disk is made of it.
+    /// The system as mmdebstrap made it, from the cache or built in some minutes; no disk is made
+    /// of it.
     ///
     /// # Errors
     /// mmdebstrap is missing, or packages cannot be had.
@@ -142,8 +147,14 @@ impl Debian {
     }
 
     fn all_packages(&self) -> Vec<&str> {
-        let kernel = if self.generic_kernel { "linux-image-amd64" } else { "linux-image-cloud-amd64" };
-        INCLUDE.iter().copied().chain([kernel]).chain(self.packages.iter().map(String::as_str)).collect()
+        let kernel =
+            if self.generic_kernel { "linux-image-amd64" } else { "linux-image-cloud-amd64" };
+        INCLUDE
+            .iter()
+            .copied()
+            .chain([kernel])
+            .chain(self.packages.iter().map(String::as_str))
+            .collect()
     }
 
     fn system_key(&self) -> String {
@@ -164,8 +175,11 @@ impl Debian {
             .prefix("building-")
             .tempdir_in(cache)
             .map_err(Error::io(|| format!("making a folder in {}", cache.display())))?;
-        let built =
-            Fixture { release: self.release, folder: work.path().to_owned(), tarball: tarball.clone() };
+        let built = Fixture {
+            release: self.release,
+            folder: work.path().to_owned(),
+            tarball: tarball.clone(),
+        };
         let uuid = uuid::Uuid::new_v4().to_string();
         let spares = self.spare_mib.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
         let disk_mib = ESP_MIB + self.root_mib + self.spare_mib.iter().sum::<u64>() + SWAP_MIB + 4;
@@ -184,7 +198,8 @@ impl Debian {
             .run()?;
         let command_line = format!("root=UUID={uuid} ro console=ttyS0,115200 no_timer_check");
         let file = built.folder.join("cmdline");
-        std::fs::write(&file, &command_line).map_err(Error::io(|| format!("writing {}", file.display())))?;
+        std::fs::write(&file, &command_line)
+            .map_err(Error::io(|| format!("writing {}", file.display())))?;
         built.install_loader(Disk::new(built.disk()), &built.variables())?;
         std::fs::rename(work.path(), &fixture.folder).map_err(Error::io(|| {
             format!("renaming {} to {}", work.path().display(), fixture.folder.display())
@@ -256,7 +271,8 @@ impl Fixture {
         })
     }
 
-    /// A machine with an overlay of this disk on virtio, serial number `primary`, and a copy of its variables.
+    /// A machine with an overlay of this disk on virtio, serial number `primary`, and a copy of its
+    /// variables.
     ///
     /// # Errors
     /// Its folder below `target/vm` cannot be made.
@@ -282,8 +298,8 @@ impl Fixture {
         builder.copy_variables(&self.enrolled_variables()?)
     }
 
-    /// A variable store with Microsoft's keys and Debian's boot entry, made once. The builder's firmware knows the keys but does
-    /// not enforce them, so it starts a kernel past the loader.
+    /// A variable store with Microsoft's keys and Debian's boot entry, made once. The builder's
+    /// firmware knows the keys but does not enforce them, so it starts a kernel past the loader.
     fn enrolled_variables(&self) -> Result<PathBuf> {
         let store = self.folder.join("variables-enrolled.fd");
         let _lock = lock(&self.folder.join("variables-enrolled.lock"))?;
@@ -296,11 +312,13 @@ impl Fixture {
                 .map_err(Error::io(|| format!("copying {}", template.display())))?;
         }
         self.install_loader(Disk::new(self.disk()).overlay(), &partial)?;
-        std::fs::rename(&partial, &store).map_err(Error::io(|| format!("renaming {}", partial.display())))?;
+        std::fs::rename(&partial, &store)
+            .map_err(Error::io(|| format!("renaming {}", partial.display())))?;
         Ok(store)
     }
 
-    /// Starts the system on `disk` in a builder machine and lets it install its loader and its boot entry.
+    /// Starts the system on `disk` in a builder machine and lets it install its loader and its boot
+    /// entry.
     fn install_loader(&self, disk: Disk, variables: &Path) -> Result<()> {
         let builder = Builder::new(&format!("builder-{}", self.release))?
             .disk(disk.serial("primary"))
@@ -323,7 +341,8 @@ fn cache() -> Result<PathBuf> {
     cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))
 }
 
-/// A command with root's rights over the files of a system: as root itself, or in a user namespace that has other users as well.
+/// A command with root's rights over the files of a system: as root itself, or in a user namespace
+/// that has other users as well.
 fn as_root(command: &[&str]) -> Result<Tool> {
     if nix::unistd::geteuid().is_root() {
         return Ok(Tool::new(command[0]).args(&command[1..]));
@@ -344,7 +363,9 @@ fn lock(path: &Path) -> Result<Flock<File>> {
 /// FNV-1a: a name for a recipe that stays the same with the next compiler.
 fn fnv(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -357,19 +378,22 @@ mod tests {
         let wide = Debian::new(Release::Bookworm).spares(&[3072]);
         assert_ne!(plain.key(), wide.key());
         assert_eq!(plain.system_key(), wide.system_key());
-        for other in
-            [Debian::new(Release::Trixie), plain.clone().generic_kernel(), plain.clone().package("xfsprogs")]
-        {
+        for other in [
+            Debian::new(Release::Trixie),
+            plain.clone().generic_kernel(),
+            plain.clone().package("xfsprogs"),
+        ] {
             assert_ne!(plain.system_key(), other.system_key());
         }
     }
 
     #[test]
     fn the_hash_is_the_published_one() {
-        // FNV-1a of "foobar" (draft-eastlake-fnv, appendix C), with the separator that `fnv` adds left out.
-        let hash = "foobar"
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        // FNV-1a of "foobar" (draft-eastlake-fnv, appendix C), with the separator that `fnv` adds
+        // left out.
+        let hash = "foobar".bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
         assert_eq!(hash, 0x85944171f73967e8);
         assert_eq!(fnv(&["foobar"]), hash.wrapping_mul(0x100_0000_01b3));
     }

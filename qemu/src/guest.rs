@@ -26,10 +26,15 @@ impl Machine {
     /// As [`Machine::ready`].
     pub fn ready_within(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
-        self.answered(self.process.agent.borrow_mut().sync(limit), "the guest agent's answer", limit)?;
+        self.answered(
+            self.process.agent.borrow_mut().sync(limit),
+            "the guest agent's answer",
+            limit,
+        )?;
         // Its status says `degraded` as a failure; what that means is the test's to judge.
         let wait = "systemctl is-system-running --wait";
-        let result = self.process.agent.borrow_mut().run(wait, limit.saturating_sub(start.elapsed()));
+        let result =
+            self.process.agent.borrow_mut().run(wait, limit.saturating_sub(start.elapsed()));
         self.answered(result, "the end of the guest's start", limit).map(drop)
     }
 
@@ -91,7 +96,8 @@ impl Machine {
     /// # Errors
     /// The file cannot be read here or written there.
     pub fn put(&self, from: &Path, to: &str) -> Result<()> {
-        let content = std::fs::read(from).map_err(Error::io(|| format!("reading {}", from.display())))?;
+        let content =
+            std::fs::read(from).map_err(Error::io(|| format!("reading {}", from.display())))?;
         self.write(to, &content)?;
         self.run(&format!("chmod 755 '{to}'")).map(drop)
     }
@@ -122,7 +128,8 @@ impl Machine {
         Ok(self.run("cat /proc/sys/kernel/random/boot_id")?.stdout.trim().to_owned())
     }
 
-    /// Restarts the guest as its administrator does and waits until the next start is finished, whatever it is that starts.
+    /// Restarts the guest as its administrator does and waits until the next start is finished,
+    /// whatever it is that starts.
     ///
     /// # Errors
     /// It was not up again within four minutes.
@@ -151,7 +158,8 @@ impl Machine {
         }
     }
 
-    /// Logs root in on the first console; gives back what was said between the password and the prompt.
+    /// Logs root in on the first console; gives back what was said between the password and the
+    /// prompt.
     ///
     /// # Errors
     /// No login prompt, or root's password is not the fixtures'.

@@ -14,11 +14,12 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// A deadline of so many seconds for a machine that is alone, stretched by `LIFEBOAT_SLOW`; by two where others may run
-/// beside it.
+/// A deadline of so many seconds for a machine that is alone, stretched by `LIFEBOAT_SLOW`; by two
+/// where others may run beside it.
 pub fn deadline(seconds: u64) -> Duration {
     let usual = if machines_at_once() > 1 { 2.0 } else { 1.0 };
-    let slow = std::env::var("LIFEBOAT_SLOW").ok().and_then(|v| v.parse::<f64>().ok()).unwrap_or(usual);
+    let slow =
+        std::env::var("LIFEBOAT_SLOW").ok().and_then(|v| v.parse::<f64>().ok()).unwrap_or(usual);
     Duration::from_secs(seconds).mul_f64(slow.clamp(0.1, 100.0))
 }
 
@@ -46,7 +47,10 @@ impl Tool {
     pub(crate) fn new(program: &str) -> Tool {
         let mut command = Command::new(program);
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        command
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
         Tool { command, program: program.to_owned() }
     }
 
@@ -55,7 +59,10 @@ impl Tool {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         match path.split(':').any(|folder| Path::new(folder).join(program).exists()) {
             true => Ok(()),
-            false => Err(Error::MissingProgram { program: program.to_owned(), package: package_of(program) }),
+            false => Err(Error::MissingProgram {
+                program: program.to_owned(),
+                package: package_of(program),
+            }),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Virtual machines for tests: real firmware, real Debian systems, a console that can be waited for.
+//! Virtual machines for tests: real firmware, real Debian systems, a console that can be waited
+//! for.
 //!
 //! A machine is described by a [`Builder`], started as a [`Machine`], and ends with its handle:
 //!
@@ -11,9 +12,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator, `LIFEBOAT_SLOW=4` doubles
-//! every deadline where several machines share the processors, `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of
-//! `target/fixtures`.
+//! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator,
+//! `LIFEBOAT_SLOW=4` doubles every deadline where several machines share the processors,
+//! `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
 
 mod accel;
 mod agent;

@@ -1,5 +1,5 @@
-//! The machine-wide locks: an emulated machine keeps a processor busy, so no more of them run at a time than there are
-//! processors, whichever checkout or user they are of.
+//! The machine-wide locks: an emulated machine keeps a processor busy, so no more of them run at a
+//! time than there are processors, whichever checkout or user they are of.
 
 use crate::{Error, Result, deadline};
 use nix::fcntl::{Flock, FlockArg};
@@ -29,8 +29,8 @@ impl MachineLock {
     }
 
     fn acquire_one_of(locks: usize, folder: &Path, limit: Duration) -> Result<MachineLock> {
-        // Blocking calls keep their place in the kernel's queues, where polling would starve; the threads are for the limit. When
-        // nobody waits any more, a lock is dropped as it arrives.
+        // Blocking calls keep their place in the kernel's queues, where polling would starve; the
+        // threads are for the limit. When nobody waits any more, a lock is dropped as it arrives.
         let (sender, receiver) = mpsc::channel();
         for number in 0..locks {
             let path = folder.join(format!("lifeboat-vm-{number}.lock"));
@@ -50,13 +50,17 @@ impl MachineLock {
     }
 }
 
-/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky folder not even root may open such a
-/// file with O_CREAT (proc(5), `protected_regular`).
+/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky folder
+/// not even root may open such a file with O_CREAT (proc(5), `protected_regular`).
 fn open(path: &Path) -> std::io::Result<File> {
     match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            File::options().create(true).truncate(false).read(true).write(true).mode(0o644).open(path)
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o644)
+            .open(path),
         result => result,
     }
 }
@@ -68,7 +72,8 @@ mod tests {
     #[test]
     fn as_many_run_as_there_are_locks_and_the_next_one_waits() {
         let folder = tempfile::tempdir().unwrap();
-        let acquire = |limit| MachineLock::acquire_one_of(2, folder.path(), Duration::from_millis(limit));
+        let acquire =
+            |limit| MachineLock::acquire_one_of(2, folder.path(), Duration::from_millis(limit));
         let (first, second) = (acquire(60_000).unwrap(), acquire(60_000).unwrap());
         assert!(matches!(acquire(100), Err(Error::Busy { .. })));
         drop(second);

@@ -42,11 +42,15 @@ impl Machine {
             .tempdir()
             .map_err(Error::io(|| "making a temporary folder".to_owned()))?;
         let names = (0..builder.console_count()).map(|n| format!("console{n}"));
-        let names: Vec<String> = ["qmp", "agent"].map(str::to_owned).into_iter().chain(names).collect();
-        let listeners =
-            names.iter().map(|name| listen(&sockets.path().join(name))).collect::<Result<Vec<_>>>()?;
+        let names: Vec<String> =
+            ["qmp", "agent"].map(str::to_owned).into_iter().chain(names).collect();
+        let listeners = names
+            .iter()
+            .map(|name| listen(&sockets.path().join(name)))
+            .collect::<Result<Vec<_>>>()?;
         let words = sockets.path().join("stderr");
-        let stderr = File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
+        let stderr =
+            File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
         let mut child =
             builder.qemu(accelerator, sockets.path())?.spawn(Stdio::null(), Stdio::from(stderr))?;
         let mut streams = Vec::new();
@@ -123,27 +127,31 @@ impl Machine {
     /// # Errors
     /// There is no screen.
     pub fn screenshot(&self, path: &Path) -> Result<()> {
-        let path = std::path::absolute(path).map_err(Error::io(|| format!("finding {}", path.display())))?;
+        let path = std::path::absolute(path)
+            .map_err(Error::io(|| format!("finding {}", path.display())))?;
         self.qmp("screendump", json!({ "filename": path, "format": "png" })).map(drop)
     }
 
-    /// Presses keys together on the USB keyboard, by QEMU's names (`ret`, `down`, `f12`, `ctrl`). Needs [`Builder::screen`].
+    /// Presses keys together on the USB keyboard, by QEMU's names (`ret`, `down`, `f12`, `ctrl`).
+    /// Needs [`Builder::screen`].
     ///
     /// # Errors
     /// QEMU does not know a key.
     pub fn press(&self, keys: &[&str]) -> Result<()> {
-        let keys: Vec<Value> = keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
+        let keys: Vec<Value> =
+            keys.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
         self.qmp("send-key", json!({ "keys": keys })).map(drop)
     }
 
-    /// Plugs a disk in. virtio and NVMe need a free one of [`Builder::hot_plug_ports`], a stick needs [`Builder::usb`]. It is gone
-    /// when the machine is stopped.
+    /// Plugs a disk in. virtio and NVMe need a free one of [`Builder::hot_plug_ports`], a stick
+    /// needs [`Builder::usb`]. It is gone when the machine is stopped.
     ///
     /// # Errors
     /// There is no free port, or QEMU refused.
     pub fn plug(&self, disk: Disk) -> Result<()> {
         let mut plugged = self.process.plugged.borrow_mut();
-        let disk = disk.attach(self.process.sockets.path(), self.builder.disk_count() + plugged.len())?;
+        let disk =
+            disk.attach(self.process.sockets.path(), self.builder.disk_count() + plugged.len())?;
         let port = format!("port{}", plugged.len());
         let port = disk.needs_port().then_some(port.as_str());
         if port.is_some() && plugged.len() >= self.builder.ports() {
@@ -158,8 +166,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Pulls a disk out that was plugged in; its serial number names it. On PCIe the guest has a notice of five seconds, and no
-    /// say in it.
+    /// Pulls a disk out that was plugged in; its serial number names it. On PCIe the guest has a
+    /// notice of five seconds, and no say in it.
     ///
     /// # Errors
     /// There is no such disk, or QEMU refused.
@@ -202,13 +210,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Pulls the plug; what the guest wrote to its disks is kept. The description that is given back starts the same machine
-    /// again, or with other disks.
+    /// Pulls the plug; what the guest wrote to its disks is kept. The description that is given
+    /// back starts the same machine again, or with other disks.
     pub fn stop(self) -> Builder {
         self.builder
     }
 
-    /// Cuts the power now: what the guest had not flushed is gone from every disk that is logged ([`Disk::logged`]).
+    /// Cuts the power now: what the guest had not flushed is gone from every disk that is logged
+    /// ([`Disk::logged`]).
     ///
     /// # Errors
     /// A disk cannot be rebuilt.
@@ -221,7 +230,8 @@ impl Machine {
         builder.forget_unflushed()
     }
 
-    /// How many writes, flushes and discards there were so far on the disk with this serial number; for [`Builder::rewind`].
+    /// How many writes, flushes and discards there were so far on the disk with this serial number;
+    /// for [`Builder::rewind`].
     ///
     /// # Errors
     /// The disk has no log: [`Disk::logged`].
@@ -229,12 +239,16 @@ impl Machine {
         Ok(self.builder.write_log(serial)?.len())
     }
 
-    /// Where each processor stands, twice within a second: tells a guest that hangs from one that is slow.
+    /// Where each processor stands, twice within a second: tells a guest that hangs from one that
+    /// is slow.
     pub(crate) fn processors(&self) -> String {
         let look = || {
-            let registers = self.qmp("human-monitor-command", json!({ "command-line": "info registers -a" }));
-            let text = registers.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-            let telling = |line: &&str| ["CPU#", "RIP=", "EIP=", "CR0="].iter().any(|p| line.starts_with(p));
+            let registers =
+                self.qmp("human-monitor-command", json!({ "command-line": "info registers -a" }));
+            let text =
+                registers.ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+            let telling =
+                |line: &&str| ["CPU#", "RIP=", "EIP=", "CR0="].iter().any(|p| line.starts_with(p));
             text.lines().filter(telling).collect::<Vec<_>>().join("\n")
         };
         let first = look();
@@ -249,17 +263,24 @@ impl Machine {
 
 impl Process {
     pub(crate) fn words(&self) -> String {
-        last_lines(&std::fs::read_to_string(self.sockets.path().join("stderr")).unwrap_or_default(), 20)
+        last_lines(
+            &std::fs::read_to_string(self.sockets.path().join("stderr")).unwrap_or_default(),
+            20,
+        )
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         let child = self.child.get_mut();
-        // `quit` lets QEMU write the tables of its images; a killed one would lose what its guest had written.
-        if matches!(child.try_wait(), Ok(None)) && self.qmp.get_mut().execute("quit", json!({})).is_ok() {
+        // `quit` lets QEMU write the tables of its images; a killed one would lose what its guest
+        // had written.
+        if matches!(child.try_wait(), Ok(None))
+            && self.qmp.get_mut().execute("quit", json!({})).is_ok()
+        {
             let start = Instant::now();
-            while matches!(child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(20) {
+            while matches!(child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(20)
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -292,7 +313,8 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream> {
 fn log_path(name: &str, console: usize) -> Result<PathBuf> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let folder = target_dir().join("vm-logs");
-    std::fs::create_dir_all(&folder).map_err(Error::io(|| format!("making {}", folder.display())))?;
+    std::fs::create_dir_all(&folder)
+        .map_err(Error::io(|| format!("making {}", folder.display())))?;
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     Ok(folder.join(format!("{name}-{}-{number}-ttyS{console}.log", std::process::id())))
 }

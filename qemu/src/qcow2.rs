@@ -1,13 +1,14 @@
-//! An empty qcow2 image over a raw backing file (QEMU, docs/interop/qcow2.rst): what a machine writes stays out of the
-//! cached disk below.
+//! An empty qcow2 image over a raw backing file (QEMU, docs/interop/qcow2.rst): what a machine
+//! writes stays out of the cached disk below.
 
 const CLUSTER: usize = 1 << 16;
 /// One L1 entry points at a cluster of L2 entries of 8 bytes, one for each data cluster.
 const COVERED_BY_L1_ENTRY: u64 = (CLUSTER as u64 / 8) * CLUSTER as u64;
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
 
-/// The bytes of an image of `size` bytes that reads as the raw file `backing` until it is written to; nothing if the size or
-/// the name is beyond what four clusters of metadata describe (4 TiB, 1023 bytes).
+/// The bytes of an image of `size` bytes that reads as the raw file `backing` until it is written
+/// to; nothing if the size or the name is beyond what four clusters of metadata describe (4 TiB,
+/// 1023 bytes).
 pub(crate) fn overlay(backing: &str, size: u64) -> Option<Vec<u8>> {
     let entries = u32::try_from(size.div_ceil(COVERED_BY_L1_ENTRY)).ok()?;
     if backing.len() > 1023 || entries as usize > CLUSTER / 8 {
@@ -61,7 +62,10 @@ mod tests {
         assert_eq!(&image[..8], b"QFI\xfb\0\0\0\x03");
         assert_eq!(image[24..32], (12u64 << 30).to_be_bytes());
         assert_eq!(image[36..40], 24u32.to_be_bytes());
-        assert_eq!(&image[104..135], b"\xe2\x79\x2a\xca\0\0\0\x03raw\0\0\0\0\0\0\0\0\0\0\0\0\0/a/disk");
+        assert_eq!(
+            &image[104..135],
+            b"\xe2\x79\x2a\xca\0\0\0\x03raw\0\0\0\0\0\0\0\0\0\0\0\0\0/a/disk"
+        );
     }
 
     #[test]
@@ -70,7 +74,8 @@ mod tests {
         assert!(overlay(&"x".repeat(1024), 1 << 30).is_none());
     }
 
-    /// QEMU itself is the judge: its storage daemon opens the image writable, which checks the tables.
+    /// QEMU itself is the judge: its storage daemon opens the image writable, which checks the
+    /// tables.
     #[test]
     fn qemu_opens_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -79,8 +84,20 @@ mod tests {
         let image = folder.path().join("disk.qcow2");
         std::fs::write(&image, overlay(&backing.to_string_lossy(), 3 << 30).unwrap()).unwrap();
         let mut child = Command::new("qemu-system-x86_64")
-            .args(["-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio", "-blockdev"])
-            .arg(format!("driver=qcow2,node-name=n,file.driver=file,file.filename={}", image.display()))
+            .args([
+                "-machine",
+                "none",
+                "-nodefaults",
+                "-display",
+                "none",
+                "-qmp",
+                "stdio",
+                "-blockdev",
+            ])
+            .arg(format!(
+                "driver=qcow2,node-name=n,file.driver=file,file.filename={}",
+                image.display()
+            ))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,5 @@
-//! JSON, one object a line, over a Unix socket: QEMU's machine protocol (docs/interop/qmp-spec.rst) and the wire below the guest
-//! agent's.
+//! JSON, one object a line, over a Unix socket: QEMU's machine protocol (docs/interop/qmp-spec.rst)
+//! and the wire below the guest agent's.
 
 use crate::{Error, Result, deadline};
 use serde_json::{Value, json};
@@ -26,8 +26,9 @@ impl Wire {
         self.stream.write_all(&line)
     }
 
-    /// The next object, or nothing when none came within `limit`. What stands before a 0xff byte, which JSON never holds, is the
-    /// rest of an interrupted message (qemu-ga's `guest-sync-delimited`) and is dropped, as is a line that is not JSON.
+    /// The next object, or nothing when none came within `limit`. What stands before a 0xff byte,
+    /// which JSON never holds, is the rest of an interrupted message (qemu-ga's
+    /// `guest-sync-delimited`) and is dropped, as is a line that is not JSON.
     pub(crate) fn receive(&mut self, limit: Duration) -> std::io::Result<Option<Value>> {
         let start = Instant::now();
         loop {
@@ -114,7 +115,10 @@ mod tests {
     fn an_event_is_not_an_answer_and_an_error_says_why() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs
-            .write_all(b"{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"RESET\"}\n{\"error\": {\"desc\": \"no such node\"}}\n")
+            .write_all(
+                b"{\"QMP\": {}}\n{\"return\": {}}\n{\"event\": \"RESET\"}\n{\"error\": \
+                {\"desc\": \"no such node\"}}\n",
+            )
             .unwrap();
         let mut qmp = Qmp::new(ours).unwrap();
         let error = qmp.execute("blockdev-del", json!({})).unwrap_err().to_string();

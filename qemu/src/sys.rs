@@ -4,11 +4,12 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the child die when the thread that started it ends, however that happens (`PR_SET_PDEATHSIG`, prctl(2)).
+/// Makes the child die when the thread that started it ends, however that happens
+/// (`PR_SET_PDEATHSIG`, prctl(2)).
 pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
-    // SAFETY: the closure runs in the child between fork and exec and only makes async-signal-safe calls (prctl, getppid); it
-    // allocates nothing and takes no lock.
+    // SAFETY: the closure runs in the child between fork and exec and only makes async-signal-safe
+    // calls (prctl, getppid); it allocates nothing and takes no lock.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {

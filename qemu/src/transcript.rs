@@ -1,5 +1,5 @@
-//! A console's output as text that can be searched: without the escape sequences that colour it and move the cursor
-//! (ECMA-48, section 5.4 and 5.6).
+//! A console's output as text that can be searched: without the escape sequences that colour it and
+//! move the cursor (ECMA-48, section 5.4 and 5.6).
 
 /// Removes escape sequences from a stream of bytes, wherever the stream is cut.
 #[derive(Debug, Default)]
@@ -22,8 +22,8 @@ enum State {
 }
 
 impl Plain {
-    /// Appends the text in `bytes` to `text`. Moving the cursor to another place becomes a line break, so that words drawn side by
-    /// side on a screen do not run together.
+    /// Appends the text in `bytes` to `text`. Moving the cursor to another place becomes a line
+    /// break, so that words drawn side by side on a screen do not run together.
     pub(crate) fn feed(&mut self, bytes: &[u8], text: &mut Vec<u8>) {
         for &byte in bytes {
             self.state = match (self.state, byte) {

@@ -1,8 +1,9 @@
-//! The log of all writes to a disk, as QEMU's `blklogwrites` driver keeps it, in the format of Linux's dm-log-writes
-//! (Documentation/admin-guide/device-mapper/log-writes.rst; the structures are in drivers/md/dm-log-writes.c).
+//! The log of all writes to a disk, as QEMU's `blklogwrites` driver keeps it, in the format of
+//! Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; the structures
+//! are in drivers/md/dm-log-writes.c).
 //!
-//! From it a disk is rebuilt as a power cut leaves it: what the guest had not flushed is gone. Killing QEMU alone loses nothing,
-//! because the host's page cache has it all.
+//! From it a disk is rebuilt as a power cut leaves it: what the guest had not flushed is gone.
+//! Killing QEMU alone loses nothing, because the host's page cache has it all.
 
 use crate::host::Tool;
 use crate::{Error, Result};
@@ -87,7 +88,9 @@ impl WriteLog {
         let mut log = File::open(&self.path).map_err(Error::io(doing))?;
         let mut disk = File::options().write(true).open(to).map_err(Error::io(doing))?;
         // What a discard leaves behind is undefined; the old bytes are the least kind choice.
-        for entry in self.entries.iter().take(count).filter(|entry| entry.flags & (DISCARD | MARK) == 0) {
+        for entry in
+            self.entries.iter().take(count).filter(|entry| entry.flags & (DISCARD | MARK) == 0)
+        {
             apply(&mut log, &mut disk, entry).map_err(Error::io(doing))?;
         }
         Ok(())
@@ -102,17 +105,18 @@ fn apply(log: &mut File, disk: &mut File, entry: &Entry) -> std::io::Result<()> 
     disk.write_all(&data)
 }
 
-/// The entries of a log of `size` bytes, and how many the super block counts. Entries after those are taken as far as they are
-/// whole; the end of what was written reads as zeros.
+/// The entries of a log of `size` bytes, and how many the super block counts. Entries after those
+/// are taken as far as they are whole; the end of what was written reads as zeros.
 fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>, usize)> {
     let wrong = |what: String| std::io::Error::other(what);
     let mut head = [0; 28];
     log.seek(SeekFrom::Start(0))?;
     log.read_exact(&mut head)?;
     let (sector, counted) = match (word(&head, 0), word(&head, 8)) {
-        (MAGIC, 1) => {
-            (u64::from(u32::from_le_bytes([head[24], head[25], head[26], head[27]])), word(&head, 16))
-        }
+        (MAGIC, 1) => (
+            u64::from(u32::from_le_bytes([head[24], head[25], head[26], head[27]])),
+            word(&head, 16),
+        ),
         // QEMU writes the super block with the first flush.
         (0, 0) => (512, 0),
         (magic, version) => {
@@ -128,19 +132,24 @@ fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>
         let mut head = [0; 32];
         log.seek(SeekFrom::Start(at))?;
         log.read_exact(&mut head)?;
-        let (place, count, flags, extra) = (word(&head, 0), word(&head, 8), word(&head, 16), word(&head, 24));
+        let (place, count, flags, extra) =
+            (word(&head, 0), word(&head, 8), word(&head, 16), word(&head, 24));
         if count == 0 && flags == 0 {
             break;
         }
         if flags & !KNOWN != 0 {
             return Err(wrong(format!("entry {} has unknown flags {flags:#x}", entries.len())));
         }
-        let bytes =
-            |sectors: u64| sectors.checked_mul(sector).ok_or_else(|| wrong(format!("{sectors} sectors")));
+        let bytes = |sectors: u64| {
+            sectors.checked_mul(sector).ok_or_else(|| wrong(format!("{sectors} sectors")))
+        };
         let (place, length) = (bytes(place)?, bytes(count)?);
         let data = at + sector;
-        let stored =
-            if flags & DISCARD != 0 { 0 } else { length.saturating_add(extra.next_multiple_of(sector)) };
+        let stored = if flags & DISCARD != 0 {
+            0
+        } else {
+            length.saturating_add(extra.next_multiple_of(sector))
+        };
         match data.checked_add(stored) {
             Some(end) if end <= size => at = end,
             _ => break,
@@ -149,7 +158,10 @@ fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>
     }
     match usize::try_from(counted) {
         Ok(counted) if counted <= entries.len() => Ok((entries, counted)),
-        _ => Err(wrong(format!("the super block counts {counted} entries, the log has {}", entries.len()))),
+        _ => Err(wrong(format!(
+            "the super block counts {counted} entries, the log has {}",
+            entries.len()
+        ))),
     }
 }
 
@@ -234,7 +246,8 @@ mod tests {
     #[test]
     fn a_log_of_qemu_is_read() {
         let folder = tempfile::tempdir().unwrap();
-        let [base, disk, path, to] = ["base", "disk", "log", "to"].map(|name| folder.path().join(name));
+        let [base, disk, path, to] =
+            ["base", "disk", "log", "to"].map(|name| folder.path().join(name));
         std::fs::write(&base, vec![0; 1 << 20]).unwrap();
         std::fs::copy(&base, &disk).unwrap();
         std::fs::write(&path, b"").unwrap();
@@ -260,7 +273,9 @@ mod tests {
             .spawn()
             .unwrap();
         let mut commands = "{\"execute\":\"qmp_capabilities\"}\n".to_owned();
-        for line in ["write -P 1 4096 8192", "flush", "write -P 2 65536 512", "write -z 8192 512", "flush"] {
+        for line in
+            ["write -P 1 4096 8192", "flush", "write -P 2 65536 512", "write -z 8192 512", "flush"]
+        {
             let line = format!("qemu-io n \\\"{line}\\\"");
             commands += &format!(
                 "{{\"execute\":\"human-monitor-command\",\"arguments\":{{\"command-line\":\"{line}\"}}}}\n"
@@ -270,8 +285,10 @@ mod tests {
         child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let log = WriteLog::open(&path).unwrap();
-        let first =
-            log.flushes().next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stdout)));
+        let first = log
+            .flushes()
+            .next()
+            .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stdout)));
         log.rebuild(&base, first, &to).unwrap();
         let mut expected = vec![0; 1 << 20];
         expected[4096..12288].fill(1);

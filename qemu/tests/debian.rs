@@ -16,7 +16,10 @@ fn comes_up_and_runs_jobs(release: Release) -> Result<()> {
     assert!(vm.run("cat /etc/os-release")?.stdout.contains(release.name()));
     assert!(vm.run("efibootmgr")?.stdout.contains("debian"));
     let failed = vm.try_run("echo out; echo err >&2; exit 7")?;
-    assert_eq!((failed.status, failed.stdout.as_str(), failed.stderr.as_str()), (7, "out\n", "err\n"));
+    assert_eq!(
+        (failed.status, failed.stdout.as_str(), failed.stderr.as_str()),
+        (7, "out\n", "err\n")
+    );
     assert!(vm.login()?.contains("Debian GNU/Linux comes with ABSOLUTELY NO WARRANTY"));
 
     vm.write("/root/kept", b"by the disk")?;
@@ -40,12 +43,15 @@ fn a_power_cut_loses_what_was_not_flushed() -> Result<()> {
     let disk = Disk::blank(1 << 30).logged().serial("victim");
     let vm = Debian::new(Release::Bookworm).build()?.machine()?.disk(disk).start()?;
     vm.ready()?;
-    vm.run("mkfs.ext4 -q /dev/disk/by-id/virtio-victim && mount /dev/disk/by-id/virtio-victim /mnt")?;
+    vm.run(
+        "mkfs.ext4 -q /dev/disk/by-id/virtio-victim && mount /dev/disk/by-id/virtio-victim /mnt",
+    )?;
     vm.run("echo 1 > /mnt/first && sync")?;
     let first = vm.writes("victim")?;
     vm.run("echo 2 > /mnt/second && sync && echo 3 > /mnt/never-flushed")?;
 
-    let read = "mount /dev/disk/by-id/virtio-victim /mnt && ls /mnt | grep -v lost+found | tr '\\n' ' '; umount /mnt";
+    let read = "mount /dev/disk/by-id/virtio-victim /mnt && ls /mnt | grep -v lost+found | tr \
+        '\\n' ' '; umount /mnt";
     let machine = vm.power_cut()?;
     let vm = machine.start()?;
     vm.ready()?;
@@ -84,7 +90,10 @@ fn disks_are_plugged_into_a_running_machine_and_the_screen_is_seen() -> Result<(
     let vm = debian.machine()?.hot_plug_ports(1).screen().start()?;
     vm.ready()?;
     vm.plug(Disk::blank(64 << 20).serial("LATE"))?;
-    vm.run("udevadm settle; for i in 1 2 3 4 5 6 7 8 9; do [ -e /dev/disk/by-id/virtio-LATE ] && exit; sleep 1; done; exit 1")?;
+    vm.run(
+        "udevadm settle; for i in 1 2 3 4 5 6 7 8 9; do [ -e /dev/disk/by-id/virtio-LATE ] && \
+        exit; sleep 1; done; exit 1",
+    )?;
     let picture = tempfile::tempdir().unwrap();
     let picture = picture.path().join("screen.png");
     vm.screenshot(&picture)?;
@@ -97,8 +106,9 @@ fn disks_are_plugged_into_a_running_machine_and_the_screen_is_seen() -> Result<(
 #[test]
 fn a_machine_that_ends_is_told_with_its_last_words() -> Result<()> {
     let vm = running(Release::Bookworm)?;
-    let error =
-        vm.run("echo gone > /dev/console; sleep 1; echo o > /proc/sysrq-trigger; sleep 60").unwrap_err();
+    let error = vm
+        .run("echo gone > /dev/console; sleep 1; echo o > /proc/sysrq-trigger; sleep 60")
+        .unwrap_err();
     let text = error.to_string();
     assert!(text.contains("QEMU ended") && text.contains("gone"), "{text}");
     Ok(())

@@ -42,7 +42,9 @@ impl Request {
         let mut request = Request::default();
         for (name, value) in CommandLine::parse(line).parameters() {
             match (name, value.unwrap_or_default()) {
-                ("lifeboat.run", command) if !command.trim().is_empty() => request.run.push(command.into()),
+                ("lifeboat.run", command) if !command.trim().is_empty() => {
+                    request.run.push(command.into())
+                }
                 ("lifeboat.then", "menu") => request.then = Then::Menu,
                 ("lifeboat.then", "reboot") => request.then = Then::Reboot,
                 ("lifeboat.then", "poweroff") => request.then = Then::PowerOff,
@@ -58,7 +60,8 @@ impl Request {
     }
 }
 
-/// The words of a command as a shell would part them: single and double quotes and backslash, nothing else.
+/// The words of a command as a shell would part them: single and double quotes and backslash,
+/// nothing else.
 pub fn command_words(command: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut word: Option<String> = None;
@@ -112,7 +115,10 @@ mod tests {
     fn commands_are_parted_like_a_shell_does() {
         for (command, expected) in [
             ("be list", vec!["be", "list"]),
-            ("  be  create x -m '/:UUID=a b:ext4' ", vec!["be", "create", "x", "-m", "/:UUID=a b:ext4"]),
+            (
+                "  be  create x -m '/:UUID=a b:ext4' ",
+                vec!["be", "create", "x", "-m", "/:UUID=a b:ext4"],
+            ),
             (r#"sh -c "echo \"a b\"" ''"#, vec!["sh", "-c", "echo \"a b\"", ""]),
             (r"a\ b", vec!["a b"]),
             ("", vec![]),

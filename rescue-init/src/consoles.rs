@@ -1,5 +1,5 @@
-//! The consoles a menu is shown on: the kernel's own list (`/proc/consoles`, fs/proc/consoles.c), and the
-//! first virtual terminal.
+//! The consoles a menu is shown on: the kernel's own list (`/proc/consoles`, fs/proc/consoles.c),
+//! and the first virtual terminal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize, tcgetattr,
-    tcgetwinsize, tcsetattr, tcsetwinsize,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize,
+    tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 /// A terminal that somebody may sit at.
@@ -29,7 +29,8 @@ impl Console {
         self.name.strip_prefix("tty").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
     }
 
-    /// What `TERM` is there. `given` is `TERM` of the kernel command line, which speaks of serial lines.
+    /// What `TERM` is there. `given` is `TERM` of the kernel command line, which speaks of serial
+    /// lines.
     pub fn terminal(&self, given: Option<&str>) -> String {
         match given {
             _ if self.is_screen() => "linux".into(),
@@ -44,7 +45,8 @@ impl Console {
     /// When there is no such terminal.
     pub fn open(&self) -> io::Result<File> {
         let flags = libc::O_NOCTTY | libc::O_CLOEXEC;
-        let mut file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path())?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path())?;
         make_sane(&file)?;
         if self.is_screen() {
             // Reset, UTF-8.

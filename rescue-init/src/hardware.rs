@@ -1,5 +1,5 @@
-//! The hardware child: it loads a module for every device there is and that appears later, and has the disks looked
-//! at again whenever one comes, goes or changes.
+//! The hardware child: it loads a module for every device there is and that appears later, and has
+//! the disks looked at again whenever one comes, goes or changes.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -32,7 +32,8 @@ const THREADS: usize = 4;
 /// What every boot environment needs sooner or later; loaded while there is nothing else to do.
 const EARLY: &[&str] = &["fs-ext4", "fs-vfat"];
 
-/// Partitions come one by one: how long it must be quiet before a look, and how long that may be put off.
+/// Partitions come one by one: how long it must be quiet before a look, and how long that may be
+/// put off.
 const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -86,7 +87,8 @@ fn watch() -> io::Result<Never> {
         for _ in 0..THREADS {
             scope.spawn(|| queue.work(&loader));
         }
-        let watch = Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None };
+        let watch =
+            Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None };
         watch.run(devices, &loader)
     })
 }
@@ -126,7 +128,9 @@ impl Queue {
             let what = loop {
                 match waiting.pop() {
                     Some((_, _, what)) => break what,
-                    None => waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                    None => {
+                        waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner)
+                    }
                 }
             };
             drop(waiting);
@@ -166,9 +170,11 @@ fn hurry(urgency: Urgency) {
     let _ = rustix::process::setpriority_process(None, nice);
 }
 
-/// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards nor CD drives.
+/// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards
+/// nor CD drives.
 fn urgency(what: &str) -> Urgency {
-    let is_any = |device: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| device.starts_with(prefix));
+    let is_any =
+        |device: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| device.starts_with(prefix));
     match what.split_once(':') {
         // Virtio and NVMe controllers (PCI class 01, subclass 08), then all of mass storage.
         Some(("pci", device)) if device.starts_with("v00001AF4") || device.contains("bc01sc08") => {
@@ -176,7 +182,9 @@ fn urgency(what: &str) -> Urgency {
         }
         Some(("pci", device)) if device.contains("bc01sc") => Urgency::Disks,
         // 2 and 8 are disks (virtio 1.2, 5).
-        Some(("virtio", device)) if is_any(device, &["d00000002", "d00000008"]) => Urgency::QuickDisks,
+        Some(("virtio", device)) if is_any(device, &["d00000002", "d00000008"]) => {
+            Urgency::QuickDisks
+        }
         Some(("vmbus" | "xen" | "nvme", _)) => Urgency::QuickDisks,
         // Disks; 5 is a CD drive.
         Some(("scsi", device)) if is_any(device, &["t-0x00", "t-0x0e"]) => Urgency::Disks,
@@ -215,8 +223,8 @@ impl Watch<'_> {
     fn run(mut self, devices: Vec<String>, loader: &Loader) -> io::Result<Never> {
         devices.into_iter().for_each(|modalias| self.load(modalias));
         EARLY.iter().for_each(|what| self.load((*what).into()));
-        // A look that comes before one of these has the kernel ask for it, by a program that reads the lists of modules
-        // anew.
+        // A look that comes before one of these has the kernel ask for it, by a program that reads
+        // the lists of modules anew.
         loader.load("fs-efivarfs");
         EARLY.iter().for_each(|what| _ = loader.load(what));
         if let Err(why) = mounts::firmware_variables() {
@@ -305,11 +313,13 @@ fn modaliases() -> Vec<String> {
     modaliases_below(Path::new("/sys/bus"))
 }
 
-/// `BUS/devices/DEVICE/modalias`: a device that a driver can be bound to is on a bus. `/sys/devices` has the same
-/// ones in some thousand folders, which takes longer than loading a module.
+/// `BUS/devices/DEVICE/modalias`: a device that a driver can be bound to is on a bus.
+/// `/sys/devices` has the same ones in some thousand folders, which takes longer than loading a
+/// module.
 fn modaliases_below(buses: &Path) -> Vec<String> {
-    let entries =
-        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let entries = |folder: &Path| {
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
     entries(buses)
         .flat_map(|bus| entries(&bus.join("devices")))
         .filter_map(|device| fs::read_to_string(device.join("modalias")).ok())

@@ -21,8 +21,8 @@ static KMSG: OnceLock<Kmsg> = OnceLock::new();
 /// Sends what this process logs to the kernel's log, as `lifeboat WHO: …`; to standard error where
 /// there is no `/dev/kmsg`.
 pub fn start(who: &'static str) {
-    let logger =
-        KMSG.get_or_init(|| Kmsg { who, file: OpenOptions::new().write(true).open("/dev/kmsg").ok() });
+    let logger = KMSG
+        .get_or_init(|| Kmsg { who, file: OpenOptions::new().write(true).open("/dev/kmsg").ok() });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn a_record_is_one_line_with_its_priority() {
-        assert_eq!(line("init", Level::Warn, "a\nb\x1b[2J\n"), "<4>lifeboat init: a / b\\u{1b}[2J\n");
+        assert_eq!(
+            line("init", Level::Warn, "a\nb\x1b[2J\n"),
+            "<4>lifeboat init: a / b\\u{1b}[2J\n"
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Kernel modules: which ones a device or a name asks for (modules.dep(5), the alias patterns and soft
-//! dependencies that depmod(8) writes), and loading them with init_module(2).
+//! Kernel modules: which ones a device or a name asks for (modules.dep(5), the alias patterns and
+//! soft dependencies that depmod(8) writes), and loading them with init_module(2).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -42,7 +42,8 @@ struct Softdep {
 }
 
 impl Index {
-    /// Reads the lists in `folder`. One that is missing is empty: a kernel may have everything built in.
+    /// Reads the lists in `folder`. One that is missing is empty: a kernel may have everything
+    /// built in.
     ///
     /// # Errors
     /// When a list is there and cannot be read.
@@ -70,8 +71,11 @@ impl Index {
     fn add_aliases(&mut self, text: &str) {
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            if let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) {
-                let pattern = if pattern.starts_with("devname:") { pattern.into() } else { normal(pattern) };
+            if let (Some("alias"), Some(pattern), Some(module)) =
+                (words.next(), words.next(), words.next())
+            {
+                let pattern =
+                    if pattern.starts_with("devname:") { pattern.into() } else { normal(pattern) };
                 let group = self.aliases.entry(group_of(&pattern).into()).or_default();
                 group.push((pattern, normal(module)));
             }
@@ -120,7 +124,9 @@ impl Index {
             return vec![name];
         }
         let mut found: Vec<&str> = Vec::new();
-        for (pattern, module) in [group_of(&what), ""].iter().filter_map(|g| self.aliases.get(*g)).flatten() {
+        for (pattern, module) in
+            [group_of(&what), ""].iter().filter_map(|g| self.aliases.get(*g)).flatten()
+        {
             let known = self.modules.contains_key(module) && !self.blacklist.contains(module);
             if known && !found.contains(&module.as_str()) && glob::matches(pattern, &what) {
                 found.push(module);
@@ -155,7 +161,8 @@ impl Index {
         }
     }
 
-    /// Device nodes whose opening loads their module: those with an alias for their name and one for their number.
+    /// Device nodes whose opening loads their module: those with an alias for their name and one
+    /// for their number.
     fn static_nodes(&self) -> Vec<(&str, u64, u64)> {
         let all = || self.aliases.values().flatten();
         let number = |module: &str| {
@@ -164,16 +171,20 @@ impl Index {
                 Some((major.parse().ok()?, minor.parse().ok()?))
             })
         };
-        let named = all().filter_map(|(alias, module)| Some((alias.strip_prefix("devname:")?, module)));
-        named.filter_map(|(name, module)| number(module).map(|(major, minor)| (name, major, minor))).collect()
+        let named =
+            all().filter_map(|(alias, module)| Some((alias.strip_prefix("devname:")?, module)));
+        named
+            .filter_map(|(name, module)| number(module).map(|(major, minor)| (name, major, minor)))
+            .collect()
     }
 
     /// The options of a module, as one string.
     fn options_of(&self, module: &str) -> String {
         let mut options = self.options.get(module).cloned().unwrap_or_default();
         if self.modules.get(module).is_some_and(|module| !module.path.contains("/drivers/")) {
-            // The kernel ends the loading of a module only when no probe of any driver is under way (`do_init_module`),
-            // unless told that this one's may go on: a file system would wait for every disk that spins up.
+            // The kernel ends the loading of a module only when no probe of any driver is under way
+            // (`do_init_module`), unless told that this one's may go on: a file system would wait
+            // for every disk that spins up.
             options.push("async_probe".into());
         }
         options.join(" ")
@@ -185,7 +196,8 @@ impl Index {
 pub struct Loader {
     folder: PathBuf,
     index: Index,
-    /// Every module that was asked for, and whether it is there. Who asks for one that is being loaded waits.
+    /// Every module that was asked for, and whether it is there. Who asks for one that is being
+    /// loaded waits.
     asked: Mutex<HashMap<String, Arc<OnceLock<bool>>>>,
     insists_on_signatures: AtomicBool,
 }
@@ -200,10 +212,16 @@ impl Loader {
         let folder = Path::new("/lib/modules").join(release);
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let index = Index::read(&folder, &command_line)?;
-        Ok(Loader { folder, index, asked: Mutex::default(), insists_on_signatures: AtomicBool::new(false) })
+        Ok(Loader {
+            folder,
+            index,
+            asked: Mutex::default(),
+            insists_on_signatures: AtomicBool::new(false),
+        })
     }
 
-    /// Loads what a name, alias or modalias asks for. True if a module now stands for it, or it is built in.
+    /// Loads what a name, alias or modalias asks for. True if a module now stands for it, or it is
+    /// built in.
     pub fn load(&self, what: &str) -> bool {
         let wanted = self.index.resolve(what);
         let mut all = !wanted.is_empty() || self.index.builtin.contains(&normal(what));
@@ -215,8 +233,8 @@ impl Loader {
         all
     }
 
-    /// Makes the device nodes below `dev` that load their module when they are opened (`loop-control`,
-    /// `btrfs-control`). Returns one sentence for each that could not be made.
+    /// Makes the device nodes below `dev` that load their module when they are opened
+    /// (`loop-control`, `btrfs-control`). Returns one sentence for each that could not be made.
     pub fn make_static_nodes(&self, dev: &Path) -> Vec<String> {
         let make = |(name, major, minor): (&str, u64, u64)| {
             let path = dev.join(name);
@@ -248,14 +266,16 @@ impl Loader {
     }
 
     fn init(&self, module: &str) -> Result<(), Errno> {
-        let Some(path) = self.index.modules.get(module).map(|known| self.folder.join(&known.path)) else {
+        let Some(path) = self.index.modules.get(module).map(|known| self.folder.join(&known.path))
+        else {
             return Err(Errno::ENOENT);
         };
         let options = CString::new(self.index.options_of(module)).unwrap_or_default();
-        let image = read(&path).map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO)))?;
-        // A signature proves nothing here: whoever could change a module in the initramfs could change this program.
-        // Under emulation its check is most of the time that loading takes. A kernel that is locked down (Secure
-        // Boot) or told to (`module.sig_enforce`) insists on it.
+        let image =
+            read(&path).map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO)))?;
+        // A signature proves nothing here: whoever could change a module in the initramfs could
+        // change this program. Under emulation its check is most of the time that loading takes. A
+        // kernel that is locked down (Secure Boot) or told to (`module.sig_enforce`) insists on it.
         if !self.insists_on_signatures.load(Ordering::Relaxed) {
             match init_module(without_signature(&image), &options) {
                 Err(Errno::EKEYREJECTED | Errno::EPERM) => {
@@ -278,8 +298,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A module's ELF file without the signature after it (include/linux/module_signature.h: signature, 12 bytes that
-/// end in its length, marker).
+/// A module's ELF file without the signature after it (include/linux/module_signature.h: signature,
+/// 12 bytes that end in its length, marker).
 fn without_signature(image: &[u8]) -> &[u8] {
     const MARKER: &[u8] = b"~Module signature appended~\n";
     let parts = image.strip_suffix(MARKER).and_then(|rest| rest.split_last_chunk::<12>());
@@ -307,7 +327,11 @@ fn name_of(path: &str) -> String {
 }
 
 fn group_of(pattern: &str) -> &str {
-    pattern.split_once(':').map(|(group, _)| group).filter(|g| !g.contains(['*', '?', '['])).unwrap_or("")
+    pattern
+        .split_once(':')
+        .map(|(group, _)| group)
+        .filter(|g| !g.contains(['*', '?', '[']))
+        .unwrap_or("")
 }
 
 #[cfg(test)]
@@ -318,10 +342,13 @@ mod tests {
     fn index() -> Index {
         let mut index = Index::default();
         index.add_dependencies(
-            "kernel/drivers/nvme/host/nvme-core.ko: kernel/block/t10-pi.ko kernel/lib/crc64-rocksoft_generic.ko\n\
-             kernel/drivers/nvme/host/nvme.ko: kernel/drivers/nvme/host/nvme-core.ko kernel/block/t10-pi.ko\n\
+            "kernel/drivers/nvme/host/nvme-core.ko: kernel/block/t10-pi.ko \
+            kernel/lib/crc64-rocksoft_generic.ko\n\
+             kernel/drivers/nvme/host/nvme.ko: kernel/drivers/nvme/host/nvme-core.ko \
+             kernel/block/t10-pi.ko\n\
              kernel/block/t10-pi.ko:\n\
-             kernel/fs/ext4/ext4.ko: kernel/fs/mbcache.ko kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko\n\
+             kernel/fs/ext4/ext4.ko: kernel/fs/mbcache.ko kernel/fs/jbd2/jbd2.ko \
+             kernel/lib/crc16.ko\n\
              kernel/fs/mbcache.ko:\nkernel/fs/jbd2/jbd2.ko:\nkernel/lib/crc16.ko:\n\
              kernel/arch/x86/crypto/crc32c-intel.ko:\nkernel/crypto/crc32c_generic.ko:\n\
              kernel/drivers/virtio/virtio_pci.ko:\n",
@@ -378,7 +405,8 @@ mod tests {
     fn the_command_line_gives_options_and_forbids() {
         let mut index = index();
         index.add_options(
-            "usb-storage.delay_use=0 nvme.use_threaded_interrupts modprobe.blacklist=nvme,virtio-pci",
+            "usb-storage.delay_use=0 nvme.use_threaded_interrupts \
+            modprobe.blacklist=nvme,virtio-pci",
         );
         assert_eq!(index.options_of("ext4"), "async_probe", "it need not wait for disks");
         assert_eq!(index.options_of("usb_storage"), "delay_use=0");
@@ -391,7 +419,8 @@ mod tests {
     fn nodes_that_load_their_module_are_known_by_name_and_number() {
         let mut index = index();
         index.add_aliases(
-            "alias devname:loop-control loop\nalias char-major-10-237 loop\nalias block-major-7-* loop\n",
+            "alias devname:loop-control loop\nalias char-major-10-237 loop\nalias block-major-7-* \
+            loop\n",
         );
         // The name of a node is no module name: `-` stays.
         assert_eq!(index.static_nodes(), [("loop-control", 10, 237)]);
@@ -413,7 +442,10 @@ mod tests {
         let [plain, packed] = ["a.ko", "a.ko.zst"].map(|name| folder.path().join(name));
         fs::write(&plain, "ELF").unwrap();
         fs::write(&packed, zstd::encode_all(&b"ELF"[..], 3).unwrap()).unwrap();
-        assert_eq!((read(&plain).unwrap(), read(&packed).unwrap()), (b"ELF".to_vec(), b"ELF".to_vec()));
+        assert_eq!(
+            (read(&plain).unwrap(), read(&packed).unwrap()),
+            (b"ELF".to_vec(), b"ELF".to_vec())
+        );
         fs::write(&packed, "no frame").unwrap();
         assert!(read(&packed).is_err());
     }

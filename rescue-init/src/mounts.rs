@@ -1,4 +1,5 @@
-//! The file systems of the rescue image itself, and the links and settings that programs expect of them.
+//! The file systems of the rescue image itself, and the links and settings that programs expect of
+//! them.
 
 use std::fs;
 use std::io;
@@ -66,11 +67,13 @@ pub fn set_up() -> Vec<String> {
     failures
 }
 
-/// Mounts the firmware's variables, where the machine was started by UEFI. Needs modules to be loadable.
+/// Mounts the firmware's variables, where the machine was started by UEFI. Needs modules to be
+/// loadable.
 pub fn firmware_variables() -> io::Result<()> {
     const TARGET: &str = "/sys/firmware/efi/efivars";
     let mounted = fs::read_to_string("/proc/self/mounts")?;
-    if !Path::new("/sys/firmware/efi").exists() || targets(&mounted).any(|target| target == TARGET) {
+    if !Path::new("/sys/firmware/efi").exists() || targets(&mounted).any(|target| target == TARGET)
+    {
         return Ok(());
     }
     Ok(mount(Some("efivarfs"), TARGET, Some("efivarfs"), QUIET, None::<&str>)?)

@@ -1,4 +1,5 @@
-//! The machine's end: asked for by signal, as busybox's reboot(8) and poweroff(8) do, and done by PID 1.
+//! The machine's end: asked for by signal, as busybox's reboot(8) and poweroff(8) do, and done by
+//! PID 1.
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -56,18 +57,25 @@ impl Power {
     /// When the supervisor of the rescue image is not our parent.
     pub fn request(self) -> Result<(), String> {
         if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
-            return Err("only the rescue image itself can restart the machine from this menu".into());
+            return Err(
+                "only the rescue image itself can restart the machine from this menu".into()
+            );
         }
         kill(Pid::from_raw(1), self.signal()).map_err(|why| format!("PID 1 cannot be asked: {why}"))
     }
 
-    /// Ends every program, writes everything to disk, releases the disks, and does it. Returns only on failure.
+    /// Ends every program, writes everything to disk, releases the disks, and does it. Returns only
+    /// on failure.
     pub fn carry_out(self) -> Errno {
-        log::info!("{}", if self == Power::Reboot { "restarting the machine" } else { "switching off" });
+        log::info!(
+            "{}",
+            if self == Power::Reboot { "restarting the machine" } else { "switching off" }
+        );
         end_all(Signal::SIGTERM, GRACE);
         end_all(Signal::SIGKILL, Duration::from_secs(1));
         await_release();
-        let mode = if self == Power::Reboot { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
+        let mode =
+            if self == Power::Reboot { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
         match reboot(mode) {
             Err(why) => why,
             Ok(never) => match never {},
@@ -75,12 +83,15 @@ impl Power {
     }
 }
 
-/// Has the disks released by a child, as that can block for ever, and goes on without those that do not answer.
+/// Has the disks released by a child, as that can block for ever, and goes on without those that do
+/// not answer.
 fn await_release() {
     let started = Instant::now();
     let mut child = match supervisor::child(&["release"]).spawn() {
         Ok(child) => child,
-        Err(why) => return log::error!("the disks are not released, as no child can be started: {why}"),
+        Err(why) => {
+            return log::error!("the disks are not released, as no child can be started: {why}");
+        }
     };
     // The child has a moment to tell why.
     while started.elapsed() < RELEASE + Duration::from_secs(1) {
@@ -96,7 +107,8 @@ fn await_release() {
     log::error!("the disks are not released after {} seconds: going on", RELEASE.as_secs());
 }
 
-/// What [`await_release`] starts: writes everything to disk, releases the disks, and tells whoever waits.
+/// What [`await_release`] starts: writes everything to disk, releases the disks, and tells whoever
+/// waits.
 pub fn release() -> ExitCode {
     kernel_log::start("release");
     let (sender, released) = mpsc::channel();
@@ -112,7 +124,10 @@ pub fn release() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut consoles = Consoles::open();
-    consoles.say(&format!("Waiting for the disks to be written, {} seconds at most.\n", RELEASE.as_secs()));
+    consoles.say(&format!(
+        "Waiting for the disks to be written, {} seconds at most.\n",
+        RELEASE.as_secs()
+    ));
     if released.recv_timeout(RELEASE.saturating_sub(started.elapsed())).is_ok() {
         return ExitCode::SUCCESS;
     }

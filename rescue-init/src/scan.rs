@@ -1,6 +1,6 @@
-//! The list of boot environments: made by `be list --json` in a process of its own, kept in a file, read by every
-//! menu. Looking gives way to an action and waits until it has ended, so that it never holds a device that the action
-//! needs.
+//! The list of boot environments: made by `be list --json` in a process of its own, kept in a file,
+//! read by every menu. Looking gives way to an action and waits until it has ended, so that it
+//! never holds a device that the action needs.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::supervisor::OURSELVES;
 
-/// Where the parts of the rescue image tell each other what they know. `/run/lifeboat` is `be`'s own.
+/// Where the parts of the rescue image tell each other what they know. `/run/lifeboat` is `be`'s
+/// own.
 pub const FOLDER: &str = "/run/rescue-init";
 
 /// How long a look at all disks may take. A disk that dies can block for minutes.
@@ -51,13 +52,17 @@ pub struct Scan {
 /// Looks once and writes what it found into `folder`.
 pub fn run(folder: &Path, be: &str) -> ExitCode {
     let asked = since_start();
-    // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to hurry is no failure.
+    // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to
+    // hurry is no failure.
     let _ = rustix::process::nice(-15);
     let outcome = fs::create_dir_all(folder).and_then(|()| look_when_free(folder, be, asked));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            log::error!("{}: the list of boot environments cannot be kept: {why}", folder.display());
+            log::error!(
+                "{}: the list of boot environments cannot be kept: {why}",
+                folder.display()
+            );
             ExitCode::FAILURE
         }
     }
@@ -109,7 +114,8 @@ pub fn read(folder: &Path) -> Option<Scan> {
     serde_json::from_slice(&fs::read(folder.join("list.json")).ok()?).ok()
 }
 
-/// A wish to have the disks without anybody who looks at them. A look that is under way ends while there is one.
+/// A wish to have the disks without anybody who looks at them. A look that is under way ends while
+/// there is one.
 #[derive(Debug)]
 pub struct Claim {
     folder: PathBuf,
@@ -127,7 +133,8 @@ impl Claim {
         Ok(Claim { folder: folder.to_owned(), _wanted: wanted })
     }
 
-    /// Keeps others from looking at the disks as long as the file is kept open; `None` while somebody still does.
+    /// Keeps others from looking at the disks as long as the file is kept open; `None` while
+    /// somebody still does.
     ///
     /// # Errors
     /// When the lock file cannot be made.
@@ -160,8 +167,8 @@ fn since_start() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-/// `None` when it was ended because the disks are wanted. It reads and mounts nothing for others to see, so it can be
-/// ended at any moment.
+/// `None` when it was ended because the disks are wanted. It reads and mounts nothing for others to
+/// see, so it can be ended at any moment.
 fn look(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
     let command = format!("{be} list --json");
     let started = Command::new(be)
@@ -269,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_in_the_words_of_be() {
-        let why = result_of("echo 'warning: old' >&2; echo 'be: no room in /run' >&2; exit 1").unwrap_err();
+        let why = result_of("echo 'warning: old' >&2; echo 'be: no room in /run' >&2; exit 1")
+            .unwrap_err();
         let words = "be list --json` failed (exit status: 1): warning: old / be: no room in /run";
         assert!(why.ends_with(words), "{why}");
     }
@@ -302,8 +310,8 @@ mod tests {
     fn a_look_gives_way_to_an_action_and_is_made_after_it() {
         let folder = tempfile::tempdir().unwrap();
         // The first look hangs, as at a dying disk; the second finds nothing at once.
-        let script =
-            "cd ${0%/*}; if mkdir looked 2>/dev/null; then exec sleep 60; fi; echo '{\"environments\":[]}'";
+        let script = "cd ${0%/*}; if mkdir looked 2>/dev/null; then exec sleep 60; fi; echo \
+            '{\"environments\":[]}'";
         let be = fake_be(folder.path(), script);
         let scan = thread::spawn({
             let folder = folder.path().to_owned();

@@ -1,7 +1,7 @@
 //! PID 1: it mounts, starts what does the work, reaps, restarts, and ends the machine when asked.
 //!
-//! The kernel panics when PID 1 ends. So nothing here returns or gives up, the work is done by children, and a
-//! panic starts the supervisor anew in the same process.
+//! The kernel panics when PID 1 ends. So nothing here returns or gives up, the work is done by
+//! children, and a panic starts the supervisor anew in the same process.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -161,15 +161,18 @@ impl Supervisor {
             State::Due(when) => Some(when.saturating_duration_since(now)),
             _ => None,
         };
-        let patience = self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
+        let patience =
+            self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
         let Some(signals) = &self.signals else {
             // Without signals children are still reaped, and nothing more can be done.
             thread::sleep(patience.min(Duration::from_millis(200)));
             return None;
         };
         let mut ready = [PollFd::new(signals, PollFlags::IN)];
-        let patience =
-            Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+        let patience = Timespec {
+            tv_sec: patience.as_secs().cast_signed(),
+            tv_nsec: patience.subsec_nanos().into(),
+        };
         if poll(&mut ready, Some(&patience)).is_err() {
             return None;
         }
@@ -186,8 +189,7 @@ impl Supervisor {
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            let of_service =
-                |s: &&mut Service| matches!(s.state, State::Running { pid: p, .. } if p == pid.as_raw());
+            let of_service = |s: &&mut Service| matches!(s.state, State::Running { pid: p, .. } if p == pid.as_raw());
             if let Some(service) = self.services.iter_mut().find(of_service) {
                 log::info!("{} {status}", service.name());
                 service.ended();
@@ -211,7 +213,8 @@ impl Supervisor {
         self.add_menus();
     }
 
-    /// Returns only when that failed, and then every service is to start anew: all were ended and reaped with it.
+    /// Returns only when that failed, and then every service is to start anew: all were ended and
+    /// reaped with it.
     fn end_machine(&mut self, power: Power) {
         let why = power.carry_out();
         log::error!("the machine cannot be restarted or switched off: {why}");
@@ -274,7 +277,8 @@ impl Service {
         self.state = State::Due(Instant::now() + self.pause());
     }
 
-    /// Notes its end together with all others, which says nothing about it. Unattended commands are not run again.
+    /// Notes its end together with all others, which says nothing about it. Unattended commands are
+    /// not run again.
     fn ended_with_all(&mut self) {
         if matches!(self.state, State::Running { .. }) {
             let is_over = self.work == Work::Unattended;
@@ -313,7 +317,9 @@ fn with_environment(mut command: Command, arguments: &[&str]) -> Command {
 /// The signals PID 1 hears. Blocked, as they are read; children start with none blocked.
 fn signals() -> Option<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for signal in
+        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
         set.add(signal);
     }
     // Ctrl-Alt-Del becomes SIGINT instead of a reset that loses what was not written.
@@ -335,8 +341,8 @@ fn restarts() -> u32 {
     env::var(RESTARTS).ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// Instead of ending, a supervisor that panics becomes a new one. The children it had keep running until the
-/// new one starts its own, so they are ended first.
+/// Instead of ending, a supervisor that panics becomes a new one. The children it had keep running
+/// until the new one starts its own, so they are ended first.
 fn survive_panics() {
     std::panic::set_hook(Box::new(|info| {
         log::error!("{info}");
@@ -382,8 +388,11 @@ mod tests {
     #[test]
     fn after_a_restart_that_failed_all_start_anew_but_the_commands() {
         let since = Instant::now();
-        let mut unattended =
-            Service { work: Work::Unattended, state: State::Running { pid: 2, since }, failures: 0 };
+        let mut unattended = Service {
+            work: Work::Unattended,
+            state: State::Running { pid: 2, since },
+            failures: 0,
+        };
         let mut menu = menu(1, Duration::ZERO);
         for service in [&mut unattended, &mut menu] {
             service.ended_with_all();

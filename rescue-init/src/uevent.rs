@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt,
+};
 
 /// What happened to a device, as far as the rescue image cares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +22,8 @@ pub struct Uevent {
 }
 
 impl Uevent {
-    /// Understands one message. What does not come from the kernel (udev's begin with `libudev`) is `None`.
+    /// Understands one message. What does not come from the kernel (udev's begin with `libudev`) is
+    /// `None`.
     pub fn parse(message: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(message).ok()?;
         let mut fields = text.split_terminator('\0');
@@ -68,8 +71,10 @@ impl Listener {
     /// When the kernel gives no such socket.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT))?;
-        // A coldplug is some hundred messages of under 1 KiB; the default of 208 KiB would lose some.
+        let socket =
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT))?;
+        // A coldplug is some hundred messages of under 1 KiB; the default of 208 KiB would lose
+        // some.
         let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 1 << 20);
         bind(&socket, &SocketAddrNetlink::new(0, 1))?;
         Ok(Listener { socket })
@@ -82,7 +87,9 @@ impl Listener {
     pub fn next(&self) -> io::Result<Heard> {
         let mut buffer = [0; 8192];
         match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
-            Ok((length, _)) => Ok(Uevent::parse(&buffer[..length]).map_or(Heard::Noise, Heard::Event)),
+            Ok((length, _)) => {
+                Ok(Uevent::parse(&buffer[..length]).map_or(Heard::Noise, Heard::Event))
+            }
             Err(rustix::io::Errno::AGAIN) => Ok(Heard::Silence),
             Err(rustix::io::Errno::INTR) => Ok(Heard::Noise),
             Err(rustix::io::Errno::NOBUFS) => Ok(Heard::Lost),

@@ -37,7 +37,8 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The line that tells how a command ended; 128 and the signal's number where one ended it, as a shell says it.
+/// The line that tells how a command ended; 128 and the signal's number where one ended it, as a
+/// shell says it.
 pub fn report(command: &str, status: ExitStatus) -> String {
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     format!("lifeboat: \"{command}\" exited with status {code}")
@@ -56,7 +57,8 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
-    // The command held the last writer and is gone from this scope, so the end of the child ends the pipe.
+    // The command held the last writer and is gone from this scope, so the end of the child ends
+    // the pipe.
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = reader.read(&mut buffer) {
         consoles.write(&buffer[..length]);
@@ -64,15 +66,16 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its disk.
+/// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its
+/// disk.
 fn wait_for_disks() {
     let started = Instant::now();
     let mut disks = Vec::new();
     let mut quiet_since = Instant::now();
     while started.elapsed() < LONGEST {
         let now = names(Path::new("/sys/class/block"));
-        let waiting =
-            !Path::new(hardware::READY).exists() || !silent_usb_storage(Path::new("/sys")).is_empty();
+        let waiting = !Path::new(hardware::READY).exists()
+            || !silent_usb_storage(Path::new("/sys")).is_empty();
         if now != disks || waiting {
             disks = now;
             quiet_since = Instant::now();
@@ -82,7 +85,10 @@ fn wait_for_disks() {
         }
         sleep(Duration::from_millis(100));
     }
-    log::warn!("disks are still missing after {} seconds: going on without them", LONGEST.as_secs());
+    log::warn!(
+        "disks are still missing after {} seconds: going on without them",
+        LONGEST.as_secs()
+    );
 }
 
 /// USB storage whose driver has not found a disk behind it yet.
@@ -113,7 +119,8 @@ fn has_disk(interface: &Path) -> bool {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut all: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut all: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     all.sort();
     all
 }

@@ -1,4 +1,5 @@
-//! The rescue image as a file: clean for those who judge such files, and the same from wherever it is built.
+//! The rescue image as a file: clean for those who judge such files, and the same from wherever it
+//! is built.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,13 +9,18 @@ use qemu::Release;
 use tests::table::Scenario;
 use tests::{rescue, scenario};
 
-pub const SCENARIOS: &[Scenario] = &[scenario!(the_image_is_clean_and_the_same_wherever_it_is_built)];
+pub const SCENARIOS: &[Scenario] =
+    &[scenario!(the_image_is_clean_and_the_same_wherever_it_is_built)];
 
 fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let one = build(release, &folder.path().join("one"), "umask 022; export TZ=UTC LC_ALL=C")?;
     let elsewhere = folder.path().join("another folder, with a longer name");
-    let other = build(release, &elsewhere, "umask 077; export TZ=Asia/Kathmandu LC_ALL=tr_TR.UTF-8 HOME=/")?;
+    let other = build(
+        release,
+        &elsewhere,
+        "umask 077; export TZ=Asia/Kathmandu LC_ALL=tr_TR.UTF-8 HOME=/",
+    )?;
     assert_eq!(one, other);
 
     let stick = folder.path().join("one/lifeboat.img");
@@ -24,11 +30,13 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
     // The last partition is the ESP; before it lies what BIOS starts.
     let esp = sh(&format!("partx -g -b -o START,SIZE,TYPE '{stick}' | grep -i c12a7328"))?;
     let mut words = esp.split_whitespace();
-    let mut number = || words.next().and_then(|w| w.parse::<u64>().ok()).context("a number of partx");
+    let mut number =
+        || words.next().and_then(|w| w.parse::<u64>().ok()).context("a number of partx");
     let (start, size) = (number()?, number()?);
     let fat = folder.path().join("esp");
     sh(&format!(
-        "dd if='{stick}' of='{0}' bs=1M iflag=skip_bytes,count_bytes skip={1} count={size} status=none && fsck.fat -n '{0}'",
+        "dd if='{stick}' of='{0}' bs=1M iflag=skip_bytes,count_bytes skip={1} count={size} \
+        status=none && fsck.fat -n '{0}'",
         fat.display(),
         start * 512
     ))?;
@@ -44,7 +52,8 @@ fn build(release: Release, folder: &Path, settings: &str) -> Result<String> {
     let builder = rescue::image("image-builder")?;
     let cache = qemu::target_dir().join("packages");
     sh(&format!(
-        "{settings}; cd '{0}' && '{1}' build --release {release} --binary rescue-init --cache '{2}' --output . && \
+        "{settings}; cd '{0}' && '{1}' build --release {release} --binary rescue-init --cache \
+        '{2}' --output . && \
          sha256sum lifeboat.efi lifeboat.img netboot/*",
         folder.display(),
         builder.display(),

@@ -40,7 +40,10 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     vm.run("mount /dev/vda3 /mnt && mv /mnt/var/tmp/os-release /mnt/usr/lib/ && umount /mnt")?;
     assert_eq!(vm.environment(SECOND)?["os"], second["os"]);
     // kernel
-    vm.run("mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/vmlinuz-* /mnt/aside/ && umount /mnt")?;
+    vm.run(
+        "mount /dev/vda3 /mnt && mkdir /mnt/aside && mv /mnt/boot/vmlinuz-* /mnt/aside/ && \
+        umount /mnt",
+    )?;
     assert_eq!(vm.environment(SECOND)?["kernel"], Value::Null);
     assert_eq!(vm.listed(SECOND, "KERNEL")?, "-");
     vm.run("mount /dev/vda3 /mnt && mv /mnt/aside/* /mnt/boot/ && umount /mnt")?;
@@ -50,7 +53,12 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     let broken = vm.environment(SECOND)?;
     assert!(broken["problems"].to_string().contains("initrd.img"), "{broken:#}");
     let refused = vm.try_be(&format!("activate {SECOND} --yes"))?;
-    assert_eq!((refused.status, refused.stderr.contains("initrd.img")), (3, true), "{}", refused.stderr);
+    assert_eq!(
+        (refused.status, refused.stderr.contains("initrd.img")),
+        (3, true),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(vm.try_be(&format!("check {SECOND}"))?.status, 5);
     vm.run("mount /dev/vda3 /mnt && mv /mnt/aside/* /mnt/boot/ && umount /mnt")?;
     assert_eq!(vm.environment(SECOND)?["problems"], Value::Array(Vec::new()));
@@ -70,16 +78,24 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     vm.be(&format!("describe {SECOND} 'before the upgrade'"))?;
     assert_eq!(vm.be(&format!("describe {SECOND}"))?.trim(), "before the upgrade");
     // state: a create that is killed
-    vm.run_detached(&format!("be create {SECOND} --replace {SECOND} --yes > /run/create.log 2>&1"))?;
+    vm.run_detached(&format!(
+        "be create {SECOND} --replace {SECOND} --yes > /run/create.log 2>&1"
+    ))?;
     vm.run_within(
-        "for i in $(seq 300); do grep -q 'copying' /run/create.log && break; sleep 0.2; done; sleep 2; pkill -KILL -x be",
+        "for i in $(seq 300); do grep -q 'copying' /run/create.log && break; sleep 0.2; done; \
+        sleep 2; pkill -KILL -x be",
         deadline(180),
     )?;
     let killed = vm.environment(SECOND)?;
     assert_eq!(killed["descriptor"]["state"], "incomplete");
     assert_eq!(killed["descriptor"]["operation"], "create");
     let refused = vm.try_be(&format!("activate {SECOND} --yes --force"))?;
-    assert_eq!((refused.status, refused.stderr.contains("incomplete")), (3, true), "{}", refused.stderr);
+    assert_eq!(
+        (refused.status, refused.stderr.contains("incomplete")),
+        (3, true),
+        "{}",
+        refused.stderr
+    );
     // And run again.
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"))?;
     let again = vm.environment(SECOND)?;

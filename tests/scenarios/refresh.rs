@@ -18,15 +18,20 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What months of use do to a system, in a second.
-const USED: &str = "echo new >/etc/motd; echo x >/srv/new; ln /srv/new /srv/link; rm /usr/share/doc/bash/copyright; \
-    mv /usr/share/common-licenses/BSD /srv/; rm -r /usr/share/man; echo y >/usr/share/man; chown 7:8 /srv; \
-    setfattr -n user.a -v 1 /srv/new 2>/dev/null; chattr +i /etc/issue; cp -a /usr/share/locale /srv/locale; \
+const USED: &str = "echo new >/etc/motd; echo x >/srv/new; ln /srv/new /srv/link; rm \
+    /usr/share/doc/bash/copyright; \
+    mv /usr/share/common-licenses/BSD /srv/; rm -r /usr/share/man; echo y >/usr/share/man; chown \
+    7:8 /srv; \
+    setfattr -n user.a -v 1 /srv/new 2>/dev/null; chattr +i /etc/issue; cp -a /usr/share/locale \
+    /srv/locale; \
     mkdir -p /usr/share/perl5 && touch -d 2001-01-01 /usr/share/perl5; sync";
 
 /// Hooks that dump a database before it is copied, and tidy up behind it.
 const HOOKS: &str = "cd /etc/lifeboat; mkdir -p hooks.d/before-copy hooks.d/after-copy; \
-    printf '#!/bin/sh\necho $LIFEBOAT_VERB $LIFEBOAT_TARGET >/srv/dump\n' >hooks.d/before-copy/10-dump; \
-    printf '#!/bin/sh\nmv /srv/dump /run/dumped\n' >hooks.d/after-copy/10-tidy; chmod +x hooks.d/*/*";
+    printf '#!/bin/sh\necho $LIFEBOAT_VERB $LIFEBOAT_TARGET >/srv/dump\n' \
+    >hooks.d/before-copy/10-dump; \
+    printf '#!/bin/sh\nmv /srv/dump /run/dumped\n' >hooks.d/after-copy/10-tidy; chmod +x \
+    hooks.d/*/*";
 
 fn a_copy_is_refreshed_and_boots(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
@@ -104,10 +109,12 @@ fn a_target_that_is_pulled_out_is_an_error(release: Release) -> Result<()> {
     let loose = "/dev/disk/by-id/virtio-loose";
     vm.run(&format!("for i in $(seq 60); do test -e {loose} && exit 0; sleep 1; done; exit 1"))?;
     vm.run_detached(&format!(
-        "be create third -m /:{loose}:ext4 --current first --yes >/run/said 2>&1; echo status $? >>/run/said"
+        "be create third -m /:{loose}:ext4 --current first --yes >/run/said 2>&1; echo status $? \
+        >>/run/said"
     ))?;
     vm.run_within(
-        "for i in $(seq 300); do test $(awk '{print $7}' /sys/class/block/vdb/stat) -gt 400000 && exit 0; sleep 1; done; \
+        "for i in $(seq 300); do test $(awk '{print $7}' /sys/class/block/vdb/stat) -gt 400000 && \
+        exit 0; sleep 1; done; \
          cat /run/said; exit 1",
         deadline(320),
     )?;

@@ -1,4 +1,5 @@
-//! What is refused: the reason and the way out in one message, the exit status, and nothing written.
+//! What is refused: the reason and the way out in one message, the exit status, and nothing
+//! written.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -12,8 +13,10 @@ use tests::{BeWords, scenario};
 
 use super::running::{watch, written};
 
-pub const SCENARIOS: &[Scenario] =
-    &[scenario!(what_would_do_harm_is_refused_and_nothing_written), scenario!(secure_boot_is_refused)];
+pub const SCENARIOS: &[Scenario] = &[
+    scenario!(what_would_do_harm_is_refused_and_nothing_written),
+    scenario!(secure_boot_is_refused),
+];
 
 fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
@@ -23,12 +26,32 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     let devices = "vda vda3 vda4";
     let before = state(&vm, devices)?;
 
-    refused(&vm, "create third -m /:/dev/vda:ext4 --yes", 3, &["/dev/vda", "partition table", "/dev/vda4"])?;
-    refused(&vm, "create third -m /:/dev/vda3:ext4 --yes --force", 3, &["/dev/vda3", SECOND, "--replace"])?;
-    refused(&vm, "create third -m /:/dev/vda2:ext4 --yes --force", 3, &["/dev/vda2", "is mounted"])?;
+    refused(
+        &vm,
+        "create third -m /:/dev/vda:ext4 --yes",
+        3,
+        &["/dev/vda", "partition table", "/dev/vda4"],
+    )?;
+    refused(
+        &vm,
+        "create third -m /:/dev/vda3:ext4 --yes --force",
+        3,
+        &["/dev/vda3", SECOND, "--replace"],
+    )?;
+    refused(
+        &vm,
+        "create third -m /:/dev/vda2:ext4 --yes --force",
+        3,
+        &["/dev/vda2", "is mounted"],
+    )?;
     refused(&vm, "create third -m /:/dev/vda5:ext4 --yes --force", 3, &["/dev/vda5", "swap"])?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes", 3, &["/dev/vda4", "ext4", "--force"])?;
-    refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "too small", "needs"])?;
+    refused(
+        &vm,
+        "create third -m /:/dev/vda4:ext4 --yes --force",
+        3,
+        &["/dev/vda4", "too small", "needs"],
+    )?;
     refused(&vm, "create third -m /:/dev/nosuch:ext4 --yes", 2, &["/dev/nosuch"])?;
     refused(&vm, "create third --yes", 2, &["-m /:"])?;
     refused(
@@ -38,7 +61,12 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
         &["exists", "/dev/vda3"],
     )?;
     refused(&vm, "create 'a b' -m /:/dev/vda4:ext4 --yes", 2, &["a b"])?;
-    refused(&vm, &format!("create third --replace {FIRST} --from {SECOND} --yes"), 3, &[FIRST, "running"])?;
+    refused(
+        &vm,
+        &format!("create third --replace {FIRST} --from {SECOND} --yes"),
+        3,
+        &[FIRST, "running"],
+    )?;
     refused(&vm, &format!("delete {FIRST} --yes"), 3, &[FIRST, "running"])?;
     refused(&vm, "activate nosuch --yes", 2, &["nosuch", FIRST, SECOND])?;
     refused(&vm, &format!("delete {SECOND}"), 3, &["--yes"])?;
@@ -56,14 +84,17 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
 
     // A copy made by other means has the name of its source.
     vm.run(
-        "mount /dev/vda3 /mnt && mkdir -p /run/copy && mount /dev/vda4 /run/copy && mkdir -p /run/copy/usr/lib && \
-         cp -a /mnt/etc /run/copy/ && cp /mnt/usr/lib/os-release /run/copy/usr/lib/ && umount /mnt /run/copy",
+        "mount /dev/vda3 /mnt && mkdir -p /run/copy && mount /dev/vda4 /run/copy && mkdir -p \
+        /run/copy/usr/lib && \
+         cp -a /mnt/etc /run/copy/ && cp /mnt/usr/lib/os-release /run/copy/usr/lib/ && umount \
+         /mnt /run/copy",
     )?;
     refused(&vm, &format!("activate {SECOND} --yes"), 3, &["ambiguous", "vda3", "vda4"])?;
     vm.run("wipefs -qa /dev/vda4")?;
 
     vm.run("umount /boot/efi")?;
-    let sectors = vm.run("blockdev --getsz /dev/vda && dd if=/dev/vda of=/run/gpt count=34")?.stdout;
+    let sectors =
+        vm.run("blockdev --getsz /dev/vda && dd if=/dev/vda of=/run/gpt count=34")?.stdout;
     vm.write("/run/gpt", &without_esp(&vm.read("/run/gpt")?, sectors.trim().parse()?)?)?;
     vm.run("dd if=/run/gpt of=/dev/vda conv=notrunc && udevadm trigger --settle /dev/vda1")?;
     let devices = "vda vda1 vda3";
@@ -79,7 +110,8 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
     Ok(())
 }
 
-/// The firmware's entries, the files of the ESP where it is mounted, and how each of these devices begins.
+/// The firmware's entries, the files of the ESP where it is mounted, and how each of these devices
+/// begins.
 fn state(vm: &Machine, devices: &str) -> Result<String> {
     let script = format!(
         "efibootmgr && find /boot/efi -type f | sort | xargs -r sha256sum && \
@@ -88,7 +120,8 @@ fn state(vm: &Machine, devices: &str) -> Result<String> {
     Ok(vm.run(&script)?.stdout)
 }
 
-/// The first 34 sectors of a disk whose partition 1 is one for Linux now. The fixtures have no tool for that.
+/// The first 34 sectors of a disk whose partition 1 is one for Linux now. The fixtures have no tool
+/// for that.
 fn without_esp(gpt: &[u8], sectors: u64) -> Result<Vec<u8>> {
     let mut image = tempfile::NamedTempFile::new()?;
     image.write_all(gpt)?;
@@ -102,7 +135,8 @@ fn without_esp(gpt: &[u8], sectors: u64) -> Result<Vec<u8>> {
 
 fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<()> {
     let output = vm.try_be(command)?;
-    let said = format!("be {command}\nstatus {}\n{}{}", output.status, output.stdout, output.stderr);
+    let said =
+        format!("be {command}\nstatus {}\n{}{}", output.status, output.stdout, output.stderr);
     assert_eq!(output.status, status, "{said}");
     for word in words {
         assert!(output.stderr.contains(word), "'{word}' is not said\n{said}");
@@ -113,16 +147,20 @@ fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<(
 }
 
 fn secure_boot_is_refused(release: Release) -> Result<()> {
-    // The firmware with Microsoft's keys has no entry of this disk: it takes the path for removable media.
+    // The firmware with Microsoft's keys has no entry of this disk: it takes the path for removable
+    // media.
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     vm.run(
-        "mkdir -p /boot/efi/EFI/BOOT && cd /boot/efi/EFI && cp debian/shimx64.efi BOOT/BOOTX64.EFI && \
+        "mkdir -p /boot/efi/EFI/BOOT && cd /boot/efi/EFI && cp debian/shimx64.efi \
+        BOOT/BOOTX64.EFI && \
          cp debian/grubx64.efi debian/grub.cfg BOOT/",
     )?;
     let store = tempfile::tempdir()?;
-    let builder =
-        vm.power_off()?.firmware(Firmware::OvmfSecureBoot).variables(store.path().join("secure.fd"));
+    let builder = vm
+        .power_off()?
+        .firmware(Firmware::OvmfSecureBoot)
+        .variables(store.path().join("secure.fd"));
     let vm = builder.start()?;
     vm.ready_within(deadline(300))?;
     vm.run("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-* | grep -qw 1")?;
@@ -131,7 +169,12 @@ fn secure_boot_is_refused(release: Release) -> Result<()> {
     let create = "create third -m /:/dev/vda4:ext4 --yes";
     refused(&vm, create, 3, &["Secure Boot", "--no-boot-entry"])?;
     for how in ["", "--permanent", "--force"] {
-        refused(&vm, &format!("activate {SECOND} {how} --yes"), 3, &["Secure Boot", "firmware setup"])?;
+        refused(
+            &vm,
+            &format!("activate {SECOND} {how} --yes"),
+            3,
+            &["Secure Boot", "firmware setup"],
+        )?;
     }
     assert_eq!(state(&vm, "vda3 vda4")?, before);
     assert_eq!(written(&vm)?, [""; 0]);

@@ -48,7 +48,8 @@ impl Fault {
                  grep -q \"$(findmnt -no UUID /)\" $d/lifeboat.cfg && rm -r $d; done; true",
         named: "ESP",
     };
-    const INIT: Fault = Fault { damage: "rm /usr/sbin/init /usr/lib/systemd/systemd", named: "init" };
+    const INIT: Fault =
+        Fault { damage: "rm /usr/sbin/init /usr/lib/systemd/systemd", named: "init" };
 }
 
 fn replaced_from_the_stick(builder: Builder, fault: &Fault) -> Result<()> {
@@ -80,7 +81,8 @@ fn replaced_from_the_stick(builder: Builder, fault: &Fault) -> Result<()> {
 /// What OVMF begins a line with when it starts a boot entry.
 const FIRMWARE: &str = "BdsDxe: starting";
 
-/// Starts the machine, destroys the primary, and switches it off; the stick is in it and starts next.
+/// Starts the machine, destroys the primary, and switches it off; the stick is in it and starts
+/// next.
 fn destroyed(builder: Builder, fault: &Fault) -> Result<Builder> {
     let vm = rescue::with_stick(builder)?.memory(1024).start()?;
     vm.ready_within(deadline(300))?;
@@ -108,7 +110,8 @@ fn menu_of_stick(builder: Builder) -> Result<Machine> {
     Ok(vm)
 }
 
-/// A command in the shell of the rescue image, which must end with this status; gives back what it said.
+/// A command in the shell of the rescue image, which must end with this status; gives back what it
+/// said.
 fn shell(vm: &Machine, command: &str, status: i32) -> Result<String> {
     let console = vm.console();
     let before = console.text().len();
@@ -116,7 +119,10 @@ fn shell(vm: &Machine, command: &str, status: i32) -> Result<String> {
     console.expect("STATUS=", deadline(300))?;
     console.expect("\n", deadline(30))?;
     let text = console.text().split_off(before);
-    ensure!(text.contains(&format!("STATUS={status}\n")), "`{command}` did not end with {status}\n{text}");
+    ensure!(
+        text.contains(&format!("STATUS={status}\n")),
+        "`{command}` did not end with {status}\n{text}"
+    );
     Ok(text)
 }
 
@@ -125,7 +131,10 @@ fn a_broken_environment_is_cloned_over_from_the_menu(release: Release) -> Result
     let console = vm.console();
     // The second line, clone, over the only other one, by the name that is proposed.
     press(&vm, "kkjl\r\r")?;
-    console.expect(&format!("# be create {FIRST} --from {SECOND} --replace {FIRST}\n"), deadline(60))?;
+    console.expect(
+        &format!("# be create {FIRST} --from {SECOND} --replace {FIRST}\n"),
+        deadline(60),
+    )?;
     agreed(&vm)?;
     // Nobody writes to the source, so blocks are copied.
     console.expect("copying the blocks of /", deadline(120))?;
@@ -164,7 +173,8 @@ fn an_unattended_list_needs_no_more_than_256_mib_and_nobody(release: Release) ->
     for name in [FIRST, SECOND] {
         vm.console().expect(&format!("\"name\": \"{name}\""), deadline(120))?;
     }
-    vm.console().expect(&format!("\nlifeboat: \"{command}\" exited with status 0\n"), deadline(60))?;
+    vm.console()
+        .expect(&format!("\nlifeboat: \"{command}\" exited with status 0\n"), deadline(60))?;
     Ok(vm.off(deadline(120))?)
 }
 

@@ -46,11 +46,12 @@ const SYSTEMS_OWN: &[&str] = &[
     "var/log/wtmp",
 ];
 
-/// Folders on which another file system is mounted, in the source or in the copy: seen is that one's own folder.
+/// Folders on which another file system is mounted, in the source or in the copy: seen is that
+/// one's own folder.
 const MOUNT_POINTS: &[&str] = &["boot/efi/", "dev/", "mnt/", "proc/", "run/", "sys/", "tmp/"];
 
-/// Folders in which something was made and is gone again: by mkfs, by mkinitramfs, and policy-rc.d while a program runs
-/// inside.
+/// Folders in which something was made and is gone again: by mkfs, by mkinitramfs, and policy-rc.d
+/// while a program runs inside.
 const PASSED_THROUGH: &[&str] = &["lost+found/", "var/tmp/", "usr/sbin/"];
 
 fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<()> {
@@ -90,7 +91,8 @@ fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<
 /// The unit has made it permanent: first in `BootOrder`, no trial left.
 pub fn confirmed(vm: &Machine, name: &str) -> Result<()> {
     vm.run_within(
-        "for i in $(seq 60); do systemctl is-active -q lifeboat-confirm.service && exit 0; sleep 1; done; \
+        "for i in $(seq 60); do systemctl is-active -q lifeboat-confirm.service && exit 0; sleep \
+        1; done; \
          systemctl status lifeboat-confirm.service; exit 1",
         deadline(120),
     )?;
@@ -106,7 +108,8 @@ pub fn confirmed(vm: &Machine, name: &str) -> Result<()> {
 fn order(vm: &Machine) -> Result<Vec<String>> {
     let text = vm.run("efibootmgr")?.stdout;
     let numbers = text.lines().find_map(|l| l.strip_prefix("BootOrder: ")).unwrap_or_default();
-    let line = |n: &str| text.lines().find(|l| l.starts_with(&format!("Boot{n}"))).unwrap_or(n).to_owned();
+    let line =
+        |n: &str| text.lines().find(|l| l.starts_with(&format!("Boot{n}"))).unwrap_or(n).to_owned();
     Ok(numbers.split(',').map(line).collect())
 }
 
@@ -126,13 +129,17 @@ fn may_differ(line: &str) -> bool {
     let (change, path) =
         line.split_once(' ').map_or(("", line), |(change, path)| (change, path.trim_start()));
     let has_one_of = |files: &[&str]| {
-        let folder =
-            |file: &str| file.trim_end_matches("/*").rsplit_once('/').map(|(folder, _)| format!("{folder}/"));
+        let folder = |file: &str| {
+            file.trim_end_matches("/*").rsplit_once('/').map(|(folder, _)| format!("{folder}/"))
+        };
         files.iter().any(|file| folder(file).is_some_and(|folder| folder == path))
     };
     let is_folder_time = change == ".d..t......"
         && (PASSED_THROUGH.contains(&path) || has_one_of(DIFFERS) || has_one_of(SYSTEMS_OWN));
-    is_folder_time || MOUNT_POINTS.contains(&path) || named(DIFFERS, path) || named(SYSTEMS_OWN, path)
+    is_folder_time
+        || MOUNT_POINTS.contains(&path)
+        || named(DIFFERS, path)
+        || named(SYSTEMS_OWN, path)
 }
 
 /// Whether a path without its first slash is one of these.
@@ -149,8 +156,8 @@ pub fn watch(vm: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// The files of the running root that were written since [`watch`], whoever did it, but for what the system writes by
-/// itself.
+/// The files of the running root that were written since [`watch`], whoever did it, but for what
+/// the system writes by itself.
 pub fn written(vm: &Machine) -> Result<Vec<String>> {
     let files = vm.run("find / -xdev -newerct '@'$(stat -c %Z /run/before) ! -type d")?.stdout;
     let of_others = |path: &&str| !named(SYSTEMS_OWN, path.trim_start_matches('/'));
@@ -160,9 +167,12 @@ pub fn written(vm: &Machine) -> Result<Vec<String>> {
 fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result<()> {
     let vm = fresh(release)?;
     vm.run(
-        "sync && mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib /mnt/boot && \
-         cp /usr/lib/os-release /mnt/usr/lib/ && ln -s ../usr/lib/os-release /mnt/etc/os-release && \
-         echo third > /mnt/etc/hostname && sync -f /mnt && echo more > /mnt/etc/motd && sync /mnt/etc/motd",
+        "sync && mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib \
+        /mnt/boot && \
+         cp /usr/lib/os-release /mnt/usr/lib/ && ln -s ../usr/lib/os-release /mnt/etc/os-release \
+         && \
+         echo third > /mnt/etc/hostname && sync -f /mnt && echo more > /mnt/etc/motd && sync \
+         /mnt/etc/motd",
     )?;
     let before = vm.boot_id()?;
     vm.reset()?;
@@ -171,7 +181,8 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
     let hash = || vm.run_within("sha256sum /dev/vda4", deadline(300)).map(|o| o.stdout);
     let untouched = hash()?;
     // The one that has this label, as an argument.
-    let entry = |label: &str| format!("$(efibootmgr | sed -n 's/^Boot\\(....\\).*{label}.*/\\1/p')");
+    let entry =
+        |label: &str| format!("$(efibootmgr | sed -n 's/^Boot\\(....\\).*{label}.*/\\1/p')");
     for verb in [
         format!("adopt {FIRST} --yes"),
         format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"),
@@ -216,22 +227,26 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
         ),
         deadline(1800),
     )?;
-    // The trace is large: what `be` itself opened for writing, or made a name in, comes out of the machine. What runs
-    // inside the copy calls its files by the copy's paths.
+    // The trace is large: what `be` itself opened for writing, or made a name in, comes out of the
+    // machine. What runs inside the copy calls its files by the copy's paths.
     let traced = vm.run(
-        "grep -E '^[0-9]+<be>' /run/trace | grep -vE '= -1 ' | sed -E 's/symlinkat\\(\"[^\"]*\", /symlinkat(/' | \
+        "grep -E '^[0-9]+<be>' /run/trace | grep -vE '= -1 ' | sed -E 's/symlinkat\\(\"[^\"]*\", \
+        /symlinkat(/' | \
          grep -E 'O_WRONLY|O_RDWR|O_CREAT|O_TMPFILE|mkdir|unlink|rename|link|mknod' | \
-         grep -oE '[0-9]+<[^>]*>|\"[^\"]*\"' | sed -E 's/^[0-9]+<//; s/>$//; s/\"//g' | grep '^/' | sort -u",
+         grep -oE '[0-9]+<[^>]*>|\"[^\"]*\"' | sed -E 's/^[0-9]+<//; s/>$//; s/\"//g' | grep '^/' \
+         | sort -u",
     )?;
     let changed = written(&vm)?;
-    let planned = |path: &str| plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/'));
+    let planned =
+        |path: &str| plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/'));
     let elsewhere = ["/run", "/proc", "/sys", "/dev", "/tmp", "/boot/efi", "/var/log/lifeboat"];
     let is_elsewhere = |path: &str| {
-        elsewhere
-            .iter()
-            .any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        elsewhere.iter().any(|p| {
+            path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     };
-    let is_folder_of_a_planned_one = |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
+    let is_folder_of_a_planned_one =
+        |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
     let traced = traced.stdout.lines().filter(|path| !is_folder_of_a_planned_one(path));
     let changed = changed.iter().map(String::as_str);
     let unnamed: BTreeSet<&str> =
@@ -243,11 +258,13 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
 fn reinstalling_grub_in_the_copy_leaves_the_primary_alone(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
-    let vendor = "cd /boot/efi/EFI && find debian BOOT -type f -exec sha256sum {} + 2>/dev/null | sort";
+    let vendor =
+        "cd /boot/efi/EFI && find debian BOOT -type f -exec sha256sum {} + 2>/dev/null | sort";
     let before = (vm.run(vendor)?.stdout, order(&vm)?);
     assert!(before.0.contains("shimx64.efi"), "{}", before.0);
     vm.be(&format!(
-        "run {SECOND} -- sh -c 'dpkg -i /srv/packages/grub-efi-amd64_*.deb /srv/packages/shim-signed_*.deb'"
+        "run {SECOND} -- sh -c 'dpkg -i /srv/packages/grub-efi-amd64_*.deb \
+        /srv/packages/shim-signed_*.deb'"
     ))?;
     assert_eq!((vm.run(vendor)?.stdout, order(&vm)?), before);
 

@@ -1,4 +1,5 @@
-//! A trial that fails comes back by itself, and an activated system that fails ends in the rescue image.
+//! A trial that fails comes back by itself, and an activated system that fails ends in the rescue
+//! image.
 
 use anyhow::{Context, Result};
 use qemu::{Machine, Release, deadline};
@@ -59,7 +60,8 @@ fn falls_back(release: Release, damage: &str) -> Result<()> {
     fails(&vm, damage)
 }
 
-/// The one that does not run is tried, damaged like this, and the one that runs comes back by itself.
+/// The one that does not run is tried, damaged like this, and the one that runs comes back by
+/// itself.
 fn fails(vm: &Machine, damage: &str) -> Result<()> {
     let running = vm.current_be()?;
     let (tried, root) = if running == FIRST { (SECOND, "/dev/vda3") } else { (FIRST, "/dev/vda2") };
@@ -85,20 +87,23 @@ fn fails(vm: &Machine, damage: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nothing on a disk belongs to it any more: the list names it all the same, and the command that removes it.
+/// Nothing on a disk belongs to it any more: the list names it all the same, and the command that
+/// removes it.
 fn an_entry_without_root_is_warned_of(vm: &Machine) -> Result<()> {
     const COMMAND: &str = "boot-entries remove ";
     let warning = vm.try_be("list")?.stderr;
     assert!(warning.contains(SECOND), "{warning}");
     let number = warning.split(COMMAND).nth(1).and_then(|rest| rest.get(..4));
-    let number = number.with_context(|| format!("`be {COMMAND}NNNN` is not in the warning: {warning:?}"))?;
+    let number =
+        number.with_context(|| format!("`be {COMMAND}NNNN` is not in the warning: {warning:?}"))?;
     vm.be(&format!("{COMMAND}{number} --yes"))?;
     let warning = vm.try_be("list")?.stderr;
     assert!(!warning.contains(COMMAND) && !warning.contains(SECOND), "{warning}");
     Ok(())
 }
 
-/// A failing trial takes its own start, half a minute of `panic=30`, and the start of the first one.
+/// A failing trial takes its own start, half a minute of `panic=30`, and the start of the first
+/// one.
 fn restart_and_wait(vm: &Machine) -> Result<()> {
     let before = vm.boot_id()?;
     vm.run_detached("systemctl reboot")?;

@@ -1,5 +1,5 @@
-//! Disks on which `be` has already worked, so that a scenario begins where its sentence begins. Cached by what they
-//! are made of: the fixture's recipe and the program.
+//! Disks on which `be` has already worked, so that a scenario begins where its sentence begins.
+//! Cached by what they are made of: the fixture's recipe and the program.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -63,10 +63,11 @@ impl TwoEnvironments {
         let disk = fixture.disk();
         let mut hasher = DefaultHasher::new();
         (&disk, program).hash(&mut hasher);
-        let cache = disk.ancestors().nth(2).context("a fixture's disk lies in a folder of the cache")?;
+        let cache =
+            disk.ancestors().nth(2).context("a fixture's disk lies in a folder of the cache")?;
         let two = TwoEnvironments { folder: cache.join(format!("two-{:016x}", hasher.finish())) };
-        let lock =
-            File::create(two.folder.with_extension("lock")).context("opening the lock of a prepared disk")?;
+        let lock = File::create(two.folder.with_extension("lock"))
+            .context("opening the lock of a prepared disk")?;
         lock.lock().context("waiting for another test that prepares a disk")?;
         if !two.folder.exists() {
             two.make(fixture)?;
@@ -88,7 +89,8 @@ impl TwoEnvironments {
             .context("starting cp")?;
         ensure!(copied.success(), "copying {} failed: {copied}", fixture.disk().display());
         let disk = Disk::new(work.join("disk.raw")).serial("primary");
-        let vm = Builder::new("prepare")?.disk(disk).variables(work.join("variables.fd")).start()?;
+        let vm =
+            Builder::new("prepare")?.disk(disk).variables(work.join("variables.fd")).start()?;
         vm.ready()?;
         vm.install_be()?;
         vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;

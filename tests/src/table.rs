@@ -34,7 +34,8 @@ struct Choice {
 }
 
 impl Choice {
-    /// `[WORD…] [--release NAME]… [--list]`; what else begins with a dash is for Rust's own test runner.
+    /// `[WORD…] [--release NAME]… [--list]`; what else begins with a dash is for Rust's own test
+    /// runner.
     fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Choice, String> {
         let mut choice = Choice::default();
         let mut arguments = arguments.into_iter();
@@ -43,9 +44,9 @@ impl Choice {
                 "--release" => {
                     let name = arguments.next().unwrap_or_default();
                     let release = Release::ALL.into_iter().find(|r| r.name() == name);
-                    choice
-                        .releases
-                        .push(release.ok_or(format!("no release {name:?}: use bookworm or trixie"))?);
+                    choice.releases.push(
+                        release.ok_or(format!("no release {name:?}: use bookworm or trixie"))?,
+                    );
                 }
                 "--list" => choice.list = true,
                 _ if argument.starts_with('-') => {}
@@ -78,7 +79,8 @@ impl Outcome {
     }
 }
 
-/// Runs the scenarios that the command line names and prints the table; fails if one failed or none was run.
+/// Runs the scenarios that the command line names and prints the table; fails if one failed or none
+/// was run.
 pub fn main(scenarios: &[Scenario]) -> ExitCode {
     let choice = match Choice::parse(std::env::args().skip(1)) {
         Ok(choice) => choice,
@@ -87,7 +89,8 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let chosen: Vec<&Scenario> = scenarios.iter().filter(|scenario| choice.takes(scenario.name)).collect();
+    let chosen: Vec<&Scenario> =
+        scenarios.iter().filter(|scenario| choice.takes(scenario.name)).collect();
     if choice.list {
         chosen.iter().for_each(|scenario| println!("{}", scenario.name));
         return ExitCode::SUCCESS;
@@ -100,11 +103,14 @@ pub fn main(scenarios: &[Scenario]) -> ExitCode {
     if failed > 0 || outcomes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Runs every scenario on every release, as many at a time as there may be machines. Outcomes by row and column of the table.
+/// Runs every scenario on every release, as many at a time as there may be machines. Outcomes by
+/// row and column of the table.
 fn run_all(chosen: &[&Scenario], releases: &[Release]) -> BTreeMap<(usize, usize), Outcome> {
     let columns = || releases.iter().enumerate();
-    let cells =
-        chosen.iter().enumerate().flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)));
+    let cells = chosen
+        .iter()
+        .enumerate()
+        .flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)));
     let waiting = Mutex::new(cells);
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let outcomes = Mutex::new(BTreeMap::new());
@@ -147,7 +153,8 @@ fn render<'a>(
     releases: &[Release],
     outcome: impl Fn(usize, usize) -> Option<&'a Outcome>,
 ) -> String {
-    let width = names.iter().map(|name| name.len()).chain(["scenario".len()]).max().unwrap_or_default();
+    let width =
+        names.iter().map(|name| name.len()).chain(["scenario".len()]).max().unwrap_or_default();
     let line = |first: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|cell| format!("  {cell:<12}")).collect();
         format!("{first:<width$}{cells}").trim_end().to_owned() + "\n"
@@ -177,7 +184,9 @@ mod tests {
         assert_eq!(parse("--all --nocapture").unwrap().releases, Release::ALL);
         let choice = parse("trial --release trixie").unwrap();
         assert_eq!(choice.releases, [Release::Trixie]);
-        assert!(choice.takes("a_trial_that_panics_falls_back") && !choice.takes("create_and_switch"));
+        assert!(
+            choice.takes("a_trial_that_panics_falls_back") && !choice.takes("create_and_switch")
+        );
         assert!(parse("--release sid").unwrap_err().contains("sid"));
     }
 
@@ -204,8 +213,9 @@ mod tests {
         let ok = Outcome { failure: None, took: Duration::from_secs(73) };
         let failed = Outcome { failure: Some("x".to_owned()), took: Duration::ZERO };
         let cells = [[Some(&ok), Some(&failed)], [None, Some(&ok)]];
-        let table =
-            render(&["create_and_switch", "refusals"], &Release::ALL, |row, column| cells[row][column]);
+        let table = render(&["create_and_switch", "refusals"], &Release::ALL, |row, column| {
+            cells[row][column]
+        });
         assert_eq!(
             table,
             "scenario           bookworm      trixie\n\

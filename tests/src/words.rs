@@ -5,7 +5,8 @@ use qemu::{Machine, Output, deadline};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// How long one `be` verb may take in an emulated machine, in seconds: a create copies a whole system.
+/// How long one `be` verb may take in an emulated machine, in seconds: a create copies a whole
+/// system.
 const VERB: u64 = 900;
 
 /// The static program as built: `$LIFEBOAT_BE`, or `target/lifeboat/be`.
@@ -13,13 +14,14 @@ const VERB: u64 = 900;
 /// # Errors
 /// It is not built.
 pub fn be_program() -> Result<PathBuf> {
-    let path =
-        std::env::var_os("LIFEBOAT_BE").map_or_else(|| qemu::target_dir().join("lifeboat/be"), PathBuf::from);
+    let path = std::env::var_os("LIFEBOAT_BE")
+        .map_or_else(|| qemu::target_dir().join("lifeboat/be"), PathBuf::from);
     ensure!(path.exists(), "{} is not there: run `make build`", path.display());
     Ok(path)
 }
 
-/// What a machine does with boot environments. Every word runs the real program in the running system.
+/// What a machine does with boot environments. Every word runs the real program in the running
+/// system.
 pub trait BeWords {
     /// Installs the program as it was built.
     ///
@@ -80,7 +82,8 @@ impl BeWords for Machine {
 
     fn be_json(&self, arguments: &str) -> Result<Value> {
         let text = self.be(&format!("{arguments} --json"))?;
-        serde_json::from_str(&text).with_context(|| format!("`be {arguments} --json` printed {text:?}"))
+        serde_json::from_str(&text)
+            .with_context(|| format!("`be {arguments} --json` printed {text:?}"))
     }
 
     fn environment(&self, name: &str) -> Result<Value> {
@@ -91,7 +94,8 @@ impl BeWords for Machine {
 
     fn listed(&self, name: &str, title: &str) -> Result<String> {
         let list = self.be("list")?;
-        cell(&list, name, title).with_context(|| format!("no {title} of {name} in the list:\n{list}"))
+        cell(&list, name, title)
+            .with_context(|| format!("no {title} of {name} in the list:\n{list}"))
     }
 
     fn current_be(&self) -> Result<String> {

@@ -1,7 +1,8 @@
 //! Every package that can enter the program has a licence and a source that deny.toml allows.
 //!
-//! The file has cargo-deny's format, and cargo-deny reads it too; building that takes longer than all of our own
-//! tests, so what `cargo metadata` says is judged here. Licence expressions: SPDX 2.3, annex D.
+//! The file has cargo-deny's format, and cargo-deny reads it too; building that takes longer than
+//! all of our own tests, so what `cargo metadata` says is judged here. Licence expressions: SPDX
+//! 2.3, annex D.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -66,9 +67,15 @@ fn every_package_has_an_allowed_licence_and_source() -> Result<()> {
             .current_dir(&root)
             .output()
             .context("running cargo metadata")?;
-        ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Metadata = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
-        let resolved: BTreeSet<&str> = metadata.resolve.nodes.iter().map(|n| n.id.as_str()).collect();
+        ensure!(
+            output.status.success(),
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let metadata: Metadata =
+            serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+        let resolved: BTreeSet<&str> =
+            metadata.resolve.nodes.iter().map(|n| n.id.as_str()).collect();
         for package in metadata.packages.iter().filter(|p| resolved.contains(p.id.as_str())) {
             used += 1;
             let licence = package.license.as_deref().unwrap_or("none");
@@ -76,7 +83,10 @@ fn every_package_has_an_allowed_licence_and_source() -> Result<()> {
                 refused.push(format!("{} {}: licence {licence}", package.name, package.version));
             }
             if package.source.as_deref().is_some_and(|s| s != CRATES_IO) {
-                refused.push(format!("{} {}: from {:?}", package.name, package.version, package.source));
+                refused.push(format!(
+                    "{} {}: from {:?}",
+                    package.name, package.version, package.source
+                ));
             }
         }
     }
@@ -112,7 +122,8 @@ fn both(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
     Some(met)
 }
 
-/// A licence, one with an exception, or an expression in parentheses; `None` where the text is none of these.
+/// A licence, one with an exception, or an expression in parentheses; `None` where the text is none
+/// of these.
 fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
     let (first, rest) = words.split_first()?;
     *words = rest;
@@ -132,8 +143,9 @@ fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
 
 #[test]
 fn licence_expressions_are_understood() {
-    let allowed =
-        ["MIT", "Apache-2.0", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+    let allowed = ["MIT", "Apache-2.0", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"]
+        .map(str::to_owned)
+        .into();
     let table = [
         ("MIT", true),
         ("MIT OR GPL-3.0", true),

@@ -31,19 +31,22 @@ impl Activate {
             if self.acting.json {
                 print_json(&next)?;
             } else {
-                print_line(
-                    next.map_or("none of the boot environments on the disks", |e| e.reference.as_str()),
-                )?;
+                print_line(next.map_or("none of the boot environments on the disks", |e| {
+                    e.reference.as_str()
+                }))?;
             }
             return Ok(0);
         };
         let how = if self.permanent { How::Permanent } else { How::Trial };
         let mut report = context.report("activate", &self.acting);
-        if let Some((name, how)) = activate::activate(&context.system, be, how, self.force, &mut report)? {
+        if let Some((name, how)) =
+            activate::activate(&context.system, be, how, self.force, &mut report)?
+        {
             report.say(&match how {
                 How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
                 How::Trial => format!(
-                    "'{name}' is tried at the next boot; if it does not come up, the boot after that is as before. \
+                    "'{name}' is tried at the next boot; if it does not come up, the boot after \
+                    that is as before. \
                      Reboot when you are ready."
                 ),
             });

@@ -21,7 +21,8 @@ impl Adopt {
         context.need_root("adopt")?;
         let mut report = context.report("adopt", &self.acting);
         if let Some(descriptor) = adopt::adopt(&context.system, self.name, &mut report)? {
-            report.say(&format!("The running system is now boot environment '{}'.", descriptor.name));
+            report
+                .say(&format!("The running system is now boot environment '{}'.", descriptor.name));
         }
         Ok(0)
     }

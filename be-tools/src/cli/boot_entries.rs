@@ -94,8 +94,12 @@ impl BootEntries {
         let (change, mut acting) = match action {
             Action::Order { entries, acting } => (Change::Order(entries), acting),
             Action::Next { entry, acting } => (Change::Next(entry), acting),
-            Action::Remove { entry, foreign, acting } => (Change::Remove { entry, foreign }, acting),
-            Action::Add { label, file, acting } => (Change::add(&context.system, label, &file)?, acting),
+            Action::Remove { entry, foreign, acting } => {
+                (Change::Remove { entry, foreign }, acting)
+            }
+            Action::Add { label, file, acting } => {
+                (Change::add(&context.system, label, &file)?, acting)
+            }
         };
         acting.json |= self.json;
         // An entry that is gone is not made again as easily, nor is an order that is forgotten.
@@ -135,8 +139,12 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
     }
     let mut rows = table::with_header(&["entry", "place", "marks", "description", "file"]);
     for r in all {
-        let marks =
-            [(r.next, "next"), (r.current, "running"), (!r.active, "inactive"), (r.lifeboat, "lifeboat")];
+        let marks = [
+            (r.next, "next"),
+            (r.current, "running"),
+            (!r.active, "inactive"),
+            (r.lifeboat, "lifeboat"),
+        ];
         let marks: Vec<&str> = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         let row = [
             r.number,

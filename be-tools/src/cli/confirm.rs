@@ -11,7 +11,8 @@ use crate::trial::{self, Confirmed};
 /// Make the running trial permanent
 #[derive(Debug, Args)]
 pub struct Confirm {
-    /// Called by lifeboat-confirm.service: run the health checks first, and say at login if a trial failed
+    /// Called by lifeboat-confirm.service: run the health checks first, and say at login if a trial
+    /// failed
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     unit: bool,
     #[command(flatten)]

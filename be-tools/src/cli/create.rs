@@ -98,11 +98,14 @@ impl Create {
             force: self.force,
         };
         let mut report = context.report("create", &self.acting);
-        let Some(created) = create::create(&context.system, &request, &mut report)? else { return Ok(0) };
+        let Some(created) = create::create(&context.system, &request, &mut report)? else {
+            return Ok(0);
+        };
         let name = &created.name;
         if request.boot_entry && !request.empty {
             report.say(&format!(
-                "'{name}' is complete and in the firmware's boot menu. `be activate {name}` and a reboot try it."
+                "'{name}' is complete and in the firmware's boot menu. `be activate {name}` and a \
+                reboot try it."
             ));
         } else {
             report.say(&format!("'{name}' is complete."));

@@ -21,10 +21,14 @@ impl Current {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("current")?;
         let inventory = discover::discover(&context.system)?;
-        let found =
-            if self.next { inventory.environments.iter().find(|e| e.next_boot) } else { inventory.running() };
+        let found = if self.next {
+            inventory.environments.iter().find(|e| e.next_boot)
+        } else {
+            inventory.running()
+        };
         let Some(environment) = found else {
-            let what = if self.next { "what the firmware starts next" } else { "the running system" };
+            let what =
+                if self.next { "what the firmware starts next" } else { "the running system" };
             return Err(Error::Failed(format!(
                 "{what} is none of the boot environments on the disks: `be list` shows those"
             )));

@@ -36,7 +36,8 @@ impl Describe {
             None => {
                 let inventory = discover::discover(&context.system)?;
                 let environment = inventory.find(&self.be)?;
-                let description = environment.descriptor.as_ref().map_or("", |d| d.description.as_str());
+                let description =
+                    environment.descriptor.as_ref().map_or("", |d| d.description.as_str());
                 if self.acting.json {
                     print_json(&Described { name: environment.name(), description })?;
                 } else {

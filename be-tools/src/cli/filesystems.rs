@@ -26,7 +26,8 @@ impl FileSystems {
             print_json(&environment.file_systems)?;
             return Ok(0);
         }
-        let mut rows = table::with_header(&["mount point", "device", "type", "size", "kind", "options"]);
+        let mut rows =
+            table::with_header(&["mount point", "device", "type", "size", "kind", "options"]);
         for f in &environment.file_systems {
             let row = [
                 f.mountpoint.display().to_string(),

@@ -1,5 +1,5 @@
-//! Hidden verbs: parts of `be` that need a process of their own, started by itself through `/proc/self/exe`, and the
-//! copy engine alone, for benchmarks and tests.
+//! Hidden verbs: parts of `be` that need a process of their own, started by itself through
+//! `/proc/self/exe`, and the copy engine alone, for benchmarks and tests.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::plan::Silent;
 use crate::printable::{complain, say};
 
-/// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name none.
+/// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name
+/// none.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let verb = args.get(1)?.to_str()?.strip_prefix("internal-")?;
     let arguments = &args[2..];
@@ -41,7 +42,8 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// `SOURCE_DEVICE TARGET_DEVICE`: the used blocks of an unmounted file system, with a UUID of its own and no label.
+/// `SOURCE_DEVICE TARGET_DEVICE`: the used blocks of an unmounted file system, with a UUID of its
+/// own and no label.
 fn copy_blocks(arguments: &[OsString]) -> ExitCode {
     let [source, target] = arguments else {
         say("usage: be internal-copy-blocks SOURCE_DEVICE TARGET_DEVICE");
@@ -60,8 +62,8 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists. To refresh it, it is an
-/// earlier copy in which nothing was changed since.
+/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists. To
+/// refresh it, it is an earlier copy in which nothing was changed since.
 fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     let [source, target] = arguments else {
         say(&format!("usage: be internal-{verb} SOURCE TARGET"));
@@ -83,8 +85,10 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
         Ok(done) if done.lost.is_empty() && done.not_representable.is_empty() => ExitCode::SUCCESS,
         Ok(done) => {
             let lost = done.lost.iter().map(|path| format!("lost: {}", path.display()));
-            let changed =
-                done.not_representable.iter().map(|(path, why)| format!("{}: {why}", path.display()));
+            let changed = done
+                .not_representable
+                .iter()
+                .map(|(path, why)| format!("{}: {why}", path.display()));
             lost.chain(changed).for_each(|line| say(&line));
             ExitCode::from(4)
         }

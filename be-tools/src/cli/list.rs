@@ -63,10 +63,12 @@ impl List {
 /// The table for people.
 fn render(environments: &[&BootEnvironment]) -> Table {
     let mut rows = table::with_header(&[
-        "name", "os", "kernel", "state", "running", "next", "trial", "created", "size", "health", "devices",
+        "name", "os", "kernel", "state", "running", "next", "trial", "created", "size", "health",
+        "devices",
     ]);
     for e in environments {
-        let devices: Vec<String> = e.own_devices().iter().map(|d| d.display().to_string()).collect();
+        let devices: Vec<String> =
+            e.own_devices().iter().map(|d| d.display().to_string()).collect();
         let created = e.descriptor.as_ref().map(|d| d.created.replace('T', " "));
         let row = [
             e.reference.clone(),

@@ -1,4 +1,5 @@
-//! The log of an operation: a file of its own in `/var/log/lifeboat`, opened once the plan is confirmed.
+//! The log of an operation: a file of its own in `/var/log/lifeboat`, opened once the plan is
+//! confirmed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! The command line of `be`: one file a verb, each its arguments, one library call, and what is printed.
+//! The command line of `be`: one file a verb, each its arguments, one library call, and what is
+//! printed.
 
 mod activate;
 mod adopt;
@@ -41,7 +42,8 @@ use report::Terminal;
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Exit status: 0 done; 1 failed, can be run again; 2 wrong usage; 3 refused, nothing was written; \
+    after_help = "Exit status: 0 done; 1 failed, can be run again; 2 wrong usage; 3 refused, \
+        nothing was written; \
                   4 done, read the report; 5 check found something; 130 interrupted."
 )]
 struct Cli {
@@ -132,8 +134,8 @@ impl Context {
         Terminal::new(verb, acting, self.quiet, self.verbose)
     }
 
-    /// The report of an operation that erases nothing and is undone as easily: its plan is shown only when it is
-    /// asked for, and `--yes` is taken for granted.
+    /// The report of an operation that erases nothing and is undone as easily: its plan is shown
+    /// only when it is asked for, and `--yes` is taken for granted.
     fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
         self.report(verb, acting).unasked()
     }
@@ -177,8 +179,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Prints a value as JSON on standard output.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
     write_line(&json(&text))
 }
 

@@ -28,8 +28,11 @@ impl Mount {
         context.need_root("mount")?;
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
-        if let Some(dir) = mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)? {
-            // As JSON the plan is all that is printed; it has the folder, and `be list` says it too.
+        if let Some(dir) =
+            mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)?
+        {
+            // As JSON the plan is all that is printed; it has the folder, and `be list` says it
+            // too.
             if !self.acting.json {
                 print_line(&dir.display().to_string())?;
             }
@@ -63,8 +66,10 @@ impl Umount {
 
 /// No BE has this name, and one is mounted on the folder of this name.
 fn is_mounted_on(inventory: &Inventory, dir: &str) -> bool {
-    let is_place = |place: PathBuf| inventory.environments.iter().any(|e| e.mounted_at.contains(&place));
-    matches!(inventory.find(dir), Err(Error::Usage(_))) && Path::new(dir).canonicalize().is_ok_and(is_place)
+    let is_place =
+        |place: PathBuf| inventory.environments.iter().any(|e| e.mounted_at.contains(&place));
+    matches!(inventory.find(dir), Err(Error::Usage(_)))
+        && Path::new(dir).canonicalize().is_ok_and(is_place)
 }
 
 #[cfg(test)]
@@ -80,8 +85,11 @@ mod tests {
         let (_, mut environment, devices) = discover::environment_in(root.path(), uuid);
         // Tests run in the crate's folder.
         environment.mounted_at = vec![Path::new("src").canonicalize().unwrap()];
-        let inventory = Inventory { environments: vec![environment], devices, warnings: Vec::new() };
-        for (dir, expected) in [("src", true), ("tests", false), ("nowhere", false), ("@/dev/vdy1", false)] {
+        let inventory =
+            Inventory { environments: vec![environment], devices, warnings: Vec::new() };
+        for (dir, expected) in
+            [("src", true), ("tests", false), ("nowhere", false), ("@/dev/vdy1", false)]
+        {
             assert_eq!(is_mounted_on(&inventory, dir), expected, "{dir}");
         }
     }

@@ -7,10 +7,12 @@ use super::{Acting, Context};
 use crate::error::Result;
 use crate::refresh;
 
-/// Bring a boot environment up to date with the one it was copied from, writing only what differs (lumake)
+/// Bring a boot environment up to date with the one it was copied from, writing only what differs
+/// (lumake)
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What was changed in BE itself is lost. Its identity, its boot entry and its loader stay. An \
+    after_help = "What was changed in BE itself is lost. Its identity, its boot entry and its \
+        loader stay. An \
     interrupted refresh is run again.\n\nExamples:\n  \
     be refresh nightly\n  \
     be refresh nightly --yes --quiet          from a timer\n  \
@@ -41,7 +43,9 @@ impl Refresh {
             selection: self.selection.read()?,
         };
         let mut report = context.report("refresh", &self.acting);
-        let Some(done) = refresh::refresh(&context.system, &request, &mut report)? else { return Ok(0) };
+        let Some(done) = refresh::refresh(&context.system, &request, &mut report)? else {
+            return Ok(0);
+        };
         let name = &done.descriptor.name;
         report.say(&format!(
             "'{name}' is complete: of {} files {} differed, {} were removed.",

@@ -11,7 +11,8 @@ use crate::error::{Refusal, Result};
 use crate::plan::{Plan, Progress, Report};
 use crate::printable::say;
 
-const BY_BYTES: &str = "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
+const BY_BYTES: &str =
+    "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
 const BY_FILES: &str =
     "  {bar:30} {percent:>3} %  {human_pos}/{human_len} files  {per_sec}  {msg}  {eta} left";
 
@@ -76,7 +77,8 @@ impl Terminal {
         }
         let name = &descriptor.name;
         self.say(&format!(
-            "{lost} files of the source could not be read: in '{name}' they {became}; activating it takes --force."
+            "{lost} files of the source could not be read: in '{name}' they {became}; activating \
+            it takes --force."
         ));
         4
     }
@@ -137,7 +139,9 @@ fn lines(plan: &Plan) -> Vec<String> {
         lines.push(String::new());
     }
     lines.push("Steps:".into());
-    lines.extend(plan.steps.iter().enumerate().map(|(number, step)| format!("{:>4}. {step}", number + 1)));
+    lines.extend(
+        plan.steps.iter().enumerate().map(|(number, step)| format!("{:>4}. {step}", number + 1)),
+    );
     lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
     lines.push(String::new());
     lines
@@ -186,9 +190,11 @@ impl Report for Terminal {
         };
         if let Some((total, template)) = total {
             if bar.length().is_none() {
-                // A template that is a constant either always parses or never does; the default style is no harm.
+                // A template that is a constant either always parses or never does; the default
+                // style is no harm.
                 bar.set_style(
-                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+                    ProgressStyle::with_template(template)
+                        .unwrap_or_else(|_| ProgressStyle::default_bar()),
                 );
             }
             bar.set_length(total);

@@ -26,8 +26,13 @@ impl Run {
         context.need_root("run")?;
         let acting = Acting { dry_run: false, yes: true, json: false };
         let mut report = context.unasked_report("run", &acting);
-        let status =
-            run::in_environment(&context.system, &self.be, self.privileged, &self.command, &mut report)?;
+        let status = run::in_environment(
+            &context.system,
+            &self.be,
+            self.privileged,
+            &self.command,
+            &mut report,
+        )?;
         Ok(status.unwrap_or(0))
     }
 }

@@ -10,7 +10,8 @@ use crate::error::{Doing, Result};
 /// Globs, on paths as the boot environment sees them.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
-    /// Leave out what matches, such as '/var/cache/*'; repeat it for more. A refresh leaves it as it is
+    /// Leave out what matches, such as '/var/cache/*'; repeat it for more. A refresh leaves it as
+    /// it is
     #[arg(short = 'x', long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Leave out what matches a line of this file
@@ -22,7 +23,8 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// Reads the file of globs, if one is named; empty lines and those that begin with `#` are none.
+    /// Reads the file of globs, if one is named; empty lines and those that begin with `#` are
+    /// none.
     ///
     /// # Errors
     /// It cannot be read.
@@ -30,7 +32,8 @@ impl Selection {
         let mut exclude = self.exclude;
         if let Some(file) = &self.exclude_from {
             let text = std::fs::read_to_string(file).at("reading", file)?;
-            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+            let lines =
+                text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
             exclude.extend(lines.map(str::to_owned));
         }
         Ok(copy::Selection { exclude, include: self.include })

@@ -1,5 +1,5 @@
-//! The second pass over a source that is in use: a refresh of what was touched since the first pass began. What changes
-//! once more is named.
+//! The second pass over a source that is in use: a refresh of what was touched since the first pass
+//! began. What changes once more is named.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -25,7 +25,8 @@ const STEP: i64 = 20_000_000;
 impl TryFrom<String> for Instant {
     type Error = humantime::TimestampError;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let since_1970 = humantime::parse_rfc3339(&text)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 =
+            humantime::parse_rfc3339(&text)?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
         Ok(Instant(seconds, i64::from(since_1970.subsec_nanos())))
     }
@@ -97,8 +98,9 @@ fn untouched(before: &Stat, after: &Stat) -> bool {
 impl Engine<'_> {
     /// The first pass may not have read it.
     pub(super) fn is_doubtful(&self, folder: Id, name: &CStr) -> bool {
-        let is_lost =
-            |lost: &HashSet<PathBuf>| !lost.is_empty() && lost.contains(&self.folders.path_buf(folder, name));
+        let is_lost = |lost: &HashSet<PathBuf>| {
+            !lost.is_empty() && lost.contains(&self.folders.path_buf(folder, name))
+        };
         self.again.as_ref().is_some_and(|again| again.more_lost || is_lost(&again.lost))
     }
 

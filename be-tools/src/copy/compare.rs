@@ -1,12 +1,14 @@
-//! The quick look at what is in both trees: whole folders at a time, by bare names, without opening a file. What this
-//! cannot call equal goes the way of everything that has to be made.
+//! The quick look at what is in both trees: whole folders at a time, by bare names, without opening
+//! a file. What this cannot call equal goes the way of everything that has to be made.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, makedev};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, makedev,
+};
 
 use super::engine::{Engine, Job, Role};
 use super::exclude::Verdict;
@@ -56,16 +58,26 @@ impl Engine<'_> {
         batch: Batch,
         listed: &Queue<Job>,
     ) -> Result<(), Trouble> {
-        let there =
-            if batch.first && self.prunes(id) { self.prune((id, source, verdict), &batch)? } else { None };
-        let target = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let there = if batch.first && self.prunes(id) {
+            self.prune((id, source, verdict), &batch)?
+        } else {
+            None
+        };
+        let target =
+            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
         let mut entries: Vec<Entry> = batch.entries;
         entries.retain(|entry| entry.kind != FileType::Directory);
         let mut left = entries.into_iter();
         let mut stretch: Vec<Entry> = Vec::with_capacity(STRETCH.min(left.len()));
         while left.len() > 0 && !self.stopped() {
             stretch.extend(left.by_ref().take(STRETCH));
-            self.compare_stretch(here, (id, source, &target), &mut stretch, there.as_deref(), listed)?;
+            self.compare_stretch(
+                here,
+                (id, source, &target),
+                &mut stretch,
+                there.as_deref(),
+                listed,
+            )?;
         }
         Ok(())
     }
@@ -80,16 +92,20 @@ impl Engine<'_> {
     ) -> Result<(), Trouble> {
         let xattrs = self.again.is_none();
         here.go(target).map_err(|why| Trouble::Target("entering", why))?;
-        let is_there = |entry: &Entry| there.is_none_or(|there| there.binary_search(&entry.name).is_ok());
-        let theirs: Vec<Option<Look>> =
-            stretch.iter().map(|e| is_there(e).then(|| Look::at(&e.name, xattrs)).flatten()).collect();
+        let is_there =
+            |entry: &Entry| there.is_none_or(|there| there.binary_search(&entry.name).is_ok());
+        let theirs: Vec<Option<Look>> = stretch
+            .iter()
+            .map(|e| is_there(e).then(|| Look::at(&e.name, xattrs)).flatten())
+            .collect();
         // A folder that cannot be entered is one in which nothing is equal.
         let entered = here.go(source).is_ok();
         let mut done = 0;
         let mut symbolic = Vec::new();
         let mut jobs = Vec::new();
         for (entry, theirs) in stretch.drain(..).zip(theirs) {
-            let ours = theirs.as_ref().filter(|_| entered).and_then(|_| Look::at(&entry.name, xattrs));
+            let ours =
+                theirs.as_ref().filter(|_| entered).and_then(|_| Look::at(&entry.name, xattrs));
             let mut role = Role::Unmet;
             if let (Some(ours), Some(theirs)) = (&ours, &theirs)
                 && self.is_equal(id, &entry, ours, theirs)
@@ -117,7 +133,8 @@ impl Engine<'_> {
             here.go(target).map_err(|why| Trouble::Target("entering", why))?;
         }
         for (entry, text, ours, theirs) in symbolic {
-            let same = rustix::fs::readlinkat(CWD, &*entry.name, Vec::new()).is_ok_and(|other| other == text);
+            let same = rustix::fs::readlinkat(CWD, &*entry.name, Vec::new())
+                .is_ok_and(|other| other == text);
             if same && ours == 1 && theirs == 1 {
                 done += 1;
             } else {
@@ -166,7 +183,8 @@ impl Engine<'_> {
             && (entry.kind != FileType::RegularFile || self.is_quiet(a, b))
     }
 
-    /// Neither inode was changed since the target was complete: content and hidden flags are as they were made.
+    /// Neither inode was changed since the target was complete: content and hidden flags are as
+    /// they were made.
     fn is_quiet(&self, ours: &Statx, theirs: &Statx) -> bool {
         let Mode::Refresh(trust) = self.request.mode else { return false };
         let there = moment(&theirs.stx_ctime);

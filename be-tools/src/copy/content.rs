@@ -1,5 +1,6 @@
-//! The content of a file: shared where the file system can, copied by the kernel where it will, read and written
-//! otherwise. Holes stay holes, written zeros stay written, preallocated space stays preallocated.
+//! The content of a file: shared where the file system can, copied by the kernel where it will,
+//! read and written otherwise. Holes stay holes, written zeros stay written, preallocated space
+//! stays preallocated.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ use crate::sys;
 /// Bytes moved at once: what fits into a processor's cache.
 pub const CHUNK: usize = 256 * 1024;
 
-/// Files up to this size are read ahead as a whole; larger ones are kept this far ahead of the reader.
+/// Files up to this size are read ahead as a whole; larger ones are kept this far ahead of the
+/// reader.
 pub const AHEAD: u64 = 4 * 1024 * 1024;
 
 /// FIEMAP_EXTENT_UNWRITTEN: allocated, and reads as zeros.
@@ -59,8 +61,18 @@ pub struct Content<'a> {
 
 impl<'a> Content<'a> {
     /// `moved` hears of every chunk, `stop` is asked before every chunk.
-    pub fn new(abilities: &'a Abilities, stop: &'a dyn Fn() -> bool, moved: &'a dyn Fn(u64)) -> Self {
-        Content { abilities, stop, moved, buffer: vec![0; CHUNK], compared: (Vec::new(), Vec::new()) }
+    pub fn new(
+        abilities: &'a Abilities,
+        stop: &'a dyn Fn() -> bool,
+        moved: &'a dyn Fn(u64),
+    ) -> Self {
+        Content {
+            abilities,
+            stop,
+            moved,
+            buffer: vec![0; CHUNK],
+            compared: (Vec::new(), Vec::new()),
+        }
     }
 
     /// Fills the empty file `target`.
@@ -96,7 +108,11 @@ impl<'a> Content<'a> {
     }
 
     /// Whether a file of the target, of the same size, holds the same.
-    pub fn is_same(&mut self, source: (&OwnedFd, &Stat), target: (&OwnedFd, &Stat)) -> Result<bool, Failure> {
+    pub fn is_same(
+        &mut self,
+        source: (&OwnedFd, &Stat),
+        target: (&OwnedFd, &Stat),
+    ) -> Result<bool, Failure> {
         is_same(source, target, &mut self.compared, &|| !(self.stop)())
     }
 
@@ -117,7 +133,13 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn range(&mut self, source: &OwnedFd, target: &OwnedFd, from: u64, to: u64) -> Result<(), Failure> {
+    fn range(
+        &mut self,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        from: u64,
+        to: u64,
+    ) -> Result<(), Failure> {
         let mut at = from;
         let mut ahead = from + AHEAD;
         while at < to {
@@ -160,7 +182,13 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn chunk(&mut self, source: &OwnedFd, target: &OwnedFd, at: u64, length: usize) -> Result<u64, Failure> {
+    fn chunk(
+        &mut self,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        at: u64,
+        length: usize,
+    ) -> Result<u64, Failure> {
         let read = loop {
             match rustix::io::pread(source, &mut self.buffer[..length], at) {
                 Err(Errno::INTR) => {}
@@ -228,9 +256,15 @@ fn preallocate(source: &OwnedFd, target: &OwnedFd, size: u64) -> Result<(), Fail
         let Some(last) = extents.last() else { return Ok(()) };
         start = last.logical + last.length;
         for extent in extents.iter().filter(|e| e.flags & UNWRITTEN != 0) {
-            match rustix::fs::fallocate(target, FallocateFlags::KEEP_SIZE, extent.logical, extent.length) {
+            match rustix::fs::fallocate(
+                target,
+                FallocateFlags::KEEP_SIZE,
+                extent.logical,
+                extent.length,
+            ) {
                 Ok(()) => {}
-                // It cannot preallocate: zeros beyond the end are no content, those within it will read the same.
+                // It cannot preallocate: zeros beyond the end are no content, those within it will
+                // read the same.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
                 // Space set aside for nothing must not fill a smaller target.
                 Err(Errno::NOSPC) if extent.logical >= size => {}

@@ -35,7 +35,8 @@ const LISTED: usize = 2048;
 /// Files open and not yet copied; their content is being read ahead.
 const OPENED: usize = 256;
 
-/// Content after which the target's device is set to work: otherwise the kernel keeps most of it for the last sync.
+/// Content after which the target's device is set to work: otherwise the kernel keeps most of it
+/// for the last sync.
 const FLUSH: u64 = 64 * 1024 * 1024;
 
 /// Lines of a report that are kept of one kind.
@@ -176,7 +177,8 @@ impl<'a> Engine<'a> {
                 let sink = super::tree::Planter { engine: self, listed: &listed };
                 // What is copied is best read in the order of the walk.
                 let threads = if self.is_fresh() { 1 } else { COMPARERS };
-                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &sink, threads) {
+                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &sink, threads)
+                {
                     self.fail(error);
                 }
                 self.walked.store(true, Ordering::Relaxed);
@@ -243,8 +245,10 @@ impl<'a> Engine<'a> {
                 continue;
             }
             flushed = copied;
-            let synced =
-                self.folders.open(Side::Target, ROOT).and_then(|target| rustix::fs::syncfs(&*target));
+            let synced = self
+                .folders
+                .open(Side::Target, ROOT)
+                .and_then(|target| rustix::fs::syncfs(&*target));
             if let Err(why) = synced {
                 self.trouble(ROOT, c"", Trouble::Target("writing", why));
             }
@@ -253,7 +257,8 @@ impl<'a> Engine<'a> {
 
     /// What was found and done.
     pub fn into_summary(self) -> Summary {
-        let findings = self.findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let findings =
+            self.findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         Summary {
             files: self.files.into_inner(),
             bytes: self.bytes.into_inner(),
@@ -342,8 +347,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn complete(&self, id: Id, Unfinished { attributes, existed, .. }: &Unfinished) -> Result<(), Trouble> {
-        let folder = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+    fn complete(
+        &self,
+        id: Id,
+        Unfinished { attributes, existed, .. }: &Unfinished,
+    ) -> Result<(), Trouble> {
+        let folder =
+            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
         let mut note = |what| self.note(id, c"", what);
         if *existed {
             unlock(&folder);

@@ -18,7 +18,8 @@ use super::prune::clear;
 use super::queue::lock;
 use crate::flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
 
-/// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the access time.
+/// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the
+/// access time.
 pub const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -26,8 +27,11 @@ pub const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOATIME)
     .union(OFlags::CLOEXEC);
 
-const CREATE: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const CREATE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// An entry of the source, as the openers found it.
 #[derive(Clone, Copy, Debug)]
@@ -62,12 +66,16 @@ impl Engine<'_> {
     fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), Trouble> {
         let folder = self.folders.open(Side::Source, job.folder).map_err(Trouble::Source)?;
         let name: &CStr = &job.name;
-        let look = || rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Trouble::Source);
+        let look = || {
+            rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Trouble::Source)
+        };
         if job.kind != FileType::RegularFile {
             return Ok((look()?, None));
         }
         let opened = match rustix::fs::openat(&*folder, name, READ, Mode::empty()) {
-            Err(Errno::PERM) => rustix::fs::openat(&*folder, name, READ - OFlags::NOATIME, Mode::empty()),
+            Err(Errno::PERM) => {
+                rustix::fs::openat(&*folder, name, READ - OFlags::NOATIME, Mode::empty())
+            }
             other => other,
         };
         let file = match opened {
@@ -111,7 +119,12 @@ impl Engine<'_> {
     }
 
     /// One of several names of an inode. False: it is parked.
-    fn name(&self, subject: Subject<'_>, role: Role, content: &mut Content<'_>) -> Result<bool, Trouble> {
+    fn name(
+        &self,
+        subject: Subject<'_>,
+        role: Role,
+        content: &mut Content<'_>,
+    ) -> Result<bool, Trouble> {
         let place = (subject.folder, subject.name);
         let inode = (subject.stat.st_dev, subject.stat.st_ino);
         let foreign = matches!(role, Role::First);
@@ -126,8 +139,10 @@ impl Engine<'_> {
                 let made = self.make_equal(subject, foreign, content);
                 let first = made.as_ref().ok().map(|there| (place, *there));
                 let early = self.links.settle(inode, first);
-                let first =
-                    first.map(|((folder, name), inode)| First { name: (folder, name.to_owned()), inode });
+                let first = first.map(|((folder, name), inode)| First {
+                    name: (folder, name.to_owned()),
+                    inode,
+                });
                 self.link_early(early, first.as_ref());
                 made.map(|_| true)
             }
@@ -195,8 +210,8 @@ impl Engine<'_> {
         }
     }
 
-    /// The inode itself, under its first or only name, where the target has nothing or something that is
-    /// `replaced`. Returns its number there.
+    /// The inode itself, under its first or only name, where the target has nothing or something
+    /// that is `replaced`. Returns its number there.
     pub(super) fn inode(
         &self,
         subject: Subject<'_>,
@@ -219,7 +234,8 @@ impl Engine<'_> {
                 Some(file) => {
                     let filled = self.file(subject, file, &attributes, (to, under), content);
                     if filled.is_err() {
-                        // Half a file is worse than none; if even that fails, the report says what is wrong.
+                        // Half a file is worse than none; if even that fails, the report says what
+                        // is wrong.
                         let _ = rustix::fs::unlinkat(to, under, AtFlags::empty());
                     }
                     made = Some(filled?);
@@ -257,7 +273,9 @@ impl Engine<'_> {
         if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
             lock(&self.locked).push((folder, name.to_owned(), attributes.flags & !EARLY));
         } else {
-            attributes.apply_late(target, existed).unwrap_or_else(|what| self.note(folder, name, what));
+            attributes
+                .apply_late(target, existed)
+                .unwrap_or_else(|what| self.note(folder, name, what));
         }
     }
 
@@ -271,7 +289,8 @@ impl Engine<'_> {
     ) -> Result<OwnedFd, Trouble> {
         let Subject { folder, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
-        let target = self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
+        let target =
+            self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
         let mut note = |what| self.note(folder, name, what);
         attributes.apply_early(&target, false).unwrap_or_else(&mut note);
         content.copy(source, &target, stat)?;
@@ -292,7 +311,8 @@ impl Engine<'_> {
         match attributes.kind() {
             FileType::Symlink => {
                 let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
-                let text = rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
+                let text =
+                    rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
                 self.make((folder, to), under, false, || rustix::fs::symlinkat(&*text, to, under))?;
             }
             // A folder or file took its place since it was listed: the second pass finds it.
@@ -300,7 +320,8 @@ impl Engine<'_> {
                 return Err(Trouble::Source(Errno::NOENT));
             }
             kind => {
-                let node = || rustix::fs::mknodat(to, under, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
+                let node =
+                    || rustix::fs::mknodat(to, under, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
                 self.make((folder, to), under, false, node)?;
             }
         }
@@ -309,7 +330,8 @@ impl Engine<'_> {
             .map_err(|why| Trouble::Target("setting attributes of", why))
     }
 
-    /// Makes something under a name; what is there already goes. `folder`: one that exists is welcome.
+    /// Makes something under a name; what is there already goes. `folder`: one that exists is
+    /// welcome.
     pub(super) fn make<T>(
         &self,
         (id, to): (Id, &OwnedFd),
@@ -344,7 +366,12 @@ impl Engine<'_> {
                     .unwrap_or_else(|what| self.note(folder, &name, what)),
                 Err(why) => {
                     let path = self.folders.path_buf(folder, &name);
-                    return Err(super::target_error(self.request.target, &path, "setting flags of", why));
+                    return Err(super::target_error(
+                        self.request.target,
+                        &path,
+                        "setting flags of",
+                        why,
+                    ));
                 }
             }
         }

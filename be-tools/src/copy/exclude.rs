@@ -10,8 +10,12 @@ use super::glob::Glob;
 const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
 
 /// Left out altogether.
-const NEVER: [&[u8]; 4] =
-    [b"/etc/lifeboat/environment.toml", b"/boot/grub/grubenv", b"/var/log/lifeboat", b"/var/lib/lifeboat"];
+const NEVER: [&[u8]; 4] = [
+    b"/etc/lifeboat/environment.toml",
+    b"/boot/grub/grubenv",
+    b"/var/log/lifeboat",
+    b"/var/lib/lifeboat",
+];
 
 /// What the user leaves out: globs on paths as the BE sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +45,8 @@ pub enum Verdict {
     OnTheWay,
 }
 
-/// The rules of one copy. Paths are those in the boot environment, `/` first, whatever the file system they lie on.
+/// The rules of one copy. Paths are those in the boot environment, `/` first, whatever the file
+/// system they lie on.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
     skip: Vec<Vec<u8>>,
@@ -107,7 +112,8 @@ impl Exclude {
     /// Judges the root of a file system by its mount point, whose folder is there in any case.
     pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
         let mut verdict = Verdict::Copy;
-        for end in (1..=path.len()).filter(|end| path.get(*end).is_none_or(|b| *b == b'/') && path.len() > 1)
+        for end in (1..=path.len())
+            .filter(|end| path.get(*end).is_none_or(|b| *b == b'/') && path.len() > 1)
         {
             verdict = match self.verdict(&path[..end], verdict) {
                 Verdict::Skip => return Verdict::FolderOnly,
@@ -198,12 +204,16 @@ mod tests {
         assert_eq!(apt, Verdict::Copy);
         assert_eq!(rules.verdict(b"/var/log/apt/history.log", apt), Verdict::Copy);
         assert_eq!(rules.verdict(b"/srv/debian.iso", Verdict::Copy), Verdict::Skip);
-        assert_eq!(rules.verdict(b"/proc/1", rules.verdict(b"/proc", Verdict::Copy)), Verdict::Skip);
+        assert_eq!(
+            rules.verdict(b"/proc/1", rules.verdict(b"/proc", Verdict::Copy)),
+            Verdict::Skip
+        );
     }
 
     #[test]
     fn a_file_system_is_judged_by_its_mount_point() {
-        let rules = Exclude::standard().exclude(OsStr::new("/srv")).include(OsStr::new("/srv/keep"));
+        let rules =
+            Exclude::standard().exclude(OsStr::new("/srv")).include(OsStr::new("/srv/keep"));
         for (path, expected) in [
             ("/", Verdict::Copy),
             ("/boot", Verdict::Copy),

@@ -1,6 +1,7 @@
-//! The folders of both trees by number. Nothing is ever reached by a path string: a folder is opened by its name in
-//! its parent, and only a bounded number stays open, so that neither depth nor width has a limit. A folder that
-//! was closed is found again name by name, and must then be the one it was.
+//! The folders of both trees by number. Nothing is ever reached by a path string: a folder is
+//! opened by its name in its parent, and only a bounded number stays open, so that neither depth
+//! nor width has a limit. A folder that was closed is found again name by name, and must then be
+//! the one it was.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -88,7 +89,8 @@ impl Folders {
     /// `prefix` is the mount point of the source in the boot environment.
     pub fn new(prefix: &[u8], source: OwnedFd, target: Option<OwnedFd>) -> Result<Self, Errno> {
         let mut inner = Inner::default();
-        let mut root = Record { parent: ROOT, name_at: 0, name_length: 0, pending: 1, inode: [(0, 0); 2] };
+        let mut root =
+            Record { parent: ROOT, name_at: 0, name_length: 0, pending: 1, inode: [(0, 0); 2] };
         root.inode[0] = inode_of(&source)?;
         inner.open[0].insert(ROOT, (Arc::new(source), u64::MAX));
         if let Some(target) = target {
@@ -107,7 +109,13 @@ impl Folders {
         let name_at = inner.names.len();
         inner.names.extend_from_slice(name.to_bytes());
         let name_length = u16::try_from(name.to_bytes().len()).unwrap_or(u16::MAX);
-        inner.records.push(Record { parent, name_at, name_length, pending: 1, inode: [inode, (0, 0)] });
+        inner.records.push(Record {
+            parent,
+            name_at,
+            name_length,
+            pending: 1,
+            inode: [inode, (0, 0)],
+        });
         inner.keep(Side::Source, id, Arc::clone(source));
         id
     }

@@ -1,5 +1,5 @@
-//! Shell patterns on paths of any bytes, anchored at the root: `*` and `?` stay within one name, `**` does not,
-//! `[a-z]`, `[!a-z]` and `\` as in glob(7).
+//! Shell patterns on paths of any bytes, anchored at the root: `*` and `?` stay within one name,
+//! `**` does not, `[a-z]`, `[!a-z]` and `\` as in glob(7).
 
 /// A pattern that begins with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +8,8 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// A pattern without a leading `/` is taken from the root all the same; a trailing `/` means nothing.
+    /// A pattern without a leading `/` is taken from the root all the same; a trailing `/` means
+    /// nothing.
     pub fn new(pattern: &[u8]) -> Self {
         let mut anchored = Vec::with_capacity(pattern.len() + 1);
         if pattern.first() != Some(&b'/') {
@@ -28,16 +29,19 @@ impl Glob {
 
     /// Something below the folder `path` could match: true too often rather than too seldom.
     pub fn reaches_below(&self, path: &[u8]) -> bool {
-        let literal = self.pattern.iter().position(|b| b"*?[\\".contains(b)).unwrap_or(self.pattern.len());
+        let literal =
+            self.pattern.iter().position(|b| b"*?[\\".contains(b)).unwrap_or(self.pattern.len());
         let literal = &self.pattern[..literal];
         let folder = [path, b"/"].concat();
-        literal.starts_with(&folder) || (literal.len() < self.pattern.len() && folder.starts_with(literal))
+        literal.starts_with(&folder)
+            || (literal.len() < self.pattern.len() && folder.starts_with(literal))
     }
 }
 
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star does not fit: (after the star, its end, crosses folders).
+    // Where to go on when what follows the last star does not fit: (after the star, its end,
+    // crosses folders).
     let mut star: Option<(usize, usize, bool)> = None;
     let mut outer: Option<(usize, usize, bool)> = None;
     loop {
@@ -102,7 +106,8 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     }
 }
 
-/// `[…]` without its opening bracket: whether `byte` is in it, and its length. `None`: it is never closed.
+/// `[…]` without its opening bracket: whether `byte` is in it, and its length. `None`: it is never
+/// closed.
 fn class(pattern: &[u8], byte: u8) -> Option<(bool, usize)> {
     let negated = matches!(pattern.first(), Some(b'!' | b'^'));
     let mut i = usize::from(negated);

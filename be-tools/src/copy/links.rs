@@ -1,6 +1,7 @@
-//! Hard links: which inode of the source has which first name in the target. An inode is forgotten once all its names
-//! have been seen, so that memory follows the links under way, not the files. Nobody waits for a first name: who comes
-//! in the meantime leaves its place, and whoever settles the first name links them.
+//! Hard links: which inode of the source has which first name in the target. An inode is forgotten
+//! once all its names have been seen, so that memory follows the links under way, not the files.
+//! Nobody waits for a first name: who comes in the meantime leaves its place, and whoever settles
+//! the first name links them.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -65,8 +66,8 @@ struct Shard {
 /// Inodes with one device number.
 type Table = Arc<[Mutex<Shard>]>;
 
-/// All inodes with several names, of one walk. That stays on one file system, but each subvolume of a btrfs has a device
-/// number of its own and counts its inodes anew.
+/// All inodes with several names, of one walk. That stays on one file system, but each subvolume of
+/// a btrfs has a device number of its own and counts its inodes anew.
 #[derive(Debug, Default)]
 pub struct Links {
     tables: RwLock<HashMap<u64, Table>>,
@@ -86,7 +87,8 @@ fn shard(table: &Table, inode: u64) -> &Mutex<Shard> {
 
 impl Links {
     fn table(&self, device: u64) -> Table {
-        let known = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
+        let known =
+            self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
         known.unwrap_or_else(|| {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             let new = || (0..SHARDS).map(|_| Mutex::default()).collect();
@@ -101,7 +103,9 @@ impl Links {
         let key = halves(inode);
         let Some(record) = shard.first.get_mut(&key) else {
             let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
-            shard.first.insert(key, Record { folder: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
+            shard
+                .first
+                .insert(key, Record { folder: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
             return Meeting::First;
         };
         record.remaining = record.remaining.saturating_sub(1);
@@ -123,8 +127,8 @@ impl Links {
         meeting
     }
 
-    /// The first name is there, under this inode of the target; `None`: it could not be copied. Returns the names that
-    /// have been met meanwhile, for the caller to link.
+    /// The first name is there, under this inode of the target; `None`: it could not be copied.
+    /// Returns the names that have been met meanwhile, for the caller to link.
     pub fn settle(&self, (device, inode): Inode, made: Option<((Id, &CStr), u64)>) -> Vec<Name> {
         let table = self.table(device);
         let shard = &mut *lock(shard(&table, inode));
@@ -144,7 +148,8 @@ impl Links {
         shard.parked.remove(&key).unwrap_or_default()
     }
 
-    /// Takes an inode of the target with several names for one inode of the source: false, if another has it.
+    /// Takes an inode of the target with several names for one inode of the source: false, if
+    /// another has it.
     pub fn claim(&self, (device, inode): Inode) -> bool {
         lock(shard(&self.table(device), inode)).claimed.insert(halves(inode))
     }
@@ -163,7 +168,8 @@ mod tests {
     #[test]
     fn further_names_lead_to_the_first_and_the_last_one_ends_it() {
         let links = Links::default();
-        let further = |name: &CStr, inode| Meeting::Further(First { name: (4, name.to_owned()), inode });
+        let further =
+            |name: &CStr, inode| Meeting::Further(First { name: (4, name.to_owned()), inode });
         assert_eq!(links.meet((1, 7), 3, (4, c"a")), Meeting::First);
         assert_eq!(links.meet((1, 71), 2, (4, c"x")), Meeting::First);
         assert!(links.settle((1, 7), Some(((4, c"a"), 70))).is_empty());
@@ -180,14 +186,17 @@ mod tests {
         assert_eq!(links.meet((1, 7), 3, (0, c"first")), Meeting::First);
         assert_eq!(links.meet((1, 7), 3, (2, c"early")), Meeting::Parked);
         assert_eq!(links.settle((1, 7), Some(((0, c"first"), 9))), [(2, c"early".to_owned())]);
-        assert!(matches!(links.meet((1, 7), 3, (3, c"late")), Meeting::Further(first) if first.inode == 9));
+        assert!(
+            matches!(links.meet((1, 7), 3, (3, c"late")), Meeting::Further(first) if first.inode == 9)
+        );
         assert!(links.is_empty());
     }
 
     #[test]
     fn an_inode_of_the_target_serves_one_of_the_source() {
         let links = Links::default();
-        let claims = [(1, 1 << 40), (1, 1 << 40), (1, 1 << 41), (2, 1 << 40)].map(|inode| links.claim(inode));
+        let claims = [(1, 1 << 40), (1, 1 << 40), (1, 1 << 41), (2, 1 << 40)]
+            .map(|inode| links.claim(inode));
         assert_eq!(claims, [true, false, true, true]);
     }
 
@@ -198,7 +207,9 @@ mod tests {
         assert_eq!(links.meet((2, 7), 2, (1, c"b")), Meeting::First);
         assert!(links.settle((1, 7), Some(((0, c"a"), 5))).is_empty());
         assert!(links.settle((2, 7), Some(((1, c"b"), 6))).is_empty());
-        assert!(matches!(links.meet((2, 7), 2, (1, c"c")), Meeting::Further(first) if first.inode == 6));
+        assert!(
+            matches!(links.meet((2, 7), 2, (1, c"c")), Meeting::Further(first) if first.inode == 6)
+        );
     }
 
     #[test]

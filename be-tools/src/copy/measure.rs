@@ -32,14 +32,20 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Measures what [`copy_tree`](super::copy_tree) would copy of a folder in a mounted file system, so that too little space is known before anything is written.
+/// Measures what [`copy_tree`](super::copy_tree) would copy of a folder in a mounted file system,
+/// so that too little space is known before anything is written.
 ///
 /// # Errors
-/// When the source's root cannot be opened, and [`Error::Interrupted`](crate::Error::Interrupted). What cannot be read
-/// counts nothing.
-pub fn measure((source, from): (&Path, &Path), mountpoint: &Path, exclude: &Exclude) -> Result<Totals> {
+/// When the source's root cannot be opened, and [`Error::Interrupted`](crate::Error::Interrupted).
+/// What cannot be read counts nothing.
+pub fn measure(
+    (source, from): (&Path, &Path),
+    mountpoint: &Path,
+    exclude: &Exclude,
+) -> Result<Totals> {
     let root = open_below(source, from, Missing::Fails)?;
-    let folders = Folders::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
+    let folders =
+        Folders::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
     let scale = Scale::default();
     walk(&folders, exclude, &scale, THREADS)?;
     Ok(Totals { files: scale.files.into_inner(), bytes: scale.bytes.into_inner() })
@@ -57,7 +63,8 @@ impl Scale {
         self.files.fetch_add(1, Ordering::Relaxed);
         let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if folder || stat.st_nlink < 2 || lock(&self.seen).insert((stat.st_dev, stat.st_ino)) {
-            self.bytes.fetch_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512, Ordering::Relaxed);
+            self.bytes
+                .fetch_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512, Ordering::Relaxed);
         }
     }
 }
@@ -78,7 +85,8 @@ impl Sink for Scale {
         batch: Batch,
     ) -> Result<()> {
         for entry in batch.entries.iter().filter(|entry| entry.kind != FileType::Directory) {
-            if let Ok(stat) = rustix::fs::statat(&**source, &*entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+            if let Ok(stat) = rustix::fs::statat(&**source, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
+            {
                 self.add(&stat);
             }
         }

@@ -1,6 +1,7 @@
-//! Everything of an inode but its content: owner, mode, times, extended attributes (ACLs, capabilities and labels are
-//! among them, raw), inode flags and project id. Order matters: chown(2) clears set-user-ID and capabilities, chmod(2)
-//! changes an ACL's mask, and nothing can be changed once a file is immutable.
+//! Everything of an inode but its content: owner, mode, times, extended attributes (ACLs,
+//! capabilities and labels are among them, raw), inode flags and project id. Order matters:
+//! chown(2) clears set-user-ID and capabilities, chmod(2) changes an ACL's mask, and nothing can be
+//! changed once a file is immutable.
 
 use std::os::fd::OwnedFd;
 
@@ -44,8 +45,8 @@ impl Attributes {
         Ok(Attributes { stat, xattrs, flags, project })
     }
 
-    /// Nothing of it differs from what is in the target, as far as both file systems can hold it. Sizes and contents
-    /// are no part of it.
+    /// Nothing of it differs from what is in the target, as far as both file systems can hold it.
+    /// Sizes and contents are no part of it.
     pub fn same_as(&self, there: &Attributes) -> bool {
         let kept = |a: &Attributes| {
             let s = &a.stat;
@@ -60,21 +61,32 @@ impl Attributes {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Flags that must be set while the new file or folder is empty; on one that `existed`, as far as they still can.
+    /// Flags that must be set while the new file or folder is empty; on one that `existed`, as far
+    /// as they still can.
     ///
     /// # Errors
     /// A sentence for the report.
     pub fn apply_early(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
-        if self.flags & EARLY == 0 && !existed { Ok(()) } else { set_flags(fd, self.flags & EARLY, EARLY) }
+        if self.flags & EARLY == 0 && !existed {
+            Ok(())
+        } else {
+            set_flags(fd, self.flags & EARLY, EARLY)
+        }
     }
 
-    /// Makes the entry equal, but for flags that forbid further changes. What the file system cannot hold goes to
-    /// `note`; `existed`: it may have attributes that the source has not.
+    /// Makes the entry equal, but for flags that forbid further changes. What the file system
+    /// cannot hold goes to `note`; `existed`: it may have attributes that the source has not.
     ///
     /// # Errors
     /// Errors of writing that are no property of this entry.
-    pub fn apply(&self, place: Place<'_>, existed: bool, note: &mut dyn FnMut(String)) -> Result<(), Errno> {
-        let (owner, group) = (Some(Uid::from_raw(self.stat.st_uid)), Some(Gid::from_raw(self.stat.st_gid)));
+    pub fn apply(
+        &self,
+        place: Place<'_>,
+        existed: bool,
+        note: &mut dyn FnMut(String),
+    ) -> Result<(), Errno> {
+        let (owner, group) =
+            (Some(Uid::from_raw(self.stat.st_uid)), Some(Gid::from_raw(self.stat.st_gid)));
         let mode = Mode::from_raw_mode(self.stat.st_mode & 0o7777);
         let owned = match place {
             Place::Open(fd) => rustix::fs::fchown(fd, owner, group),
@@ -99,10 +111,14 @@ impl Attributes {
         }
         for xattr in &self.xattrs {
             let (name, value) = xattr;
-            let what = || format!("extended attribute {} of {} bytes", name.to_string_lossy(), value.len());
+            let what = || {
+                format!("extended attribute {} of {} bytes", name.to_string_lossy(), value.len())
+            };
             match place.set(xattr) {
                 // ext4 says so when the inode's one block is full, not only the device.
-                Err(Errno::NOSPC) if has_space(place) => note(format!("{}: no room in the inode", what())),
+                Err(Errno::NOSPC) if has_space(place) => {
+                    note(format!("{}: no room in the inode", what()))
+                }
                 other => tolerate(other, note, what)?,
             }
         }
@@ -167,7 +183,9 @@ impl Attributes {
         if !usual(self.stat.st_atime) || !usual(self.stat.st_mtime) {
             let now = match place {
                 Place::Open(fd) => rustix::fs::fstat(fd),
-                Place::Named(folder, name) => rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW),
+                Place::Named(folder, name) => {
+                    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                }
             }?;
             if (now.st_mtime, now.st_atime) != (self.stat.st_mtime, self.stat.st_atime) {
                 note(format!(
@@ -192,7 +210,9 @@ fn tolerate(
     what: impl FnOnce() -> String,
 ) -> Result<(), Errno> {
     match result {
-        Err(Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::NODEV | Errno::NXIO) => result,
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::NODEV | Errno::NXIO) => {
+            result
+        }
         Err(why) => {
             note(format!("{} ({why})", what()));
             Ok(())

@@ -1,9 +1,9 @@
 //! The tree copy engine: one file system's tree into a target folder, with everything an inode has.
 //!
-//! Three stages work at once. The walker lists the source in the order of its inodes and makes the target's folders;
-//! a few threads open what it found and tell the kernel what will be read, so that the disk has many requests before
-//! it at a time; writers make the entries. Bounded queues between them bound the memory. The calling thread reports
-//! and listens to signals.
+//! Three stages work at once. The walker lists the source in the order of its inodes and makes the
+//! target's folders; a few threads open what it found and tell the kernel what will be read, so
+//! that the disk has many requests before it at a time; writers make the entries. Bounded queues
+//! between them bound the memory. The calling thread reports and listens to signals.
 
 mod again;
 pub mod block;
@@ -50,7 +50,8 @@ use folders::Folders;
 pub enum Mode {
     /// Empty, or of no worth.
     Fresh,
-    /// An earlier copy: what is equal stays, what is gone goes, and nothing is half written under its own name.
+    /// An earlier copy: what is equal stays, what is gone goes, and nothing is half written under
+    /// its own name.
     Refresh(Trust),
 }
 
@@ -59,25 +60,29 @@ pub enum Mode {
 pub struct Trust {
     /// Compare the content of all files, whatever their times say.
     pub checksum: bool,
-    /// When the target was last complete. Inodes that were not changed since are as the copy made them.
+    /// When the target was last complete. Inodes that were not changed since are as the copy made
+    /// them.
     pub complete: Option<Instant>,
-    /// When a refresh began that was interrupted: after a power cut, what was written since may lack its content.
+    /// When a refresh began that was interrupted: after a power cut, what was written since may
+    /// lack its content.
     pub interrupted: Option<Instant>,
 }
 
 /// One copy: a file system of the source into its place in the target.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// Where the source file system is mounted for reading: a private bind mount, so that nothing else is mounted on
-    /// it and what lies beneath mount points shows.
+    /// Where the source file system is mounted for reading: a private bind mount, so that nothing
+    /// else is mounted on it and what lies beneath mount points shows.
     pub source: &'a Path,
     /// Where the target's file system is mounted.
     pub target: &'a Path,
     /// The folder of the source that is copied; empty for all of it. No link leads there.
     pub from: &'a Path,
-    /// The folder of the target that it becomes; empty for its root. No link leads there; what is missing is made.
+    /// The folder of the target that it becomes; empty for its root. No link leads there; what is
+    /// missing is made.
     pub to: &'a Path,
-    /// Its mount point in the boot environment: `/` or `/boot`. Rules and reports name paths as the BE sees them.
+    /// Its mount point in the boot environment: `/` or `/boot`. Rules and reports name paths as the
+    /// BE sees them.
     pub mountpoint: &'a Path,
     /// What is left out; a refresh leaves it alone.
     pub exclude: Exclude,
@@ -130,27 +135,36 @@ enum Trouble {
 /// Copies a tree.
 ///
 /// # Errors
-/// When the target cannot be written (full, broken, read-only), when the source's root cannot be read, and
-/// [`Error::Interrupted`]. What cannot be read or represented is in the [`Summary`] instead.
+/// When the target cannot be written (full, broken, read-only), when the source's root cannot be
+/// read, and [`Error::Interrupted`]. What cannot be read or represented is in the [`Summary`]
+/// instead.
 pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summary> {
     // Attributes of links and devices are reached through it.
     if !Path::new("/proc/self/fd").is_dir() {
-        return Err(Error::Failed("copying needs /proc: mount it, then run the command again".into()));
+        return Err(Error::Failed(
+            "copying needs /proc: mount it, then run the command again".into(),
+        ));
     }
-    // Opened before the first write: it is told of every failed one, also of those that somebody else's sync saw first.
+    // Opened before the first write: it is told of every failed one, also of those that somebody
+    // else's sync saw first.
     let target = open_root(request.target)?;
     let since = Instant::now().earlier();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
         report.step("Copying what changed meanwhile");
-        let again = Again { since, lost: summary.lost.drain(..).collect(), more_lost: summary.more_lost > 0 };
+        let again = Again {
+            since,
+            lost: summary.lost.drain(..).collect(),
+            more_lost: summary.more_lost > 0,
+        };
         let second = run(request, Some(again), (summary.files, summary.bytes), report)?;
         summary.removed += second.removed;
         summary.changed_during_copy = second.changed_during_copy;
         summary.more_changed = second.more_changed;
         summary.not_representable.extend(second.not_representable);
         summary.more_not_representable += second.more_not_representable;
-        // What was lost at first was tried once more; lost the second time may have been copied before.
+        // What was lost at first was tried once more; lost the second time may have been copied
+        // before.
         summary.lost = second.lost;
         summary.more_lost = second.more_lost;
     }
@@ -207,7 +221,8 @@ enum Missing {
     IsMade,
 }
 
-/// Opens a folder below a mounted file system. A link on the way could lead anywhere, into the running system too.
+/// Opens a folder below a mounted file system. A link on the way could lead anywhere, into the
+/// running system too.
 fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
     let mut folder = open_root(root)?;
     let mut at = PathBuf::from("/");
@@ -220,14 +235,16 @@ fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
         let open = || rustix::fs::openat(&folder, name, flags, Permissions::empty());
         let opened = match open() {
             Err(Errno::NOENT) if missing == Missing::IsMade => {
-                rustix::fs::mkdirat(&folder, name, Permissions::from_raw_mode(0o755)).and_then(|()| open())
+                rustix::fs::mkdirat(&folder, name, Permissions::from_raw_mode(0o755))
+                    .and_then(|()| open())
             }
             other => other,
         };
         folder = match opened {
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 return Err(Error::Failed(format!(
-                    "{} is a link or a file in the boot environment, so no file system has its place there: name the \
+                    "{} is a link or a file in the boot environment, so no file system has its \
+                    place there: name the \
                      folder that it leads to",
                     at.display()
                 )));

@@ -1,4 +1,5 @@
-//! Where an inode is reached, and its extended attributes, raw (ACLs, capabilities and labels are among them).
+//! Where an inode is reached, and its extended attributes, raw (ACLs, capabilities and labels are
+//! among them).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,7 +10,8 @@ use rustix::io::Errno;
 /// An extended attribute: its name and value.
 pub type Xattr = (CString, Vec<u8>);
 
-/// XFS lists an ACL twice, the second time in a form of its own. An inode's ACL is `system.posix_acl_*` everywhere.
+/// XFS lists an ACL twice, the second time in a form of its own. An inode's ACL is
+/// `system.posix_acl_*` everywhere.
 const ACLS_OF_XFS: [&CStr; 2] = [c"trusted.SGI_ACL_FILE", c"trusted.SGI_ACL_DEFAULT"];
 
 /// An entry: open, or a name in a folder.
@@ -22,7 +24,8 @@ pub enum Place<'a> {
 }
 
 impl Place<'_> {
-    /// A path for the calls that take no descriptor: it leads through /proc, so no other name is looked up.
+    /// A path for the calls that take no descriptor: it leads through /proc, so no other name is
+    /// looked up.
     fn path(&self, name: &CStr, folder: &OwnedFd) -> Vec<u8> {
         let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         path.extend_from_slice(name.to_bytes());
@@ -39,7 +42,9 @@ impl Place<'_> {
     fn get(&self, attribute: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Place::Open(fd) => rustix::fs::fgetxattr(fd, attribute, buffer),
-            Place::Named(folder, name) => rustix::fs::lgetxattr(self.path(name, folder), attribute, buffer),
+            Place::Named(folder, name) => {
+                rustix::fs::lgetxattr(self.path(name, folder), attribute, buffer)
+            }
         }
     }
 
@@ -64,7 +69,9 @@ impl Place<'_> {
     pub fn remove(&self, attribute: &CStr) -> Result<(), Errno> {
         match self {
             Place::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
-            Place::Named(folder, name) => rustix::fs::lremovexattr(self.path(name, folder), attribute),
+            Place::Named(folder, name) => {
+                rustix::fs::lremovexattr(self.path(name, folder), attribute)
+            }
         }
     }
 
@@ -85,7 +92,8 @@ impl Place<'_> {
     }
 }
 
-/// Those of an entry of the folder that the thread stands in: a third of the cost of [`Place::Named`].
+/// Those of an entry of the folder that the thread stands in: a third of the cost of
+/// [`Place::Named`].
 ///
 /// # Errors
 /// As getxattr(2).

@@ -17,14 +17,15 @@ use super::walk::Batch;
 use crate::flags::{lift, put_back, unlock};
 
 impl Engine<'_> {
-    /// Removes what the source's folder has no more, and returns what else the target's has, by name; `None` where the
-    /// batch is not all of the folder.
+    /// Removes what the source's folder has no more, and returns what else the target's has, by
+    /// name; `None` where the batch is not all of the folder.
     pub(super) fn prune(
         &self,
         (id, source, verdict): (Id, &OwnedFd, Verdict),
         batch: &Batch,
     ) -> Result<Option<Vec<CString>>, Trouble> {
-        let target = self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let target =
+            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
         let mut there = names(&target).map_err(|why| Trouble::Target("reading", why))?;
         there.sort_unstable();
         let mut ours: Vec<&CStr> = Vec::new();
@@ -40,8 +41,10 @@ impl Engine<'_> {
                 return true;
             }
             // In a large folder, and for what was made since the folder was listed.
-            let gone =
-                matches!(rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
+            let gone = matches!(
+                rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW),
+                Err(Errno::NOENT)
+            );
             if !gone || failed.is_some() {
                 return true;
             }
@@ -122,8 +125,9 @@ struct Level {
     lifted: Option<IFlags>,
 }
 
-/// Removes an entry of the target with all that is below it, but nothing that is mounted there, and nothing that
-/// `rules` leave alone: how many entries went. Depth costs memory for names, and no descriptors.
+/// Removes an entry of the target with all that is below it, but nothing that is mounted there, and
+/// nothing that `rules` leave alone: how many entries went. Depth costs memory for names, and no
+/// descriptors.
 ///
 /// # Errors
 /// As unlinkat(2).
@@ -216,11 +220,24 @@ pub fn clear(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     }
 }
 
-fn level(folder: &OwnedFd, name: CString, verdict: Verdict, path_length: usize) -> Result<Level, Errno> {
+fn level(
+    folder: &OwnedFd,
+    name: CString,
+    verdict: Verdict,
+    path_length: usize,
+) -> Result<Level, Errno> {
     let lifted = lift(folder);
     let stat = rustix::fs::fstat(folder)?;
     let entries = names(folder)?;
-    Ok(Level { name, entries, inode: (stat.st_dev, stat.st_ino), verdict, path_length, stays: false, lifted })
+    Ok(Level {
+        name,
+        entries,
+        inode: (stat.st_dev, stat.st_ino),
+        verdict,
+        path_length,
+        stays: false,
+        lifted,
+    })
 }
 
 /// Removes what is no folder, immutable or not. `EISDIR` for a folder.
@@ -241,6 +258,7 @@ fn unlink(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
 
 /// Lifts immutable and append-only from a file.
 pub fn unlock_named(folder: &OwnedFd, name: &CStr) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty()).is_ok_and(|file| unlock(&file))
 }

@@ -1,5 +1,5 @@
-//! A bounded queue between the stages of a copy. A full queue lets its producers sleep until it is half empty, so
-//! that the stages do not wake each other for every entry.
+//! A bounded queue between the stages of a copy. A full queue lets its producers sleep until it is
+//! half empty, so that the stages do not wake each other for every entry.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,8 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// At most `capacity` items, from `producers` threads that each call [`Queue::leave`] at their end.
+    /// At most `capacity` items, from `producers` threads that each call [`Queue::leave`] at their
+    /// end.
     pub fn new(capacity: usize, producers: usize) -> Self {
         let state = State {
             items: VecDeque::with_capacity(capacity),
@@ -30,7 +31,12 @@ impl<T> Queue<T> {
             sleeping_producers: 0,
             sleeping_consumers: 0,
         };
-        Queue { state: Mutex::new(state), not_empty: Condvar::new(), room: Condvar::new(), capacity }
+        Queue {
+            state: Mutex::new(state),
+            not_empty: Condvar::new(),
+            room: Condvar::new(),
+            capacity,
+        }
     }
 
     /// Appends; waits while the queue is full.
@@ -76,7 +82,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// A thread that panicked ends the whole copy; what it held is consistent after every single operation.
+/// A thread that panicked ends the whole copy; what it held is consistent after every single
+/// operation.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

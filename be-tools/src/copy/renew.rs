@@ -1,5 +1,5 @@
-//! One entry that the target has already: equal, made equal, or replaced in one step, so that no file of the target is
-//! ever half written under its own name.
+//! One entry that the target has already: equal, made equal, or replaced in one step, so that no
+//! file of the target is ever half written under its own name.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ use super::{Mode, Trouble};
 use crate::flags::{EARLY, unlock};
 
 impl Engine<'_> {
-    /// Makes the target's inode equal to the source's, and returns its number there. `foreign`: what the target has
-    /// under this name is another inode's already.
+    /// Makes the target's inode equal to the source's, and returns its number there. `foreign`:
+    /// what the target has under this name is another inode's already.
     pub(super) fn make_equal(
         &self,
         subject: Subject<'_>,
@@ -59,7 +59,8 @@ impl Engine<'_> {
             || (there.st_nlink <= stat.st_nlink && self.links.claim((there.st_dev, there.st_ino)))
     }
 
-    /// Keeps a file whose content is the source's, with the source's attributes. False: it must be replaced.
+    /// Keeps a file whose content is the source's, with the source's attributes. False: it must be
+    /// replaced.
     fn keep_file(
         &self,
         subject: Subject<'_>,
@@ -69,7 +70,9 @@ impl Engine<'_> {
     ) -> Result<bool, Trouble> {
         let Subject { folder, name, stat, .. } = subject;
         // What cannot be opened or read is replaced.
-        let Ok(target) = rustix::fs::openat(to, name, READ, Permissions::empty()) else { return Ok(false) };
+        let Ok(target) = rustix::fs::openat(to, name, READ, Permissions::empty()) else {
+            return Ok(false);
+        };
         let Ok(there) = rustix::fs::fstat(&target) else { return Ok(false) };
         let ours = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
         let Ok(theirs) = Attributes::read(Place::Open(&target), there) else { return Ok(false) };
@@ -88,8 +91,8 @@ impl Engine<'_> {
             self.lock_late(subject, &ours, &target, true);
             self.changed.fetch_add(1, Ordering::Relaxed);
         } else if Instant::of(stat) >= Instant::of(&there) {
-            // The change of the target's inode is from now on later than the source's: they have been compared. What
-            // is immutable is compared each time.
+            // The change of the target's inode is from now on later than the source's: they have
+            // been compared. What is immutable is compared each time.
             let times = ours.times();
             let _ = rustix::fs::futimens(&target, &times);
         }
@@ -98,8 +101,9 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    /// Same size, same time, and neither inode touched in a way that could hide a change of content: the second pass
-    /// finds what the first one made, a refresh what the copy was when it was last complete.
+    /// Same size, same time, and neither inode touched in a way that could hide a change of
+    /// content: the second pass finds what the first one made, a refresh what the copy was when it
+    /// was last complete.
     fn is_vouched_for(&self, stat: &Stat, there: &Stat) -> bool {
         let trust = match self.request.mode {
             Mode::Refresh(trust) => trust,
@@ -108,13 +112,19 @@ impl Engine<'_> {
         (stat.st_mtime, stat.st_mtime_nsec) == (there.st_mtime, there.st_mtime_nsec)
             && Instant::of(stat) < Instant::of(there)
             && !trust.checksum
-            && (self.again.is_some() || trust.complete.is_some_and(|complete| complete >= Instant::of(there)))
+            && (self.again.is_some()
+                || trust.complete.is_some_and(|complete| complete >= Instant::of(there)))
             && !trust.interrupted.is_some_and(|begun| begun.reached_by(there))
             && !self.since().is_some_and(|since| since.reached_by(stat))
     }
 
     /// The same for links, devices, fifos and sockets.
-    fn keep_special(&self, subject: Subject<'_>, to: &OwnedFd, there: &Stat) -> Result<bool, Trouble> {
+    fn keep_special(
+        &self,
+        subject: Subject<'_>,
+        to: &OwnedFd,
+        there: &Stat,
+    ) -> Result<bool, Trouble> {
         let Subject { folder, name, stat, .. } = subject;
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             // It took the place of something else since it was listed.
@@ -140,8 +150,8 @@ impl Engine<'_> {
         Ok(true)
     }
 
-    /// Puts what `fill` makes in the place of what is there. The first copy into a new file system has nothing to
-    /// protect, and perhaps no room for two: there the old goes first.
+    /// Puts what `fill` makes in the place of what is there. The first copy into a new file system
+    /// has nothing to protect, and perhaps no room for two: there the old goes first.
     pub(super) fn replace(
         &self,
         (id, to): (Id, &OwnedFd),

@@ -8,11 +8,12 @@ use rustix::io::Errno;
 use super::content::{CHUNK, Failure, UNWRITTEN, segments};
 use crate::sys;
 
-/// Where holes begin and end depends on the block size: so many bytes more or less are no difference.
+/// Where holes begin and end depends on the block size: so many bytes more or less are no
+/// difference.
 const SLACK: u64 = 64 * 1024;
 
-/// Compares a file of the source with one of the same size in the target. `go_on` hears of every chunk. What cannot be
-/// read in the target is not the same.
+/// Compares a file of the source with one of the same size in the target. `go_on` hears of every
+/// chunk. What cannot be read in the target is not the same.
 ///
 /// # Errors
 /// The source cannot be read, or `go_on` says no.

@@ -1,5 +1,6 @@
-//! What the threads of one walk have still to do: last in, first out, so that a tree is walked depth first and what
-//! waits stays small. It is done when nothing waits and nobody works, because work makes more work.
+//! What the threads of one walk have still to do: last in, first out, so that a tree is walked
+//! depth first and what waits stays small. It is done when nothing waits and nobody works, because
+//! work makes more work.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

@@ -1,5 +1,6 @@
-//! Where a thread stands: its own working folder, in which entries are reached by their bare names. The calls on
-//! extended attributes take no folder, and a way through /proc costs three times as much.
+//! Where a thread stands: its own working folder, in which entries are reached by their bare names.
+//! The calls on extended attributes take no folder, and a way through /proc costs three times as
+//! much.
 
 use std::os::fd::OwnedFd;
 
@@ -36,8 +37,11 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let folder = tempfile::tempdir().unwrap();
-                let fd =
-                    rustix::fs::open(folder.path(), super::super::folders::FOLDER, rustix::fs::Mode::empty());
+                let fd = rustix::fs::open(
+                    folder.path(),
+                    super::super::folders::FOLDER,
+                    rustix::fs::Mode::empty(),
+                );
                 Standpoint::default().go(&fd.unwrap()).unwrap();
                 assert_eq!(std::env::current_dir().unwrap(), folder.path().canonicalize().unwrap());
             });

@@ -29,7 +29,9 @@ impl Temporary {
 /// The name is one of them.
 pub fn is_one(name: &CStr) -> bool {
     let middle = name.to_bytes().strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix(AFTER));
-    middle.is_some_and(|m| m.len() == 8 && m.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
+    middle.is_some_and(|m| {
+        m.len() == 8 && m.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+    })
 }
 
 #[cfg(test)]
@@ -41,7 +43,9 @@ mod tests {
         let names = Temporary::new();
         assert_ne!(names.name(), names.name());
         assert!(is_one(&names.name()));
-        for other in [c".lifeboat-0123456.new", c".lifeboat-0123456G.new", c"lifeboat-01234567.new", c"new"] {
+        for other in
+            [c".lifeboat-0123456.new", c".lifeboat-0123456G.new", c"lifeboat-01234567.new", c"new"]
+        {
             assert!(!is_one(other));
         }
     }

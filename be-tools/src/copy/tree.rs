@@ -1,5 +1,5 @@
-//! The walker's listener: it makes the target's folders, has compared what is in both trees, and hands everything else
-//! to the openers.
+//! The walker's listener: it makes the target's folders, has compared what is in both trees, and
+//! hands everything else to the openers.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -99,8 +99,8 @@ impl Planter<'_> {
             return Ok(true);
         }
         let stat = rustix::fs::fstat(target).map_err(|why| Trouble::Target("looking at", why))?;
-        let there =
-            Attributes::read(Place::Open(target), stat).map_err(|why| Trouble::Target("looking at", why))?;
+        let there = Attributes::read(Place::Open(target), stat)
+            .map_err(|why| Trouble::Target("looking at", why))?;
         Ok(!attributes.same_as(&there))
     }
 
@@ -165,14 +165,17 @@ impl Sink for Planter<'_> {
 
     fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()> {
         self.engine.files.fetch_add(1, Ordering::Relaxed);
-        let attributes = Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: (0, false) };
+        let attributes =
+            Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: (0, false) };
         let made = self.plant(parent, name).and_then(|(target, existed)| {
             if existed && !self.differs(&attributes, &target)? {
                 return Ok(());
             }
             unlock(&target);
             attributes
-                .apply(Place::Open(&target), existed, &mut |what| self.engine.note(parent, name, what))
+                .apply(Place::Open(&target), existed, &mut |what| {
+                    self.engine.note(parent, name, what)
+                })
                 .map_err(|why| Trouble::Target("setting attributes of", why))
         });
         if let Err(trouble) = made {

@@ -1,5 +1,5 @@
-//! Walking a source tree: folder by folder, entries in the order of their inodes, which on most file systems is the
-//! order of their content on the disk. It stays on the mount it starts on.
+//! Walking a source tree: folder by folder, entries in the order of their inodes, which on most
+//! file systems is the order of their content on the disk. It stays on the mount it starts on.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -61,8 +61,8 @@ pub struct Found<'a> {
     pub stat: &'a Stat,
 }
 
-/// What the walk tells. For every entry and folder it has called [`Folders::expect`] on the parent before; whoever is
-/// told of one calls [`Folders::done`] once it needs the parent no more.
+/// What the walk tells. For every entry and folder it has called [`Folders::expect`] on the parent
+/// before; whoever is told of one calls [`Folders::done`] once it needs the parent no more.
 pub trait Sink: Sync {
     /// What it keeps of a folder while that is listed.
     type Folder: Send + Sync;
@@ -76,7 +76,8 @@ pub trait Sink: Sync {
         place: (Id, &Arc<OwnedFd>, Verdict),
         batch: Batch,
     ) -> Result<()>;
-    /// A folder on which something else is mounted: kept as an empty one. `stat` is of the mounted root.
+    /// A folder on which something else is mounted: kept as an empty one. `stat` is of the mounted
+    /// root.
     fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()>;
     /// All batches of the folder have been told or are about to be.
     fn listed(&self, id: Id) -> Result<()>;
@@ -149,7 +150,9 @@ impl<S: Sink> Walk<'_, S> {
                     }
                 }
             }
-            Work::Folder { parent, name, verdict } => self.descend(parent, &name, verdict, here, buffer),
+            Work::Folder { parent, name, verdict } => {
+                self.descend(parent, &name, verdict, here, buffer)
+            }
         }
     }
 
@@ -240,7 +243,12 @@ impl<S: Sink> Walk<'_, S> {
                         let verdict = self.exclude.verdict(&path, verdict);
                         if verdict != Verdict::Skip {
                             let (inode, kind) = (entry.ino(), entry.file_type());
-                            batch.entries.push(Entry { inode, name: name.to_owned(), kind, verdict });
+                            batch.entries.push(Entry {
+                                inode,
+                                name: name.to_owned(),
+                                kind,
+                                verdict,
+                            });
                         }
                     }
                     false
@@ -264,12 +272,20 @@ impl<S: Sink> Walk<'_, S> {
                 subfolders.push((entry.inode, Work::Folder { parent: id, name, verdict }));
             }
             self.folders.expect(id, batch.entries.len());
-            let full =
-                std::mem::replace(&mut batch, Batch { entries: Vec::new(), whole: false, first: false });
+            let full = std::mem::replace(
+                &mut batch,
+                Batch { entries: Vec::new(), whole: false, first: false },
+            );
             // Another thread has nothing to do: a folder of many entries is shared.
             if !full.first && self.stack.is_wanted() {
                 let (folder, source) = (Arc::clone(folder), Arc::clone(source));
-                self.stack.push(std::iter::once(Work::Batch { folder, source, id, verdict, batch: full }));
+                self.stack.push(std::iter::once(Work::Batch {
+                    folder,
+                    source,
+                    id,
+                    verdict,
+                    batch: full,
+                }));
             } else {
                 self.sink.entries(here, folder, (id, source, verdict), full)?;
             }
@@ -284,7 +300,8 @@ impl<S: Sink> Walk<'_, S> {
         Ok(())
     }
 
-    /// Asks for kinds that the listing does not say, and leaves out what is only on the way to something.
+    /// Asks for kinds that the listing does not say, and leaves out what is only on the way to
+    /// something.
     fn settle_kinds(&self, id: Id, source: &OwnedFd, batch: &mut Batch) -> Result<()> {
         let mut lost = Vec::new();
         batch.entries.retain_mut(|entry| {

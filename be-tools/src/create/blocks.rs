@@ -1,5 +1,5 @@
-//! A file system of the target whose blocks are copied: it comes with its UUID, its label and, on a root, with a
-//! descriptor that says it is incomplete; then it is grown to its device and checked.
+//! A file system of the target whose blocks are copied: it comes with its UUID, its label and, on a
+//! root, with a descriptor that says it is incomplete; then it is grown to its device and checked.
 
 use super::Job;
 use super::method::Blocks;
@@ -29,17 +29,20 @@ impl Job<'_> {
         let mounted = source::mount(system, inventory, found, &blocks.source, &work.source)?;
         let edits = if blocks.source.is_root() {
             let root = Rooted::open(mounted.dir())?;
-            block::overwrite(&root, DESCRIPTOR_PATH, &unfinished(&self.descriptor))?.map_err(|why| {
-                Error::Failed(format!(
-                    "the blocks of {} cannot be copied: {why}; use --method copy",
-                    blocks.device.display()
-                ))
-            })?
+            block::overwrite(&root, DESCRIPTOR_PATH, &unfinished(&self.descriptor))?.map_err(
+                |why| {
+                    Error::Failed(format!(
+                        "the blocks of {} cannot be copied: {why}; use --method copy",
+                        blocks.device.display()
+                    ))
+                },
+            )?
         } else {
             Vec::new()
         };
         let uuid = &self.uuids[&target.mountpoint];
-        let uuid = uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
+        let uuid =
+            uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
         let request = block::Request {
             source: &blocks.device,
             target: &target.device,
@@ -65,7 +68,8 @@ impl Job<'_> {
         };
         check.arg(&target.device).run().map_err(|error| {
             Error::Failed(format!(
-                "the copy of {} is damaged, as its source may be: check that, or use --method copy ({error})",
+                "the copy of {} is damaged, as its source may be: check that, or use --method \
+                copy ({error})",
                 blocks.device.display()
             ))
         })?;
@@ -73,8 +77,8 @@ impl Job<'_> {
     }
 }
 
-/// The text of the descriptor until the copy has one of its own. It has to fit into the place of the source's, which
-/// says more.
+/// The text of the descriptor until the copy has one of its own. It has to fit into the place of
+/// the source's, which says more.
 pub(super) fn unfinished(descriptor: &Descriptor) -> String {
     // Names and dates have no characters that TOML would escape.
     format!(
@@ -93,7 +97,10 @@ mod tests {
         let descriptor = Descriptor::new("a-name-that-is-longer".parse().unwrap(), None);
         let text = unfinished(&descriptor);
         assert_eq!(Descriptor::parse(&text).unwrap(), descriptor);
-        assert_eq!((descriptor.state, descriptor.operation), (State::Incomplete, Some(Operation::Create)));
+        assert_eq!(
+            (descriptor.state, descriptor.operation),
+            (State::Incomplete, Some(Operation::Create))
+        );
         let mut source = Descriptor::new("source".parse().unwrap(), None);
         source.state = State::Complete;
         source.operation = None;

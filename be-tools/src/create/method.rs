@@ -51,7 +51,8 @@ impl Request {
     pub(super) fn refuse_method(&self) -> Result<(), Refusal> {
         match self.method {
             Method::Snapshot => Err(Refusal::Other(
-                "this version of be makes no snapshots: leave --method out, and the files or blocks are copied"
+                "this version of be makes no snapshots: leave --method out, and the files or \
+                blocks are copied"
                     .into(),
             )),
             _ => Ok(()),
@@ -76,7 +77,8 @@ impl Job<'_> {
                 }
                 Err(why) if self.request.method == Method::Block => {
                     return Err(Refusal::Other(format!(
-                        "{} cannot be copied by blocks: {why}; without --method its files are copied",
+                        "{} cannot be copied by blocks: {why}; without --method its files are \
+                        copied",
                         file_system.mountpoint
                     ))
                     .into());
@@ -87,7 +89,12 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn by_blocks(&self, begun: &Begun, copies: &[Copy], target: &TargetFileSystem) -> Result<Blocks, Unfit> {
+    fn by_blocks(
+        &self,
+        begun: &Begun,
+        copies: &[Copy],
+        target: &TargetFileSystem,
+    ) -> Result<Blocks, Unfit> {
         let Begun { system, inventory, work, .. } = begun;
         let unfit = |why: String| Err(Unfit(why));
         let failed = |error: crate::Error| Unfit(error.to_string());
@@ -113,7 +120,11 @@ impl Job<'_> {
         refuse_written(system, device)?;
         let file_system = block::inspect(&device.node)?;
         if becomes.size < file_system.size() {
-            return unfit(format!("{} is smaller than {}", becomes.node.display(), device.node.display()));
+            return unfit(format!(
+                "{} is smaller than {}",
+                becomes.node.display(),
+                device.node.display()
+            ));
         }
         if u64::from(becomes.logical_block_size) > file_system.sector() {
             return unfit(format!("{} has larger sectors", becomes.node.display()));
@@ -121,11 +132,13 @@ impl Job<'_> {
         if source.is_root() {
             if found.descriptor.is_none() || self.adoption.is_some() {
                 return unfit(format!(
-                    "the source has no descriptor, in whose place that of an incomplete copy could stand (`be adopt` in '{}' writes one)",
+                    "the source has no descriptor, in whose place that of an incomplete copy \
+                    could stand (`be adopt` in '{}' writes one)",
                     found.name()
                 ));
             }
-            let mounted = source::mount(system, inventory, found, source, &work.source).map_err(failed)?;
+            let mounted =
+                source::mount(system, inventory, found, source, &work.source).map_err(failed)?;
             let root = Rooted::open(mounted.dir()).map_err(failed)?;
             let text = blocks::unfinished(&self.descriptor);
             block::overwrite(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;

@@ -46,8 +46,11 @@ impl<'a> Job<'a> {
         descriptor.description.clone_from(&request.description);
         descriptor.source = source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
         descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
-        let uuids: BTreeMap<_, _> =
-            layout.file_systems.iter().map(|f| (f.mountpoint.clone(), identity::fresh_uuid())).collect();
+        let uuids: BTreeMap<_, _> = layout
+            .file_systems
+            .iter()
+            .map(|f| (f.mountpoint.clone(), identity::fresh_uuid()))
+            .collect();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
         let swap_uuids = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
         let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
@@ -111,14 +114,19 @@ impl<'a> Job<'a> {
         let name = &self.descriptor.name;
         let title = match &self.source {
             Some(source) => {
-                format!("Create boot environment '{name}', a copy of '{}'", self.source_name(source))
+                format!(
+                    "Create boot environment '{name}', a copy of '{}'",
+                    self.source_name(source)
+                )
             }
             None => format!("Create the empty boot environment '{name}'"),
         };
         let mut plan = Plan { title, ..Plan::default() };
         for file_system in &self.layout.file_systems {
-            let becomes = format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
-            plan.devices.extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+            let becomes =
+                format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
         }
         for device in &self.layout.swap {
             let becomes = format!("swap of '{name}'");
@@ -137,10 +145,14 @@ impl<'a> Job<'a> {
             let device = file_system.device.display();
             plan.steps.push(match self.blocks.get(&file_system.mountpoint) {
                 Some(blocks) => format!(
-                    "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an incomplete descriptor; grow it to its device; check it",
+                    "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an \
+                    incomplete descriptor; grow it to its device; check it",
                     blocks.source,
                     self.source.as_ref().map_or("", |source| self.source_name(source)),
-                    blocks.bytes.map(|bytes| format!(" ({})", HumanBytes(bytes))).unwrap_or_default()
+                    blocks
+                        .bytes
+                        .map(|bytes| format!(" ({})", HumanBytes(bytes)))
+                        .unwrap_or_default()
                 ),
                 None => format!("make {} on {device}", file_system.fs_type),
             });
@@ -155,15 +167,19 @@ impl<'a> Job<'a> {
                 });
             }
             plan.steps.extend(after_copy);
-            plan.steps
-                .push("localize the copy: fstab, loader settings, its own grub.cfg, be and its units".into());
+            plan.steps.push(
+                "localize the copy: fstab, loader settings, its own grub.cfg, be and its units"
+                    .into(),
+            );
         }
         if self.is_bootable() {
-            plan.steps.push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
+            plan.steps
+                .push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
             plan.steps.push("append its boot entry to BootOrder, inactive".into());
         }
         plan.notes.clone_from(&self.notes);
-        plan.notes.extend(self.replaced.as_ref().and_then(|old| delete::note(system, inventory, old)));
+        plan.notes
+            .extend(self.replaced.as_ref().and_then(|old| delete::note(system, inventory, old)));
         plan.steps.push("sync, then mark it complete".into());
         if self.is_bootable() {
             plan.steps.push("make its boot entry active".into());
@@ -193,7 +209,8 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
         Some(reference) => inventory.find(reference)?,
         None => inventory.running().ok_or_else(|| {
             Error::Usage(
-                "the running system is no boot environment: name the one to copy with --from BE".into(),
+                "the running system is no boot environment: name the one to copy with --from BE"
+                    .into(),
             )
         })?,
     };
@@ -203,7 +220,8 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
     Ok(Some(source.clone()))
 }
 
-/// The BE whose devices become the target: named by `--replace`, or the same one after an interrupted create.
+/// The BE whose devices become the target: named by `--replace`, or the same one after an
+/// interrupted create.
 fn replaced(
     inventory: &Inventory,
     request: &Request,
@@ -227,7 +245,9 @@ fn replaced(
 
 fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bool {
     environment.descriptor.as_ref().is_some_and(|d| {
-        d.name == request.name && d.state == State::Incomplete && d.operation == Some(Operation::Create)
+        d.name == request.name
+            && d.state == State::Incomplete
+            && d.operation == Some(Operation::Create)
     }) && !environment.running
 }
 
@@ -248,7 +268,8 @@ fn adoption(
             Ok(Some(adoption))
         }
         _ if request.current.is_some() => Err(Error::Usage(
-            "--current names a running system that is not a boot environment yet: leave it out".into(),
+            "--current names a running system that is not a boot environment yet: leave it out"
+                .into(),
         )),
         _ => Ok(None),
     }
@@ -263,7 +284,9 @@ fn lay_out(
     let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
     let mut wishes = Vec::new();
     for wish in request.wishes.iter().cloned() {
-        wishes.push(wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?);
+        wishes.push(
+            wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
+        );
     }
     if let (true, Some(old)) = (wishes.is_empty(), replaced) {
         wishes = layout::in_the_place_of(old, &esps)?;
@@ -279,8 +302,11 @@ fn as_found(
     source: Option<&BootEnvironment>,
     descriptor: &Descriptor,
 ) -> Result<BootEnvironment> {
-    let (Some(root), Some(uuid)) = (layout.file_systems.first(), uuids.get(&MountPoint::root())) else {
-        return Err(Error::Usage("the root file system needs a device: give -m /:DEVICE:FSTYPE".into()));
+    let (Some(root), Some(uuid)) = (layout.file_systems.first(), uuids.get(&MountPoint::root()))
+    else {
+        return Err(Error::Usage(
+            "the root file system needs a device: give -m /:DEVICE:FSTYPE".into(),
+        ));
     };
     let device = inventory.devices.resolve(&root.device.to_string_lossy())?;
     let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&root.device));

@@ -8,7 +8,8 @@ use crate::error::{Error, Refusal, Result};
 use crate::storage::usage::Usage;
 use crate::system::System;
 
-/// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without `force`.
+/// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without
+/// `force`.
 ///
 /// # Errors
 /// The refusal, naming the device and the way out.
@@ -20,7 +21,10 @@ pub(super) fn refuse(
     force: bool,
 ) -> Result<()> {
     let device = inventory.devices.by_node(node).ok_or_else(|| {
-        Error::Usage(format!("{} is no block device here: see `lsblk` for their names", node.display()))
+        Error::Usage(format!(
+            "{} is no block device here: see `lsblk` for their names",
+            node.display()
+        ))
     })?;
     let shown = || device.node.display().to_string();
     Usage::read(system)?.refuse_target(&inventory.devices, device)?;
@@ -29,10 +33,14 @@ pub(super) fn refuse(
     let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
     match users.iter().find(|user| !is_replaced(user)) {
         Some(other) => {
-            Err(Refusal::PartOfEnvironment { device: shown(), owner: other.reference.clone() }.into())
+            Err(Refusal::PartOfEnvironment { device: shown(), owner: other.reference.clone() }
+                .into())
         }
         None if !users.is_empty() => Ok(()),
         None if device.content.is_blank() || force => Ok(()),
-        None => Err(Refusal::HoldsData { device: shown(), content: device.content.description() }.into()),
+        None => {
+            Err(Refusal::HoldsData { device: shown(), content: device.content.description() }
+                .into())
+        }
     }
 }

@@ -18,14 +18,16 @@ pub(super) struct FoundRoot<'a> {
     pub(super) facts: Facts,
 }
 
-/// The devices worth mounting: one for each file system that can hold a root, and nothing that something else, such as
-/// an array or a volume group, is made of.
+/// The devices worth mounting: one for each file system that can hold a root, and nothing that
+/// something else, such as an array or a volume group, is made of.
 pub(super) fn candidates(devices: &Devices) -> Vec<&BlockDevice> {
     let mut spanned = Vec::new();
     devices
         .iter()
         .filter(|device| {
-            let Some(found) = device.super_block().filter(|s| s.kind.can_hold_root()) else { return false };
+            let Some(found) = device.super_block().filter(|s| s.kind.can_hold_root()) else {
+                return false;
+            };
             if found.devices > 1 {
                 if spanned.contains(&&found.uuid) {
                     return false;
@@ -41,7 +43,8 @@ pub(super) fn candidates(devices: &Devices) -> Vec<&BlockDevice> {
 pub(super) fn place(device: &BlockDevice, mounts: &Mounts) -> Place {
     let fs_type = device.content.kind().map_or("auto", Kind::name);
     // btrfs mounts once more beside a mount for writing, and only so shows all its subvolumes.
-    let mounted = mounts.of(device).find(|m| m.root == Path::new("/")).filter(|_| fs_type != "btrfs");
+    let mounted =
+        mounts.of(device).find(|m| m.root == Path::new("/")).filter(|_| fs_type != "btrfs");
     Place {
         device: device.node.clone(),
         number: device.number,
@@ -55,8 +58,13 @@ pub(super) fn request(place: Place, dir: &Path) -> Request {
     Request { dir: dir.to_owned(), place, subvolume: None, nested: Vec::new() }
 }
 
-/// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root itself.
-pub(super) fn nested(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> Vec<(PathBuf, Place)> {
+/// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root
+/// itself.
+pub(super) fn nested(
+    root: &FoundRoot,
+    devices: &Devices,
+    mounts: &Mounts,
+) -> Vec<(PathBuf, Place)> {
     let Some(text) = &root.facts.fstab else { return Vec::new() };
     let fstab = Fstab::parse(text);
     ["/usr", "/boot"]
@@ -64,7 +72,8 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> Ve
         .filter_map(|mount_point| {
             let entry = fstab.entries().find(|e| e.mountpoint() == Path::new(mount_point))?;
             let device = device_of(entry, root.device, devices)?;
-            let kind = device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
+            let kind =
+                device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
             let mut place = place(device, mounts);
             if kind == Kind::Btrfs {
                 place.subvolume = subvolume(entry);
@@ -77,13 +86,20 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> Ve
 /// The subvolume that a line of fstab mounts.
 pub(crate) fn subvolume(entry: &Entry) -> Option<String> {
     let options = entry.options();
-    let path =
-        options.split(',').find_map(|option| option.strip_prefix("subvol="))?.trim_matches('/').to_owned();
+    let path = options
+        .split(',')
+        .find_map(|option| option.strip_prefix("subvol="))?
+        .trim_matches('/')
+        .to_owned();
     (!path.is_empty()).then_some(path)
 }
 
 /// The device that a line of fstab names; where several answer, the one on the disk of the root.
-fn device_of<'a>(entry: &Entry, root: &BlockDevice, devices: &'a Devices) -> Option<&'a BlockDevice> {
+fn device_of<'a>(
+    entry: &Entry,
+    root: &BlockDevice,
+    devices: &'a Devices,
+) -> Option<&'a BlockDevice> {
     let spec = entry.spec();
     match entry.device() {
         Spec::Path(path) if !path.starts_with("/dev") => return None,
@@ -95,8 +111,13 @@ fn device_of<'a>(entry: &Entry, root: &BlockDevice, devices: &'a Devices) -> Opt
 }
 
 /// All boot environments, in the order of their devices, each with a reference of its own.
-pub(super) fn environments(roots: &[FoundRoot], devices: &Devices, mounts: &Mounts) -> Vec<BootEnvironment> {
-    let mut all: Vec<BootEnvironment> = roots.iter().map(|root| environment(root, devices, mounts)).collect();
+pub(super) fn environments(
+    roots: &[FoundRoot],
+    devices: &Devices,
+    mounts: &Mounts,
+) -> Vec<BootEnvironment> {
+    let mut all: Vec<BootEnvironment> =
+        roots.iter().map(|root| environment(root, devices, mounts)).collect();
     mark_shared(&mut all);
     for (environment, root) in all.iter_mut().zip(roots) {
         environment.problems = health::problems(&root.facts, environment, devices)
@@ -115,14 +136,15 @@ fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvi
         let inside = mount.root.strip_prefix("/").unwrap_or(&mount.root);
         mount.is_of(device) && inside == Path::new(facts.subvolume.as_deref().unwrap_or(""))
     };
-    let mounted_at: Vec<PathBuf> = mounts.iter().filter(is_here).map(|m| m.mount_point.clone()).collect();
+    let mounted_at: Vec<PathBuf> =
+        mounts.iter().filter(is_here).map(|m| m.mount_point.clone()).collect();
     BootEnvironment {
         reference: String::new(),
         descriptor: facts.descriptor.clone(),
-        os: facts
-            .os
-            .clone()
-            .unwrap_or_else(|| OperatingSystem { id: "linux".into(), ..OperatingSystem::default() }),
+        os: facts.os.clone().unwrap_or_else(|| OperatingSystem {
+            id: "linux".into(),
+            ..OperatingSystem::default()
+        }),
         kernel: facts.kernel().map(|k| k.release.clone()),
         root: Root {
             device: device.node.clone(),
@@ -220,15 +242,18 @@ fn name_all(all: &mut [BootEnvironment], devices: &Devices) {
         }
     }
     for environment in all {
-        let device =
-            devices.by_node(&environment.root.device).map_or_else(String::new, |d| d.short_name().to_owned());
+        let device = devices
+            .by_node(&environment.root.device)
+            .map_or_else(String::new, |d| d.short_name().to_owned());
         let place = match &environment.root.subvolume {
             Some(subvolume) => format!("@{device}:{subvolume}"),
             None => format!("@{device}"),
         };
         environment.reference = match &environment.descriptor {
             None => place,
-            Some(d) if count.get(&d.name.as_str().to_ascii_lowercase()) == Some(&1) => d.name.to_string(),
+            Some(d) if count.get(&d.name.as_str().to_ascii_lowercase()) == Some(&1) => {
+                d.name.to_string()
+            }
             Some(d) => format!("{}{place}", d.name),
         };
     }

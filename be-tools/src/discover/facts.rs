@@ -98,8 +98,8 @@ pub struct GrubEntry {
 }
 
 impl Facts {
-    /// Reads them, if `root` looks like the root of a Linux system: it has a descriptor, an os-release, or an fstab
-    /// with accounts beside it.
+    /// Reads them, if `root` looks like the root of a Linux system: it has a descriptor, an
+    /// os-release, or an fstab with accounts beside it.
     pub fn read(root: &Rooted, subvolume: Option<String>) -> Option<Self> {
         let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
         let looks_like_root = there(DESCRIPTOR_PATH)
@@ -122,7 +122,8 @@ impl Facts {
             Err(other) => facts.descriptor_error = Some(other.to_string()),
         }
         let text = |path: &str| root.text(path).ok().flatten();
-        facts.os = text("etc/os-release").or_else(|| text("usr/lib/os-release")).map(|t| os_release(&t));
+        facts.os =
+            text("etc/os-release").or_else(|| text("usr/lib/os-release")).map(|t| os_release(&t));
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -133,21 +134,27 @@ impl Facts {
         Some(facts)
     }
 
-    /// The kernel that it would boot: the default of its menu, else the newest that is complete, else the newest.
+    /// The kernel that it would boot: the default of its menu, else the newest that is complete,
+    /// else the newest.
     pub fn kernel(&self) -> Option<&Kernel> {
         let default = self.grub.default.as_ref().and_then(|entry| {
             let name = entry.kernel.rsplit('/').next()?;
             self.kernels.iter().find(|k| k.image.rsplit('/').next() == Some(name))
         });
-        default.or_else(|| self.kernels.iter().find(|k| k.is_complete())).or_else(|| self.kernels.first())
+        default
+            .or_else(|| self.kernels.iter().find(|k| k.is_complete()))
+            .or_else(|| self.kernels.first())
     }
 }
 
 /// os-release(5): shell assignments, perhaps quoted.
 fn os_release(text: &str) -> OperatingSystem {
     let value = |key: &str| {
-        let raw =
-            text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?.trim();
+        let raw = text
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
+            .trim();
         let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
         let quoted = quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
         let mut plain = String::new();
@@ -182,9 +189,12 @@ fn kernels(root: &Rooted) -> Vec<Kernel> {
                 format!("initramfs-{suffix}.img"),
                 format!("initrd-{suffix}"),
             ];
-            let initramfs = initramfs.iter().find(|n| names.contains(n)).map(|n| format!("boot/{n}"));
+            let initramfs =
+                initramfs.iter().find(|n| names.contains(n)).map(|n| format!("boot/{n}"));
             Some(Kernel {
-                initramfs_problem: initramfs.as_ref().and_then(|path| images::initramfs_problem(root, path)),
+                initramfs_problem: initramfs
+                    .as_ref()
+                    .and_then(|path| images::initramfs_problem(root, path)),
                 modules: ["lib/modules", "usr/lib/modules"]
                     .iter()
                     .any(|folder| root.exists(Path::new(folder).join(&release))),
@@ -200,18 +210,27 @@ fn kernels(root: &Rooted) -> Vec<Kernel> {
 }
 
 fn grub(root: &Rooted) -> Grub {
-    let installed = ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
+    let installed =
+        ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
     let installed = installed.iter().any(|path| root.exists(path));
-    let folder = ["boot/grub", "boot/grub2"].into_iter().find(|f| root.exists(Path::new(f).join("grub.cfg")));
+    let folder = ["boot/grub", "boot/grub2"]
+        .into_iter()
+        .find(|f| root.exists(Path::new(f).join("grub.cfg")));
     let Some(folder) = folder else { return Grub { installed, ..Grub::default() } };
     let Ok(Some(cfg)) = root.text(Path::new(folder).join("grub.cfg")) else {
         return Grub { installed, configured: true, default: None };
     };
     let environment = root.read(Path::new(folder).join("grubenv")).ok().flatten();
-    let environment = environment.and_then(|bytes| EnvironmentBlock::parse(&bytes).ok()).unwrap_or_default();
+    let environment =
+        environment.and_then(|bytes| EnvironmentBlock::parse(&bytes).ok()).unwrap_or_default();
     let default = boot::grub_cfg::default_entry(&cfg, &environment).map(|entry| GrubEntry {
         kernel_exists: on_grub_root(root, &entry.linux),
-        missing_initramfs: entry.initrd.iter().filter(|path| !on_grub_root(root, path)).cloned().collect(),
+        missing_initramfs: entry
+            .initrd
+            .iter()
+            .filter(|path| !on_grub_root(root, path))
+            .cloned()
+            .collect(),
         root: CommandLine::parse(&entry.options).get("root").map(str::to_owned),
         search_uuid: entry.root_uuid,
         kernel: entry.linux,
@@ -219,12 +238,15 @@ fn grub(root: &Rooted) -> Grub {
     Grub { installed, configured: !cfg.trim().is_empty(), default }
 }
 
-/// A path as GRUB sees it is there: from the root, from a /boot of its own, or from the top of a btrfs whose
-/// subvolume we are in.
+/// A path as GRUB sees it is there: from the root, from a /boot of its own, or from the top of a
+/// btrfs whose subvolume we are in.
 fn on_grub_root(root: &Rooted, path: &str) -> bool {
-    let path = path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);
+    let path =
+        path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);
     let below_boot = path.find("/boot/").map(|at| &path[at..]);
-    root.exists(path) || root.exists(format!("boot/{path}")) || below_boot.is_some_and(|p| root.exists(p))
+    root.exists(path)
+        || root.exists(format!("boot/{path}"))
+        || below_boot.is_some_and(|p| root.exists(p))
 }
 
 fn used(root: &Rooted) -> Option<u64> {

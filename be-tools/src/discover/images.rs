@@ -1,11 +1,13 @@
-//! Whether the files that start a system look whole: kernel (Documentation/arch/x86/boot.rst), initramfs
-//! (Documentation/driver-api/early-userspace/buffer-format.rst), init (ELF, System V ABI).
+//! Whether the files that start a system look whole: kernel (Documentation/arch/x86/boot.rst),
+//! initramfs (Documentation/driver-api/early-userspace/buffer-format.rst), init (ELF, System V
+//! ABI).
 
 use crate::rooted::Rooted;
 
 use super::facts::{is_executable, read_at, regular};
 
-/// The release inside a kernel image, and what is wrong with the image; `None` where there is no regular file.
+/// The release inside a kernel image, and what is wrong with the image; `None` where there is no
+/// regular file.
 pub(super) fn kernel(root: &Rooted, path: &str) -> Option<(Option<String>, Option<String>)> {
     let (file, size) = regular(root, path)?;
     let head = match read_at(&file, 0, 64 << 10) {
@@ -54,7 +56,9 @@ const MAGICS: &[&[u8]] = &[
 
 /// What is wrong with an initramfs.
 pub(super) fn initramfs_problem(root: &Rooted, path: &str) -> Option<String> {
-    let Some((file, size)) = regular(root, path) else { return Some("is not a regular file".into()) };
+    let Some((file, size)) = regular(root, path) else {
+        return Some("is not a regular file".into());
+    };
     if size == 0 {
         return Some("is empty".into());
     }
@@ -76,8 +80,11 @@ pub(super) fn initramfs_problem(root: &Rooted, path: &str) -> Option<String> {
     None
 }
 
-/// Where the main archive begins behind an uncompressed one with microcode; `None` when the file ends inside that.
-fn main_archive(read: &dyn Fn(u64, usize) -> std::io::Result<Vec<u8>>) -> std::io::Result<Option<u64>> {
+/// Where the main archive begins behind an uncompressed one with microcode; `None` when the file
+/// ends inside that.
+fn main_archive(
+    read: &dyn Fn(u64, usize) -> std::io::Result<Vec<u8>>,
+) -> std::io::Result<Option<u64>> {
     // Microcode is a handful of files; an archive with more is the main one, uncompressed.
     const FEW: usize = 64;
     let mut at = 0;
@@ -107,7 +114,9 @@ fn main_archive(read: &dyn Fn(u64, usize) -> std::io::Result<Vec<u8>>) -> std::i
 
 /// What is wrong with /sbin/init or the dynamic linker it needs.
 pub(super) fn init_problem(root: &Rooted) -> Option<String> {
-    let Some((file, size)) = regular(root, "sbin/init") else { return Some("/sbin/init is missing".into()) };
+    let Some((file, size)) = regular(root, "sbin/init") else {
+        return Some("/sbin/init is missing".into());
+    };
     if size == 0 {
         return Some("/sbin/init is empty".into());
     }
@@ -134,8 +143,10 @@ pub(super) fn init_problem(root: &Rooted) -> Option<String> {
 fn interpreter(elf: &[u8]) -> Option<String> {
     const INTERPRETER: u32 = 3;
     (elf.get(4..6)? == [2, 1]).then_some(())?;
-    let half = |at: usize| Some(u16::from_le_bytes(elf.get(at..at.checked_add(2)?)?.try_into().ok()?));
-    let word = |at: usize| Some(u32::from_le_bytes(elf.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    let half =
+        |at: usize| Some(u16::from_le_bytes(elf.get(at..at.checked_add(2)?)?.try_into().ok()?));
+    let word =
+        |at: usize| Some(u32::from_le_bytes(elf.get(at..at.checked_add(4)?)?.try_into().ok()?));
     let long = |at: usize| -> Option<usize> {
         u64::from_le_bytes(elf.get(at..at.checked_add(8)?)?.try_into().ok()?).try_into().ok()
     };

@@ -1,4 +1,5 @@
-//! Looking into a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md, invariant 7).
+//! Looking into a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md,
+//! invariant 7).
 
 use std::cell::Cell;
 use std::os::fd::AsRawFd;
@@ -37,7 +38,8 @@ pub struct Place {
     pub fs_type: String,
     /// On btrfs, the subvolume to mount; the top level otherwise.
     pub subvolume: Option<String>,
-    /// Where it is mounted already. A file system mounted for writing cannot be mounted again read-only.
+    /// Where it is mounted already. A file system mounted for writing cannot be mounted again
+    /// read-only.
     pub mounted_at: Option<PathBuf>,
 }
 
@@ -94,7 +96,9 @@ fn show(place: &Place, dir: &Path) -> Result<Mounted> {
     };
     let mounted = bind_read_only(existing, dir)?;
     let seen = std::fs::metadata(dir).at("looking at", dir)?.dev();
-    if place.fs_type != "btrfs" && (rustix::fs::major(seen), rustix::fs::minor(seen)) != place.number {
+    if place.fs_type != "btrfs"
+        && (rustix::fs::major(seen), rustix::fs::minor(seen)) != place.number
+    {
         return Err(Error::Failed(format!(
             "{} is mounted on {}, where something else hides it",
             place.device.display(),
@@ -104,14 +108,17 @@ fn show(place: &Place, dir: &Path) -> Result<Mounted> {
     Ok(mounted)
 }
 
-/// The facts of a root with its nested file systems. One that cannot be mounted is left out and named.
+/// The facts of a root with its nested file systems. One that cannot be mounted is left out and
+/// named.
 fn facts(root: &Rooted, subvolume: Option<String>, nested: &[(PathBuf, Place)]) -> Option<Facts> {
     let mut mounted = Vec::new();
     let mut not_mounted = Vec::new();
     for (mount_point, place) in nested {
         let Ok(Some(folder)) = root.folder(mount_point) else {
-            not_mounted
-                .push(format!("there is no folder {} to mount its file system on", mount_point.display()));
+            not_mounted.push(format!(
+                "there is no folder {} to mount its file system on",
+                mount_point.display()
+            ));
             continue;
         };
         // Through the descriptor: no link of the foreign root leads the mount elsewhere.
@@ -167,7 +174,9 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
             let Ok(metadata) = entry.metadata() else { continue };
             let is_subvolume = metadata.ino() == 256;
             // In a root, only what snapshot tools keep there is worth a look.
-            let worth = !is_root || is_subvolume || entry.file_name().to_string_lossy().contains("snapshot");
+            let worth = !is_root
+                || is_subvolume
+                || entry.file_name().to_string_lossy().contains("snapshot");
             if metadata.is_dir() && worth && entry.file_name().to_str().is_some() {
                 queue.push_back((path.join(entry.file_name()), is_subvolume, depth + 1));
             }

@@ -59,12 +59,18 @@ fn each_subvolume_with_a_root_is_one() {
     }
     let root = Root::make("btrfs", |dir, uuid| {
         let make = |path: &str| {
-            Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join(path)).run().unwrap();
+            Tool::new("btrfs")
+                .args(["-q", "subvolume", "create"])
+                .arg(dir.join(path))
+                .run()
+                .unwrap();
         };
         for path in ["@", "@home", "snapshots"] {
             make(path);
         }
-        let fstab = format!("UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n");
+        let fstab = format!(
+            "UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n"
+        );
         debian_root(&dir.join("@"), &fstab, uuid);
         make("snapshots/7");
         debian_root(&dir.join("snapshots/7"), &fstab, uuid);
@@ -78,7 +84,10 @@ fn each_subvolume_with_a_root_is_one() {
     let node = root.device.node.display();
     assert_eq!(inventory.find(&format!("@{node}:@")).unwrap().root.subvolume.as_deref(), Some("@"));
     assert_eq!(inventory.find("before").unwrap().root.subvolume.as_deref(), Some("snapshots/7"));
-    assert!(matches!(inventory.find(&format!("@{node}")), Err(Error::Refused(Refusal::Ambiguous { .. }))));
+    assert!(matches!(
+        inventory.find(&format!("@{node}")),
+        Err(Error::Refused(Refusal::Ambiguous { .. }))
+    ));
     // Both lie on one device: deleting one must not erase the other.
     assert!(
         inventory
@@ -95,7 +104,10 @@ fn a_boot_of_its_own_is_looked_into() {
     }
     let boot = Root::make("ext4", |_, _| {});
     let root = Root::make("ext4", |dir, uuid| {
-        let fstab = format!("UUID={uuid} / ext4 defaults 0 1\nUUID={} /boot ext4 defaults 0 2\n", boot.uuid);
+        let fstab = format!(
+            "UUID={uuid} / ext4 defaults 0 1\nUUID={} /boot ext4 defaults 0 2\n",
+            boot.uuid
+        );
         debian_root(dir, &fstab, uuid);
         let other = tempfile::tempdir().unwrap();
         let mounted = mount_target(&boot.device.node, "ext4", other.path()).unwrap();
@@ -134,7 +146,8 @@ fn names_are_found_whatever_their_case_and_told_apart_by_device() {
     if !is_root() {
         return;
     }
-    let (a, b, c) = (managed("ext4", "Nightly"), managed("ext4", "nightly"), managed("ext4", "other"));
+    let (a, b, c) =
+        (managed("ext4", "Nightly"), managed("ext4", "nightly"), managed("ext4", "other"));
     let inventory = found_on(&[&a.device.node, &b.device.node, &c.device.node]);
     assert_eq!(inventory.find("OTHER").unwrap().root.device, c.device.node);
     match inventory.find("nightly") {
@@ -163,8 +176,10 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
     let home = Root::make("ext4", |_, _| {});
     let with_home = |name: &str| {
         Root::make("ext4", |dir, uuid| {
-            let fstab =
-                format!("UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n", home.uuid);
+            let fstab = format!(
+                "UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n",
+                home.uuid
+            );
             debian_root(dir, &fstab, uuid);
             describe(dir, name, State::Complete);
         })
@@ -210,7 +225,11 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
     }
     let root = Root::make("btrfs", |dir, uuid| {
         for name in ["@", "@old"] {
-            Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join(name)).run().unwrap();
+            Tool::new("btrfs")
+                .args(["-q", "subvolume", "create"])
+                .arg(dir.join(name))
+                .run()
+                .unwrap();
             debian_root(&dir.join(name), &format!("UUID={uuid} / btrfs subvol={name} 0 0\n"), uuid);
         }
     });
@@ -256,7 +275,11 @@ fn what_cannot_be_mounted_is_a_warning() {
     let device = Loop::attach(file.path());
     let inventory = found_on(&[&device.node]);
     assert!(inventory.environments.is_empty());
-    assert!(inventory.warnings[0].contains(device.node.to_str().unwrap()), "{:?}", inventory.warnings);
+    assert!(
+        inventory.warnings[0].contains(device.node.to_str().unwrap()),
+        "{:?}",
+        inventory.warnings
+    );
 }
 
 #[test]

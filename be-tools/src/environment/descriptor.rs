@@ -1,4 +1,5 @@
-//! The descriptor, `/etc/lifeboat/environment.toml`: what nothing else can say of a boot environment.
+//! The descriptor, `/etc/lifeboat/environment.toml`: what nothing else can say of a boot
+//! environment.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,8 @@ pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
 /// The descriptor format this program writes.
 pub const FORMAT: u32 = 1;
 
-/// Names of lost files that a descriptor takes, before TOML's own escapes: a descriptor is never too large to be read.
+/// Names of lost files that a descriptor takes, before TOML's own escapes: a descriptor is never
+/// too large to be read.
 const MAX_LOST_BYTES: usize = 128 << 10;
 
 /// What was under way when a BE became incomplete.
@@ -82,14 +84,15 @@ pub struct Descriptor {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// When it was complete the last time: what the operation wrote was not changed later. An incomplete BE keeps it.
+    /// When it was complete the last time: what the operation wrote was not changed later. An
+    /// incomplete BE keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<Instant>,
     /// When the operation began that made it incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Instant>,
-    /// UUIDs of the file systems and swap spaces that were made for it, and go with it. What else its fstab names stays
-    /// when it is deleted.
+    /// UUIDs of the file systems and swap spaces that were made for it, and go with it. What else
+    /// its fstab names stays when it is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<String>,
     /// Mount points of its fstab that it does not own.
@@ -152,8 +155,8 @@ impl Descriptor {
             .map_err(|e| Error::Failed(format!("writing the descriptor of '{}': {e}", self.name)))
     }
 
-    /// Notes a file that could not be read. Names of any bytes are kept as text, the odd ones escaped; past
-    /// [`MAX_LOST_BYTES`] of names they are only counted.
+    /// Notes a file that could not be read. Names of any bytes are kept as text, the odd ones
+    /// escaped; past [`MAX_LOST_BYTES`] of names they are only counted.
     pub fn lose(&mut self, path: &Path) {
         let plain = path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
         let escaped = || PathBuf::from(path.as_os_str().as_bytes().escape_ascii().to_string());
@@ -178,25 +181,30 @@ impl Descriptor {
     pub fn load(root: &Rooted) -> Result<Option<Self>> {
         let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
         let parsed = Self::parse(&text);
-        parsed.map(Some).map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
+        parsed
+            .map(Some)
+            .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
     }
 
     /// Writes the descriptor of the BE mounted at `root`, to last.
     ///
     /// # Errors
-    /// When it cannot be written, or would be too large to be read; the old one is then still there.
+    /// When it cannot be written, or would be too large to be read; the old one is then still
+    /// there.
     pub fn store(&self, root: &Rooted) -> Result<()> {
         let text = self.render()?;
         if text.len() as u64 > MAX_CONFIG_BYTES {
             let (name, size) = (&self.name, text.len());
             return Err(Error::Failed(format!(
-                "the descriptor of '{name}' would have {size} bytes, and {MAX_CONFIG_BYTES} are read: shorten its description"
+                "the descriptor of '{name}' would have {size} bytes, and {MAX_CONFIG_BYTES} are \
+                read: shorten its description"
             )));
         }
         root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
     }
 
-    /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that is flushed.
+    /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that
+    /// is flushed.
     ///
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.

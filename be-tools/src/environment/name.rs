@@ -37,7 +37,8 @@ impl FromStr for Name {
             return Ok(Name(text.into()));
         }
         Err(Error::Usage(format!(
-            "'{}' is not a name for a boot environment: use 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit",
+            "'{}' is not a name for a boot environment: use 1 to 63 letters, digits, '.', '_' or \
+            '-', beginning with a letter or digit",
             text.escape_default()
         )))
     }

@@ -30,23 +30,28 @@ pub(crate) fn place<'a>(
         let found = line.and_then(|f| Some((f.device.as_deref()?, f)));
         let (node, line) = found.ok_or_else(|| {
             Error::Failed(format!(
-                "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct its fstab",
+                "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct \
+                its fstab",
                 source.name()
             ))
         })?;
-        let subvolume = line.options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(str::to_owned);
+        let subvolume =
+            line.options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(str::to_owned);
         (node, &line.fs_type, subvolume)
     };
-    let device = inventory
-        .devices
-        .by_node(node)
-        .ok_or_else(|| Error::Failed(format!("{} has gone: connect that disk again", node.display())))?;
-    let fs_type =
-        if fs_type == "auto" { device.content.kind().map_or("auto", |k| k.name()) } else { fs_type };
+    let device = inventory.devices.by_node(node).ok_or_else(|| {
+        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
+    })?;
+    let fs_type = if fs_type == "auto" {
+        device.content.kind().map_or("auto", |k| k.name())
+    } else {
+        fs_type
+    };
     Ok(Place { device, fs_type, subvolume })
 }
 
-/// Shows one file system of the source at `folder`, without what is mounted in it. The kernel refuses writes.
+/// Shows one file system of the source at `folder`, without what is mounted in it. The kernel
+/// refuses writes.
 ///
 /// # Errors
 /// When its device is gone or cannot be mounted.
@@ -73,8 +78,8 @@ pub(crate) fn mount(
     }
 }
 
-/// File systems of the source that were not cleanly unmounted: their journals must be replayed, or the copy would
-/// lack what is in them.
+/// File systems of the source that were not cleanly unmounted: their journals must be replayed, or
+/// the copy would lack what is in them.
 pub(crate) fn with_journals(
     system: &System,
     inventory: &Inventory,
@@ -97,7 +102,8 @@ pub(crate) fn with_journals(
 pub(crate) fn journal_steps(nodes: &[PathBuf]) -> impl Iterator<Item = String> {
     nodes.iter().map(|node| {
         format!(
-            "replay the journal on {} (the source was not cleanly unmounted; nothing else of it is written)",
+            "replay the journal on {} (the source was not cleanly unmounted; nothing else of it \
+            is written)",
             node.display()
         )
     })
@@ -115,8 +121,11 @@ pub(crate) fn replay_journals(
 ) -> Result<()> {
     for node in nodes {
         report.step(&format!("replaying the journal on {}", node.display()));
-        let kind =
-            inventory.devices.by_node(node).and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
+        let kind = inventory
+            .devices
+            .by_node(node)
+            .and_then(|d| d.content.kind())
+            .map_or("auto", |k| k.name());
         mounts::mount_target(node, kind, folder)?.unmount()?;
     }
     Ok(())

@@ -51,7 +51,11 @@ fn each_damage_has_its_problem() {
             &["no-initramfs", "grub-cfg-initramfs"],
         ),
         ("initramfs empty", Box::new(|dir| write(dir, &initramfs, "")), &["initramfs-damaged"]),
-        ("initramfs is text", Box::new(|dir| write(dir, &initramfs, "hello")), &["initramfs-damaged"]),
+        (
+            "initramfs is text",
+            Box::new(|dir| write(dir, &initramfs, "hello")),
+            &["initramfs-damaged"],
+        ),
         (
             "initramfs ends in zeros",
             Box::new(|dir| write(dir, &initramfs, [&b"\x1f\x8b\x08"[..], &[0; 4096]].concat())),
@@ -65,11 +69,19 @@ fn each_damage_has_its_problem() {
         ("init gone", Box::new(remove("usr/sbin/init")), &["init"]),
         ("what init links to gone", Box::new(remove("usr/lib/systemd/systemd")), &["init"]),
         ("linker gone", Box::new(remove("usr/lib64/ld-linux-x86-64.so.2")), &["init"]),
-        ("linker empty", Box::new(|dir| write(dir, "usr/lib64/ld-linux-x86-64.so.2", "")), &["init"]),
+        (
+            "linker empty",
+            Box::new(|dir| write(dir, "usr/lib64/ld-linux-x86-64.so.2", "")),
+            &["init"],
+        ),
         ("init is text", Box::new(|dir| write(dir, "usr/lib/systemd/systemd", "hello")), &["init"]),
         ("os-release dangles", Box::new(remove("usr/lib/os-release")), &["no-os-release"]),
         ("grub.cfg gone", Box::new(remove("boot/grub/grub.cfg")), &["no-grub-cfg"]),
-        ("grub.cfg empty", Box::new(|dir| write(dir, "boot/grub/grub.cfg", "\n")), &["no-grub-cfg"]),
+        (
+            "grub.cfg empty",
+            Box::new(|dir| write(dir, "boot/grub/grub.cfg", "\n")),
+            &["no-grub-cfg"],
+        ),
         (
             "grub.cfg without entries",
             Box::new(|dir| write(dir, "boot/grub/grub.cfg", "set timeout=5\n")),
@@ -79,7 +91,11 @@ fn each_damage_has_its_problem() {
             "grub.cfg of the source",
             Box::new(|dir| {
                 let cfg = fs::read_to_string(dir.join("boot/grub/grub.cfg")).unwrap();
-                write(dir, "boot/grub/grub.cfg", cfg.replace(UUID, "00000000-1111-2222-3333-444444444444"));
+                write(
+                    dir,
+                    "boot/grub/grub.cfg",
+                    cfg.replace(UUID, "00000000-1111-2222-3333-444444444444"),
+                );
             }),
             &["grub-cfg-root"],
         ),
@@ -88,7 +104,8 @@ fn each_damage_has_its_problem() {
         (
             "devices of fstab gone",
             Box::new(fstab(
-                "UUID=other / ext4 x 0 1\nUUID=1 /home ext4\nUUID=2 /a ext4 nofail\nUUID=3 none swap sw\n",
+                "UUID=other / ext4 x 0 1\nUUID=1 /home ext4\nUUID=2 /a ext4 nofail\nUUID=3 none \
+                swap sw\n",
             )),
             &["fstab-device", "fstab-device"],
         ),
@@ -166,7 +183,10 @@ fn microcode_before_the_initramfs_is_passed_over() {
         assert_eq!(after(|dir| write(dir, &path, archive)), expected, "{end:?}");
     }
     let cut = early(b"")[..150].to_vec();
-    assert_eq!(after(|dir| write(dir, &format!("boot/initrd.img-{RELEASE}"), cut)), ["initramfs-damaged"]);
+    assert_eq!(
+        after(|dir| write(dir, &format!("boot/initrd.img-{RELEASE}"), cut)),
+        ["initramfs-damaged"]
+    );
 }
 
 #[test]

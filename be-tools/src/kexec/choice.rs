@@ -1,5 +1,6 @@
-//! Which kernel, initramfs and command line a BE starts with: from its boot loader entries (UAPI.1), else from the
-//! default entry of its grub.cfg, else the newest kernel that has an initramfs and modules.
+//! Which kernel, initramfs and command line a BE starts with: from its boot loader entries
+//! (UAPI.1), else from the default entry of its grub.cfg, else the newest kernel that has an
+//! initramfs and modules.
 
 use boot::bls;
 use boot::command_line::CommandLine;
@@ -41,7 +42,8 @@ pub fn choose(root: &Rooted, environment: &BootEnvironment) -> Result<Choice> {
     let found = from_boot_loader_entries(root)?.or(from_grub_cfg(root)?).or(newest(root)?);
     let mut choice = found.ok_or_else(|| {
         Error::Failed(format!(
-            "'{}' has no kernel with an initramfs and modules in /boot: `be check {}` says what is missing; \
+            "'{}' has no kernel with an initramfs and modules in /boot: `be check {}` says what \
+            is missing; \
              install one with `be run {} -- apt-get install --reinstall linux-image-amd64`",
             environment.name(),
             environment.reference,
@@ -63,7 +65,9 @@ fn from_boot_loader_entries(root: &Rooted) -> Result<Option<Choice>> {
     }
     bls::sort(&mut entries);
     for entry in entries {
-        let Some(kernel) = entry.linux.as_deref().and_then(|path| resolve(root, path)) else { continue };
+        let Some(kernel) = entry.linux.as_deref().and_then(|path| resolve(root, path)) else {
+            continue;
+        };
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
         return Ok(Some(Choice {
@@ -96,7 +100,9 @@ fn newest(root: &Rooted) -> Result<Option<Choice>> {
         .names("boot")?
         .into_iter()
         .filter_map(|name| Some(name.to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
-        .filter(|r| root.exists(format!("boot/initrd.img-{r}")) && root.exists(format!("lib/modules/{r}")))
+        .filter(|r| {
+            root.exists(format!("boot/initrd.img-{r}")) && root.exists(format!("lib/modules/{r}"))
+        })
         .collect();
     releases.sort_by(|a, b| bls::compare_versions(a, b));
     Ok(releases.pop().map(|release| Choice {
@@ -104,21 +110,22 @@ fn newest(root: &Rooted) -> Result<Option<Choice>> {
         initrds: vec![format!("boot/initrd.img-{release}")],
         command_line: "ro".into(),
         notes: vec![
-            "no menu of a boot loader was found: the newest kernel with an initramfs and modules".into(),
+            "no menu of a boot loader was found: the newest kernel with an initramfs and modules"
+                .into(),
         ],
     }))
 }
 
-/// A path as a loader has it, from the top of the file system that holds /boot, as a path in the BE: as it stands,
-/// below /boot where that is a file system of its own, or without the subvolume it begins with.
+/// A path as a loader has it, from the top of the file system that holds /boot, as a path in the
+/// BE: as it stands, below /boot where that is a file system of its own, or without the subvolume
+/// it begins with.
 fn resolve(root: &Rooted, path: &str) -> Option<String> {
     let path = path.trim_start_matches('/');
     let in_boot = format!("boot/{path}");
     let below_subvolume = path.find("boot/").map(|at| path[at..].to_owned());
-    [Some(path.to_owned()), Some(in_boot), below_subvolume]
-        .into_iter()
-        .flatten()
-        .find(|candidate| root.metadata(candidate).is_ok_and(|found| found.is_some_and(|m| m.is_file())))
+    [Some(path.to_owned()), Some(in_boot), below_subvolume].into_iter().flatten().find(
+        |candidate| root.metadata(candidate).is_ok_and(|found| found.is_some_and(|m| m.is_file())),
+    )
 }
 
 /// `root=` must name this BE: a copy made by other means still names its source.
@@ -126,13 +133,14 @@ fn name_the_root(choice: &mut Choice, environment: &BootEnvironment) {
     let mut line = CommandLine::parse(&choice.command_line);
     let wanted = format!("UUID={}", environment.root.uuid);
     let named = line.get("root").unwrap_or_default().to_owned();
-    let stale =
-        named.strip_prefix("UUID=").is_some_and(|uuid| !uuid.eq_ignore_ascii_case(&environment.root.uuid));
+    let stale = named
+        .strip_prefix("UUID=")
+        .is_some_and(|uuid| !uuid.eq_ignore_ascii_case(&environment.root.uuid));
     if named.is_empty() || stale {
         if stale {
-            choice
-                .notes
-                .push(format!("its command line named another root ({named}): {wanted} takes its place"));
+            choice.notes.push(format!(
+                "its command line named another root ({named}): {wanted} takes its place"
+            ));
         }
         // A UUID has no character that a command line cannot hold.
         let _ = line.set("root", &wanted);
@@ -168,7 +176,8 @@ mod tests {
 
     fn grub_cfg(kernel: &str, uuid: &str) -> String {
         format!(
-            "set default=\"0\"\nmenuentry 'Debian' {{\n linux {kernel} root=UUID={uuid} ro quiet\n initrd {}\n}}\n",
+            "set default=\"0\"\nmenuentry 'Debian' {{\n linux {kernel} root=UUID={uuid} ro \
+            quiet\n initrd {}\n}}\n",
             kernel.replace("vmlinuz", "initrd.img")
         )
     }
@@ -192,7 +201,11 @@ mod tests {
             let mut files = KERNEL.to_vec();
             files.push(("boot/grub/grub.cfg", &text));
             let (_folder, root, environment) = tree(&files);
-            assert_eq!(choose(&root, &environment).unwrap().kernel, "boot/vmlinuz-6.1.0-9", "{path}");
+            assert_eq!(
+                choose(&root, &environment).unwrap().kernel,
+                "boot/vmlinuz-6.1.0-9",
+                "{path}"
+            );
         }
     }
 
@@ -203,7 +216,11 @@ mod tests {
         files.push(("boot/grub/grub.cfg", &text));
         let (_folder, root, environment) = tree(&files);
         let choice = choose(&root, &environment).unwrap();
-        assert!(choice.command_line.contains(&format!("root=UUID={UUID}")), "{}", choice.command_line);
+        assert!(
+            choice.command_line.contains(&format!("root=UUID={UUID}")),
+            "{}",
+            choice.command_line
+        );
         assert!(choice.notes.iter().any(|n| n.contains("another root")), "{:?}", choice.notes);
     }
 

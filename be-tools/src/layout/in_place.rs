@@ -12,13 +12,16 @@ use crate::error::Result;
 /// A type that be does not make.
 pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wish>> {
     own(old, esps)
-        .filter(|(mountpoint, device, ..)| mountpoint == Path::new("/") || old.made.contains(device))
+        .filter(|(mountpoint, device, ..)| {
+            mountpoint == Path::new("/") || old.made.contains(device)
+        })
         .map(|(mountpoint, device, fs_type, _)| wish(&mountpoint, device, &fs_type, None))
         .collect()
 }
 
-/// The wishes that describe a BE as it is, so that it can be filled again: its own file systems with their options, and
-/// what of `source` is part of them. `has_content`: whether something lies in a folder of the BE.
+/// The wishes that describe a BE as it is, so that it can be filled again: its own file systems
+/// with their options, and what of `source` is part of them. `has_content`: whether something lies
+/// in a folder of the BE.
 ///
 /// # Errors
 /// A type that be does not make.
@@ -31,16 +34,26 @@ pub fn of_its_own(
     let mut wishes: Vec<Wish> = own(target, esps)
         .map(|(mountpoint, device, fs_type, options)| wish(&mountpoint, device, &fs_type, options))
         .collect::<Result<_>>()?;
-    // What lies beneath a mount point is hidden, so a folder is empty unless a file system was merged into it.
-    let in_fstab = |f: &FileSystemUse| target.file_systems.iter().any(|own| own.mountpoint == f.mountpoint);
+    // What lies beneath a mount point is hidden, so a folder is empty unless a file system was
+    // merged into it.
+    let in_fstab =
+        |f: &FileSystemUse| target.file_systems.iter().any(|own| own.mountpoint == f.mountpoint);
     let on_request =
         |f: &&FileSystemUse| f.options.split(',').any(|o| matches!(o, "noauto" | "bind" | "rbind"));
-    let mounted = source.file_systems.iter().filter(|f| f.device.is_some() && f.mountpoint.is_absolute());
+    let mounted =
+        source.file_systems.iter().filter(|f| f.device.is_some() && f.mountpoint.is_absolute());
     for merged in mounted.filter(|f| !on_request(f)) {
         let Ok(mountpoint) = MountPoint::try_from(merged.mountpoint.as_path()) else { continue };
         let is_esp = merged.device.as_ref().is_some_and(|device| esps.contains(device));
-        if !mountpoint.is_root() && !is_esp && !in_fstab(merged) && has_content(mountpoint.as_path()) {
-            wishes.push(Wish { text: format!("{mountpoint}:merged"), kind: WishKind::Merged(mountpoint) });
+        if !mountpoint.is_root()
+            && !is_esp
+            && !in_fstab(merged)
+            && has_content(mountpoint.as_path())
+        {
+            wishes.push(Wish {
+                text: format!("{mountpoint}:merged"),
+                kind: WishKind::Merged(mountpoint),
+            });
         }
     }
     Ok(wishes)
@@ -48,23 +61,40 @@ pub fn of_its_own(
 
 type Own = (PathBuf, PathBuf, String, Option<String>);
 
-fn own<'a>(environment: &'a BootEnvironment, esps: &'a [PathBuf]) -> impl Iterator<Item = Own> + 'a {
+fn own<'a>(
+    environment: &'a BootEnvironment,
+    esps: &'a [PathBuf],
+) -> impl Iterator<Item = Own> + 'a {
     let is_root = |f: &&FileSystemUse| f.mountpoint == Path::new("/");
     let options = environment.file_systems.iter().find(is_root).map(|f| f.options.clone());
-    let root =
-        (PathBuf::from("/"), environment.root.device.clone(), environment.root.fs_type.clone(), options);
+    let root = (
+        PathBuf::from("/"),
+        environment.root.device.clone(),
+        environment.root.fs_type.clone(),
+        options,
+    );
     let nested = environment
         .file_systems
         .iter()
         .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
         .filter_map(|f| {
-            Some((f.mountpoint.clone(), f.device.clone()?, f.fs_type.clone(), Some(f.options.clone())))
+            Some((
+                f.mountpoint.clone(),
+                f.device.clone()?,
+                f.fs_type.clone(),
+                Some(f.options.clone()),
+            ))
         })
         .filter(|(_, device, ..)| !esps.contains(device));
     std::iter::once(root).chain(nested)
 }
 
-fn wish(mountpoint: &Path, device: PathBuf, fs_type: &str, options: Option<String>) -> Result<Wish> {
+fn wish(
+    mountpoint: &Path,
+    device: PathBuf,
+    fs_type: &str,
+    options: Option<String>,
+) -> Result<Wish> {
     let fs_type: FsType = fs_type.parse()?;
     let mountpoint = MountPoint::try_from(mountpoint)?;
     Ok(Wish {
@@ -80,15 +110,16 @@ mod tests {
     fn with(device: &str, lines: &[(&str, &str, &str, bool)]) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(device));
         found.root.fs_type = "ext4".into();
-        let line = |&(mountpoint, device, options, shared): &(&str, &str, &str, bool)| FileSystemUse {
-            mountpoint: mountpoint.into(),
-            spec: device.into(),
-            device: Some(device.into()),
-            fs_type: "ext4".into(),
-            options: options.into(),
-            size: None,
-            shared,
-        };
+        let line =
+            |&(mountpoint, device, options, shared): &(&str, &str, &str, bool)| FileSystemUse {
+                mountpoint: mountpoint.into(),
+                spec: device.into(),
+                device: Some(device.into()),
+                fs_type: "ext4".into(),
+                options: options.into(),
+                size: None,
+                shared,
+            };
         found.file_systems = lines.iter().map(line).collect();
         found
     }
@@ -117,7 +148,9 @@ mod tests {
         let wishes = of_its_own(&target, &source, &[], has_content).unwrap();
         let texts: Vec<&str> = wishes.iter().map(|wish| wish.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
-        assert!(matches!(&wishes[0].kind, WishKind::FileSystem { options: Some(o), .. } if o == "noatime"));
+        assert!(
+            matches!(&wishes[0].kind, WishKind::FileSystem { options: Some(o), .. } if o == "noatime")
+        );
         let replaced = |target: &BootEnvironment| in_the_place_of(target, &[]).unwrap().len();
         assert_eq!(replaced(&target), 1, "/var was not made for it");
         let made = BootEnvironment { made: vec!["/dev/vdb2".into()], ..target };

@@ -30,8 +30,8 @@ pub struct TargetFileSystem {
     pub fs_type: FsType,
     /// Mount options for fstab.
     pub options: String,
-    /// The source's file systems that end up in it: more than one where some are merged, none where it is
-    /// split off one that goes elsewhere.
+    /// The source's file systems that end up in it: more than one where some are merged, none where
+    /// it is split off one that goes elsewhere.
     pub sources: Vec<MountPoint>,
 }
 
@@ -42,8 +42,8 @@ pub struct Layout {
     pub file_systems: Vec<TargetFileSystem>,
     /// Mount points that all BEs mount from the same device.
     pub shared: Vec<MountPoint>,
-    /// Lines of fstab that no disk of this machine stands behind, or that are mounted only on request
-    /// (tmpfs, network, bind, optical): they stay as they are.
+    /// Lines of fstab that no disk of this machine stands behind, or that are mounted only on
+    /// request (tmpfs, network, bind, optical): they stay as they are.
     pub kept: Vec<MountPoint>,
     /// Its own swap devices; where there are none, the swap of the source is shared.
     pub swap: Vec<PathBuf>,
@@ -67,8 +67,8 @@ type Origins<'a> = BTreeMap<MountPoint, Origin<'a>>;
 /// `esps` are the EFI system partitions of the machine; devices of `wishes` are resolved.
 ///
 /// # Errors
-/// `Error::Usage` for wishes that contradict each other or the source; `Refusal` for sharing or moving what
-/// every BE must have for itself.
+/// `Error::Usage` for wishes that contradict each other or the source; `Refusal` for sharing or
+/// moving what every BE must have for itself.
 pub fn lay_out(source: &[FileSystemUse], esps: &[PathBuf], wishes: &[Wish]) -> Result<Layout> {
     let origins = origins(source, esps);
     let mut places: BTreeMap<&MountPoint, &Wish> = BTreeMap::new();
@@ -76,7 +76,8 @@ pub fn lay_out(source: &[FileSystemUse], esps: &[PathBuf], wishes: &[Wish]) -> R
     let mut swap = Vec::new();
     for wish in wishes {
         if let Some(other) = wish.device().and_then(|device| devices.insert(device, wish)) {
-            return Err(wish.error(format_args!("its device is the one of '-m {other}': give each its own")));
+            return Err(wish
+                .error(format_args!("its device is the one of '-m {other}': give each its own")));
         }
         match &wish.kind {
             WishKind::Swap { device } => swap.push(device.clone()),
@@ -84,9 +85,9 @@ pub fn lay_out(source: &[FileSystemUse], esps: &[PathBuf], wishes: &[Wish]) -> R
             | WishKind::Merged(mountpoint)
             | WishKind::Shared(mountpoint) => {
                 if let Some(other) = places.insert(mountpoint, wish) {
-                    return Err(
-                        wish.error(format_args!("'-m {other}' speaks of {mountpoint} too: give one of them"))
-                    );
+                    return Err(wish.error(format_args!(
+                        "'-m {other}' speaks of {mountpoint} too: give one of them"
+                    )));
                 }
                 check(wish, mountpoint, origins.get(mountpoint))?;
             }
@@ -96,7 +97,8 @@ pub fn lay_out(source: &[FileSystemUse], esps: &[PathBuf], wishes: &[Wish]) -> R
         places.values().filter_map(|wish| target(wish, &origins)).collect();
     if !targets.contains_key(&MountPoint::root()) {
         return Err(Error::Usage(
-            "the root file system needs a device: give -m /:DEVICE:FSTYPE, such as -m /:/dev/sdb2:ext4"
+            "the root file system needs a device: give -m /:DEVICE:FSTYPE, such as -m \
+            /:/dev/sdb2:ext4"
                 .into(),
         ));
     }
@@ -137,20 +139,31 @@ impl Layout {
     /// Nothing is split off or merged into a file system that is shared or not on a disk.
     fn owns_what_it_is_made_of(&self) -> Result<()> {
         let above = |place: &MountPoint| {
-            self.shared.iter().chain(&self.kept).filter(|m| place.is_strictly_below(m)).max().cloned()
+            self.shared
+                .iter()
+                .chain(&self.kept)
+                .filter(|m| place.is_strictly_below(m))
+                .max()
+                .cloned()
         };
         let copied: Vec<&MountPoint> = self.file_systems.iter().flat_map(|t| &t.sources).collect();
         for target in &self.file_systems {
             let split = !copied.contains(&&target.mountpoint);
-            let source = copied.iter().copied().filter(|s| target.mountpoint.is_strictly_below(s)).max();
-            let outside =
-                above(&target.mountpoint).filter(|outside| split && source.is_none_or(|s| outside > s));
+            let source =
+                copied.iter().copied().filter(|s| target.mountpoint.is_strictly_below(s)).max();
+            let outside = above(&target.mountpoint)
+                .filter(|outside| split && source.is_none_or(|s| outside > s));
             if let Some(outside) = outside {
                 return Err(not_owned(&target.mountpoint, &outside, "leave it out"));
             }
             for merged in target.sources.iter().filter(|s| **s != target.mountpoint) {
-                if let Some(outside) = above(merged).filter(|outside| *outside > target.mountpoint) {
-                    return Err(not_owned(merged, &outside, &format!("share it (-m {merged}:shared)")));
+                if let Some(outside) = above(merged).filter(|outside| *outside > target.mountpoint)
+                {
+                    return Err(not_owned(
+                        merged,
+                        &outside,
+                        &format!("share it (-m {merged}:shared)"),
+                    ));
                 }
             }
         }
@@ -162,11 +175,14 @@ fn origins<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> Origins<'a> {
     let mut origins = Origins::new();
     for line in source.iter().filter(|line| line.fs_type != "swap") {
         let Ok(mountpoint) = MountPoint::try_from(line.mountpoint.as_path()) else { continue };
-        let is_esp =
-            line.device.as_ref().is_some_and(|d| esps.contains(d)) || is_esp_place(&mountpoint, line);
+        let is_esp = line.device.as_ref().is_some_and(|d| esps.contains(d))
+            || is_esp_place(&mountpoint, line);
         let origin = match is_on_disk(&mountpoint, line) {
             // A /boot that is the ESP itself is copied: each BE has its own kernels.
-            true if is_esp && mountpoint.as_path() != Path::new("/boot") && !mountpoint.is_root() => {
+            true if is_esp
+                && mountpoint.as_path() != Path::new("/boot")
+                && !mountpoint.is_root() =>
+            {
                 Origin::Esp
             }
             true => Origin::Disk(line),
@@ -182,7 +198,8 @@ fn is_esp_place(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
         && ["/boot/efi", "/efi"].iter().any(|p| mountpoint.as_path() == Path::new(p))
 }
 
-/// A file system on a disk of this machine that is mounted at boot. Some mount their /boot only to change it.
+/// A file system on a disk of this machine that is mounted at boot. Some mount their /boot only to
+/// change it.
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
     let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));
@@ -200,7 +217,8 @@ fn is_copied(mountpoint: &MountPoint, wish: Option<&Wish>) -> bool {
         Some(_) => true,
         None => {
             let path = mountpoint.as_path();
-            ["/", "/usr", "/var", "/opt"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
+            ["/", "/usr", "/var", "/opt"].iter().any(|p| path == Path::new(p))
+                || path.starts_with("/boot")
         }
     }
 }
@@ -209,11 +227,17 @@ fn is_copied(mountpoint: &MountPoint, wish: Option<&Wish>) -> bool {
 fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Result<()> {
     let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", wish.text)).into());
     match (&wish.kind, origin) {
-        (WishKind::Shared(_), origin) if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) => refuse(format!(
-            "{mountpoint} is never shared, every boot environment has its own: leave this out, or give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
-        )),
+        (WishKind::Shared(_), origin)
+            if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) =>
+        {
+            refuse(format!(
+                "{mountpoint} is never shared, every boot environment has its own: leave this out, or \
+            give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
+            ))
+        }
         (WishKind::Merged(_), _) if mountpoint.is_root() => {
-            Err(wish.error("/ has nothing to be merged into: give it a device (-m /:DEVICE:FSTYPE)"))
+            Err(wish
+                .error("/ has nothing to be merged into: give it a device (-m /:DEVICE:FSTYPE)"))
         }
         (WishKind::Shared(_) | WishKind::Merged(_), None) => Err(wish.error(format_args!(
             "{mountpoint} is no file system of its own in the source: leave this out"
@@ -221,21 +245,26 @@ fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Resul
         (WishKind::Shared(_), Some(_)) | (WishKind::Merged(_), Some(Origin::Disk(_))) => Ok(()),
         (WishKind::Swap { .. }, _) => Ok(()),
         (_, Some(Origin::Esp)) => refuse(format!(
-            "{mountpoint} is the EFI system partition, which stays shared (the new loader goes to the one on its root's disk): leave this out"
+            "{mountpoint} is the EFI system partition, which stays shared (the new loader goes to \
+            the one on its root's disk): leave this out"
         )),
         (_, Some(Origin::Other(line))) => Err(wish.error(format_args!(
-            "{mountpoint} is '{}' ({}) in the source's fstab and is not copied: leave this out, or change that line first",
+            "{mountpoint} is '{}' ({}) in the source's fstab and is not copied: leave this out, \
+            or change that line first",
             line.spec, line.fs_type
         ))),
         (WishKind::FileSystem { fs_type, .. }, origin) => {
             if needed_before_mounts(mountpoint) {
                 return Err(wish.error(format_args!(
-                    "{mountpoint} must lie on the root file system, a system needs it before it can mount anything: leave this out"
+                    "{mountpoint} must lie on the root file system, a system needs it before it \
+                    can mount anything: leave this out"
                 )));
             }
             let was_vfat = matches!(origin, Some(Origin::Disk(line)) if line.fs_type == "vfat");
             if *fs_type == FsType::Vfat && !was_vfat {
-                return Err(wish.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs"));
+                return Err(
+                    wish.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs")
+                );
             }
             Ok(())
         }
@@ -257,7 +286,8 @@ fn needed_before_mounts(mountpoint: &MountPoint) -> bool {
 
 fn not_owned(place: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
     Error::Usage(format!(
-        "{place} lies on {outside}, which the new boot environment does not own: give {outside} a device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
+        "{place} lies on {outside}, which the new boot environment does not own: give {outside} a \
+        device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
     ))
 }
 
@@ -266,7 +296,9 @@ fn no_root(mountpoint: &MountPoint) -> Error {
 }
 
 fn target<'a>(wish: &'a Wish, origins: &Origins) -> Option<(&'a MountPoint, TargetFileSystem)> {
-    let WishKind::FileSystem { mountpoint, device, fs_type, options } = &wish.kind else { return None };
+    let WishKind::FileSystem { mountpoint, device, fs_type, options } = &wish.kind else {
+        return None;
+    };
     let options = options.clone().unwrap_or_else(|| match origins.get(mountpoint) {
         Some(Origin::Disk(line)) => inherited_options(line, *fs_type),
         _ => "defaults".into(),
@@ -274,12 +306,18 @@ fn target<'a>(wish: &'a Wish, origins: &Origins) -> Option<(&'a MountPoint, Targ
     let (device, sources) = (device.clone(), Vec::new());
     Some((
         mountpoint,
-        TargetFileSystem { mountpoint: mountpoint.clone(), device, fs_type: *fs_type, options, sources },
+        TargetFileSystem {
+            mountpoint: mountpoint.clone(),
+            device,
+            fs_type: *fs_type,
+            options,
+            sources,
+        },
     ))
 }
 
-/// The source's options as far as they mean something for the new file system: those of another type, of a
-/// subvolume and of further devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
+/// The source's options as far as they mean something for the new file system: those of another
+/// type, of a subvolume and of further devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
 fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String {
     const GENERIC: [&str; 29] = [
         "defaults",
@@ -312,11 +350,20 @@ fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String {
         "user",
         "users",
     ];
-    const BOUND: [&str; 8] =
-        ["subvol=", "subvolid=", "device=", "logdev=", "rtdev=", "journal_dev=", "journal_path=", "degraded"];
+    const BOUND: [&str; 8] = [
+        "subvol=",
+        "subvolid=",
+        "device=",
+        "logdev=",
+        "rtdev=",
+        "journal_dev=",
+        "journal_path=",
+        "degraded",
+    ];
     let same_type = line.fs_type == fs_type.as_str();
     let keep = |option: &&str| {
-        let generic = GENERIC.contains(option) || option.starts_with("x-") || option.starts_with("comment=");
+        let generic =
+            GENERIC.contains(option) || option.starts_with("x-") || option.starts_with("comment=");
         !option.is_empty() && (generic || same_type && !BOUND.iter().any(|b| option.starts_with(b)))
     };
     let mut options: Vec<&str> = line.options.split(',').filter(keep).collect();

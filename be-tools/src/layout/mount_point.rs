@@ -31,7 +31,8 @@ impl MountPoint {
         self.below(&MountPoint::root()).unwrap_or(Path::new(""))
     }
 
-    /// The path of `self` below `ancestor`: empty when they are the same, `None` when it lies elsewhere.
+    /// The path of `self` below `ancestor`: empty when they are the same, `None` when it lies
+    /// elsewhere.
     pub fn below<'a>(&'a self, ancestor: &MountPoint) -> Option<&'a Path> {
         self.0.strip_prefix(&ancestor.0).ok()
     }
@@ -72,7 +73,9 @@ impl TryFrom<&Path> for MountPoint {
 }
 
 fn not_a_mount_point(path: &Path) -> Error {
-    Error::Usage(format!("{path:?} is not a mount point: use an absolute path without '..', such as /var"))
+    Error::Usage(format!(
+        "{path:?} is not a mount point: use an absolute path without '..', such as /var"
+    ))
 }
 
 impl FromStr for MountPoint {
@@ -94,9 +97,13 @@ mod tests {
 
     #[test]
     fn mount_points_are_absolute_and_normal() {
-        for (text, normal) in
-            [("/", "/"), ("//", "/"), ("/usr/", "/usr"), ("/var//log", "/var/log"), ("/./opt", "/opt")]
-        {
+        for (text, normal) in [
+            ("/", "/"),
+            ("//", "/"),
+            ("/usr/", "/usr"),
+            ("/var//log", "/var/log"),
+            ("/./opt", "/opt"),
+        ] {
             assert_eq!(text.parse::<MountPoint>().unwrap().as_path(), Path::new(normal), "{text}");
         }
         for bad in ["", "usr", "./usr", "/usr/..", "..", "none", "/a\nb", "-"] {

@@ -89,16 +89,24 @@ fn wishes_split_keep_and_copy() {
             "/var /dev/vdb3 xfs noatime < ",
         ]
     );
-    assert_eq!((names(&l.shared), l.swap.clone()), (vec!["/boot/efi"], vec![PathBuf::from("/dev/vdb4")]));
+    assert_eq!(
+        (names(&l.shared), l.swap.clone()),
+        (vec!["/boot/efi"], vec![PathBuf::from("/dev/vdb4")])
+    );
     assert_eq!(l.merged().map(MountPoint::to_string).collect::<Vec<_>>(), ["/usr"]);
     let holding = |path: &str| l.holding(&path.parse().unwrap()).unwrap().mountpoint.to_string();
-    assert_eq!([holding("/boot/grub"), holding("/usr/lib"), holding("/variety")], ["/boot", "/", "/"]);
+    assert_eq!(
+        [holding("/boot/grub"), holding("/usr/lib"), holding("/variety")],
+        ["/boot", "/", "/"]
+    );
 }
 
 #[test]
 fn a_boot_that_is_the_esp_is_copied() {
-    let source =
-        [line("/dev/vda2", "/", "ext4", "defaults"), line("/dev/vda1", "/boot", "vfat", "umask=0077")];
+    let source = [
+        line("/dev/vda2", "/", "ext4", "defaults"),
+        line("/dev/vda1", "/boot", "vfat", "umask=0077"),
+    ];
     let l = lay_out(&source, &["/dev/vda1".into()], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
     assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
     assert!(l.shared.is_empty());
@@ -106,7 +114,8 @@ fn a_boot_that_is_the_esp_is_copied() {
 
 #[test]
 fn a_boot_that_is_mounted_on_request_is_copied() {
-    let source = [line("/dev/vda2", "/", "ext4", ""), line("/dev/vda1", "/boot", "ext4", "noauto,noatime")];
+    let source =
+        [line("/dev/vda2", "/", "ext4", ""), line("/dev/vda1", "/boot", "ext4", "noauto,noatime")];
     let l = lay_out(&source, &[], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
     assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
 }
@@ -206,8 +215,18 @@ fn each_part_of_the_source_is_copied_once_to_its_place() {
 
 /// A source with these file systems, each on a device of its own.
 fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
-    let places =
-        ["/usr", "/var", "/var/log", "/opt", "/boot", "/home", "/srv", "/srv/data", "/tmp", "/mnt/nfs"];
+    let places = [
+        "/usr",
+        "/var",
+        "/var/log",
+        "/opt",
+        "/boot",
+        "/home",
+        "/srv",
+        "/srv/data",
+        "/tmp",
+        "/mnt/nfs",
+    ];
     proptest::sample::subsequence(places.to_vec(), 0..places.len()).prop_map(|places| {
         let one = |(n, place): (usize, &str)| match place {
             "/tmp" => line("tmpfs", place, "tmpfs", ""),
@@ -221,19 +240,31 @@ fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
 }
 
 fn any_wishes() -> impl Strategy<Value = Vec<Wish>> {
-    let places =
-        ["/usr", "/usr/share", "/var", "/var/log", "/var/lib", "/opt", "/boot", "/home", "/srv", "/srv/data"];
-    proptest::collection::btree_map(proptest::sample::select(places.to_vec()), 0..3usize, 0..6).prop_map(
-        |chosen| {
+    let places = [
+        "/usr",
+        "/usr/share",
+        "/var",
+        "/var/log",
+        "/var/lib",
+        "/opt",
+        "/boot",
+        "/home",
+        "/srv",
+        "/srv/data",
+    ];
+    proptest::collection::btree_map(proptest::sample::select(places.to_vec()), 0..3usize, 0..6)
+        .prop_map(|chosen| {
             let one = |(n, (place, kind)): (usize, (&str, usize))| match kind {
                 0 => format!("{place}:/dev/vdb{}:xfs", n + 2),
                 1 => format!("{place}:merged"),
                 _ => format!("{place}:shared"),
             };
             let rest = chosen.into_iter().enumerate().map(one);
-            std::iter::once("/:/dev/vdb1:ext4".to_owned()).chain(rest).map(|t| t.parse().unwrap()).collect()
-        },
-    )
+            std::iter::once("/:/dev/vdb1:ext4".to_owned())
+                .chain(rest)
+                .map(|t| t.parse().unwrap())
+                .collect()
+        })
 }
 
 proptest! {
@@ -250,7 +281,8 @@ proptest! {
         prop_assert!(layout.file_systems.is_sorted_by(|a, b| a.mountpoint < b.mountpoint));
     }
 
-    /// Each path of the source is copied at most once, to where the target will show it, or is hidden there.
+    /// Each path of the source is copied at most once, to where the target will show it, or is
+    /// hidden there.
     #[test]
     fn a_path_reaches_the_file_system_that_will_hold_it(
         source in any_source(), wishes in any_wishes(),

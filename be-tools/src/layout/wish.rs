@@ -107,7 +107,8 @@ impl Wish {
         }
     }
 
-    /// Replaces the device as the user named it (by-id, `UUID=`, `vg/lv`) by what `find` makes of it.
+    /// Replaces the device as the user named it (by-id, `UUID=`, `vg/lv`) by what `find` makes of
+    /// it.
     ///
     /// # Errors
     /// Those of `find`.
@@ -127,28 +128,38 @@ impl Wish {
 impl FromStr for Wish {
     type Err = Error;
 
-    /// A device may hold colons itself (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends where the
-    /// last word that is a type begins.
+    /// A device may hold colons itself (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends where
+    /// the last word that is a type begins.
     fn from_str(text: &str) -> Result<Self> {
-        let bad = |why: &str| Error::Usage(format!("-m {}: {why}; {GRAMMAR}", text.escape_default()));
+        let bad =
+            |why: &str| Error::Usage(format!("-m {}: {why}; {GRAMMAR}", text.escape_default()));
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(bad("white space has no place in it"));
         }
         let (place, rest) = text.split_once(':').ok_or_else(|| bad("there is no ':' in it"))?;
         let is_swap = place == "-";
-        let mountpoint =
-            || place.parse::<MountPoint>().map_err(|_| bad("it does not begin with an absolute mount point"));
+        let mountpoint = || {
+            place
+                .parse::<MountPoint>()
+                .map_err(|_| bad("it does not begin with an absolute mount point"))
+        };
         let kind = match rest {
             "merged" if !is_swap => WishKind::Merged(mountpoint()?),
             "shared" if !is_swap => WishKind::Shared(mountpoint()?),
             _ => {
                 let words: Vec<&str> = rest.split(':').collect();
-                let is_type =
-                    |word: &str| if is_swap { word == "swap" } else { word.parse::<FsType>().is_ok() };
-                let at = words.iter().rposition(|w| is_type(w)).filter(|at| *at > 0).ok_or_else(|| {
-                    let all = FsType::ALL.map(FsType::as_str).join(", ");
-                    bad(&format!("DEVICE and FSTYPE must follow; FSTYPE is one of {all}, and swap after '-'"))
-                })?;
+                let is_type = |word: &str| {
+                    if is_swap { word == "swap" } else { word.parse::<FsType>().is_ok() }
+                };
+                let at = words.iter().rposition(|w| is_type(w)).filter(|at| *at > 0).ok_or_else(
+                    || {
+                        let all = FsType::ALL.map(FsType::as_str).join(", ");
+                        bad(&format!(
+                            "DEVICE and FSTYPE must follow; FSTYPE is one of {all}, and swap \
+                        after '-'"
+                        ))
+                    },
+                )?;
                 let device = PathBuf::from(words[..at].join(":"));
                 let options = words[at + 1..].join(":");
                 if device.as_os_str().is_empty() {
@@ -180,7 +191,12 @@ impl fmt::Display for Wish {
 mod tests {
     use super::*;
 
-    fn file_system(mountpoint: &str, device: &str, fs_type: FsType, options: Option<&str>) -> WishKind {
+    fn file_system(
+        mountpoint: &str,
+        device: &str,
+        fs_type: FsType,
+        options: Option<&str>,
+    ) -> WishKind {
         WishKind::FileSystem {
             mountpoint: mountpoint.parse().unwrap(),
             device: device.into(),
@@ -196,7 +212,10 @@ mod tests {
         let table = [
             ("/:/dev/vdb1:ext4", file_system("/", "/dev/vdb1", FsType::Ext4, None)),
             ("/var/:vg/var:xfs", file_system("/var", "vg/var", FsType::Xfs, None)),
-            ("/boot:UUID=12-ab:ext2:ro", file_system("/boot", "UUID=12-ab", FsType::Ext2, Some("ro"))),
+            (
+                "/boot:UUID=12-ab:ext2:ro",
+                file_system("/boot", "UUID=12-ab", FsType::Ext2, Some("ro")),
+            ),
             (&long, file_system("/srv", by_path, FsType::Xfs, Some("noatime,nofail"))),
             ("-:/dev/vdb2:swap", WishKind::Swap { device: "/dev/vdb2".into() }),
             ("/usr:merged", WishKind::Merged("/usr".parse().unwrap())),
@@ -231,7 +250,10 @@ mod tests {
             let error = bad.parse::<Wish>().unwrap_err();
             assert_eq!(error.exit_status(), 2, "{bad}");
             let message = error.to_string();
-            assert!(message.contains(bad) && message.contains("MOUNTPOINT:DEVICE:FSTYPE"), "{message}");
+            assert!(
+                message.contains(bad) && message.contains("MOUNTPOINT:DEVICE:FSTYPE"),
+                "{message}"
+            );
         }
     }
 

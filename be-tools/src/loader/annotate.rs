@@ -1,4 +1,5 @@
-//! What the firmware's variables and the ESPs say about BEs that were found: entry, next boot, trial.
+//! What the firmware's variables and the ESPs say about BEs that were found: entry, next boot,
+//! trial.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +19,9 @@ use crate::storage::device::Devices;
 use crate::storage::mounts;
 use crate::system::System;
 
-/// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong with the loader that its
-/// boot entry leads to; warns of entries whose BE was not found. Without UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
+/// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong
+/// with the loader that its boot entry leads to; warns of entries whose BE was not found. Without
+/// UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -86,7 +88,8 @@ fn annotate_all(
             continue;
         };
         let is_next = boot_next == Some(entry.number);
-        environment.trial = trial_in(mounted.esp(), &descriptor.id.short(), environment.running, is_next);
+        environment.trial =
+            trial_in(mounted.esp(), &descriptor.id.short(), environment.running, is_next);
         if let Some((_, file)) = entries::loader_file(&entry.option) {
             let problems = grub_efi::check(mounted.esp(), descriptor.id, &file, environment);
             environment.problems.extend(problems);
@@ -132,7 +135,8 @@ fn without_root(
     let trial = esp.and_then(|esp| trial_in(esp.esp(), &folder, false, is_next));
     let failed = if trial == Some(Trial::Failed) { ", whose trial failed" } else { "" };
     Some(format!(
-        "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for good, \
+        "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for \
+        good, \
          `be boot-entries remove {number:04X}` takes it out of the firmware's menu",
         entries::shown_name(&entry.option, &folder),
         number = entry.number
@@ -160,7 +164,8 @@ fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace)
             uuid.is_some_and(|u| u.eq_ignore_ascii_case(&place.uuid))
         }
         None => {
-            let subvolume = environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
+            let subvolume =
+                environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
             environment.root.uuid.eq_ignore_ascii_case(&place.uuid)
                 && place.path.trim_matches('/').strip_suffix("boot").map(|p| p.trim_matches('/'))
                     == Some(subvolume)
@@ -198,12 +203,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let firmware = Firmware::new();
         let esp = Esp::new(folder.path());
-        let stub = b"search.fs_uuid aaaa-01 root hd0,gpt2 \nset prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
+        let stub = b"search.fs_uuid aaaa-01 root hd0,gpt2 \nset \
+            prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
         esp.write_new(Path::new("EFI/debian/grub.cfg"), stub).unwrap();
         esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ").unwrap();
         let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
         firmware.set("BootCurrent", debian.to_le_bytes().to_vec());
-        let mut environments = vec![environment("first", "aaaa-01"), environment("second", "aaaa-02")];
+        let mut environments =
+            vec![environment("first", "aaaa-01"), environment("second", "aaaa-02")];
         environments[0].running = true;
         for environment in &mut environments {
             let mut descriptor = Descriptor::new(environment.reference.parse().unwrap(), None);
@@ -228,11 +235,13 @@ mod tests {
         /// Anew; the warnings.
         fn annotate(&mut self) -> Vec<String> {
             for environment in &mut self.environments {
-                (environment.next_boot, environment.trial, environment.boot_entry) = (false, None, None);
+                (environment.next_boot, environment.trial, environment.boot_entry) =
+                    (false, None, None);
             }
             let mut esps = OneEsp(MountedEsp::of_folder(self.folder.path()));
             let leads = |e: &BootEnvironment, p: &BootPlace| leads_to(&Devices::default(), e, p);
-            annotate_all(&self.firmware.entries(), &mut self.environments, &mut esps, leads).unwrap()
+            annotate_all(&self.firmware.entries(), &mut self.environments, &mut esps, leads)
+                .unwrap()
         }
 
         fn record(&self, environment: usize, record: Record) {

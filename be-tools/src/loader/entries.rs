@@ -31,13 +31,14 @@ pub fn name_in(description: &str) -> Option<&str> {
     rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
 }
 
-/// The name by which people know the BE of an entry; its loader's folder where the description holds none. Anybody can write
-/// a description: what is no name does not reach a terminal.
+/// The name by which people know the BE of an entry; its loader's folder where the description
+/// holds none. Anybody can write a description: what is no name does not reach a terminal.
 pub fn shown_name<'a>(option: &'a LoadOption, folder: &'a str) -> &'a str {
     name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(folder)
 }
 
-/// The folder and the file of a BE's loader, as an entry names them: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
+/// The folder and the file of a BE's loader, as an entry names them:
+/// `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
 pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
     if !option.is_lifeboat() {
         return None;
@@ -54,8 +55,8 @@ pub fn is_of(option: &LoadOption, id: Id) -> bool {
     loader_file(option).is_some_and(|(folder, _)| folder == id.short())
 }
 
-/// The entries that start the BE: one, unless something else wrote entries too. The one earliest in `BootOrder` is
-/// the first.
+/// The entries that start the BE: one, unless something else wrote entries too. The one earliest in
+/// `BootOrder` is the first.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -67,15 +68,16 @@ pub fn entries_of(entries: &BootEntries, id: Id) -> Result<Vec<BootEntry>> {
     Ok(found)
 }
 
-/// `LOAD_OPTION_CATEGORY`: anything but zero is an application of the firmware, such as its setup, which `BootOrder` may
-/// name and the firmware passes over (UEFI 2.10, section 3.1.3).
+/// `LOAD_OPTION_CATEGORY`: anything but zero is an application of the firmware, such as its setup,
+/// which `BootOrder` may name and the firmware passes over (UEFI 2.10, section 3.1.3).
 const CATEGORY: u32 = 0x1f00;
 
 fn is_started(option: &LoadOption) -> bool {
     option.is_active() && option.attributes & CATEGORY == 0
 }
 
-/// The entry that the firmware starts next: `BootNext`, else the first of `BootOrder` that is there and active.
+/// The entry that the firmware starts next: `BootNext`, else the first of `BootOrder` that is there
+/// and active.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -88,7 +90,8 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
     first(entries)
 }
 
-/// The entry that the firmware starts without a `BootNext`: the first of `BootOrder` that is there and active.
+/// The entry that the firmware starts without a `BootNext`: the first of `BootOrder` that is there
+/// and active.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -144,8 +147,11 @@ mod tests {
 
     #[test]
     fn a_description_has_the_name() {
-        let os =
-            OperatingSystem { id: "debian".into(), version_id: "12".into(), ..OperatingSystem::default() };
+        let os = OperatingSystem {
+            id: "debian".into(),
+            version_id: "12".into(),
+            ..OperatingSystem::default()
+        };
         assert_eq!(description("second", &os), "Lifeboat: second (Debian 12)");
         assert_eq!(name_in("Lifeboat: second (Debian 12)"), Some("second"));
         assert_eq!(name_in("debian"), None);

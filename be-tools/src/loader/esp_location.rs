@@ -59,15 +59,20 @@ impl EspLocation {
         match found.len() {
             0 | 1 => Ok(found.pop()),
             _ => Err(Refusal::Other(format!(
-                "PARTUUID {partuuid} exists on {}: the firmware cannot tell them apart; give one of them another with `sgdisk --partition-guid`",
-                found.iter().map(|e| e.device.display().to_string()).collect::<Vec<_>>().join(" and ")
+                "PARTUUID {partuuid} exists on {}: the firmware cannot tell them apart; give one \
+                of them another with `sgdisk --partition-guid`",
+                found
+                    .iter()
+                    .map(|e| e.device.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(" and ")
             ))
             .into()),
         }
     }
 
-    /// Where a new loader for `target` goes: the ESP of its root's disk, else the running BE's, else the only one on a
-    /// disk that stays in the machine.
+    /// Where a new loader for `target` goes: the ESP of its root's disk, else the running BE's,
+    /// else the only one on a disk that stays in the machine.
     ///
     /// # Errors
     /// [`Refusal::NoEsp`]
@@ -99,7 +104,8 @@ impl EspLocation {
             .or_else(lasting)
             .ok_or_else(|| {
                 let disks = std::iter::once(&target.root).chain(running.map(|r| &r.root));
-                let mut searched: Vec<String> = disks.map(|r| r.disk.display().to_string()).collect();
+                let mut searched: Vec<String> =
+                    disks.map(|r| r.disk.display().to_string()).collect();
                 searched.dedup();
                 Refusal::NoEsp { searched: searched.join(" and ") }.into()
             })
@@ -109,7 +115,8 @@ impl EspLocation {
     pub fn note(&self, target: &BootEnvironment) -> Option<String> {
         (self.disk != target.root.disk).then(|| {
             format!(
-                "{} has no EFI system partition: the loader of '{}' goes to {}; without the disk {} it cannot be started",
+                "{} has no EFI system partition: the loader of '{}' goes to {}; without the disk \
+                {} it cannot be started",
                 target.root.disk.display(),
                 target.name(),
                 self.device.display(),
@@ -120,7 +127,13 @@ impl EspLocation {
 
     /// The device path of a file on it, for a boot entry.
     pub fn device_path(&self, file: &str) -> DevicePath {
-        DevicePath::hard_drive_file(self.partition, self.start_lba, self.size_lba, self.partuuid, file)
+        DevicePath::hard_drive_file(
+            self.partition,
+            self.start_lba,
+            self.size_lba,
+            self.partuuid,
+            file,
+        )
     }
 
     /// The ESP where it is mounted for writing, else mounted for as long as the handle lives.
@@ -144,14 +157,22 @@ impl EspLocation {
         if let Some(place) = self.mounted(system, devices, true)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_folder(system, |folder| mounts::mount_for_scan(&self.device, "vfat", None, folder))
+        self.mount_at_own_folder(system, |folder| {
+            mounts::mount_for_scan(&self.device, "vfat", None, folder)
+        })
     }
 
-    fn mounted(&self, system: &System, devices: &Devices, read_only: bool) -> Result<Option<PathBuf>> {
+    fn mounted(
+        &self,
+        system: &System,
+        devices: &Devices,
+        read_only: bool,
+    ) -> Result<Option<PathBuf>> {
         let Some(device) = devices.by_node(&self.device) else { return Ok(None) };
         let mounts = Mounts::read(system)?;
-        let mut usable =
-            mounts.of(device).filter(|m| m.root.as_os_str() == "/" && (read_only || !m.is_read_only()));
+        let mut usable = mounts
+            .of(device)
+            .filter(|m| m.root.as_os_str() == "/" && (read_only || !m.is_read_only()));
         // What was mounted over it since hides it.
         Ok(usable.rfind(|m| mounts.at(&m.mount_point) == Some(m)).map(|m| m.mount_point.clone()))
     }

@@ -1,7 +1,8 @@
-//! GRUB on UEFI without Secure Boot: image, stub and environment block in `\EFI\lifeboat\ID8\`, and a boot entry.
+//! GRUB on UEFI without Secure Boot: image, stub and environment block in `\EFI\lifeboat\ID8\`, and
+//! a boot entry.
 //!
-//! A file that something points at is never replaced. Image and stub of a new generation get new names, the boot
-//! entry is switched by one variable write, then the old ones go.
+//! A file that something points at is never replaced. Image and stub of a new generation get new
+//! names, the boot entry is switched by one variable write, then the old ones go.
 
 use std::path::{Path, PathBuf};
 
@@ -53,13 +54,18 @@ impl<'a> GrubEfi<'a> {
     /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
     fn grub_for_target(&self, root: &Path, name: &str) -> Result<Grub> {
         let grub = Grub::find(&Rooted::open(root)?, name)?;
-        let boot = self.target.file_systems.iter().find(|f| f.mountpoint == Path::new("/boot") && !f.shared);
+        let boot = self
+            .target
+            .file_systems
+            .iter()
+            .find(|f| f.mountpoint == Path::new("/boot") && !f.shared);
         let fs_type = boot.map_or(&self.target.root.fs_type, |b| &b.fs_type);
         if grub.reads(fs_type) {
             return Ok(grub);
         }
         Err(Refusal::Other(format!(
-            "GRUB of '{name}' cannot read {fs_type}: put /boot on a file system of its own, such as -m /boot:DEVICE:ext4"
+            "GRUB of '{name}' cannot read {fs_type}: put /boot on a file system of its own, such \
+            as -m /boot:DEVICE:ext4"
         ))
         .into())
     }
@@ -82,14 +88,17 @@ impl<'a> GrubEfi<'a> {
     ) -> Result<T> {
         let table = Mounts::read(self.system)?;
         let boot = table.at(&subject.root.join("boot")).or_else(|| table.at(subject.root));
-        let device = boot.map_or_else(|| subject.environment.root.device.clone(), |m| m.source.clone());
+        let device =
+            boot.map_or_else(|| subject.environment.root.device.clone(), |m| m.source.clone());
         if subject.root == Path::new("/") {
             return work(&Host, &device);
         }
         let mut devices = vec![(device.clone(), None)];
         if device != subject.environment.root.device {
-            devices
-                .push((subject.environment.root.device.clone(), Some(subject.environment.root.uuid.clone())));
+            devices.push((
+                subject.environment.root.device.clone(),
+                Some(subject.environment.root.uuid.clone()),
+            ));
         }
         let inside = Inside {
             root: subject.root,
@@ -112,8 +121,12 @@ impl Loader for GrubEfi<'_> {
             self.grub_for_target(Path::new("/"), source.name())?
         } else {
             mounts::in_private_namespace(|| {
-                let mounted =
-                    MountedEnvironment::mount_system(self.system, self.inventory, source, Access::ReadOnly)?;
+                let mounted = MountedEnvironment::mount_system(
+                    self.system,
+                    self.inventory,
+                    source,
+                    Access::ReadOnly,
+                )?;
                 self.grub_for_target(mounted.root(), source.name())
             })?
         };
@@ -122,7 +135,8 @@ impl Loader for GrubEfi<'_> {
         let free = esp.esp().free_bytes().map_err(esp_error("asking for free space"))?;
         if free < grub_image::EXPECTED_BYTES {
             return Err(Refusal::Other(format!(
-                "the EFI system partition {} has {} free and a loader needs {}: delete a boot environment or old files there",
+                "the EFI system partition {} has {} free and a loader needs {}: delete a boot \
+                environment or old files there",
                 self.location.device.display(),
                 size_text(free),
                 size_text(grub_image::EXPECTED_BYTES)
@@ -142,9 +156,11 @@ impl Loader for GrubEfi<'_> {
             grub.make(&generation.stub_name(), &grub_image::probe(device, inside)?, inside)
         })?;
         generation.write(mounted.esp(), &image, place)?;
-        let description = entries::description(subject.descriptor.name.as_str(), &subject.environment.os);
+        let description =
+            entries::description(subject.descriptor.name.as_str(), &subject.environment.os);
         let path = self.location.device_path(&generation.efi_path()?);
-        let number = point(&self.entries, subject.descriptor.id, LoadOption::new(description, path))?;
+        let number =
+            point(&self.entries, subject.descriptor.id, LoadOption::new(description, path))?;
         generation.remove_others(mounted.esp())?;
         mounted.close()?;
         Ok(number)
@@ -169,7 +185,8 @@ impl Loader for GrubEfi<'_> {
     }
 }
 
-/// Makes the BE's one entry hold `option`; a new one is inactive and last in `BootOrder`, others of the BE go.
+/// Makes the BE's one entry hold `option`; a new one is inactive and last in `BootOrder`, others of
+/// the BE go.
 fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
     let found = entries::entries_of(entries, id)?;
     let Some((first, others)) = found.split_first() else {
@@ -195,7 +212,8 @@ pub(super) const NO_ESP: &str =
 pub(super) fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<String> {
     let folder = Esp::folder_of(&id.short());
     let read = |what: String, name: &str| {
-        let bytes = esp.read(&folder.join(name)).map_err(|e| format!("{what} cannot be read: {e}"))?;
+        let bytes =
+            esp.read(&folder.join(name)).map_err(|e| format!("{what} cannot be read: {e}"))?;
         bytes.ok_or_else(|| format!("{what} is missing on the ESP"))
     };
     let image = match read(format!("its loader {file}"), file) {
@@ -246,7 +264,8 @@ impl Generation {
         for number in 1..1000 {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
             let generation = Generation { folder: folder.clone(), suffix };
-            let is_free = |name: &str| esp.root().join(&folder).join(name).symlink_metadata().is_err();
+            let is_free =
+                |name: &str| esp.root().join(&folder).join(name).symlink_metadata().is_err();
             if is_free(&generation.image_name()) && is_free(&generation.stub_name()) {
                 return Ok(generation);
             }
@@ -274,12 +293,18 @@ impl Generation {
         let stub = Stub { image: Image::of(&self.image_name(), image), boot: place }.render();
         let stub_path = self.folder.join(self.stub_name());
         let image_path = self.folder.join(self.image_name());
-        let sizes = [(stub_path.as_path(), stub.len() as u64), (image_path.as_path(), image.len() as u64)];
-        let needed = esp.needed_bytes(&sizes).map_err(esp_error("computing the space for the loader"))?;
+        let sizes =
+            [(stub_path.as_path(), stub.len() as u64), (image_path.as_path(), image.len() as u64)];
+        let needed =
+            esp.needed_bytes(&sizes).map_err(esp_error("computing the space for the loader"))?;
         let free = esp.free_bytes().map_err(esp_error("asking for free space"))?;
         if needed > free {
             let path = esp.root().join(&image_path);
-            return Err(esp_error("writing the loader")(boot::esp::Error::NoSpace { path, needed, free }));
+            return Err(esp_error("writing the loader")(boot::esp::Error::NoSpace {
+                path,
+                needed,
+                free,
+            }));
         }
         let write = || {
             self.make_environment(esp)?;
@@ -301,8 +326,9 @@ impl Generation {
         }
         // A damaged one is of no use to GRUB either.
         esp.remove_tree(&path).map_err(esp_error("removing a damaged environment block"))?;
-        let block =
-            EnvironmentBlock::new().to_bytes().map_err(|e| Error::boot("making an environment block", e))?;
+        let block = EnvironmentBlock::new()
+            .to_bytes()
+            .map_err(|e| Error::boot("making an environment block", e))?;
         esp.write_new(&path, &block).map_err(esp_error("writing the environment block"))
     }
 
@@ -310,11 +336,14 @@ impl Generation {
     fn remove_others(&self, esp: &Esp) -> Result<()> {
         let keep = [self.image_name(), self.stub_name(), stub::ENVIRONMENT.to_owned()];
         let folder = esp.root().join(&self.folder);
-        let names = std::fs::read_dir(&folder)
-            .map_err(|source| Error::Io { doing: format!("listing {}", folder.display()), source })?;
+        let names = std::fs::read_dir(&folder).map_err(|source| Error::Io {
+            doing: format!("listing {}", folder.display()),
+            source,
+        })?;
         for name in names.filter_map(|n| n.ok()?.file_name().into_string().ok()) {
             if !keep.iter().any(|k| k.eq_ignore_ascii_case(&name)) {
-                esp.remove_tree(&self.folder.join(&name)).map_err(esp_error("removing an old loader"))?;
+                esp.remove_tree(&self.folder.join(&name))
+                    .map_err(esp_error("removing an old loader"))?;
             }
         }
         Ok(())

@@ -12,8 +12,11 @@ fn place() -> BootPlace {
 }
 
 fn tree(root: &Path) -> Vec<String> {
-    let printed =
-        crate::tool::Tool::new("find").arg(root).args(["-type", "f", "-printf", "%P\n"]).run().unwrap();
+    let printed = crate::tool::Tool::new("find")
+        .arg(root)
+        .args(["-type", "f", "-printf", "%P\n"])
+        .run()
+        .unwrap();
     let mut files: Vec<String> = printed.lines().map(str::to_owned).collect();
     files.sort();
     files

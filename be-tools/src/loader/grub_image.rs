@@ -1,4 +1,5 @@
-//! A GRUB image made by the BE's own grub-mkimage(1), so that the kernel's loader is the one the BE was tested with.
+//! A GRUB image made by the BE's own grub-mkimage(1), so that the kernel's loader is the one the BE
+//! was tested with.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -43,15 +44,18 @@ impl Grub {
                 "'{name}' has no {what}: install its package grub-efi-amd64-bin (and grub-common)"
             )))
         };
-        let has_program =
-            |program: &str| ["usr/bin", "usr/sbin"].iter().any(|f| root.exists(format!("{f}/{program}")));
+        let has_program = |program: &str| {
+            ["usr/bin", "usr/sbin"].iter().any(|f| root.exists(format!("{f}/{program}")))
+        };
         if !has_program("grub-mkimage") {
             return Err(missing("grub-mkimage"));
         }
         for folder in MODULE_FOLDERS {
             let names = root.names(folder)?;
-            let modules: Vec<String> =
-                names.iter().filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned)).collect();
+            let modules: Vec<String> = names
+                .iter()
+                .filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned))
+                .collect();
             if stub::REQUIRED.iter().all(|r| modules.iter().any(|m| m == r)) {
                 return Ok(Grub { folder, modules });
             }
@@ -81,14 +85,17 @@ impl Grub {
         chosen
     }
 
-    /// Makes the image that reads the file `stub_name` beside it. `more` names further modules, for what `/boot` lies on.
+    /// Makes the image that reads the file `stub_name` beside it. `more` names further modules, for
+    /// what `/boot` lies on.
     ///
     /// # Errors
     /// grub-mkimage failed, or printed something else.
     pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Capture) -> Result<Vec<u8>> {
         // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
-        const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \"$1\" >\"$work/early\"; \
-                              folder=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$folder\" -p /boot/grub \
+        const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \
+            \"$1\" >\"$work/early\"; \
+                              folder=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$folder\" -p \
+                              /boot/grub \
                               -c \"$work/early\" -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
         let early = stub::early_configuration(stub_name);
         let folder = format!("/{}", self.folder);
@@ -109,7 +116,11 @@ impl Grub {
 ///
 /// # Errors
 /// When fstab names a `/boot` that is not there, or a file system without a UUID.
-pub fn boot_place(root: &Rooted, environment: &BootEnvironment, devices: &Devices) -> Result<BootPlace> {
+pub fn boot_place(
+    root: &Rooted,
+    environment: &BootEnvironment,
+    devices: &Devices,
+) -> Result<BootPlace> {
     let fstab = Fstab::parse(&root.text("etc/fstab")?.unwrap_or_default());
     let boot = fstab.entries().find(|e| e.mountpoint().as_os_str() == "/boot");
     let Some(boot) = boot else {
@@ -132,7 +143,8 @@ pub fn boot_place(root: &Rooted, environment: &BootEnvironment, devices: &Device
 fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootPlace> {
     if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(Refusal::Other(format!(
-            "the /boot of '{}' lies on a file system without a UUID, by which GRUB could find it: give it one",
+            "the /boot of '{}' lies on a file system without a UUID, by which GRUB could find it: \
+            give it one",
             environment.name()
         ))
         .into());
@@ -152,7 +164,8 @@ pub fn probe(device: &Path, inside: &dyn Capture) -> Result<Vec<String>> {
         let printed = inside.capture(&[&command[..], &[device.as_os_str()]].concat())?;
         for word in String::from_utf8_lossy(&printed).split_whitespace() {
             // partmap names the table, whose module has a prefix.
-            let module = if target.ends_with("partmap") { format!("part_{word}") } else { word.to_owned() };
+            let module =
+                if target.ends_with("partmap") { format!("part_{word}") } else { word.to_owned() };
             modules.push(module);
         }
     }

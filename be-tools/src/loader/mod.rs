@@ -38,36 +38,41 @@ pub struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// The BE of `descriptor`, mounted at `root`.
-    pub fn new(descriptor: &'a Descriptor, environment: &'a BootEnvironment, root: &'a Path) -> Self {
+    pub fn new(
+        descriptor: &'a Descriptor,
+        environment: &'a BootEnvironment,
+        root: &'a Path,
+    ) -> Self {
         Subject { descriptor, environment, root }
     }
 }
 
 /// What makes one BE startable.
 pub trait Loader {
-    /// Runs before anything is written: firmware, ESP, space, and that `source`, the BE the target will be a copy of,
-    /// has what the loader is made with. Returns what the plan should say.
+    /// Runs before anything is written: firmware, ESP, space, and that `source`, the BE the target
+    /// will be a copy of, has what the loader is made with. Returns what the plan should say.
     ///
     /// # Errors
     /// A [`Refusal`] that says what is missing, and what to do.
     fn prove(&self, source: &BootEnvironment) -> Result<Vec<String>>;
 
-    /// Runs when the BE's files are complete and localized, and whenever its loader is made anew: writes the loader's
-    /// files, then makes the boot entry lead to them. A new entry is last in `BootOrder`, and inactive. Returns its
-    /// number.
+    /// Runs when the BE's files are complete and localized, and whenever its loader is made anew:
+    /// writes the loader's files, then makes the boot entry lead to them. A new entry is last in
+    /// `BootOrder`, and inactive. Returns its number.
     ///
     /// # Errors
     /// What was there before leads to the BE as it did.
     fn install(&self, subject: &Subject) -> Result<u16>;
 
-    /// Runs after the last sync of an operation, with `true`, and before its first write, with `false`: whether the
-    /// firmware may start the BE by itself.
+    /// Runs after the last sync of an operation, with `true`, and before its first write, with
+    /// `false`: whether the firmware may start the BE by itself.
     ///
     /// # Errors
     /// There is no entry, or the firmware refuses.
     fn set_active(&self, id: Id, active: bool) -> Result<()>;
 
-    /// Runs before a switch and for `be check`: why entry and files would not lead to the BE. Writes nothing.
+    /// Runs before a switch and for `be check`: why entry and files would not lead to the BE.
+    /// Writes nothing.
     ///
     /// # Errors
     /// They cannot be read.
@@ -88,7 +93,8 @@ pub fn for_new<'a>(
     Ok(Box::new(GrubEfi::new(system, inventory, target, location)?))
 }
 
-/// The loader of a BE that exists: its files stay on the ESP that its boot entry names, where that is still there.
+/// The loader of a BE that exists: its files stay on the ESP that its boot entry names, where that
+/// is still there.
 ///
 /// # Errors
 /// As [`for_new`].
@@ -118,8 +124,8 @@ fn location(
     EspLocation::choose(system, &inventory.devices, environment, inventory.running())
 }
 
-/// Takes a BE out of the firmware's menu, then its folder off every ESP that has it (DESIGN.md, "Order of deletion").
-/// What is gone already is no error, nor is a machine without UEFI.
+/// Takes a BE out of the firmware's menu, then its folder off every ESP that has it (DESIGN.md,
+/// "Order of deletion"). What is gone already is no error, nor is a machine without UEFI.
 ///
 /// # Errors
 /// A variable or an ESP cannot be written; it can be run again.
@@ -131,7 +137,8 @@ pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
     }
     for location in EspLocation::all(&inventory.devices) {
         let has_it = location.mount_read_only(system, &inventory.devices).and_then(|mounted| {
-            let folders = mounted.esp().folders().map_err(esp_error("looking for the loader's folder"))?;
+            let folders =
+                mounted.esp().folders().map_err(esp_error("looking for the loader's folder"))?;
             Ok(folders.iter().any(|f| f.eq_ignore_ascii_case(&id.short())))
         });
         match has_it {
@@ -164,7 +171,8 @@ pub fn refuse_last(system: &System, environment: &BootEnvironment) -> Result<()>
         return Ok(());
     }
     Err(Refusal::Other(format!(
-        "'{}' is the only thing in BootOrder that the firmware could start: make another boot environment first",
+        "'{}' is the only thing in BootOrder that the firmware could start: make another boot \
+        environment first",
         descriptor.name
     ))
     .into())
@@ -174,7 +182,11 @@ pub fn refuse_last(system: &System, environment: &BootEnvironment) -> Result<()>
 ///
 /// # Errors
 /// The entry cannot be written. A BE without one, or a machine without UEFI, is no error.
-pub fn set_description(system: &System, descriptor: &Descriptor, os: &OperatingSystem) -> Result<()> {
+pub fn set_description(
+    system: &System,
+    descriptor: &Descriptor,
+    os: &OperatingSystem,
+) -> Result<()> {
     let Ok(entries) = entries::boot_entries(system) else { return Ok(()) };
     for entry in entries::entries_of(&entries, descriptor.id)? {
         let mut option = entry.option;
@@ -184,8 +196,8 @@ pub fn set_description(system: &System, descriptor: &Descriptor, os: &OperatingS
     Ok(())
 }
 
-/// How the trial of the BE whose loader lies in this folder stands, by the environment block beside its stub; `None` also
-/// where that is not there, or damaged.
+/// How the trial of the BE whose loader lies in this folder stands, by the environment block beside
+/// its stub; `None` also where that is not there, or damaged.
 pub(crate) fn trial_in(esp: &Esp, folder: &str, running: bool, is_next: bool) -> Option<Trial> {
     let block = boot::grubenv::read(&environment_path(esp, folder)).ok()?;
     Record::read(&block).standing(running, is_next)

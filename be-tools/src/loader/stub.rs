@@ -1,8 +1,10 @@
-//! The stub: Lifeboat's small GRUB configuration on the ESP (GRUB manual, "Writing full configuration files directly").
+//! The stub: Lifeboat's small GRUB configuration on the ESP (GRUB manual, "Writing full
+//! configuration files directly").
 //!
-//! It counts the attempt in the environment block beside it, finds the BE's `/boot` and hands over to the BE's own
-//! grub.cfg, in the same menu, behind an entry of its own that a failed default falls to. GRUB's language has no
-//! arithmetic, and an embedded configuration not even conditions: hence a chain of `elif`, and `early.cfg`.
+//! It counts the attempt in the environment block beside it, finds the BE's `/boot` and hands over
+//! to the BE's own grub.cfg, in the same menu, behind an entry of its own that a failed default
+//! falls to. GRUB's language has no arithmetic, and an embedded configuration not even conditions:
+//! hence a chain of `elif`, and `early.cfg`.
 
 use std::fmt::Write;
 
@@ -15,8 +17,8 @@ pub const RESCUE_IMAGE: &str = "/EFI/lifeboat/rescue.efi";
 const TEMPLATE: &str = include_str!("stub.cfg");
 const EARLY: &str = include_str!("early.cfg");
 
-/// Modules that are built into the image: GRUB's own needs, and what a distribution's grub.cfg calls. Those that
-/// the BE's GRUB does not have are left out.
+/// Modules that are built into the image: GRUB's own needs, and what a distribution's grub.cfg
+/// calls. Those that the BE's GRUB does not have are left out.
 pub const MODULES: &[&str] = &[
     "all_video",
     "boot",
@@ -120,8 +122,8 @@ impl Image {
 pub struct BootPlace {
     /// UUID of its file system, as GRUB's `search --fs-uuid` takes it.
     pub uuid: String,
-    /// Path of `/boot` from the root of that file system: `/boot`, `/` where it is a file system of its own,
-    /// `/@/boot` in a subvolume.
+    /// Path of `/boot` from the root of that file system: `/boot`, `/` where it is a file system of
+    /// its own, `/@/boot` in a subvolume.
     pub path: String,
 }
 
@@ -167,17 +169,27 @@ impl Stub {
         if blake3::hash(body.as_bytes()).to_hex().as_str() != hash {
             return Err(DAMAGED);
         }
-        let line = |start: &str| body.lines().find_map(|l| l.trim_start().strip_prefix(start)).ok_or(DAMAGED);
+        let line = |start: &str| {
+            body.lines().find_map(|l| l.trim_start().strip_prefix(start)).ok_or(DAMAGED)
+        };
         let mut words = line("# image ")?.split(' ');
-        let (Some(name), Some(size), Some(hash)) = (words.next(), words.next(), words.next()) else {
+        let (Some(name), Some(size), Some(hash)) = (words.next(), words.next(), words.next())
+        else {
             return Err(DAMAGED);
         };
         let uuid = line("search --no-floppy --fs-uuid --set=lifeboat_boot ")?;
         let path = line("set prefix=\"($root)\"")?.strip_suffix("/grub").ok_or(DAMAGED)?;
         let path = unquoted(path);
         Ok(Stub {
-            image: Image { name: name.into(), size: size.parse().map_err(|_| DAMAGED)?, hash: hash.into() },
-            boot: BootPlace { uuid: unquoted(uuid), path: if path.is_empty() { "/".into() } else { path } },
+            image: Image {
+                name: name.into(),
+                size: size.parse().map_err(|_| DAMAGED)?,
+                hash: hash.into(),
+            },
+            boot: BootPlace {
+                uuid: unquoted(uuid),
+                path: if path.is_empty() { "/".into() } else { path },
+            },
         })
     }
 }
@@ -198,7 +210,8 @@ mod tests {
     use crate::tool::Tool;
 
     fn stub(path: &str) -> Stub {
-        let boot = BootPlace { uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(), path: path.into() };
+        let boot =
+            BootPlace { uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(), path: path.into() };
         Stub { image: Image::of("grubx64.efi", b"MZ"), boot }
     }
 
@@ -240,7 +253,10 @@ mod tests {
     #[test]
     fn the_embedded_configuration_has_no_condition() {
         let text = early_configuration("lifeboat-2.cfg");
-        assert!(text.contains("/lifeboat-2.cfg") && !text.contains("if ") && !text.contains('@'), "{text}");
+        assert!(
+            text.contains("/lifeboat-2.cfg") && !text.contains("if ") && !text.contains('@'),
+            "{text}"
+        );
     }
 
     #[test]

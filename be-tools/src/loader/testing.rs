@@ -61,7 +61,11 @@ pub(crate) fn environment(reference: &str, uuid: &str) -> BootEnvironment {
     BootEnvironment {
         reference: reference.into(),
         descriptor: None,
-        os: OperatingSystem { id: "debian".into(), version_id: "12".into(), pretty_name: "Debian".into() },
+        os: OperatingSystem {
+            id: "debian".into(),
+            version_id: "12".into(),
+            pretty_name: "Debian".into(),
+        },
         kernel: None,
         root: Root {
             device: format!("/dev/{reference}").into(),

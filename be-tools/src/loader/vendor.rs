@@ -1,11 +1,13 @@
 //! A distribution's own folder on the ESP: which root its loader leads to.
 //!
-//! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID root hints`,
-//! `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never executed.
+//! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
+//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never
+//! executed.
 
 use super::stub::BootPlace;
 
-/// Where the stub in a vendor's folder leads; `None` where it does not say so in a way that is known.
+/// Where the stub in a vendor's folder leads; `None` where it does not say so in a way that is
+/// known.
 pub fn boot_place(text: &str) -> Option<BootPlace> {
     let mut uuid = None;
     let mut path = None;
@@ -13,12 +15,15 @@ pub fn boot_place(text: &str) -> Option<BootPlace> {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["search.fs_uuid", value, ..] => uuid = Some((*value).to_owned()),
-            ["search", options @ ..] if options.contains(&"--fs-uuid") || options.contains(&"-u") => {
+            ["search", options @ ..]
+                if options.contains(&"--fs-uuid") || options.contains(&"-u") =>
+            {
                 uuid = options.iter().rfind(|w| !w.starts_with('-')).map(|w| (*w).to_owned());
             }
             ["set", assignment, ..] => {
                 if let Some(value) = assignment.strip_prefix("prefix=") {
-                    let value: String = value.chars().filter(|c| !matches!(c, '\'' | '"')).collect();
+                    let value: String =
+                        value.chars().filter(|c| !matches!(c, '\'' | '"')).collect();
                     path = value
                         .strip_prefix("($root)")
                         .and_then(|p| p.strip_suffix("/grub"))
@@ -55,14 +60,21 @@ mod tests {
                 "search.fs_uuid u root hd0\nset prefix=($root)'/@rootfs/boot/grub'",
                 Some(("u", "/@rootfs/boot")),
             ),
-            ("search --no-floppy --fs-uuid --set=root u\nset prefix=($root)/boot/grub", Some(("u", "/boot"))),
+            (
+                "search --no-floppy --fs-uuid --set=root u\nset prefix=($root)/boot/grub",
+                Some(("u", "/boot")),
+            ),
             ("configfile /grub.cfg", None),
             ("search.fs_uuid\nset prefix=", None),
             ("", None),
         ];
         for (text, expected) in cases {
             let place = boot_place(text);
-            assert_eq!(place.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())), expected, "{text}");
+            assert_eq!(
+                place.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())),
+                expected,
+                "{text}"
+            );
         }
     }
 }

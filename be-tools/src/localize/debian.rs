@@ -1,8 +1,11 @@
-//! What keeps Debian's loader packages in a copy away from the vendor's folder on the ESP and from `BootOrder`.
+//! What keeps Debian's loader packages in a copy away from the vendor's folder on the ESP and from
+//! `BootOrder`.
 //!
-//! - grub-efi-amd64.postinst runs grub-install if `/boot/efi/EFI/$bootloader_id` exists (bookworm), or if
+//! - grub-efi-amd64.postinst runs grub-install if `/boot/efi/EFI/$bootloader_id` exists (bookworm),
+//!   or if
 //!   `/boot/grub/x86_64-efi/core.efi` exists (trixie);
-//! - shim-signed and shim-helpers run it if `/boot/efi/EFI/$bootloader_id` exists (both), and their postrm removes
+//! - shim-signed and shim-helpers run it if `/boot/efi/EFI/$bootloader_id` exists (both), and their
+//!   postrm removes
 //!   files from that folder.
 //!
 //! `$bootloader_id` is the first word of `GRUB_DISTRIBUTOR`, which the settings make the BE's own.
@@ -21,8 +24,10 @@ const ANSWERS: [&str; 2] = [
 ];
 
 /// grub-pc.postinst writes the boot sectors named here.
-const BIOS_ANSWERS: [&str; 2] =
-    ["grub-pc grub-pc/install_devices multiselect", "grub-pc grub-pc/install_devices_empty boolean true"];
+const BIOS_ANSWERS: [&str; 2] = [
+    "grub-pc grub-pc/install_devices multiselect",
+    "grub-pc grub-pc/install_devices_empty boolean true",
+];
 
 pub(super) fn keep_off_the_esp(root: &Rooted, inside: &dyn Programs) -> Result<Vec<String>> {
     let mut done = Vec::new();
@@ -36,7 +41,9 @@ pub(super) fn keep_off_the_esp(root: &Rooted, inside: &dyn Programs) -> Result<V
             ANSWERS.into_iter().chain(BIOS_ANSWERS.into_iter().filter(|_| bios)).collect();
         let script = format!("printf '%s\\n' '{}' | debconf-set-selections", answers.join("' '"));
         inside.run(&["sh", "-c", &script])?;
-        done.push("debconf: grub2/update_nvram and grub2/force_efi_extra_removable are false".into());
+        done.push(
+            "debconf: grub2/update_nvram and grub2/force_efi_extra_removable are false".into(),
+        );
     }
     Ok(done)
 }

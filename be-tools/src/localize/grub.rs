@@ -1,6 +1,7 @@
-//! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, root device names in other settings, and what
-//! update-grub makes of them. Pure. grub-mkconfig of bookworm and trixie sources `/etc/default/grub`, then
-//! `/etc/default/grub.d/*.cfg` in the shell's order; so do grub-install and the maintainer scripts.
+//! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, root device names in other
+//! settings, and what update-grub makes of them. Pure. grub-mkconfig of bookworm and trixie sources
+//! `/etc/default/grub`, then `/etc/default/grub.d/*.cfg` in the shell's order; so do grub-install
+//! and the maintainer scripts.
 
 use std::path::Path;
 
@@ -21,11 +22,13 @@ pub(super) fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
-/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer scripts of grub-efi and
-/// shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the folder on the ESP.
+/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer
+/// scripts of grub-efi and shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the folder
+/// on the ESP.
 pub(super) fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
-    let os: String = os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
+    let os: String =
+        os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
     format!(
         r#"# Written by Lifeboat. This boot environment shares its machine with others.
 # The first word is the folder on the EFI system partition for a grub-install that is run here: never the vendor's.
@@ -46,9 +49,9 @@ pub(super) fn bootloader_id(id: Id) -> String {
     format!("lifeboat-{}", id.short())
 }
 
-/// Settings of the source, made to name the target's root: its UUID wherever it stands (`GRUB_DEFAULT` holds it in
-/// menu entry ids), `root=` of a kernel command line; `resume=` is settled elsewhere, and options of another
-/// file system are left out.
+/// Settings of the source, made to name the target's root: its UUID wherever it stands
+/// (`GRUB_DEFAULT` holds it in menu entry ids), `root=` of a kernel command line; `resume=` is
+/// settled elsewhere, and options of another file system are left out.
 pub(super) fn renamed_root(text: &str, old_uuid: &str, new_uuid: &str, same_type: bool) -> String {
     let text = if old_uuid.is_empty() { text.to_owned() } else { text.replace(old_uuid, new_uuid) };
     let line = |line: &str| {
@@ -67,7 +70,8 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     while let Some(start) = rest.find(|c: char| !is_edge(c)) {
         let end = rest[start..].find(is_edge).map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
-        // The first word on the line has the variable's name before it: VARIABLE=root=… without quotes.
+        // The first word on the line has the variable's name before it: VARIABLE=root=… without
+        // quotes.
         let (before, parameter) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("GRUB_") => (&word[..=name.len()], value),
             _ => ("", word),
@@ -94,11 +98,13 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     renamed
 }
 
-/// A grub.cfg whose kernels restart the machine when they panic: what update-grub will make of [`adopted_settings`], without
-/// running it, because it may look at other systems' disks and does not replace the file in one step.
+/// A grub.cfg whose kernels restart the machine when they panic: what update-grub will make of
+/// [`adopted_settings`], without running it, because it may look at other systems' disks and does
+/// not replace the file in one step.
 pub(super) fn with_panic(grub_cfg: &str) -> String {
     let line = |line: &str| {
-        let has = |name: &str| kernel(line).is_some_and(|mut words| words.any(|w| w.starts_with(name)));
+        let has =
+            |name: &str| kernel(line).is_some_and(|mut words| words.any(|w| w.starts_with(name)));
         if !has("root=") || has("panic=") {
             return line.to_owned();
         }
@@ -108,14 +114,15 @@ pub(super) fn with_panic(grub_cfg: &str) -> String {
     grub_cfg.split_inclusive('\n').map(line).collect()
 }
 
-/// What a line of a grub.cfg that loads a kernel says after the command: its file and its parameters.
+/// What a line of a grub.cfg that loads a kernel says after the command: its file and its
+/// parameters.
 fn kernel(line: &str) -> Option<std::str::SplitWhitespace<'_>> {
     let mut words = line.split_whitespace();
     matches!(words.next()?, "linux" | "linux16" | "linuxefi").then_some(words)
 }
 
-/// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical volume Debian's
-/// scripts write its name.
+/// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical
+/// volume Debian's scripts write its name.
 pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
     let kernels = grub_cfg.lines().filter_map(kernel);
     let mut roots = kernels.map(|mut words| words.find_map(|w| w.strip_prefix("root=")));
@@ -138,7 +145,8 @@ mod tests {
 
     #[test]
     fn every_kernel_that_has_a_root_restarts_when_it_panics() {
-        let grub_cfg = "menuentry 'Debian' {\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=a ro  quiet\n\tinitrd\t/boot/initrd.img-6.1\n}\n\
+        let grub_cfg = "menuentry 'Debian' {\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=a ro  \
+            quiet\n\tinitrd\t/boot/initrd.img-6.1\n}\n\
             linux16 /boot/memtest86+.bin\n  linux /vmlinuz root=UUID=a ro panic=5\n# linux root=\n";
         let changed = with_panic(grub_cfg);
         assert_eq!(changed, grub_cfg.replace("ro  quiet\n", "ro  quiet panic=30\n"));
@@ -160,11 +168,16 @@ mod tests {
     #[test]
     fn the_shell_reads_the_settings() {
         let be = settings(id(), "Debian", "noresume");
-        let default =
-            "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
-        assert_eq!(sourced(default, &be), "lifeboat-2f0c1a94 Debian|true|console=ttyS0 noresume panic=30|");
+        let default = "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
+        assert_eq!(
+            sourced(default, &be),
+            "lifeboat-2f0c1a94 Debian|true|console=ttyS0 noresume panic=30|"
+        );
         // A panic= of the administrator stays.
-        assert_eq!(sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2), Some("panic=-1 noresume"));
+        assert_eq!(
+            sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2),
+            Some("panic=-1 noresume")
+        );
         assert_eq!(sourced("GRUB_DISTRIBUTOR=Debian", &adopted_settings()), "Debian|| panic=30|");
         // A hostile os-release stays a word in quotes.
         assert!(
@@ -178,7 +191,10 @@ mod tests {
         let old = "5b0c7a52-ffff";
         let table = [
             ("GRUB_CMDLINE_LINUX=\"\"\n", "GRUB_CMDLINE_LINUX=\"\"\n"),
-            ("GRUB_CMDLINE_LINUX=\"root=/dev/sda2 quiet\"\n", "GRUB_CMDLINE_LINUX=\"root=UUID=new quiet\"\n"),
+            (
+                "GRUB_CMDLINE_LINUX=\"root=/dev/sda2 quiet\"\n",
+                "GRUB_CMDLINE_LINUX=\"root=UUID=new quiet\"\n",
+            ),
             ("GRUB_CMDLINE_LINUX=root=LABEL=x\n", "GRUB_CMDLINE_LINUX=root=UUID=new\n"),
             (
                 "GRUB_CMDLINE_LINUX_DEFAULT='quiet resume=UUID=77 splash'",
@@ -205,10 +221,13 @@ mod tests {
 
     #[test]
     fn a_grub_cfg_is_checked_for_its_root() {
-        let cfg = "menuentry 'x' {\n\tsearch --fs-uuid --set=root new\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=new ro quiet\n}\n";
+        let cfg = "menuentry 'x' {\n\tsearch --fs-uuid --set=root new\n\tlinux\t/boot/vmlinuz-6.1 \
+            root=UUID=new ro quiet\n}\n";
         let device = Path::new("/dev/vdb1");
         assert_eq!(wrong_root(cfg, "new", device), None);
-        assert!(wrong_root(cfg, "other", device).unwrap().contains("UUID=new as root, not UUID=other"));
+        assert!(
+            wrong_root(cfg, "other", device).unwrap().contains("UUID=new as root, not UUID=other")
+        );
         assert!(wrong_root("set timeout=5\n", "new", device).unwrap().contains("no menu entry"));
         assert!(wrong_root(" linux /vmlinuz root=/dev/vdb1\n", "new", device).is_some());
     }

@@ -1,4 +1,5 @@
-//! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin writer.
+//! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
+//! writer.
 
 mod debian;
 mod grub;
@@ -64,7 +65,8 @@ pub struct Localization<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The source's root.
     pub source_root: &'a Root,
-    /// The source's fstab, where the target has an older one of its own: it is never seen with the source's.
+    /// The source's fstab, where the target has an older one of its own: it is never seen with the
+    /// source's.
     pub source_fstab: Option<&'a str>,
     /// Also make it a machine of its own.
     pub new_machine: Option<&'a NewMachine>,
@@ -73,19 +75,23 @@ pub struct Localization<'a> {
 impl Localization<'_> {
     fn root_uuid(&self) -> Result<&str> {
         let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
-        uuid.ok_or_else(|| Error::Failed("the target's root file system has no UUID: make it anew".into()))
+        uuid.ok_or_else(|| {
+            Error::Failed("the target's root file system has no UUID: make it anew".into())
+        })
     }
 
     fn keeps_root_type(&self) -> bool {
-        self.layout.at(&MountPoint::root()).is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)
+        self.layout
+            .at(&MountPoint::root())
+            .is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)
     }
 }
 
 /// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
 ///
 /// # Errors
-/// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not name the
-/// copy's root.
+/// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
+/// name the copy's root.
 pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
     let root = &Rooted::open(root)?;
     let mut done = Vec::new();
@@ -125,8 +131,9 @@ pub const ADOPTED_FILES: [&str; 6] = [
 /// The file of a running system that [`adopt`] changes, relative to the root.
 pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
 
-/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that panics must restart the
-/// machine, so its grub.cfg says now what update-grub will make of the settings.
+/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that
+/// panics must restart the machine, so its grub.cfg says now what update-grub will make of the
+/// settings.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -154,8 +161,10 @@ fn has_grub(root: &Rooted) -> bool {
 
 /// A text that will be written back: other bytes than UTF-8 would be lost.
 fn utf8(root: &Rooted, path: &str) -> Result<Option<String>> {
-    let not_text =
-        |_| Error::Format { path: root.path().join(path), why: "not UTF-8 text: correct it by hand".into() };
+    let not_text = |_| Error::Format {
+        path: root.path().join(path),
+        why: "not UTF-8 text: correct it by hand".into(),
+    };
     root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
 }
 
@@ -176,7 +185,9 @@ fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
     for name in root.names(FOLDER)? {
         let Some(name) = name.to_str() else { continue };
         let is_file = root.metadata(format!("{FOLDER}/{name}"))?.is_some_and(|m| m.is_file());
-        if let Some(text) = is_file.then(|| utf8(root, &format!("{FOLDER}/{name}"))).transpose()?.flatten() {
+        if let Some(text) =
+            is_file.then(|| utf8(root, &format!("{FOLDER}/{name}"))).transpose()?.flatten()
+        {
             files.push((name.to_owned(), text));
         }
     }
@@ -228,7 +239,8 @@ fn grub_settings(root: &Rooted, change: &Localization, resume: &str) -> Result<V
     for path in std::iter::once("etc/default/grub".to_owned()).chain(snippets) {
         let Some(old) = utf8(root, &path)? else { continue };
         let uuid = change.root_uuid()?;
-        let new = grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
+        let new =
+            grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
         if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
             done.push(format!("/{path}: names the new root"));
         }
@@ -268,7 +280,9 @@ fn initramfs_reason(
     }
     let mut configured = vec!["etc/initramfs-tools/initramfs.conf".to_owned()];
     let names = root.names("etc/initramfs-tools/conf.d")?;
-    configured.extend(names.iter().map(|n| format!("etc/initramfs-tools/conf.d/{}", n.to_string_lossy())));
+    configured.extend(
+        names.iter().map(|n| format!("etc/initramfs-tools/conf.d/{}", n.to_string_lossy())),
+    );
     for path in configured {
         if root.text(&path)?.is_some_and(|t| t.lines().any(|l| l.trim() == "MODULES=dep")) {
             return Ok(Some("it has only the modules of the disk it was made for (MODULES=dep)"));
@@ -280,7 +294,8 @@ fn initramfs_reason(
 fn rebuild_initramfs(root: &Rooted, inside: &dyn Programs, why: &str) -> Result<String> {
     if !root.exists("usr/sbin/update-initramfs") {
         return Ok(format!(
-            "the initramfs stays as it was, although {why}: there is no update-initramfs in the copy"
+            "the initramfs stays as it was, although {why}: there is no update-initramfs in the \
+            copy"
         ));
     }
     inside.run(&["update-initramfs", "-u", "-k", "all"])?;
@@ -301,12 +316,16 @@ fn update_grub(root: &Rooted, change: &Localization, inside: &dyn Programs) -> R
         inside.run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"])?;
     }
     let uuid = change.root_uuid()?;
-    let device = change.layout.at(&MountPoint::root()).map(|t| t.device.as_path()).unwrap_or(Path::new(""));
+    let device =
+        change.layout.at(&MountPoint::root()).map(|t| t.device.as_path()).unwrap_or(Path::new(""));
     if let Some(why) = grub::wrong_root(&root.text(CONFIG)?.unwrap_or_default(), uuid, device) {
         return Err(Error::Format {
             path: root.path().join(CONFIG),
             why: format!("{why}; look at /etc/default/grub and /etc/grub.d of the copy"),
         });
     }
-    Ok(vec![format!("update-grub: /{CONFIG} boots root=UUID={uuid}"), format!("/{ENVIRONMENT} is empty")])
+    Ok(vec![
+        format!("update-grub: /{CONFIG} boots root=UUID={uuid}"),
+        format!("/{ENVIRONMENT} is empty"),
+    ])
 }

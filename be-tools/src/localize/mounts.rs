@@ -28,7 +28,9 @@ pub(super) fn rewrite(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
         let again = change.layout.at(&mountpoint).is_some() && !seen.insert(mountpoint.clone());
         !again && !merged.contains(&mountpoint)
     });
-    done.extend(merged.iter().map(|m| format!("{m} leaves fstab: it is part of {} now", holder(change, m))));
+    done.extend(
+        merged.iter().map(|m| format!("{m} leaves fstab: it is part of {} now", holder(change, m))),
+    );
 
     for entry in fstab.entries_mut() {
         let own = mount_point(entry).and_then(|m| change.layout.at(&m));
@@ -114,14 +116,21 @@ fn rewrite_swap(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
         Spec::Path(path) if entry.is_swap() && !path.starts_with("/dev") => {
             let holder = MountPoint::try_from(path.as_path()).ok();
             let shared = holder.as_ref().and_then(|p| p.nearest(change.layout.shared.iter()));
-            let copied = holder.as_ref().and_then(|p| change.layout.holding(p)).map(|t| &t.mountpoint);
+            let copied =
+                holder.as_ref().and_then(|p| change.layout.holding(p)).map(|t| &t.mountpoint);
             shared < copied
         }
         _ => false,
     };
     for entry in fstab.entries().filter(|e| is_gone(e)) {
-        done.push(format!("the swap file {} is not copied: its line in fstab is a comment", entry.spec()));
+        done.push(format!(
+            "the swap file {} is not copied: its line in fstab is a comment",
+            entry.spec()
+        ));
     }
-    fstab.comment_out("Lifeboat copies no swap files. To have one: mkswap, then uncomment.", is_gone);
+    fstab.comment_out(
+        "Lifeboat copies no swap files. To have one: mkswap, then uncomment.",
+        is_gone,
+    );
     done
 }

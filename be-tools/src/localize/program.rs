@@ -12,7 +12,8 @@ pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 
 /// What [`install_program`] puts into a BE, relative to its root.
 pub fn installed() -> impl Iterator<Item = &'static str> {
-    let (files, links) = (installed_files().iter().map(|f| f.path), installed_links().iter().map(|l| l.path));
+    let (files, links) =
+        (installed_files().iter().map(|f| f.path), installed_links().iter().map(|l| l.path));
     std::iter::once(PROGRAM_PATH).chain(files).chain(links)
 }
 
@@ -29,7 +30,9 @@ pub(super) fn install(root: &Rooted, program: &Path) -> Result<Vec<String>> {
     let mut installed = Vec::with_capacity(bytes.len());
     if let Some(file) = root.file(PROGRAM_PATH)? {
         let limit = bytes.len() as u64 + 1;
-        file.take(limit).read_to_end(&mut installed).at("reading", &root.path().join(PROGRAM_PATH))?;
+        file.take(limit)
+            .read_to_end(&mut installed)
+            .at("reading", &root.path().join(PROGRAM_PATH))?;
     }
     let mut done = Vec::new();
     if installed != bytes {

@@ -1,13 +1,14 @@
-//! Where a copy resumes from hibernation: a parameter of its kernel, and `RESUME` in `conf.d` for the initramfs that
-//! initramfs-tools(7) makes next. Pure.
+//! Where a copy resumes from hibernation: a parameter of its kernel, and `RESUME` in `conf.d` for
+//! the initramfs that initramfs-tools(7) makes next. Pure.
 
 use super::mounts::Swap;
 
 /// The file that Debian's installer and administrators keep it in.
 pub(super) const FILE: &str = "resume";
 
-/// The parameter of the kernel's command line, which every initramfs obeys whatever it was made with: so the source's need
-/// not be made anew. Swap that is not the copy's alone may hold another one's hibernation image.
+/// The parameter of the kernel's command line, which every initramfs obeys whatever it was made
+/// with: so the source's need not be made anew. Swap that is not the copy's alone may hold another
+/// one's hibernation image.
 pub(super) fn parameter(swap: &Swap) -> String {
     match swap {
         Swap::Own(uuid) => format!("resume=UUID={uuid}"),
@@ -15,8 +16,8 @@ pub(super) fn parameter(swap: &Swap) -> String {
     }
 }
 
-/// The files of `/etc/initramfs-tools/conf.d` that must change, with their new text. Swap that another BE uses
-/// may hold that one's hibernation image, and a device named here is the source's.
+/// The files of `/etc/initramfs-tools/conf.d` that must change, with their new text. Swap that
+/// another BE uses may hold that one's hibernation image, and a device named here is the source's.
 pub(super) fn settle(files: &[(String, String)], swap: &Swap) -> Vec<(String, String)> {
     let named = files.iter().flat_map(|(_, text)| text.lines().filter_map(value));
     let wanted = match swap {

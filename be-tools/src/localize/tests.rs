@@ -209,7 +209,10 @@ fn localizing_twice_changes_nothing_more() {
     let second = copied.localize();
     assert_eq!(copied.text("etc/fstab"), fstab);
     assert_eq!(first, second);
-    assert!(!first.iter().any(|c| c.starts_with("update-initramfs")), "the command line turns resume off");
+    assert!(
+        !first.iter().any(|c| c.starts_with("update-initramfs")),
+        "the command line turns resume off"
+    );
     assert!(copied.text(GRUB_SETTINGS_PATH).contains(" noresume\""));
 }
 
@@ -219,7 +222,11 @@ fn the_loader_packages_find_nothing_to_install_over() {
     let asked = copied.localize();
     let settings = copied.text(GRUB_SETTINGS_PATH);
     assert!(settings.contains("GRUB_DISTRIBUTOR=\"lifeboat-2f0c1a94 Debian\""), "{settings}");
-    assert!(copied.text("etc/default/grub").contains(&format!("GRUB_CMDLINE_LINUX=\"root=UUID={NEW}\"")));
+    assert!(
+        copied
+            .text("etc/default/grub")
+            .contains(&format!("GRUB_CMDLINE_LINUX=\"root=UUID={NEW}\""))
+    );
     assert!(!copied.path("boot/grub/x86_64-efi/core.efi").exists());
     assert!(asked[0].contains("grub-efi-amd64 grub2/update_nvram boolean false"), "{asked:?}");
     assert_eq!(asked.last().unwrap(), "update-grub");
@@ -262,12 +269,17 @@ fn a_new_machine_has_an_identity_of_its_own() {
         fs::write(copied.path(path), text).unwrap();
     }
     let machine = NewMachine { hostname: Some("new".into()) };
-    let (done, asked) = copied.localize_with(&format!("linux /vmlinuz root=UUID={NEW}\n"), Some(&machine));
+    let (done, asked) =
+        copied.localize_with(&format!("linux /vmlinuz root=UUID={NEW}\n"), Some(&machine));
     done.unwrap();
-    assert_eq!((copied.text("etc/machine-id"), copied.text("etc/hostname")), (String::new(), "new\n".into()));
+    assert_eq!(
+        (copied.text("etc/machine-id"), copied.text("etc/hostname")),
+        (String::new(), "new\n".into())
+    );
     assert_eq!(copied.text("etc/hosts"), "127.0.0.1 localhost\n127.0.1.1 new\n");
     assert!(
-        !copied.path("etc/ssh/ssh_host_ed25519_key").exists() && copied.path("etc/ssh/sshd_config").exists()
+        !copied.path("etc/ssh/ssh_host_ed25519_key").exists()
+            && copied.path("etc/ssh/sshd_config").exists()
     );
     assert!(asked.contains(&"ssh-keygen -A".to_owned()));
 }
@@ -286,12 +298,17 @@ fn adopting_adds_its_files_and_panic_to_the_menu() {
     assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
     let mut listed: Vec<PathBuf> = ADOPTED_FILES.iter().map(|path| copied.path(path)).collect();
     listed.sort();
-    let added: Vec<PathBuf> =
-        files_below(copied.folder.path()).into_iter().filter(|path| !before.contains(path)).collect();
+    let added: Vec<PathBuf> = files_below(copied.folder.path())
+        .into_iter()
+        .filter(|path| !before.contains(path))
+        .collect();
     assert_eq!(added, listed);
     let program = fs::metadata(copied.path(PROGRAM_PATH)).unwrap();
     assert_eq!(program.permissions().mode() & 0o7777, 0o755);
     let settings = copied.text(GRUB_SETTINGS_PATH);
     assert!(settings.contains("panic=30") && !settings.contains("DISTRIBUTOR"), "{settings}");
-    assert_eq!((copied.text("etc/default/grub"), copied.text("etc/fstab")), (default, FSTAB.to_owned()));
+    assert_eq!(
+        (copied.text("etc/default/grub"), copied.text("etc/fstab")),
+        (default, FSTAB.to_owned())
+    );
 }

@@ -11,8 +11,10 @@ fn split() -> (Inventory, Vec<Root>) {
     let root = Root::make("ext4", |dir, uuid| {
         // In the wrong order, with what is not mounted among it.
         let fstab = format!(
-            "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 2\nUUID={uuid} / ext4 errors=remount-ro 0 1\n\
-             UUID={} /mnt ext4 noauto 0 0\ntmpfs /tmp tmpfs defaults 0 0\nUUID=gone none swap sw 0 0\nUUID=gone /gone ext4 nofail 0 0\n",
+            "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 \
+            2\nUUID={uuid} / ext4 errors=remount-ro 0 1\n\
+             UUID={} /mnt ext4 noauto 0 0\ntmpfs /tmp tmpfs defaults 0 0\nUUID=gone none swap sw \
+             0 0\nUUID=gone /gone ext4 nofail 0 0\n",
             deep.uuid, home.uuid, home.uuid
         );
         debian_root(dir, &fstab, uuid);
@@ -30,8 +32,10 @@ fn inventory(roots: &[Root]) -> Inventory {
 
 fn places(dir: &Path) -> Vec<String> {
     let table = Mounts::read(&System::host()).unwrap();
-    let mut places: Vec<_> =
-        table.under(dir).map(|m| m.mount_point.strip_prefix(dir).unwrap().display().to_string()).collect();
+    let mut places: Vec<_> = table
+        .under(dir)
+        .map(|m| m.mount_point.strip_prefix(dir).unwrap().display().to_string())
+        .collect();
     places.sort();
     places
 }
@@ -46,13 +50,18 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         let environment = &inventory.environments[0];
         let dir = tempfile::tempdir().unwrap();
         let mounted =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite).unwrap();
+            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+                .unwrap();
         assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
         assert!(mounted.root().join("home/deep/here").exists());
         std::fs::write(mounted.root().join("home/new"), "x").unwrap();
         // A second look at what is mounted for writing sees the same, and cannot write.
-        let again =
-            MountedEnvironment::mount_system(&System::host(), &inventory, environment, Access::ReadOnly);
+        let again = MountedEnvironment::mount_system(
+            &System::host(),
+            &inventory,
+            environment,
+            Access::ReadOnly,
+        );
         let again = again.unwrap();
         assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
         let folder = again.root().to_owned();
@@ -62,13 +71,19 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();
         let looked =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadOnly).unwrap();
+            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadOnly)
+                .unwrap();
         assert!(looked.root().join("home/new").exists());
         assert!(std::fs::write(looked.root().join("home/other"), "x").is_err());
         drop(looked);
         assert_eq!(before, roots.iter().map(sum).collect::<Vec<_>>());
-        let root = MountedEnvironment::mount_root(&System::host(), &inventory, environment, Access::ReadOnly)
-            .unwrap();
+        let root = MountedEnvironment::mount_root(
+            &System::host(),
+            &inventory,
+            environment,
+            Access::ReadOnly,
+        )
+        .unwrap();
         assert_eq!(places(root.root()), [""]);
     });
 }
@@ -106,18 +121,28 @@ fn a_subvolume_is_mounted_as_the_root() {
     }
     let root = Root::make("btrfs", |dir, uuid| {
         Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join("@")).run().unwrap();
-        Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join("@home")).run().unwrap();
+        Tool::new("btrfs")
+            .args(["-q", "subvolume", "create"])
+            .arg(dir.join("@home"))
+            .run()
+            .unwrap();
         std::fs::write(dir.join("@home/mine"), "").unwrap();
-        let fstab = format!("UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n");
+        let fstab = format!(
+            "UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n"
+        );
         debian_root(&dir.join("@"), &fstab, uuid);
     });
     let inventory = inventory(std::slice::from_ref(&root));
     in_namespace(|| {
         for access in [Access::ReadOnly, Access::ReadWrite] {
             let dir = tempfile::tempdir().unwrap();
-            let mounted =
-                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), access)
-                    .unwrap();
+            let mounted = MountedEnvironment::mount(
+                &inventory,
+                &inventory.environments[0],
+                dir.path(),
+                access,
+            )
+            .unwrap();
             assert!(dir.path().join("etc/fstab").exists() && dir.path().join("home/mine").exists());
             mounted.unmount().unwrap();
         }
@@ -134,7 +159,10 @@ fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
     let root = Root::make("ext4", |dir, uuid| {
         debian_root(
             dir,
-            &format!("UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n", home.uuid),
+            &format!(
+                "UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n",
+                home.uuid
+            ),
             uuid,
         );
         std::fs::remove_dir(dir.join("home")).unwrap();
@@ -143,8 +171,12 @@ fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
     let inventory = inventory(&[root, home]);
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
-        let mounted =
-            MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), Access::ReadOnly);
+        let mounted = MountedEnvironment::mount(
+            &inventory,
+            &inventory.environments[0],
+            dir.path(),
+            Access::ReadOnly,
+        );
         assert!(mounted.is_err());
         assert!(!victim.path().join("planted").exists());
         assert!(places(dir.path()).is_empty());

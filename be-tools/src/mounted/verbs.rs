@@ -13,11 +13,12 @@ use crate::storage::lock::Lock;
 use crate::storage::mounts::Mounts;
 use crate::system::System;
 
-/// Mounts a BE until it is unmounted again, on `dir` or on `/run/lifeboat/mnt/NAME`, and says where; `None` when the
-/// report stopped after the plan.
+/// Mounts a BE until it is unmounted again, on `dir` or on `/run/lifeboat/mnt/NAME`, and says
+/// where; `None` when the report stopped after the plan.
 ///
 /// # Errors
-/// When it runs or is mounted already, `dir` is `/` or no folder, or a file system cannot be mounted.
+/// When it runs or is mounted already, `dir` is `/` or no folder, or a file system cannot be
+/// mounted.
 pub fn mount(
     system: &System,
     reference: &str,
@@ -45,21 +46,30 @@ pub fn mount(
         None => own.clone(),
     };
     if dir != own && !dir.is_dir() {
-        return Err(Error::Usage(format!("{} is not a folder: name one to mount on", dir.display())));
+        return Err(Error::Usage(format!(
+            "{} is not a folder: name one to mount on",
+            dir.display()
+        )));
     }
     if dir == Path::new("/") {
         let why = "mounting on / would hide the running system: name another folder, or none";
         return Err(Refusal::Other(why.into()).into());
     }
-    let place = |f: &FileSystemUse| dir.join(f.mountpoint.strip_prefix("/").unwrap_or(&f.mountpoint));
-    let mut steps = vec![format!("mount {} on {}", environment.root.device.display(), dir.display())];
+    let place =
+        |f: &FileSystemUse| dir.join(f.mountpoint.strip_prefix("/").unwrap_or(&f.mountpoint));
+    let mut steps =
+        vec![format!("mount {} on {}", environment.root.device.display(), dir.display())];
     steps.extend(
         nested(environment, Extent::All)
             .iter()
             .map(|f| format!("mount {} on {}", f.spec, place(f).display())),
     );
     let access = if read_only { "for reading only" } else { "for writing" };
-    let plan = Plan { title: format!("Mount '{}' {access}", environment.name()), steps, ..Plan::default() };
+    let plan = Plan {
+        title: format!("Mount '{}' {access}", environment.name()),
+        steps,
+        ..Plan::default()
+    };
     if !report.confirm(&plan)? {
         return Ok(None);
     }
@@ -100,11 +110,10 @@ pub fn umount(system: &System, be_or_dir: &str, report: &mut dyn Report) -> Resu
         }
         None => {
             let environment = inventory.find(be_or_dir)?;
-            let dir = environment
-                .mounted_at
-                .last()
-                .cloned()
-                .ok_or_else(|| Error::Usage(format!("'{}' is not mounted", environment.name())))?;
+            let dir =
+                environment.mounted_at.last().cloned().ok_or_else(|| {
+                    Error::Usage(format!("'{}' is not mounted", environment.name()))
+                })?;
             (environment, dir)
         }
     };
@@ -136,7 +145,8 @@ pub(super) fn unmount_all(system: &System, dir: &Path) -> Result<()> {
     for mount in table.under(dir).rev() {
         unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
             rustix::io::Errno::BUSY => Error::Failed(format!(
-                "{} is in use: end what uses it (`fuser -vm {0}` names it), then run the command again",
+                "{} is in use: end what uses it (`fuser -vm {0}` names it), then run the command \
+                again",
                 mount.mount_point.display()
             )),
             error => Error::Io {

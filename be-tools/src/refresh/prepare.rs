@@ -25,8 +25,10 @@ impl<'a> Job<'a> {
         let descriptor = refuse_target(target)?;
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
-            let why =
-                format!("'{}' cannot be refreshed from itself: name another one with --from", target.name());
+            let why = format!(
+                "'{}' cannot be refreshed from itself: name another one with --from",
+                target.name()
+            );
             return Err(Refusal::Other(why).into());
         }
         if let Some(descriptor) = &source.descriptor {
@@ -34,7 +36,8 @@ impl<'a> Job<'a> {
         }
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (layout, kept) = {
-            let mounted = MountedEnvironment::mount_system(system, inventory, target, Access::ReadOnly)?;
+            let mounted =
+                MountedEnvironment::mount_system(system, inventory, target, Access::ReadOnly)?;
             let root = Rooted::open(mounted.root())?;
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
             let wishes = layout::of_its_own(target, source, &esps, has_content)?;
@@ -64,8 +67,8 @@ impl<'a> Job<'a> {
         Ok(job)
     }
 
-    /// Each file system of the target must hold what will be in it. Where all that the source's file systems hold has
-    /// room, nothing is counted.
+    /// Each file system of the target must hold what will be in it. Where all that the source's
+    /// file systems hold has room, nothing is counted.
     fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
         let Begun { system, inventory, work, .. } = begun;
         fill::refuse_links(begun, &self.source, &self.layout)?;
@@ -78,9 +81,10 @@ impl<'a> Job<'a> {
             let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
             let mut needed = Totals::default();
             for tree in trees() {
-                let mounted = source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
-                let space =
-                    rustix::fs::statvfs(mounted.dir()).at("asking for the space of", mounted.dir())?;
+                let mounted =
+                    source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
+                let space = rustix::fs::statvfs(mounted.dir())
+                    .at("asking for the space of", mounted.dir())?;
                 needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
                 needed.files += space.f_files - space.f_ffree;
             }
@@ -97,11 +101,15 @@ impl<'a> Job<'a> {
     /// What will be done, in order.
     pub(super) fn plan(&self, inventory: &Inventory) -> Result<Plan> {
         let (name, source) = (&self.descriptor.name, self.source.name());
-        let mut plan =
-            Plan { title: format!("Refresh boot environment '{name}' from '{source}'"), ..Plan::default() };
+        let mut plan = Plan {
+            title: format!("Refresh boot environment '{name}' from '{source}'"),
+            ..Plan::default()
+        };
         for file_system in &self.layout.file_systems {
-            let becomes = format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
-            plan.devices.extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+            let becomes =
+                format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
         }
         let [before_copy, after_copy] = self.hooks.steps();
         plan.steps.extend(before_copy);
@@ -118,7 +126,8 @@ impl<'a> Job<'a> {
             ));
         }
         plan.steps.extend(after_copy);
-        plan.steps.push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
+        plan.steps
+            .push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
         plan.steps.push("sync, then mark it complete".into());
         if self.target.boot_entry.is_some() {
             plan.steps.push("make its boot entry active".into());
@@ -129,7 +138,8 @@ impl<'a> Job<'a> {
             ));
         }
         plan.notes.push(format!(
-            "what was changed in '{name}' itself is lost, except its own {} and what is never copied",
+            "what was changed in '{name}' itself is lost, except its own {} and what is never \
+            copied",
             OWN_SETTINGS.join(", ")
         ));
         Ok(plan)
@@ -143,19 +153,22 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
         return Err(Refusal::Running { name: target.name().into(), way_out }.into());
     }
     if let Some(place) = target.mounted_at.first() {
-        let (device, mountpoint) = (target.root.device.display().to_string(), place.display().to_string());
+        let (device, mountpoint) =
+            (target.root.device.display().to_string(), place.display().to_string());
         return Err(Refusal::Mounted { device, mountpoint }.into());
     }
     let Some(descriptor) = &target.descriptor else {
         return Err(Refusal::Other(format!(
-            "'{}' is unmanaged, a system that Lifeboat did not make: `be create --replace {0}` puts a new boot environment in its place",
+            "'{}' is unmanaged, a system that Lifeboat did not make: `be create --replace {0}` \
+            puts a new boot environment in its place",
             target.reference
         ))
         .into());
     };
     if target.root.subvolume.is_some() {
         return Err(Refusal::Other(format!(
-            "'{}' is a btrfs subvolume of {}, which others may share: `be create` makes a new one from its source",
+            "'{}' is a btrfs subvolume of {}, which others may share: `be create` makes a new one \
+            from its source",
             target.reference,
             target.root.device.display()
         ))
@@ -170,8 +183,8 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
-/// What it is refreshed from: named, or the BE it was copied from. Nothing else is guessed at, because what the source
-/// has not is removed.
+/// What it is refreshed from: named, or the BE it was copied from. Nothing else is guessed at,
+/// because what the source has not is removed.
 fn find_source<'i>(
     inventory: &'i Inventory,
     request: &Request,
@@ -182,12 +195,16 @@ fn find_source<'i>(
     }
     let known = descriptor.source.map(|id| id.to_string());
     let found = known.as_ref().filter(|id| {
-        inventory.environments.iter().any(|e| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == **id))
+        inventory
+            .environments
+            .iter()
+            .any(|e| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == **id))
     });
     match found {
         Some(id) => inventory.find(id),
         None => Err(Error::Usage(format!(
-            "the boot environment that '{}' was copied from is not here: name the one to copy with --from BE",
+            "the boot environment that '{}' was copied from is not here: name the one to copy \
+            with --from BE",
             descriptor.name
         ))),
     }
@@ -200,12 +217,12 @@ fn refuse_device(
     target: &BootEnvironment,
     node: &Path,
 ) -> Result<String> {
-    let device = inventory
-        .devices
-        .by_node(node)
-        .ok_or_else(|| Error::Failed(format!("{} has gone: connect that disk again", node.display())))?;
+    let device = inventory.devices.by_node(node).ok_or_else(|| {
+        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
+    })?;
     Usage::read(system)?.refuse_used(device)?;
-    if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != target.root) {
+    if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != target.root)
+    {
         return Err(Refusal::Other(format!(
             "{} holds files of '{}' too: take it out of one of the two fstabs",
             node.display(),
@@ -215,7 +232,10 @@ fn refuse_device(
     }
     let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
     uuid.ok_or_else(|| {
-        Error::Failed(format!("{} holds no file system with a UUID: create it anew", node.display()))
+        Error::Failed(format!(
+            "{} holds no file system with a UUID: create it anew",
+            node.display()
+        ))
     })
 }
 

@@ -14,8 +14,8 @@ use crate::storage::lock::Lock;
 use crate::storage::mounts;
 use crate::system::System;
 
-/// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does. `None` when the report
-/// stopped after the plan.
+/// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
+/// `None` when the report stopped after the plan.
 ///
 /// # Errors
 /// When it is the running BE, is incomplete, or cannot be mounted.
@@ -34,7 +34,8 @@ pub fn in_environment(
         return Ok(None);
     }
     mounts::enter_private_namespace()?;
-    let mounted = MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
+    let mounted =
+        MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
     let devices = block_devices(&inventory, environment);
     let shared = shared_folders(environment, &Rooted::open(mounted.root())?)?;
     let inside = Inside {
@@ -81,7 +82,8 @@ fn shared_folders(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<Pa
     let is_covered = |place: &Path| COVERED.iter().any(|covered| place.starts_with(covered));
     let shared = environment.file_systems.iter().filter(|f| f.shared && f.fs_type != "swap");
     let mut folders = Vec::new();
-    for place in shared.map(|f| &f.mountpoint).filter(|place| is_below(place) && !is_covered(place)) {
+    for place in shared.map(|f| &f.mountpoint).filter(|place| is_below(place) && !is_covered(place))
+    {
         if root.folder(place)?.is_some() {
             folders.push(place.clone());
         }
@@ -90,7 +92,10 @@ fn shared_folders(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<Pa
 }
 
 /// The BE's own devices, with the UUIDs under which its programs look for them.
-fn block_devices(inventory: &Inventory, environment: &BootEnvironment) -> Vec<(PathBuf, Option<String>)> {
+fn block_devices(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+) -> Vec<(PathBuf, Option<String>)> {
     let own = environment.own_devices().into_iter();
     own.map(|node| (node.clone(), inventory.devices.uuid_on(node))).collect()
 }

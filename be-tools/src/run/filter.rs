@@ -1,12 +1,16 @@
-//! The system calls that a command is refused (seccomp(2)). It keeps CAP_SYS_ADMIN, which GRUB's tools need on btrfs, and
-//! with it could mount a devtmpfs, with every disk in it, or make /proc/sys writable again.
+//! The system calls that a command is refused (seccomp(2)). It keeps CAP_SYS_ADMIN, which GRUB's
+//! tools need on btrfs, and with it could mount a devtmpfs, with every disk in it, or make
+//! /proc/sys writable again.
 
 use libc::sock_filter;
 
-/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386` of linux/audit.h, each with the numbers of mount, umount and umount2 there.
-const ARCHITECTURES: [(u32, &[u32]); 2] = [(0xc000_003e, &[165, 166]), (0x4000_0003, &[21, 22, 52])];
+/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386` of linux/audit.h, each with the numbers of mount,
+/// umount and umount2 there.
+const ARCHITECTURES: [(u32, &[u32]); 2] =
+    [(0xc000_003e, &[165, 166]), (0x4000_0003, &[21, 22, 52])];
 
-/// fsopen, fspick, mount_setattr and open_tree_attr: since Linux 5.1 a call has one number everywhere.
+/// fsopen, fspick, mount_setattr and open_tree_attr: since Linux 5.1 a call has one number
+/// everywhere.
 const EVERYWHERE: [u32; 4] = [430, 433, 442, 467];
 
 /// x86_64 has its calls twice: the x32 ABI sets this bit.
@@ -23,7 +27,8 @@ const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 pub(super) fn no_mounting() -> Vec<sock_filter> {
     let mut program = Vec::new();
     for (architecture, calls) in ARCHITECTURES {
-        let mut body = vec![load(CALL), statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, !X32)];
+        let mut body =
+            vec![load(CALL), statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, !X32)];
         for call in calls.iter().chain(&EVERYWHERE) {
             body.extend([unless_equal(*call, 1), answer(REFUSE)]);
         }

@@ -12,7 +12,9 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::Signal as NixSignal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::{CWD, FileType, Mode};
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
@@ -22,8 +24,14 @@ use crate::printable::complain;
 use crate::sys::{self, MountOption};
 
 /// Character devices every program may expect: name, major, minor.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// Links of /dev.
 const LINKS: [(&str, &str); 5] = [
@@ -74,8 +82,10 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
         return Err(Error::Interrupted);
     }
     for signal in SIGNALS {
-        // Only to live through it: PID 1 passes it on. A handler, unlike "ignore", does not outlive exec.
-        signal_hook::flag::register(signal, std::sync::Arc::default()).doing(|| "watching signals".into())?;
+        // Only to live through it: PID 1 passes it on. A handler, unlike "ignore", does not outlive
+        // exec.
+        signal_hook::flag::register(signal, std::sync::Arc::default())
+            .doing(|| "watching signals".into())?;
     }
     if !order.interactive {
         nix::unistd::setsid().doing(|| "leaving the terminal".into())?;
@@ -106,7 +116,8 @@ fn die_with_parent() -> Result<()> {
         .doing(|| "binding to the caller's life".into())
 }
 
-/// Waits for a child; signals that arrive meanwhile go to `whom`. The terminal's own go to everybody by themselves.
+/// Waits for a child; signals that arrive meanwhile go to `whom`. The terminal's own go to
+/// everybody by themselves.
 fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, terminal: bool) -> u8 {
     let passed = &SIGNALS[usize::from(terminal)..];
     let flag = |signal: &i32| {
@@ -145,10 +156,13 @@ fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, termi
 }
 
 fn prepare(order: &Order) -> Result<()> {
-    // On the disk lie other BEs. GRUB's tools, which Lifeboat runs, look for the partition table there.
+    // On the disk lie other BEs. GRUB's tools, which Lifeboat runs, look for the partition table
+    // there.
     let with_disk = order.privileged || !order.interactive;
-    let devices =
-        order.block_devices.iter().map(|(node, uuid)| Block::look(node, uuid.as_deref(), with_disk));
+    let devices = order
+        .block_devices
+        .iter()
+        .map(|(node, uuid)| Block::look(node, uuid.as_deref(), with_disk));
     let devices: Vec<Block> = devices.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let resolver = fs::read("/etc/resolv.conf").ok();
     let esp = order.esp.as_deref().map(detached).transpose()?;
@@ -172,7 +186,8 @@ fn prepare(order: &Order) -> Result<()> {
             rustix::thread::remove_capability_from_bounding_set(capability)
                 .doing(|| "giving up capabilities".into())?;
         }
-        let mut sets = rustix::thread::capabilities(None).doing(|| "reading capabilities".into())?;
+        let mut sets =
+            rustix::thread::capabilities(None).doing(|| "reading capabilities".into())?;
         for capability in WITHHELD {
             sets.inheritable.remove(capability);
         }
@@ -195,7 +210,8 @@ fn change_root(root: &Path) -> Result<()> {
     mount_bind_recursive(root, root).at("binding", root)?;
     rustix::process::chdir(root).at("entering", root)?;
     match rustix::process::pivot_root(".", ".") {
-        // pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is taken off.
+        // pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is
+        // taken off.
         Ok(()) => unmount(".", UnmountFlags::DETACH).doing(|| "leaving the old root".into())?,
         // The rescue image's root is the kernel's rootfs, which cannot be pivoted: it is hidden.
         Err(rustix::io::Errno::INVAL) => {
@@ -212,7 +228,8 @@ fn mount(kind: &str, place: &str, flags: MountFlags, data: &std::ffi::CStr) -> R
     if !path.is_dir() {
         fs::create_dir(path).at("making", path)?;
     }
-    rustix::mount::mount(kind, path, kind, flags, data).doing(|| format!("mounting {kind} on {place} inside"))
+    rustix::mount::mount(kind, path, kind, flags, data)
+        .doing(|| format!("mounting {kind} on {place} inside"))
 }
 
 fn api_file_systems(devices: &[Block]) -> Result<()> {
@@ -268,15 +285,19 @@ fn read_only(path: &Path) -> Result<()> {
 
 fn place_esp(esp: Option<OwnedFd>) -> Result<()> {
     let places = || ESP.iter().map(Path::new).filter(|place| place.is_dir());
-    // Even where the BE's own mounts have it: a package that installs a loader finds nothing to write to.
+    // Even where the BE's own mounts have it: a package that installs a loader finds nothing to
+    // write to.
     for place in places() {
-        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        rustix::mount::mount("tmpfs", place, "tmpfs", flags, c"mode=700,size=4k").at("hiding", place)?;
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount("tmpfs", place, "tmpfs", flags, c"mode=700,size=4k")
+            .at("hiding", place)?;
     }
     let Some(esp) = esp else { return Ok(()) };
     let Some(place) = places().next() else {
         return Err(Error::Failed(
-            "the boot environment has neither /boot/efi nor /efi to mount its ESP on: make one of them"
+            "the boot environment has neither /boot/efi nor /efi to mount its ESP on: make one of \
+            them"
                 .into(),
         ));
     };
@@ -358,9 +379,13 @@ impl Block {
         if !std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type())
             || !node.starts_with("/dev")
         {
-            return Err(Error::Failed(format!("{} is no block device: name one under /dev", node.display())));
+            return Err(Error::Failed(format!(
+                "{} is no block device: name one under /dev",
+                node.display()
+            )));
         }
-        let mut found = vec![Block { node: node.to_owned(), uuid: uuid.map(str::to_owned), device }];
+        let mut found =
+            vec![Block { node: node.to_owned(), uuid: uuid.map(str::to_owned), device }];
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let sys = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).unwrap_or_default();
         // The kernel's own name too, where the given one is a link or a mapper's.

@@ -1,5 +1,6 @@
-//! `/usr/sbin/policy-rc.d` of the BE: Debian's way to hold services back (policy-rc.d specification of invoke-rc.d).
-//! The script acts only inside, so that one left behind by a power cut does no harm.
+//! `/usr/sbin/policy-rc.d` of the BE: Debian's way to hold services back (policy-rc.d specification
+//! of invoke-rc.d). The script acts only inside, so that one left behind by a power cut does no
+//! harm.
 
 use std::fs;
 use std::io::Write;
@@ -74,7 +75,11 @@ pub(super) fn cover() -> Result<()> {
     let ours = folder.join("policy-rc.d");
     write(&ours)?;
     // What a link leads to is hidden; where it leads nowhere there is no script.
-    if place.exists() { rustix::mount::mount_bind(&ours, place).at("hiding", place) } else { Ok(()) }
+    if place.exists() {
+        rustix::mount::mount_bind(&ours, place).at("hiding", place)
+    } else {
+        Ok(())
+    }
 }
 
 /// A file of another length is not read: it may be of any.
@@ -84,8 +89,12 @@ fn is_ours(script: &Path) -> bool {
 }
 
 fn write(script: &Path) -> Result<()> {
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(script).at("making", script)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(script)
+        .at("making", script)?;
     file.write_all(SCRIPT.as_bytes()).at("writing", script)?;
     // The umask may have taken bits away.
     file.set_permissions(fs::Permissions::from_mode(0o755)).at("writing", script)

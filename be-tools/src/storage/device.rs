@@ -14,7 +14,8 @@ use crate::error::{Error, Refusal, Result};
 use crate::plan::PlannedDevice;
 use crate::system::System;
 
-/// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper or md.
+/// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
+/// or md.
 #[derive(Clone, Debug, Serialize)]
 pub struct BlockDevice {
     /// Kernel name, such as `vda2`.
@@ -35,7 +36,8 @@ pub struct BlockDevice {
     pub model: String,
     /// Serial number of its disk; empty where it has none.
     pub serial: String,
-    /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`, or empty.
+    /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`,
+    /// or empty.
     pub transport: String,
     /// Bytes of a logical block.
     pub logical_block_size: u32,
@@ -114,7 +116,8 @@ impl BlockDevice {
 pub struct Devices(Vec<BlockDevice>);
 
 impl Devices {
-    /// Lists the devices and probes what each holds. A device that cannot be read is listed all the same.
+    /// Lists the devices and probes what each holds. A device that cannot be read is listed all the
+    /// same.
     ///
     /// # Errors
     /// When sysfs cannot be read.
@@ -148,8 +151,8 @@ impl Devices {
         Some(self.by_node(node)?.super_block()?.uuid.clone())
     }
 
-    /// Every device that answers to a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`, or `vg/lv`.
-    /// A file system that spans several devices answers once.
+    /// Every device that answers to a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`,
+    /// `PARTLABEL=`, or `vg/lv`. A file system that spans several devices answers once.
     pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {
         let Some((tag, value)) = reference.split_once('=') else {
             return self.by_path_or_name(reference).into_iter().collect();
@@ -157,19 +160,25 @@ impl Devices {
         let value = value.trim_matches('"');
         let (uuid, ignore_case) = (value.to_owned(), value.to_ascii_lowercase());
         let holds = |d: &BlockDevice, test: &dyn Fn(&SuperBlock) -> bool| {
-            d.super_block()
-                .is_some_and(|s| !s.kind.is_table() && !matches!(s.kind, Kind::MdRaid | Kind::Lvm) && test(s))
+            d.super_block().is_some_and(|s| {
+                !s.kind.is_table() && !matches!(s.kind, Kind::MdRaid | Kind::Lvm) && test(s)
+            })
         };
-        let part =
-            |d: &BlockDevice, test: &dyn Fn(&PartitionInfo) -> bool| d.partition.as_ref().is_some_and(test);
+        let part = |d: &BlockDevice, test: &dyn Fn(&PartitionInfo) -> bool| {
+            d.partition.as_ref().is_some_and(test)
+        };
         let mut found: Vec<&BlockDevice> = match tag {
-            "UUID" => self.filter(|d| holds(d, &|s| s.uuid.eq_ignore_ascii_case(&uuid) && !uuid.is_empty())),
+            "UUID" => self
+                .filter(|d| holds(d, &|s| s.uuid.eq_ignore_ascii_case(&uuid) && !uuid.is_empty())),
             "LABEL" => self.filter(|d| holds(d, &|s| s.label == value && !value.is_empty())),
-            "PARTUUID" => self.filter(|d| part(d, &|p| p.part_uuid == ignore_case && !value.is_empty())),
+            "PARTUUID" => {
+                self.filter(|d| part(d, &|p| p.part_uuid == ignore_case && !value.is_empty()))
+            }
             "PARTLABEL" => self.filter(|d| part(d, &|p| p.name == value && !value.is_empty())),
             _ => Vec::new(),
         };
-        let spans = |d: &BlockDevice| d.super_block().filter(|s| s.devices > 1).map(|s| s.uuid.clone());
+        let spans =
+            |d: &BlockDevice| d.super_block().filter(|s| s.devices > 1).map(|s| s.uuid.clone());
         if let Some(first) = found.first().and_then(|d| spans(d))
             && found.iter().all(|d| spans(d).as_ref() == Some(&first))
         {
@@ -187,10 +196,13 @@ impl Devices {
             return self.by_node(Path::new(reference));
         }
         let dm_name = match reference.split_once('/') {
-            Some((group, volume)) => format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--")),
+            Some((group, volume)) => {
+                format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
+            }
             None => reference.to_owned(),
         };
-        self.by_name(reference).or_else(|| self.0.iter().find(|d| d.dm_name.as_ref() == Some(&dm_name)))
+        self.by_name(reference)
+            .or_else(|| self.0.iter().find(|d| d.dm_name.as_ref() == Some(&dm_name)))
     }
 
     /// The one device that answers to `reference`, as [`Devices::lookup`] understands it.
@@ -201,7 +213,8 @@ impl Devices {
         match self.lookup(reference)[..] {
             [one] => Ok(one),
             [] => Err(Error::Usage(format!(
-                "'{reference}' is no block device here: use a name from `lsblk`, a path below /dev, UUID=, PARTUUID=, LABEL=, PARTLABEL= or vg/lv"
+                "'{reference}' is no block device here: use a name from `lsblk`, a path below \
+                /dev, UUID=, PARTUUID=, LABEL=, PARTLABEL= or vg/lv"
             ))),
             ref several => Err(Refusal::Ambiguous {
                 name: reference.into(),
@@ -211,7 +224,8 @@ impl Devices {
         }
     }
 
-    /// The whole disk of a device; of a volume, the disk under it (the first, where there are several).
+    /// The whole disk of a device; of a volume, the disk under it (the first, where there are
+    /// several).
     pub fn disk_of<'a>(&'a self, device: &'a BlockDevice) -> &'a BlockDevice {
         let mut here = device;
         // Stacks are shallow; a loop in hostile sysfs must end.
@@ -233,7 +247,10 @@ impl Devices {
     }
 
     /// The partitions of a disk, by number.
-    pub fn partitions_of<'a>(&'a self, disk: &'a BlockDevice) -> impl Iterator<Item = &'a BlockDevice> {
+    pub fn partitions_of<'a>(
+        &'a self,
+        disk: &'a BlockDevice,
+    ) -> impl Iterator<Item = &'a BlockDevice> {
         self.0.iter().filter(move |d| d.disk == disk.name && d.name != disk.name)
     }
 

@@ -63,7 +63,9 @@ mod tests {
         let system = System { run: run.path().into(), ..System::host() };
         let held = Lock::acquire(&system).unwrap();
         match Lock::acquire(&system) {
-            Err(Error::Refused(Refusal::Busy { pid, .. })) => assert_eq!(pid, std::process::id().to_string()),
+            Err(Error::Refused(Refusal::Busy { pid, .. })) => {
+                assert_eq!(pid, std::process::id().to_string())
+            }
             other => panic!("{other:?}"),
         }
         drop(held);

@@ -15,17 +15,21 @@ pub use capacity::{Capacity, capacity};
 
 /// Makes a file system (or `swap`) with this UUID and label, after erasing what was there.
 ///
-/// Features younger than Debian 12 stay off, so that its GRUB and its kernel read what a newer mkfs makes.
+/// Features younger than Debian 12 stay off, so that its GRUB and its kernel read what a newer mkfs
+/// makes.
 ///
 /// # Errors
-/// When something uses the device, the program is missing or fails, or what it made is not what was asked for.
+/// When something uses the device, the program is missing or fails, or what it made is not what was
+/// asked for.
 pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Result<()> {
     let tool = tool(fs_type, uuid, label)?.arg(device);
     wipe(device)?;
     run_when_free(&tool)?;
     let made = probe::probe(&open(device)?);
     match made.super_block() {
-        Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => Ok(()),
+        Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => {
+            Ok(())
+        }
         _ => Err(Error::Failed(format!(
             "`{}` ended well, but {} holds {}: the device does not keep what is written to it",
             tool.command_line(),
@@ -35,7 +39,8 @@ pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Re
     }
 }
 
-/// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a moment.
+/// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a
+/// moment.
 fn run_when_free(tool: &Tool) -> Result<()> {
     const ATTEMPTS: u32 = 10;
     for _ in 1..ATTEMPTS {
@@ -62,7 +67,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
         "swap" => ("mkswap", &["-U", uuid]),
         _ => {
             return Err(Error::Usage(format!(
-                "'{fs_type}' is no file system type that be makes: use ext4, xfs, btrfs, vfat or swap"
+                "'{fs_type}' is no file system type that be makes: use ext4, xfs, btrfs, vfat or \
+                swap"
             )));
         }
     };
@@ -74,7 +80,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
     })
 }
 
-/// What turns off the features that came after Debian 12 (GRUB 2.06, Linux 6.1), for a mkfs of this version.
+/// What turns off the features that came after Debian 12 (GRUB 2.06, Linux 6.1), for a mkfs of this
+/// version.
 fn old_features(fs_type: &str, version: &[u32]) -> &'static [&'static str] {
     match fs_type {
         "ext4" if version >= &[1, 47] => &["-O", "^metadata_csum_seed,^orphan_file"],
@@ -89,13 +96,14 @@ fn version(program: &str) -> Vec<u32> {
     let Ok(output) = Tool::new(program).arg("-V").output() else { return Vec::new() };
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);
-    let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    let is_version =
+        |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
     let word = text.split_whitespace().find(is_version).unwrap_or_default();
     word.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Erases the signatures of whatever a device holds: its first MiB, its last 128 KiB (md, GPT), and the other super
-/// blocks of btrfs.
+/// Erases the signatures of whatever a device holds: its first MiB, its last 128 KiB (md, GPT), and
+/// the other super blocks of btrfs.
 ///
 /// # Errors
 /// When something uses the device, or it cannot be written.

@@ -75,9 +75,13 @@ mod tests {
 
     #[test]
     fn octal_escapes_are_undone_and_nothing_else() {
-        for (escaped, plain) in
-            [(r"a\040b", "a b"), (r"\134040", r"\040"), (r"a\04", r"a\04"), (r"\777", r"\777"), ("", "")]
-        {
+        for (escaped, plain) in [
+            (r"a\040b", "a b"),
+            (r"\134040", r"\040"),
+            (r"a\04", r"a\04"),
+            (r"\777", r"\777"),
+            ("", ""),
+        ] {
             assert_eq!(unescape(escaped.as_bytes()), plain.as_bytes());
         }
     }

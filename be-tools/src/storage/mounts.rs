@@ -1,4 +1,5 @@
-//! The mount table (`/proc/thread-self/mountinfo`, proc(5)) and mounts that go away with their handle.
+//! The mount table (`/proc/thread-self/mountinfo`, proc(5)) and mounts that go away with their
+//! handle.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
+    mount_remount, unmount,
 };
 
 use super::device::BlockDevice;
@@ -113,7 +115,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let path = |word: &[u8]| PathBuf::from(OsString::from_vec(super::unescape(word)));
     let number = text(words.nth(2)?);
     let (major, minor) = number.split_once(':')?;
-    let (root, mount_point, options) = (path(words.next()?), path(words.next()?), text(words.next()?));
+    let (root, mount_point, options) =
+        (path(words.next()?), path(words.next()?), text(words.next()?));
     let mut words = words.skip_while(|word| *word != b"-").skip(1);
     Some(Mount {
         number: (major.parse().ok()?, minor.parse().ok()?),
@@ -150,8 +153,10 @@ impl Namespace {
         }
         let enter = || {
             // A thread that shares its root folder with others stays where it is.
-            nix::sched::unshare(CloneFlags::CLONE_FS).doing(|| "leaving the other threads".into())?;
-            nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS).doing(|| "going back to all mounts".into())
+            nix::sched::unshare(CloneFlags::CLONE_FS)
+                .doing(|| "leaving the other threads".into())?;
+            nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS)
+                .doing(|| "going back to all mounts".into())
         };
         in_thread(|| enter().and_then(|()| work()))
     }
@@ -172,8 +177,8 @@ pub fn enter_private_namespace() -> Result<()> {
         .doing(|| "making all mounts private".into())
 }
 
-/// Runs `work` in a thread with a mount table of its own, which is gone when this returns: what it mounts is seen by
-/// nobody else, and left behind by no crash.
+/// Runs `work` in a thread with a mount table of its own, which is gone when this returns: what it
+/// mounts is seen by nobody else, and left behind by no crash.
 ///
 /// # Errors
 /// Without root, and those of `work`.
@@ -210,7 +215,8 @@ impl Mounted {
     /// # Errors
     /// As umount2(2); the mount is then detached.
     pub fn unmount(self) -> Result<()> {
-        retry_busy(WORKING, || unmount(&self.dir, UnmountFlags::NOFOLLOW)).at("unmounting", &self.dir)?;
+        retry_busy(WORKING, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
+            .at("unmounting", &self.dir)?;
         self.into_persistent();
         Ok(())
     }
@@ -238,8 +244,8 @@ const WORKING: Duration = Duration::from_secs(3);
 /// As [`WORKING`], for one that is only looked at: what a container has mounted stays mounted.
 const LOOKING: Duration = Duration::from_millis(200);
 
-/// Waits a little for whoever looks at the same device: a scan that is about to end, or the kernel, which gives
-/// a file system up some time after its last mount has gone.
+/// Waits a little for whoever looks at the same device: a scan that is about to end, or the kernel,
+/// which gives a file system up some time after its last mount has gone.
 fn retry_busy(
     patience: Duration,
     mut call: impl FnMut() -> rustix::io::Result<()>,
@@ -247,38 +253,45 @@ fn retry_busy(
     let start = Instant::now();
     loop {
         match call() {
-            Err(Errno::BUSY) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
+            Err(Errno::BUSY) if start.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
             result => return result,
         }
     }
 }
 
-/// Shows `source`, without what is mounted below it, read-only at `target`: what hidden files lie under mount
-/// points is seen, and the kernel refuses every write (DESIGN.md, invariant 1).
+/// Shows `source`, without what is mounted below it, read-only at `target`: what hidden files lie
+/// under mount points is seen, and the kernel refuses every write (DESIGN.md, invariant 1).
 ///
 /// # Errors
 /// As mount(2).
 pub fn bind_read_only(source: &Path, target: &Path) -> Result<Mounted> {
     let mounted = bind(source, target)?;
-    let flags =
-        MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOATIME | MountFlags::NOSUID | MountFlags::NODEV;
+    let flags = MountFlags::BIND
+        | MountFlags::RDONLY
+        | MountFlags::NOATIME
+        | MountFlags::NOSUID
+        | MountFlags::NODEV;
     mount_remount(target, flags, "").at("making read-only", target)?;
     Ok(mounted)
 }
 
-/// Shows `source`, without what is mounted below it, at `target`; nothing mounted later crosses over.
+/// Shows `source`, without what is mounted below it, at `target`; nothing mounted later crosses
+/// over.
 ///
 /// # Errors
 /// As mount(2).
 pub fn bind(source: &Path, target: &Path) -> Result<Mounted> {
-    mount_bind(source, target).doing(|| format!("binding {} to {}", source.display(), target.display()))?;
+    mount_bind(source, target)
+        .doing(|| format!("binding {} to {}", source.display(), target.display()))?;
     let mounted = Mounted::new(target);
     mount_change(target, MountPropagationFlags::PRIVATE).at("making private", target)?;
     Ok(mounted)
 }
 
-/// The kernel's driver and the options with which looking writes nothing (DESIGN.md, invariant 7; BOOT.md,
-/// "Mounting a dirty file system").
+/// The kernel's driver and the options with which looking writes nothing (DESIGN.md, invariant 7;
+/// BOOT.md, "Mounting a dirty file system").
 fn scan_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     Some(match fs_type {
         // The ext4 driver takes all three, and only it knows noload.
@@ -292,12 +305,17 @@ fn scan_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
 
 /// Mounts a foreign file system to look at it, so that not one byte of the device changes.
 ///
-/// A device that is mounted for writing cannot be mounted read-only a second time (`EBUSY`): bind its mount instead.
-/// On btrfs, no subvolume means the top level, whatever the default is.
+/// A device that is mounted for writing cannot be mounted read-only a second time (`EBUSY`): bind
+/// its mount instead. On btrfs, no subvolume means the top level, whatever the default is.
 ///
 /// # Errors
 /// A type that no scan mounts, and as mount(2).
-pub fn mount_for_scan(device: &Path, fs_type: &str, subvolume: Option<&str>, dir: &Path) -> Result<Mounted> {
+pub fn mount_for_scan(
+    device: &Path,
+    fs_type: &str,
+    subvolume: Option<&str>,
+    dir: &Path,
+) -> Result<Mounted> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_unchanged(device, fs_type, subvolume, dir, flags)
 }
@@ -306,7 +324,12 @@ pub fn mount_for_scan(device: &Path, fs_type: &str, subvolume: Option<&str>, dir
 ///
 /// # Errors
 /// As [`mount_for_scan`].
-pub fn mount_read_only(device: &Path, fs_type: &str, subvolume: Option<&str>, dir: &Path) -> Result<Mounted> {
+pub fn mount_read_only(
+    device: &Path,
+    fs_type: &str,
+    subvolume: Option<&str>,
+    dir: &Path,
+) -> Result<Mounted> {
     mount_unchanged(device, fs_type, subvolume, dir, MountFlags::empty())
 }
 
@@ -318,18 +341,28 @@ fn mount_unchanged(
     flags: MountFlags,
 ) -> Result<Mounted> {
     let Some((driver, options)) = scan_options(fs_type) else {
-        return Err(Error::Failed(format!("{} holds {fs_type}, which is not looked into", device.display())));
+        return Err(Error::Failed(format!(
+            "{} holds {fs_type}, which is not looked into",
+            device.display()
+        )));
     };
     let mut options = options.to_owned();
     if fs_type == "btrfs" {
         options.push(',');
         options.push_str(&subvolume_option(subvolume)?);
     }
-    call_mount(device, dir, driver, flags | MountFlags::RDONLY | MountFlags::NOATIME, &options, LOOKING)
+    call_mount(
+        device,
+        dir,
+        driver,
+        flags | MountFlags::RDONLY | MountFlags::NOATIME,
+        &options,
+        LOOKING,
+    )
 }
 
-/// Mounts a file system that is ours to write to, just made or a BE's own. Looking leaves no trace in access times,
-/// which are the source's.
+/// Mounts a file system that is ours to write to, just made or a BE's own. Looking leaves no trace
+/// in access times, which are the source's.
 ///
 /// # Errors
 /// As mount(2).
@@ -339,14 +372,14 @@ pub fn mount_target(device: &Path, fs_type: &str, dir: &Path) -> Result<Mounted>
     call_mount(device, dir, fs_type, MountFlags::NOATIME, options, WORKING)
 }
 
-/// A broken file system is not written to any more. That this machine should panic then (`errors=panic`) may be written in
-/// its super block, and is not for a disk to say.
+/// A broken file system is not written to any more. That this machine should panic then
+/// (`errors=panic`) may be written in its super block, and is not for a disk to say.
 fn on_errors(fs_type: &str) -> Option<&'static str> {
     matches!(fs_type, "ext2" | "ext3" | "ext4").then_some("errors=remount-ro")
 }
 
-/// Mounts with options as fstab(5) has them, those for user space and for errors left out. Which subvolume of a btrfs it
-/// is says `subvolume`, whatever the options say; `None` is its top.
+/// Mounts with options as fstab(5) has them, those for user space and for errors left out. Which
+/// subvolume of a btrfs it is says `subvolume`, whatever the options say; `None` is its top.
 ///
 /// # Errors
 /// As mount(2).
@@ -374,11 +407,14 @@ pub fn mount_with(
             "nodiratime" => flags |= MountFlags::NODIRATIME,
             "relatime" => flags |= MountFlags::RELATIME,
             "strictatime" => flags |= MountFlags::STRICTATIME,
-            "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner" | "group"
-            | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async" | "atime" | "diratime" | "loud" => {}
+            "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner"
+            | "group" | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async" | "atime"
+            | "diratime" | "loud" => {}
             // What errors lead to is decided here; `fatal_errors` is btrfs's word.
             other if other.starts_with("errors=") || other.starts_with("fatal_errors=") => {}
-            other if is_btrfs && (other.starts_with("subvol=") || other.starts_with("subvolid=")) => {}
+            other
+                if is_btrfs && (other.starts_with("subvol=") || other.starts_with("subvolid=")) => {
+            }
             other if ["x-", "X-", "comment="].iter().any(|prefix| other.starts_with(prefix)) => {}
             other => data.push(other),
         }

@@ -1,7 +1,7 @@
 //! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), read from any bytes.
 //!
-//! The `gpt` crate writes tables elsewhere; it asserts on an unusual entry size and allocates what the header
-//! asks for, so hostile disks are read here.
+//! The `gpt` crate writes tables elsewhere; it asserts on an unusual entry size and allocates what
+//! the header asks for, so hostile disks are read here.
 
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
@@ -31,7 +31,8 @@ impl PartitionType {
     }
 }
 
-/// A partition as its table describes it. Units are logical blocks of the disk, as in an EFI device path.
+/// A partition as its table describes it. Units are logical blocks of the disk, as in an EFI device
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionInfo {
     /// Its number, from 1.
@@ -58,7 +59,9 @@ impl PartitionInfo {
 
     /// The GPT unique GUID.
     pub fn guid(&self) -> Option<Uuid> {
-        matches!(self.kind, Some(PartitionType::Guid(_))).then(|| self.part_uuid.parse().ok()).flatten()
+        matches!(self.kind, Some(PartitionType::Guid(_)))
+            .then(|| self.part_uuid.parse().ok())
+            .flatten()
     }
 }
 
@@ -73,8 +76,8 @@ pub struct Table {
     pub partitions: Vec<PartitionInfo>,
 }
 
-/// Reads the table of a disk with logical blocks of `block` bytes. A GPT whose primary header is damaged is read
-/// from its backup.
+/// Reads the table of a disk with logical blocks of `block` bytes. A GPT whose primary header is
+/// damaged is read from its backup.
 pub fn read(disk: &dyn Source, block: u32) -> Option<Table> {
     let last = (disk.len() / u64::from(block.max(1))).checked_sub(1)?;
     gpt(disk, block, 1).or_else(|| gpt(disk, block, last)).or_else(|| mbr(disk, block))
@@ -94,7 +97,8 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     let mut unsigned = header[..header_len].to_vec();
     unsigned[16..20].fill(0);
     let (entries, entry_len) = (le32(80)?, le32(84)?);
-    if crc32(&unsigned) != le32(16)? || entries > MOST_ENTRIES || !(128..=4096).contains(&entry_len) {
+    if crc32(&unsigned) != le32(16)? || entries > MOST_ENTRIES || !(128..=4096).contains(&entry_len)
+    {
         return None;
     }
     let mut table = vec![0; entries as usize * entry_len as usize];
@@ -102,28 +106,33 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     if crc32(&table) != le32(88)? {
         return None;
     }
-    let partitions = (1..).zip(table.chunks_exact(entry_len as usize)).filter_map(|(number, entry)| {
-        let kind = guid_at(entry, 0).filter(|kind| !kind.is_nil())?;
-        let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
-        let name: Vec<u16> = entry[56..128]
-            .chunks_exact(2)
-            .map(|c| u16::from_le_bytes([c[0], c[1]]))
-            .take_while(|c| *c != 0)
-            .collect();
-        Some(PartitionInfo {
-            number,
-            start_lba: first,
-            size_lba: last.checked_sub(first)?.checked_add(1)?,
-            logical_block_size: block,
-            kind: Some(PartitionType::Guid(kind)),
-            part_uuid: guid_at(entry, 16)?.to_string(),
-            name: String::from_utf16_lossy(&name)
-                .chars()
-                .map(|c| if c.is_control() { '?' } else { c })
-                .collect(),
-        })
-    });
-    Some(Table { id: guid_at(&header, 56)?.to_string(), gpt: true, partitions: partitions.collect() })
+    let partitions =
+        (1..).zip(table.chunks_exact(entry_len as usize)).filter_map(|(number, entry)| {
+            let kind = guid_at(entry, 0).filter(|kind| !kind.is_nil())?;
+            let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
+            let name: Vec<u16> = entry[56..128]
+                .chunks_exact(2)
+                .map(|c| u16::from_le_bytes([c[0], c[1]]))
+                .take_while(|c| *c != 0)
+                .collect();
+            Some(PartitionInfo {
+                number,
+                start_lba: first,
+                size_lba: last.checked_sub(first)?.checked_add(1)?,
+                logical_block_size: block,
+                kind: Some(PartitionType::Guid(kind)),
+                part_uuid: guid_at(entry, 16)?.to_string(),
+                name: String::from_utf16_lossy(&name)
+                    .chars()
+                    .map(|c| if c.is_control() { '?' } else { c })
+                    .collect(),
+            })
+        });
+    Some(Table {
+        id: guid_at(&header, 56)?.to_string(),
+        gpt: true,
+        partitions: partitions.collect(),
+    })
 }
 
 /// Primary and logical partitions, numbered as the kernel does.
@@ -138,7 +147,8 @@ fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     };
     let entry = |sector: &[u8; 512], index: usize| {
         let at = 446 + 16 * index;
-        let (kind, start, len) = (sector[at + 4], u32_at(sector, at + 8)?, u32_at(sector, at + 12)?);
+        let (kind, start, len) =
+            (sector[at + 4], u32_at(sector, at + 8)?, u32_at(sector, at + 12)?);
         (kind != 0 && len != 0).then_some((kind, u64::from(start), u64::from(len)))
     };
     let first = sector_at(0)?;
@@ -149,7 +159,11 @@ fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
         size_lba,
         logical_block_size: block,
         kind: Some(PartitionType::Mbr(kind)),
-        part_uuid: if signature == 0 { String::new() } else { format!("{signature:08x}-{number:02x}") },
+        part_uuid: if signature == 0 {
+            String::new()
+        } else {
+            format!("{signature:08x}-{number:02x}")
+        },
         name: String::new(),
     };
     let mut partitions = Vec::new();
@@ -172,12 +186,18 @@ fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
                 partitions.push(partition(number, kind, here.saturating_add(start), len));
             }
             match entry(&sector, 1) {
-                Some((kind, next, _)) if EXTENDED.contains(&kind) => here = base.saturating_add(next),
+                Some((kind, next, _)) if EXTENDED.contains(&kind) => {
+                    here = base.saturating_add(next)
+                }
                 _ => break,
             }
         }
     }
-    (!partitions.is_empty()).then(|| Table { id: format!("{signature:08x}"), gpt: false, partitions })
+    (!partitions.is_empty()).then(|| Table {
+        id: format!("{signature:08x}"),
+        gpt: false,
+        partitions,
+    })
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
@@ -195,7 +215,9 @@ fn guid_at(bytes: &[u8], offset: usize) -> Option<Uuid> {
 /// CRC-32 of IEEE 802.3, as GPT has it.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 })
+        (0..8).fold(crc ^ u32::from(*byte), |c, _| {
+            if c & 1 == 1 { (c >> 1) ^ 0xedb8_8320 } else { c >> 1 }
+        })
     })
 }
 
@@ -211,7 +233,12 @@ mod tests {
     fn a_table_of_sgdisk_is_read_and_its_backup_too() {
         let disk = image(64 << 20);
         Tool::new("sgdisk")
-            .args(["-n1:2048:+1M", "-t1:ef00", "-c1:EFI", "-u1:11111111-2222-3333-4444-555555555555"])
+            .args([
+                "-n1:2048:+1M",
+                "-t1:ef00",
+                "-c1:EFI",
+                "-u1:11111111-2222-3333-4444-555555555555",
+            ])
             .args(["-n3:8192:+8M", "-t3:8300"])
             .arg(disk.path())
             .run()
@@ -219,7 +246,10 @@ mod tests {
         let mut bytes = std::fs::read(disk.path()).unwrap();
         let table = read(&bytes, 512).unwrap();
         let esp = &table.partitions[0];
-        assert_eq!((esp.number, esp.start_lba, esp.size_lba, esp.name.as_str()), (1, 2048, 2048, "EFI"));
+        assert_eq!(
+            (esp.number, esp.start_lba, esp.size_lba, esp.name.as_str()),
+            (1, 2048, 2048, "EFI")
+        );
         assert!(esp.is_esp() && esp.part_uuid == "11111111-2222-3333-4444-555555555555");
         assert_eq!((table.partitions.len(), table.partitions[1].number), (2, 3));
         bytes[512..1024].fill(0xff);
@@ -229,14 +259,18 @@ mod tests {
     #[test]
     fn logical_partitions_are_numbered_as_the_kernel_does() {
         let disk = image(64 << 20);
-        let script = "label: dos\nlabel-id: 0x1234abcd\nsize=8M, type=ef\ntype=5\nsize=8M\nsize=8M\n";
+        let script =
+            "label: dos\nlabel-id: 0x1234abcd\nsize=8M, type=ef\ntype=5\nsize=8M\nsize=8M\n";
         Tool::new("sfdisk").arg("--quiet").arg(disk.path()).input(script).run().unwrap();
         let table = read(&std::fs::read(disk.path()).unwrap(), 512).unwrap();
-        let seen: Vec<_> = table.partitions.iter().map(|p| (p.number, p.start_lba, p.size_lba)).collect();
+        let seen: Vec<_> =
+            table.partitions.iter().map(|p| (p.number, p.start_lba, p.size_lba)).collect();
         let dump = Tool::new("sfdisk").arg("--dump").arg(disk.path()).run().unwrap();
         for (number, start, len) in &seen {
-            let line =
-                dump.lines().find(|l| l.contains(&format!("{}{number} :", disk.path().display()))).unwrap();
+            let line = dump
+                .lines()
+                .find(|l| l.contains(&format!("{}{number} :", disk.path().display())))
+                .unwrap();
             assert!(line.contains(&format!("start={start:>12}, size={len:>12}")), "{line}");
         }
         assert_eq!(seen.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2, 5, 6]);

@@ -43,7 +43,12 @@ pub fn parse(text: &[u8]) -> Vec<SwapUse> {
         let mut kibibytes =
             || std::str::from_utf8(words.next()?).ok()?.parse::<u64>().ok()?.checked_mul(1024);
         let (size, used) = (kibibytes()?, kibibytes()?);
-        Some(SwapUse { path: OsString::from_vec(path).into(), is_device: kind == b"partition", size, used })
+        Some(SwapUse {
+            path: OsString::from_vec(path).into(),
+            is_device: kind == b"partition",
+            size,
+            used,
+        })
     };
     text.split(|b| *b == b'\n').skip(1).filter_map(fields).collect()
 }
@@ -61,8 +66,18 @@ mod tests {
         assert_eq!(
             areas,
             [
-                SwapUse { path: "/dev/vda3".into(), is_device: true, size: 999_420 << 10, used: 1 << 20 },
-                SwapUse { path: "/var/my swap".into(), is_device: false, size: 1_048_572 << 10, used: 0 },
+                SwapUse {
+                    path: "/dev/vda3".into(),
+                    is_device: true,
+                    size: 999_420 << 10,
+                    used: 1 << 20
+                },
+                SwapUse {
+                    path: "/var/my swap".into(),
+                    is_device: false,
+                    size: 1_048_572 << 10,
+                    used: 0
+                },
             ]
         );
         assert_eq!(parse(b""), []);

@@ -41,7 +41,8 @@ impl Drop for Loop {
     }
 }
 
-/// Runs a test in a thread with a mount namespace of its own, so that a panic leaves no mount behind.
+/// Runs a test in a thread with a mount namespace of its own, so that a panic leaves no mount
+/// behind.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     let run = || {
         super::mounts::enter_private_namespace().unwrap();
@@ -60,11 +61,14 @@ pub(crate) const RELEASE: &str = "6.1.0-18-amd64";
 pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     use std::fs::{self, create_dir_all};
     use std::os::unix::fs::symlink;
-    for folder in ["etc", "boot/grub", "usr/sbin", "usr/bin", "usr/lib64", "usr/lib/systemd", "home", "proc"]
+    for folder in
+        ["etc", "boot/grub", "usr/sbin", "usr/bin", "usr/lib64", "usr/lib/systemd", "home", "proc"]
     {
         create_dir_all(dir.join(folder)).unwrap();
     }
-    for (link, to) in [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+    for (link, to) in
+        [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+    {
         symlink(to, dir.join(link)).unwrap();
     }
     let modules = format!("usr/lib/modules/{RELEASE}");
@@ -89,13 +93,16 @@ pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     put(&format!("boot/vmlinuz-{RELEASE}"), &kernel);
     put(&format!("boot/initrd.img-{RELEASE}"), b"\x28\xb5\x2f\xfd and the rest of it");
     let cfg = format!(
-        "search --no-floppy --fs-uuid --set=root {root_uuid}\nmenuentry 'Debian GNU/Linux' --id x {{\n\
-         \tlinux /boot/vmlinuz-{RELEASE} root=UUID={root_uuid} ro quiet\n\tinitrd /boot/initrd.img-{RELEASE}\n}}\n"
+        "search --no-floppy --fs-uuid --set=root {root_uuid}\nmenuentry 'Debian GNU/Linux' --id x \
+        {{\n\
+         \tlinux /boot/vmlinuz-{RELEASE} root=UUID={root_uuid} ro quiet\n\tinitrd \
+         /boot/initrd.img-{RELEASE}\n}}\n"
     );
     put("boot/grub/grub.cfg", cfg.as_bytes());
     let program = |path: &str, bytes: &[u8]| {
         put(path, bytes);
-        fs::set_permissions(dir.join(path), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(dir.join(path), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
     };
     program("usr/lib/systemd/systemd", &fs::read("/bin/true").unwrap());
     program("usr/lib64/ld-linux-x86-64.so.2", b"\x7fELF");

@@ -42,7 +42,11 @@ impl Usage {
                 mountpoint: mount.mount_point.display().to_string(),
             });
         }
-        if self.swaps.iter().any(|s| s.path == device.node || device_number(&s.path) == Some(device.number)) {
+        if self
+            .swaps
+            .iter()
+            .any(|s| s.path == device.node || device_number(&s.path) == Some(device.number))
+        {
             return Err(Refusal::SwapInUse { device: name() });
         }
         if let Some(holder) = device.holders.first() {
@@ -51,7 +55,8 @@ impl Usage {
         Ok(())
     }
 
-    /// Refuses a device that cannot become a file system: used, read-only, or a disk with partitions.
+    /// Refuses a device that cannot become a file system: used, read-only, or a disk with
+    /// partitions.
     ///
     /// # Errors
     /// Those of [`Usage::refuse_used`], and [`Refusal::PartitionTable`].
@@ -76,7 +81,8 @@ impl Usage {
         }
         if device.is_esp() {
             return Err(Refusal::Other(format!(
-                "{} is an EFI system partition, which holds the loaders of every system here: name another device",
+                "{} is an EFI system partition, which holds the loaders of every system here: \
+                name another device",
                 device.node.display()
             )));
         }
@@ -88,7 +94,8 @@ impl Usage {
         }
         if device.read_only {
             return Err(Refusal::Other(format!(
-                "{} is read-only: name another device, or `blockdev --setrw` it if that is not its hardware's doing",
+                "{} is read-only: name another device, or `blockdev --setrw` it if that is not \
+                its hardware's doing",
                 device.node.display()
             )));
         }
@@ -100,20 +107,23 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
     matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
 }
 
-/// Opens a device so that the kernel lets nobody else mount or claim it. The last guard before the first write: it
-/// sees what other mount namespaces have mounted, too.
+/// Opens a device so that the kernel lets nobody else mount or claim it. The last guard before the
+/// first write: it sees what other mount namespaces have mounted, too.
 ///
 /// # Errors
 /// [`Refusal::Other`] when something uses the device.
 pub fn claim(device: &Path) -> Result<File> {
-    let opened = File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(device);
+    let opened =
+        File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(device);
     opened.map_err(|error| match error.raw_os_error() {
         Some(nix::libc::EBUSY) => Refusal::Other(format!(
             "{} is in use, perhaps mounted in a container: stop what uses it first",
             device.display()
         ))
         .into(),
-        _ => Error::Io { doing: format!("opening {} for writing", device.display()), source: error },
+        _ => {
+            Error::Io { doing: format!("opening {} for writing", device.display()), source: error }
+        }
     })
 }
 
@@ -155,8 +165,12 @@ mod tests {
         Tool::new("sgdisk").arg("-n1:2048:+1M").arg(file.path()).run().unwrap();
         let node = Loop::attach(file.path());
         let devices = Devices::scan(&System::host()).unwrap();
-        let refusal =
-            Usage::default().refuse_target(&devices, devices.by_node(&node.node).unwrap()).unwrap_err();
-        assert!(matches!(&refusal, Refusal::PartitionTable { table, .. } if table == "GPT"), "{refusal}");
+        let refusal = Usage::default()
+            .refuse_target(&devices, devices.by_node(&node.node).unwrap())
+            .unwrap_err();
+        assert!(
+            matches!(&refusal, Refusal::PartitionTable { table, .. } if table == "GPT"),
+            "{refusal}"
+        );
     }
 }

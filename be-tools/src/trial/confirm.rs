@@ -51,10 +51,12 @@ pub fn confirm(system: &System) -> Result<Confirmed> {
     })
 }
 
-/// What lifeboat-confirm.service does: the health checks, then as [`confirm`]; and the notice of trials that failed.
+/// What lifeboat-confirm.service does: the health checks, then as [`confirm`]; and the notice of
+/// trials that failed.
 ///
 /// # Errors
-/// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays unconfirmed.
+/// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays
+/// unconfirmed.
 pub fn confirm_at_boot(system: &System) -> Result<Confirmed> {
     if let Err(e) = notice::write(system) {
         log::warn!("{e}");
@@ -65,7 +67,8 @@ pub fn confirm_at_boot(system: &System) -> Result<Confirmed> {
     patiently(|| confirm(system))
 }
 
-/// At boot an ESP may appear late or be looked at by somebody else, and another operation may hold the lock.
+/// At boot an ESP may appear late or be looked at by somebody else, and another operation may hold
+/// the lock.
 fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -167,12 +170,15 @@ impl Running {
 
     fn read(&self) -> Result<grubenv::EnvironmentBlock> {
         grubenv::read(&self.environment).map_err(|e| {
-            Error::boot(format!("reading {}; `be activate` makes it anew", self.environment.display()), e)
+            Error::boot(
+                format!("reading {}; `be activate` makes it anew", self.environment.display()),
+                e,
+            )
         })
     }
 
-    /// How the trial stands, for this boot: one that came by another entry, such as a kexec from the rescue image, is
-    /// none.
+    /// How the trial stands, for this boot: one that came by another entry, such as a kexec from
+    /// the rescue image, is none.
     fn standing(&self) -> Result<Option<Trial>> {
         let by_own_entry = self.own.is_current()?;
         let standing = Record::read(&self.read()?).standing(true, false);
@@ -196,7 +202,8 @@ impl Running {
                 entries.place(entry.number, Position::First).map_err(writing)?;
                 if !self.own.is_first()? {
                     return Err(Error::Failed(format!(
-                        "the firmware did not keep Boot{:04X} first in BootOrder: set the order in its setup",
+                        "the firmware did not keep Boot{:04X} first in BootOrder: set the order \
+                        in its setup",
                         entry.number
                     )));
                 }
@@ -216,7 +223,9 @@ impl Running {
 
 /// Runs every executable of the folder, in the order of their names.
 fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
-    hooks::executables(&root.join(HEALTH_CHECKS))?.iter().try_for_each(|check| run_health_check(check, limit))
+    hooks::executables(&root.join(HEALTH_CHECKS))?
+        .iter()
+        .try_for_each(|check| run_health_check(check, limit))
 }
 
 fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
@@ -229,7 +238,8 @@ fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
                 return Err(Error::Failed(format!(
-                    "the health check {} failed ({status}): the trial is not confirmed; `be confirm` confirms it all the same",
+                    "the health check {} failed ({status}): the trial is not confirmed; `be \
+                    confirm` confirms it all the same",
                     check.display()
                 )));
             }
@@ -238,7 +248,8 @@ fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(Error::Failed(format!(
-                    "the health check {} did not end within {} seconds: the trial is not confirmed; `be confirm` confirms it all the same",
+                    "the health check {} did not end within {} seconds: the trial is not \
+                    confirmed; `be confirm` confirms it all the same",
                     check.display(),
                     limit.as_secs()
                 )));

@@ -1,4 +1,5 @@
-//! What is said at login about trials that failed or were interrupted: pam_motd(8) shows `/run/motd.d`.
+//! What is said at login about trials that failed or were interrupted: pam_motd(8) shows
+//! `/run/motd.d`.
 
 use boot::efi::BootEntries;
 
@@ -43,8 +44,8 @@ struct Judged {
     trial: Trial,
 }
 
-/// The BEs that do not run, and how their trials stand, by their entries and environment blocks alone: no root
-/// file system is looked at.
+/// The BEs that do not run, and how their trials stand, by their entries and environment blocks
+/// alone: no root file system is looked at.
 fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
     let descriptor = Rooted::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
     let running = descriptor.and_then(|text| Descriptor::parse(&text).ok()).map(|d| d.id.short());
@@ -72,13 +73,17 @@ fn text(trials: &[Judged]) -> String {
     for Judged { name, entry, trial } in trials {
         let said = match trial {
             Trial::Failed => format!(
-                "Lifeboat: the trial of boot environment '{name}' failed: it was started and did not confirm itself.\n\
-                 The system that ran before it is running. `be check {name}` says what is wrong with it;\n\
-                 `be activate {name}` tries it again, `be delete {name}` removes it; if its disk is gone for good,\n\
+                "Lifeboat: the trial of boot environment '{name}' failed: it was started and did \
+                not confirm itself.\n\
+                 The system that ran before it is running. `be check {name}` says what is wrong \
+                 with it;\n\
+                 `be activate {name}` tries it again, `be delete {name}` removes it; if its disk \
+                 is gone for good,\n\
                  `be boot-entries remove {entry:04X}` takes it out of the firmware's menu.\n"
             ),
             Trial::Interrupted => format!(
-                "Lifeboat: boot environment '{name}' was activated, but never started. `be activate {name}` does it again.\n"
+                "Lifeboat: boot environment '{name}' was activated, but never started. `be \
+                activate {name}` does it again.\n"
             ),
             Trial::Pending | Trial::Running => continue,
         };
@@ -93,9 +98,14 @@ mod tests {
 
     #[test]
     fn only_what_went_wrong_is_said() {
-        let trials =
-            [("a", Trial::Failed), ("b", Trial::Interrupted), ("c", Trial::Pending), ("d", Trial::Running)];
-        let text = text(&trials.map(|(name, trial)| Judged { name: name.into(), entry: 0xA, trial }));
+        let trials = [
+            ("a", Trial::Failed),
+            ("b", Trial::Interrupted),
+            ("c", Trial::Pending),
+            ("d", Trial::Running),
+        ];
+        let text =
+            text(&trials.map(|(name, trial)| Judged { name: name.into(), entry: 0xA, trial }));
         assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
         assert!(text.contains("be boot-entries remove 000A"), "{text}");
         assert!(

@@ -1,4 +1,5 @@
-//! The record of a trial: variables in the environment block beside the stub, which counts there too.
+//! The record of a trial: variables in the environment block beside the stub, which counts there
+//! too.
 //!
 //! | variable | written by | meaning |
 //! | --- | --- | --- |
@@ -39,7 +40,11 @@ impl Record {
         Record {
             trial: is_set("trial"),
             tried: is_set("tried"),
-            attempts: block.get("attempts").and_then(|n| n.parse().ok()).unwrap_or(0).min(MAX_ATTEMPTS),
+            attempts: block
+                .get("attempts")
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0)
+                .min(MAX_ATTEMPTS),
             previous: block.get("previous").and_then(|n| u16::from_str_radix(n, 16).ok()),
         }
     }
@@ -126,7 +131,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lifeboat.env");
         let mut block = EnvironmentBlock::new();
-        Record { trial: true, tried: false, attempts: 1, previous: Some(3) }.write(&mut block).unwrap();
+        Record { trial: true, tried: false, attempts: 1, previous: Some(3) }
+            .write(&mut block)
+            .unwrap();
         std::fs::write(&path, block.to_bytes().unwrap()).unwrap();
         let Ok(text) = crate::tool::Tool::new("grub-editenv").arg(path).arg("list").run() else {
             return eprintln!("grub-editenv is not installed: not judged");

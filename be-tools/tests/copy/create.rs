@@ -22,7 +22,10 @@ fn project_ids_are_kept() {
     // ext4 with projects cannot be mounted by a kernel without quota support.
     let mkfs = ["mkfs.xfs", "-q", "-f"];
     let (source, target) = (Mounted::new(&mkfs, "320M"), Mounted::new(&mkfs, "320M"));
-    sh(source.path(), "mkdir d; echo x >f; chattr -p 4711 f; chattr -p 99 d; chattr +P d; echo y >d/g");
+    sh(
+        source.path(),
+        "mkdir d; echo x >f; chattr -p 4711 f; chattr -p 99 d; chattr +P d; echo y >d/g",
+    );
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     let [before, after] = [&source, &target].map(|at| sh(at.path(), "lsattr -p . d; lsattr -dp d"));
     assert_eq!(before, after);
@@ -37,9 +40,11 @@ fn no_depth_and_no_width_is_too_much() {
     let (source, target) = (Mounted::new(&mkfs, "1G"), Mounted::new(&mkfs, "1G"));
     let wide = source.path().join("wide");
     std::fs::create_dir(&wide).unwrap();
-    (0..100_000).for_each(|n| drop(std::fs::File::create(wide.join(format!("entry-{n}"))).unwrap()));
+    (0..100_000)
+        .for_each(|n| drop(std::fs::File::create(wide.join(format!("entry-{n}"))).unwrap()));
     let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let enter = |at: &std::os::fd::OwnedFd| rustix::fs::openat(at, "d", flags, rustix::fs::Mode::empty());
+    let enter =
+        |at: &std::os::fd::OwnedFd| rustix::fs::openat(at, "d", flags, rustix::fs::Mode::empty());
     let open = |at: &Path| rustix::fs::open(at, flags, rustix::fs::Mode::empty()).unwrap();
     let mut at = open(source.path());
     for _ in 0..5_000 {
@@ -92,9 +97,12 @@ fn what_is_excluded_is_not_there() {
     let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
-        "mkdir -p proc/1 tmp/x etc/lifeboat var/log/lifeboat var/log/apt var/cache boot/grub; chmod 1777 tmp; \
-         for f in proc/1/a tmp/x/y etc/lifeboat/environment.toml etc/lifeboat/sync.list var/log/lifeboat/l \
-         var/log/syslog var/log/apt/term.log var/cache/c boot/grub/grubenv swapfile etc/fstab; do echo $f >$f; done",
+        "mkdir -p proc/1 tmp/x etc/lifeboat var/log/lifeboat var/log/apt var/cache boot/grub; \
+        chmod 1777 tmp; \
+         for f in proc/1/a tmp/x/y etc/lifeboat/environment.toml etc/lifeboat/sync.list \
+         var/log/lifeboat/l \
+         var/log/syslog var/log/apt/term.log var/cache/c boot/grub/grubenv swapfile etc/fstab; do \
+         echo $f >$f; done",
     );
     let exclude = Exclude::standard()
         .never(Path::new("/swapfile"))
@@ -102,9 +110,12 @@ fn what_is_excluded_is_not_there() {
         .exclude(OsStr::new("/var/cache/*"))
         .include(OsStr::new("/var/log/apt"));
     copy_tree(&Request { exclude, ..request(source.path(), target.path()) }, &mut Silent).unwrap();
-    let found =
-        sh(target.path(), "find . -mindepth 1 ! -name lost+found | sort | tr '\\n' ' '; stat -c %a tmp");
-    let expected = "./boot ./boot/grub ./etc ./etc/fstab ./etc/lifeboat ./etc/lifeboat/sync.list ./proc ./tmp \
+    let found = sh(
+        target.path(),
+        "find . -mindepth 1 ! -name lost+found | sort | tr '\\n' ' '; stat -c %a tmp",
+    );
+    let expected = "./boot ./boot/grub ./etc ./etc/fstab ./etc/lifeboat ./etc/lifeboat/sync.list \
+        ./proc ./tmp \
                     ./var ./var/cache ./var/log ./var/log/apt ./var/log/apt/term.log 1777\n";
     assert_eq!(found, expected);
 }
@@ -116,7 +127,10 @@ fn an_unreadable_file_is_lost_and_the_rest_is_copied() {
     }
     let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum"];
     let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
-    sh(source.path(), "head -c 50000 /dev/urandom >bad; ln bad worse; head -c 50000 /dev/urandom >good");
+    sh(
+        source.path(),
+        "head -c 50000 /dev/urandom >bad; ln bad worse; head -c 50000 /dev/urandom >good",
+    );
     let source = with_a_bad_file(source);
     let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     assert_eq!(summary.lost, [PathBuf::from("/bad"), PathBuf::from("/worse")]);
@@ -130,8 +144,12 @@ fn a_full_target_is_an_error_that_says_what_to_do() {
     }
     let (source, target) = (ext4("128M"), ext4("16M"));
     sh(source.path(), "head -c 60000000 /dev/urandom >large");
-    let error = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap_err().to_string();
-    assert!(error.contains("is full") && error.contains("/large") && error.contains("--exclude"), "{error}");
+    let error =
+        copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap_err().to_string();
+    assert!(
+        error.contains("is full") && error.contains("/large") && error.contains("--exclude"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -150,7 +168,8 @@ fn a_target_whose_device_fails_is_an_error() {
         );
         let target = behind.path().with_file_name("target");
         let run = if refreshed { super::refresh } else { request };
-        let result = copy_tree(&run(source.path(), &target), &mut Silent).map_err(|error| error.to_string());
+        let result =
+            copy_tree(&run(source.path(), &target), &mut Silent).map_err(|error| error.to_string());
         sh(behind.path(), "umount -l ../target; rm image");
         assert!(result.as_ref().is_err_and(|error| error.contains("writ")), "{result:?}");
     }
@@ -178,13 +197,18 @@ fn the_second_pass_brings_over_what_changed() {
     let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
-        "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; echo 1 >becomes-folder; \
-         mkdir becomes-file; echo 1 >a/sub/of-a; echo 1 >b/sub/of-b; echo 1 >gone/deep/f; echo 1 >same-size; \
-         echo 1 >mode; echo 1 >one; ln one two; echo 1 >locked/f; chattr +i locked/f locked; sleep 0.1",
+        "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; echo 1 \
+        >becomes-folder; \
+         mkdir becomes-file; echo 1 >a/sub/of-a; echo 1 >b/sub/of-b; echo 1 >gone/deep/f; echo 1 \
+         >same-size; \
+         echo 1 >mode; echo 1 >one; ln one two; echo 1 >locked/f; chattr +i locked/f locked; \
+         sleep 0.1",
     );
-    let live = "echo 2 >>grows; rm removed; rm becomes-folder; mkdir becomes-folder; echo 2 >becomes-folder/f; \
+    let live = "echo 2 >>grows; rm removed; rm becomes-folder; mkdir becomes-folder; echo 2 \
+        >becomes-folder/f; \
                 rmdir becomes-file; echo 2 >becomes-file; mv b old; mv a b; rm -r gone; \
-                touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; chmod 600 mode; \
+                touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
+                chmod 600 mode; \
                 echo 2 >>one; rm two; ln one three; chattr -i locked/f locked; echo 2 >locked/f; \
                 setfattr -n user.a -v b mode; chattr +i locked/f; echo new >new; ln -s new link";
     let summary: Summary = copy_tree(
@@ -194,7 +218,8 @@ fn the_second_pass_brings_over_what_changed() {
     .unwrap();
     assert_eq!(summary.changed_during_copy, Vec::<PathBuf>::new());
     rsync_finds_no_difference(source.path(), target.path());
-    let [before, after] = [&source, &target].map(|at| sh(at.path(), "lsattr -R . | grep -v lost | sort"));
+    let [before, after] =
+        [&source, &target].map(|at| sh(at.path(), "lsattr -R . | grep -v lost | sort"));
     assert_eq!(before, after);
 }
 
@@ -225,7 +250,9 @@ fn what_the_first_pass_could_not_read_is_lost_after_the_second() {
     // The target has an earlier state of it.
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     let source = with_a_bad_file(source);
-    for made in [super::refresh(source.path(), target.path()), request(source.path(), target.path())] {
+    for made in
+        [super::refresh(source.path(), target.path()), request(source.path(), target.path())]
+    {
         let summary = copy_tree(&Request { two_pass: true, ..made }, &mut Silent).unwrap();
         assert_eq!(summary.lost, [PathBuf::from("/bad")]);
     }
@@ -240,7 +267,8 @@ fn equal_inode_numbers_in_two_subvolumes_are_no_links() {
     let (source, target) = (Mounted::new(&mkfs, "300M"), Mounted::new(&mkfs, "300M"));
     sh(
         source.path(),
-        "btrfs -q subvolume create a; for i in $(seq 200); do echo $i >a/f$i; ln a/f$i a/g$i; done; \
+        "btrfs -q subvolume create a; for i in $(seq 200); do echo $i >a/f$i; ln a/f$i a/g$i; \
+        done; \
          btrfs -q subvolume snapshot a b; for i in $(seq 200); do echo other $i >b/f$i; done",
     );
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
@@ -290,7 +318,8 @@ fn small_files_keep_their_holes_too() {
     let layout = |at: &Mounted| {
         sh(
             at.path(),
-            "for f in unwritten beyond hole; do stat -c '%n %s %b' $f; xfs_io -r -c 'seek -a -r 0' $f; done",
+            "for f in unwritten beyond hole; do stat -c '%n %s %b' $f; xfs_io -r -c 'seek -a -r \
+            0' $f; done",
         )
     };
     assert_eq!(layout(&target), layout(&source));
@@ -308,7 +337,10 @@ fn a_file_that_never_rests_is_named() {
         .current_dir(source.path())
         .spawn()
         .unwrap();
-    let copied = copy_tree(&Request { two_pass: true, ..request(source.path(), target.path()) }, &mut Silent);
+    let copied = copy_tree(
+        &Request { two_pass: true, ..request(source.path(), target.path()) },
+        &mut Silent,
+    );
     writer.kill().unwrap();
     writer.wait().unwrap();
     assert_eq!(copied.unwrap().changed_during_copy, [PathBuf::from("/busy")]);

@@ -14,7 +14,8 @@ use super::{refresh, request, rsync_finds_no_difference};
 const SOURCE: &str = "LIFEBOAT_TEST_SOURCE";
 const TARGET: &str = "LIFEBOAT_TEST_TARGET";
 
-/// The process that is killed: this program again, which does nothing in an ordinary run of the tests.
+/// The process that is killed: this program again, which does nothing in an ordinary run of the
+/// tests.
 #[test]
 fn victim() {
     if let (Some(source), Some(target)) = (std::env::var_os(SOURCE), std::env::var_os(TARGET)) {
@@ -24,7 +25,10 @@ fn victim() {
 
 fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let names = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
-    names.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    names
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
 }
 
 #[test]

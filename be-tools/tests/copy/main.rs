@@ -1,4 +1,5 @@
-//! The copy engine on real file systems on loop devices. The judges are rsync, find, getfattr, lsattr and xfs_io.
+//! The copy engine on real file systems on loop devices. The judges are rsync, find, getfattr,
+//! lsattr and xfs_io.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -57,11 +58,15 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.is_empty(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success() && text.is_empty(),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
-/// The same, with a file `bad` that cannot be read: an extent tree without its magic number. Its file system has no
-/// checksum that would tell of that before.
+/// The same, with a file `bad` that cannot be read: an extent tree without its magic number. Its
+/// file system has no checksum that would tell of that before.
 fn with_a_bad_file(mounted: Mounted) -> Mounted {
     mounted.remounted(|device| {
         let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());

@@ -1,5 +1,5 @@
-//! What a copy keeps: each property a test by its name, on each file system, by create and by refresh, from a source
-//! that rests and from one that is written to.
+//! What a copy keeps: each property a test by its name, on each file system, by create and by
+//! refresh, from a source that rests and from one that is written to.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +17,8 @@ const QUESTIONS: &[&str] = &[
     r"find . -type d -printf '%P|%y|%m|%U|%G|%n|%T@|%A@\n' -o -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%A@|%l\n' | sort",
     "find . \\( -type b -o -type c \\) -exec stat -c '%n %t:%T' {} + | sort",
     "find . -print0 | sort -z | xargs -0 getfattr -d -h -m - -e hex",
-    "find . \\( -type f -o -type d \\) -print0 | sort -z | xargs -0 lsattr -dp | sed 's/e/-/; s/I/-/'",
+    "find . \\( -type f -o -type d \\) -print0 | sort -z | xargs -0 lsattr -dp | sed 's/e/-/; \
+    s/I/-/'",
     "find . -type f -size +2M -exec xfs_io -r -c 'seek -a -r 0' {} \\;",
     "find . -type f -size +2M -exec stat -c '%n %b' {} \\;",
 ];
@@ -59,10 +60,12 @@ fn fill(kind: &Kind, target: &Mounted, shift: usize) {
 }
 
 /// No path is handed on: some are too long for that.
-const DISTURB: &str = "chattr -R -ia . 2>/dev/null || true; find . -depth -mindepth 1 -execdir chown -h 11:12 {} +; \
+const DISTURB: &str = "chattr -R -ia . 2>/dev/null || true; find . -depth -mindepth 1 -execdir \
+    chown -h 11:12 {} +; \
     find . -depth ! -type l -execdir chmod 700 {} +; \
     find . \\( -type f -o -type d \\) -execdir setfattr -n user.odd -v 1 {} +; \
-    find . \\( -type f -o -type d \\) -execdir chattr +A {} +; chattr -R +S hard_links; mkdir -p extra/deep; echo x >extra/deep/f; \
+    find . \\( -type f -o -type d \\) -execdir chattr +A {} +; chattr -R +S hard_links; mkdir -p \
+    extra/deep; echo x >extra/deep/f; \
     find . -depth -execdir touch -h -d 2010-10-10 {} +; chattr +i extra/deep/f extra/deep extra";
 
 /// Writes to other files of the source until it is stopped.
@@ -70,7 +73,8 @@ struct Writer(Child);
 
 impl Writer {
     fn start(source: &Mounted) -> Self {
-        let script = "mkdir -p busy; while :; do echo x >>busy/log; echo y >busy/new; mv busy/new busy/moved; \
+        let script = "mkdir -p busy; while :; do echo x >>busy/log; echo y >busy/new; mv busy/new \
+            busy/moved; \
                       ln -f busy/log busy/link; mkdir -p busy/d; rmdir busy/d; sleep 0.01; done";
         Writer(Command::new("sh").args(["-c", script]).current_dir(source.path()).spawn().unwrap())
     }
@@ -115,7 +119,8 @@ fn copied(kind: &Kind, before: Before, busy: bool) -> BTreeMap<&'static str, Str
         // Only find goes deeper than a path can be long.
         let questions = if *name == "paths_of_10_kb" { &QUESTIONS[..1] } else { QUESTIONS };
         for question in questions {
-            let [ours, theirs] = [source.path(), target.path()].map(|at| sh(&at.join(name), question));
+            let [ours, theirs] =
+                [source.path(), target.path()].map(|at| sh(&at.join(name), question));
             if ours != theirs {
                 let (ours, theirs) = (only_in(&ours, &theirs), only_in(&theirs, &ours));
                 let _ = writeln!(difference, "{question}\n{ours}--- has become\n{theirs}");
@@ -130,7 +135,11 @@ fn copied(kind: &Kind, before: Before, busy: bool) -> BTreeMap<&'static str, Str
 
 fn only_in(text: &str, other: &str) -> String {
     let other: std::collections::BTreeSet<&str> = other.lines().collect();
-    text.lines().filter(|line| !other.contains(line)).take(20).map(|line| format!("{line}\n")).collect()
+    text.lines()
+        .filter(|line| !other.contains(line))
+        .take(20)
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// What differs, by property, or why there was no copy to look at.
@@ -180,12 +189,15 @@ properties! {
     holes_in_a_100_mb_file:
         "truncate -s 100M f; printf x | dd of=f bs=1 seek=5000000 conv=notrunc status=none";
     holes_beyond_4_gib:
-        "truncate -s 5G 4500000000; printf x | dd of=4500000000 bs=1 seek=4500000000 conv=notrunc status=none";
+        "truncate -s 5G 4500000000; printf x | dd of=4500000000 bs=1 seek=4500000000 conv=notrunc \
+        status=none";
     a_hole_at_the_end: "printf x >f; truncate -s 3M f";
     written_zeros_stay_allocated: "dd if=/dev/zero of=f bs=1M count=3 status=none; sync f";
     preallocation: "fallocate -l 3M f; printf x | dd of=f conv=notrunc status=none";
-    preallocation_beyond_the_end: ": >f; fallocate -n -l 2M f; printf x | dd of=f conv=notrunc status=none";
-    user_and_trusted_attributes: "echo x >f; mkdir d; ln -s f l; mknod n c 1 3; setfattr -n user.a -v 1 f d; \
+    preallocation_beyond_the_end: ": >f; fallocate -n -l 2M f; printf x | dd of=f conv=notrunc \
+        status=none";
+    user_and_trusted_attributes: "echo x >f; mkdir d; ln -s f l; mknod n c 1 3; setfattr -n \
+        user.a -v 1 f d; \
         setfattr -hn trusted.b -v 2 f d l n";
     a_large_attribute: "echo x >f; setfattr -n user.a -v $(head -c 2000 /dev/zero | tr '\\0' a) f";
     capabilities: "echo x >f; setcap cap_net_raw+ep f";
@@ -196,10 +208,13 @@ properties! {
         "echo x >f; chown 4294967294:3000000000 f; ln -s x l; chown -h 3000000001:3000000002 l";
     mode_000_and_read_only_folders: "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e";
     nanosecond_times_before_1970_and_after_2106:
-        "for k in f d l n; do case $k in f) echo x >f;; d) mkdir d;; l) ln -s f l;; n) mknod n p;; esac; done; \
-         touch -h -d '1931-04-05 06:07:08.123456789' l f; touch -d '2207-01-02 03:04:05.987654321' d; \
+        "for k in f d l n; do case $k in f) echo x >f;; d) mkdir d;; l) ln -s f l;; n) mknod n \
+        p;; esac; done; \
+         touch -h -d '1931-04-05 06:07:08.123456789' l f; touch -d '2207-01-02 \
+         03:04:05.987654321' d; \
          touch -h -d '2001-02-03 04:05:06.000000001' n";
-    access_times: "echo x >f; touch -a -d '1999-01-01 01:01:01.5' f; mkdir d; touch -a -d '1998-02-02' d";
+    access_times: "echo x >f; touch -a -d '1999-01-01 01:01:01.5' f; mkdir d; touch -a -d \
+        '1998-02-02' d";
     immutable_and_append_only:
         "echo x >f; ln f g; mkdir d; echo y >d/h; echo z >k; chattr +a k; chattr +i f d";
     no_atime_and_no_dump: "echo x >f; mkdir d; chattr +Ad f d";
@@ -229,7 +244,13 @@ macro_rules! on {
             tests!(super::KIND, create, Before::Nothing, false, slow = false);
             tests!(super::KIND, create_from_a_busy_source, Before::Nothing, true, slow = true);
             tests!(super::KIND, refresh_of_a_contrary_target, Before::Contrary, false, slow = true);
-            tests!(super::KIND, refresh_of_a_disturbed_target, Before::Disturbed, false, slow = true);
+            tests!(
+                super::KIND,
+                refresh_of_a_disturbed_target,
+                Before::Disturbed,
+                false,
+                slow = true
+            );
             tests!(super::KIND, refresh_from_a_busy_source, Before::Contrary, true, slow = false);
         }
     };

@@ -51,10 +51,12 @@ fn where_nothing_changed_nothing_is_written() {
         return;
     }
     let (source, target) = pair(
-        "mkdir -p a/b; for i in $(seq 300); do echo $i >a/f$i; done; ln a/f1 a/b/g; ln -s f1 a/l; mknod n c 1 3; \
+        "mkdir -p a/b; for i in $(seq 300); do echo $i >a/f$i; done; ln a/f1 a/b/g; ln -s f1 a/l; \
+        mknod n c 1 3; \
          chattr +i a/f2; setfattr -n user.a -v 1 a/f3; truncate -s 1M a/b/h; chmod 2755 a/b",
     );
-    // The journal is empty after that. At the first file that is opened ext4 notes where it is mounted.
+    // The journal is empty after that. At the first file that is opened ext4 notes where it is
+    // mounted.
     let target = target.cold();
     sh(target.path(), "cat a/f1");
     for trust in [trust(), Trust::default(), Trust { checksum: true, ..trust() }] {
@@ -73,8 +75,10 @@ fn a_copy_on_another_type_of_file_system_is_equal_too() {
     if !root() {
         return;
     }
-    let fill = "mkdir d; echo x >d/f; setfacl -m u:4:rwx d/f; setfacl -d -m u:5:rx d; echo y >d/g; ln d/g d/h; \
-                ln -s g l; mknod n c 1 3; setfattr -n user.a -v 1 d/f; setfattr -hn trusted.b -v 2 l n d; chattr +i d/g; \
+    let fill = "mkdir d; echo x >d/f; setfacl -m u:4:rwx d/f; setfacl -d -m u:5:rx d; echo y \
+        >d/g; ln d/g d/h; \
+                ln -s g l; mknod n c 1 3; setfattr -n user.a -v 1 d/f; setfattr -hn trusted.b -v \
+                2 l n d; chattr +i d/g; \
                 chattr +A d/f; fallocate -l 3M p; truncate -s 3M s; mkfifo q; chmod 6755 d/f";
     let kinds: [&[&str]; 3] = [&EXT4, &XFS, &BTRFS];
     for (from, to) in kinds.iter().flat_map(|from| kinds.iter().map(move |to| (from, to))) {
@@ -83,10 +87,17 @@ fn a_copy_on_another_type_of_file_system_is_equal_too() {
         let attributes = "find . | sort | xargs getfattr -dhe hex -m '^[^t]|^trusted.b'";
         // How a file's blocks are found is the file system's own affair.
         let flags = "lsattr -d d d/f d/g | sed 's/[eI]/-/g'";
-        let [ours, theirs] = [&source, &target].map(|at| sh(at.path(), &format!("{attributes}; {flags}")));
+        let [ours, theirs] =
+            [&source, &target].map(|at| sh(at.path(), &format!("{attributes}; {flags}")));
         assert_eq!(ours, theirs, "{} to {}", from[0], to[0]);
         let summary = with(&source, &target, trust());
-        assert_eq!((summary.changed, summary.removed), (0, 0), "{} to {}: {summary:?}", from[0], to[0]);
+        assert_eq!(
+            (summary.changed, summary.removed),
+            (0, 0),
+            "{} to {}: {summary:?}",
+            from[0],
+            to[0]
+        );
     }
 }
 
@@ -96,15 +107,20 @@ fn where_only_metadata_differs_the_inode_stays() {
         return;
     }
     let (source, target) = pair(
-        "for f in mode owner times xattr flags both acl; do head -c 9000 /dev/urandom >$f; done; ln both too; \
+        "for f in mode owner times xattr flags both acl; do head -c 9000 /dev/urandom >$f; done; \
+        ln both too; \
          ln -s x link; mkdir d; echo x >d/f; mknod dev b 7 1",
     );
-    let names = ["mode", "owner", "times", "xattr", "flags", "both", "too", "acl", "link", "d", "d/f", "dev"];
+    let names = [
+        "mode", "owner", "times", "xattr", "flags", "both", "too", "acl", "link", "d", "d/f", "dev",
+    ];
     let before = names.map(|name| inode(&target, name));
     sh(
         source.path(),
-        "chmod 4711 mode; chown 7:8 owner; touch -d 2001-01-01 times; setfattr -n user.a -v 1 xattr; chattr +iA flags; \
-         chmod 600 both; setfacl -m u:4:r acl; chown -h 5:5 link; touch -h -d 2002-02-02 link; chmod 700 d; \
+        "chmod 4711 mode; chown 7:8 owner; touch -d 2001-01-01 times; setfattr -n user.a -v 1 \
+        xattr; chattr +iA flags; \
+         chmod 600 both; setfacl -m u:4:r acl; chown -h 5:5 link; touch -h -d 2002-02-02 link; \
+         chmod 700 d; \
          setfattr -n trusted.x -v y d; chmod 640 dev",
     );
     let summary = with(&source, &target, trust());
@@ -115,7 +131,10 @@ fn where_only_metadata_differs_the_inode_stays() {
     assert_eq!(ours, theirs);
 
     // And back: flags are lifted, attributes go.
-    sh(source.path(), "chattr -iA flags; setfattr -x user.a xattr; setfacl -b acl; setfattr -x trusted.x d");
+    sh(
+        source.path(),
+        "chattr -iA flags; setfattr -x user.a xattr; setfacl -b acl; setfattr -x trusted.x d",
+    );
     with(&source, &target, trust());
     assert_eq!(names.map(|name| inode(&target, name)), before);
     rsync_finds_no_difference(source.path(), target.path());
@@ -129,13 +148,15 @@ fn a_change_of_the_target_alone_is_seen() {
         return;
     }
     let (source, target) = pair(
-        "for f in content mode xattr flags removed; do head -c 9000 /dev/urandom >$f; done; chattr +i flags; mkdir d; \
+        "for f in content mode xattr flags removed; do head -c 9000 /dev/urandom >$f; done; \
+        chattr +i flags; mkdir d; \
          echo x >d/f; ln -s x link; sleep 0.05",
     );
     let before = trust();
     sh(
         target.path(),
-        "sleep 0.05; echo y >content; chmod 0 mode; setfattr -n user.a -v 1 xattr; chattr -i flags; chattr +A flags; \
+        "sleep 0.05; echo y >content; chmod 0 mode; setfattr -n user.a -v 1 xattr; chattr -i \
+        flags; chattr +A flags; \
          rm removed; chattr +A d; ln -sf y link; echo more >d/more; chattr +i d/more d",
     );
     with(&source, &target, before);
@@ -210,8 +231,8 @@ fn hard_links_are_grouped_as_in_the_source() {
         sh(target.path(), "chattr +i a");
         copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap();
         rsync_finds_no_difference(source.path(), target.path());
-        let groups =
-            "for f in ? ; do echo $f $(stat -c %h $f) $(find . -samefile $f | sort | tr '\\n' ' '); done";
+        let groups = "for f in ? ; do echo $f $(stat -c %h $f) $(find . -samefile $f | sort | tr \
+            '\\n' ' '); done";
         let [ours, theirs] = [&source, &target].map(|at| sh(at.path(), groups));
         assert_eq!(ours, theirs, "{found} should have become {wanted}");
         assert_eq!(leftovers(&target), "");
@@ -228,9 +249,12 @@ fn what_is_gone_goes_and_what_is_left_out_stays() {
     let (source, target) = pair("mkdir -p etc keep var; echo x >etc/fstab");
     sh(
         target.path(),
-        "mkdir -p etc/lifeboat gone/deep/er var/log/lifeboat var/cache/x tmp/y gone2; echo d >etc/lifeboat/environment.toml; \
-         echo l >var/log/lifeboat/l; echo c >var/cache/x/c; echo t >tmp/y/t; echo g >gone/deep/er/g; echo h >gone/h; \
-         chattr +i gone/deep/er/g gone/deep gone; chattr +a gone/h; echo z >etc/z; : >.lifeboat-0123abcd.new; \
+        "mkdir -p etc/lifeboat gone/deep/er var/log/lifeboat var/cache/x tmp/y gone2; echo d \
+        >etc/lifeboat/environment.toml; \
+         echo l >var/log/lifeboat/l; echo c >var/cache/x/c; echo t >tmp/y/t; echo g \
+         >gone/deep/er/g; echo h >gone/h; \
+         chattr +i gone/deep/er/g gone/deep gone; chattr +a gone/h; echo z >etc/z; : \
+         >.lifeboat-0123abcd.new; \
          mkdir var/spool; : >var/spool/.lifeboat-0123abcd.new",
     );
     sh(source.path(), "mkdir -p var/spool; echo s >var/spool/s");
@@ -239,12 +263,15 @@ fn what_is_gone_goes_and_what_is_left_out_stays() {
         .exclude(OsStr::new("/var/spool"))
         .include(OsStr::new("/var/spool/s"));
     let summary =
-        copy_tree(&Request { exclude, ..refresh(source.path(), target.path()) }, &mut Silent).unwrap();
+        copy_tree(&Request { exclude, ..refresh(source.path(), target.path()) }, &mut Silent)
+            .unwrap();
     let found = sh(target.path(), "find . -mindepth 1 ! -path '*lost*' | sort | tr '\\n' ' '");
     assert_eq!(
         found,
-        "./etc ./etc/fstab ./etc/lifeboat ./etc/lifeboat/environment.toml ./keep ./tmp ./tmp/y ./tmp/y/t ./var \
-         ./var/cache ./var/cache/x ./var/cache/x/c ./var/log ./var/log/lifeboat ./var/log/lifeboat/l ./var/spool \
+        "./etc ./etc/fstab ./etc/lifeboat ./etc/lifeboat/environment.toml ./keep ./tmp ./tmp/y \
+        ./tmp/y/t ./var \
+         ./var/cache ./var/cache/x ./var/cache/x/c ./var/log ./var/log/lifeboat \
+         ./var/log/lifeboat/l ./var/spool \
          ./var/spool/s "
     );
     assert!(summary.removed >= 7, "{summary:?}");
@@ -273,7 +300,10 @@ fn content_that_no_time_tells_of_is_found_by_checksum() {
         return;
     }
     let (source, target) = pair("echo one >f; echo one >g; sleep 0.05");
-    sh(target.path(), "sleep 0.05; touch -r f stamp; echo two >f; touch -r stamp f; rm stamp; sleep 0.05");
+    sh(
+        target.path(),
+        "sleep 0.05; touch -r f stamp; echo two >f; touch -r stamp f; rm stamp; sleep 0.05",
+    );
     with(&source, &target, trust());
     assert_eq!(sh(target.path(), "cat f"), "two\n", "size and time are equal");
     let summary = with(&source, &target, Trust { checksum: true, ..trust() });
@@ -293,7 +323,10 @@ fn what_an_interrupted_refresh_wrote_is_compared() {
     let (source, target) = pair("echo one >f; sleep 0.05");
     let begun = Instant::now();
     // After a power cut: size and time of the file are there, its content is not.
-    sh(target.path(), "touch -r f stamp; printf '\\0\\0\\0\\0' >f; touch -r stamp f; rm stamp; sleep 0.05");
+    sh(
+        target.path(),
+        "touch -r f stamp; printf '\\0\\0\\0\\0' >f; touch -r stamp f; rm stamp; sleep 0.05",
+    );
     with(&source, &target, Trust { interrupted: Some(begun), complete: None, checksum: false });
     rsync_finds_no_difference(source.path(), target.path());
 }
@@ -309,7 +342,8 @@ fn a_full_target_fails_and_keeps_what_it_had() {
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     let old = sh(target.path(), "cat f7 | sha256sum");
     sh(source.path(), "for i in $(seq 20); do head -c 3000000 /dev/urandom >f$i; done");
-    let error = copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap_err().to_string();
+    let error =
+        copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("is full"), "{error}");
     let new = sh(source.path(), "cat f7 | sha256sum");
     assert!([old, new].contains(&sh(target.path(), "cat f7 | sha256sum")));
@@ -341,13 +375,20 @@ fn a_source_that_changes_meanwhile_is_brought_over() {
         return;
     }
     let (source, target) = pair(
-        "mkdir -p a/sub b/sub gone/deep; echo 1 >grows; echo 1 >removed; echo 1 >a/sub/f; echo 1 >gone/deep/f; \
+        "mkdir -p a/sub b/sub gone/deep; echo 1 >grows; echo 1 >removed; echo 1 >a/sub/f; echo 1 \
+        >gone/deep/f; \
          echo 1 >same-size; echo 1 >one; ln one two",
     );
-    let live = "sleep 0.05; echo 2 >>grows; rm removed; mkdir removed; mv b old; mv a b; rm -r gone; \
-                touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; rm two; ln one three";
+    let live = "sleep 0.05; echo 2 >>grows; rm removed; mkdir removed; mv b old; mv a b; rm -r \
+        gone; \
+                touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
+                rm two; ln one three";
     let summary = copy_tree(
-        &Request { two_pass: true, mode: Mode::Refresh(trust()), ..request(source.path(), target.path()) },
+        &Request {
+            two_pass: true,
+            mode: Mode::Refresh(trust()),
+            ..request(source.path(), target.path())
+        },
         &mut Meanwhile(source.path(), live),
     )
     .unwrap();

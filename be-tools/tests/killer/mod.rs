@@ -1,5 +1,5 @@
-//! A report that interrupts the operation it hears of, as an administrator does. The signal is noted for the whole
-//! process, so each test that uses it is a program of its own.
+//! A report that interrupts the operation it hears of, as an administrator does. The signal is
+//! noted for the whole process, so each test that uses it is a program of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

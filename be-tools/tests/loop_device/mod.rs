@@ -25,13 +25,20 @@ pub fn sh(folder: &Path, script: &str) -> String {
 
 fn run(program: &str, arguments: &[&str]) {
     let out = Command::new(program).args(arguments).output().unwrap();
-    assert!(out.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
-/// Sectors of 512 bytes that a loop device was given to write since it first had its number. Requests are no measure:
-/// each flush is one.
+/// Sectors of 512 bytes that a loop device was given to write since it first had its number.
+/// Requests are no measure: each flush is one.
 pub fn sectors_written(node: &str) -> u64 {
-    let stat = std::fs::read_to_string(format!("/sys/class/block/{}/stat", node.trim_start_matches("/dev/")));
+    let stat = std::fs::read_to_string(format!(
+        "/sys/class/block/{}/stat",
+        node.trim_start_matches("/dev/")
+    ));
     stat.unwrap().split_whitespace().nth(6).unwrap().parse().unwrap()
 }
 

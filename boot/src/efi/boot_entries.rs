@@ -28,7 +28,8 @@ pub enum Error {
     NewOption(load_option::Error),
     /// It is not Lifeboat's.
     #[error(
-        "boot entry Boot{number:04X} ({description}) is not Lifeboat's and is left alone; use `be boot-entries` to change it"
+        "boot entry Boot{number:04X} ({description}) is not Lifeboat's and is left alone; use `be \
+        boot-entries` to change it"
     )]
     Foreign {
         /// The entry.
@@ -40,7 +41,9 @@ pub enum Error {
     #[error("there is no boot entry Boot{0:04X}; `be boot-entries` lists those there are")]
     Missing(u16),
     /// All entries of the order would go.
-    #[error("refused to leave BootOrder empty: the machine would not boot; add another entry first")]
+    #[error(
+        "refused to leave BootOrder empty: the machine would not boot; add another entry first"
+    )]
     EmptyOrder,
     /// An entry of others would be dropped from the order.
     #[error("refused to drop Boot{0:04X} from BootOrder: it is not Lifeboat's and was not named")]
@@ -135,7 +138,8 @@ impl BootEntries {
         let Some(variable) = self.variables.read(&name_of(number))? else {
             return Ok(None);
         };
-        let option = LoadOption::parse(&variable.data).map_err(|source| Error::Option { number, source })?;
+        let option =
+            LoadOption::parse(&variable.data).map_err(|source| Error::Option { number, source })?;
         Ok(Some(BootEntry { number, option }))
     }
 

@@ -33,8 +33,11 @@ fn machine() -> Machine {
 fn efibootmgr(folder: &Path) -> Option<String> {
     let mut path = folder.as_os_str().to_owned();
     path.push("/");
-    let output =
-        std::process::Command::new("efibootmgr").arg("-v").env("EFIVARFS_PATH", path).output().ok()?;
+    let output = std::process::Command::new("efibootmgr")
+        .arg("-v")
+        .env("EFIVARFS_PATH", path)
+        .output()
+        .ok()?;
     assert!(output.status.success(), "{output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
@@ -69,7 +72,8 @@ fn a_new_entry_takes_the_lowest_number_that_nothing_names() {
 fn foreign_entries_are_left_alone() {
     let m = machine();
     let before = m.entries.entries().unwrap();
-    let calls = [m.entries.replace(0, &ours()), m.entries.set_active(0, false), m.entries.remove(0)];
+    let calls =
+        [m.entries.replace(0, &ours()), m.entries.set_active(0, false), m.entries.remove(0)];
     for call in calls {
         assert!(matches!(call, Err(Error::Foreign { number: 0, .. })), "{call:?}");
     }

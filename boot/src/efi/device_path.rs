@@ -109,13 +109,18 @@ impl DevicePath {
                 return Err(Error::NodeLength { offset, length: HEADER, left: rest.len() });
             };
             let length = usize::from(u16::from_le_bytes([low, high]));
-            let data =
-                rest.get(HEADER..length).ok_or(Error::NodeLength { offset, length, left: rest.len() })?;
+            let data = rest.get(HEADER..length).ok_or(Error::NodeLength {
+                offset,
+                length,
+                left: rest.len(),
+            })?;
             nodes.push(Node::parse(kind, sub_kind, data));
             offset += length;
         }
         match nodes.pop() {
-            Some(Node::Other { kind: END, sub_kind: END_ENTIRE, data }) if data.is_empty() => Ok(Self(nodes)),
+            Some(Node::Other { kind: END, sub_kind: END_ENTIRE, data }) if data.is_empty() => {
+                Ok(Self(nodes))
+            }
             _ => Err(Error::NoEnd),
         }
     }

@@ -5,9 +5,9 @@ use uuid::uuid;
 /// `HD(1,GPT,…)/\EFI\debian\shimx64.efi` as the Debian installer's efibootmgr
 /// leaves it.
 const HARD_DRIVE_NODE: &[u8] = &[
-    0x04, 0x01, 0x2a, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
-    0xf8, 0x0f, 0x00, 0x00, 0x00, 0x00, 0x00, 0x2d, 0xdd, 0xd6, 0xd5, 0x2f, 0x9b, 0xf8, 0x4b, 0x8c, 0x33,
-    0x8a, 0x4e, 0x39, 0xa8, 0xbe, 0x0a, 0x02, 0x02,
+    0x04, 0x01, 0x2a, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0xf8, 0x0f, 0x00, 0x00, 0x00, 0x00, 0x00, 0x2d, 0xdd, 0xd6, 0xd5, 0x2f, 0x9b, 0xf8, 0x4b,
+    0x8c, 0x33, 0x8a, 0x4e, 0x39, 0xa8, 0xbe, 0x0a, 0x02, 0x02,
 ];
 
 fn file_node(name: &str) -> Vec<u8> {
@@ -41,7 +41,8 @@ fn nodes_that_say_more_than_we_know_are_kept() {
     let mut odd_disk = HARD_DRIVE_NODE.to_vec();
     odd_disk[41] = 7;
     // PciRoot(0x0)/Pci(0x1,0x1)/Ata(0,0,0), the start of OVMF's own entry of a disk.
-    let pci = [2, 1, 12, 0, 0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0, 1, 1, 6, 0, 1, 1, 3, 1, 8, 0, 0, 0, 0, 0];
+    let pci =
+        [2, 1, 12, 0, 0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0, 1, 1, 6, 0, 1, 1, 3, 1, 8, 0, 0, 0, 0, 0];
     let second_path = path(&[HARD_DRIVE_NODE]);
     for node in [no_nul, odd_disk, pci.to_vec(), second_path, vec![4, 4, 4, 0]] {
         let bytes = path(&[&node, &file_node(r"\a")]);
@@ -97,8 +98,11 @@ pub(crate) fn any_path() -> impl Strategy<Value = DevicePath> {
     );
     let file = "[^\0]{0,40}".prop_map(Node::FilePath);
     let data = prop::collection::vec(any::<u8>(), 0..40);
-    let other =
-        (1u8..4, any::<u8>(), data).prop_map(|(kind, sub_kind, data)| Node::Other { kind, sub_kind, data });
+    let other = (1u8..4, any::<u8>(), data).prop_map(|(kind, sub_kind, data)| Node::Other {
+        kind,
+        sub_kind,
+        data,
+    });
     prop::collection::vec(prop_oneof![disk, file, other], 0..5).prop_map(DevicePath)
 }
 

@@ -44,7 +44,12 @@ pub struct LoadOption {
 impl LoadOption {
     /// An active option without optional data.
     pub fn new(description: impl Into<String>, path: DevicePath) -> Self {
-        Self { attributes: ACTIVE, description: description.into(), path, optional_data: Vec::new() }
+        Self {
+            attributes: ACTIVE,
+            description: description.into(),
+            path,
+            optional_data: Vec::new(),
+        }
     }
 
     /// Reads a variable's data. What is no UTF-16 in the description becomes U+FFFD.

@@ -19,7 +19,10 @@ const EFIVARFS_MAGIC: u64 = 0xde5e_81e4;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no efivarfs.
-    #[error("{0} has no EFI variables: boot in UEFI mode, or load the module efivarfs and mount it there")]
+    #[error(
+        "{0} has no EFI variables: boot in UEFI mode, or load the module efivarfs and mount it \
+        there"
+    )]
     Unavailable(PathBuf),
     /// A system call failed.
     #[error("{action} EFI variable {name}: {source}{}", advice(.source))]
@@ -41,7 +44,8 @@ pub enum Error {
     },
     /// What was read back is not what was written.
     #[error(
-        "EFI variable {0} was written and reads back different: the firmware's store may be full or locked; free some entries and try again"
+        "EFI variable {0} was written and reads back different: the firmware's store may be full \
+        or locked; free some entries and try again"
     )]
     ReadBack(VariableName),
     /// A variable of this name exists and was to be new.
@@ -61,7 +65,9 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (be root, and have efivarfs mounted rw)",
         io::ErrorKind::ReadOnlyFilesystem => " (remount efivarfs rw)",
-        io::ErrorKind::StorageFull => " (the firmware's variable store is full; delete unused entries)",
+        io::ErrorKind::StorageFull => {
+            " (the firmware's variable store is full; delete unused entries)"
+        }
         _ => "",
     }
 }
@@ -179,7 +185,10 @@ impl Variables {
         let (attributes, data) = bytes
             .split_first_chunk()
             .ok_or_else(|| Error::Short { name: name.clone(), length: bytes.len() })?;
-        Ok(Some(Variable { attributes: Attributes(u32::from_le_bytes(*attributes)), data: data.to_vec() }))
+        Ok(Some(Variable {
+            attributes: Attributes(u32::from_le_bytes(*attributes)),
+            data: data.to_vec(),
+        }))
     }
 
     /// Makes the variable hold `variable`, and reads it back. One that holds it

@@ -12,9 +12,12 @@ fn names_are_efivarfs_names() {
     let name = VariableName::global("BootOrder");
     assert_eq!(name.to_string(), file);
     assert_eq!(VariableName::parse(file), Some(name));
-    for bad in
-        ["", "BootOrder", "-8be4df61-93ca-11d2-aa0d-00e098032b8c", "ä-8be4df61-93ca-11d2-aa0d-00e098032b8"]
-    {
+    for bad in [
+        "",
+        "BootOrder",
+        "-8be4df61-93ca-11d2-aa0d-00e098032b8c",
+        "ä-8be4df61-93ca-11d2-aa0d-00e098032b8",
+    ] {
         assert_eq!(VariableName::parse(bad), None, "{bad}");
     }
     assert_eq!(

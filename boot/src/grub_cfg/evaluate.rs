@@ -159,7 +159,8 @@ impl Machine<'_> {
 
     /// Without `--file`, of the block that was given.
     fn load_environment(&mut self, arguments: &[String]) {
-        let (options, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|word| word.starts_with('-'));
+        let (options, names): (Vec<_>, Vec<_>) =
+            arguments.iter().partition(|word| word.starts_with('-'));
         if options.iter().any(|option| *option != "--skip-sig" && *option != "-s") {
             return;
         }
@@ -206,7 +207,9 @@ impl Machine<'_> {
             [inner @ .., "]"] => inner,
             all => all,
         };
-        let any = |alternative: &[&str]| alternative.split(|word| *word == "-a").all(|term| self.holds(term));
+        let any = |alternative: &[&str]| {
+            alternative.split(|word| *word == "-a").all(|term| self.holds(term))
+        };
         words.split(|word| *word == "-o").any(any)
     }
 
@@ -245,7 +248,9 @@ impl Machine<'_> {
                 };
                 for c in value.chars() {
                     if splits && matches!(c, ' ' | '\t' | '\n') {
-                        expanded.extend(std::mem::take(&mut started).then(|| std::mem::take(&mut text)));
+                        expanded.extend(
+                            std::mem::take(&mut started).then(|| std::mem::take(&mut text)),
+                        );
                     } else {
                         text.push(c);
                         started = true;

@@ -161,7 +161,8 @@ impl Parser {
     }
 
     fn close(&mut self, keyword: &str) -> bool {
-        let is = |token: &Token| matches!(token, Token::Word(word) if word.keyword() == Some(keyword));
+        let is =
+            |token: &Token| matches!(token, Token::Word(word) if word.keyword() == Some(keyword));
         self.tokens.next_if(is).is_some()
     }
 }

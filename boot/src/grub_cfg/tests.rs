@@ -69,12 +69,18 @@ fn what_grub_reboot_and_saved_entries_choose() {
         assert_eq!(default_of(&saved, &[("saved_entry", &choice)]), cloud_title, "{choice}");
     }
     let first_below = "Debian GNU/Linux, with Linux 6.12.107+deb13-old-amd64";
-    for (choice, title) in
-        [("", "Debian GNU/Linux"), ("9", "Debian GNU/Linux"), ("1", first_below), ("uefi-firmware", "none")]
-    {
+    for (choice, title) in [
+        ("", "Debian GNU/Linux"),
+        ("9", "Debian GNU/Linux"),
+        ("1", first_below),
+        ("uefi-firmware", "none"),
+    ] {
         assert_eq!(default_of(&saved, &[("saved_entry", choice)]), title, "{choice}");
     }
-    assert_eq!(default_of(&saved, &[("saved_entry", "0"), ("prev_saved_entry", "1>2")]), "Debian GNU/Linux");
+    assert_eq!(
+        default_of(&saved, &[("saved_entry", "0"), ("prev_saved_entry", "1>2")]),
+        "Debian GNU/Linux"
+    );
 }
 
 #[test]
@@ -96,7 +102,10 @@ menuentry "A \"quoted\" title" --unrestricted --hotkey=a --id=one {
     assert_eq!(entry.title, r#"A "quoted" title"#);
     assert_eq!(entry.id.as_deref(), Some("one"));
     assert_eq!(entry.root_uuid.as_deref(), Some("8a4e39a8-0c2f"));
-    assert_eq!(entry.options, r#"root=/dev/mapper/vg-root ro rootflags=subvol=@ "dyndbg=file a +p""#);
+    assert_eq!(
+        entry.options,
+        r#"root=/dev/mapper/vg-root ro rootflags=subvol=@ "dyndbg=file a +p""#
+    );
     assert_eq!(entry.initrd, ["/ucode.img", "/initrd.img"]);
 }
 
@@ -104,7 +113,11 @@ menuentry "A \"quoted\" title" --unrestricted --hotkey=a --id=one {
 fn conditions_and_words() {
     let cases = [
         ("if true; then set default=1; fi", "1"),
-        ("if false; then set default=1; elif [ a = a ]; then set default=2; else set default=3; fi", "2"),
+        (
+            "if false; then set default=1; elif [ a = a ]; then set default=2; else set \
+            default=3; fi",
+            "2",
+        ),
         ("if ! false; then set default=1; fi", "1"),
         ("if [ a != a -o b = b ]; then set default=1; fi", "1"),
         ("if [ ! -z x -a 2 -lt 10 ]; then set default=1; fi", "1"),
@@ -125,9 +138,13 @@ fn conditions_and_words() {
 #[test]
 fn hostile_scripts_end() {
     let nested = "if true; then submenu x {\n".repeat(50_000);
-    let doubled = format!("set a={}\n{}", "x".repeat(4000), "set b=\"$a$a$a\" c=$b$b\n".repeat(20_000));
-    let entries =
-        format!("{}{}", "set v=1 w=2\n".repeat(10_000), "menuentry x { set v=3\n}\n".repeat(10_000));
+    let doubled =
+        format!("set a={}\n{}", "x".repeat(4000), "set b=\"$a$a$a\" c=$b$b\n".repeat(20_000));
+    let entries = format!(
+        "{}{}",
+        "set v=1 w=2\n".repeat(10_000),
+        "menuentry x { set v=3\n}\n".repeat(10_000)
+    );
     for cfg in [nested, doubled, entries, "{".repeat(100_000), "}\nfi\ndone\n".repeat(10_000)] {
         let _ = Menu::parse(&cfg, &EnvironmentBlock::new());
     }

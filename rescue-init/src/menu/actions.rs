@@ -35,7 +35,10 @@ impl Action {
 
     /// Have the firmware start it from now on.
     pub fn activate(be: &BootEnvironment) -> Self {
-        Action { then_reboot: true, ..Self::be(&["activate", &be.reference, "--permanent"]).exclusive() }
+        Action {
+            then_reboot: true,
+            ..Self::be(&["activate", &be.reference, "--permanent"]).exclusive()
+        }
     }
 
     /// Say why it would not boot.
@@ -45,7 +48,14 @@ impl Action {
 
     /// Put a copy of `source` in the place of `replaced`.
     pub fn clone_over(source: &BootEnvironment, replaced: &BootEnvironment, name: &Name) -> Self {
-        let words = ["create", name.as_str(), "--from", &source.reference, "--replace", &replaced.reference];
+        let words = [
+            "create",
+            name.as_str(),
+            "--from",
+            &source.reference,
+            "--replace",
+            &replaced.reference,
+        ];
         Self::be(&words).exclusive()
     }
 
@@ -80,7 +90,8 @@ impl Action {
     /// The command as one would type it.
     pub fn command_line(&self) -> String {
         let plain = |word: &&String| {
-            !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./:,@+%".contains(&b))
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./:,@+%".contains(&b))
         };
         let quote = |word: &String| match Some(word).filter(plain) {
             Some(word) => word.clone(),
@@ -90,7 +101,8 @@ impl Action {
     }
 }
 
-/// What a copy in the place of `replaced` is called, if nobody says otherwise: as the one it replaces.
+/// What a copy in the place of `replaced` is called, if nobody says otherwise: as the one it
+/// replaces.
 pub fn name_for_copy(
     source: &BootEnvironment,
     replaced: &BootEnvironment,
@@ -100,8 +112,10 @@ pub fn name_for_copy(
         return descriptor.name.to_string();
     }
     let is_free = |name: &String| !taken.iter().any(|be| be.name().eq_ignore_ascii_case(name));
-    let stem =
-        source.descriptor.as_ref().map_or("copy".into(), |descriptor| format!("{}-copy", descriptor.name));
+    let stem = source
+        .descriptor
+        .as_ref()
+        .map_or("copy".into(), |descriptor| format!("{}-copy", descriptor.name));
     let numbered = (2..).map(|n| format!("{stem}-{n}"));
     std::iter::once(stem.clone()).chain(numbered).find(is_free).unwrap_or_default()
 }

@@ -37,8 +37,8 @@ pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
     if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
         source.look(&mut menu);
     }
-    let dumb =
-        std::env::var("TERM").map_or(true, |terminal| matches!(terminal.as_str(), "" | "dumb" | "unknown"));
+    let dumb = std::env::var("TERM")
+        .map_or(true, |terminal| matches!(terminal.as_str(), "" | "dumb" | "unknown"));
     let result = if dumb {
         plain::run(&mut menu, &mut source)
     } else {
@@ -56,7 +56,8 @@ pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
     }
 }
 
-/// Lets what finds the list go first, until there is one or somebody is here. Where that is not allowed, nothing is lost.
+/// Lets what finds the list go first, until there is one or somebody is here. Where that is not
+/// allowed, nothing is lost.
 fn be_nice(nice: bool) {
     let _ = rustix::process::setpriority_process(None, if nice { 10 } else { 0 });
 }
@@ -97,7 +98,12 @@ fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
     }
 }
 
-fn carry_out(effect: Effect, menu: &mut Menu, source: &mut Source, screen: &mut Screen) -> io::Result<()> {
+fn carry_out(
+    effect: Effect,
+    menu: &mut Menu,
+    source: &mut Source,
+    screen: &mut Screen,
+) -> io::Result<()> {
     match effect {
         Effect::None => {}
         Effect::Redraw => screen.forget()?,

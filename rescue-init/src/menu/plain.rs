@@ -1,5 +1,5 @@
-//! The menu in lines, for a terminal that cannot place its cursor (`TERM=dumb`). The same state, the same keys:
-//! a number chooses, a letter acts, an empty line is Enter.
+//! The menu in lines, for a terminal that cannot place its cursor (`TERM=dumb`). The same state,
+//! the same keys: a number chooses, a letter acts, an empty line is Enter.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -56,7 +56,8 @@ fn act(menu: &mut Menu, source: &mut Source, effect: Effect) {
     }
 }
 
-/// What a line means, in keys. In the list a number moves the bar and a letter may follow it (`2 c`).
+/// What a line means, in keys. In the list a number moves the bar and a letter may follow it (`2
+/// c`).
 fn keys(menu: &mut Menu, line: &str) -> Vec<Key> {
     if matches!(menu.screen, Screen::Name(_)) {
         // What is typed replaces what was proposed; an empty line takes the proposal.
@@ -147,8 +148,10 @@ fn list(menu: &Menu) -> Vec<String> {
     }
     lines.push(String::new());
     for keys in view::footer(menu) {
-        let words: Vec<_> =
-            keys.iter().map(|(key, what)| format!("{} {what}", key.replace("Enter", "b"))).collect();
+        let words: Vec<_> = keys
+            .iter()
+            .map(|(key, what)| format!("{} {what}", key.replace("Enter", "b")))
+            .collect();
         lines.push(words.join("  "));
     }
     lines.push("Number, letter or both: ".into());

@@ -138,7 +138,8 @@ impl Menu {
         self.environments().get(self.selected)
     }
 
-    /// Takes the result of a look at the disks. The bar stays on its BE; a failed look leaves the old list.
+    /// Takes the result of a look at the disks. The bar stays on its BE; a failed look leaves the
+    /// old list.
     pub fn update(&mut self, result: Result<Listing, String>) {
         self.looking = false;
         match result {
@@ -151,8 +152,12 @@ impl Menu {
                 let all = self.environments();
                 let stays = all.iter().position(same);
                 // At first what can be booted without a hand is offered.
-                let fresh =
-                    || all.iter().position(|be| be.next_boot).filter(|_| first).unwrap_or(self.selected);
+                let fresh = || {
+                    all.iter()
+                        .position(|be| be.next_boot)
+                        .filter(|_| first)
+                        .unwrap_or(self.selected)
+                };
                 self.selected = stays.unwrap_or_else(fresh).min(all.len().saturating_sub(1));
             }
         }
@@ -197,7 +202,9 @@ impl Menu {
                 return Effect::Rescan;
             }
             Key::Character('R') => self.ask_power("Restart the machine?", "Restart", Power::Reboot),
-            Key::Character('P') => self.ask_power("Switch the machine off?", "Switch off", Power::Off),
+            Key::Character('P') => {
+                self.ask_power("Switch the machine off?", "Switch off", Power::Off)
+            }
             Key::Enter => return self.on_current(Self::ask_boot),
             Key::Character(c) => return self.letter(c),
             Key::Escape => self.message = None,
@@ -232,7 +239,8 @@ impl Menu {
     }
 
     fn ask(&mut self, title: String, text: &str, choices: Vec<(String, Outcome)>) -> Effect {
-        let choices = choices.into_iter().map(|(label, outcome)| Choice { label, outcome }).collect();
+        let choices =
+            choices.into_iter().map(|(label, outcome)| Choice { label, outcome }).collect();
         self.screen = Screen::Dialog(Dialog { title, text: text.into(), choices, selected: 0 });
         Effect::None
     }
@@ -255,7 +263,10 @@ impl Menu {
         let text = "A trial falls back by itself if the boot environment does not come up well.";
         let choices = vec![
             ("Trial: the firmware boots it once".into(), Outcome::Run(Action::try_once(be))),
-            ("Permanent: the firmware boots it from now on".into(), Outcome::Run(Action::activate(be))),
+            (
+                "Permanent: the firmware boots it from now on".into(),
+                Outcome::Run(Action::activate(be)),
+            ),
         ];
         self.ask(format!("Activate {}?", be.reference), text, choices)
     }
@@ -269,13 +280,20 @@ impl Menu {
     fn ask_clone(&mut self, be: &BootEnvironment) -> Effect {
         let source = &be.reference;
         let choice = |other: &BootEnvironment| {
-            let outcome = Outcome::Name { source: source.clone(), replaced: other.reference.clone() };
+            let outcome =
+                Outcome::Name { source: source.clone(), replaced: other.reference.clone() };
             (format!("{} on {}", other.reference, other.root.device.display()), outcome)
         };
-        let others: Vec<_> =
-            self.environments().iter().filter(|other| other.reference != *source).map(choice).collect();
+        let others: Vec<_> = self
+            .environments()
+            .iter()
+            .filter(|other| other.reference != *source)
+            .map(choice)
+            .collect();
         if others.is_empty() {
-            self.fail(format!("there is no other boot environment that {source} could be cloned over"));
+            self.fail(format!(
+                "there is no other boot environment that {source} could be cloned over"
+            ));
             return Effect::None;
         }
         let text = "What is chosen here is erased and becomes a copy of it.";
@@ -328,7 +346,11 @@ impl Menu {
             Key::Backspace => drop(input.text.pop()),
             Key::Character(c) if input.text.len() < 63 => input.text.push(c),
             Key::Enter => {
-                match (input.text.parse::<Name>(), self.find(&input.source), self.find(&input.replaced)) {
+                match (
+                    input.text.parse::<Name>(),
+                    self.find(&input.source),
+                    self.find(&input.replaced),
+                ) {
                     (Ok(name), Some(source), Some(replaced)) => {
                         return Effect::Run(Action::clone_over(source, replaced, &name));
                     }

@@ -43,8 +43,8 @@ impl Screen {
     pub fn take() -> io::Result<Self> {
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))?;
-        // One of a fixed size never asks the terminal for its cursor's position, as a change of size and
-        // `Terminal::clear` otherwise do: a serial line may have nobody who answers.
+        // One of a fixed size never asks the terminal for its cursor's position, as a change of
+        // size and `Terminal::clear` otherwise do: a serial line may have nobody who answers.
         let (width, height) = crossterm::terminal::size()?;
         let viewport = Viewport::Fixed(Rect::new(0, 0, width.max(1), height.max(1)));
         let backend = CrosstermBackend::new(stdout());
@@ -60,20 +60,29 @@ impl Screen {
         Ok(())
     }
 
-    /// Lends the terminal to a command, and takes it back when somebody has read what it said. Returns how it
-    /// ended and the key that was pressed then; `None` when it was not run after all.
+    /// Lends the terminal to a command, and takes it back when somebody has read what it said.
+    /// Returns how it ended and the key that was pressed then; `None` when it was not run after
+    /// all.
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn lend(&mut self, action: &Action, be: &str, folder: &Path) -> io::Result<Option<(String, Key)>> {
+    pub fn lend(
+        &mut self,
+        action: &Action,
+        be: &str,
+        folder: &Path,
+    ) -> io::Result<Option<(String, Key)>> {
         give_back()?;
         let Some(ended) = run(action, be, folder) else {
             self.forget()?;
             return Ok(None);
         };
         println!("\n{}", printable(&ended.text));
-        let key =
-            if action.exclusive || !ended.success { self.wait_for_key(action, &ended)? } else { Key::Enter };
+        let key = if action.exclusive || !ended.success {
+            self.wait_for_key(action, &ended)?
+        } else {
+            Key::Enter
+        };
         self.forget()?;
         Ok(Some((ended.text, key)))
     }
@@ -82,7 +91,8 @@ impl Screen {
         let offers_reboot = action.then_reboot && ended.success;
         let reboot = if offers_reboot { ", R to restart the machine now" } else { "" };
         enable_raw_mode()?;
-        // What was typed while the command ran was not meant for this question; what comes after it is.
+        // What was typed while the command ran was not meant for this question; what comes after it
+        // is.
         tcflush(stdin(), QueueSelector::IFlush)?;
         print!("Press Enter to return to the menu{reboot}: ");
         stdout().flush()?;
@@ -90,7 +100,9 @@ impl Screen {
             let Event::Key(event) = event::read()? else { continue };
             match Key::from_event(event) {
                 Some(Key::Character('R')) if offers_reboot => return Ok(Key::Character('R')),
-                Some(Key::Enter | Key::Escape | Key::Character(' ' | 'q')) => return Ok(Key::Enter),
+                Some(Key::Enter | Key::Escape | Key::Character(' ' | 'q')) => {
+                    return Ok(Key::Enter);
+                }
                 _ => {}
             }
         }
@@ -122,7 +134,8 @@ pub struct Ended {
     pub success: bool,
 }
 
-/// Prints a command and runs it on this terminal; `None` when somebody would not wait for the disks.
+/// Prints a command and runs it on this terminal; `None` when somebody would not wait for the
+/// disks.
 pub fn run(action: &Action, be: &str, folder: &Path) -> Option<Ended> {
     let line = action.command_line();
     println!("# {}\n", printable(&line));
@@ -131,7 +144,10 @@ pub fn run(action: &Action, be: &str, folder: &Path) -> Option<Ended> {
     match &held {
         Some(Ok(None)) => return None,
         Some(Err(why)) => {
-            log::warn!("{}: the disks may be looked at while `{line}` runs: {why}", folder.display());
+            log::warn!(
+                "{}: the disks may be looked at while `{line}` runs: {why}",
+                folder.display()
+            );
         }
         Some(Ok(Some(_))) | None => {}
     }
@@ -203,10 +219,13 @@ fn start(action: &Action, be: &str) -> io::Result<ExitStatus> {
     Command::new(if program == "be" { be } else { program }).args(arguments).status()
 }
 
-/// Keys that end or stop a command are not for the menu. Blocked and not ignored: the commands start without.
+/// Keys that end or stop a command are not for the menu. Blocked and not ignored: the commands
+/// start without.
 pub fn leave_signals_to_commands() {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTOU, Signal::SIGTTIN] {
+    for signal in
+        [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTOU, Signal::SIGTTIN]
+    {
         set.add(signal);
     }
     if let Err(why) = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None) {

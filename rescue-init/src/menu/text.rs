@@ -70,16 +70,22 @@ pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<(&'static str
     let mut facts = Vec::new();
     let kernel = be.kernel.as_deref().unwrap_or("none found");
     facts.push(("system", format!("{}, kernel {kernel}", be.os.pretty_name)));
-    let subvolume = be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
+    let subvolume =
+        be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
     let used = be.used.map(|used| format!(", {} used", size(Some(used)))).unwrap_or_default();
-    facts.push(("root", format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type)));
+    facts.push((
+        "root",
+        format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type),
+    ));
     facts.push(("", format!("UUID {}", be.root.uuid)));
     let mut state = be.state_text();
     if let Some(descriptor) = &be.descriptor {
         let is_source = |other: &&BootEnvironment| {
-            descriptor.source.is_some() && other.descriptor.as_ref().map(|d| d.id) == descriptor.source
+            descriptor.source.is_some()
+                && other.descriptor.as_ref().map(|d| d.id) == descriptor.source
         };
-        let source = all.iter().find(is_source).map(|other| format!(", a copy of {}", other.reference));
+        let source =
+            all.iter().find(is_source).map(|other| format!(", a copy of {}", other.reference));
         let created = descriptor.created.trim_end_matches('Z').replace('T', " ");
         state = format!("{state}, created {created} UTC{}", source.unwrap_or_default());
         if !descriptor.description.is_empty() {
@@ -96,7 +102,8 @@ pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<(&'static str
 }
 
 fn boot(be: &BootEnvironment) -> String {
-    let entry = be.boot_entry.map_or("no boot entry".into(), |number| format!("entry Boot{number:04X}"));
+    let entry =
+        be.boot_entry.map_or("no boot entry".into(), |number| format!("entry Boot{number:04X}"));
     let next = if be.next_boot { ", boots next" } else { "" };
     let trial = match be.trial {
         None => "",
@@ -140,7 +147,10 @@ mod tests {
             ("Alpine 3.20.3", ("ok", Mood::Good), "", "-"),
         ]) {
             let (system, (health, mood), next, created) = row(be);
-            assert_eq!((system.as_str(), (health.as_str(), mood), next, created.as_str()), expected);
+            assert_eq!(
+                (system.as_str(), (health.as_str(), mood), next, created.as_str()),
+                expected
+            );
         }
     }
 

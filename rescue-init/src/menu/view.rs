@@ -1,4 +1,5 @@
-//! What the menu looks like. It fits 80x24 and grows with the terminal; colours are a help, never the only sign.
+//! What the menu looks like. It fits 80x24 and grows with the terminal; colours are a help, never
+//! the only sign.
 
 use be_tools::environment::BootEnvironment;
 use ratatui::Frame;
@@ -34,7 +35,14 @@ const KEYS: [&[KeyHelp]; 2] = [
         ("s", "shell inside"),
         ("d", "delete"),
     ],
-    &[("h", "help"), ("r", "look again"), NETWORK, ("S", "shell"), ("R", "restart"), ("P", "power off")],
+    &[
+        ("h", "help"),
+        ("r", "look again"),
+        NETWORK,
+        ("S", "shell"),
+        ("R", "restart"),
+        ("P", "power off"),
+    ],
 ];
 
 const HELP: &[KeyHelp] = &[
@@ -55,7 +63,9 @@ const HELP: &[KeyHelp] = &[
 
 /// The keys of the footer that mean something on this machine, one list a line.
 pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
-    KEYS.map(|line| line.iter().copied().filter(|key| menu.has_network || *key != NETWORK).collect())
+    KEYS.map(|line| {
+        line.iter().copied().filter(|key| menu.has_network || *key != NETWORK).collect()
+    })
 }
 
 /// Draws all of it.
@@ -107,14 +117,16 @@ fn draw_nothing(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
             Line::from("r looks again, S opens a shell, h explains all keys."),
         ]
     };
-    let [_, middle] = Layout::vertical([Constraint::Percentage(35), Constraint::Min(4)]).areas(area);
+    let [_, middle] =
+        Layout::vertical([Constraint::Percentage(35), Constraint::Min(4)]).areas(area);
     frame.render_widget(Text::from(lines).centered(), middle);
 }
 
 fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let wide = area.width >= 110;
     let mut header = vec!["NAME", "BOOT", "SYSTEM", "KERNEL", "CREATED", "USED", "HEALTH"];
-    let longest = menu.environments().iter().map(|be| be.reference.chars().count()).max().unwrap_or(0);
+    let longest =
+        menu.environments().iter().map(|be| be.reference.chars().count()).max().unwrap_or(0);
     let mut widths = vec![
         if wide {
             Constraint::Length(u16::try_from(longest.clamp(16, 40)).unwrap_or(40))
@@ -148,7 +160,10 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     let system = if wide { be.os.pretty_name.clone() } else { text::os(&be.os) };
     let mut cells = vec![
         Span::styled(be.reference.clone(), BOLD),
-        Span::styled(text::next(be), Style::new().fg(Color::LightYellow).add_modifier(Modifier::BOLD)),
+        Span::styled(
+            text::next(be),
+            Style::new().fg(Color::LightYellow).add_modifier(Modifier::BOLD),
+        ),
         Span::from(system),
         Span::from(be.kernel.clone().unwrap_or_else(|| "-".into())),
         Span::from(text::created(be)),
@@ -161,7 +176,8 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     Row::new(cells)
 }
 
-/// Bright colours are bold as well: the Linux console makes them so and stays bold until it is told otherwise.
+/// Bright colours are bold as well: the Linux console makes them so and stays bold until it is told
+/// otherwise.
 fn colour(mood: Mood) -> Style {
     let colour = match mood {
         Mood::Good => Color::LightGreen,
@@ -184,14 +200,17 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let problems = be.problems.iter().map(problem);
     let facts = text::facts(be, menu.environments()).into_iter().map(fact);
     let lines: Vec<Line<'_>> = problems.chain(facts).collect();
-    // On a tall screen it is no taller than it needs to be, and does not jump from one BE to the next.
-    let height = wrapped(&lines, area.width.saturating_sub(4)).saturating_add(2).max(14).min(area.height);
+    // On a tall screen it is no taller than it needs to be, and does not jump from one BE to the
+    // next.
+    let height =
+        wrapped(&lines, area.width.saturating_sub(4)).saturating_add(2).max(14).min(area.height);
     let area = Rect { height, ..area };
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
 }
 
 fn draw_message(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
-    let warnings = menu.listing.as_ref().map(|listing| listing.warnings.as_slice()).unwrap_or_default();
+    let warnings =
+        menu.listing.as_ref().map(|listing| listing.warnings.as_slice()).unwrap_or_default();
     let line = match (&menu.message, warnings) {
         (Some(message), _) if message.is_failure => {
             Line::styled(format!(" ! {}", one_line(&message.text)), colour(Mood::Bad))
@@ -199,9 +218,10 @@ fn draw_message(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         (Some(message), _) => Line::styled(format!(" {}", one_line(&message.text)), BOLD),
         (None, []) => Line::default(),
         (None, [only]) => Line::styled(format!(" ! {}", one_line(only)), colour(Mood::Doubtful)),
-        (None, [first, rest @ ..]) => {
-            Line::styled(format!(" ! {} (and {} more)", one_line(first), rest.len()), colour(Mood::Doubtful))
-        }
+        (None, [first, rest @ ..]) => Line::styled(
+            format!(" ! {} (and {} more)", one_line(first), rest.len()),
+            colour(Mood::Doubtful),
+        ),
     };
     frame.render_widget(line, area);
 }
@@ -212,7 +232,13 @@ fn one_line(text: &str) -> String {
 
 fn key_line(keys: Vec<KeyHelp>) -> Line<'static> {
     let spans = keys.into_iter().flat_map(|(key, what)| {
-        [Span::from(" "), Span::styled(key, KEY), Span::from(" "), Span::from(what), Span::from(" ")]
+        [
+            Span::from(" "),
+            Span::styled(key, KEY),
+            Span::from(" "),
+            Span::from(what),
+            Span::from(" "),
+        ]
     });
     spans.collect()
 }
@@ -229,8 +255,8 @@ fn draw_window(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>, hint: &
     let all = frame.area();
     let width = all.width.min(76);
     let height = wrapped(&lines, width.saturating_sub(4)).saturating_add(2).min(all.height);
-    let area =
-        Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height }.intersection(all);
+    let area = Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height }
+        .intersection(all);
     let block = Block::bordered()
         .border_style(KEY)
         .title(Line::styled(format!(" {title} "), BOLD))
@@ -247,11 +273,14 @@ fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
     }
     for (number, choice) in dialog.choices.iter().enumerate() {
         let is_chosen = number == dialog.selected;
-        let text = format!("{} {}  {} ", if is_chosen { ">" } else { " " }, number + 1, choice.label);
+        let text =
+            format!("{} {}  {} ", if is_chosen { ">" } else { " " }, number + 1, choice.label);
         lines.push(Line::styled(text, if is_chosen { CHOSEN } else { Style::new() }));
     }
     lines.push(Line::default());
-    if let Some(Outcome::Run(action)) = dialog.choices.get(dialog.selected).map(|choice| &choice.outcome) {
+    if let Some(Outcome::Run(action)) =
+        dialog.choices.get(dialog.selected).map(|choice| &choice.outcome)
+    {
         lines.extend([Line::styled(format!("# {}", action.command_line()), BOLD), Line::default()]);
     }
     draw_window(frame, &dialog.title, lines, "Enter: do it   Esc: back");
@@ -259,12 +288,17 @@ fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
 
 fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
     let cursor = Span::styled(" ", CHOSEN);
-    let command = format!("# be create {} --from {} --replace {}", input.text, input.source, input.replaced);
+    let command =
+        format!("# be create {} --from {} --replace {}", input.text, input.source, input.replaced);
     let mut lines = vec![
         Line::default(),
         Line::from(format!("{} is erased and becomes a copy of {}.", input.replaced, input.source)),
         Line::default(),
-        Line::from(vec![Span::styled("Name: ", LABEL), Span::styled(input.text.as_str(), BOLD), cursor]),
+        Line::from(vec![
+            Span::styled("Name: ", LABEL),
+            Span::styled(input.text.as_str(), BOLD),
+            cursor,
+        ]),
         Line::default(),
         Line::styled(command, BOLD),
         Line::default(),
@@ -276,12 +310,15 @@ fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
 }
 
 fn draw_help(frame: &mut Frame<'_>, menu: &Menu) {
-    let line =
-        |(key, what): &KeyHelp| Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)]);
+    let line = |(key, what): &KeyHelp| {
+        Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)])
+    };
     let shown = HELP.iter().filter(|key| menu.has_network || **key != NETWORK_HELP);
     let mut lines: Vec<Line<'_>> = shown.map(line).collect();
     lines.insert(0, Line::default());
     lines.push(Line::default());
-    lines.push(Line::from("Every action runs the `be` command that it shows; `be --help` has them all."));
+    lines.push(Line::from(
+        "Every action runs the `be` command that it shows; `be --help` has them all.",
+    ));
     draw_window(frame, "Keys", lines, "any key: back");
 }

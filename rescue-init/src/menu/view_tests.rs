@@ -11,7 +11,8 @@ fn show(menu: &Menu, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, menu)).unwrap();
     let buffer = terminal.backend().buffer().clone();
-    let row = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
+    let row =
+        |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
     (0..height).map(row).collect::<Vec<_>>().join("\n")
 }
 
@@ -32,7 +33,13 @@ fn a_wide_screen_has_room_for_the_whole_name_and_the_root() {
     let screen = show(&menu(), 160, 50);
     has(
         &screen,
-        &["ROOT", "Debian GNU/Linux 12 (bookworm)", "6.1.0-50-amd64", "/dev/nvme0n1p2", "Alpine Linux v3.20"],
+        &[
+            "ROOT",
+            "Debian GNU/Linux 12 (bookworm)",
+            "6.1.0-50-amd64",
+            "/dev/nvme0n1p2",
+            "Alpine Linux v3.20",
+        ],
     );
 }
 
@@ -68,7 +75,10 @@ fn the_name_of_a_copy_is_seen_in_the_command() {
 #[test]
 fn before_the_first_list_and_without_any_there_is_a_way_on() {
     let mut menu = Menu::new("tty1");
-    has(&show(&menu, 80, 24), &["Looking for boot environments", "looking at the disks", "S shell"]);
+    has(
+        &show(&menu, 80, 24),
+        &["Looking for boot environments", "looking at the disks", "S shell"],
+    );
     menu.update(Ok(Listing::default()));
     has(&show(&menu, 80, 24), &["No boot environment was found.", "S opens a shell"]);
     menu.update(Err("`be list --json` cannot be started: No such file".into()));

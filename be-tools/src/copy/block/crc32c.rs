@@ -16,9 +16,12 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// Goes on from `seed`, which both file systems begin with all ones. ext4 keeps the result, xfs its complement.
+/// Goes on from `seed`, which both file systems begin with all ones. ext4 keeps the result, xfs its
+/// complement.
 pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    bytes.iter().fold(seed, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ crc >> 8)
+    bytes
+        .iter()
+        .fold(seed, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ crc >> 8)
 }
 
 #[cfg(test)]

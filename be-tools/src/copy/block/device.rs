@@ -1,5 +1,5 @@
-//! A block device read and written past the page cache, so that neither old pages are seen nor gigabytes of new ones
-//! push out what the running system needs.
+//! A block device read and written past the page cache, so that neither old pages are seen nor
+//! gigabytes of new ones push out what the running system needs.
 
 use std::fs::File;
 use std::io;
@@ -57,7 +57,8 @@ impl Device {
     /// # Errors
     /// As open(2).
     pub fn source(path: &Path) -> Result<Self> {
-        let open = |flags: OFlags| File::options().read(true).custom_flags(flags.bits() as i32).open(path);
+        let open =
+            |flags: OFlags| File::options().read(true).custom_flags(flags.bits() as i32).open(path);
         let file = match open(OFlags::DIRECT) {
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => open(OFlags::empty()),
             opened => opened,
@@ -68,7 +69,8 @@ impl Device {
     /// Opens one to write to, for nobody else to use.
     ///
     /// # Errors
-    /// Those of [`claim`], when they last: what has just been closed is looked at by udev, LVM and md.
+    /// Those of [`claim`], when they last: what has just been closed is looked at by udev, LVM and
+    /// md.
     pub fn target(path: &Path) -> Result<Self> {
         const ATTEMPTS: u32 = 10;
         let mut claimed = claim(path);
@@ -82,7 +84,8 @@ impl Device {
         Self::new(claimed?, path)
     }
 
-    /// Erases the signatures of what a target holds; what is written from then on goes past the page cache.
+    /// Erases the signatures of what a target holds; what is written from then on goes past the
+    /// page cache.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -119,7 +122,8 @@ impl Device {
             });
             let at = at + bad.unwrap_or(0) as u64;
             Error::Failed(format!(
-                "{} cannot be read at byte {at}: {error}; --method copy copies its files and names those that are lost",
+                "{} cannot be read at byte {at}: {error}; --method copy copies its files and \
+                names those that are lost",
                 self.path.display()
             ))
         })
@@ -130,7 +134,9 @@ impl Device {
     /// # Errors
     /// As pwrite(2).
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, at).doing(|| format!("writing to {} at byte {at}", self.path.display()))
+        self.file
+            .write_all_at(bytes, at)
+            .doing(|| format!("writing to {} at byte {at}", self.path.display()))
     }
 
     /// Writes zeros, which many devices do by themselves. `Ok(false)`: not this one.

@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 
-/// Ranges closer than this are one: reading what lies between them costs less than a second request.
+/// Ranges closer than this are one: reading what lies between them costs less than a second
+/// request.
 const GAP: u64 = 128 << 10;
 
 /// What a direct request to a device is aligned to, whatever its sectors are.
 pub const ALIGNMENT: u64 = 4096;
 
-/// So many ranges are kept apart; on a file system with more pieces, more of what lies between them is read along.
+/// So many ranges are kept apart; on a file system with more pieces, more of what lies between them
+/// is read along.
 const PIECES: usize = 1 << 18;
 
-/// Ranges in any order, while they are found. Neighbours become one at once, and their number is bounded.
+/// Ranges in any order, while they are found. Neighbours become one at once, and their number is
+/// bounded.
 #[derive(Debug)]
 pub struct Extents {
     ranges: Vec<Range<u64>>,
@@ -29,7 +32,10 @@ impl Extents {
     pub fn add(&mut self, range: Range<u64>) {
         match self.ranges.last_mut() {
             _ if range.is_empty() => return,
-            Some(last) if range.start >= last.start && range.start <= last.end.saturating_add(self.gap) => {
+            Some(last)
+                if range.start >= last.start
+                    && range.start <= last.end.saturating_add(self.gap) =>
+            {
                 last.end = last.end.max(range.end);
                 return;
             }
@@ -127,10 +133,14 @@ mod tests {
     #[test]
     fn neighbours_become_one_and_the_distant_stay_apart() {
         let mut extents = Extents::default();
-        for range in [5 * MIB..5 * MIB + 1024, 1024..2048, 64 << 10..65 << 10, 10..10, MIB..2 * MIB] {
+        for range in [5 * MIB..5 * MIB + 1024, 1024..2048, 64 << 10..65 << 10, 10..10, MIB..2 * MIB]
+        {
             extents.add(range);
         }
-        assert_eq!(extents.sorted(5 * MIB + 2048), [0..68 << 10, MIB..2 * MIB, 5 * MIB..5 * MIB + 2048]);
+        assert_eq!(
+            extents.sorted(5 * MIB + 2048),
+            [0..68 << 10, MIB..2 * MIB, 5 * MIB..5 * MIB + 2048]
+        );
     }
 
     #[test]

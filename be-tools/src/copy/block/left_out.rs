@@ -13,15 +13,17 @@ use crate::copy::{Exclude, open_root};
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Doing, Result};
 
-/// Removes from the copy at `root` what the rules leave out, but not its descriptor, which is its own.
-/// `mountpoint` is where the file system is mounted in the boot environment; nothing is mounted in it here.
+/// Removes from the copy at `root` what the rules leave out, but not its descriptor, which is its
+/// own. `mountpoint` is where the file system is mounted in the boot environment; nothing is
+/// mounted in it here.
 ///
 /// # Errors
 /// When something cannot be removed.
 pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Result<()> {
     let top = open_root(root)?;
-    let below =
-        |path: &[u8]| Path::new(OsStr::from_bytes(path)).strip_prefix(mountpoint).ok().map(Path::to_owned);
+    let below = |path: &[u8]| {
+        Path::new(OsStr::from_bytes(path)).strip_prefix(mountpoint).ok().map(Path::to_owned)
+    };
     let descriptor = Path::new("/").join(DESCRIPTOR_PATH);
     for path in rules.skipped().filter(|path| *path != descriptor.as_os_str().as_bytes()) {
         let Some(path) = below(path) else { continue };

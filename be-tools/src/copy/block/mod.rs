@@ -1,6 +1,7 @@
-//! Block copy: a file system that nobody writes to, onto a device that takes the same type. Only used blocks are
-//! moved, in the order of the device; the super blocks come last, with their new UUID and label, so that until then
-//! the target holds nothing that anybody recognises (DESIGN.md, invariant 4).
+//! Block copy: a file system that nobody writes to, onto a device that takes the same type. Only
+//! used blocks are moved, in the order of the device; the super blocks come last, with their new
+//! UUID and label, so that until then the target holds nothing that anybody recognises (DESIGN.md,
+//! invariant 4).
 
 mod crc32c;
 mod device;
@@ -31,11 +32,12 @@ use extents::{rounded_in, rounded_out, union, without};
 use overlay::Overlay;
 use pump::{Origin, Part, pump};
 
-/// The start of the target, which is written just before the primary super block: an interrupted copy has nothing
-/// there, and the next attempt finds a blank device.
+/// The start of the target, which is written just before the primary super block: an interrupted
+/// copy has nothing there, and the next attempt finds a blank device.
 const HEAD: u64 = 1 << 20;
 
-/// Why the blocks of a file system cannot be copied, as a clause: "its journal lies on another device".
+/// Why the blocks of a file system cannot be copied, as a clause: "its journal lies on another
+/// device".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unfit(pub String);
@@ -71,7 +73,8 @@ struct Blueprint {
     size: u64,
     /// What is copied; sorted.
     used: Vec<Range<u64>>,
-    /// Used as well, but never read before it is written, or read as zeros: a journal that is empty, for one.
+    /// Used as well, but never read before it is written, or read as zeros: a journal that is
+    /// empty, for one.
     zeros: Vec<Range<u64>>,
     /// A log of the copy's own.
     log: Option<xfs_log::FreshLog>,
@@ -93,7 +96,9 @@ pub fn inspect(device: &Path) -> Result<FileSystem, Unfit> {
 impl FileSystem {
     fn inspect(source: &dyn Source) -> Result<Self, Unfit> {
         match probe(source).kind() {
-            Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4) => ext4::Ext::inspect(source).map(FileSystem::Ext),
+            Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4) => {
+                ext4::Ext::inspect(source).map(FileSystem::Ext)
+            }
             Some(Kind::Xfs) => xfs::Xfs::inspect(source).map(FileSystem::Xfs),
             Some(other) => Unfit::new(format!(
                 "it is {}, and only ext2, ext3, ext4 and xfs are copied by blocks",
@@ -151,12 +156,12 @@ pub struct Request<'a> {
     pub edits: Vec<Edit>,
 }
 
-/// Copies a file system. When this returns, the copy is on the target, with its own identity; what it lacks is its
-/// check, and the room that the device has beyond it.
+/// Copies a file system. When this returns, the copy is on the target, with its own identity; what
+/// it lacks is its check, and the room that the device has beyond it.
 ///
 /// # Errors
-/// When a device cannot be read or written, [`Error::Interrupted`], and when the source is unfit or changes. The
-/// target then holds nothing that is recognised.
+/// When a device cannot be read or written, [`Error::Interrupted`], and when the source is unfit or
+/// changes. The target then holds nothing that is recognised.
 pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     let source = Device::source(request.source)?;
     let unfit = |why| {

@@ -1,5 +1,6 @@
-//! Moves ranges from one device to another: one thread reads in the order of the device, two write, so that both
-//! devices always have a request before them; the calling thread reports and listens to signals.
+//! Moves ranges from one device to another: one thread reads in the order of the device, two write,
+//! so that both devices always have a request before them; the calling thread reports and listens
+//! to signals.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -55,7 +55,8 @@ fn judged(checker: &str, look_only: &str, copy: &[u8], arguments: &[&str]) {
 fn a_new_ext_file_system_is_copied_over_garbage() {
     for arguments in EXT {
         let source = made("mke2fs", arguments, 64);
-        let target = copied(&source, &Identity { label: "sixteen_letters_".into(), ..IDENTITY }).unwrap();
+        let target =
+            copied(&source, &Identity { label: "sixteen_letters_".into(), ..IDENTITY }).unwrap();
         judged("e2fsck", "-fn", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
@@ -66,14 +67,19 @@ fn a_new_ext_file_system_is_copied_over_garbage() {
     }
 }
 
-const XFS: [&[&str]; 4] =
-    [&["-q"], &["-q", "-b", "size=1024"], &["-q", "-d", "agcount=7,su=32k,sw=1"], &["-q", "-s", "size=4096"]];
+const XFS: [&[&str]; 4] = [
+    &["-q"],
+    &["-q", "-b", "size=1024"],
+    &["-q", "-d", "agcount=7,su=32k,sw=1"],
+    &["-q", "-s", "size=4096"],
+];
 
 #[test]
 fn a_new_xfs_is_copied_over_garbage() {
     for arguments in XFS {
         let source = made("mkfs.xfs", arguments, 640);
-        let target = copied(&source, &Identity { label: "twelve_chars".into(), ..IDENTITY }).unwrap();
+        let target =
+            copied(&source, &Identity { label: "twelve_chars".into(), ..IDENTITY }).unwrap();
         judged("xfs_repair", "-n", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
@@ -96,7 +102,8 @@ fn what_cannot_be_copied_by_blocks_says_why() {
         ("mkswap", &[], 8, "swap space"),
     ];
     for (program, arguments, mebibytes, expected) in table {
-        let why = FileSystem::inspect(&made(program, arguments, mebibytes)).unwrap_err().to_string();
+        let why =
+            FileSystem::inspect(&made(program, arguments, mebibytes)).unwrap_err().to_string();
         assert!(why.contains(expected), "{program} {arguments:?}: {why}");
     }
 }
@@ -106,7 +113,8 @@ fn what_was_not_unmounted_says_so() {
     let mut ext = made("mke2fs", &["-qFt", "ext4", "-O", "^metadata_csum,^uninit_bg"], 64);
     ext[1024 + 0x60] |= 4;
     let mut xfs = made("mkfs.xfs", &["-q"], 320);
-    let log = crate::storage::probe::xfs::log(&Image::new(&xfs).unwrap(), 4096).unwrap().offset as usize;
+    let log =
+        crate::storage::probe::xfs::log(&Image::new(&xfs).unwrap(), 4096).unwrap().offset as usize;
     xfs[log + 512 + 9] = 0;
     for source in [ext, xfs] {
         let found = FileSystem::inspect(&source).unwrap();
@@ -128,11 +136,16 @@ fn damaged(source: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
 #[test]
 fn damage_is_a_reason_or_a_copy_but_never_a_panic() {
     // Without checksums more of the damage gets through.
-    let plain = made("mke2fs", &["-qFt", "ext4", "-O", "^metadata_csum,^uninit_bg,^64bit", "-b", "1024"], 4);
+    let plain = made(
+        "mke2fs",
+        &["-qFt", "ext4", "-O", "^metadata_csum,^uninit_bg,^64bit", "-b", "1024"],
+        4,
+    );
     let ext = made("mke2fs", &["-qFt", "ext4"], 8);
     let xfs = made("mkfs.xfs", &["-q", "-b", "size=1024"], 300);
     let byte = || (0_usize..3 << 10, any::<u8>());
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(places in prop::collection::vec(byte(), 1..6))| {
         let _ = copied(&damaged(&plain, &places), &IDENTITY);
         let super_block: Vec<_> = places.iter().map(|(p, v)| (1024 + p % 1024, *v)).collect();
@@ -142,7 +155,8 @@ fn damage_is_a_reason_or_a_copy_but_never_a_panic() {
         sealed[1024 + 0x3fc..2048].copy_from_slice(&sum);
         let _ = copied(&sealed, &IDENTITY);
     });
-    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(places in prop::collection::vec((0_usize..264, any::<u8>()), 1..3))| {
         let mut sealed = damaged(&xfs[..xfs.len().min(4 << 20)], &places);
         sealed[224..228].fill(0);

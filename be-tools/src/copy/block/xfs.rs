@@ -1,5 +1,6 @@
-//! xfs with checksums ("XFS Algorithms & Data Structures"; `fs/xfs/libxfs/xfs_format.h`): everything that the trees of
-//! free space do not name is used. All numbers but checksums are big-endian.
+//! xfs with checksums ("XFS Algorithms & Data Structures"; `fs/xfs/libxfs/xfs_format.h`):
+//! everything that the trees of free space do not name is used. All numbers but checksums are
+//! big-endian.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,7 +24,8 @@ mod incompat {
     pub const META_UUID: u32 = 0x4;
     /// It wants to be repaired before it is used.
     pub const NEEDS_REPAIR: u32 = 0x10;
-    /// ftype, sparse inodes, meta_uuid, bigtime, needsrepair, nrext64, exchange-range, parent pointers.
+    /// ftype, sparse inodes, meta_uuid, bigtime, needsrepair, nrext64, exchange-range, parent
+    /// pointers.
     pub const KNOWN: u32 = 0xff;
 }
 
@@ -100,7 +102,11 @@ impl Xfs {
         if log_sector == 0 { sector } else { sector.min(log_sector) }
     }
 
-    pub(super) fn blueprint(&self, source: &dyn Source, identity: &Identity) -> Result<Blueprint, Unfit> {
+    pub(super) fn blueprint(
+        &self,
+        source: &dyn Source,
+        identity: &Identity,
+    ) -> Result<Blueprint, Unfit> {
         let log = self.fresh_log(source, identity)?;
         let mut used = Extents::default();
         let mut super_blocks = Vec::new();
@@ -121,14 +127,18 @@ impl Xfs {
         Ok(Blueprint { size, used, zeros: Vec::new(), log, backups: super_blocks, primary })
     }
 
-    /// A super block with another UUID and label; the old UUID stays that of the metadata, which says it in every block.
+    /// A super block with another UUID and label; the old UUID stays that of the metadata, which
+    /// says it in every block.
     fn renamed(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
         let mut bytes = super_block.to_vec();
         let old: [u8; 16] = std::array::from_fn(|n| self.super_block[32 + n]);
         let sb = Block(Cow::Borrowed(&self.super_block));
         let flags = sb.be32(216).unwrap_or(0);
-        let meta =
-            if flags & incompat::META_UUID != 0 { self.super_block[248..264].to_vec() } else { old.into() };
+        let meta = if flags & incompat::META_UUID != 0 {
+            self.super_block[248..264].to_vec()
+        } else {
+            old.into()
+        };
         bytes[216..220].copy_from_slice(&(flags | incompat::META_UUID).to_be_bytes());
         bytes[248..264].copy_from_slice(&meta);
         bytes[32..48].copy_from_slice(identity.uuid.as_bytes());
@@ -144,12 +154,14 @@ impl Xfs {
 
     fn fresh_log(&self, source: &dyn Source, identity: &Identity) -> Result<FreshLog, Unfit> {
         let nonsense = || Unfit("its log makes no sense".into());
-        let image = Image::new(source).map_err(|error| Unfit(format!("it cannot be read ({error})")))?;
+        let image =
+            Image::new(source).map_err(|error| Unfit(format!("it cannot be read ({error})")))?;
         let log = log(&image, self.block_size).ok_or_else(nonsense)?;
         if !log.ends_in_unmount().unwrap_or(false) {
             return Unfit::new("it was not cleanly unmounted");
         }
-        let turn = log.turn(0).filter(|turn| (1..u32::MAX - 1).contains(turn)).ok_or_else(nonsense)?;
+        let turn =
+            log.turn(0).filter(|turn| (1..u32::MAX - 1).contains(turn)).ok_or_else(nonsense)?;
         let len = log.len.checked_mul(BASIC_BLOCK).ok_or_else(nonsense)?;
         let range = log.offset..log.offset.checked_add(len).ok_or_else(nonsense)?;
         if range.end > self.size() || range.start < self.block_size {
@@ -170,7 +182,8 @@ impl Xfs {
         }
         let header = Block(Cow::Borrowed(&header));
         let number_of = |offset| header.be32(offset).map(u64::from);
-        if !header.has(0, b"XAGF") || number_of(8) != Some(number) || number_of(12) != Some(blocks) {
+        if !header.has(0, b"XAGF") || number_of(8) != Some(number) || number_of(12) != Some(blocks)
+        {
             return Err(damaged());
         }
         let (root, levels) = number_of(16).zip(number_of(28)).ok_or_else(damaged)?;
@@ -203,7 +216,9 @@ impl Tree<'_> {
     fn block(&self, number: u64, level: u64) -> Option<Block<'static>> {
         let size = self.xfs.block_size;
         let inside = number > 0 && number < self.blocks;
-        let bytes = read(self.source, inside.then_some((self.start + number) * size)?, size as usize).ok()?;
+        let bytes =
+            read(self.source, inside.then_some((self.start + number) * size)?, size as usize)
+                .ok()?;
         let is_sound = has_sum(&bytes, 52);
         let block = Block(Cow::Owned(bytes));
         let is_ours = block.has(0, b"AB3B") && block.be16(4).map(u64::from) == Some(level);
@@ -225,7 +240,8 @@ impl Tree<'_> {
         loop {
             let records = usize::from(block.be16(6)?);
             for record in (0..records).map(|n| Self::HEADER + 8 * n) {
-                let (start, len) = (u64::from(block.be32(record)?), u64::from(block.be32(record + 4)?));
+                let (start, len) =
+                    (u64::from(block.be32(record)?), u64::from(block.be32(record + 4)?));
                 let after = free.last().map_or(0, |last| last.end);
                 // Ranges that only go up also bound how many there can be.
                 if start < after || len == 0 || start + len > self.blocks {
@@ -251,7 +267,9 @@ fn has_known_features(sb: &Block<'_>) -> Result<(), Unfit> {
         ("log_incompat", field(220) & !LOG_INCOMPAT_KNOWN),
     ];
     if let Some((set, bits)) = unknown.into_iter().find(|(_, bits)| *bits != 0) {
-        return Unfit::new(format!("it has features that be does not copy by blocks ({set} {bits:#x})"));
+        return Unfit::new(format!(
+            "it has features that be does not copy by blocks ({set} {bits:#x})"
+        ));
     }
     if field(216) & incompat::NEEDS_REPAIR != 0 || sb.u8(126) != Some(0) {
         return Unfit::new("it wants to be repaired (run xfs_repair on it)");

@@ -1,7 +1,8 @@
-//! A clean log for a copy: the kernel refuses one that has the UUID of the source. It begins with a record that says
-//! "unmounted", one turn after the source's, so that every change to come is younger than what the metadata has seen;
-//! the rest are records of the turn before, which is how the kernel tells where to go on ("Journaling Log" in "XFS
-//! Algorithms & Data Structures"; `fs/xfs/libxfs/xfs_log_format.h`).
+//! A clean log for a copy: the kernel refuses one that has the UUID of the source. It begins with a
+//! record that says "unmounted", one turn after the source's, so that every change to come is
+//! younger than what the metadata has seen; the rest are records of the turn before, which is how
+//! the kernel tells where to go on ("Journaling Log" in "XFS Algorithms & Data Structures";
+//! `fs/xfs/libxfs/xfs_log_format.h`).
 
 use std::ops::Range;
 
@@ -36,13 +37,14 @@ const LONGEST: u64 = (256 << 10) / BASIC_BLOCK;
 const COVERED: u64 = (32 << 10) / BASIC_BLOCK;
 
 impl FreshLog {
-    /// `turn` is the newest of the old log, `unit` the bytes in which records are written, 0 if any.
-    /// `None` where no log can be that short.
+    /// `turn` is the newest of the old log, `unit` the bytes in which records are written, 0 if
+    /// any. `None` where no log can be that short.
     pub fn new(range: Range<u64>, turn: u32, unit: u64, uuid: Uuid) -> Option<Self> {
         let blocks = (range.end - range.start) / BASIC_BLOCK;
         let first = (unit / BASIC_BLOCK).max(2);
         // Records are of an even number of blocks.
-        let sound = blocks > first && (blocks | first).is_multiple_of(2) && first <= LONGEST && turn > 0;
+        let sound =
+            blocks > first && (blocks | first).is_multiple_of(2) && first <= LONGEST && turn > 0;
         sound.then_some(FreshLog { range, turn: turn + 1, first, blocks, uuid })
     }
 
@@ -65,9 +67,11 @@ impl FreshLog {
         let record = self.record(index);
         let headers = if record.blocks > COVERED { record.blocks.div_ceil(COVERED) } else { 1 };
         let mut bytes = [0; BASIC_BLOCK as usize];
-        let mut put = |offset: usize, what: &[u8]| bytes[offset..offset + what.len()].copy_from_slice(what);
+        let mut put =
+            |offset: usize, what: &[u8]| bytes[offset..offset + what.len()].copy_from_slice(what);
         let turn = record.turn.to_be_bytes();
-        // The one operation: its number, its length, the log as its client, and the flag of an unmount.
+        // The one operation: its number, its length, the log as its client, and the flag of an
+        // unmount.
         const NUMBER: [u8; 4] = [0xb0, 0xc0, 0xd0, 0xd0];
         match index - record.at {
             0 => {
@@ -109,8 +113,10 @@ impl FreshLog {
         let (from, to) = (self.range.start.max(at), self.range.end.min(end));
         let mut place = from;
         while place < to {
-            let (index, skip) =
-                ((place - self.range.start) / BASIC_BLOCK, (place - self.range.start) % BASIC_BLOCK);
+            let (index, skip) = (
+                (place - self.range.start) / BASIC_BLOCK,
+                (place - self.range.start) % BASIC_BLOCK,
+            );
             let len = (BASIC_BLOCK - skip).min(to - place);
             let block = self.block(index);
             let target = &mut bytes[(place - at) as usize..(place - at + len) as usize];

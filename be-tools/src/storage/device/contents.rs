@@ -1,5 +1,5 @@
-//! What a device says when it is read: asked by a worker, because one that fails may never answer (DESIGN.md,
-//! invariant 7).
+//! What a device says when it is read: asked by a worker, because one that fails may never answer
+//! (DESIGN.md, invariant 7).
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -62,7 +62,8 @@ impl Request {
 
     fn open(&self) -> std::io::Result<OpenDevice> {
         // NONBLOCK: an optical drive without a disc must not wait for one.
-        let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&self.node)?;
+        let file =
+            File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&self.node)?;
         Ok(OpenDevice { file, size: self.size })
     }
 
@@ -100,7 +101,9 @@ impl Question for Request {
 
 /// The driver of a virtio disk asks the disk for it.
 fn serial(disk_dir: &Path) -> String {
-    let direct = ["serial", "device/serial", "device/cid"].iter().find_map(|file| read(&disk_dir.join(file)));
+    let direct = ["serial", "device/serial", "device/cid"]
+        .iter()
+        .find_map(|file| read(&disk_dir.join(file)));
     // SPC-4 7.8.12: four bytes of header, then the serial number.
     let vpd = || {
         let page = std::fs::read(disk_dir.join("device/vpd_pg80")).ok()?;
@@ -113,5 +116,10 @@ fn serial(disk_dir: &Path) -> String {
             .take(12)
             .find_map(|dir| dir.join("idVendor").exists().then(|| read(&dir.join("serial")))?)
     };
-    direct.filter(|s| !s.is_empty()).or_else(vpd).filter(|s| !s.is_empty()).or_else(usb).unwrap_or_default()
+    direct
+        .filter(|s| !s.is_empty())
+        .or_else(vpd)
+        .filter(|s| !s.is_empty())
+        .or_else(usb)
+        .unwrap_or_default()
 }

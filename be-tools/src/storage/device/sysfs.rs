@@ -24,11 +24,15 @@ pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
         found.extend(describe(system, name, &dir));
     }
     found.sort_by_cached_key(|d| {
-        let disk =
-            (d.disk.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(), d.disk.len(), d.disk.clone());
+        let disk = (
+            d.disk.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(),
+            d.disk.len(),
+            d.disk.clone(),
+        );
         (disk, d.partition.as_ref().map(|p| p.number))
     });
-    let questions: Vec<_> = found.iter().map(|device| contents::Request::of(device, &class)).collect();
+    let questions: Vec<_> =
+        found.iter().map(|device| contents::Request::of(device, &class)).collect();
     let groups = questions.chunk_by(contents::Request::is_of_same_disk);
     let mut disks: HashMap<String, contents::Disk> = HashMap::new();
     for (device, answer) in found.iter_mut().zip(workers::answer_all(groups, contents::DEADLINE)) {
@@ -44,8 +48,10 @@ pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
         let Some(disk) = disks.get(&device.disk) else { continue };
         device.serial.clone_from(&disk.serial);
         if let (Some(ours), Some(table)) = (&mut device.partition, &disk.table)
-            && let Some(listed) =
-                table.partitions.iter().find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
+            && let Some(listed) = table
+                .partitions
+                .iter()
+                .find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
         {
             // The kernel cuts an extended partition to a stub; its own length is what can be used.
             *ours = PartitionInfo { size_lba: ours.size_lba, ..listed.clone() };
@@ -63,7 +69,8 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
     let idle_loop = name.starts_with("loop")
         && !dir.join("partition").exists()
         && !dir.join("loop/backing_file").exists();
-    let hidden_volume = text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
+    let hidden_volume =
+        text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
     // A path of a multipath NVMe disk has no device node.
     let hidden_path = number("hidden") == Some(1);
     if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume || hidden_path {
@@ -71,7 +78,8 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
     }
     let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());
     // A partition's directory lies in that of its disk.
-    let disk_dir = if partition_number.is_some() { dir.parent()?.to_owned() } else { dir.to_owned() };
+    let disk_dir =
+        if partition_number.is_some() { dir.parent()?.to_owned() } else { dir.to_owned() };
     let disk = disk_dir.file_name()?.to_string_lossy().into_owned();
     let block = read(&disk_dir.join("queue/logical_block_size"))
         .and_then(|b| b.parse().ok())
@@ -110,7 +118,8 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
 }
 
 fn node(system: &System, name: &str, dm_name: Option<&str>) -> PathBuf {
-    let mapper = dm_name.map(|name| system.dev.join("mapper").join(name)).filter(|path| path.exists());
+    let mapper =
+        dm_name.map(|name| system.dev.join("mapper").join(name)).filter(|path| path.exists());
     mapper.unwrap_or_else(|| system.dev.join(name.replace('!', "/")))
 }
 
@@ -143,7 +152,8 @@ fn model(disk_dir: &Path, transport: &str) -> String {
     let text = |file: &str| read(&disk_dir.join(file)).filter(|t| !t.is_empty());
     match transport {
         "loop" => {
-            return text("loop/backing_file").map_or_else(String::new, |file| format!("loop over {file}"));
+            return text("loop/backing_file")
+                .map_or_else(String::new, |file| format!("loop over {file}"));
         }
         "dm" => return text("dm/name").map_or_else(String::new, |name| format!("volume {name}")),
         "md" => return text("md/level").map_or_else(String::new, |level| format!("md {level}")),
@@ -152,7 +162,9 @@ fn model(disk_dir: &Path, transport: &str) -> String {
     }
     let model = text("device/model").or_else(|| text("device/name")).unwrap_or_default();
     match text("device/vendor") {
-        Some(vendor) if vendor != "ATA" && !vendor.starts_with("0x") && !model.starts_with(&vendor) => {
+        Some(vendor)
+            if vendor != "ATA" && !vendor.starts_with("0x") && !model.starts_with(&vendor) =>
+        {
             format!("{vendor} {model}")
         }
         _ => model,
@@ -165,7 +177,10 @@ pub(super) fn read(path: &Path) -> Option<String> {
 
 pub(super) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').chars().filter(|c| !c.is_control()).collect()
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -48,7 +48,11 @@ fn machine() -> Fake {
         .run()
         .unwrap();
     let esp = image(33 << 20);
-    Tool::new("mkfs.fat").args(["-F32", "-i", "1234ABCD", "-n", "EFI"]).arg(esp.path()).run().unwrap();
+    Tool::new("mkfs.fat")
+        .args(["-F32", "-i", "1234ABCD", "-n", "EFI"])
+        .arg(esp.path())
+        .run()
+        .unwrap();
     let root = image(16 << 20);
     Tool::new("mke2fs")
         .args(["-qFt", "ext4", "-L", "root", "-U", "bbbbbbbb-0000-0000-0000-000000000002"])
@@ -63,8 +67,18 @@ fn machine() -> Fake {
         &bytes(&disk),
         &[("serial", "SER1AL\n"), ("queue/logical_block_size", "512"), ("ro", "0")],
     );
-    fake.add(&format!("{vda}/vda1"), "254:1", &bytes(&esp), &[("partition", "1"), ("start", "2048")]);
-    fake.add(&format!("{vda}/vda2"), "254:2", &bytes(&root), &[("partition", "2"), ("start", "69632")]);
+    fake.add(
+        &format!("{vda}/vda1"),
+        "254:1",
+        &bytes(&esp),
+        &[("partition", "1"), ("start", "2048")],
+    );
+    fake.add(
+        &format!("{vda}/vda2"),
+        "254:2",
+        &bytes(&root),
+        &[("partition", "2"), ("start", "69632")],
+    );
     let usb = "pci0/usb2/2-1/2-1:1.0/host3/target3:0:0/3:0:0:0/block/sdb";
     fake.add(
         usb,
@@ -102,7 +116,9 @@ fn sysfs_is_read_and_idle_devices_left_out() {
     let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(names, ["dm-0", "sda", "sdb", "vda", "vda1", "vda2"]);
     let esp = devices.by_name("vda1").unwrap();
-    assert!(esp.is_esp() && esp.disk == "vda" && esp.serial == "SER1AL" && esp.transport == "virtio");
+    assert!(
+        esp.is_esp() && esp.disk == "vda" && esp.serial == "SER1AL" && esp.transport == "virtio"
+    );
     assert_eq!(esp.content.kind(), Some(Kind::Vfat));
     let stick = devices.by_name("sdb").unwrap();
     assert!(stick.removable && stick.content.is_blank());
@@ -150,7 +166,9 @@ fn two_file_systems_of_one_uuid_are_ambiguous() {
     fake.add("pci0/virtio2/block/vdb", "254:16", &twin, &[]);
     let devices = Devices::scan(&fake.system()).unwrap();
     match devices.resolve("LABEL=root") {
-        Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => assert_eq!(candidates.len(), 2),
+        Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
+            assert_eq!(candidates.len(), 2)
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -161,7 +179,10 @@ fn a_plan_line_says_what_is_lost() {
     let devices = Devices::scan(&fake.system()).unwrap();
     let line = devices.by_name("vda2").unwrap().planned("ext4 for /");
     assert!(line.holds.starts_with("ext4 \"root\" ("), "{}", line.holds);
-    assert_eq!((line.model.as_str(), line.serial.as_str(), line.size), ("virtio disk", "SER1AL", 16 << 20));
+    assert_eq!(
+        (line.model.as_str(), line.serial.as_str(), line.size),
+        ("virtio disk", "SER1AL", 16 << 20)
+    );
 }
 
 #[test]
@@ -176,6 +197,9 @@ fn a_loop_device_with_a_file_is_found_through_links() {
     let folder = tempfile::tempdir().unwrap();
     symlink(&device.node, folder.path().join("by-id")).unwrap();
     let found = devices.by_node(&folder.path().join("by-id")).unwrap();
-    assert_eq!((found.node.as_path(), found.content.kind()), (device.node.as_path(), Some(Kind::Swap)));
+    assert_eq!(
+        (found.node.as_path(), found.content.kind()),
+        (device.node.as_path(), Some(Kind::Swap))
+    );
     assert_eq!(found.model, format!("loop over {}", file.path().display()));
 }

@@ -1,4 +1,5 @@
-//! How much a file system holds that mkfs would make on a device, computed before anything is written.
+//! How much a file system holds that mkfs would make on a device, computed before anything is
+//! written.
 
 use serde::Serialize;
 
@@ -12,8 +13,8 @@ pub struct Capacity {
     pub bytes: u64,
     /// Files and folders, where their number is fixed when it is made.
     pub files: Option<u64>,
-    /// Bytes that an entry takes besides its content: the end of its last block (2540 on the mean over the root of a
-    /// Debian, folders counted whole), its name, its inode.
+    /// Bytes that an entry takes besides its content: the end of its last block (2540 on the mean
+    /// over the root of a Debian, folders counted whole), its name, its inode.
     pub per_entry: u64,
 }
 
@@ -38,7 +39,11 @@ pub fn capacity(fs_type: &str, size: u64) -> Capacity {
         "xfs" => xfs(size),
         "btrfs" => btrfs(size),
         // Clusters grow with the size, up to 32 KiB; two tables of four bytes a cluster.
-        _ => Capacity { bytes: size.saturating_sub(MIB) / 1000 * 990, files: None, per_entry: 20 << 10 },
+        _ => Capacity {
+            bytes: size.saturating_sub(MIB) / 1000 * 990,
+            files: None,
+            per_entry: 20 << 10,
+        },
     }
 }
 

@@ -15,7 +15,8 @@ fn every_type_is_made_over_every_other() {
     }
     let file = image(320 << 20);
     let device = Loop::attach(file.path());
-    for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"] {
+    for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"]
+    {
         let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
         make(fs_type, &device.node, &uuid, Some("LABEL")).unwrap();
         let content = probe(&open(&device.node).unwrap());
@@ -24,8 +25,11 @@ fn every_type_is_made_over_every_other() {
             (found.kind.name(), found.uuid.as_str(), found.label.as_str()),
             (fs_type, uuid.as_str(), "LABEL")
         );
-        let blkid =
-            Tool::new("blkid").args(["-p", "-o", "value", "-s", "TYPE"]).arg(&device.node).run().unwrap();
+        let blkid = Tool::new("blkid")
+            .args(["-p", "-o", "value", "-s", "TYPE"])
+            .arg(&device.node)
+            .run()
+            .unwrap();
         assert_eq!(blkid.trim(), fs_type);
     }
     wipe(&device.node).unwrap();
@@ -93,7 +97,8 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
                 let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
                 let (bytes, inodes) = free(dir.path());
                 let capacity = capacity(fs_type, size);
-                let what = format!("{fs_type} of {} MiB: {} of {bytes} bytes", size >> 20, capacity.bytes);
+                let what =
+                    format!("{fs_type} of {} MiB: {} of {bytes} bytes", size >> 20, capacity.bytes);
                 assert!(capacity.bytes <= bytes && capacity.bytes >= bytes / 100 * 78, "{what}");
                 if let Some(files) = capacity.files {
                     assert!(
@@ -125,12 +130,15 @@ fn what_capacity_says_fits_does_fit() {
             let files = 8000;
             let bytes: u64 = (0..files).map(length).sum();
             let capacity = capacity(fs_type, size);
-            let most =
-                (0..size / (1 << 20)).take_while(|large| capacity.holds(bytes + (large << 20), files + 1));
+            let most = (0..size / (1 << 20))
+                .take_while(|large| capacity.holds(bytes + (large << 20), files + 1));
             let large = most.last().unwrap_or_else(|| panic!("{fs_type}: {capacity:?}"));
             for index in 0..files {
-                std::fs::write(dir.path().join(format!("file{index}")), vec![1; length(index) as usize])
-                    .unwrap();
+                std::fs::write(
+                    dir.path().join(format!("file{index}")),
+                    vec![1; length(index) as usize],
+                )
+                .unwrap();
             }
             let mut rest = std::fs::File::create(dir.path().join("large")).unwrap();
             for _ in 0..large {

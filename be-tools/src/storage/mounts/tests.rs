@@ -7,7 +7,8 @@ use crate::tool::Tool;
 
 const MOUNTINFO: &[u8] = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
     27 1 254:2 / / rw,relatime shared:1 - ext4 /dev/vda2 rw,errors=remount-ro\n\
-    40 27 0:35 /@home /home rw,relatime shared:2 master:1 - btrfs /dev/vdb rw,space_cache=v2,subvol=/@home\n\
+    40 27 0:35 /@home /home rw,relatime shared:2 master:1 - btrfs /dev/vdb \
+    rw,space_cache=v2,subvol=/@home\n\
     41 27 254:3 / /mnt/with\\040space ro,noatime - xfs /dev/vda3 rw,attr2\n\
     41 27 254:4 / /mnt/with\\040space rw - xfs /dev/vda4 rw\n\
     broken line\n";
@@ -17,7 +18,10 @@ fn mountinfo_is_parsed() {
     let mounts = Mounts::parse(MOUNTINFO);
     assert_eq!(mounts.iter().count(), 5);
     let home = mounts.at(Path::new("/home")).unwrap();
-    assert_eq!((home.root.to_str(), home.fs_type.as_str(), home.number), (Some("/@home"), "btrfs", (0, 35)));
+    assert_eq!(
+        (home.root.to_str(), home.fs_type.as_str(), home.number),
+        (Some("/@home"), "btrfs", (0, 35))
+    );
     assert_eq!(mounts.at(Path::new("/mnt/with space")).unwrap().number, (254, 4));
     assert!(mounts.iter().any(|m| m.number == (254, 3) && m.is_read_only()));
     assert_eq!(mounts.under(Path::new("/mnt")).count(), 2);
@@ -71,7 +75,10 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
             if fs_type == "ext4" {
                 let device = Loop::attach(file.path());
-                mount_with(&device.node, fs_type, None, "ro", dir.path()).unwrap().unmount().unwrap();
+                mount_with(&device.node, fs_type, None, "ro", dir.path())
+                    .unwrap()
+                    .unmount()
+                    .unwrap();
                 drop(device);
                 assert_ne!(before, sha256(file.path()));
             }
@@ -138,19 +145,23 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
         let is_safe = || {
             let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
             let options = mounts.at(dir.path()).unwrap().super_options.clone();
-            assert!(options.contains("errors=remount-ro") && !options.contains("errors=panic"), "{options}");
+            assert!(
+                options.contains("errors=remount-ro") && !options.contains("errors=panic"),
+                "{options}"
+            );
         };
         let mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
         is_safe();
         mounted.unmount().unwrap();
-        let mounted = mount_with(&device.node, "ext4", None, "noatime,errors=panic", dir.path()).unwrap();
+        let mounted =
+            mount_with(&device.node, "ext4", None, "noatime,errors=panic", dir.path()).unwrap();
         is_safe();
         mounted.unmount().unwrap();
     });
 }
 
-/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty in between. The
-/// kernel judges, by mounting a device it cannot write to.
+/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty
+/// in between. The kernel judges, by mounting a device it cannot write to.
 #[test]
 fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     use crate::storage::probe::{Kind, OpenDevice, probe};
@@ -166,10 +177,13 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
         content.super_block().unwrap().dirty
     };
     let kernel_says_dirty = |path: &Path| {
-        let node = Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
+        let node =
+            Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
         let device = Loop { node: node.trim().into() };
         let dir = tempfile::tempdir().unwrap();
-        mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path()).map(|m| m.unmount().unwrap()).is_err()
+        mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path())
+            .map(|m| m.unmount().unwrap())
+            .is_err()
     };
     assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
     in_namespace(|| {
@@ -188,12 +202,25 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
             }
             std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
             let copy = image(0);
-            Tool::new("cp").arg("--sparse=always").arg(&device.node).arg(copy.path()).run().unwrap();
-            assert_eq!(is_dirty(copy.path()), kernel_says_dirty(copy.path()), "used in round {round}");
+            Tool::new("cp")
+                .arg("--sparse=always")
+                .arg(&device.node)
+                .arg(copy.path())
+                .run()
+                .unwrap();
+            assert_eq!(
+                is_dirty(copy.path()),
+                kernel_says_dirty(copy.path()),
+                "used in round {round}"
+            );
             assert!(is_dirty(copy.path()));
             mounted.unmount().unwrap();
             drop(device);
-            assert_eq!(is_dirty(file.path()), kernel_says_dirty(file.path()), "unmounted in round {round}");
+            assert_eq!(
+                is_dirty(file.path()),
+                kernel_says_dirty(file.path()),
+                "unmounted in round {round}"
+            );
             assert!(!is_dirty(file.path()));
         }
         let log = Tool::new("xfs_logprint").args(["-t"]).arg(file.path()).run().unwrap();

@@ -81,7 +81,11 @@ impl Block<'_> {
     /// Sixteen bytes in their order, as most file systems keep a UUID; empty if all are zero.
     pub(crate) fn uuid(&self, offset: usize) -> Option<String> {
         let bytes = self.array::<16>(offset)?;
-        Some(if bytes == [0; 16] { String::new() } else { uuid::Uuid::from_bytes(bytes).to_string() })
+        Some(if bytes == [0; 16] {
+            String::new()
+        } else {
+            uuid::Uuid::from_bytes(bytes).to_string()
+        })
     }
 
     /// A fixed field of text that ends at its first NUL.

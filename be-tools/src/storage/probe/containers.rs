@@ -36,7 +36,11 @@ pub(super) fn lvm(image: &Image) -> Option<SuperBlock> {
             }
             uuid.push(char::from(*byte));
         }
-        Some(SuperBlock { uuid, size: label.le64(header.checked_add(32)?), ..SuperBlock::new(Kind::Lvm) })
+        Some(SuperBlock {
+            uuid,
+            size: label.le64(header.checked_add(32)?),
+            ..SuperBlock::new(Kind::Lvm)
+        })
     })
 }
 
@@ -70,7 +74,10 @@ pub(super) fn md_0_90(image: &Image) -> Option<SuperBlock> {
     for (bytes, word) in id.chunks_exact_mut(4).zip(words) {
         bytes.copy_from_slice(&word.to_be_bytes());
     }
-    Some(SuperBlock { uuid: uuid::Uuid::from_bytes(id).to_string(), ..SuperBlock::new(Kind::MdRaid) })
+    Some(SuperBlock {
+        uuid: uuid::Uuid::from_bytes(id).to_string(),
+        ..SuperBlock::new(Kind::MdRaid)
+    })
 }
 
 /// The first label's name-value list begins at 16 KiB, in XDR, with the pair `version`.

@@ -24,8 +24,9 @@ pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
         () => Kind::Ext2,
     };
     let shift = sb.le32(0x18)?.checked_add(10).filter(|shift| *shift <= 16)?;
-    let high =
-        |offset| if incompat & META_64BIT != 0 { sb.le32(offset).map_or(0, u64::from) << 32 } else { 0 };
+    let high = |offset| {
+        if incompat & META_64BIT != 0 { sb.le32(offset).map_or(0, u64::from) << 32 } else { 0 }
+    };
     let blocks = u64::from(sb.le32(0x4)?) | high(0x150);
     let free = u64::from(sb.le32(0xc)?) | high(0x158);
     Some(SuperBlock {
@@ -108,7 +109,8 @@ pub(super) fn f2fs(image: &Image) -> Option<SuperBlock> {
     let sb = image.at(1024, 1200)?;
     (sb.le32(0)? == 0xf2f5_2010).then_some(())?;
     let shift = sb.le32(16).filter(|shift| (9..=16).contains(shift))?;
-    let name: Vec<u16> = (0..512).map_while(|i| sb.le16(124 + 2 * i)).take_while(|c| *c != 0).collect();
+    let name: Vec<u16> =
+        (0..512).map_while(|i| sb.le16(124 + 2 * i)).take_while(|c| *c != 0).collect();
     let label = super::bytes::clean_text(String::from_utf16_lossy(&name).as_bytes());
     Some(SuperBlock {
         uuid: sb.uuid(108)?,
@@ -118,16 +120,27 @@ pub(super) fn f2fs(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// ECMA-119 8.4, the primary volume descriptor; its UUID is its modification date, as `blkid` has it.
+/// ECMA-119 8.4, the primary volume descriptor; its UUID is its modification date, as `blkid` has
+/// it.
 pub(super) fn iso9660(image: &Image) -> Option<SuperBlock> {
     let descriptor = image.at(32768, 2048)?;
     (descriptor.has(0, b"\x01CD001\x01")).then_some(())?;
     let date = |offset| {
         let digits = descriptor.slice(offset, 16)?;
         (digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|d| *d != b'0')).then(|| {
-            let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&digits[range]).into_owned();
-            [text(0..4), text(4..6), text(6..8), text(8..10), text(10..12), text(12..14), text(14..16)]
-                .join("-")
+            let text = |range: std::ops::Range<usize>| {
+                String::from_utf8_lossy(&digits[range]).into_owned()
+            };
+            [
+                text(0..4),
+                text(4..6),
+                text(6..8),
+                text(8..10),
+                text(10..12),
+                text(12..14),
+                text(14..16),
+            ]
+            .join("-")
         })
     };
     Some(SuperBlock {

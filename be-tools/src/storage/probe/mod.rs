@@ -100,7 +100,17 @@ impl Kind {
         use Kind::*;
         matches!(
             self,
-            Ext2 | Ext3 | Ext4 | Xfs | Btrfs | Vfat | ExFat | Ntfs | F2fs | Iso9660 | SquashFs | Erofs
+            Ext2 | Ext3
+                | Ext4
+                | Xfs
+                | Btrfs
+                | Vfat
+                | ExFat
+                | Ntfs
+                | F2fs
+                | Iso9660
+                | SquashFs
+                | Erofs
         )
     }
 
@@ -248,9 +258,9 @@ impl Source for OpenDevice {
 
 type Probe = fn(&Image) -> Option<SuperBlock>;
 
-/// The order decides where two structures can be told from one device: what contains others comes first
-/// (an md member with its super block at the end looks like the file system inside), and an MBR last,
-/// because a FAT boot sector ends in the same two bytes.
+/// The order decides where two structures can be told from one device: what contains others comes
+/// first (an md member with its super block at the end looks like the file system inside), and an
+/// MBR last, because a FAT boot sector ends in the same two bytes.
 const PROBES: &[Probe] = &[
     containers::luks,
     containers::lvm,

@@ -14,7 +14,8 @@ pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// Four entries, of which one at least has a type, a start and a length, and none a boot flag that is not one.
+/// Four entries, of which one at least has a type, a start and a length, and none a boot flag that
+/// is not one.
 pub(super) fn mbr(image: &Image) -> Option<SuperBlock> {
     let sector = image.at(0, 512)?;
     (sector.has(510, b"\x55\xaa")).then_some(())?;
@@ -28,7 +29,11 @@ pub(super) fn mbr(image: &Image) -> Option<SuperBlock> {
         used |= kind != 0 && start != 0 && len != 0;
     }
     used.then(|| SuperBlock {
-        uuid: sector.le32(440).filter(|id| *id != 0).map(|id| format!("{id:08x}")).unwrap_or_default(),
+        uuid: sector
+            .le32(440)
+            .filter(|id| *id != 0)
+            .map(|id| format!("{id:08x}"))
+            .unwrap_or_default(),
         ..SuperBlock::new(Kind::Mbr)
     })
 }

@@ -14,7 +14,10 @@ fn probe_file(path: &Path) -> Content {
 /// What `blkid` says of the same bytes.
 fn oracle(path: &Path) -> BTreeMap<String, String> {
     let text = Tool::new("blkid").args(["-p", "-o", "export"]).arg(path).run().unwrap_or_default();
-    text.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.into(), v.replace('\\', ""))).collect()
+    text.lines()
+        .filter_map(|l| l.split_once('='))
+        .map(|(k, v)| (k.into(), v.replace('\\', "")))
+        .collect()
 }
 
 #[test]
@@ -39,10 +42,12 @@ fn what_mkfs_makes_is_recognised_as_blkid_does() {
         let file = image(mebibytes << 20);
         Tool::new(*program).args(*arguments).arg(file.path()).run().unwrap();
         let content = probe_file(file.path());
-        let found = content.super_block().unwrap_or_else(|| panic!("{program} {arguments:?}: {content:?}"));
+        let found =
+            content.super_block().unwrap_or_else(|| panic!("{program} {arguments:?}: {content:?}"));
         let expected = oracle(file.path());
         let of = |key: &str| expected.get(key).cloned().unwrap_or_default();
-        let (kind, uuid) = if found.kind.is_table() { ("PTTYPE", "PTUUID") } else { ("TYPE", "UUID") };
+        let (kind, uuid) =
+            if found.kind.is_table() { ("PTTYPE", "PTUUID") } else { ("TYPE", "UUID") };
         assert_eq!(
             (found.kind.name().to_owned(), found.uuid.clone(), found.label.clone()),
             (of(kind), of(uuid), of("LABEL")),
@@ -51,7 +56,10 @@ fn what_mkfs_makes_is_recognised_as_blkid_does() {
         assert!(!found.dirty, "{program}");
         if found.kind.is_file_system() {
             let size = found.size.unwrap();
-            assert!(size <= mebibytes << 20 && size >= (mebibytes << 20) * 9 / 10, "{program}: {size}");
+            assert!(
+                size <= mebibytes << 20 && size >= (mebibytes << 20) * 9 / 10,
+                "{program}: {size}"
+            );
             assert!(found.used.is_none_or(|used| used < size / 2), "{program}: {:?}", found.used);
         }
     }
@@ -71,13 +79,15 @@ fn an_mbr_and_nothing_at_all_are_told_apart() {
     assert_eq!(probe(&Vec::new()), Content::Blank);
 }
 
-/// Headers with the fields that `cryptsetup` and `mdadm` write: making them for real takes the device mapper and
-/// md. `blkid` judges them.
+/// Headers with the fields that `cryptsetup` and `mdadm` write: making them for real takes the
+/// device mapper and md. `blkid` judges them.
 #[test]
 fn containers_are_recognised_as_blkid_does() {
     let uuid = "5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55";
     let raw = *uuid::Uuid::parse_str(uuid).unwrap().as_bytes();
-    let put = |bytes: &mut Vec<u8>, at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
+    let put = |bytes: &mut Vec<u8>, at: usize, what: &[u8]| {
+        bytes[at..at + what.len()].copy_from_slice(what)
+    };
     let mut luks = vec![0; 1 << 20];
     put(&mut luks, 0, b"LUKS\xba\xbe\0\x01");
     put(&mut luks, 168, uuid.as_bytes());
@@ -99,7 +109,8 @@ fn containers_are_recognised_as_blkid_does() {
     for (word, place) in raw.chunks_exact(4).zip([20, 52, 56, 60]) {
         put(&mut old_md, at + place, &[word[3], word[2], word[1], word[0]]);
     }
-    let sum = (0..16).map(|w| u32::from_le_bytes(old_md[at + 4 * w..at + 4 * w + 4].try_into().unwrap()));
+    let sum =
+        (0..16).map(|w| u32::from_le_bytes(old_md[at + 4 * w..at + 4 * w + 4].try_into().unwrap()));
     let sum = sum.fold(0_u64, |sum, word| sum + u64::from(word));
     put(&mut old_md, at + 152, &((sum & 0xffff_ffff) as u32 + (sum >> 32) as u32).to_le_bytes());
     for (bytes, kind, label) in
@@ -124,7 +135,8 @@ fn what_rarer_programs_make_is_recognised_too() {
     let tree = tree.path().display();
     let luks = |version: &str| {
         format!(
-            "echo pw | cryptsetup luksFormat -q --type {version} --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $0 -"
+            "echo pw | cryptsetup luksFormat -q --type {version} --pbkdf pbkdf2 \
+            --pbkdf-force-iterations 1000 $0 -"
         )
     };
     let table = [
@@ -151,7 +163,11 @@ fn what_rarer_programs_make_is_recognised_too() {
         // exFAT and NTFS keep their label in a file, where it is not looked for.
         if !matches!(found.kind, Kind::ExFat | Kind::Ntfs) {
             let of = |key: &str| expected.get(key).cloned().unwrap_or_default();
-            assert_eq!((found.uuid.clone(), found.label.clone()), (of("UUID"), of("LABEL")), "{script}");
+            assert_eq!(
+                (found.uuid.clone(), found.label.clone()),
+                (of("UUID"), of("LABEL")),
+                "{script}"
+            );
         }
     }
 }
@@ -163,8 +179,10 @@ fn a_physical_volume_is_recognised() {
     }
     let file = image(64 << 20);
     let device = crate::storage::testing::Loop::attach(file.path());
-    if let Err(error) =
-        Tool::new("pvcreate").args(["-q", "--config", "devices{use_devicesfile=0}"]).arg(&device.node).run()
+    if let Err(error) = Tool::new("pvcreate")
+        .args(["-q", "--config", "devices{use_devicesfile=0}"])
+        .arg(&device.node)
+        .run()
     {
         eprintln!("skipped: {error}");
         return;
@@ -207,8 +225,13 @@ fn damaged_super_blocks_are_survived() {
     let seeds = seeds();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2000));
     // Damage where the formats keep their fields.
-    let places =
-        prop_oneof![0_usize..512, 512_usize..2048, 4086_usize..4352, 16384_usize..16640, 65536_usize..69632];
+    let places = prop_oneof![
+        0_usize..512,
+        512_usize..2048,
+        4086_usize..4352,
+        16384_usize..16640,
+        65536_usize..69632
+    ];
     let damage = proptest::collection::vec((places, any::<u8>()), 0..24);
     runner
         .run(&(0..seeds.len(), damage, 0_usize..(256 << 10)), |(seed, damage, cut)| {

@@ -1,5 +1,5 @@
-//! The super block of xfs, and whether its log is clean: "XFS Algorithms & Data Structures", chapters "Superblocks" and
-//! "Journaling Log". All numbers are big-endian.
+//! The super block of xfs, and whether its log is clean: "XFS Algorithms & Data Structures",
+//! chapters "Superblocks" and "Journaling Log". All numbers are big-endian.
 
 use super::{Image, Kind, SuperBlock};
 
@@ -39,8 +39,8 @@ pub(crate) fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
     Some(Log { image, offset: first.checked_mul(block)?, len })
 }
 
-/// A ring of blocks of 512 bytes. Each begins with the number of the turn in which it was written; a record header
-/// begins with a magic number, and the turn follows.
+/// A ring of blocks of 512 bytes. Each begins with the number of the turn in which it was written;
+/// a record header begins with a magic number, and the turn follows.
 pub(crate) struct Log<'a> {
     image: &'a Image<'a>,
     /// Bytes before it.
@@ -53,7 +53,8 @@ impl Log<'_> {
     pub(crate) const RECORD: u32 = 0xfeed_babe;
 
     fn block(&self, index: u64) -> Option<super::bytes::Block<'_>> {
-        self.image.at(self.offset.checked_add(index.checked_mul(BASIC_BLOCK)?)?, BASIC_BLOCK as usize)
+        self.image
+            .at(self.offset.checked_add(index.checked_mul(BASIC_BLOCK)?)?, BASIC_BLOCK as usize)
     }
 
     /// The turn in which a block was written.
@@ -65,7 +66,8 @@ impl Log<'_> {
         }
     }
 
-    /// The block that would be written next: where the turn of the first block gives way to an older one.
+    /// The block that would be written next: where the turn of the first block gives way to an
+    /// older one.
     fn head(&self) -> Option<u64> {
         let newest = self.turn(0)?;
         let (mut new, mut old) = (0, self.len);
@@ -76,7 +78,8 @@ impl Log<'_> {
         Some(old)
     }
 
-    /// The last record before the head says that the file system was unmounted, and nothing follows it.
+    /// The last record before the head says that the file system was unmounted, and nothing follows
+    /// it.
     pub(crate) fn ends_in_unmount(&self) -> Option<bool> {
         // The longest record is 256 KiB, and its header a few blocks.
         const LONGEST: u64 = (256 << 10) / BASIC_BLOCK + 16;
@@ -101,6 +104,10 @@ impl Log<'_> {
         let content = u64::from(header.be32(12)?).div_ceil(BASIC_BLOCK);
         let end = index.checked_add(headers)?.checked_add(content)?;
         let operation = self.block((index + headers) % self.len)?;
-        Some(end % self.len == head % self.len && header.be32(40)? == 1 && operation.u8(9)? & UNMOUNT != 0)
+        Some(
+            end % self.len == head % self.len
+                && header.be32(40)? == 1
+                && operation.u8(9)? & UNMOUNT != 0,
+        )
     }
 }

@@ -26,7 +26,11 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
         let text = run(&[&be, "list", "--json"])?;
         seconds.push(start.elapsed().as_secs_f64());
         let found = text.matches("\"reference\"").count();
-        ensure!(found >= DISKS * PARTITIONS, "be list found {found} of {} systems", DISKS * PARTITIONS);
+        ensure!(
+            found >= DISKS * PARTITIONS,
+            "be list found {found} of {} systems",
+            DISKS * PARTITIONS
+        );
     }
     let what = "be list, 32 systems on 32 partitions of 4 disks".to_owned();
     bench.report.figures.push(Figure { what, value: median(seconds), unit: "s", limit: Some(1.0) });

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Where programs are looked for: also where only root's `PATH` looks, and where the peers are that Debian does not have.
+/// Where programs are looked for: also where only root's `PATH` looks, and where the peers are that
+/// Debian does not have.
 pub fn path() -> String {
     let peers = qemu::target_dir().join("peers/bin");
     format!("{}:/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default(), peers.display())
@@ -32,18 +33,31 @@ pub struct Loop {
 impl Loop {
     /// A sparse one of so many MiB.
     pub fn new(folder: &Path, mebibytes: u64) -> Result<Self> {
-        let image = tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?;
+        let image =
+            tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?;
         image.as_file().set_len(mebibytes << 20)?;
         Loop::on(image.into_temp_path())
     }
 
-    /// One whose image has all its blocks and keeps them: no tool is the first to write to a place, as on a disk that
-    /// is in use for long.
+    /// One whose image has all its blocks and keeps them: no tool is the first to write to a place,
+    /// as on a disk that is in use for long.
     pub fn solid(folder: &Path, mebibytes: u64) -> Result<Self> {
-        let image =
-            tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?.into_temp_path();
+        let image = tempfile::Builder::new()
+            .prefix("bench-")
+            .suffix(".loop")
+            .tempfile_in(folder)?
+            .into_temp_path();
         let (output, count) = (format!("of={}", image.display()), format!("count={mebibytes}"));
-        run(&["dd", "if=/dev/zero", &output, "bs=1M", &count, "oflag=direct", "conv=fsync", "status=none"])?;
+        run(&[
+            "dd",
+            "if=/dev/zero",
+            &output,
+            "bs=1M",
+            &count,
+            "oflag=direct",
+            "conv=fsync",
+            "status=none",
+        ])?;
         let device = Loop::on(image)?;
         let limit = format!("/sys/block/{}/queue/discard_max_bytes", device.short());
         std::fs::write(&limit, "0").with_context(|| format!("writing {limit}"))?;

@@ -1,4 +1,5 @@
-//! What the figures were measured on: processor, memory, kernel, and the tools' versions. Nothing that names the machine.
+//! What the figures were measured on: processor, memory, kernel, and the tools' versions. Nothing
+//! that names the machine.
 
 use std::process::Command;
 

@@ -1,6 +1,8 @@
-//! `make bench`: what Lifeboat takes beside what others take, as ratios from one run on this machine.
+//! `make bench`: what Lifeboat takes beside what others take, as ratios from one run on this
+//! machine.
 //!
-//! Needs root for loop devices. Writes to nothing but images that it made, and `docs/PERFORMANCE.md`.
+//! Needs root for loop devices. Writes to nothing but images that it made, and
+//! `docs/PERFORMANCE.md`.
 
 mod copying;
 mod figures;
@@ -68,11 +70,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the parts, prints the figures and writes the document; false if a part could not be measured.
+/// Runs the parts, prints the figures and writes the document; false if a part could not be
+/// measured.
 fn bench(wanted: &[String]) -> Result<bool> {
     let parts = choose(wanted)?;
     signals::watch()?;
-    let report = Report { rounds: rounds::number(), machine: machine::describe(), ..Report::default() };
+    let report =
+        Report { rounds: rounds::number(), machine: machine::describe(), ..Report::default() };
     let mut bench = Bench { report, disks: None };
     let mut complete = true;
     for (name, measure) in &parts {

@@ -1,4 +1,5 @@
-//! From the kernel's start to a usable menu, against the same kernel with an init that does nothing.
+//! From the kernel's start to a usable menu, against the same kernel with an init that does
+//! nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,8 +26,10 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let (mut menu, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let start = |initrd: &Path| -> Result<qemu::Machine> {
-            let command_line = "console=ttyS0,115200 no_timer_check rdinit=/init rootfstype=ramfs".to_owned();
-            let kernel = Kernel { image: image.clone(), initrd: Some(initrd.to_owned()), command_line };
+            let command_line =
+                "console=ttyS0,115200 no_timer_check rdinit=/init rootfstype=ramfs".to_owned();
+            let kernel =
+                Kernel { image: image.clone(), initrd: Some(initrd.to_owned()), command_line };
             Ok(machine(&two)?.kernel(kernel).start()?)
         };
         let vm = start(&trivial)?;
@@ -85,15 +88,19 @@ fn trivial_init(folder: &Path) -> Result<PathBuf> {
         &source,
         format!(
             "#include <unistd.h>\n#include <fcntl.h>\n#include <sys/mount.h>\nint main(void) {{\n\
-             mount(\"dev\", \"/dev\", \"devtmpfs\", 0, 0);\nint fd = open(\"/dev/console\", O_WRONLY);\n\
+             mount(\"dev\", \"/dev\", \"devtmpfs\", 0, 0);\nint fd = open(\"/dev/console\", \
+             O_WRONLY);\n\
              write(fd, \"{MARKER}\\n\", {});\nfor (;;) pause();\n}}\n",
             MARKER.len() + 1
         ),
     )?;
     run(&["cc", "-static", "-o", &root.join("init").to_string_lossy(), &source.to_string_lossy()])?;
     let archive = folder.join("trivial.cpio");
-    let script =
-        format!("cd '{}' && find . | cpio -o -H newc --quiet > '{}'", root.display(), archive.display());
+    let script = format!(
+        "cd '{}' && find . | cpio -o -H newc --quiet > '{}'",
+        root.display(),
+        archive.display()
+    );
     run(&["sh", "-c", &script])?;
     Ok(archive)
 }

@@ -1,4 +1,5 @@
-//! Bringing a copy up to date that nearly is: ext4 to ext4, nothing changed, and one file in a hundred.
+//! Bringing a copy up to date that nearly is: ext4 to ext4, nothing changed, and one file in a
+//! hundred.
 
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::FileExt;
@@ -39,7 +40,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let target = disks.mount_target()?;
     let [from, to] = [&source.0, &target.0].map(|folder| folder.to_string_lossy().into_owned());
     let names = names(&be, &disks, "ext4");
-    time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names).context("making the copy")?;
+    time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names)
+        .context("making the copy")?;
     settle(&from, &to)?;
     let labels: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
     for changed in [false, true] {
@@ -87,7 +89,8 @@ fn prepare(disks: &Disks, from: &str, to: &str, temperature: Temperature) -> Res
 
 fn contest(changed: bool, samples: Vec<rounds::Samples>) -> Contest {
     let about = if changed {
-        "Before each run one regular file in a hundred gets another first byte and an older time in the target."
+        "Before each run one regular file in a hundred gets another first byte and an older time \
+        in the target."
     } else {
         "The target is a copy that differs in nothing."
     };
@@ -119,12 +122,16 @@ fn figures(contest: &Contest, changed: bool, figures: &mut Vec<Figure>) {
 
 /// Makes one regular file in a hundred of the target older and another than its source.
 fn change_one_in_a_hundred(target: &Path) -> Result<()> {
-    let found = run(&["find", &target.to_string_lossy(), "-type", "f", "-size", "+0", "-links", "1"])?;
+    let found =
+        run(&["find", &target.to_string_lossy(), "-type", "f", "-size", "+0", "-links", "1"])?;
     let mut paths: Vec<&str> = found.lines().collect();
     paths.sort_unstable();
     for path in paths.into_iter().step_by(100) {
-        let file =
-            File::options().read(true).write(true).open(path).with_context(|| format!("opening {path}"))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .with_context(|| format!("opening {path}"))?;
         let modified = file.metadata()?.modified()?;
         let mut first = [0];
         file.read_exact_at(&mut first, 0)?;

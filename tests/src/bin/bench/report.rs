@@ -80,16 +80,21 @@ impl Contest {
 
     fn ratios(&self, contestant: &Contestant, temperature: Temperature) -> Vec<f64> {
         let baseline = self.find(&self.baseline);
-        baseline.map(|baseline| contestant.samples.ratios(&baseline.samples, temperature)).unwrap_or_default()
+        baseline
+            .map(|baseline| contestant.samples.ratios(&baseline.samples, temperature))
+            .unwrap_or_default()
     }
 }
 
 /// The whole document.
 pub fn render(report: &Report) -> String {
     let mut text = String::from(
-        "# Performance\n\nWritten by `make bench`. A ratio is one tool's time by another's in the same round, so that it says \
-         more than seconds do; it is the median over the rounds, with the smallest and the largest behind it. Seconds \
-         are medians.\n\n## Limits\n\n| figure | measured | limit | |\n| --- | ---: | ---: | --- |\n",
+        "# Performance\n\nWritten by `make bench`. A ratio is one tool's time by another's in the \
+        same round, so that it says \
+         more than seconds do; it is the median over the rounds, with the smallest and the \
+         largest behind it. Seconds \
+         are medians.\n\n## Limits\n\n| figure | measured | limit | |\n| --- | ---: | ---: | --- \
+         |\n",
     );
     for figure in &report.figures {
         let (measured, allowed) = (figure.measured(), figure.allowed());
@@ -111,7 +116,8 @@ fn machine(text: &mut String, report: &Report) {
     put(
         text,
         &format!(
-            "\n## How it was measured\n\n{}, {} cores, {:.0} GiB of memory, Linux {}. {} rounds.\n\n",
+            "\n## How it was measured\n\n{}, {} cores, {:.0} GiB of memory, Linux {}. {} \
+            rounds.\n\n",
             machine.processor, machine.cores, machine.memory_gib, machine.kernel, report.rounds
         ),
     );
@@ -120,18 +126,25 @@ fn machine(text: &mut String, report: &Report) {
         put(
             text,
             &format!(
-                "The source is a Debian 12 made from packages: {} entries, {gigabytes:.2} GB used on ext4. ",
+                "The source is a Debian 12 made from packages: {} entries, {gigabytes:.2} GB used \
+                on ext4. ",
                 tree.entries
             ),
         );
     }
     text.push_str(
-        "Source and target are loop devices with direct I/O, every block of their images allocated, discard off. The tools \
-         take turns within a round, and each round begins with another. Before each run the target gets a new file \
-         system, which is not counted but where the tool makes it itself (`be create`, fsarchiver). The source is \
-         mounted with `ro,noatime`, the target with no options; tools that copy devices find both not mounted. Cold: sync, \
-         then the kernel's caches and both devices' buffers dropped. Warm: the source was read once. Counted is the \
-         whole command below, the last sync with it. Memory is the resident set of the command's largest process; \
+        "Source and target are loop devices with direct I/O, every block of their images \
+        allocated, discard off. The tools \
+         take turns within a round, and each round begins with another. Before each run the \
+         target gets a new file \
+         system, which is not counted but where the tool makes it itself (`be create`, \
+         fsarchiver). The source is \
+         mounted with `ro,noatime`, the target with no options; tools that copy devices find both \
+         not mounted. Cold: sync, \
+         then the kernel's caches and both devices' buffers dropped. Warm: the source was read \
+         once. Counted is the \
+         whole command below, the last sync with it. Memory is the resident set of the command's \
+         largest process; \
          bash, which starts it, has about 4 MiB. `be create` is \
          without update-grub, which does not work on loop devices.\n\n",
     );
@@ -152,7 +165,10 @@ fn table(text: &mut String, contest: &Contest) {
         for temperature in [Temperature::Cold, Temperature::Warm] {
             let seconds = median(contestant.samples.seconds(temperature));
             let seconds = seconds.map_or_else(String::new, |seconds| format!("{seconds:.2} s"));
-            put(&mut line, &format!(" {seconds} | {} |", spread(contest.ratios(contestant, temperature))));
+            put(
+                &mut line,
+                &format!(" {seconds} | {} |", spread(contest.ratios(contestant, temperature))),
+            );
         }
         let memory = Some(contestant.samples.peak_kib).filter(|kib| *kib > 0);
         put(text, &format!("{line} {} |\n", mebibytes(memory)));
@@ -163,7 +179,10 @@ fn table(text: &mut String, contest: &Contest) {
     }
     for contestant in &contest.contestants {
         if let Some(why) = &contestant.samples.failure {
-            put(text, &format!("{} failed and was left out from then on: {why}.\n\n", contestant.name));
+            put(
+                text,
+                &format!("{} failed and was left out from then on: {why}.\n\n", contestant.name),
+            );
         }
     }
     text.push_str("```\n");
@@ -175,26 +194,35 @@ fn table(text: &mut String, contest: &Contest) {
 
 fn scale(text: &mut String, sizes: &[Scale]) {
     text.push_str(
-        "\n## Size\n\nCopying ext4 to ext4, cold: folders of a hundred files, a line of text in one of ten, or the same number of \
-         names as pairs, a file with its second name in a folder far away.\n\n| names | | copy | per name | its memory | memory of \
+        "\n## Size\n\nCopying ext4 to ext4, cold: folders of a hundred files, a line of text in \
+        one of ten, or the same number of \
+         names as pairs, a file with its second name in a folder far away.\n\n| names | | copy | \
+         per name | its memory | memory of \
          `be create` |\n| ---: | --- | ---: | ---: | ---: | ---: |\n",
     );
     for size in sizes {
         let shape = if size.pairs { "hard-linked pairs" } else { "files" };
         let seconds = size.seconds.map_or_else(String::new, |seconds| format!("{seconds:.2} s"));
-        let each =
-            size.seconds.map_or_else(String::new, |s| format!("{:.1} µs", s * 1e6 / size.names as f64));
+        let each = size
+            .seconds
+            .map_or_else(String::new, |s| format!("{:.1} µs", s * 1e6 / size.names as f64));
         let (copy, create) = (mebibytes(size.peak_kib), mebibytes(size.create_peak_kib));
-        put(text, &format!("| {} | {shape} | {seconds} | {each} | {copy} | {create} |\n", size.names));
+        put(
+            text,
+            &format!("| {} | {shape} | {seconds} | {each} | {copy} | {create} |\n", size.names),
+        );
     }
 }
 
 /// The median, and the smallest and the largest where there are several.
 fn spread(ratios: Vec<f64>) -> String {
     let Some(middle) = median(ratios.clone()) else { return String::new() };
-    let [least, most] = [ratios.iter().copied().reduce(f64::min), ratios.iter().copied().reduce(f64::max)];
+    let [least, most] =
+        [ratios.iter().copied().reduce(f64::min), ratios.iter().copied().reduce(f64::max)];
     match (least, most) {
-        (Some(least), Some(most)) if ratios.len() > 1 => format!("**{middle:.2}** ({least:.2}–{most:.2})"),
+        (Some(least), Some(most)) if ratios.len() > 1 => {
+            format!("**{middle:.2}** ({least:.2}–{most:.2})")
+        }
         _ => format!("**{middle:.2}**"),
     }
 }

@@ -1,4 +1,5 @@
-//! Ten thousand, a hundred thousand and a million names: the time of a copy, and the memory that it and `be create` take.
+//! Ten thousand, a hundred thousand and a million names: the time of a copy, and the memory that it
+//! and `be create` take.
 
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use crate::signals;
 use crate::stopwatch::{Names, Run, time};
 
 const MILLION: u64 = 1_000_000;
-const SIZES: &[(u64, bool)] = &[(10_000, false), (100_000, false), (MILLION, false), (MILLION, true)];
+const SIZES: &[(u64, bool)] =
+    &[(10_000, false), (100_000, false), (MILLION, false), (MILLION, true)];
 const DEVICE_MIB: u64 = 4096;
 const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4", "-N", "1200000"];
 const FOLDER: u64 = 100;
@@ -35,7 +37,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 fn figures(sizes: &[Scale], figures: &mut Vec<Figure>) {
     let mebibytes = |kib: Option<u64>| kib.map(|kib| kib as f64 / 1024.0);
     for size in sizes.iter().filter(|size| size.names == MILLION) {
-        let shape = if size.pairs { "a million names in hard-linked pairs" } else { "a million files" };
+        let shape =
+            if size.pairs { "a million names in hard-linked pairs" } else { "a million files" };
         for (who, kib) in [("copy", size.peak_kib), ("be create", size.create_peak_kib)] {
             let what = format!("memory of {who}, {shape}");
             figures.push(Figure { what, value: mebibytes(kib), unit: "MiB", limit: Some(64.0) });
@@ -111,8 +114,8 @@ impl Part<'_> {
     /// Only its memory is of interest: the target's file system is what `be` makes.
     fn create(&self) -> Result<Run> {
         run(&["wipefs", "-qa", self.target.name()])?;
-        let script =
-            "\"$BE\" create copy --from \"@$FROM\" -m \"/:$ONTO:xfs\" --no-boot-entry --force --yes --quiet";
+        let script = "\"$BE\" create copy --from \"@$FROM\" -m \"/:$ONTO:xfs\" --no-boot-entry \
+            --force --yes --quiet";
         let run = time(script, &self.names())?;
         eprintln!("  {:.2} s, {} KiB: be create", run.seconds, run.peak_kib);
         Ok(run)

@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP end what is being measured; then `Drop` removes mounts and loop devices.
+//! SIGINT, SIGTERM and SIGHUP end what is being measured; then `Drop` removes mounts and loop
+//! devices.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,10 @@ pub fn watch() -> Result<()> {
             end_running();
         }
     };
-    std::thread::Builder::new().name("signals".into()).spawn(listen).context("starting a thread")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(listen)
+        .context("starting a thread")?;
     Ok(())
 }
 

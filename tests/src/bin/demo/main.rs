@@ -1,7 +1,8 @@
-//! `make demo`: a Debian whose primary no longer boots, and the rescue stick that brings the other one up.
+//! `make demo`: a Debian whose primary no longer boots, and the rescue stick that brings the other
+//! one up.
 //!
-//! On a terminal the machine's serial console is this terminal, and the user is left at the menu. Without one the keys
-//! are pressed here, and the screens are shown.
+//! On a terminal the machine's serial console is this terminal, and the user is left at the menu.
+//! Without one the keys are pressed here, and the screens are shown.
 
 mod screen;
 
@@ -25,17 +26,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     println!(
-        "1. A Debian 12 with two boot environments, '{FIRST}' and its copy '{SECOND}' (the first time takes minutes)"
+        "1. A Debian 12 with two boot environments, '{FIRST}' and its copy '{SECOND}' (the first \
+        time takes minutes)"
     );
     let builder = TwoEnvironments::on(Release::Bookworm)?.machine()?.memory(1024);
     println!(
-        "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and chosen for the next start"
+        "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and chosen \
+        for the next start"
     );
     let builder = destroyed(builder)?;
     println!("3. The machine starts from the stick\n");
     let vm = builder.start()?;
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        println!("The keys are yours: 'a' activates, Enter boots, 'h' helps. Ctrl-] ends the machine.\n");
+        println!(
+            "The keys are yours: 'a' activates, Enter boots, 'h' helps. Ctrl-] ends the machine.\n"
+        );
         vm.console().interact()?;
         return Ok(());
     }

@@ -57,7 +57,8 @@ impl Ext {
         self.block_size / self.descriptor_size
     }
 
-    /// Blocks of descriptors that lie behind each super block; the others lie in the groups they describe.
+    /// Blocks of descriptors that lie behind each super block; the others lie in the groups they
+    /// describe.
     fn gathered_descriptor_blocks(&self) -> u64 {
         let all = self.groups().div_ceil(self.descriptors_in_block());
         if self.incompat & incompat::META_BG != 0 { all.min(self.field(0x104).into()) } else { all }
@@ -81,13 +82,15 @@ impl Ext {
         self.group_start(group) + u64::from(self.has_super_block(group))
     }
 
-    /// Blocks at a group's start for super block, descriptors, and the descriptors of groups to come.
+    /// Blocks at a group's start for super block, descriptors, and the descriptors of groups to
+    /// come.
     fn reserved_blocks(&self, group: u64) -> u64 {
         let with_super = self.has_super_block(group);
         let per_block = self.descriptors_in_block();
         let gathered = self.gathered_descriptor_blocks();
         // A first group whose first block is not that of the super block has one block more.
-        let shift = if group == 0 { (1024 / self.block_size).saturating_sub(self.first_block) } else { 0 };
+        let shift =
+            if group == 0 { (1024 / self.block_size).saturating_sub(self.first_block) } else { 0 };
         let scattered = self.incompat & incompat::META_BG != 0 && group / per_block >= gathered;
         let descriptors = match group % per_block {
             0 | 1 if scattered => 1,
@@ -100,7 +103,8 @@ impl Ext {
 
     /// Walks the descriptors and bitmaps.
     pub(super) fn used(&self, source: &dyn Source) -> Result<Used, Unfit> {
-        let (mut data, mut tables, mut zeros) = (Extents::default(), Extents::default(), Vec::new());
+        let (mut data, mut tables, mut zeros) =
+            (Extents::default(), Extents::default(), Vec::new());
         let blocks = |from: u64, to: u64| from * self.block_size..to * self.block_size;
         let table_blocks = (self.group_inodes * self.inode_size).div_ceil(self.block_size);
         let mut descriptors = (u64::MAX, Vec::new());
@@ -121,7 +125,8 @@ impl Ext {
             self.place(group.inode_table, table_blocks, "an inode table")?;
             let used_inodes = self.group_inodes - group.unused_inodes;
             let used_table = (used_inodes * self.inode_size).div_ceil(self.block_size);
-            let (used_end, end) = (group.inode_table + used_table, group.inode_table + table_blocks);
+            let (used_end, end) =
+                (group.inode_table + used_table, group.inode_table + table_blocks);
             tables.add(blocks(group.inode_table, used_end));
             zeros.push(blocks(used_end, end));
 
@@ -134,7 +139,8 @@ impl Ext {
                 let bitmap = read(source, at, self.block_size as usize)?;
                 let clusters = (group_end - start).div_ceil(self.cluster_blocks);
                 for run in runs(&bitmap, clusters as usize) {
-                    let block = |bit: usize| (start + bit as u64 * self.cluster_blocks).min(group_end);
+                    let block =
+                        |bit: usize| (start + bit as u64 * self.cluster_blocks).min(group_end);
                     data.add(blocks(block(run.start), block(run.end)));
                 }
             }

@@ -1,6 +1,7 @@
-//! The journal of a file system at rest: nothing in it will be read again, so that only its first block is copied
-//! (jbd2: `include/linux/jbd2.h`; its numbers are big-endian). Old blocks of the target must not stay there: they may be
-//! those of an earlier copy of the same source, with the UUID and the sequence numbers that a recovery looks for.
+//! The journal of a file system at rest: nothing in it will be read again, so that only its first
+//! block is copied (jbd2: `include/linux/jbd2.h`; its numbers are big-endian). Old blocks of the
+//! target must not stay there: they may be those of an earlier copy of the same source, with the
+//! UUID and the sequence numbers that a recovery looks for.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -18,7 +19,8 @@ impl Ext {
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
         let super_block = read(source, self.place(first.start, 1, "the journal")?, 1024)?;
         let header = Block(Cow::Borrowed(&super_block));
-        let is_journal = header.has(0, &[0xc0, 0x3b, 0x39, 0x98]) && matches!(header.be32(4), Some(3 | 4));
+        let is_journal =
+            header.has(0, &[0xc0, 0x3b, 0x39, 0x98]) && matches!(header.be32(4), Some(3 | 4));
         let blocks: u64 = pieces.iter().map(|piece| piece.end - piece.start).sum();
         let same_size = header.be32(0xc) == Some(self.block_size as u32)
             && header.be32(0x10).map(u64::from) == Some(blocks);
@@ -50,14 +52,20 @@ impl Ext {
         let inode = Block(Cow::Borrowed(&inode));
         let header = (inode.le32(0x20), inode.le16(0x28), inode.le16(0x2a), inode.le16(0x2e));
         let count = match header {
-            (Some(flags), Some(0xf30a), Some(count @ 1..=4), Some(0)) if flags & EXTENTS != 0 => count,
+            (Some(flags), Some(0xf30a), Some(count @ 1..=4), Some(0)) if flags & EXTENTS != 0 => {
+                count
+            }
             _ => return Ok(None),
         };
         let mut pieces = Vec::new();
         let mut next = 0;
         for extent in (0..usize::from(count)).map(|n| 0x34 + 12 * n) {
-            let place =
-                (inode.le32(extent), inode.le16(extent + 4), inode.le16(extent + 6), inode.le32(extent + 8));
+            let place = (
+                inode.le32(extent),
+                inode.le16(extent + 4),
+                inode.le16(extent + 6),
+                inode.le32(extent + 8),
+            );
             let (Some(logical), Some(length @ 1..=0x8000), Some(high), Some(low)) = place else {
                 return Ok(None);
             };

@@ -1,5 +1,5 @@
-//! ext2, ext3 and ext4 ("ext4 Data Structures and Algorithms" in the kernel's documentation, `fs/ext4/ext4.h`): the
-//! super block, and what it says of the rest. All numbers are little-endian.
+//! ext2, ext3 and ext4 ("ext4 Data Structures and Algorithms" in the kernel's documentation,
+//! `fs/ext4/ext4.h`): the super block, and what it says of the rest. All numbers are little-endian.
 
 mod groups;
 mod journal;
@@ -17,8 +17,9 @@ const LENGTH: usize = 1024;
 mod compat {
     pub const JOURNAL: u32 = 0x4;
     pub const SPARSE_SUPER_2: u32 = 0x200;
-    /// dir_prealloc, imagic_inodes, has_journal, ext_attr, resize_inode, dir_index, sparse_super2, fast_commit,
-    /// orphan_file. Not stable_inodes: there the UUID is part of how names are encrypted.
+    /// dir_prealloc, imagic_inodes, has_journal, ext_attr, resize_inode, dir_index, sparse_super2,
+    /// fast_commit, orphan_file. Not stable_inodes: there the UUID is part of how names are
+    /// encrypted.
     pub const KNOWN: u32 = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x200 | 0x400 | 0x1000;
 }
 
@@ -29,10 +30,21 @@ mod incompat {
     pub const BITS_64: u32 = 0x80;
     pub const EA_INODE: u32 = 0x400;
     pub const CSUM_SEED: u32 = 0x2000;
-    /// filetype, recover, journal_dev, meta_bg, extents, 64bit, flex_bg, ea_inode, csum_seed, large_dir, inline_data,
-    /// encrypt, casefold. Not mmp, which another machine may be writing to.
-    pub const KNOWN: u32 =
-        0x2 | 0x4 | 0x8 | 0x10 | 0x40 | 0x80 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
+    /// filetype, recover, journal_dev, meta_bg, extents, 64bit, flex_bg, ea_inode, csum_seed,
+    /// large_dir, inline_data, encrypt, casefold. Not mmp, which another machine may be writing to.
+    pub const KNOWN: u32 = 0x2
+        | 0x4
+        | 0x8
+        | 0x10
+        | 0x40
+        | 0x80
+        | 0x200
+        | 0x400
+        | 0x2000
+        | 0x4000
+        | 0x8000
+        | 0x1_0000
+        | 0x2_0000;
 }
 
 mod ro_compat {
@@ -41,8 +53,8 @@ mod ro_compat {
     pub const BIGALLOC: u32 = 0x200;
     pub const METADATA_CSUM: u32 = 0x400;
     pub const ORPHAN_PRESENT: u32 = 0x1_0000;
-    /// sparse_super, large_file, btree_dir, huge_file, gdt_csum, dir_nlink, extra_isize, quota, bigalloc, metadata_csum,
-    /// read-only, project, verity, orphan_present.
+    /// sparse_super, large_file, btree_dir, huge_file, gdt_csum, dir_nlink, extra_isize, quota,
+    /// bigalloc, metadata_csum, read-only, project, verity, orphan_present.
     pub const KNOWN: u32 = 0x1
         | 0x2
         | 0x4
@@ -128,7 +140,8 @@ impl Ext {
             && ext.first_block <= 1
             && ext.blocks > ext.first_block
             && ext.blocks.checked_mul(ext.block_size).is_some()
-            // mke2fs(8), -g: the smallest group has 256 blocks; the largest fills a block with its bitmap.
+            // mke2fs(8), -g: the smallest group has 256 blocks; the largest fills a block with its
+            // bitmap.
             && ext.group_blocks >= 256
             && ext.group_blocks.is_multiple_of(ext.cluster_blocks)
             && ext.group_blocks / ext.cluster_blocks <= 8 * block_size
@@ -147,7 +160,9 @@ impl Ext {
             ("ro_compat", self.ro_compat & !ro_compat::KNOWN),
         ];
         if let Some((set, bits)) = unknown.into_iter().find(|(_, bits)| *bits != 0) {
-            return Unfit::new(format!("it has features that be does not copy by blocks ({set} {bits:#x})"));
+            return Unfit::new(format!(
+                "it has features that be does not copy by blocks ({set} {bits:#x})"
+            ));
         }
         if self.incompat & incompat::JOURNAL_DEVICE != 0 {
             return Unfit::new("it is the journal of another one");
@@ -156,7 +171,9 @@ impl Ext {
             return Unfit::new("its journal lies on another device");
         }
         let has_csum = self.ro_compat & ro_compat::METADATA_CSUM != 0;
-        if !has_csum && (self.ro_compat & ro_compat::GDT_CSUM != 0 || self.incompat & incompat::EA_INODE != 0)
+        if !has_csum
+            && (self.ro_compat & ro_compat::GDT_CSUM != 0
+                || self.incompat & incompat::EA_INODE != 0)
         {
             return Unfit::new(
                 "its checksums depend on its UUID (`tune2fs -O metadata_csum` gives it others)",
@@ -196,7 +213,11 @@ impl Ext {
         self.block_size
     }
 
-    pub(super) fn blueprint(&self, source: &dyn Source, identity: &Identity) -> Result<Blueprint, Unfit> {
+    pub(super) fn blueprint(
+        &self,
+        source: &dyn Source,
+        identity: &Identity,
+    ) -> Result<Blueprint, Unfit> {
         self.is_at_rest()?;
         let groups::Used { used, mut zeros } = self.used(source)?;
         if self.compat & compat::JOURNAL != 0 {
@@ -220,7 +241,8 @@ impl Ext {
         Ok(Blueprint { size, used: used.sorted(size), zeros, log: None, backups, primary })
     }
 
-    /// A super block with another UUID and label. Its checksums go on from the old UUID, so that nothing else changes.
+    /// A super block with another UUID and label. Its checksums go on from the old UUID, so that
+    /// nothing else changes.
     fn renamed(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
         let mut bytes = super_block.to_vec();
         if let Some(seed) = self.seed {

@@ -1,4 +1,5 @@
-//! Copying a Debian from ext4 to ext4, xfs and btrfs, by every tool that can be installed and by Lifeboat.
+//! Copying a Debian from ext4 to ext4, xfs and btrfs, by every tool that can be installed and by
+//! Lifeboat.
 
 pub mod peers;
 pub mod root;
@@ -84,7 +85,10 @@ impl Race<'_> {
                 Temperature::Warm if kept.is_none() => {
                     let source = self.disks.keep_source()?;
                     // The first of the warm contestants finds in memory what the others find.
-                    time(peers::READING, &vec![("SOURCE", source.0.to_string_lossy().into_owned())])?;
+                    time(
+                        peers::READING,
+                        &vec![("SOURCE", source.0.to_string_lossy().into_owned())],
+                    )?;
                     kept = Some(source);
                 }
                 Temperature::Warm => {}
@@ -97,7 +101,11 @@ impl Race<'_> {
             about: self.about(),
             baseline: peers::BASELINE.into(),
             contestants: contestants
-                .map(|((peer, command), samples)| Contestant { name: peer.name.into(), command, samples })
+                .map(|((peer, command), samples)| Contestant {
+                    name: peer.name.into(),
+                    command,
+                    samples,
+                })
                 .collect(),
             missing,
         })
@@ -108,7 +116,8 @@ impl Race<'_> {
         match self.fs_type {
             "ext4" => made,
             other => format!(
-                "{made} `be create` makes the initramfs of the copy anew, too: it mounts {other} now, and the source's \
+                "{made} `be create` makes the initramfs of the copy anew, too: it mounts {other} \
+                now, and the source's \
                  has only the fsck of ext4."
             ),
         }
@@ -143,7 +152,8 @@ impl Race<'_> {
             run(&["sync"])?;
         }
         let measured = time(command, &names(self.be, disks, self.fs_type))?;
-        if let (true, true, Some(from), Some(to)) = (round == 0, peer.name == peers::FILES, &source, &target)
+        if let (true, true, Some(from), Some(to)) =
+            (round == 0, peer.name == peers::FILES, &source, &target)
         {
             agree(&from.0.to_string_lossy(), &to.0.to_string_lossy())?;
         }

@@ -15,7 +15,8 @@ pub const CREATE: &str = "be create, files";
 pub const CREATE_BLOCKS: &str = "be create, blocks";
 
 /// Reads all of `$SOURCE`, with all attributes.
-pub const READING: &str = "tar -C \"$SOURCE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null";
+pub const READING: &str =
+    "tar -C \"$SOURCE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null";
 
 /// What a tool works on, and what is done before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +88,19 @@ const fn to_all(peer: Peer) -> Peer {
 }
 
 const PEERS: &[Peer] = &[
-    peer("find: the walk alone", Kind::Reads, Need::Program("find"), "find \"$SOURCE\" -links +64000"),
+    peer(
+        "find: the walk alone",
+        Kind::Reads,
+        Need::Program("find"),
+        "find \"$SOURCE\" -links +64000",
+    ),
     peer("tar to a pipe: reading alone", Kind::Reads, Need::Program("tar"), READING),
     peer(
         "dd of the used bytes",
         Kind::Devices,
         Need::Program("dd"),
-        "dd if=\"$SOURCE_DEVICE\" of=\"$TARGET_DEVICE\" bs=4M count=\"$USED\"M iflag=direct,count_bytes oflag=direct",
+        "dd if=\"$SOURCE_DEVICE\" of=\"$TARGET_DEVICE\" bs=4M count=\"$USED\"M \
+        iflag=direct,count_bytes oflag=direct",
     ),
     peer(
         "e2image -ra",
@@ -105,7 +112,8 @@ const PEERS: &[Peer] = &[
         "partclone.ext4 -b",
         Kind::Blocks,
         Need::Program("partclone.ext4"),
-        "partclone.ext4 -b -q -L \"$WORK/partclone.log\" -s \"$SOURCE_DEVICE\" -o \"$TARGET_DEVICE\"; \
+        "partclone.ext4 -b -q -L \"$WORK/partclone.log\" -s \"$SOURCE_DEVICE\" -o \
+        \"$TARGET_DEVICE\"; \
          tune2fs -U random \"$TARGET_DEVICE\"",
     ),
     peer(
@@ -148,7 +156,12 @@ const PEERS: &[Peer] = &[
         Need::Program("rsync"),
         "rsync -aHAXS --numeric-ids \"$SOURCE/\" \"$TARGET/\"",
     )),
-    to_all(peer(FILES, Kind::Files, Need::Be, "\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"")),
+    to_all(peer(
+        FILES,
+        Kind::Files,
+        Need::Be,
+        "\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"",
+    )),
     peer(
         BLOCKS,
         Kind::Blocks,
@@ -159,13 +172,15 @@ const PEERS: &[Peer] = &[
         CREATE,
         Kind::Verb,
         Need::Be,
-        "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method copy --no-boot-entry --force --yes --quiet",
+        "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method copy \
+        --no-boot-entry --force --yes --quiet",
     )),
     peer(
         CREATE_BLOCKS,
         Kind::VerbOnBlocks,
         Need::Be,
-        "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method block --no-boot-entry --force --yes --quiet",
+        "\"$BE\" create copy --from benchmark -m \"/:$TARGET_DEVICE:$FSTYPE\" --method block \
+        --no-boot-entry --force --yes --quiet",
     ),
 ];
 

@@ -62,8 +62,8 @@ impl Disks {
         self.folder.path()
     }
 
-    /// Mounts the source. It is never written to, so that its super block stays as e2fsck has left it and tune2fs
-    /// accepts a copy of it.
+    /// Mounts the source. It is never written to, so that its super block stays as e2fsck has left
+    /// it and tune2fs accepts a copy of it.
     pub fn mount_source(&self) -> Result<Mounted> {
         Mounted::with(self.source.name(), &self.folder().join("source"), "ro,noatime")
     }
@@ -91,11 +91,21 @@ fn fill(source: &Loop, folder: &Path) -> Result<Tree> {
     let tarball = tarball.to_str().context("the path of the tarball is text")?;
     run(&["mke2fs", "-q", "-F", "-t", "ext4", source.name()])?;
     let root = Mounted::new(source.name(), &folder.join("source"))?;
-    run(&["tar", "-xpf", tarball, "--xattrs", "--xattrs-include=*", "-C", &root.0.to_string_lossy()])?;
-    // GRUB takes a loop device for the file behind it: update-grub fails in a copy on one. Without this file a system
-    // has no GRUB to `be`, which then leaves update-grub out.
+    run(&[
+        "tar",
+        "-xpf",
+        tarball,
+        "--xattrs",
+        "--xattrs-include=*",
+        "-C",
+        &root.0.to_string_lossy(),
+    ])?;
+    // GRUB takes a loop device for the file behind it: update-grub fails in a copy on one. Without
+    // this file a system has no GRUB to `be`, which then leaves update-grub out.
     match std::fs::remove_file(root.0.join("etc/grub.d/10_linux")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context("removing 10_linux"),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).context("removing 10_linux");
+        }
         _ => {}
     }
     std::fs::create_dir_all(root.0.join("etc/lifeboat"))?;
@@ -125,7 +135,8 @@ fn used(device: &Loop) -> Result<u64> {
     let text = run(&["dumpe2fs", "-h", device.name()])?;
     let field = |name: &str| -> Result<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|value| value.trim().parse().ok()).with_context(|| format!("dumpe2fs says no {name}"))
+        line.and_then(|value| value.trim().parse().ok())
+            .with_context(|| format!("dumpe2fs says no {name}"))
     };
     Ok((field("Block count:")? - field("Free blocks:")?) * field("Block size:")?)
 }

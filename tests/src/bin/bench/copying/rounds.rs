@@ -1,5 +1,5 @@
-//! Interleaved rounds: in each, every contestant runs cold, then every one warm, in an order that changes from round
-//! to round.
+//! Interleaved rounds: in each, every contestant runs cold, then every one warm, in an order that
+//! changes from round to round.
 
 use anyhow::Result;
 
@@ -62,8 +62,9 @@ pub fn number() -> usize {
     std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).filter(|n| *n > 0).unwrap_or(3)
 }
 
-/// Runs the contestants against each other. `once` prepares and measures one run; `None` where there is nothing to
-/// measure at this temperature. Who fails is left out from then on, and says why.
+/// Runs the contestants against each other. `once` prepares and measures one run; `None` where
+/// there is nothing to measure at this temperature. Who fails is left out from then on, and says
+/// why.
 ///
 /// # Errors
 /// A signal has arrived.
@@ -72,7 +73,8 @@ pub fn run(
     rounds: usize,
     mut once: impl FnMut(usize, Temperature, usize) -> Result<Option<Run>>,
 ) -> Result<Vec<Samples>> {
-    let empty = Samples { cold: vec![None; rounds], warm: vec![None; rounds], ..Samples::default() };
+    let empty =
+        Samples { cold: vec![None; rounds], warm: vec![None; rounds], ..Samples::default() };
     let mut all = vec![empty; names.len()];
     for round in 0..rounds {
         for temperature in [Temperature::Cold, Temperature::Warm] {

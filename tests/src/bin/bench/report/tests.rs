@@ -73,5 +73,8 @@ fn a_size_has_its_time_per_name() {
         create_peak_kib: None,
     };
     let text = render(&Report { scale: vec![size], ..Report::default() });
-    assert!(text.contains("| 10000 | hard-linked pairs | 0.50 s | 50.0 µs | 20 MiB |  |\n"), "{text}");
+    assert!(
+        text.contains("| 10000 | hard-linked pairs | 0.50 s | 50.0 µs | 20 MiB |  |\n"),
+        "{text}"
+    );
 }
