@@ -254,8 +254,8 @@ fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
-/// Two with one id share a boot entry and a loader folder: to activate one would take them from the
-/// other.
+/// Two with one id share a boot entry and a loader directory: to activate one would take them from
+/// the other.
 fn refuse_twin(inventory: &Inventory, environment: &BootEnvironment) -> Result<()> {
     let Some(twin) = inventory.twin_of(environment) else { return Ok(()) };
     Err(Refusal::Other(format!(
@@ -477,11 +477,11 @@ mod tests {
         let firmware = Firmware::new();
         let system = firmware.system();
         assert!(!watchdog_runs(&system));
-        let folder = system.sys.join("class/watchdog/watchdog0");
-        std::fs::create_dir_all(&folder).unwrap();
+        let directory = system.sys.join("class/watchdog/watchdog0");
+        std::fs::create_dir_all(&directory).unwrap();
         assert!(!watchdog_runs(&system));
         for (state, expected) in [("inactive\n", false), ("active\n", true)] {
-            std::fs::write(folder.join("state"), state).unwrap();
+            std::fs::write(directory.join("state"), state).unwrap();
             assert_eq!(watchdog_runs(&system), expected, "{state}");
         }
     }

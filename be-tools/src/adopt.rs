@@ -78,7 +78,8 @@ impl Adoption {
         ];
         if boot_entry {
             steps.push(
-                "adopt: write its loader folder on the ESP and append its boot entry to BootOrder"
+                "adopt: write its loader directory on the ESP and append its boot entry to \
+                BootOrder"
                     .into(),
             );
         }

@@ -1,5 +1,5 @@
-//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP folder,
-//! then the device.
+//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP
+//! directory, then the device.
 
 use std::path::PathBuf;
 

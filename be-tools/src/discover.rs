@@ -53,7 +53,7 @@ pub fn discover(system: &System) -> Result<Inventory> {
 fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = assemble::candidates(&devices);
-    let dir = scan::folder(&system.run);
+    let dir = scan::directory(&system.run);
     let place = |device: &BlockDevice| assemble::place(device, mounts);
     let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
 
@@ -126,7 +126,7 @@ pub(crate) fn look_at(devices: Devices) -> Inventory {
     look(&system, devices, &Mounts::read(&system).unwrap())
 }
 
-/// What a folder would be as the root file system with this UUID, beside one labelled `second`.
+/// What a directory would be as the root file system with this UUID, beside one labelled `second`.
 #[cfg(test)]
 pub(crate) fn environment_in(dir: &Path, uuid: &str) -> (Facts, BootEnvironment, Devices) {
     use crate::storage::probe::{Kind, SuperBlock};
@@ -249,8 +249,8 @@ impl Inventory {
         }
     }
 
-    /// Another BE with the same id, so with the same boot entry and loader folder: one is a block
-    /// copy of the other, or was made to look so.
+    /// Another BE with the same id, so with the same boot entry and loader directory: one is a
+    /// block copy of the other, or was made to look so.
     pub fn twin_of(&self, environment: &BootEnvironment) -> Option<&BootEnvironment> {
         let id = environment.descriptor.as_ref()?.id.short();
         self.environments.iter().find(|e| {

@@ -46,9 +46,9 @@ impl<'a> Begun<'a> {
     }
 }
 
-/// The folder where an operation mounts things, in its own mount namespace.
+/// The directory where an operation mounts things, in its own mount namespace.
 pub(crate) struct Work {
-    folder: PathBuf,
+    directory: PathBuf,
     /// For one file system of the source.
     pub(crate) source: PathBuf,
     /// For the whole target.
@@ -59,19 +59,20 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
-        let folder = system.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
-        let [source, target, alone] = ["source", "target", "alone"].map(|name| folder.join(name));
+        let directory = system.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
+        let [source, target, alone] =
+            ["source", "target", "alone"].map(|name| directory.join(name));
         for place in [&source, &target, &alone] {
-            std::fs::create_dir_all(place).at("making the folder", place)?;
+            std::fs::create_dir_all(place).at("making the directory", place)?;
         }
-        Ok(Work { folder, source, target, alone })
+        Ok(Work { directory, source, target, alone })
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        for place in [&self.source, &self.target, &self.alone, &self.folder] {
-            // Only empty folders go: one that is still mounted on stays for the next boot, /run
+        for place in [&self.source, &self.target, &self.alone, &self.directory] {
+            // Only empty directories go: one that is still mounted on stays for the next boot, /run
             // being a tmpfs.
             let _ = std::fs::remove_dir(place);
         }
@@ -91,11 +92,11 @@ pub(crate) struct Filling<'a> {
 }
 
 /// Mounts the target's file systems as it will have them when it runs.
-pub(crate) fn mount_target(layout: &Layout, folder: &Path) -> Result<Vec<Mounted>> {
+pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Mounted>> {
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
         // What is mounted already is a foreign tree: its links lead nowhere but into itself.
-        let place = Rooted::open(folder)?.make_place(file_system.mountpoint.relative())?;
+        let place = Rooted::open(directory)?.make_place(file_system.mountpoint.relative())?;
         mounted.push(mounts::mount_target(
             &file_system.device,
             file_system.fs_type.as_str(),
@@ -148,7 +149,7 @@ pub(crate) fn refuse_links(begun: &Begun, source: &BootEnvironment, layout: &Lay
                 let name = source.name();
                 return Err(Refusal::Other(format!(
                     "{} is a link in '{name}', so no file system has its place at {}: name the \
-                    folder that it leads to",
+                    directory that it leads to",
                     way.display(),
                     place.display()
                 ))
@@ -194,8 +195,8 @@ pub(crate) fn exclude(
             rules = rules.never(path);
         }
     }
-    for folder in &tree.without {
-        rules = rules.only_folder(&place.join(folder));
+    for directory in &tree.without {
+        rules = rules.only_directory(&place.join(directory));
     }
     for glob in &selection.exclude {
         rules = rules.exclude(glob.as_ref());

@@ -23,9 +23,9 @@ pub const SETTABLE: u32 = IMMUTABLE
 pub const IMMUTABLE: u32 = 0x0000_0010;
 /// `a`
 pub const APPEND: u32 = 0x0000_0020;
-/// `c`, `m`, `C`, `F`: they mean something only while the file or folder is empty.
+/// `c`, `m`, `C`, `F`: they mean something only while the file or directory is empty.
 pub const EARLY: u32 = 0x0000_0004 | 0x0000_0400 | 0x0080_0000 | CASEFOLD;
-/// `F`, of folders.
+/// `F`, of directories.
 const CASEFOLD: u32 = 0x4000_0000;
 
 /// Sets the flags of `mask` to `flags`; if not all can be, those that can.
@@ -59,8 +59,8 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("inode flags {failed:#x} ({why})")) }
 }
 
-/// Lifts what keeps an existing file or folder from being changed: true, if there was something to
-/// lift.
+/// Lifts what keeps an existing file or directory from being changed: true, if there was something
+/// to lift.
 pub fn unlock(fd: &OwnedFd) -> bool {
     lift(fd).is_some()
 }

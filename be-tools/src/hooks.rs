@@ -9,7 +9,7 @@ use crate::plan::{Report, go_on};
 use crate::storage::mounts::Namespace;
 use crate::tool::Tool;
 
-const FOLDER: &str = "etc/lifeboat/hooks.d";
+const DIRECTORY: &str = "etc/lifeboat/hooks.d";
 
 /// The hooks of a source, in the order in which they are run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,16 +23,16 @@ impl Hooks {
     /// programs are not run.
     ///
     /// # Errors
-    /// When one of the folders is there and cannot be listed.
+    /// When one of the directories is there and cannot be listed.
     pub(crate) fn of(source: &BootEnvironment) -> Result<Self> {
         if source.running { Self::below(Path::new("/")) } else { Ok(Hooks::default()) }
     }
 
     fn below(root: &Path) -> Result<Self> {
-        let folder = root.join(FOLDER);
+        let directory = root.join(DIRECTORY);
         Ok(Hooks {
-            before: executables(&folder.join("before-copy"))?,
-            after: executables(&folder.join("after-copy"))?,
+            before: executables(&directory.join("before-copy"))?,
+            after: executables(&directory.join("after-copy"))?,
         })
     }
 
@@ -77,20 +77,20 @@ impl Hooks {
     }
 }
 
-/// The executable files of a folder in the order of their names; none where there is no such
-/// folder.
+/// The executable files of a directory in the order of their names; none where there is no such
+/// directory.
 ///
 /// # Errors
 /// When it cannot be listed.
-pub(crate) fn executables(folder: &Path) -> Result<Vec<PathBuf>> {
-    let names = match std::fs::read_dir(folder) {
+pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
+    let names = match std::fs::read_dir(directory) {
         Ok(names) => names,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).at("listing", folder),
+        Err(e) => return Err(e).at("listing", directory),
     };
     let mut paths = Vec::new();
     for name in names {
-        paths.push(name.at("listing", folder)?.path());
+        paths.push(name.at("listing", directory)?.path());
     }
     paths.retain(|path| is_executable(path));
     paths.sort();
@@ -120,7 +120,7 @@ mod tests {
         }
 
         fn add(&self, place: &str, mode: u32, then: &str) {
-            let path = self.root.path().join(FOLDER).join(place);
+            let path = self.root.path().join(DIRECTORY).join(place);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let log = self.root.path().join("log");
             let line = format!("echo {place} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());

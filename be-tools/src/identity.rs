@@ -95,7 +95,7 @@ impl NewMachine {
 /// root. Nothing, where they have the same machine-id.
 ///
 /// # Errors
-/// When a folder cannot be read.
+/// When a directory cannot be read.
 pub(crate) fn of_another_machine(root: &Rooted, other: &Rooted) -> Result<Vec<PathBuf>> {
     const MACHINE_ID: &str = "etc/machine-id";
     if root.text(MACHINE_ID)? == other.text(MACHINE_ID)? {

@@ -32,7 +32,7 @@ pub enum Access {
 pub struct MountedEnvironment {
     root: PathBuf,
     mounts: Vec<Mounted>,
-    /// The folder was made for it and goes with it.
+    /// The directory was made for it and goes with it.
     is_temporary: bool,
 }
 
@@ -68,7 +68,7 @@ impl MountedEnvironment {
         )
     }
 
-    /// Mounts the root file system of a BE alone, in a folder of its own. Call it in a private
+    /// Mounts the root file system of a BE alone, in a directory of its own. Call it in a private
     /// mount namespace.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl MountedEnvironment {
     }
 
     /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
-    /// a folder of its own. Call it in a private mount namespace.
+    /// a directory of its own. Call it in a private mount namespace.
     ///
     /// # Errors
     /// As [`MountedEnvironment::mount`].
@@ -106,7 +106,7 @@ impl MountedEnvironment {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = system.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
+        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
         let mounted =
             Self::mount_extent(system, inventory, environment, dir.clone(), access, extent);
         match mounted {
@@ -173,17 +173,17 @@ impl MountedEnvironment {
             return Ok(());
         }
         let root = Rooted::open(&self.root)?;
-        let folder = match access {
-            Access::ReadOnly => root.folder(&file_system.mountpoint)?,
-            Access::ReadWrite => Some(root.make_folder(&file_system.mountpoint)?),
+        let directory = match access {
+            Access::ReadOnly => root.directory(&file_system.mountpoint)?,
+            Access::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),
         };
-        let Some(folder) = folder else {
+        let Some(directory) = directory else {
             return Err(Error::Failed(format!(
-                "{shown} is in its fstab, but there is no such folder to mount it on"
+                "{shown} is in its fstab, but there is no such directory to mount it on"
             )));
         };
         // Through the descriptor: no link inside the BE leads the mount out of it.
-        let link = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         let place = link.canonicalize().at("finding", &link)?;
         let subvolume = option(file_system, "subvol").map(|path| path.trim_matches('/'));
         let what = What {

@@ -11,7 +11,7 @@ use crate::rooted::Rooted;
 use crate::storage::{lock::Lock, mounts};
 use crate::system::System;
 
-/// Gives a BE another name. Its id, loader folder and boot entry number stay; the entry's text
+/// Gives a BE another name. Its id, loader directory and boot entry number stay; the entry's text
 /// follows.
 ///
 /// # Errors

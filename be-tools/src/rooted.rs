@@ -17,26 +17,26 @@ use crate::flags;
 /// The longest configuration file that is read: a foreign disk must not fill our memory.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// The root folder of a BE.
+/// The root directory of a BE.
 #[derive(Debug)]
 pub struct Rooted {
-    folder: OwnedFd,
+    directory: OwnedFd,
     path: PathBuf,
 }
 
 impl Rooted {
-    /// Opens the folder where a BE is mounted.
+    /// Opens the directory where a BE is mounted.
     ///
     /// # Errors
-    /// When it cannot be opened as a folder.
+    /// When it cannot be opened as a directory.
     pub fn open(root: &Path) -> Result<Self> {
-        let folder = rustix::fs::open(
+        let directory = rustix::fs::open(
             root,
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )
         .at("opening", root)?;
-        Ok(Rooted { folder, path: root.to_owned() })
+        Ok(Rooted { directory, path: root.to_owned() })
     }
 
     /// Where it is mounted.
@@ -61,7 +61,7 @@ impl Rooted {
         // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go
         // on for a while: openat2(2) leaves it to the caller to try again.
         let attempt =
-            || rustix::fs::openat2(&self.folder, path, flags | OFlags::CLOEXEC, mode, resolve);
+            || rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, mode, resolve);
         for _ in 0..10_000 {
             match attempt() {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -111,11 +111,11 @@ impl Rooted {
         }
     }
 
-    /// A folder below, as this BE sees it, to mount something on; `None` where there is none.
+    /// A directory below, as this BE sees it, to mount something on; `None` where there is none.
     ///
     /// # Errors
     /// Any failure but "it does not exist".
-    pub fn folder(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>> {
+    pub fn directory(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Some(fd)),
@@ -156,7 +156,7 @@ impl Rooted {
         Ok(self.read(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
 
-    /// Names in a folder, sorted; empty where there is none.
+    /// Names in a directory, sorted; empty where there is none.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -179,11 +179,11 @@ impl Rooted {
         Ok(names)
     }
 
-    /// Opens a folder, making it and its parents (mode 755) where they are missing.
+    /// Opens a directory, making it and its parents (mode 755) where they are missing.
     ///
     /// # Errors
-    /// When something that is no folder is in the way, or it cannot be made.
-    pub fn make_folder(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+    /// When something that is no directory is in the way, or it cannot be made.
+    pub fn make_directory(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match self.openat2(path, flags, Mode::empty()) {
@@ -191,30 +191,30 @@ impl Rooted {
             other => return other.at("opening", &self.shown(path)),
         }
         let (parent, name) = split(path)?;
-        let parent = self.make_folder(parent)?;
+        let parent = self.make_directory(parent)?;
         let _unlocked = Unlocked::new(&parent, name);
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e).at("making the folder", &self.shown(path)),
+            Err(e) => return Err(e).at("making the directory", &self.shown(path)),
         }
-        rustix::fs::fsync(&parent).at("syncing the folder of", &self.shown(path))?;
+        rustix::fs::fsync(&parent).at("syncing the directory of", &self.shown(path))?;
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
     }
 
-    /// Makes a folder as [`Rooted::make_folder`] does, and says where it is without a link on the
-    /// way, to mount on.
+    /// Makes a directory as [`Rooted::make_directory`] does, and says where it is without a link on
+    /// the way, to mount on.
     ///
     /// # Errors
-    /// As [`Rooted::make_folder`].
+    /// As [`Rooted::make_directory`].
     pub fn make_place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         let path = path.as_ref();
-        let folder = self.make_folder(path)?;
-        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let directory = self.make_directory(path)?;
+        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         std::fs::read_link(link).at("looking at", &self.shown(path))
     }
 
-    /// Writes a file that must last: temporary name, fsync, rename, fsync of the folder. The owner,
-    /// mode and extended attributes of a file that is replaced stay; a new one gets `mode`.
+    /// Writes a file that must last: temporary name, fsync, rename, fsync of the directory. The
+    /// owner, mode and extended attributes of a file that is replaced stay; a new one gets `mode`.
     ///
     /// # Errors
     /// When any of that fails; the old file is then still there.
@@ -222,33 +222,34 @@ impl Rooted {
         let path = path.as_ref();
         let shown = self.shown(path);
         let (parent, name) = split(path)?;
-        let folder = self.make_folder(parent)?;
-        let _unlocked = Unlocked::new(&folder, name);
+        let directory = self.make_directory(parent)?;
+        let _unlocked = Unlocked::new(&directory, name);
         let mut temporary = name.to_owned();
         temporary.push(".lifeboat-new");
-        let remove = |folder: &OwnedFd| rustix::fs::unlinkat(folder, &temporary, AtFlags::empty());
-        match remove(&folder) {
+        let remove =
+            |directory: &OwnedFd| rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
+        match remove(&directory) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(e) => return Err(e).at("removing a left-over beside", &shown),
         }
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(
-            rustix::fs::openat(&folder, &temporary, flags, Mode::from_raw_mode(0o600))
+            rustix::fs::openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600))
                 .at("writing", &shown)?,
         );
         let written = file
             .write_all(bytes)
-            .and_then(|()| keep_attributes(&folder, name, &file, mode))
+            .and_then(|()| keep_attributes(&directory, name, &file, mode))
             .and_then(|()| file.sync_all())
             .and_then(|()| {
-                rustix::fs::renameat(&folder, &temporary, &folder, name)
+                rustix::fs::renameat(&directory, &temporary, &directory, name)
                     .map_err(std::io::Error::from)
             })
-            .and_then(|()| rustix::fs::fsync(&folder).map_err(std::io::Error::from));
+            .and_then(|()| rustix::fs::fsync(&directory).map_err(std::io::Error::from));
         if written.is_err() {
             // What failed is the error to tell; a left-over is removed by the next write.
-            let _ = remove(&folder);
+            let _ = remove(&directory);
         }
         written.at("writing", &shown)
     }
@@ -257,39 +258,42 @@ impl Rooted {
     /// is.
     ///
     /// # Errors
-    /// When a folder is in the way, or it cannot be made.
+    /// When a directory is in the way, or it cannot be made.
     pub fn symlink(&self, path: impl AsRef<Path>, leads_to: &str) -> Result<()> {
         let path = path.as_ref();
         let (parent, name) = split(path)?;
-        let folder = self.make_folder(parent)?;
-        if rustix::fs::readlinkat(&folder, name, Vec::new())
+        let directory = self.make_directory(parent)?;
+        if rustix::fs::readlinkat(&directory, name, Vec::new())
             .is_ok_and(|found| found.to_bytes() == leads_to.as_bytes())
         {
             return Ok(());
         }
         self.remove(path)?;
-        let _unlocked = Unlocked::new(&folder, name);
-        rustix::fs::symlinkat(leads_to, &folder, name).at("linking", &self.shown(path))?;
-        rustix::fs::fsync(&folder).at("syncing the folder of", &self.shown(path))
+        let _unlocked = Unlocked::new(&directory, name);
+        rustix::fs::symlinkat(leads_to, &directory, name).at("linking", &self.shown(path))?;
+        rustix::fs::fsync(&directory).at("syncing the directory of", &self.shown(path))
     }
 
     /// Removes a file or link (not what it leads to); fine where there is none.
     ///
     /// # Errors
-    /// When it is a folder, or cannot be removed.
+    /// When it is a directory, or cannot be removed.
     pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let (parent, name) = split(path)?;
-        let folder = match self.openat2(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
-            Ok(folder) => folder,
-            Err(e) if is_missing(e) => return Ok(()),
-            Err(e) => return Err(e).at("opening", &self.shown(parent)),
-        };
-        let _unlocked = Unlocked::new(&folder, name);
-        match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        let directory =
+            match self.openat2(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(e) if is_missing(e) => return Ok(()),
+                Err(e) => return Err(e).at("opening", &self.shown(parent)),
+            };
+        let _unlocked = Unlocked::new(&directory, name);
+        match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e).at("removing", &self.shown(path)),
-            Ok(()) => rustix::fs::fsync(&folder).at("syncing the folder of", &self.shown(path)),
+            Ok(()) => {
+                rustix::fs::fsync(&directory).at("syncing the directory of", &self.shown(path))
+            }
         }
     }
 
@@ -298,21 +302,21 @@ impl Rooted {
     /// # Errors
     /// When the device reports a write error.
     pub fn sync(&self) -> Result<()> {
-        let folder =
+        let directory =
             self.openat2(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
-        let folder = folder.at("opening", &self.path)?;
-        rustix::fs::syncfs(folder.as_fd()).at("syncing", &self.path)
+        let directory = directory.at("opening", &self.path)?;
+        rustix::fs::syncfs(directory.as_fd()).at("syncing", &self.path)
     }
 }
 
 /// Gives a new file what the one it replaces had.
 fn keep_attributes(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     name: &std::ffi::OsStr,
     file: &File,
     mode: u32,
 ) -> std::io::Result<()> {
-    let old = match named(folder, name) {
+    let old = match named(directory, name) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::LOOP) => {
             return Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?);
@@ -336,40 +340,40 @@ fn keep_attributes(
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode() & 0o7777))?)
 }
 
-/// A folder and what has a name in it, immutable and append-only lifted until this is dropped: then
-/// whatever has the name gets back what was lifted.
+/// A directory and what has a name in it, immutable and append-only lifted until this is dropped:
+/// then whatever has the name gets back what was lifted.
 struct Unlocked<'a> {
-    folder: (&'a OwnedFd, Option<IFlags>),
+    directory: (&'a OwnedFd, Option<IFlags>),
     name: (&'a std::ffi::OsStr, Option<IFlags>),
 }
 
 impl<'a> Unlocked<'a> {
-    fn new(folder: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
-        let of_name = named(folder, name).ok().and_then(|file| flags::lift(&file));
-        Unlocked { folder: (folder, flags::lift(folder)), name: (name, of_name) }
+    fn new(directory: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
+        let of_name = named(directory, name).ok().and_then(|file| flags::lift(&file));
+        Unlocked { directory: (directory, flags::lift(directory)), name: (name, of_name) }
     }
 }
 
 impl Drop for Unlocked<'_> {
     fn drop(&mut self) {
-        let (folder, of_folder) = self.folder;
+        let (directory, of_directory) = self.directory;
         if let (name, Some(lifted)) = self.name
-            && let Ok(file) = named(folder, name)
+            && let Ok(file) = named(directory, name)
         {
             flags::put_back(&file, lifted);
         }
-        if let Some(lifted) = of_folder {
-            flags::put_back(folder, lifted);
+        if let Some(lifted) = of_directory {
+            flags::put_back(directory, lifted);
         }
     }
 }
 
-/// What has a name in a folder, for reading: never what a link leads to, and without waiting for a
-/// fifo.
-fn named(folder: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+/// What has a name in a directory, for reading: never what a link leads to, and without waiting for
+/// a fifo.
+fn named(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
+    rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
 /// A path without its leading slashes.
@@ -394,31 +398,31 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn tree() -> (tempfile::TempDir, Rooted) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("etc")).unwrap();
-        let rooted = Rooted::open(folder.path()).unwrap();
-        (folder, rooted)
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("etc")).unwrap();
+        let rooted = Rooted::open(directory.path()).unwrap();
+        (directory, rooted)
     }
 
     #[test]
     fn an_absolute_link_stays_inside() {
-        let (folder, rooted) = tree();
-        symlink("/etc/real", folder.path().join("etc/link")).unwrap();
-        std::fs::write(folder.path().join("etc/real"), "inside").unwrap();
+        let (directory, rooted) = tree();
+        symlink("/etc/real", directory.path().join("etc/link")).unwrap();
+        std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
         assert_eq!(rooted.text("/etc/link").unwrap().unwrap(), "inside");
-        symlink("../../../../../etc/passwd", folder.path().join("etc/escape")).unwrap();
+        symlink("../../../../../etc/passwd", directory.path().join("etc/escape")).unwrap();
         assert_eq!(rooted.text("/etc/escape").unwrap(), None);
     }
 
     #[test]
     fn a_link_upwards_is_followed_while_others_rename() {
-        let (folder, rooted) = tree();
-        symlink("../etc/real", folder.path().join("etc/link")).unwrap();
-        std::fs::write(folder.path().join("etc/real"), "inside").unwrap();
+        let (directory, rooted) = tree();
+        symlink("../etc/real", directory.path().join("etc/link")).unwrap();
+        std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+                let (a, b) = (directory.path().join("a"), directory.path().join("b"));
                 std::fs::write(&a, "").unwrap();
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     std::fs::rename(&a, &b).unwrap();
@@ -432,18 +436,18 @@ mod tests {
     }
 
     #[test]
-    fn writing_through_a_planted_folder_link_stays_inside() {
-        let (folder, rooted) = tree();
+    fn writing_through_a_planted_directory_link_stays_inside() {
+        let (directory, rooted) = tree();
         let outside = tempfile::tempdir().unwrap();
-        symlink(outside.path(), folder.path().join("etc/lifeboat")).unwrap();
+        symlink(outside.path(), directory.path().join("etc/lifeboat")).unwrap();
         assert!(rooted.write("/etc/lifeboat/environment.toml", b"x", 0o644).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_replaced_file_keeps_its_mode() {
-        let (folder, rooted) = tree();
-        let path = folder.path().join("etc/fstab");
+        let (directory, rooted) = tree();
+        let path = directory.path().join("etc/fstab");
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         rooted.write("etc/fstab", b"new", 0o644).unwrap();
@@ -454,15 +458,15 @@ mod tests {
 
     #[test]
     fn a_fifo_or_an_endless_file_is_not_read() {
-        let (folder, rooted) = tree();
+        let (directory, rooted) = tree();
         rustix::fs::mkfifoat(
             rustix::fs::CWD,
-            folder.path().join("etc/fifo"),
+            directory.path().join("etc/fifo"),
             Mode::from_raw_mode(0o600),
         )
         .unwrap();
         assert!(rooted.read("etc/fifo").is_err());
-        File::create(folder.path().join("etc/huge"))
+        File::create(directory.path().join("etc/huge"))
             .unwrap()
             .set_len(MAX_CONFIG_BYTES + 1)
             .unwrap();

@@ -42,8 +42,8 @@ pub struct Inside<'a> {
     /// them. grub-probe needs those of its file systems; their whole disks are added for what
     /// Lifeboat runs itself, and for the privileged.
     pub block_devices: &'a [(PathBuf, Option<String>)],
-    /// A folder of the running system that is bound to the BE's /boot/efi, or /efi. Without one the
-    /// ESP is not to be seen, even where the BE's own mounts had it.
+    /// A directory of the running system that is bound to the BE's /boot/efi, or /efi. Without one
+    /// the ESP is not to be seen, even where the BE's own mounts had it.
     pub esp: Option<&'a Path>,
     /// Mount points in the BE that belong to all BEs: read-only inside.
     pub shared: &'a [PathBuf],

@@ -1,4 +1,5 @@
-//! The machine under `be`: where its kernel interfaces are found. Tests hand in a temporary folder.
+//! The machine under `be`: where its kernel interfaces are found. Tests hand in a temporary
+//! directory.
 
 use std::path::PathBuf;
 

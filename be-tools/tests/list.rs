@@ -32,22 +32,22 @@ fn is_root() -> bool {
     root
 }
 
-/// A loop device with a file system made from a folder, and left as if its machine had died.
+/// A loop device with a file system made from a directory, and left as if its machine had died.
 struct Disk {
     node: String,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Disk {
     fn new(fill: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let tree = folder.path().join("tree");
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
         fill(&tree);
-        let image = folder.path().join("image");
+        let image = directory.path().join("image");
         let text = |path: &Path| path.display().to_string();
         run("mke2fs", &["-qFt", "ext4", "-d", &text(&tree), &text(&image), "32M"]);
-        Disk { node: run("losetup", &["--find", "--show", &text(&image)]), folder }
+        Disk { node: run("losetup", &["--find", "--show", &text(&image)]), directory }
     }
 
     fn debian(name: &str) -> Self {
@@ -56,8 +56,8 @@ impl Disk {
 
     fn with_fstab(name: &str, fstab: &str) -> Self {
         Disk::new(|tree| {
-            for folder in ["etc/lifeboat", "usr/lib", "home"] {
-                std::fs::create_dir_all(tree.join(folder)).unwrap();
+            for directory in ["etc/lifeboat", "usr/lib", "home"] {
+                std::fs::create_dir_all(tree.join(directory)).unwrap();
             }
             std::fs::write(tree.join("etc/fstab"), fstab).unwrap();
             std::fs::write(tree.join("usr/lib/os-release"), "ID=debian\nVERSION_ID=12\n").unwrap();
@@ -73,7 +73,7 @@ impl Disk {
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.directory.path().join("image")
     }
 
     fn sum(&self) -> String {

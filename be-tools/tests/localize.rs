@@ -19,7 +19,7 @@ use loop_device::{root, sh};
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "6f1d2c3b-2222-4333-8444-555555555555";
 
-/// A Debian with its loader packages, made once and kept in the target folder.
+/// A Debian with its loader packages, made once and kept in the target directory.
 fn debian(release: &str) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let place = cache.join(format!("debian-loader-{release}"));
@@ -42,7 +42,7 @@ fn debian(release: &str) -> PathBuf {
 /// The copy of a Debian on a block device, as the copy engine leaves it. GRUB takes a loop device
 /// for the file behind it, so it has another name.
 struct Copy {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     device: PathBuf,
     node: PathBuf,
 }
@@ -50,11 +50,11 @@ struct Copy {
 impl Copy {
     fn of(release: &str) -> Self {
         let debian = debian(release);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let image = "truncate -s 3G image; mkdir root esp";
-        sh(folder.path(), image);
-        sh(folder.path(), &format!("mke2fs -q -t ext4 -U {NEW} -d {} image", debian.display()));
-        let device = PathBuf::from(sh(folder.path(), "losetup --find --show image").trim());
+        sh(directory.path(), image);
+        sh(directory.path(), &format!("mke2fs -q -t ext4 -U {NEW} -d {} image", debian.display()));
+        let device = PathBuf::from(sh(directory.path(), "losetup --find --show image").trim());
         let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
         let script = format!(
             "rm -f {node}; mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T \
@@ -62,8 +62,8 @@ impl Copy {
             node = node.display(),
             device = device.display()
         );
-        let copy = Copy { folder, device, node };
-        sh(copy.folder.path(), &script);
+        let copy = Copy { directory, device, node };
+        sh(copy.directory.path(), &script);
         copy.write(
             "etc/fstab",
             &format!("UUID={OLD} / ext4 errors=remount-ro 0 1\nUUID=77 none swap sw 0 0\n"),
@@ -73,7 +73,7 @@ impl Copy {
         copy.write("boot/grub/x86_64-efi/core.efi", "core");
         copy.write("boot/grub/grub.cfg", "");
         for name in ["shimx64.efi", "grubx64.efi", "mmx64.efi", "grub.cfg"] {
-            let path = copy.folder.path().join("esp/EFI/debian").join(name);
+            let path = copy.directory.path().join("esp/EFI/debian").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("the vendor's {name}")).unwrap();
         }
@@ -81,7 +81,7 @@ impl Copy {
     }
 
     fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+        self.directory.path().join("root")
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -96,7 +96,7 @@ impl Copy {
 
     /// Runs a script in the copy, which sees the vendor's ESP.
     fn run(&self, script: &str) -> String {
-        let (root, esp) = (self.root(), self.folder.path().join("esp"));
+        let (root, esp) = (self.root(), self.directory.path().join("esp"));
         let devices = [(self.node.clone(), Some(NEW.to_owned()))];
         Programs::run(&self.inside(&root, &devices, Some(&esp)), &["sh", "-ec", script]).unwrap()
     }
@@ -147,18 +147,18 @@ impl Copy {
 
     /// The vendor's files on the ESP, and all others.
     fn esp(&self) -> String {
-        sh(self.folder.path(), "find esp -type f | sort | xargs sha256sum")
+        sh(self.directory.path(), "find esp -type f | sort | xargs sha256sum")
     }
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        let folder = self.folder.path().display();
+        let directory = self.directory.path().display();
         let _ = Command::new("sh")
             .args([
                 "-c",
                 &format!(
-                    "umount -R -l {folder}/root; losetup -d {}; rm -f {}",
+                    "umount -R -l {directory}/root; losetup -d {}; rm -f {}",
                     self.device.display(),
                     self.node.display()
                 ),
@@ -173,7 +173,7 @@ fn id() -> Id {
 
 /// `apt-get install --reinstall` of every loader package, with a grub-install that only says that
 /// it was called.
-fn reinstalling_leaves_the_vendors_folder(release: &str) {
+fn reinstalling_leaves_the_vendors_directory(release: &str) {
     if !root() {
         return;
     }
@@ -220,12 +220,12 @@ fn reinstalling_leaves_the_vendors_folder(release: &str) {
 }
 
 #[test]
-fn reinstalling_in_a_bookworm_leaves_the_vendors_folder() {
-    reinstalling_leaves_the_vendors_folder("bookworm");
+fn reinstalling_in_a_bookworm_leaves_the_vendors_directory() {
+    reinstalling_leaves_the_vendors_directory("bookworm");
 }
 
 #[test]
 #[ignore = "slow: see `make test-all`"]
-fn reinstalling_in_a_trixie_leaves_the_vendors_folder() {
-    reinstalling_leaves_the_vendors_folder("trixie");
+fn reinstalling_in_a_trixie_leaves_the_vendors_directory() {
+    reinstalling_leaves_the_vendors_directory("trixie");
 }

@@ -17,7 +17,7 @@ use loop_device::{Mounted, root, sh};
 /// One at a time: in real life a BE's lock sees to that.
 static DEBIAN: Mutex<()> = Mutex::new(());
 
-/// A Debian of the packages that apt needs, made once and kept in the target folder.
+/// A Debian of the packages that apt needs, made once and kept in the target directory.
 fn debian() -> (PathBuf, MutexGuard<'static, ()>) {
     let guard = DEBIAN.lock().unwrap_or_else(PoisonError::into_inner);
     use_program(env!("CARGO_BIN_EXE_be"));

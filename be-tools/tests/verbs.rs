@@ -42,14 +42,14 @@ fn refused(arguments: &[&str], status: i32, why: &str) {
 /// An image behind a loop device.
 struct Disk {
     node: String,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Disk {
     fn new(mib: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        sh(folder.path(), &format!("truncate -s {mib}M image; mkdir mounted"));
-        Disk { node: sh(folder.path(), "losetup --find --show image").trim().into(), folder }
+        let directory = tempfile::tempdir().unwrap();
+        sh(directory.path(), &format!("truncate -s {mib}M image; mkdir mounted"));
+        Disk { node: sh(directory.path(), "losetup --find --show image").trim().into(), directory }
     }
 
     fn short(&self) -> &str {
@@ -58,27 +58,28 @@ impl Disk {
 
     /// Runs a script in the mounted file system.
     fn change(&self, script: &str) -> String {
-        let place = self.folder.path().join("mounted");
+        let place = self.directory.path().join("mounted");
         // Another test's `be` may be looking at it.
         let mount = format!(
             "for i in $(seq 100); do mount -o noatime {} mounted && break; sleep 0.1; done",
             self.node
         );
-        sh(self.folder.path(), &format!("{mount}; mountpoint -q mounted"));
+        sh(self.directory.path(), &format!("{mount}; mountpoint -q mounted"));
         let printed = std::panic::catch_unwind(|| sh(&place, script));
-        sh(self.folder.path(), "umount mounted");
+        sh(self.directory.path(), "umount mounted");
         printed.unwrap()
     }
 
     fn sum(&self) -> String {
-        sh(self.folder.path(), "sync; sha256sum image")
+        sh(self.directory.path(), "sync; sha256sum image")
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         let script = format!("umount -q mounted; losetup --detach {}", self.node);
-        let _ = Command::new("sh").args(["-c", &script]).current_dir(self.folder.path()).output();
+        let _ =
+            Command::new("sh").args(["-c", &script]).current_dir(self.directory.path()).output();
     }
 }
 
@@ -113,15 +114,15 @@ fn copied(name: &str, second: &str, change: &str) -> (Disk, Disk) {
 
 /// What of the target is not as in the source, by path.
 fn differences(source: &Disk, target: &Disk) -> String {
-    let place = source.folder.path().join("mounted");
-    sh(source.folder.path(), &format!("mount -o ro,noatime {} mounted", source.node));
+    let place = source.directory.path().join("mounted");
+    sh(source.directory.path(), &format!("mount -o ro,noatime {} mounted", source.node));
     let rsync = format!(
         "rsync -aHAXn --checksum --numeric-ids --delete -i --exclude=/lost+found {}/ ./ | awk \
         '{{print $2}}' | sort",
         place.display()
     );
     let printed = target.change(&rsync);
-    sh(source.folder.path(), "umount mounted");
+    sh(source.directory.path(), "umount mounted");
     printed
 }
 
@@ -155,7 +156,7 @@ fn a_copy_is_brought_up_to_date() {
 
     let text = done(&["refresh", &second, "--yes"]);
     assert!(text.contains("is complete: of "), "{text}");
-    // Its own: fstab, descriptor, program and units, and the folders that hold them.
+    // Its own: fstab, descriptor, program and units, and the directories that hold them.
     let own = "etc/fstab\netc/lifeboat/\netc/lifeboat/environment.toml\n";
     let left: String = differences(&source, &target)
         .lines()
@@ -189,9 +190,9 @@ fn a_copy_is_brought_up_to_date() {
 
     refused(&["refresh", "nobody-has-this-name", "--yes"], 2, "no boot environment answers");
     refused(&["refresh", &second, "--from", &second, "--yes"], 3, "from itself");
-    sh(target.folder.path(), &format!("mount {} mounted", target.node));
+    sh(target.directory.path(), &format!("mount {} mounted", target.node));
     refused(&["refresh", &second, "--yes"], 3, "is mounted on");
-    sh(target.folder.path(), "umount mounted");
+    sh(target.directory.path(), "umount mounted");
     target.change("sed -i '/^source/d' etc/lifeboat/environment.toml");
     refused(&["refresh", &second, "--yes"], 2, "--from BE");
     target.change(

@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Component, Path, PathBuf};
 
-/// Lifeboat's own folder.
-pub const FOLDER: &str = "EFI/lifeboat";
+/// Lifeboat's own directory.
+pub const DIRECTORY: &str = "EFI/lifeboat";
 
 /// A kernel with its initramfs is smaller. FAT allows 4 GiB, and a damaged one claims them.
 const LARGEST: u64 = 256 << 20;
@@ -40,8 +40,8 @@ pub enum Error {
     /// The path is not one for a FAT, or leads out of it.
     #[error("{0:?} is no path for a file on an ESP; use plain relative names")]
     Path(PathBuf),
-    /// The path is not below Lifeboat's folder.
-    #[error("refused to delete {0:?}: it is not below {FOLDER} on the ESP")]
+    /// The path is not below Lifeboat's directory.
+    #[error("refused to delete {0:?}: it is not below {DIRECTORY} on the ESP")]
     NotOurs(PathBuf),
     /// It is not read, so as not to run out of memory.
     #[error(
@@ -61,7 +61,7 @@ pub enum Error {
     Io {
         /// What was done.
         action: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -85,10 +85,10 @@ impl Esp {
         &self.root
     }
 
-    /// The folder of the boot environment whose id begins with these eight hex
+    /// The directory of the boot environment whose id begins with these eight hex
     /// digits, relative to the ESP.
-    pub fn folder_of(id8: &str) -> PathBuf {
-        Path::new(FOLDER).join(id8)
+    pub fn directory_of(id8: &str) -> PathBuf {
+        Path::new(DIRECTORY).join(id8)
     }
 
     /// A path on the ESP as firmware has it: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
@@ -120,30 +120,30 @@ impl Esp {
         self.space().map(|(free, _)| free)
     }
 
-    /// Bytes that the files would take, their folders included. For a plan that
+    /// Bytes that the files would take, their directories included. For a plan that
     /// writes several; each write checks again.
     ///
     /// # Errors
     /// The file system does not answer, or a path is none for an ESP.
     pub fn needed_bytes(&self, files: &[(&Path, u64)]) -> Result<u64, Error> {
         let (_, cluster) = self.space()?;
-        let mut folders: Vec<&Path> = Vec::new();
+        let mut directories: Vec<&Path> = Vec::new();
         let mut clusters = 0;
         for (relative, length) in files {
             self.absolute(relative)?;
             clusters += length.div_ceil(cluster);
             let parents = relative.ancestors().skip(1);
             let new = parents.filter(|p| !p.as_os_str().is_empty() && !self.root.join(p).exists());
-            folders.extend(new);
+            directories.extend(new);
         }
-        folders.sort();
-        folders.dedup();
-        // One more, for the folder that exists and grows.
-        clusters += folders.len() as u64 + 1;
+        directories.sort();
+        directories.dedup();
+        // One more, for the directory that exists and grows.
+        clusters += directories.len() as u64 + 1;
         Ok(clusters * cluster)
     }
 
-    /// Writes a new file and the folders above it, and reads it back from the
+    /// Writes a new file and the directories above it, and reads it back from the
     /// disk. When this returns, something may point at it.
     ///
     /// # Errors
@@ -160,11 +160,11 @@ impl Esp {
         if needed > free {
             return Err(Error::NoSpace { path, needed, free });
         }
-        let folder = self.make_folders(relative)?;
-        let temporary = folder.join(TEMPORARY);
+        let directory = self.make_directories(relative)?;
+        let temporary = directory.join(TEMPORARY);
         let written = write_synced(&temporary, bytes)
             .and_then(|()| rename_new(&temporary, &path))
-            .and_then(|()| sync_folder(&folder));
+            .and_then(|()| sync_directory(&directory));
         if let Err(e) = written {
             let _ = fs::remove_file(&temporary);
             return Err(e);
@@ -195,7 +195,7 @@ impl Esp {
         fs::read(&path).map(Some).map_err(|e| failed("reading", &path, e))
     }
 
-    /// Deletes a file or a folder with all in it, below Lifeboat's own folder
+    /// Deletes a file or a directory with all in it, below Lifeboat's own directory
     /// only. What is not there is deleted already.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Esp {
     /// run again.
     pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
         let names = names(relative)?;
-        let ours = FOLDER.split('/');
+        let ours = DIRECTORY.split('/');
         let below = ours.clone().count() < names.len()
             && ours.zip(&names).all(|(a, b)| a.eq_ignore_ascii_case(b));
         if !below {
@@ -216,18 +216,18 @@ impl Esp {
             Err(e) => Err(e),
         };
         match removed {
-            Ok(()) => sync_folder(path.parent().unwrap_or(&self.root)),
+            Ok(()) => sync_directory(path.parent().unwrap_or(&self.root)),
             Err(e) if is_absent(&e) => Ok(()),
             Err(e) => Err(failed("deleting", &path, e)),
         }
     }
 
-    /// The names in Lifeboat's folder, sorted: one per boot environment.
+    /// The names in Lifeboat's directory, sorted: one per boot environment.
     ///
     /// # Errors
-    /// The folder cannot be listed.
-    pub fn folders(&self) -> Result<Vec<String>, Error> {
-        let path = self.root.join(FOLDER);
+    /// The directory cannot be listed.
+    pub fn directories(&self) -> Result<Vec<String>, Error> {
+        let path = self.root.join(DIRECTORY);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(e) if is_absent(&e) => return Ok(Vec::new()),
@@ -236,8 +236,8 @@ impl Esp {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| failed("listing", &path, e))?;
-            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            names.extend(entry.file_name().into_string().ok().filter(|_| folder));
+            let directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            names.extend(entry.file_name().into_string().ok().filter(|_| directory));
         }
         names.sort();
         Ok(names)
@@ -251,19 +251,19 @@ impl Esp {
         Ok((space.f_bavail.saturating_mul(cluster), cluster))
     }
 
-    /// Makes the folders above a file, each on the disk before the next.
-    fn make_folders(&self, relative: &Path) -> Result<PathBuf, Error> {
-        let mut folder = self.root.clone();
+    /// Makes the directories above a file, each on the disk before the next.
+    fn make_directories(&self, relative: &Path) -> Result<PathBuf, Error> {
+        let mut directory = self.root.clone();
         for name in relative.parent().into_iter().flat_map(Path::components) {
-            let above = folder.clone();
-            folder.push(name);
-            match fs::create_dir(&folder) {
-                Ok(()) => sync_folder(&above)?,
+            let above = directory.clone();
+            directory.push(name);
+            match fs::create_dir(&directory) {
+                Ok(()) => sync_directory(&above)?,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(failed("making", &folder, e)),
+                Err(e) => return Err(failed("making", &directory, e)),
             }
         }
-        Ok(folder)
+        Ok(directory)
     }
 }
 
@@ -306,13 +306,13 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Puts a folder's entries on the disk. vfat's fsync of a folder leaves the
+/// Puts a directory's entries on the disk. vfat's fsync of a directory leaves the
 /// allocation table and the FSINFO sector to syncfs.
-fn sync_folder(path: &Path) -> Result<(), Error> {
+fn sync_directory(path: &Path) -> Result<(), Error> {
     let sync = || {
-        let folder = File::open(path)?;
-        folder.sync_all()?;
-        Ok(rustix::fs::syncfs(folder.as_fd())?)
+        let directory = File::open(path)?;
+        directory.sync_all()?;
+        Ok(rustix::fs::syncfs(directory.as_fd())?)
     };
     sync().map_err(|e| failed("syncing", path, e))
 }

@@ -1,25 +1,25 @@
 use super::*;
 
 fn esp() -> (tempfile::TempDir, Esp) {
-    let folder = tempfile::tempdir().unwrap();
-    let esp = Esp::new(folder.path());
-    (folder, esp)
+    let directory = tempfile::tempdir().unwrap();
+    let esp = Esp::new(directory.path());
+    (directory, esp)
 }
 
 #[test]
-fn a_new_file_is_there_with_its_folders_and_nothing_else() {
-    let (_folder, esp) = esp();
-    let file = Esp::folder_of("2f0c1a94").join("grubx64.efi");
+fn a_new_file_is_there_with_its_directories_and_nothing_else() {
+    let (_directory, esp) = esp();
+    let file = Esp::directory_of("2f0c1a94").join("grubx64.efi");
     esp.write_new(&file, b"MZ").unwrap();
     assert_eq!(esp.read(&file).unwrap().as_deref(), Some(&b"MZ"[..]));
-    assert_eq!(esp.folders().unwrap(), ["2f0c1a94"]);
-    let folder = esp.absolute(file.parent().unwrap()).unwrap();
-    assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+    assert_eq!(esp.directories().unwrap(), ["2f0c1a94"]);
+    let directory = esp.absolute(file.parent().unwrap()).unwrap();
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
 }
 
 #[test]
 fn a_file_as_large_as_no_loader_is_not_read() {
-    let (_folder, esp) = esp();
+    let (_directory, esp) = esp();
     let file = Path::new("huge.efi");
     for (length, is_read) in [(LARGEST + 1, false), (4 << 30, false), (4096, true)] {
         File::create(esp.root().join(file)).unwrap().set_len(length).unwrap();
@@ -32,7 +32,7 @@ fn a_file_as_large_as_no_loader_is_not_read() {
 
 #[test]
 fn a_file_is_never_replaced() {
-    let (_folder, esp) = esp();
+    let (_directory, esp) = esp();
     let file = Path::new("EFI/debian/grub.cfg");
     esp.write_new(file, b"theirs").unwrap();
     let again = esp.write_new(file, b"ours");
@@ -42,9 +42,9 @@ fn a_file_is_never_replaced() {
 
 #[test]
 fn what_a_power_cut_left_behind_does_not_stop_the_next_run() {
-    let (folder, esp) = esp();
-    let file = Esp::folder_of("2f0c1a94").join("lifeboat.cfg");
-    let left = folder.path().join(FOLDER).join("2f0c1a94");
+    let (directory, esp) = esp();
+    let file = Esp::directory_of("2f0c1a94").join("lifeboat.cfg");
+    let left = directory.path().join(DIRECTORY).join("2f0c1a94");
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join(TEMPORARY), b"half a fi").unwrap();
     esp.write_new(&file, b"set x=1\n").unwrap();
@@ -53,15 +53,15 @@ fn what_a_power_cut_left_behind_does_not_stop_the_next_run() {
 
 #[test]
 fn too_little_space_is_found_before_anything_is_written() {
-    let (folder, esp) = esp();
+    let (directory, esp) = esp();
     let needed = esp.needed_bytes(&[(Path::new("EFI/lifeboat/1/big"), u64::MAX / 4)]).unwrap();
     assert!(needed > esp.free_bytes().unwrap());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn only_what_lies_below_our_folder_is_deleted() {
-    let (_folder, esp) = esp();
+fn only_what_lies_below_our_directory_is_deleted() {
+    let (_directory, esp) = esp();
     esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ").unwrap();
     esp.write_new(Path::new("EFI/lifeboat/1/a/b"), b"x").unwrap();
     for refused in ["EFI/debian", "EFI/debian/shimx64.efi", "EFI/lifeboat", "EFI"] {
@@ -75,13 +75,13 @@ fn only_what_lies_below_our_folder_is_deleted() {
     esp.remove_tree(Path::new("efi/LIFEBOAT/none")).unwrap();
     esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
     esp.remove_tree(Path::new("EFI/lifeboat/1")).unwrap();
-    assert!(esp.folders().unwrap().is_empty());
+    assert!(esp.directories().unwrap().is_empty());
     assert!(esp.read(Path::new("EFI/debian/shimx64.efi")).unwrap().is_some());
 }
 
 #[test]
 fn firmware_paths_have_backslashes() {
-    let file = Esp::folder_of("2f0c1a94").join("grubx64.efi");
+    let file = Esp::directory_of("2f0c1a94").join("grubx64.efi");
     assert_eq!(Esp::efi_path(&file).unwrap(), r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
     for bad in ["a:b", "a\\b", "a?", "a.", "tab\t"] {
         assert!(Esp::efi_path(Path::new(bad)).is_err(), "{bad}");

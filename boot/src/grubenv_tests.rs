@@ -28,8 +28,8 @@ fn a_file_of_another_length_is_named_and_not_read() {
 
 #[test]
 fn grub_editenv_reads_what_we_write() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grubenv");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grubenv");
     let block = block(&[("trial", "1"), ("first", "0003"), ("odd", r"a\b c=d #e")]);
     std::fs::write(&path, block.to_bytes().unwrap()).unwrap();
     if let Some(list) = editenv(&path, &["list"]) {
@@ -39,8 +39,8 @@ fn grub_editenv_reads_what_we_write() {
 
 #[test]
 fn we_write_the_bytes_that_grub_editenv_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grubenv");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grubenv");
     if editenv(&path, &["create"]).is_none() {
         return;
     }
@@ -60,8 +60,8 @@ fn we_write_the_bytes_that_grub_editenv_writes() {
 #[test]
 fn the_block_is_overwritten_in_place() {
     use std::os::unix::fs::MetadataExt;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grubenv");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grubenv");
     std::fs::write(&path, EnvironmentBlock::new().to_bytes().unwrap()).unwrap();
     let inode = path.metadata().unwrap().ino();
     let block = block(&[("tried", "1")]);
@@ -72,8 +72,8 @@ fn the_block_is_overwritten_in_place() {
 
 #[test]
 fn what_does_not_fit_into_a_sector_is_not_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grubenv");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grubenv");
     let old = EnvironmentBlock::new().to_bytes().unwrap();
     std::fs::write(&path, old).unwrap();
     let long = block(&[("a", &"x".repeat(500))]);
@@ -85,8 +85,8 @@ fn what_does_not_fit_into_a_sector_is_not_written() {
 
 #[test]
 fn a_file_that_is_no_block_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grubenv");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grubenv");
     std::fs::write(&path, b"timeout=5\n").unwrap();
     assert!(matches!(write_in_place(&path, &EnvironmentBlock::new()), Err(Error::Size(10))));
     assert!(matches!(read(&path), Err(Error::Size(10))));

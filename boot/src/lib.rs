@@ -3,7 +3,7 @@
 //! kernel images, kernel command lines, and kexec.
 //!
 //! Parsing and rendering are pure functions on bytes and strings and survive
-//! any input. What touches the system takes the folder to work under, so that
+//! any input. What touches the system takes the directory to work under, so that
 //! a test hands it a temporary one.
 
 pub mod bls;

@@ -138,8 +138,8 @@ fn binutils_agree() {
     let parts = sections(&linux);
     let installed = std::fs::read("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").ok();
     for stub in [Some(stub(MAGIC, 5)), installed].into_iter().flatten() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("uki.efi");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("uki.efi");
         std::fs::write(&path, assemble(&stub, &parts).unwrap()).unwrap();
         let Ok(listed) = Command::new("objdump").arg("-h").arg(&path).output() else {
             return;

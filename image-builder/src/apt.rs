@@ -1,4 +1,4 @@
-//! A private APT (apt.conf(5)): its own lists, status and archives below one folder, so that
+//! A private APT (apt.conf(5)): its own lists, status and archives below one directory, so that
 //! the host's package system is neither changed nor asked what is installed.
 
 use std::collections::BTreeSet;
@@ -56,43 +56,43 @@ pub struct Package {
 /// APT with a state of its own.
 #[derive(Debug)]
 pub struct Apt {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Apt {
-    /// Sets up a private state in `folder` for `release`; the sources are those in the file
+    /// Sets up a private state in `directory` for `release`; the sources are those in the file
     /// `sources`, else the host's, turned to that release.
     ///
     /// # Errors
-    /// When the host has no source of Debian, or `folder` cannot be written.
-    pub fn prepare(folder: &Path, release: &str, sources: Option<&Path>) -> Result<Self, Error> {
+    /// When the host has no source of Debian, or `directory` cannot be written.
+    pub fn prepare(directory: &Path, release: &str, sources: Option<&Path>) -> Result<Self, Error> {
         let sources = match sources {
             Some(path) => fs::read_to_string(path).map_err(|source| file_error(path, source))?,
             None => host_sources(release)?,
         };
         for part in ["lists/partial", "archives/partial", "empty/partial"] {
-            let path = folder.join(part);
+            let path = directory.join(part);
             fs::create_dir_all(&path).map_err(|source| file_error(&path, source))?;
         }
-        let apt = Self { folder: folder.into() };
+        let apt = Self { directory: directory.into() };
         apt.write("sources.list", &sources)?;
         apt.write("status", "")?;
-        apt.write("apt.conf", &configuration(folder))?;
+        apt.write("apt.conf", &configuration(directory))?;
         Ok(apt)
     }
 
     fn write(&self, name: &str, content: &str) -> Result<(), Error> {
-        let path = self.folder.join(name);
+        let path = self.directory.join(name);
         fs::write(&path, content).map_err(|source| file_error(&path, source))
     }
 
     fn call(&self, program: &str) -> Tool {
-        Tool::new(program).arg("-c").arg(self.folder.join("apt.conf"))
+        Tool::new(program).arg("-c").arg(self.directory.join("apt.conf"))
     }
 
-    /// Folder of the downloaded archives.
+    /// Directory of the downloaded archives.
     pub fn archives(&self) -> PathBuf {
-        self.folder.join("archives")
+        self.directory.join("archives")
     }
 
     /// Downloads the lists of packages.
@@ -140,7 +140,7 @@ impl Apt {
             .call("apt-get")
             // What lies in the archives already would not be listed.
             .arg("-o")
-            .arg(option("Dir::Cache::archives", &self.folder.join("empty")))
+            .arg(option("Dir::Cache::archives", &self.directory.join("empty")))
             .args(["-q", "-y", "--print-uris", "--no-install-recommends"])
             .arg("install")
             .args(names)
@@ -156,7 +156,7 @@ impl Apt {
         self.call("apt-get")
             .args(["-q", "download"])
             .args(packages.iter().map(|p| format!("{}={}", p.name, p.version)))
-            .folder(&self.archives())
+            .directory(&self.archives())
             .run()?;
         Ok(())
     }
@@ -171,7 +171,7 @@ fn option(name: &str, path: &Path) -> String {
 }
 
 /// Hooks of the host's configuration would act on the host; what else it says (a proxy) is kept.
-fn configuration(folder: &Path) -> String {
+fn configuration(directory: &Path) -> String {
     let mut text = String::new();
     for hooks in [
         "APT::Update::Pre-Invoke",
@@ -185,7 +185,7 @@ fn configuration(folder: &Path) -> String {
     ] {
         text.push_str(&format!("#clear {hooks};\n"));
     }
-    let folder = folder.display();
+    let directory = directory.display();
     text.push_str(&format!(
         r#"APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
@@ -193,12 +193,12 @@ APT::Sandbox::User "";
 APT::Install-Recommends "false";
 Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Dir::State "{folder}";
-Dir::State::lists "{folder}/lists/";
-Dir::State::status "{folder}/status";
-Dir::Cache "{folder}";
-Dir::Cache::archives "{folder}/archives/";
-Dir::Etc::sourcelist "{folder}/sources.list";
+Dir::State "{directory}";
+Dir::State::lists "{directory}/lists/";
+Dir::State::status "{directory}/status";
+Dir::Cache "{directory}";
+Dir::Cache::archives "{directory}/archives/";
+Dir::Etc::sourcelist "{directory}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";

@@ -15,8 +15,8 @@ pub const BLOCKS: Range<u64> = 40..2048;
 /// Boot code of a master boot record; behind it lie the disk's signature and partitions.
 pub const MBR_CODE: usize = 440;
 
-/// Folder of what GRUB reads on the EFI system partition.
-const FOLDER: &str = "lifeboat";
+/// Directory of what GRUB reads on the EFI system partition.
+const DIRECTORY: &str = "lifeboat";
 const BLOCK: usize = 512;
 const MODULES: &[&str] = &[
     "biosdisk",
@@ -77,7 +77,7 @@ pub struct BootCode {
 
 /// The path on the EFI system partition of something GRUB reads.
 pub fn path(name: &str) -> String {
-    format!("{FOLDER}/{name}")
+    format!("{DIRECTORY}/{name}")
 }
 
 /// GRUB's configuration: one system, on screen and serial line, started at once.
@@ -88,8 +88,8 @@ pub fn configuration(command_line: &str) -> String {
          terminal_input console serial\n\
          terminal_output console serial\n\
          echo 'Lifeboat rescue image'\n\
-         linux /{FOLDER}/vmlinuz {command_line}\n\
-         initrd /{FOLDER}/initramfs\n\
+         linux /{DIRECTORY}/vmlinuz {command_line}\n\
+         initrd /{DIRECTORY}/initramfs\n\
          boot\n\
          echo 'The rescue image does not start: its files cannot be read.'\n\
          sleep 10\n\
@@ -102,16 +102,16 @@ pub fn configuration(command_line: &str) -> String {
 /// # Errors
 /// When a part of GRUB is missing or `grub-mkimage` fails.
 pub fn boot_code(packages: &Packages, volume: u32) -> Result<BootCode, Error> {
-    let folder = packages.file("usr/lib/grub/i386-pc");
-    let boot = read(&folder.join("boot.img"))?;
-    let work = tempfile::tempdir().map_err(|source| file_error(&folder, source))?;
+    let directory = packages.file("usr/lib/grub/i386-pc");
+    let boot = read(&directory.join("boot.img"))?;
+    let work = tempfile::tempdir().map_err(|source| file_error(&directory, source))?;
     let (early, core) = (work.path().join("early.cfg"), work.path().join("core.img"));
     fs::write(&early, early_configuration(volume)).map_err(|source| file_error(&early, source))?;
     packaged(packages, "grub-mkimage")?
         .args(["-O", "i386-pc", "-p", "/boot/grub", "-c"])
         .arg(&early)
         .arg("-d")
-        .arg(&folder)
+        .arg(&directory)
         .arg("-o")
         .arg(&core)
         .args(MODULES)
@@ -124,7 +124,7 @@ fn early_configuration(volume: u32) -> String {
     let (high, low) = (volume >> 16, volume & 0xffff);
     format!(
         "search --no-floppy --set=root --fs-uuid {high:04X}-{low:04X}\n\
-         configfile ($root)/{FOLDER}/grub.cfg\n\
+         configfile ($root)/{DIRECTORY}/grub.cfg\n\
          sleep 10\n\
          reboot\n"
     )

@@ -42,7 +42,7 @@ struct Build {
     /// A kernel to take instead of the release's
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// The module folder of --kernel [default: /lib/modules/VERSION]
+    /// The module directory of --kernel [default: /lib/modules/VERSION]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
     /// A module to take along, with those it depends on; can be repeated
@@ -57,10 +57,10 @@ struct Build {
     /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = COMMAND_LINE)]
     cmdline: String,
-    /// Folder the images are written to
+    /// Directory the images are written to
     #[arg(long, value_name = "DIR", default_value = "target/lifeboat")]
     output: PathBuf,
-    /// Folder of downloaded and unpacked packages
+    /// Directory of downloaded and unpacked packages
     #[arg(long, value_name = "DIR", default_value = "target/packages")]
     cache: PathBuf,
     /// Take the newest packages, also where the cache has some

@@ -55,14 +55,14 @@ pub struct Volume<'a> {
     pub files: BTreeMap<String, &'a [u8]>,
 }
 
-/// A folder while it is being filled.
+/// A directory while it is being filled.
 #[derive(Debug, Default)]
-struct Folder<'a> {
-    folders: BTreeMap<&'a str, Folder<'a>>,
+struct Directory<'a> {
+    directories: BTreeMap<&'a str, Directory<'a>>,
     files: BTreeMap<&'a str, &'a [u8]>,
 }
 
-impl<'a> Folder<'a> {
+impl<'a> Directory<'a> {
     fn add(&mut self, path: &'a str, data: &'a [u8]) -> Result<(), Error> {
         let (name, below) = match path.split_once('/') {
             Some((name, below)) => (name, Some(below)),
@@ -72,7 +72,7 @@ impl<'a> Folder<'a> {
             return Err(Error::Name(path.into()));
         }
         match below {
-            Some(below) => self.folders.entry(name).or_default().add(below, data),
+            Some(below) => self.directories.entry(name).or_default().add(below, data),
             None => {
                 self.files.insert(name, data);
                 Ok(())
@@ -82,7 +82,11 @@ impl<'a> Folder<'a> {
 
     /// Names with the entries each takes: itself and those of its long name.
     fn entries(&self) -> usize {
-        self.folders.keys().chain(self.files.keys()).map(|name| 1 + long_name_entries(name)).sum()
+        self.directories
+            .keys()
+            .chain(self.files.keys())
+            .map(|name| 1 + long_name_entries(name))
+            .sum()
     }
 }
 
@@ -93,7 +97,7 @@ impl Volume<'_> {
     /// When a name is not one, the files do not fit, or `out` cannot be written.
     pub fn write(&self, out: &mut (impl Write + Seek), start: u64) -> Result<(), Error> {
         let geometry = Geometry::new(self.size).ok_or(Error::Size(self.size))?;
-        let mut root = Folder::default();
+        let mut root = Directory::default();
         for (path, data) in &self.files {
             root.add(path, data)?;
         }
@@ -105,8 +109,8 @@ impl Volume<'_> {
             fat: vec![0x0fff_fff8, END_OF_CHAIN],
         };
         writer.check_room(&root)?;
-        let cluster = writer.folder_clusters(&root, true);
-        writer.folder(&root, cluster, None, self.label)?;
+        let cluster = writer.directory_clusters(&root, true);
+        writer.directory(&root, cluster, None, self.label)?;
         writer.finish(self)
     }
 }
@@ -120,12 +124,12 @@ struct Writer<'a, W> {
 }
 
 impl<W: Write + Seek> Writer<'_, W> {
-    fn check_room(&self, root: &Folder<'_>) -> Result<(), Error> {
-        fn clusters(geometry: &Geometry, folder: &Folder<'_>) -> u64 {
-            let own = geometry.clusters_of(32 * (folder.entries() as u64 + 2));
-            let files = folder.files.values();
+    fn check_room(&self, root: &Directory<'_>) -> Result<(), Error> {
+        fn clusters(geometry: &Geometry, directory: &Directory<'_>) -> u64 {
+            let own = geometry.clusters_of(32 * (directory.entries() as u64 + 2));
+            let files = directory.files.values();
             let files = files.map(|data| geometry.clusters_of(data.len() as u64));
-            let below = folder.folders.values().map(|f| clusters(geometry, f));
+            let below = directory.directories.values().map(|f| clusters(geometry, f));
             own + files.chain(below).sum::<u64>()
         }
         let needed = clusters(&self.geometry, root);
@@ -153,10 +157,10 @@ impl<W: Write + Seek> Writer<'_, W> {
         first
     }
 
-    fn folder_clusters(&mut self, folder: &Folder<'_>, root: bool) -> u32 {
-        // The root has its label, any other folder "." and "..".
+    fn directory_clusters(&mut self, directory: &Directory<'_>, root: bool) -> u32 {
+        // The root has its label, any other directory "." and "..".
         let own = if root { 1 } else { 2 };
-        self.allocate(32 * (folder.entries() + own) as u64)
+        self.allocate(32 * (directory.entries() + own) as u64)
     }
 
     fn write_at(&mut self, cluster: u32, data: &[u8]) -> io::Result<()> {
@@ -168,10 +172,10 @@ impl<W: Write + Seek> Writer<'_, W> {
         Ok(())
     }
 
-    /// Writes the folder at `cluster`, and all that is in it.
-    fn folder(
+    /// Writes the directory at `cluster`, and all that is in it.
+    fn directory(
         &mut self,
-        folder: &Folder<'_>,
+        directory: &Directory<'_>,
         cluster: u32,
         parent: Option<u32>,
         label: &str,
@@ -186,13 +190,13 @@ impl<W: Write + Seek> Writer<'_, W> {
             }
         }
         let mut short_names = ShortNames::default();
-        for (name, below) in &folder.folders {
-            let first = self.folder_clusters(below, false);
+        for (name, below) in &directory.directories {
+            let first = self.directory_clusters(below, false);
             let short = short_names.entry_name(name, &mut table);
             self.entry(&mut table, short, DIRECTORY, first, 0);
-            self.folder(below, first, Some(cluster), label)?;
+            self.directory(below, first, Some(cluster), label)?;
         }
-        for (name, data) in &folder.files {
+        for (name, data) in &directory.files {
             let size = u32::try_from(data.len()).map_err(|_| Error::Size(data.len() as u64))?;
             let first = self.allocate(u64::from(size));
             let short = short_names.entry_name(name, &mut table);

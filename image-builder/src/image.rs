@@ -13,7 +13,7 @@ use boot::uki::{self, Sections};
 use crate::disk::Disk;
 use crate::families::FAMILIES;
 use crate::initramfs::Archive;
-use crate::modules::ModuleFolder;
+use crate::modules::ModuleDirectory;
 use crate::packages::Packages;
 use crate::report::{Report, Sizes};
 use crate::{bios, elf, programs};
@@ -28,8 +28,9 @@ const OS_RELEASE: &str = concat!(
     "\n",
 );
 
-/// Folders that an init mounts on, or that programs expect.
-const FOLDERS: &[&str] = &["bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
+/// Directories that an init mounts on, or that programs expect.
+const DIRECTORIES: &[&str] =
+    &["bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
 
 /// Links that make every usual path of a program right.
 const LINKS: &[(&str, &str)] = &[
@@ -65,7 +66,7 @@ pub struct Recipe {
     pub release: String,
     /// A sources.list(5) to use instead of the host's.
     pub sources: Option<PathBuf>,
-    /// Folder of downloaded and unpacked packages.
+    /// Directory of downloaded and unpacked packages.
     pub cache: PathBuf,
     /// Look for newer packages than those in the cache.
     pub update: bool,
@@ -73,7 +74,7 @@ pub struct Recipe {
     pub binary: PathBuf,
     /// A kernel to use instead of the release's.
     pub kernel: Option<PathBuf>,
-    /// The module folder of that kernel.
+    /// The module directory of that kernel.
     pub modules: Option<PathBuf>,
     /// Names of modules beside those of [`FAMILIES`].
     pub more_modules: Vec<String>,
@@ -83,7 +84,7 @@ pub struct Recipe {
     pub level: i32,
     /// Kernel command line.
     pub command_line: String,
-    /// Folder the images are written to.
+    /// Directory the images are written to.
     pub output: PathBuf,
     /// Time of all that has one, seconds since 1970, UTC.
     pub time: u32,
@@ -174,13 +175,13 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
     let modules = modules.unwrap_or_else(|| Path::new("/lib/modules").join(&version));
     if !modules.is_dir() {
         bail!(
-            "kernel {version} has no modules at {}; give their folder with --modules",
+            "kernel {version} has no modules at {}; give their directory with --modules",
             modules.display()
         );
     }
     if modules.file_name().is_none_or(|name| *name != *version) {
         bail!(
-            "{} is not the module folder of kernel {version}; give …/lib/modules/{version} with \
+            "{} is not the module directory of kernel {version}; give …/lib/modules/{version} with \
              --modules",
             modules.display()
         );
@@ -195,8 +196,8 @@ fn archive(
     sizes: &mut Sizes,
 ) -> Result<Archive> {
     let mut archive = Archive::default();
-    for folder in FOLDERS {
-        archive.folder(folder)?;
+    for directory in DIRECTORIES {
+        archive.directory(directory)?;
     }
     for (path, target) in LINKS {
         archive.link(path, target)?;
@@ -211,7 +212,7 @@ fn archive(
     let binary = static_binary(&recipe.binary)?;
     sizes.binary = binary.len() as u64;
     archive.file("init", binary, 0o755)?;
-    let modules = ModuleFolder::open(&kernel.modules, &kernel.version)?
+    let modules = ModuleDirectory::open(&kernel.modules, &kernel.version)?
         .select(FAMILIES, &recipe.more_modules)?;
     sizes.modules = modules.install(recipe.level, &mut archive)?;
     let programs = programs::install(packages, &mut archive)?;
@@ -257,10 +258,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Writes a file that is complete when it has its name.
 fn write(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let directory = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(folder)?;
+            .tempfile_in(directory)?;
         fill(file.as_file_mut())?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 /// What stands at a path of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
-    Folder,
+    Directory,
     File { data: Vec<u8>, mode: u32 },
     Link { target: String },
     Character { major: u32, minor: u32, mode: u32 },
@@ -22,9 +22,9 @@ pub enum Error {
     /// The path is taken.
     #[error("{0} is in the image twice, with different content")]
     Twice(String),
-    /// A file stands where a folder is needed.
-    #[error("{0} is in the image as a file and as a folder")]
-    NotFolder(String),
+    /// A file stands where a directory is needed.
+    #[error("{0} is in the image as a file and as a directory")]
+    NotDirectory(String),
     /// The file is larger than the format can say.
     #[error("{0} is larger than 4 GiB, which cpio cannot hold")]
     TooLarge(String),
@@ -37,12 +37,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Adds a folder and those above it.
+    /// Adds a directory and those above it.
     ///
     /// # Errors
     /// When the path is not one, or taken.
-    pub fn folder(&mut self, path: &str) -> Result<(), Error> {
-        self.insert(path, Node::Folder)
+    pub fn directory(&mut self, path: &str) -> Result<(), Error> {
+        self.insert(path, Node::Directory)
     }
 
     /// Adds a file with permission bits `mode`.
@@ -101,9 +101,9 @@ impl Archive {
         }
         for (end, _) in clean.match_indices('/') {
             let above = &clean[..end];
-            let folder = self.nodes.entry(above.into()).or_insert(Node::Folder);
-            if *folder != Node::Folder {
-                return Err(Error::NotFolder(above.into()));
+            let directory = self.nodes.entry(above.into()).or_insert(Node::Directory);
+            if *directory != Node::Directory {
+                return Err(Error::NotDirectory(above.into()));
             }
         }
         match self.nodes.get(clean) {
@@ -126,7 +126,7 @@ impl Archive {
             let content = match node {
                 Node::File { data, .. } => data.as_slice(),
                 Node::Link { target } => target.as_bytes(),
-                Node::Folder | Node::Character { .. } => &[],
+                Node::Directory | Node::Character { .. } => &[],
             };
             header.write(path, content, out)?;
         }
@@ -161,7 +161,7 @@ struct Header {
 impl Header {
     fn of(node: &Node) -> Self {
         let (mode, links, device) = match node {
-            Node::Folder => (0o040_755, 2, (0, 0)),
+            Node::Directory => (0o040_755, 2, (0, 0)),
             Node::File { mode, .. } => (0o100_000 | mode, 1, (0, 0)),
             Node::Link { .. } => (0o120_777, 1, (0, 0)),
             Node::Character { major, minor, mode } => (0o020_000 | mode, 1, (*major, *minor)),
@@ -226,7 +226,7 @@ mod tests {
         let mut archive = Archive::default();
         archive.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
         archive.link("/bin/sh", "busybox").unwrap();
-        archive.folder("proc").unwrap();
+        archive.directory("proc").unwrap();
         archive.character("dev/console", (5, 1), 0o600).unwrap();
         archive
     }
@@ -255,7 +255,7 @@ mod tests {
     fn the_order_of_adding_has_no_influence() {
         let mut other = Archive::default();
         other.character("dev/console", (5, 1), 0o600).unwrap();
-        other.folder("proc").unwrap();
+        other.directory("proc").unwrap();
         other.link("bin/sh", "busybox").unwrap();
         other.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
         assert_eq!(other.compress(3, 0).unwrap(), sample().compress(3, 0).unwrap());
@@ -265,10 +265,10 @@ mod tests {
     fn paths_that_cannot_be_are_refused() {
         let mut archive = sample();
         for path in ["", "/", "a//b", "../x", "a/./b"] {
-            assert!(matches!(archive.folder(path), Err(Error::Path(_))), "{path}");
+            assert!(matches!(archive.directory(path), Err(Error::Path(_))), "{path}");
         }
-        assert_eq!(archive.file("init/x", vec![], 0o644), Err(Error::NotFolder("init".into())));
+        assert_eq!(archive.file("init/x", vec![], 0o644), Err(Error::NotDirectory("init".into())));
         assert_eq!(archive.file("init", vec![], 0o644), Err(Error::Twice("init".into())));
-        assert_eq!(archive.folder("proc"), Ok(()));
+        assert_eq!(archive.directory("proc"), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Kernel modules: which ones an image takes from a kernel's folder, and the files
+//! Kernel modules: which ones an image takes from a kernel's directory, and the files
 //! `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin` (modules.dep(5),
 //! depmod.d(5)) that let an init find them again.
 //!
@@ -16,7 +16,7 @@ use crate::initramfs::{self, Archive};
 /// Why the modules of a kernel cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A folder or file cannot be read.
+    /// A directory or file cannot be read.
     #[error("{path}", path = path.display())]
     Read {
         /// What was read.
@@ -44,14 +44,14 @@ pub enum Error {
         families: String,
     },
     /// A module names another one that is not there.
-    #[error("module {module} depends on {missing}, which {folder} does not have", folder = folder.display())]
+    #[error("module {module} depends on {missing}, which {directory} does not have", directory = directory.display())]
     Dependency {
         /// The module.
         module: String,
         /// What it depends on.
         missing: String,
-        /// The kernel's module folder.
-        folder: PathBuf,
+        /// The kernel's module directory.
+        directory: PathBuf,
     },
     /// A module cannot be compressed.
     #[error("compressing module {module}")]
@@ -68,7 +68,7 @@ pub enum Error {
 
 /// The modules of one kernel: `…/lib/modules/VERSION`.
 #[derive(Debug)]
-pub struct ModuleFolder {
+pub struct ModuleDirectory {
     path: PathBuf,
     version: String,
     files: BTreeMap<String, PathBuf>,
@@ -79,7 +79,7 @@ pub struct ModuleFolder {
 /// A module that was chosen.
 #[derive(Debug)]
 struct Module {
-    /// Path below the module folder in the archive.
+    /// Path below the module directory in the archive.
     path: String,
     data: Vec<u8>,
     depends: Vec<String>,
@@ -96,11 +96,11 @@ pub struct Selection {
     modules: BTreeMap<String, Module>,
 }
 
-impl ModuleFolder {
-    /// Reads which modules the kernel `version` has in the folder `path`.
+impl ModuleDirectory {
+    /// Reads which modules the kernel `version` has in the directory `path`.
     ///
     /// # Errors
-    /// When the folder or its `modules.builtin` cannot be read.
+    /// When the directory or its `modules.builtin` cannot be read.
     pub fn open(path: &Path, version: &str) -> Result<Self, Error> {
         let mut files = BTreeMap::new();
         walk(&path.join("kernel"), &mut files)?;
@@ -178,7 +178,7 @@ impl ModuleFolder {
                 return Err(Error::Dependency {
                     module: name.into(),
                     missing: dependency,
-                    folder: self.path.clone(),
+                    directory: self.path.clone(),
                 });
             }
             self.add(&dependency, chosen)?;
@@ -233,21 +233,21 @@ impl Selection {
     /// # Errors
     /// When something else stands there.
     pub fn install(self, level: i32, archive: &mut Archive) -> Result<u64, Error> {
-        let folder = format!("lib/modules/{}", self.version);
+        let directory = format!("lib/modules/{}", self.version);
         for (name, content) in [
             ("modules.dep", self.dependencies()),
             ("modules.alias", self.aliases()),
             ("modules.softdep", self.soft_dependencies()),
             ("modules.builtin", self.builtin_list.clone()),
         ] {
-            archive.file(&format!("{folder}/{name}"), content.into_bytes(), 0o644)?;
+            archive.file(&format!("{directory}/{name}"), content.into_bytes(), 0o644)?;
         }
         let mut size = 0;
         for (name, module) in self.modules {
             let data = zstd::bulk::compress(&module.data, level)
                 .map_err(|source| Error::Compress { module: name, source })?;
             size += data.len() as u64;
-            archive.file(&format!("{folder}/{}", module.path), data, 0o644)?;
+            archive.file(&format!("{directory}/{}", module.path), data, 0o644)?;
         }
         Ok(size)
     }
@@ -338,16 +338,16 @@ fn softdep(line: &str, before: &mut Vec<String>, after: &mut Vec<String>) {
     }
 }
 
-fn walk(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Error> {
-    let root = folder.parent().unwrap_or(folder).to_owned();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let failed = |source| Error::Read { path: folder.clone(), source };
-        for entry in fs::read_dir(&folder).map_err(failed)? {
+fn walk(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), Error> {
+    let root = directory.parent().unwrap_or(directory).to_owned();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let failed = |source| Error::Read { path: directory.clone(), source };
+        for entry in fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let path = entry.path();
             if entry.file_type().map_err(failed)?.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if let Some(name) = path.to_str().and_then(name_of) {
                 let relative = path.strip_prefix(&root).unwrap_or(&path).to_owned();
                 files.insert(name, relative);

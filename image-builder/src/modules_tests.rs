@@ -28,12 +28,12 @@ fn module(info: &[&str]) -> Vec<u8> {
     file
 }
 
-/// A module folder: files with their `.modinfo` (those of Debian's 6.1.0-56-amd64, shortened),
+/// A module directory: files with their `.modinfo` (those of Debian's 6.1.0-56-amd64, shortened),
 /// and what is built in.
-fn folder(modules: &[(&str, &[&str])], builtin: &[&str]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+fn directory(modules: &[(&str, &[&str])], builtin: &[&str]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
     for (path, info) in modules {
-        let path = folder.path().join("kernel").join(path);
+        let path = directory.path().join("kernel").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let plain = path.with_extension("");
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -50,8 +50,8 @@ fn folder(modules: &[(&str, &[&str])], builtin: &[&str]) -> tempfile::TempDir {
         }
     }
     let list: String = builtin.iter().map(|name| format!("kernel/{name}\n")).collect();
-    fs::write(folder.path().join("modules.builtin"), list).unwrap();
-    folder
+    fs::write(directory.path().join("modules.builtin"), list).unwrap();
+    directory
 }
 
 const FILE_SYSTEMS: &[(&str, &[&str])] = &[
@@ -78,18 +78,18 @@ const FILE_SYSTEMS: &[(&str, &[&str])] = &[
 
 const EXT4: Family = Family { name: "ext4", needs: &["ext4"], takes: &["crc32c_intel"] };
 
-fn text(folder: &tempfile::TempDir, families: &[Family], more: &[&str]) -> String {
+fn text(directory: &tempfile::TempDir, families: &[Family], more: &[&str]) -> String {
     let more: Vec<String> = more.iter().map(|name| (*name).into()).collect();
-    let folder = ModuleFolder::open(folder.path(), "6.1.0-56-amd64").unwrap();
-    let selection = folder.select(families, &more).unwrap();
+    let directory = ModuleDirectory::open(directory.path(), "6.1.0-56-amd64").unwrap();
+    let selection = directory.select(families, &more).unwrap();
     format!("{}{}{}", selection.dependencies(), selection.aliases(), selection.soft_dependencies())
 }
 
 #[test]
 fn a_module_brings_what_it_depends_on_in_the_order_of_depmod() {
-    let folder = folder(FILE_SYSTEMS, &["lib/crc32c.ko"]);
+    let directory = directory(FILE_SYSTEMS, &["lib/crc32c.ko"]);
     assert_eq!(
-        text(&folder, &[EXT4], &["usb-storage"]),
+        text(&directory, &[EXT4], &["usb-storage"]),
         "\
 kernel/lib/crc16.ko.zst:
 kernel/fs/ext4/ext4.ko.zst: kernel/fs/mbcache.ko.zst kernel/fs/jbd2/jbd2.ko.zst kernel/lib/crc16.ko.zst
@@ -107,8 +107,8 @@ softdep ext4 pre: crc32c
 
 #[test]
 fn modules_are_compressed_one_by_one_however_the_kernel_came() {
-    let folder = folder(FILE_SYSTEMS, &[]);
-    let modules = ModuleFolder::open(folder.path(), "6.1").unwrap();
+    let directory = directory(FILE_SYSTEMS, &[]);
+    let modules = ModuleDirectory::open(directory.path(), "6.1").unwrap();
     let mut archive = Archive::default();
     modules.select(&[EXT4], &[]).unwrap().install(3, &mut archive).unwrap();
     for name in [
@@ -124,16 +124,16 @@ fn modules_are_compressed_one_by_one_however_the_kernel_came() {
 
 #[test]
 fn built_in_is_as_good_as_a_module() {
-    let folder = folder(&[("lib/x.ko", &["depends="])], &["fs/ext4/ext4.ko"]);
-    assert_eq!(text(&folder, &[EXT4], &[]), "");
+    let directory = directory(&[("lib/x.ko", &["depends="])], &["fs/ext4/ext4.ko"]);
+    assert_eq!(text(&directory, &[EXT4], &[]), "");
 }
 
 #[test]
 fn a_kernel_without_a_family_is_refused_by_its_name() {
     // Debian's cloud kernel has NVMe, no AHCI and no USB storage.
-    let folder = folder(&[("drivers/nvme/host/nvme.ko", &["depends="])], &[]);
-    let folder = ModuleFolder::open(folder.path(), "6.1.0-56-cloud-amd64").unwrap();
-    let error = folder.select(FAMILIES, &["e1000e".into()]).unwrap_err().to_string();
+    let directory = directory(&[("drivers/nvme/host/nvme.ko", &["depends="])], &[]);
+    let directory = ModuleDirectory::open(directory.path(), "6.1.0-56-cloud-amd64").unwrap();
+    let error = directory.select(FAMILIES, &["e1000e".into()]).unwrap_err().to_string();
     assert!(error.starts_with("kernel 6.1.0-56-cloud-amd64 lacks virtio ("), "{error}");
     assert!(error.contains(", AHCI (ahci), "), "{error}");
     assert!(error.contains("module e1000e; a rescue image needs a generic kernel"), "{error}");
@@ -142,8 +142,8 @@ fn a_kernel_without_a_family_is_refused_by_its_name() {
 
 #[test]
 fn a_dependency_that_is_not_there_is_an_error() {
-    let folder = folder(&[("fs/ext4/ext4.ko", &["depends=jbd2"])], &[]);
-    let folder = ModuleFolder::open(folder.path(), "6.1").unwrap();
-    let error = folder.select(&[EXT4], &[]).unwrap_err().to_string();
+    let directory = directory(&[("fs/ext4/ext4.ko", &["depends=jbd2"])], &[]);
+    let directory = ModuleDirectory::open(directory.path(), "6.1").unwrap();
+    let error = directory.select(&[EXT4], &[]).unwrap_err().to_string();
     assert!(error.starts_with("module ext4 depends on jbd2, which"), "{error}");
 }

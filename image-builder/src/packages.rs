@@ -16,12 +16,12 @@ const KERNEL: &str = "linux-image-amd64";
 const PROGRAMS: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"];
 
 /// Where Debian's packages have programs.
-const PROGRAM_FOLDERS: &[&str] = &["usr/sbin", "usr/bin", "sbin", "bin"];
+const PROGRAM_DIRECTORIES: &[&str] = &["usr/sbin", "usr/bin", "sbin", "bin"];
 /// Where the dynamic linker of Debian looks for libraries.
-const LIBRARY_FOLDERS: &[&str] =
+const LIBRARY_DIRECTORIES: &[&str] =
     &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib", "usr/lib64", "lib64"];
 
-/// A folder with packages unpacked into it.
+/// A directory with packages unpacked into it.
 #[derive(Debug)]
 pub struct Packages {
     root: PathBuf,
@@ -39,16 +39,16 @@ impl Packages {
         sources: Option<&Path>,
         update: bool,
     ) -> Result<Self, Error> {
-        let folder = cache.join(release);
-        fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
-        let folder = folder.canonicalize().map_err(|source| failed(&folder, source))?;
-        let _lock = lock(&folder.join("lock"))?;
-        let root = folder.join("root");
-        let mark = folder.join("complete");
+        let directory = cache.join(release);
+        fs::create_dir_all(&directory).map_err(|source| failed(&directory, source))?;
+        let directory = directory.canonicalize().map_err(|source| failed(&directory, source))?;
+        let _lock = lock(&directory.join("lock"))?;
+        let root = directory.join("root");
+        let mark = directory.join("complete");
         let wanted = format!("{KERNEL} {ALONE:?} {PROGRAMS:?}\n");
         let complete = fs::read_to_string(&mark).is_ok_and(|have| have.starts_with(&wanted));
         if !complete || update {
-            let apt = Apt::prepare(&folder, release, sources)?;
+            let apt = Apt::prepare(&directory, release, sources)?;
             log::info!("looking for the packages of Debian {release}");
             apt.update()?;
             let packages = list(&apt)?;
@@ -75,22 +75,22 @@ impl Packages {
 
     /// The program `name`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
-        self.first(PROGRAM_FOLDERS, name)
+        self.first(PROGRAM_DIRECTORIES, name)
     }
 
     /// The shared library `name`.
     pub fn library(&self, name: &str) -> Option<PathBuf> {
-        self.first(LIBRARY_FOLDERS, name)
+        self.first(LIBRARY_DIRECTORIES, name)
     }
 
-    /// Folders of the shared libraries, as the dynamic linker takes them.
+    /// Directories of the shared libraries, as the dynamic linker takes them.
     pub fn library_path(&self) -> String {
-        let folders = LIBRARY_FOLDERS.iter().map(|folder| self.root.join(folder));
-        folders.map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":")
+        let directories = LIBRARY_DIRECTORIES.iter().map(|directory| self.root.join(directory));
+        directories.map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(":")
     }
 
-    fn first(&self, folders: &[&str], name: &str) -> Option<PathBuf> {
-        folders.iter().find_map(|folder| self.resolve(&self.root.join(folder).join(name)))
+    fn first(&self, directories: &[&str], name: &str) -> Option<PathBuf> {
+        directories.iter().find_map(|directory| self.resolve(&self.root.join(directory).join(name)))
     }
 
     /// Follows links; an absolute one begins at the packages' root, not at the host's.
@@ -113,7 +113,7 @@ impl Packages {
         self.root.join(path)
     }
 
-    /// The kernel's version, image and module folder.
+    /// The kernel's version, image and module directory.
     pub fn kernel(&self) -> Option<(String, PathBuf, PathBuf)> {
         let boot = fs::read_dir(self.root.join("boot")).ok()?;
         let version = boot
@@ -122,7 +122,7 @@ impl Packages {
             .max()?;
         let modules = ["usr/lib/modules", "lib/modules"]
             .iter()
-            .map(|folder| self.root.join(folder).join(&version))
+            .map(|directory| self.root.join(directory).join(&version))
             .find(|path| path.exists())?;
         let image = self.root.join(format!("boot/vmlinuz-{version}"));
         Some((version, image, modules))
@@ -150,7 +150,7 @@ fn list(apt: &Apt) -> Result<Vec<Package>, Error> {
     Ok(packages)
 }
 
-/// Unpacks into a new folder, and puts it in the place of the old one when it is complete.
+/// Unpacks into a new directory, and puts it in the place of the old one when it is complete.
 fn unpack(archives: &Path, packages: &[Package], mark: &Path, root: &Path) -> Result<(), Error> {
     let remove = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
@@ -176,7 +176,7 @@ fn archive(archives: &Path, package: &Package) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Package {
             package: package.name.clone(),
             what: format!(
-                "was not downloaded to {}; remove that folder and try again",
+                "was not downloaded to {}; remove that directory and try again",
                 archives.display()
             ),
         })

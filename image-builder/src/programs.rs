@@ -191,13 +191,13 @@ impl<'a> Libraries<'a> {
     /// the programs name it.
     fn install(self, archive: &mut Archive) -> Result<u64, Error> {
         let mut size = 0;
-        let folder = "lib/x86_64-linux-gnu";
+        let directory = "lib/x86_64-linux-gnu";
         for (name, data) in self.found {
             size += data.len() as u64;
-            archive.file(&format!("{folder}/{name}"), data, 0o755)?;
+            archive.file(&format!("{directory}/{name}"), data, 0o755)?;
         }
         for (interpreter, name) in self.interpreters {
-            archive.link(&interpreter, &format!("/{folder}/{name}"))?;
+            archive.link(&interpreter, &format!("/{directory}/{name}"))?;
         }
         Ok(size)
     }

@@ -37,7 +37,7 @@ pub struct Report {
     pub release: String,
     /// Version of the kernel.
     pub kernel: String,
-    /// Folder of the images.
+    /// Directory of the images.
     pub output: PathBuf,
     /// Bytes of each part.
     pub sizes: Sizes,

@@ -39,13 +39,13 @@ pub enum Error {
 pub struct Tool {
     program: OsString,
     arguments: Vec<OsString>,
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
 }
 
 impl Tool {
     /// A call of `program`, found by `PATH` or by its path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { program: program.as_ref().to_owned(), arguments: Vec::new(), folder: None }
+        Self { program: program.as_ref().to_owned(), arguments: Vec::new(), directory: None }
     }
 
     /// Adds one argument.
@@ -64,10 +64,10 @@ impl Tool {
         self
     }
 
-    /// Runs it in `folder`.
+    /// Runs it in `directory`.
     #[must_use]
-    pub fn folder(mut self, folder: &Path) -> Self {
-        self.folder = Some(folder.to_owned());
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
         self
     }
 
@@ -79,8 +79,8 @@ impl Tool {
         log::debug!("run: {}", self.command_line());
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
         }
         let program = || self.program.to_string_lossy().into_owned();
         let output = command.output().map_err(|source| match source.kind() {

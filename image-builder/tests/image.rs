@@ -19,20 +19,20 @@ fn cache() -> PathBuf {
 }
 
 /// A program that needs nothing: an ELF header, no more.
-fn binary(folder: &Path) -> PathBuf {
+fn binary(directory: &Path) -> PathBuf {
     let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
     header.resize(52, 0);
     header.extend([64, 0, 56, 0, 0, 0, 64, 0, 0, 0, 0, 0]);
-    let path = folder.join("binary");
+    let path = directory.join("binary");
     fs::write(&path, header).unwrap();
     path
 }
 
-/// Builds in `folder`, after the shell commands `settings`.
-fn build(folder: &Path, settings: &str) -> Value {
+/// Builds in `directory`, after the shell commands `settings`.
+fn build(directory: &Path, settings: &str) -> Value {
     let program = env!("CARGO_BIN_EXE_image-builder");
-    fs::create_dir_all(folder).unwrap();
-    fs::write(folder.join("note"), "added\n").unwrap();
+    fs::create_dir_all(directory).unwrap();
+    fs::write(directory.join("note"), "added\n").unwrap();
     let script = format!("{settings}; exec \"$@\"");
     let output = Command::new("sh")
         .args([
@@ -50,11 +50,11 @@ fn build(folder: &Path, settings: &str) -> Value {
             "note:/etc/note",
         ])
         .arg("--binary")
-        .arg(binary(folder))
+        .arg(binary(directory))
         .arg("--cache")
         .arg(cache())
         .env_remove("SOURCE_DATE_EPOCH")
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -156,8 +156,8 @@ fn what_does_not_fit_is_said() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let binary = binary(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let binary = binary(directory.path());
     let own = binary.to_str().unwrap();
     for (arguments, message) in [
         (&["--binary", "/bin/sh"][..], "/bin/sh is linked dynamically"),

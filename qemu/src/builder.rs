@@ -24,7 +24,7 @@ pub struct Kernel {
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) name: String,
-    pub(crate) folder: Arc<TempDir>,
+    pub(crate) directory: Arc<TempDir>,
     firmware: Firmware,
     variables: Option<PathBuf>,
     memory: u32,
@@ -42,15 +42,15 @@ impl Builder {
     /// The name is for messages and logs.
     ///
     /// # Errors
-    /// Its folder below `target/vm` cannot be made.
+    /// Its directory below `target/vm` cannot be made.
     pub fn new(name: &str) -> Result<Builder> {
         let machines = target_dir().join("vm");
-        let folder = std::fs::create_dir_all(&machines)
+        let directory = std::fs::create_dir_all(&machines)
             .and_then(|()| tempfile::Builder::new().prefix(name).tempdir_in(&machines))
-            .map_err(Error::io(|| format!("making a folder in {}", machines.display())))?;
+            .map_err(Error::io(|| format!("making a directory in {}", machines.display())))?;
         Ok(Builder {
             name: name.to_owned(),
-            folder: Arc::new(folder),
+            directory: Arc::new(directory),
             firmware: Firmware::Ovmf,
             variables: None,
             memory: 1024,
@@ -88,7 +88,7 @@ impl Builder {
     /// # Errors
     /// The store cannot be copied.
     pub fn copy_variables(self, store: &Path) -> Result<Builder> {
-        let own = self.folder.path().join("variables.fd");
+        let own = self.directory.path().join("variables.fd");
         std::fs::copy(store, &own).map_err(Error::io(|| format!("copying {}", store.display())))?;
         Ok(self)
     }
@@ -219,10 +219,10 @@ impl Builder {
     /// # Errors
     /// There is no such disk, it has no log, or it cannot be rebuilt.
     pub fn rewind(mut self, serial: &str, count: usize) -> Result<Builder> {
-        let folder = self.folder.path().to_owned();
+        let directory = self.directory.path().to_owned();
         let mut disks = self.disks.iter_mut().enumerate();
         match disks.find(|(number, disk)| disk.serial_or(*number) == serial) {
-            Some((number, disk)) => disk.cut(&folder, number, Some(count))?,
+            Some((number, disk)) => disk.cut(&directory, number, Some(count))?,
             None => {
                 return Err(Error::Description(format!(
                     "machine {} has no disk {serial}",
@@ -235,10 +235,10 @@ impl Builder {
 
     /// Takes every logged disk back to its last flush.
     pub(crate) fn forget_unflushed(mut self) -> Result<Builder> {
-        let folder = self.folder.path().to_owned();
+        let directory = self.directory.path().to_owned();
         for (number, disk) in self.disks.iter_mut().enumerate().filter(|(_, disk)| disk.is_logged())
         {
-            disk.cut(&folder, number, None)?;
+            disk.cut(&directory, number, None)?;
         }
         Ok(self)
     }
@@ -257,13 +257,13 @@ impl Builder {
 
     fn attached(&self) -> Result<Vec<Attached>> {
         let disks = self.disks.iter().enumerate().filter(|(_, disk)| disk.is_present());
-        disks.map(|(number, disk)| disk.attach(self.folder.path(), number)).collect()
+        disks.map(|(number, disk)| disk.attach(self.directory.path(), number)).collect()
     }
 
     fn store(&self) -> Result<Option<PathBuf>> {
         let Some((_, template)) = self.firmware.files()? else { return Ok(None) };
         let store =
-            self.variables.clone().unwrap_or_else(|| self.folder.path().join("variables.fd"));
+            self.variables.clone().unwrap_or_else(|| self.directory.path().join("variables.fd"));
         if !store.exists() {
             std::fs::copy(&template, &store).map_err(Error::io(|| {
                 format!("copying {} to {}", template.display(), store.display())

@@ -259,14 +259,14 @@ mod tests {
     use super::*;
 
     fn console() -> (Console, UnixStream, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let (ours, guest) = UnixStream::pair().unwrap();
-        (Console::new("test", ours, folder.path().join("log")).unwrap(), guest, folder)
+        (Console::new("test", ours, directory.path().join("log")).unwrap(), guest, directory)
     }
 
     #[test]
     fn words_are_found_once_and_in_order() {
-        let (console, mut guest, _folder) = console();
+        let (console, mut guest, _directory) = console();
         guest.write_all(b"login: \x1b[1mx\x1b[0m login: ").unwrap();
         console.expect("login:", Duration::from_secs(5)).unwrap();
         console.expect("x login:", Duration::from_secs(5)).unwrap();
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn of_several_words_the_first_on_the_console_wins() {
-        let (console, mut guest, _folder) = console();
+        let (console, mut guest, _directory) = console();
         guest.write_all(b"panic, then login:").unwrap();
         assert_eq!(console.expect_any(&["login:", "panic"], Duration::from_secs(5)).unwrap(), 1);
         assert_eq!(console.expect_any(&["login:", "panic"], Duration::from_secs(5)).unwrap(), 0);
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_failure_quotes_the_console_and_the_log_has_it_all() {
-        let (console, mut guest, _folder) = console();
+        let (console, mut guest, _directory) = console();
         for line in 0..100 {
             writeln!(guest, "line {line}").unwrap();
         }
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_ends_does_not_keep_the_test_waiting() {
-        let (console, guest, _folder) = console();
+        let (console, guest, _directory) = console();
         drop(guest);
         let start = Instant::now();
         assert!(console.expect("login:", Duration::from_secs(30)).is_err());
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_connected_until_the_bracket() {
-        let (console, mut guest, _folder) = console();
+        let (console, mut guest, _directory) = console();
         guest.write_all(b"earlier ").unwrap();
         console.expect("earlier", Duration::from_secs(5)).unwrap();
         let pty = nix::pty::openpty(None, None).unwrap();

@@ -43,7 +43,7 @@ impl Format {
 enum Content {
     File(PathBuf),
     Blank(u64),
-    Folder(PathBuf),
+    Directory(PathBuf),
 }
 
 /// A disk of a machine.
@@ -71,9 +71,9 @@ impl Disk {
         Disk::of(Content::Blank(bytes))
     }
 
-    /// A read-only ext4 file system with a copy of a folder of the host.
-    pub fn folder(path: impl Into<PathBuf>) -> Disk {
-        Disk::of(Content::Folder(path.into())).read_only()
+    /// A read-only ext4 file system with a copy of a directory of the host.
+    pub fn directory(path: impl Into<PathBuf>) -> Disk {
+        Disk::of(Content::Directory(path.into())).read_only()
     }
 
     fn of(content: Content) -> Disk {
@@ -145,15 +145,18 @@ impl Disk {
         self.bus == Bus::Usb
     }
 
-    /// Makes the files the disk needs under `folder`, unless a former run of the machine made them.
-    pub(crate) fn attach(&self, folder: &Path, number: usize) -> Result<Attached> {
+    /// Makes the files the disk needs under `directory`, unless a former run of the machine made
+    /// them.
+    pub(crate) fn attach(&self, directory: &Path, number: usize) -> Result<Attached> {
         let base = match &self.content {
             Content::File(path) => absolute(path)?,
-            Content::Blank(bytes) => blank(*bytes, folder, number)?,
-            Content::Folder(from) => filled(from, folder, number)?,
+            Content::Blank(bytes) => blank(*bytes, directory, number)?,
+            Content::Directory(from) => filled(from, directory, number)?,
         };
         let (path, format) = match self.overlay || self.logged {
-            true if self.format == Format::Raw => (overlay(&base, folder, number)?, Format::Qcow2),
+            true if self.format == Format::Raw => {
+                (overlay(&base, directory, number)?, Format::Qcow2)
+            }
             true => {
                 return Err(Error::Description(format!(
                     "{} is not raw: no overlay of it",
@@ -162,7 +165,7 @@ impl Disk {
             }
             false => (base.clone(), self.format),
         };
-        let log = self.logged.then(|| folder.join(format!("disk{number}.log")));
+        let log = self.logged.then(|| directory.join(format!("disk{number}.log")));
         if let Some(log) = &log {
             let made = File::options().create(true).append(true).open(log);
             made.map_err(Error::io(|| format!("making {}", log.display())))?;
@@ -186,8 +189,13 @@ impl Disk {
 
     /// The disk as it is after the first `count` writes of its log, or after those that were
     /// flushed; its log starts anew.
-    pub(crate) fn cut(&mut self, folder: &Path, number: usize, count: Option<usize>) -> Result<()> {
-        let attached = self.attach(folder, number)?;
+    pub(crate) fn cut(
+        &mut self,
+        directory: &Path,
+        number: usize,
+        count: Option<usize>,
+    ) -> Result<()> {
+        let attached = self.attach(directory, number)?;
         let Some(log) = &attached.log else {
             return Err(Error::Description(format!(
                 "disk {} has no log: Disk::logged",
@@ -198,12 +206,12 @@ impl Disk {
         let part = tempfile::Builder::new()
             .prefix(&format!("disk{number}-"))
             .suffix(".raw")
-            .tempfile_in(folder);
+            .tempfile_in(directory);
         let part = part.and_then(|file| file.into_temp_path().keep().map_err(|error| error.error));
         let rebuilt =
-            part.map_err(Error::io(|| format!("making a file in {}", folder.display())))?;
+            part.map_err(Error::io(|| format!("making a file in {}", directory.display())))?;
         writes.rebuild(&attached.base, count.unwrap_or(writes.flushed()), &rebuilt)?;
-        let old = attached.base.starts_with(folder).then_some(&attached.base);
+        let old = attached.base.starts_with(directory).then_some(&attached.base);
         for path in [&attached.path, log].into_iter().chain(old) {
             std::fs::remove_file(path)
                 .map_err(Error::io(|| format!("removing {}", path.display())))?;
@@ -282,8 +290,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     path.canonicalize().map_err(Error::io(|| format!("finding the disk image {}", path.display())))
 }
 
-fn overlay(backing: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
-    let path = folder.join(format!("disk{number}.qcow2"));
+fn overlay(backing: &Path, directory: &Path, number: usize) -> Result<PathBuf> {
+    let path = directory.join(format!("disk{number}.qcow2"));
     if !path.exists() {
         let size = backing
             .metadata()
@@ -301,8 +309,8 @@ fn overlay(backing: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn blank(bytes: u64, folder: &Path, number: usize) -> Result<PathBuf> {
-    let path = folder.join(format!("disk{number}.raw"));
+fn blank(bytes: u64, directory: &Path, number: usize) -> Result<PathBuf> {
+    let path = directory.join(format!("disk{number}.raw"));
     if !path.exists() {
         File::create(&path)
             .and_then(|f| f.set_len(bytes))
@@ -311,8 +319,8 @@ fn blank(bytes: u64, folder: &Path, number: usize) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn filled(from: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
-    let path = folder.join(format!("disk{number}.ext4"));
+fn filled(from: &Path, directory: &Path, number: usize) -> Result<PathBuf> {
+    let path = directory.join(format!("disk{number}.ext4"));
     if !path.exists() {
         let mebibytes = size_of_tree(from)
             .map_err(Error::io(|| format!("reading {}", from.display())))?
@@ -327,10 +335,10 @@ fn filled(from: &Path, folder: &Path, number: usize) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The bytes of all files below a folder, rounded up to blocks.
-fn size_of_tree(folder: &Path) -> std::io::Result<u64> {
+/// The bytes of all files below a directory, rounded up to blocks.
+fn size_of_tree(directory: &Path) -> std::io::Result<u64> {
     let mut sum = 0;
-    for entry in std::fs::read_dir(folder)? {
+    for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let meta = entry.metadata()?;
         sum += if meta.is_dir() {
@@ -348,14 +356,15 @@ mod tests {
 
     #[test]
     fn each_bus_has_its_device() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (bus, driver, on) in [
             (Bus::Virtio, "virtio-blk-pci", None),
             (Bus::Nvme, "nvme", None),
             (Bus::Ahci, "ide-hd", None),
             (Bus::Usb, "usb-storage", Some("xhci.0")),
         ] {
-            let disk = Disk::blank(1 << 20).bus(bus).serial("S1").attach(folder.path(), 3).unwrap();
+            let disk =
+                Disk::blank(1 << 20).bus(bus).serial("S1").attach(directory.path(), 3).unwrap();
             let device = disk.device(None);
             assert_eq!(device["driver"], driver);
             assert_eq!(device["serial"], "S1");
@@ -369,31 +378,31 @@ mod tests {
 
     #[test]
     fn an_overlay_survives_a_second_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("base");
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("base");
         File::create(&base).unwrap().set_len(1 << 30).unwrap();
         let disk = Disk::new(&base).overlay();
-        let first = disk.attach(folder.path(), 0).unwrap();
+        let first = disk.attach(directory.path(), 0).unwrap();
         std::fs::write(&first.path, b"written by a guest").unwrap();
-        let second = disk.attach(folder.path(), 0).unwrap();
+        let second = disk.attach(directory.path(), 0).unwrap();
         assert_eq!(std::fs::read(second.path).unwrap(), b"written by a guest");
         assert_eq!(second.format, Format::Qcow2);
     }
 
     #[test]
-    fn a_folder_becomes_a_sound_file_system() {
-        let folder = tempfile::tempdir().unwrap();
-        let from = folder.path().join("from");
+    fn a_directory_becomes_a_sound_file_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let from = directory.path().join("from");
         std::fs::create_dir_all(from.join("sub")).unwrap();
         std::fs::write(from.join("sub/file"), vec![7; 3 << 20]).unwrap();
-        let disk = Disk::folder(&from).attach(folder.path(), 1).unwrap();
+        let disk = Disk::directory(&from).attach(directory.path(), 1).unwrap();
         Tool::new("e2fsck").args(["-fn"]).arg(&disk.path).run().unwrap();
     }
 
     #[test]
     fn a_missing_image_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = Disk::new("/no/such.img").attach(folder.path(), 0).unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        let error = Disk::new("/no/such.img").attach(directory.path(), 0).unwrap_err();
         assert!(error.to_string().contains("/no/such.img"), "{error}");
     }
 }

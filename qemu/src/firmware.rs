@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 const PACKAGE: &str = "ovmf";
-const FOLDER: &str = "/usr/share/OVMF";
+const DIRECTORY: &str = "/usr/share/OVMF";
 
 /// The firmware of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) fn escape(path: &Path) -> String {
 }
 
 fn installed(name: &str) -> Result<PathBuf> {
-    let path = Path::new(FOLDER).join(name);
+    let path = Path::new(DIRECTORY).join(name);
     if path.exists() { Ok(path) } else { Err(Error::MissingFile { path, package: PACKAGE }) }
 }
 

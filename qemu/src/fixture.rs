@@ -129,9 +129,9 @@ impl Debian {
     pub fn build(&self) -> Result<Fixture> {
         let cache = cache()?;
         let tarball = cache.join(format!("{}.tar", self.system_key()));
-        let fixture = Fixture { release: self.release, folder: cache.join(self.key()), tarball };
+        let fixture = Fixture { release: self.release, directory: cache.join(self.key()), tarball };
         let _lock = lock(&cache.join(format!("{}.lock", self.key())))?;
-        if !fixture.folder.exists() {
+        if !fixture.directory.exists() {
             self.build_in(&cache, &fixture)?;
         }
         Ok(fixture)
@@ -169,15 +169,15 @@ impl Debian {
     }
 
     fn build_in(&self, cache: &Path, fixture: &Fixture) -> Result<()> {
-        log::info!("building {}", fixture.folder.display());
+        log::info!("building {}", fixture.directory.display());
         let tarball = self.system(cache)?;
         let work = tempfile::Builder::new()
             .prefix("building-")
             .tempdir_in(cache)
-            .map_err(Error::io(|| format!("making a folder in {}", cache.display())))?;
+            .map_err(Error::io(|| format!("making a directory in {}", cache.display())))?;
         let built = Fixture {
             release: self.release,
-            folder: work.path().to_owned(),
+            directory: work.path().to_owned(),
             tarball: tarball.clone(),
         };
         let uuid = uuid::Uuid::new_v4().to_string();
@@ -193,16 +193,16 @@ impl Debian {
             .env("SWAP_MIB", SWAP_MIB.to_string())
             .env("ROOT_UUID", &uuid)
             .env("SWAP_UUID", uuid::Uuid::new_v4().to_string())
-            .env("KERNEL", built.folder.join("vmlinuz"))
-            .env("INITRD", built.folder.join("initrd.img"))
+            .env("KERNEL", built.directory.join("vmlinuz"))
+            .env("INITRD", built.directory.join("initrd.img"))
             .run()?;
         let command_line = format!("root=UUID={uuid} ro console=ttyS0,115200 no_timer_check");
-        let file = built.folder.join("cmdline");
+        let file = built.directory.join("cmdline");
         std::fs::write(&file, &command_line)
             .map_err(Error::io(|| format!("writing {}", file.display())))?;
         built.install_loader(Disk::new(built.disk()), &built.variables())?;
-        std::fs::rename(work.path(), &fixture.folder).map_err(Error::io(|| {
-            format!("renaming {} to {}", work.path().display(), fixture.folder.display())
+        std::fs::rename(work.path(), &fixture.directory).map_err(Error::io(|| {
+            format!("renaming {} to {}", work.path().display(), fixture.directory.display())
         }))
     }
 
@@ -232,7 +232,7 @@ impl Debian {
 #[derive(Clone, Debug)]
 pub struct Fixture {
     release: Release,
-    folder: PathBuf,
+    directory: PathBuf,
     tarball: PathBuf,
 }
 
@@ -244,7 +244,7 @@ impl Fixture {
 
     /// The raw disk image.
     pub fn disk(&self) -> PathBuf {
-        self.folder.join("disk.raw")
+        self.directory.join("disk.raw")
     }
 
     /// The system as mmdebstrap made it, before it was put on a disk.
@@ -254,7 +254,7 @@ impl Fixture {
 
     /// The variable store with Debian's boot entry.
     pub fn variables(&self) -> PathBuf {
-        self.folder.join("variables.fd")
+        self.directory.join("variables.fd")
     }
 
     /// Its kernel, initramfs and command line, to start it past its boot loader.
@@ -262,10 +262,10 @@ impl Fixture {
     /// # Errors
     /// The cache is damaged.
     pub fn kernel(&self) -> Result<Kernel> {
-        let file = self.folder.join("cmdline");
+        let file = self.directory.join("cmdline");
         Ok(Kernel {
-            image: self.folder.join("vmlinuz"),
-            initrd: Some(self.folder.join("initrd.img")),
+            image: self.directory.join("vmlinuz"),
+            initrd: Some(self.directory.join("initrd.img")),
             command_line: std::fs::read_to_string(&file)
                 .map_err(Error::io(|| format!("reading {}", file.display())))?,
         })
@@ -275,7 +275,7 @@ impl Fixture {
     /// variables.
     ///
     /// # Errors
-    /// Its folder below `target/vm` cannot be made.
+    /// Its directory below `target/vm` cannot be made.
     pub fn machine(&self) -> Result<Builder> {
         self.machine_on(Bus::Virtio)
     }
@@ -301,12 +301,12 @@ impl Fixture {
     /// A variable store with Microsoft's keys and Debian's boot entry, made once. The builder's
     /// firmware knows the keys but does not enforce them, so it starts a kernel past the loader.
     fn enrolled_variables(&self) -> Result<PathBuf> {
-        let store = self.folder.join("variables-enrolled.fd");
-        let _lock = lock(&self.folder.join("variables-enrolled.lock"))?;
+        let store = self.directory.join("variables-enrolled.fd");
+        let _lock = lock(&self.directory.join("variables-enrolled.lock"))?;
         if store.exists() {
             return Ok(store);
         }
-        let partial = self.folder.join("variables-enrolled.partial");
+        let partial = self.directory.join("variables-enrolled.partial");
         if let Some((_, template)) = Firmware::OvmfSecureBoot.files()? {
             std::fs::copy(&template, &partial)
                 .map_err(Error::io(|| format!("copying {}", template.display())))?;
@@ -331,10 +331,10 @@ impl Fixture {
     }
 }
 
-/// The folder of the cache.
+/// The directory of the cache.
 fn cache() -> Result<PathBuf> {
     let cache = match std::env::var_os("LIFEBOAT_FIXTURES") {
-        Some(folder) => PathBuf::from(folder),
+        Some(directory) => PathBuf::from(directory),
         None => target_dir().join("fixtures"),
     };
     std::fs::create_dir_all(&cache).map_err(Error::io(|| format!("making {}", cache.display())))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The folder for everything built and logged: `$CARGO_TARGET_DIR`, or the workspace's `target`.
+/// The directory for everything built and logged: `$CARGO_TARGET_DIR`, or the workspace's `target`.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
@@ -57,7 +57,7 @@ impl Tool {
     /// Asks for a program that another one runs.
     pub(crate) fn require(program: &str) -> Result<()> {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-        match path.split(':').any(|folder| Path::new(folder).join(program).exists()) {
+        match path.split(':').any(|directory| Path::new(directory).join(program).exists()) {
             true => Ok(()),
             false => Err(Error::MissingProgram {
                 program: program.to_owned(),
@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_failing_program_is_quoted() {
-        let error = Tool::new("ls").arg("/no/such/folder").run().unwrap_err();
-        assert!(error.to_string().contains("/no/such/folder"), "{error}");
+        let error = Tool::new("ls").arg("/no/such/directory").run().unwrap_err();
+        assert!(error.to_string().contains("/no/such/directory"), "{error}");
     }
 
     #[test]

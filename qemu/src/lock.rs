@@ -28,12 +28,12 @@ impl MachineLock {
         Self::acquire_one_of(machines_at_once(), &std::env::temp_dir(), deadline(45 * 60))
     }
 
-    fn acquire_one_of(locks: usize, folder: &Path, limit: Duration) -> Result<MachineLock> {
+    fn acquire_one_of(locks: usize, directory: &Path, limit: Duration) -> Result<MachineLock> {
         // Blocking calls keep their place in the kernel's queues, where polling would starve; the
         // threads are for the limit. When nobody waits any more, a lock is dropped as it arrives.
         let (sender, receiver) = mpsc::channel();
         for number in 0..locks {
-            let path = folder.join(format!("lifeboat-vm-{number}.lock"));
+            let path = directory.join(format!("lifeboat-vm-{number}.lock"));
             let file = open(&path).map_err(Error::io(|| format!("opening {}", path.display())))?;
             let sender = sender.clone();
             std::thread::spawn(move || {
@@ -45,13 +45,14 @@ impl MachineLock {
                 }));
             });
         }
-        let timed_out = |_| Error::Busy { path: folder.join("lifeboat-vm-*.lock"), waited: limit };
+        let timed_out =
+            |_| Error::Busy { path: directory.join("lifeboat-vm-*.lock"), waited: limit };
         Ok(MachineLock { _file: receiver.recv_timeout(limit).map_err(timed_out)?? })
     }
 }
 
-/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky folder
-/// not even root may open such a file with O_CREAT (proc(5), `protected_regular`).
+/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky
+/// directory not even root may open such a file with O_CREAT (proc(5), `protected_regular`).
 fn open(path: &Path) -> std::io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::options()
@@ -71,9 +72,9 @@ mod tests {
 
     #[test]
     fn as_many_run_as_there_are_locks_and_the_next_one_waits() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let acquire =
-            |limit| MachineLock::acquire_one_of(2, folder.path(), Duration::from_millis(limit));
+            |limit| MachineLock::acquire_one_of(2, directory.path(), Duration::from_millis(limit));
         let (first, second) = (acquire(60_000).unwrap(), acquire(60_000).unwrap());
         assert!(matches!(acquire(100), Err(Error::Busy { .. })));
         drop(second);

@@ -40,7 +40,7 @@ impl Machine {
         let sockets = tempfile::Builder::new()
             .prefix("vm")
             .tempdir()
-            .map_err(Error::io(|| "making a temporary folder".to_owned()))?;
+            .map_err(Error::io(|| "making a temporary directory".to_owned()))?;
         let names = (0..builder.console_count()).map(|n| format!("console{n}"));
         let names: Vec<String> =
             ["qmp", "agent"].map(str::to_owned).into_iter().chain(names).collect();
@@ -312,9 +312,9 @@ fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream> {
 
 fn log_path(name: &str, console: usize) -> Result<PathBuf> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let folder = target_dir().join("vm-logs");
-    std::fs::create_dir_all(&folder)
-        .map_err(Error::io(|| format!("making {}", folder.display())))?;
+    let directory = target_dir().join("vm-logs");
+    std::fs::create_dir_all(&directory)
+        .map_err(Error::io(|| format!("making {}", directory.display())))?;
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    Ok(folder.join(format!("{name}-{}-{number}-ttyS{console}.log", std::process::id())))
+    Ok(directory.join(format!("{name}-{}-{number}-ttyS{console}.log", std::process::id())))
 }

@@ -78,10 +78,10 @@ mod tests {
     /// tables.
     #[test]
     fn qemu_opens_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let backing = folder.path().join("disk.raw");
+        let directory = tempfile::tempdir().unwrap();
+        let backing = directory.path().join("disk.raw");
         std::fs::File::create(&backing).unwrap().set_len(3 << 30).unwrap();
-        let image = folder.path().join("disk.qcow2");
+        let image = directory.path().join("disk.qcow2");
         std::fs::write(&image, overlay(&backing.to_string_lossy(), 3 << 30).unwrap()).unwrap();
         let mut child = Command::new("qemu-system-x86_64")
             .args([

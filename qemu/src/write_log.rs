@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_rebuilt_disk_has_what_was_flushed() {
-        let folder = tempfile::tempdir().unwrap();
-        let [base, path, to] = ["base", "log", "to"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [base, path, to] = ["base", "log", "to"].map(|name| directory.path().join(name));
         std::fs::write(&base, vec![0x11; 64 << 10]).unwrap();
         std::fs::write(&path, log()).unwrap();
         let log = WriteLog::open(&path).unwrap();
@@ -245,9 +245,9 @@ mod tests {
     /// What QEMU itself writes is read: through its monitor's own `qemu-io`.
     #[test]
     fn a_log_of_qemu_is_read() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let [base, disk, path, to] =
-            ["base", "disk", "log", "to"].map(|name| folder.path().join(name));
+            ["base", "disk", "log", "to"].map(|name| directory.path().join(name));
         std::fs::write(&base, vec![0; 1 << 20]).unwrap();
         std::fs::copy(&base, &disk).unwrap();
         std::fs::write(&path, b"").unwrap();

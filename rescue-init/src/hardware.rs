@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::modules::Loader;
-use crate::scan::{self, FOLDER};
+use crate::scan::{self, DIRECTORY};
 use crate::uevent::{Heard, Listener};
 use crate::{log as kernel_log, mounts};
 
@@ -71,7 +71,7 @@ enum Never {}
 fn watch() -> io::Result<Never> {
     // Listening comes before looking, so that nothing falls between the two.
     let listener = Listener::open()?;
-    fs::create_dir_all(FOLDER)?;
+    fs::create_dir_all(DIRECTORY)?;
     answer_the_kernel();
     // Reading the lists of modules takes as long as looking for devices.
     let (loader, devices) = thread::scope(|scope| {
@@ -290,7 +290,7 @@ impl Watch<'_> {
             return;
         }
         self.news = None;
-        match scan::start(Path::new(FOLDER), "be") {
+        match scan::start(Path::new(DIRECTORY), "be") {
             Ok(scanner) => self.scanner = Some(scanner),
             Err(why) => log::error!("the disks cannot be looked at: {why}"),
         }
@@ -314,11 +314,11 @@ fn modaliases() -> Vec<String> {
 }
 
 /// `BUS/devices/DEVICE/modalias`: a device that a driver can be bound to is on a bus.
-/// `/sys/devices` has the same ones in some thousand folders, which takes longer than loading a
+/// `/sys/devices` has the same ones in some thousand directories, which takes longer than loading a
 /// module.
 fn modaliases_below(buses: &Path) -> Vec<String> {
-    let entries = |folder: &Path| {
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+    let entries = |directory: &Path| {
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
     };
     entries(buses)
         .flat_map(|bus| entries(&bus.join("devices")))

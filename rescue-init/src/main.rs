@@ -46,8 +46,8 @@ struct Menu {
     #[argh(option, default = "String::from(\"terminal\")")]
     console: String,
     /// where the list is kept
-    #[argh(option, default = "PathBuf::from(scan::FOLDER)")]
-    folder: PathBuf,
+    #[argh(option, default = "PathBuf::from(scan::DIRECTORY)")]
+    directory: PathBuf,
     /// the program that acts
     #[argh(option, default = "String::from(\"be\")")]
     be: String,
@@ -63,8 +63,8 @@ struct Hardware {}
 #[argh(subcommand, name = "scan")]
 struct Scan {
     /// where the list is kept
-    #[argh(option, default = "PathBuf::from(scan::FOLDER)")]
-    folder: PathBuf,
+    #[argh(option, default = "PathBuf::from(scan::DIRECTORY)")]
+    directory: PathBuf,
     /// the program that lists
     #[argh(option, default = "String::from(\"be\")")]
     be: String,
@@ -94,11 +94,11 @@ fn main() -> ExitCode {
 
 fn child(arguments: Arguments) -> ExitCode {
     match arguments.child {
-        Child::Menu(it) => menu::run(&it.console, &it.folder, &it.be),
+        Child::Menu(it) => menu::run(&it.console, &it.directory, &it.be),
         Child::Hardware(Hardware {}) => hardware::run(),
         Child::Scan(it) => {
             log::start("scan");
-            scan::run(&it.folder, &it.be)
+            scan::run(&it.directory, &it.be)
         }
         Child::Unattended(Unattended {}) => unattended::run(),
         Child::Release(Release {}) => power::release(),

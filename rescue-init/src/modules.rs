@@ -42,13 +42,13 @@ struct Softdep {
 }
 
 impl Index {
-    /// Reads the lists in `folder`. One that is missing is empty: a kernel may have everything
+    /// Reads the lists in `directory`. One that is missing is empty: a kernel may have everything
     /// built in.
     ///
     /// # Errors
     /// When a list is there and cannot be read.
-    pub fn read(folder: &Path, command_line: &str) -> io::Result<Self> {
-        let list = |name: &str| match fs::read_to_string(folder.join(name)) {
+    pub fn read(directory: &Path, command_line: &str) -> io::Result<Self> {
+        let list = |name: &str| match fs::read_to_string(directory.join(name)) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other,
         };
@@ -194,7 +194,7 @@ impl Index {
 /// Loads modules, each once. Threads may share it.
 #[derive(Debug)]
 pub struct Loader {
-    folder: PathBuf,
+    directory: PathBuf,
     index: Index,
     /// Every module that was asked for, and whether it is there. Who asks for one that is being
     /// loaded waits.
@@ -209,11 +209,11 @@ impl Loader {
     /// When the lists of its modules cannot be read.
     pub fn for_running_kernel() -> io::Result<Self> {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let folder = Path::new("/lib/modules").join(release);
+        let directory = Path::new("/lib/modules").join(release);
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let index = Index::read(&folder, &command_line)?;
+        let index = Index::read(&directory, &command_line)?;
         Ok(Loader {
-            folder,
+            directory,
             index,
             asked: Mutex::default(),
             insists_on_signatures: AtomicBool::new(false),
@@ -266,7 +266,8 @@ impl Loader {
     }
 
     fn init(&self, module: &str) -> Result<(), Errno> {
-        let Some(path) = self.index.modules.get(module).map(|known| self.folder.join(&known.path))
+        let Some(path) =
+            self.index.modules.get(module).map(|known| self.directory.join(&known.path))
         else {
             return Err(Errno::ENOENT);
         };
@@ -438,8 +439,8 @@ mod tests {
 
     #[test]
     fn a_module_is_read_as_it_was_before_it_was_compressed() {
-        let folder = tempfile::tempdir().unwrap();
-        let [plain, packed] = ["a.ko", "a.ko.zst"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [plain, packed] = ["a.ko", "a.ko.zst"].map(|name| directory.path().join(name));
         fs::write(&plain, "ELF").unwrap();
         fs::write(&packed, zstd::encode_all(&b"ELF"[..], 3).unwrap()).unwrap();
         assert_eq!(
@@ -452,8 +453,8 @@ mod tests {
 
     #[test]
     fn a_kernel_without_lists_has_no_modules() {
-        let folder = tempfile::tempdir().unwrap();
-        let index = Index::read(folder.path(), "quiet").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let index = Index::read(directory.path(), "quiet").unwrap();
         assert!(index.resolve("ext4").is_empty());
     }
 }

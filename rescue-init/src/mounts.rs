@@ -53,8 +53,8 @@ pub fn set_up() -> Vec<String> {
         }
     }
     for (target, link) in LINKS {
-        if let Some(folder) = Path::new(link).parent() {
-            note(&mut failures, link, fs::create_dir_all(folder));
+        if let Some(directory) = Path::new(link).parent() {
+            note(&mut failures, link, fs::create_dir_all(directory));
         }
         if fs::symlink_metadata(link).is_err() {
             note(&mut failures, link, symlink(target, link));

@@ -19,7 +19,7 @@ use crate::supervisor::OURSELVES;
 
 /// Where the parts of the rescue image tell each other what they know. `/run/lifeboat` is `be`'s
 /// own.
-pub const FOLDER: &str = "/run/rescue-init";
+pub const DIRECTORY: &str = "/run/rescue-init";
 
 /// How long a look at all disks may take. A disk that dies can block for minutes.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -49,45 +49,45 @@ pub struct Scan {
     pub result: Result<Listing, String>,
 }
 
-/// Looks once and writes what it found into `folder`.
-pub fn run(folder: &Path, be: &str) -> ExitCode {
+/// Looks once and writes what it found into `directory`.
+pub fn run(directory: &Path, be: &str) -> ExitCode {
     let asked = since_start();
     // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to
     // hurry is no failure.
     let _ = rustix::process::nice(-15);
-    let outcome = fs::create_dir_all(folder).and_then(|()| look_when_free(folder, be, asked));
+    let outcome = fs::create_dir_all(directory).and_then(|()| look_when_free(directory, be, asked));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             log::error!(
                 "{}: the list of boot environments cannot be kept: {why}",
-                folder.display()
+                directory.display()
             );
             ExitCode::FAILURE
         }
     }
 }
 
-fn look_when_free(folder: &Path, be: &str, asked: u64) -> io::Result<()> {
+fn look_when_free(directory: &Path, be: &str, asked: u64) -> io::Result<()> {
     loop {
-        let held = lock(folder, DISKS, FlockOperation::LockExclusive)?;
+        let held = lock(directory, DISKS, FlockOperation::LockExclusive)?;
         // Whoever waited for the lock may find that it was done meanwhile.
-        if read(folder).is_some_and(|scan| scan.started > asked) {
+        if read(directory).is_some_and(|scan| scan.started > asked) {
             return Ok(());
         }
         let started = since_start();
         let result = look(be, || {
-            lock(folder, WANTED, FlockOperation::NonBlockingLockExclusive)
+            lock(directory, WANTED, FlockOperation::NonBlockingLockExclusive)
                 .is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock)
         });
         if let Some(result) = result {
-            let unfinished = folder.join("list.new");
+            let unfinished = directory.join("list.new");
             fs::write(&unfinished, serde_json::to_vec(&Scan { started, result })?)?;
-            return fs::rename(unfinished, folder.join("list.json"));
+            return fs::rename(unfinished, directory.join("list.json"));
         }
         drop(held);
         // Those who want the disks have them first.
-        lock(folder, WANTED, FlockOperation::LockExclusive)?;
+        lock(directory, WANTED, FlockOperation::LockExclusive)?;
     }
 }
 
@@ -95,11 +95,11 @@ fn look_when_free(folder: &Path, be: &str, asked: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// When no process can be started.
-pub fn start(folder: &Path, be: &str) -> io::Result<Child> {
+pub fn start(directory: &Path, be: &str) -> io::Result<Child> {
     Command::new(OURSELVES)
         .arg("scan")
-        .arg("--folder")
-        .arg(folder)
+        .arg("--directory")
+        .arg(directory)
         .args(["--be", be])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -110,15 +110,15 @@ pub fn start(folder: &Path, be: &str) -> io::Result<Child> {
 }
 
 /// What the last look found, if there was one.
-pub fn read(folder: &Path) -> Option<Scan> {
-    serde_json::from_slice(&fs::read(folder.join("list.json")).ok()?).ok()
+pub fn read(directory: &Path) -> Option<Scan> {
+    serde_json::from_slice(&fs::read(directory.join("list.json")).ok()?).ok()
 }
 
 /// A wish to have the disks without anybody who looks at them. A look that is under way ends while
 /// there is one.
 #[derive(Debug)]
 pub struct Claim {
-    folder: PathBuf,
+    directory: PathBuf,
     _wanted: File,
 }
 
@@ -127,10 +127,10 @@ impl Claim {
     ///
     /// # Errors
     /// When the lock file cannot be made.
-    pub fn new(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let wanted = lock(folder, WANTED, FlockOperation::LockShared)?;
-        Ok(Claim { folder: folder.to_owned(), _wanted: wanted })
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let wanted = lock(directory, WANTED, FlockOperation::LockShared)?;
+        Ok(Claim { directory: directory.to_owned(), _wanted: wanted })
     }
 
     /// Keeps others from looking at the disks as long as the file is kept open; `None` while
@@ -139,7 +139,7 @@ impl Claim {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn attempt(&self) -> io::Result<Option<File>> {
-        match lock(&self.folder, DISKS, FlockOperation::NonBlockingLockShared) {
+        match lock(&self.directory, DISKS, FlockOperation::NonBlockingLockShared) {
             Ok(held) => Ok(Some(held)),
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(why) => Err(why),
@@ -151,12 +151,12 @@ impl Claim {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn wait(self) -> io::Result<File> {
-        lock(&self.folder, DISKS, FlockOperation::LockShared)
+        lock(&self.directory, DISKS, FlockOperation::LockShared)
     }
 }
 
-fn lock(folder: &Path, name: &str, operation: FlockOperation) -> io::Result<File> {
-    let file = File::create(folder.join(name))?;
+fn lock(directory: &Path, name: &str, operation: FlockOperation) -> io::Result<File> {
+    let file = File::create(directory.join(name))?;
     flock(&file, operation)?;
     Ok(file)
 }
@@ -247,18 +247,18 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn fake_be(folder: &Path, script: &str) -> String {
-        let path = folder.join("be");
+    fn fake_be(directory: &Path, script: &str) -> String {
+        let path = directory.join("be");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path.to_string_lossy().into_owned()
     }
 
     fn result_of(script: &str) -> Result<Listing, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let be = fake_be(folder.path(), script);
-        run(folder.path(), &be);
-        read(folder.path()).unwrap().result
+        let directory = tempfile::tempdir().unwrap();
+        let be = fake_be(directory.path(), script);
+        run(directory.path(), &be);
+        read(directory.path()).unwrap().result
     }
 
     #[test]
@@ -290,17 +290,17 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        run(folder.path(), "/nowhere/be");
-        let why = read(folder.path()).unwrap().result.unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        run(directory.path(), "/nowhere/be");
+        let why = read(directory.path()).unwrap().result.unwrap_err();
         assert!(why.starts_with("`/nowhere/be list --json` cannot be started"), "{why}");
     }
 
     #[test]
     fn looking_waits_for_an_action() {
-        let folder = tempfile::tempdir().unwrap();
-        let held = Claim::new(folder.path()).unwrap().wait().unwrap();
-        let attempt = || lock(folder.path(), DISKS, FlockOperation::NonBlockingLockExclusive);
+        let directory = tempfile::tempdir().unwrap();
+        let held = Claim::new(directory.path()).unwrap().wait().unwrap();
+        let attempt = || lock(directory.path(), DISKS, FlockOperation::NonBlockingLockExclusive);
         assert!(attempt().is_err());
         drop(held);
         assert!(attempt().is_ok());
@@ -308,21 +308,21 @@ mod tests {
 
     #[test]
     fn a_look_gives_way_to_an_action_and_is_made_after_it() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // The first look hangs, as at a dying disk; the second finds nothing at once.
         let script = "cd ${0%/*}; if mkdir looked 2>/dev/null; then exec sleep 60; fi; echo \
             '{\"environments\":[]}'";
-        let be = fake_be(folder.path(), script);
+        let be = fake_be(directory.path(), script);
         let scan = thread::spawn({
-            let folder = folder.path().to_owned();
-            move || run(&folder, &be)
+            let directory = directory.path().to_owned();
+            move || run(&directory, &be)
         });
         let soon = Instant::now() + Duration::from_secs(20);
-        while !folder.path().join("looked").exists() {
+        while !directory.path().join("looked").exists() {
             assert!(Instant::now() < soon, "nobody looked");
             thread::sleep(Duration::from_millis(10));
         }
-        let claim = Claim::new(folder.path()).unwrap();
+        let claim = Claim::new(directory.path()).unwrap();
         assert!(claim.attempt().unwrap().is_none());
         let held = loop {
             assert!(Instant::now() < soon, "the look goes on");
@@ -332,9 +332,9 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         };
         drop(claim);
-        assert!(read(folder.path()).is_none());
+        assert!(read(directory.path()).is_none());
         drop(held);
         scan.join().unwrap();
-        assert!(read(folder.path()).unwrap().result.is_ok());
+        assert!(read(directory.path()).unwrap().result.is_ok());
     }
 }

@@ -12,7 +12,7 @@ use be_tools::printable::printable;
 
 use crate::cmdline::{Request, command_words};
 use crate::consoles::Consoles;
-use crate::scan::{Claim, FOLDER};
+use crate::scan::{Claim, DIRECTORY};
 use crate::{hardware, log as kernel_log};
 
 /// How long disks may take to appear: USB storage waits for its device, a hub for its ports.
@@ -49,7 +49,7 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     let Some((program, arguments)) = words.split_first() else {
         return Err(io::Error::other("there is no program in it"));
     };
-    let _quiet = Claim::new(Path::new(FOLDER)).and_then(Claim::wait);
+    let _quiet = Claim::new(Path::new(DIRECTORY)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -104,12 +104,12 @@ fn silent_usb_storage(sys: &Path) -> Vec<String> {
 
 /// `hostN/targetN:0:0/N:0:0:0/block` below the interface.
 fn has_disk(interface: &Path) -> bool {
-    let below = |folder: &Path, prefix: &'static str| {
-        let folder = folder.to_owned();
-        names(&folder)
+    let below = |directory: &Path, prefix: &'static str| {
+        let directory = directory.to_owned();
+        names(&directory)
             .into_iter()
             .filter(move |name| name.starts_with(prefix))
-            .map(move |name| folder.join(name))
+            .map(move |name| directory.join(name))
     };
     below(interface, "host")
         .flat_map(|host| below(&host, "target"))
@@ -117,8 +117,8 @@ fn has_disk(interface: &Path) -> bool {
         .any(|unit| unit.join("block").exists())
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut all: Vec<_> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     all.sort();

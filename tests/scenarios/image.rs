@@ -13,9 +13,9 @@ pub const SCENARIOS: &[Scenario] =
     &[scenario!(the_image_is_clean_and_the_same_wherever_it_is_built)];
 
 fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let one = build(release, &folder.path().join("one"), "umask 022; export TZ=UTC LC_ALL=C")?;
-    let elsewhere = folder.path().join("another folder, with a longer name");
+    let directory = tempfile::tempdir()?;
+    let one = build(release, &directory.path().join("one"), "umask 022; export TZ=UTC LC_ALL=C")?;
+    let elsewhere = directory.path().join("another directory, with a longer name");
     let other = build(
         release,
         &elsewhere,
@@ -23,8 +23,8 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
     )?;
     assert_eq!(one, other);
 
-    let stick = folder.path().join("one/lifeboat.img");
-    let stick = stick.to_str().context("the path of a temporary folder is text")?;
+    let stick = directory.path().join("one/lifeboat.img");
+    let stick = stick.to_str().context("the path of a temporary directory is text")?;
     let verdict = sh(&format!("sgdisk -v '{stick}'"))?;
     assert!(verdict.contains("No problems found"), "{verdict}");
     // The last partition is the ESP; before it lies what BIOS starts.
@@ -33,7 +33,7 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
     let mut number =
         || words.next().and_then(|w| w.parse::<u64>().ok()).context("a number of partx");
     let (start, size) = (number()?, number()?);
-    let fat = folder.path().join("esp");
+    let fat = directory.path().join("esp");
     sh(&format!(
         "dd if='{stick}' of='{0}' bs=1M iflag=skip_bytes,count_bytes skip={1} count={size} \
         status=none && fsck.fat -n '{0}'",
@@ -44,10 +44,10 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
 }
 
 /// Builds the image after the shell commands `settings`; gives back the hashes of its files.
-fn build(release: Release, folder: &Path, settings: &str) -> Result<String> {
-    std::fs::create_dir_all(folder)?;
+fn build(release: Release, directory: &Path, settings: &str) -> Result<String> {
+    std::fs::create_dir_all(directory)?;
     // The program as well has another time of its own.
-    let binary = folder.join("rescue-init");
+    let binary = directory.join("rescue-init");
     std::fs::copy(rescue::image("rescue-init")?, &binary)?;
     let builder = rescue::image("image-builder")?;
     let cache = qemu::target_dir().join("packages");
@@ -55,7 +55,7 @@ fn build(release: Release, folder: &Path, settings: &str) -> Result<String> {
         "{settings}; cd '{0}' && '{1}' build --release {release} --binary rescue-init --cache \
         '{2}' --output . && \
          sha256sum lifeboat.efi lifeboat.img netboot/*",
-        folder.display(),
+        directory.display(),
         builder.display(),
         cache.display()
     ))

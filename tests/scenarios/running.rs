@@ -46,12 +46,12 @@ const SYSTEMS_OWN: &[&str] = &[
     "var/log/wtmp",
 ];
 
-/// Folders on which another file system is mounted, in the source or in the copy: seen is that
-/// one's own folder.
+/// Directories on which another file system is mounted, in the source or in the copy: seen is that
+/// one's own directory.
 const MOUNT_POINTS: &[&str] = &["boot/efi/", "dev/", "mnt/", "proc/", "run/", "sys/", "tmp/"];
 
-/// Folders in which something was made and is gone again: by mkfs, by mkinitramfs, and policy-rc.d
-/// while a program runs inside.
+/// Directories in which something was made and is gone again: by mkfs, by mkinitramfs, and
+/// policy-rc.d while a program runs inside.
 const PASSED_THROUGH: &[&str] = &["lost+found/", "var/tmp/", "usr/sbin/"];
 
 fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<()> {
@@ -129,14 +129,16 @@ fn may_differ(line: &str) -> bool {
     let (change, path) =
         line.split_once(' ').map_or(("", line), |(change, path)| (change, path.trim_start()));
     let has_one_of = |files: &[&str]| {
-        let folder = |file: &str| {
-            file.trim_end_matches("/*").rsplit_once('/').map(|(folder, _)| format!("{folder}/"))
+        let directory = |file: &str| {
+            file.trim_end_matches("/*")
+                .rsplit_once('/')
+                .map(|(directory, _)| format!("{directory}/"))
         };
-        files.iter().any(|file| folder(file).is_some_and(|folder| folder == path))
+        files.iter().any(|file| directory(file).is_some_and(|directory| directory == path))
     };
-    let is_folder_time = change == ".d..t......"
+    let is_directory_time = change == ".d..t......"
         && (PASSED_THROUGH.contains(&path) || has_one_of(DIFFERS) || has_one_of(SYSTEMS_OWN));
-    is_folder_time
+    is_directory_time
         || MOUNT_POINTS.contains(&path)
         || named(DIFFERS, path)
         || named(SYSTEMS_OWN, path)
@@ -245,9 +247,9 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
             path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
-    let is_folder_of_a_planned_one =
+    let is_directory_of_a_planned_one =
         |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
-    let traced = traced.stdout.lines().filter(|path| !is_folder_of_a_planned_one(path));
+    let traced = traced.stdout.lines().filter(|path| !is_directory_of_a_planned_one(path));
     let changed = changed.iter().map(String::as_str);
     let unnamed: BTreeSet<&str> =
         traced.chain(changed).filter(|path| !is_elsewhere(path) && !planned(path)).collect();

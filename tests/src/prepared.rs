@@ -38,7 +38,7 @@ pub fn fresh(release: Release) -> Result<Machine> {
 /// A disk with two complete boot environments, and the variable store that belongs to it.
 #[derive(Clone, Debug)]
 pub struct TwoEnvironments {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl TwoEnvironments {
@@ -64,19 +64,20 @@ impl TwoEnvironments {
         let mut hasher = DefaultHasher::new();
         (&disk, program).hash(&mut hasher);
         let cache =
-            disk.ancestors().nth(2).context("a fixture's disk lies in a folder of the cache")?;
-        let two = TwoEnvironments { folder: cache.join(format!("two-{:016x}", hasher.finish())) };
-        let lock = File::create(two.folder.with_extension("lock"))
+            disk.ancestors().nth(2).context("a fixture's disk lies in a directory of the cache")?;
+        let two =
+            TwoEnvironments { directory: cache.join(format!("two-{:016x}", hasher.finish())) };
+        let lock = File::create(two.directory.with_extension("lock"))
             .context("opening the lock of a prepared disk")?;
         lock.lock().context("waiting for another test that prepares a disk")?;
-        if !two.folder.exists() {
+        if !two.directory.exists() {
             two.make(fixture)?;
         }
         Ok(two)
     }
 
     fn make(&self, fixture: &Fixture) -> Result<()> {
-        let work = self.folder.with_extension("partial");
+        let work = self.directory.with_extension("partial");
         if work.exists() {
             std::fs::remove_dir_all(&work).context("removing what an interrupted test left")?;
         }
@@ -95,13 +96,13 @@ impl TwoEnvironments {
         vm.install_be()?;
         vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
         vm.power_off()?;
-        std::fs::rename(&work, &self.folder).context("keeping the prepared disk")
+        std::fs::rename(&work, &self.directory).context("keeping the prepared disk")
     }
 
     /// A machine with an overlay of the disk on virtio, serial number `primary`.
     ///
     /// # Errors
-    /// Its folder cannot be made.
+    /// Its directory cannot be made.
     pub fn machine(&self) -> Result<Builder> {
         self.machine_on(Bus::Virtio)
     }
@@ -124,10 +125,10 @@ impl TwoEnvironments {
 
     /// The disk itself, serial number `primary`; machines get overlays of it.
     pub fn disk(&self) -> Disk {
-        Disk::new(self.folder.join("disk.raw")).serial("primary")
+        Disk::new(self.directory.join("disk.raw")).serial("primary")
     }
 
     fn builder(&self, disk: Disk) -> Result<Builder> {
-        Ok(Builder::new("two")?.disk(disk).copy_variables(&self.folder.join("variables.fd"))?)
+        Ok(Builder::new("two")?.disk(disk).copy_variables(&self.directory.join("variables.fd"))?)
     }
 }

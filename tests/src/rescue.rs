@@ -10,9 +10,9 @@ use qemu::{Builder, Bus, Disk, Kernel, Machine};
 /// # Errors
 /// It is not built.
 pub fn image(name: &str) -> Result<PathBuf> {
-    let folder = std::env::var_os("LIFEBOAT_IMAGE")
+    let directory = std::env::var_os("LIFEBOAT_IMAGE")
         .map_or_else(|| qemu::target_dir().join("lifeboat"), PathBuf::from);
-    let path = folder.join(name);
+    let path = directory.join(name);
     ensure!(path.exists(), "{} is not there: run `make image`", path.display());
     Ok(path)
 }

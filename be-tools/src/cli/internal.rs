@@ -62,8 +62,8 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// `SOURCE TARGET`: all of the file system mounted at one folder into another one, which exists. To
-/// refresh it, it is an earlier copy in which nothing was changed since.
+/// `SOURCE TARGET`: all of the file system mounted at one directory into another one, which exists.
+/// To refresh it, it is an earlier copy in which nothing was changed since.
 fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
     let [source, target] = arguments else {
         say(&format!("usage: be internal-{verb} SOURCE TARGET"));

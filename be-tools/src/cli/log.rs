@@ -12,7 +12,7 @@ use log::{LevelFilter, Metadata, Record};
 
 use crate::printable::{printable, say};
 
-const FOLDER: &str = "/var/log/lifeboat";
+const DIRECTORY: &str = "/var/log/lifeboat";
 
 struct Logger {
     file: Mutex<Option<File>>,
@@ -47,12 +47,12 @@ pub(super) fn start(verbose: bool) {
 pub(super) fn planned(verb: &str) -> PathBuf {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let stamp: String = now.chars().filter(char::is_ascii_alphanumeric).collect();
-    Path::new(FOLDER).join(format!("{stamp}-{verb}-{}.log", std::process::id()))
+    Path::new(DIRECTORY).join(format!("{stamp}-{verb}-{}.log", std::process::id()))
 }
 
 /// Opens it. A log that cannot be written is said and is no reason to stop.
 pub(super) fn open(file: &Path) {
-    let opened = std::fs::create_dir_all(FOLDER)
+    let opened = std::fs::create_dir_all(DIRECTORY)
         .and_then(|()| OpenOptions::new().create_new(true).append(true).mode(0o640).open(file));
     match opened {
         Ok(opened) => *LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()) = Some(opened),

@@ -23,7 +23,7 @@ impl Completions {
 /// Write the manual pages
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Into this folder; without it, print be(8)
+    /// Into this directory; without it, print be(8)
     dir: Option<PathBuf>,
 }
 
@@ -31,7 +31,7 @@ impl Man {
     pub(super) fn run(self, command: Command) -> Result<u8> {
         match self.dir {
             Some(dir) => {
-                std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
+                std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
                 clap_mangen::generate_to(command, &dir).at("writing manual pages to", &dir)?;
             }
             None => clap_mangen::Man::new(command)

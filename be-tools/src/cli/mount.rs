@@ -31,7 +31,7 @@ impl Mount {
         if let Some(dir) =
             mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)?
         {
-            // As JSON the plan is all that is printed; it has the folder, and `be list` says it
+            // As JSON the plan is all that is printed; it has the directory, and `be list` says it
             // too.
             if !self.acting.json {
                 print_line(&dir.display().to_string())?;
@@ -44,7 +44,7 @@ impl Mount {
 /// Unmount a boot environment (luumount)
 #[derive(Debug, Args)]
 pub struct Umount {
-    /// Which one, or the folder where it is mounted
+    /// Which one, or the directory where it is mounted
     be_or_dir: String,
     #[command(flatten)]
     acting: Acting,
@@ -55,16 +55,16 @@ impl Umount {
         context.need_root("umount")?;
         let mut report = context.unasked_report("umount", &self.acting);
         // The library takes a word without a slash for a name.
-        let is_folder = !self.be_or_dir.contains('/')
+        let is_directory = !self.be_or_dir.contains('/')
             && Path::new(&self.be_or_dir).is_dir()
             && is_mounted_on(&discover::discover(&context.system)?, &self.be_or_dir);
-        let be_or_dir = if is_folder { format!("./{}", self.be_or_dir) } else { self.be_or_dir };
+        let be_or_dir = if is_directory { format!("./{}", self.be_or_dir) } else { self.be_or_dir };
         mounted::umount(&context.system, &be_or_dir, &mut report)?;
         Ok(0)
     }
 }
 
-/// No BE has this name, and one is mounted on the folder of this name.
+/// No BE has this name, and one is mounted on the directory of this name.
 fn is_mounted_on(inventory: &Inventory, dir: &str) -> bool {
     let is_place =
         |place: PathBuf| inventory.environments.iter().any(|e| e.mounted_at.contains(&place));
@@ -78,12 +78,12 @@ mod tests {
     use crate::storage::testing::debian_root;
 
     #[test]
-    fn a_folder_is_meant_where_no_boot_environment_has_its_name() {
+    fn a_directory_is_meant_where_no_boot_environment_has_its_name() {
         let root = tempfile::tempdir().unwrap();
         let uuid = "2f0c1a94-0000-4000-8000-000000000001";
         debian_root(root.path(), "", uuid);
         let (_, mut environment, devices) = discover::environment_in(root.path(), uuid);
-        // Tests run in the crate's folder.
+        // Tests run in the crate's directory.
         environment.mounted_at = vec![Path::new("src").canonicalize().unwrap()];
         let inventory =
             Inventory { environments: vec![environment], devices, warnings: Vec::new() };

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, Stat};
 use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 
+use super::directories::{Id, Side};
 use super::engine::Engine;
-use super::folders::{Id, Side};
 use super::queue::lock;
 
 /// A moment on the clock of inode changes: seconds, nanoseconds. As text it is RFC 3339, UTC.
@@ -97,9 +97,9 @@ fn untouched(before: &Stat, after: &Stat) -> bool {
 
 impl Engine<'_> {
     /// The first pass may not have read it.
-    pub(super) fn is_doubtful(&self, folder: Id, name: &CStr) -> bool {
+    pub(super) fn is_doubtful(&self, directory: Id, name: &CStr) -> bool {
         let is_lost = |lost: &HashSet<PathBuf>| {
-            !lost.is_empty() && lost.contains(&self.folders.path_buf(folder, name))
+            !lost.is_empty() && lost.contains(&self.directories.path_buf(directory, name))
         };
         self.again.as_ref().is_some_and(|again| again.more_lost || is_lost(&again.lost))
     }
@@ -110,23 +110,28 @@ impl Engine<'_> {
     }
 
     /// Looks at the source once more after an entry was copied.
-    pub(super) fn compare_after(&self, (folder, name): (Id, &CStr), before: &Stat, after: &Stat) {
+    pub(super) fn compare_after(
+        &self,
+        (directory, name): (Id, &CStr),
+        before: &Stat,
+        after: &Stat,
+    ) {
         if self.again.is_some() {
-            lock(&self.recopied).push((folder, name.to_owned(), *before));
+            lock(&self.recopied).push((directory, name.to_owned(), *before));
         } else if !self.request.two_pass && !untouched(before, after) {
-            self.changed(folder, name);
+            self.changed(directory, name);
         }
     }
 
     /// Names what changed while or after the second pass copied it.
     pub(super) fn look_again(&self) {
-        for (folder, name, before) in lock(&self.recopied).drain(..) {
+        for (directory, name, before) in lock(&self.recopied).drain(..) {
             let now = self
-                .folders
-                .open(Side::Source, folder)
+                .directories
+                .open(Side::Source, directory)
                 .and_then(|at| rustix::fs::statat(&*at, &*name, AtFlags::SYMLINK_NOFOLLOW));
             if !now.is_ok_and(|now| untouched(&before, &now)) {
-                self.changed(folder, &name);
+                self.changed(directory, &name);
             }
         }
     }

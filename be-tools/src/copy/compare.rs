@@ -1,5 +1,5 @@
-//! The quick look at what is in both trees: whole folders at a time, by bare names, without opening
-//! a file. What this cannot call equal goes the way of everything that has to be made.
+//! The quick look at what is in both trees: whole directories at a time, by bare names, without
+//! opening a file. What this cannot call equal goes the way of everything that has to be made.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -10,9 +10,9 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, makedev,
 };
 
+use super::directories::{Id, Side};
 use super::engine::{Engine, Job, Role};
 use super::exclude::Verdict;
-use super::folders::{Id, Side};
 use super::links::{First, Meeting};
 use super::place::{Xattr, xattrs_here};
 use super::queue::{Queue, lock};
@@ -36,7 +36,7 @@ struct Look {
 }
 
 impl Look {
-    /// Of an entry of the folder that the thread stands in; `None`: it takes a closer look.
+    /// Of an entry of the directory that the thread stands in; `None`: it takes a closer look.
     fn at(name: &CStr, xattrs: bool) -> Option<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let inode = rustix::fs::statx(CWD, name, flags, StatxFlags::BASIC_STATS).ok()?;
@@ -50,7 +50,7 @@ fn moment(t: &StatxTimestamp) -> (i64, u32) {
 }
 
 impl Engine<'_> {
-    /// Compares the entries of a folder that exists in both trees.
+    /// Compares the entries of a directory that exists in both trees.
     pub(super) fn compare(
         &self,
         here: &mut Standpoint,
@@ -63,8 +63,10 @@ impl Engine<'_> {
         } else {
             None
         };
-        let target =
-            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let target = self
+            .directories
+            .open(Side::Target, id)
+            .map_err(|why| Trouble::Target("opening", why))?;
         let mut entries: Vec<Entry> = batch.entries;
         entries.retain(|entry| entry.kind != FileType::Directory);
         let mut left = entries.into_iter();
@@ -98,7 +100,7 @@ impl Engine<'_> {
             .iter()
             .map(|e| is_there(e).then(|| Look::at(&e.name, xattrs)).flatten())
             .collect();
-        // A folder that cannot be entered is one in which nothing is equal.
+        // A directory that cannot be entered is one in which nothing is equal.
         let entered = here.go(source).is_ok();
         let mut done = 0;
         let mut symbolic = Vec::new();
@@ -149,13 +151,13 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// What the source's folder has no more is removed from the target's.
+    /// What the source's directory has no more is removed from the target's.
     fn prunes(&self, id: Id) -> bool {
-        lock(&self.unfinished).get(&id).is_some_and(|folder| folder.suspect)
+        lock(&self.unfinished).get(&id).is_some_and(|directory| directory.suspect)
     }
 
     /// Nothing of the inodes differs, apart from what they are linked to.
-    fn is_equal(&self, folder: Id, entry: &Entry, ours: &Look, theirs: &Look) -> bool {
+    fn is_equal(&self, directory: Id, entry: &Entry, ours: &Look, theirs: &Look) -> bool {
         let (a, b) = (&ours.inode, &theirs.inode);
         let sized = matches!(entry.kind, FileType::RegularFile | FileType::Symlink);
         let kept = |s: &Statx| {
@@ -174,7 +176,8 @@ impl Engine<'_> {
         }
         if let Some(since) = self.since() {
             // The first pass made it equal, if it could read it.
-            return !since.reached(moment(&a.stx_ctime)) && !self.is_doubtful(folder, &entry.name);
+            return !since.reached(moment(&a.stx_ctime))
+                && !self.is_doubtful(directory, &entry.name);
         }
         let shown = a.stx_attributes_mask & b.stx_attributes_mask & SHOWN;
         moment(&a.stx_atime) == moment(&b.stx_atime)

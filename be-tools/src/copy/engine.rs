@@ -12,7 +12,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::content::{Abilities, Content};
-use super::folders::{Folders, Id, ROOT, Side};
+use super::directories::{Directories, Id, ROOT, Side};
 use super::links::{First, Links};
 use super::metadata::Attributes;
 use super::place::Place;
@@ -61,11 +61,11 @@ pub enum Role {
     Lost,
 }
 
-/// An entry on its way. Folders are made by the walker.
+/// An entry on its way. Directories are made by the walker.
 #[derive(Debug)]
 pub struct Job {
-    /// The folder it is in.
-    pub folder: Id,
+    /// The directory it is in.
+    pub directory: Id,
     /// Its name.
     pub name: CString,
     /// As the listing said.
@@ -78,8 +78,8 @@ pub struct Job {
 
 impl Job {
     /// An entry that was listed, to be opened.
-    pub fn new(folder: Id, entry: Entry, role: Role) -> Self {
-        Job { folder, name: entry.name, kind: entry.kind, role, found: None }
+    pub fn new(directory: Id, entry: Entry, role: Role) -> Self {
+        Job { directory, name: entry.name, kind: entry.kind, role, found: None }
     }
 }
 
@@ -94,7 +94,7 @@ pub struct Count {
     pub total_files: Option<u64>,
 }
 
-/// A folder of the target that is still being filled.
+/// A directory of the target that is still being filled.
 #[derive(Debug)]
 pub struct Unfinished {
     /// What it gets once nothing is made in it any more.
@@ -111,7 +111,7 @@ pub struct Unfinished {
 #[derive(Debug)]
 pub struct Engine<'a> {
     pub(super) request: &'a Request<'a>,
-    pub(super) folders: Folders,
+    pub(super) directories: Directories,
     /// Second pass: what is known of the first.
     pub(super) again: Option<again::Again>,
     pub(super) links: Links,
@@ -137,10 +137,14 @@ pub struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// `again`: this is a second pass.
-    pub fn new(request: &'a Request<'a>, folders: Folders, again: Option<again::Again>) -> Self {
+    pub fn new(
+        request: &'a Request<'a>,
+        directories: Directories,
+        again: Option<again::Again>,
+    ) -> Self {
         Engine {
             request,
-            folders,
+            directories,
             again,
             links: Links::default(),
             abilities: Abilities::default(),
@@ -177,7 +181,8 @@ impl<'a> Engine<'a> {
                 let sink = super::tree::Planter { engine: self, listed: &listed };
                 // What is copied is best read in the order of the walk.
                 let threads = if self.is_fresh() { 1 } else { COMPARERS };
-                if let Err(error) = walk::walk(&self.folders, &self.request.exclude, &sink, threads)
+                if let Err(error) =
+                    walk::walk(&self.directories, &self.request.exclude, &sink, threads)
                 {
                     self.fail(error);
                 }
@@ -246,7 +251,7 @@ impl<'a> Engine<'a> {
             }
             flushed = copied;
             let synced = self
-                .folders
+                .directories
                 .open(Side::Target, ROOT)
                 .and_then(|target| rustix::fs::syncfs(&*target));
             if let Err(why) = synced {
@@ -281,31 +286,31 @@ impl<'a> Engine<'a> {
     }
 
     /// Sorts one entry's trouble: gone is nothing, unreadable is a line, the rest is the end.
-    pub fn trouble(&self, folder: Id, name: &CStr, trouble: Trouble) {
+    pub fn trouble(&self, directory: Id, name: &CStr, trouble: Trouble) {
         match trouble {
             Trouble::Source(Errno::NOENT | Errno::STALE) | Trouble::Stopped => {}
             Trouble::Source(why) => {
-                let path = self.folders.path_buf(folder, name);
+                let path = self.directories.path_buf(directory, name);
                 log::warn!("{} could not be read: {why}", path.display());
                 self.note_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
             Trouble::Target(doing, why) => {
-                let path = self.folders.path_buf(folder, name);
+                let path = self.directories.path_buf(directory, name);
                 self.fail(target_error(self.request.target, &path, doing, why));
             }
         }
     }
 
     /// A line for what the target cannot hold.
-    pub fn note(&self, folder: Id, name: &CStr, what: String) {
-        let path = self.folders.path_buf(folder, name);
+    pub fn note(&self, directory: Id, name: &CStr, what: String) {
+        let path = self.directories.path_buf(directory, name);
         log::warn!("{}: the target cannot hold {what}", path.display());
         self.note_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
     }
 
     /// The entry was written to while it was copied.
-    pub fn changed(&self, folder: Id, name: &CStr) {
-        let path: PathBuf = self.folders.path_buf(folder, name);
+    pub fn changed(&self, directory: Id, name: &CStr) {
+        let path: PathBuf = self.directories.path_buf(directory, name);
         self.note_line(|s| (&mut s.changed_during_copy, &mut s.more_changed), path);
     }
 
@@ -319,10 +324,10 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// So many entries less in `folder`; folders that are complete get their attributes.
-    pub fn finish(&self, folder: Id, entries: usize) {
-        let (mut at, mut entries) = (folder, entries);
-        while self.folders.done(at, entries) {
+    /// So many entries less in `directory`; directories that are complete get their attributes.
+    pub fn finish(&self, directory: Id, entries: usize) {
+        let (mut at, mut entries) = (directory, entries);
+        while self.directories.done(at, entries) {
             let unfinished = lock(&self.unfinished).remove(&at);
             if let Some(unfinished) = unfinished
                 && unfinished.touched
@@ -331,18 +336,18 @@ impl<'a> Engine<'a> {
             {
                 self.trouble(at, c"", trouble);
             }
-            self.folders.close(at);
+            self.directories.close(at);
             if at == ROOT {
                 break;
             }
-            at = self.folders.parent(at);
+            at = self.directories.parent(at);
             entries = 1;
         }
     }
 
-    /// Something in the target's folder was changed.
-    pub(super) fn touch(&self, folder: Id) {
-        if let Some(unfinished) = lock(&self.unfinished).get_mut(&folder) {
+    /// Something in the target's directory was changed.
+    pub(super) fn touch(&self, directory: Id) {
+        if let Some(unfinished) = lock(&self.unfinished).get_mut(&directory) {
             unfinished.touched = true;
         }
     }
@@ -352,17 +357,19 @@ impl<'a> Engine<'a> {
         id: Id,
         Unfinished { attributes, existed, .. }: &Unfinished,
     ) -> Result<(), Trouble> {
-        let folder =
-            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let directory = self
+            .directories
+            .open(Side::Target, id)
+            .map_err(|why| Trouble::Target("opening", why))?;
         let mut note = |what| self.note(id, c"", what);
         if *existed {
-            unlock(&folder);
-            attributes.apply_early(&folder, true).unwrap_or_else(&mut note);
+            unlock(&directory);
+            attributes.apply_early(&directory, true).unwrap_or_else(&mut note);
         }
         attributes
-            .apply(Place::Open(&folder), *existed, &mut note)
+            .apply(Place::Open(&directory), *existed, &mut note)
             .map_err(|why| Trouble::Target("setting attributes of", why))?;
-        attributes.apply_late(&folder, *existed).unwrap_or_else(note);
+        attributes.apply_late(&directory, *existed).unwrap_or_else(note);
         Ok(())
     }
 }

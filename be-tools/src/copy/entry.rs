@@ -1,4 +1,4 @@
-//! One entry that is no folder: opened, judged, made in the target.
+//! One entry that is no directory: opened, judged, made in the target.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::Trouble;
 use super::content::{AHEAD, Content, read_ahead};
+use super::directories::{Id, Side};
 use super::engine::{Engine, Job, Role};
-use super::folders::{Id, Side};
 use super::links::{First, Meeting, Name};
 use super::metadata::Attributes;
 use super::place::Place;
@@ -36,8 +36,8 @@ const CREATE: OFlags = OFlags::WRONLY
 /// An entry of the source, as the openers found it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The folder it is in.
-    pub folder: Id,
+    /// The directory it is in.
+    pub directory: Id,
     /// Its name.
     pub name: &'a CStr,
     /// Its inode.
@@ -57,24 +57,26 @@ impl Engine<'_> {
                 job.found = Some(found);
                 return Some(job);
             }
-            Err(trouble) => self.trouble(job.folder, &job.name, trouble),
+            Err(trouble) => self.trouble(job.directory, &job.name, trouble),
         }
-        self.finish(job.folder, 1);
+        self.finish(job.directory, 1);
         None
     }
 
     fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), Trouble> {
-        let folder = self.folders.open(Side::Source, job.folder).map_err(Trouble::Source)?;
+        let directory =
+            self.directories.open(Side::Source, job.directory).map_err(Trouble::Source)?;
         let name: &CStr = &job.name;
         let look = || {
-            rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Trouble::Source)
+            rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(Trouble::Source)
         };
         if job.kind != FileType::RegularFile {
             return Ok((look()?, None));
         }
-        let opened = match rustix::fs::openat(&*folder, name, READ, Mode::empty()) {
+        let opened = match rustix::fs::openat(&*directory, name, READ, Mode::empty()) {
             Err(Errno::PERM) => {
-                rustix::fs::openat(&*folder, name, READ - OFlags::NOATIME, Mode::empty())
+                rustix::fs::openat(&*directory, name, READ - OFlags::NOATIME, Mode::empty())
             }
             other => other,
         };
@@ -96,11 +98,11 @@ impl Engine<'_> {
 
     /// Makes an entry in the target.
     pub(super) fn write(&self, job: Job, content: &mut Content<'_>) {
-        let Job { folder, name, role, found, .. } = job;
+        let Job { directory, name, role, found, .. } = job;
         if let Some((stat, file)) = found
             && !self.stopped()
         {
-            let subject = Subject { folder, name: &name, stat: &stat, file: file.as_ref() };
+            let subject = Subject { directory, name: &name, stat: &stat, file: file.as_ref() };
             let written = if stat.st_nlink > 1 {
                 self.name(subject, role, content)
             } else {
@@ -112,10 +114,10 @@ impl Engine<'_> {
                 }
                 // Whoever settles the first name links it, and finishes it.
                 Ok(false) => return,
-                Err(trouble) => self.trouble(folder, &name, trouble),
+                Err(trouble) => self.trouble(directory, &name, trouble),
             }
         }
-        self.finish(folder, 1);
+        self.finish(directory, 1);
     }
 
     /// One of several names of an inode. False: it is parked.
@@ -125,7 +127,7 @@ impl Engine<'_> {
         role: Role,
         content: &mut Content<'_>,
     ) -> Result<bool, Trouble> {
-        let place = (subject.folder, subject.name);
+        let place = (subject.directory, subject.name);
         let inode = (subject.stat.st_dev, subject.stat.st_ino);
         let foreign = matches!(role, Role::First);
         let meeting = match role {
@@ -139,8 +141,8 @@ impl Engine<'_> {
                 let made = self.make_equal(subject, foreign, content);
                 let first = made.as_ref().ok().map(|there| (place, *there));
                 let early = self.links.settle(inode, first);
-                let first = first.map(|((folder, name), inode)| First {
-                    name: (folder, name.to_owned()),
+                let first = first.map(|((directory, name), inode)| First {
+                    name: (directory, name.to_owned()),
                     inode,
                 });
                 self.link_early(early, first.as_ref());
@@ -154,26 +156,26 @@ impl Engine<'_> {
 
     /// Links the names that were met while their first one was made.
     pub(super) fn link_early(&self, early: Vec<Name>, first: Option<&First>) {
-        for (folder, name) in early {
+        for (directory, name) in early {
             let linked = match first {
-                Some(first) => self.link((folder, &name), first),
+                Some(first) => self.link((directory, &name), first),
                 None => Err(Trouble::Source(Errno::IO)),
             };
             match linked {
                 Ok(()) => {
                     self.files.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(trouble) => self.trouble(folder, &name, trouble),
+                Err(trouble) => self.trouble(directory, &name, trouble),
             }
-            self.finish(folder, 1);
+            self.finish(directory, 1);
         }
     }
 
     /// Makes a further name of an inode of the target.
-    fn link(&self, (folder, name): (Id, &CStr), first: &First) -> Result<(), Trouble> {
-        let opening = |why| Trouble::Target("opening the folder of", why);
-        let from = self.folders.open(Side::Target, first.name.0).map_err(opening)?;
-        let to = self.folders.open(Side::Target, folder).map_err(opening)?;
+    fn link(&self, (directory, name): (Id, &CStr), first: &First) -> Result<(), Trouble> {
+        let opening = |why| Trouble::Target("opening the directory of", why);
+        let from = self.directories.open(Side::Target, first.name.0).map_err(opening)?;
+        let to = self.directories.open(Side::Target, directory).map_err(opening)?;
         let link = |under: &CStr| {
             let link = || rustix::fs::linkat(&*from, &*first.name.1, &*to, under, AtFlags::empty());
             match link() {
@@ -186,14 +188,14 @@ impl Engine<'_> {
             }
         };
         if self.is_fresh() {
-            self.make((folder, &to), name, false, || link(name))?;
+            self.make((directory, &to), name, false, || link(name))?;
         } else {
             match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(there) if there.st_ino == first.inode => return Ok(()),
-                Ok(there) => self.replace((folder, &to), name, &there, |under| {
-                    self.make((folder, &to), under, false, || link(under))
+                Ok(there) => self.replace((directory, &to), name, &there, |under| {
+                    self.make((directory, &to), under, false, || link(under))
                 })?,
-                Err(_) => self.make((folder, &to), name, false, || link(name))?,
+                Err(_) => self.make((directory, &to), name, false, || link(name))?,
             }
         }
         self.changed.fetch_add(1, Ordering::Relaxed);
@@ -201,12 +203,12 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn unlock_for_links(&self, First { name: (folder, name), .. }: &First, from: &OwnedFd) {
+    fn unlock_for_links(&self, First { name: (directory, name), .. }: &First, from: &OwnedFd) {
         if let Ok(file) = rustix::fs::openat(from, &**name, READ, Mode::empty())
             && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
             && unlock(&file)
         {
-            lock(&self.locked).push((*folder, name.clone(), flags.bits() & SETTABLE & !EARLY));
+            lock(&self.locked).push((*directory, name.clone(), flags.bits() & SETTABLE & !EARLY));
         }
     }
 
@@ -219,11 +221,12 @@ impl Engine<'_> {
         replaced: Option<&Stat>,
         content: &mut Content<'_>,
     ) -> Result<u64, Trouble> {
-        let Subject { folder, name, stat, file } = subject;
+        let Subject { directory, name, stat, file } = subject;
         let attributes = match file {
             Some(file) => Attributes::read(Place::Open(file), *stat),
             None => {
-                let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
+                let from =
+                    self.directories.open(Side::Source, directory).map_err(Trouble::Source)?;
                 Attributes::read(Place::Named(&from, name), *stat)
             }
         };
@@ -245,7 +248,7 @@ impl Engine<'_> {
             Ok(())
         };
         match replaced {
-            Some(there) => self.replace((folder, to), name, there, fill)?,
+            Some(there) => self.replace((directory, to), name, there, fill)?,
             None => fill(name)?,
         }
         self.changed.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +256,7 @@ impl Engine<'_> {
             self.lock_late(subject, &attributes, target, false);
         }
         let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(Trouble::Source)?;
-        self.compare_after((folder, name), stat, &after);
+        self.compare_after((directory, name), stat, &after);
         if self.is_fresh() || stat.st_nlink == 1 {
             return Ok(0);
         }
@@ -269,13 +272,13 @@ impl Engine<'_> {
         target: &OwnedFd,
         existed: bool,
     ) {
-        let Subject { folder, name, stat, .. } = subject;
+        let Subject { directory, name, stat, .. } = subject;
         if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
-            lock(&self.locked).push((folder, name.to_owned(), attributes.flags & !EARLY));
+            lock(&self.locked).push((directory, name.to_owned(), attributes.flags & !EARLY));
         } else {
             attributes
                 .apply_late(target, existed)
-                .unwrap_or_else(|what| self.note(folder, name, what));
+                .unwrap_or_else(|what| self.note(directory, name, what));
         }
     }
 
@@ -287,11 +290,11 @@ impl Engine<'_> {
         (to, under): (&OwnedFd, &CStr),
         content: &mut Content<'_>,
     ) -> Result<OwnedFd, Trouble> {
-        let Subject { folder, name, stat, .. } = subject;
+        let Subject { directory, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
-        let target =
-            self.make((folder, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
-        let mut note = |what| self.note(folder, name, what);
+        let target = self
+            .make((directory, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
+        let mut note = |what| self.note(directory, name, what);
         attributes.apply_early(&target, false).unwrap_or_else(&mut note);
         content.copy(source, &target, stat)?;
         attributes
@@ -307,39 +310,42 @@ impl Engine<'_> {
         attributes: &Attributes,
         (to, under): (&OwnedFd, &CStr),
     ) -> Result<(), Trouble> {
-        let Subject { folder, name, stat, .. } = subject;
+        let Subject { directory, name, stat, .. } = subject;
         match attributes.kind() {
             FileType::Symlink => {
-                let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
+                let from =
+                    self.directories.open(Side::Source, directory).map_err(Trouble::Source)?;
                 let text =
                     rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
-                self.make((folder, to), under, false, || rustix::fs::symlinkat(&*text, to, under))?;
+                self.make((directory, to), under, false, || {
+                    rustix::fs::symlinkat(&*text, to, under)
+                })?;
             }
-            // A folder or file took its place since it was listed: the second pass finds it.
+            // A directory or file took its place since it was listed: the second pass finds it.
             FileType::Directory | FileType::RegularFile | FileType::Unknown => {
                 return Err(Trouble::Source(Errno::NOENT));
             }
             kind => {
                 let node =
                     || rustix::fs::mknodat(to, under, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
-                self.make((folder, to), under, false, node)?;
+                self.make((directory, to), under, false, node)?;
             }
         }
         attributes
-            .apply(Place::Named(to, under), false, &mut |what| self.note(folder, name, what))
+            .apply(Place::Named(to, under), false, &mut |what| self.note(directory, name, what))
             .map_err(|why| Trouble::Target("setting attributes of", why))
     }
 
-    /// Makes something under a name; what is there already goes. `folder`: one that exists is
+    /// Makes something under a name; what is there already goes. `directory`: one that exists is
     /// welcome.
     pub(super) fn make<T>(
         &self,
         (id, to): (Id, &OwnedFd),
         name: &CStr,
-        folder: bool,
+        directory: bool,
         make: impl Fn() -> Result<T, Errno>,
     ) -> Result<T, Trouble> {
-        let doing = if folder { "making the folder" } else { "making" };
+        let doing = if directory { "making the directory" } else { "making" };
         let mut made = make();
         if matches!(made, Err(Errno::PERM)) && unlock(to) {
             made = make();
@@ -356,16 +362,16 @@ impl Engine<'_> {
 
     /// Sets the flags that would have kept further names from being made.
     pub(super) fn lock_files(&self) -> crate::error::Result<()> {
-        for (folder, name, flags) in lock(&self.locked).drain(..) {
+        for (directory, name, flags) in lock(&self.locked).drain(..) {
             let opened = self
-                .folders
-                .open(Side::Target, folder)
+                .directories
+                .open(Side::Target, directory)
                 .and_then(|to| rustix::fs::openat(to.as_fd(), &*name, READ, Mode::empty()));
             match opened {
                 Ok(file) => set_flags(&file, flags, SETTABLE & !EARLY)
-                    .unwrap_or_else(|what| self.note(folder, &name, what)),
+                    .unwrap_or_else(|what| self.note(directory, &name, what)),
                 Err(why) => {
-                    let path = self.folders.path_buf(folder, &name);
+                    let path = self.directories.path_buf(directory, &name);
                     return Err(super::target_error(
                         self.request.target,
                         &path,

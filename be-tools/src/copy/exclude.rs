@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::glob::Glob;
 
-/// Folders that every system fills anew: kept with their attributes, without what is in them.
+/// Directories that every system fills anew: kept with their attributes, without what is in them.
 const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
 
 /// Left out altogether.
@@ -37,8 +37,8 @@ impl Selection {
 pub enum Verdict {
     /// It is copied, and what is below it is asked about.
     Copy,
-    /// A folder is made with its attributes, and stays empty.
-    FolderOnly,
+    /// A directory is made with its attributes, and stays empty.
+    DirectoryOnly,
     /// Neither it nor anything below it is copied.
     Skip,
     /// It is left out, but something below it may be wanted.
@@ -76,8 +76,8 @@ impl Exclude {
         self
     }
 
-    /// A folder that is kept without its contents: a mount point of another file system.
-    pub fn only_folder(mut self, path: &Path) -> Self {
+    /// A directory that is kept without its contents: a mount point of another file system.
+    pub fn only_directory(mut self, path: &Path) -> Self {
         self.empty.push(path.as_os_str().as_bytes().to_vec());
         self
     }
@@ -104,32 +104,32 @@ impl Exclude {
         self.skip.iter().map(Vec::as_slice)
     }
 
-    /// The folders that are kept without their contents.
+    /// The directories that are kept without their contents.
     pub(super) fn emptied(&self) -> impl Iterator<Item = &[u8]> {
         self.empty.iter().map(Vec::as_slice)
     }
 
-    /// Judges the root of a file system by its mount point, whose folder is there in any case.
+    /// Judges the root of a file system by its mount point, whose directory is there in any case.
     pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
         let mut verdict = Verdict::Copy;
         for end in (1..=path.len())
             .filter(|end| path.get(*end).is_none_or(|b| *b == b'/') && path.len() > 1)
         {
             verdict = match self.verdict(&path[..end], verdict) {
-                Verdict::Skip => return Verdict::FolderOnly,
+                Verdict::Skip => return Verdict::DirectoryOnly,
                 deeper => deeper,
             };
         }
         verdict
     }
 
-    /// Judges a path whose parent folder's verdict is known.
+    /// Judges a path whose parent directory's verdict is known.
     pub fn verdict(&self, path: &[u8], parent: Verdict) -> Verdict {
-        if parent == Verdict::FolderOnly || self.skip.iter().any(|p| p == path) {
+        if parent == Verdict::DirectoryOnly || self.skip.iter().any(|p| p == path) {
             return Verdict::Skip;
         }
         if self.empty.iter().any(|p| p == path) {
-            return Verdict::FolderOnly;
+            return Verdict::DirectoryOnly;
         }
         let left_out = parent == Verdict::OnTheWay || self.exclude.iter().any(|g| g.matches(path));
         if !left_out || self.include.iter().any(|g| g.matches(path)) {
@@ -177,8 +177,8 @@ mod tests {
         let rules = Exclude::standard();
         for (path, expected) in [
             ("/etc/fstab", Verdict::Copy),
-            ("/proc", Verdict::FolderOnly),
-            ("/tmp", Verdict::FolderOnly),
+            ("/proc", Verdict::DirectoryOnly),
+            ("/tmp", Verdict::DirectoryOnly),
             ("/var/tmp", Verdict::Copy),
             ("/etc/lifeboat/environment.toml", Verdict::Skip),
             ("/etc/lifeboat/sync.list", Verdict::Copy),
@@ -187,7 +187,7 @@ mod tests {
         ] {
             assert_eq!(rules.verdict(path.as_bytes(), Verdict::Copy), expected, "{path}");
         }
-        assert_eq!(rules.verdict(b"/run/lock", Verdict::FolderOnly), Verdict::Skip);
+        assert_eq!(rules.verdict(b"/run/lock", Verdict::DirectoryOnly), Verdict::Skip);
     }
 
     #[test]
@@ -217,10 +217,10 @@ mod tests {
         for (path, expected) in [
             ("/", Verdict::Copy),
             ("/boot", Verdict::Copy),
-            ("/tmp", Verdict::FolderOnly),
-            ("/run/user", Verdict::FolderOnly),
+            ("/tmp", Verdict::DirectoryOnly),
+            ("/run/user", Verdict::DirectoryOnly),
             ("/srv", Verdict::OnTheWay),
-            ("/srv/data", Verdict::FolderOnly),
+            ("/srv/data", Verdict::DirectoryOnly),
             ("/srv/keep/data", Verdict::Copy),
         ] {
             assert_eq!(rules.verdict_of_mount_point(path.as_bytes()), expected, "{path}");

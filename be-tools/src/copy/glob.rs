@@ -27,21 +27,21 @@ impl Glob {
         matches(&self.pattern, path)
     }
 
-    /// Something below the folder `path` could match: true too often rather than too seldom.
+    /// Something below the directory `path` could match: true too often rather than too seldom.
     pub fn reaches_below(&self, path: &[u8]) -> bool {
         let literal =
             self.pattern.iter().position(|b| b"*?[\\".contains(b)).unwrap_or(self.pattern.len());
         let literal = &self.pattern[..literal];
-        let folder = [path, b"/"].concat();
-        literal.starts_with(&folder)
-            || (literal.len() < self.pattern.len() && folder.starts_with(literal))
+        let directory = [path, b"/"].concat();
+        literal.starts_with(&directory)
+            || (literal.len() < self.pattern.len() && directory.starts_with(literal))
     }
 }
 
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last star does not fit: (after the star, its end,
-    // crosses folders).
+    // crosses directories).
     let mut star: Option<(usize, usize, bool)> = None;
     let mut outer: Option<(usize, usize, bool)> = None;
     loop {
@@ -51,7 +51,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 p += 1;
             }
             if crosses && pattern.get(p) == Some(&b'/') && t > 0 && text[t - 1] == b'/' {
-                // `**/` is also no folder at all.
+                // `**/` is also no directory at all.
                 if matches(&pattern[p + 1..], &text[t..]) {
                     return true;
                 }
@@ -169,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_reaches_below_the_folders_on_its_way() {
-        for (pattern, folder, expected) in [
+    fn a_pattern_reaches_below_the_directories_on_its_way() {
+        for (pattern, directory, expected) in [
             ("/var/log/apt/*", "/var/log", true),
             ("/var/log/apt/*", "/var/cache", false),
             ("/var/log/apt", "/var/log/apt", false),
@@ -178,9 +178,9 @@ mod tests {
             ("/var/l*/apt", "/var", true),
         ] {
             assert_eq!(
-                Glob::new(pattern.as_bytes()).reaches_below(folder.as_bytes()),
+                Glob::new(pattern.as_bytes()).reaches_below(directory.as_bytes()),
                 expected,
-                "{pattern} {folder}"
+                "{pattern} {directory}"
             );
         }
     }

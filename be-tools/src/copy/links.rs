@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::folders::{Id, Inode};
+use super::directories::{Id, Inode};
 use super::queue::lock;
 
-/// A name of the target: its folder, and the name in it.
+/// A name of the target: its directory, and the name in it.
 pub type Name = (Id, CString);
 
 /// The first name of an inode in the target.
@@ -46,7 +46,7 @@ const LOST: u32 = u32::MAX - 1;
 /// Four-byte parts: a million of them must fit into little memory.
 #[derive(Debug)]
 struct Record {
-    folder: Id,
+    directory: Id,
     /// Into `names`, which is never shortened.
     name: u32,
     remaining: u32,
@@ -97,7 +97,12 @@ impl Links {
     }
 
     /// Judges one more name of `inode`, which has `count` in all.
-    pub fn meet(&self, (device, inode): Inode, count: u64, (folder, name): (Id, &CStr)) -> Meeting {
+    pub fn meet(
+        &self,
+        (device, inode): Inode,
+        count: u64,
+        (directory, name): (Id, &CStr),
+    ) -> Meeting {
         let table = self.table(device);
         let shard = &mut *lock(shard(&table, inode));
         let key = halves(inode);
@@ -105,12 +110,12 @@ impl Links {
             let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
             shard
                 .first
-                .insert(key, Record { folder: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
+                .insert(key, Record { directory: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
             return Meeting::First;
         };
         record.remaining = record.remaining.saturating_sub(1);
         if record.name == UNDER_WAY {
-            shard.parked.entry(key).or_default().push((folder, name.to_owned()));
+            shard.parked.entry(key).or_default().push((directory, name.to_owned()));
             return Meeting::Parked;
         }
         let meeting = match record.name {
@@ -118,7 +123,10 @@ impl Links {
             at => {
                 let rest = shard.names.get(at as usize..).unwrap_or_default();
                 let name = CStr::from_bytes_until_nul(rest).map(CStr::to_owned).unwrap_or_default();
-                Meeting::Further(First { name: (record.folder, name), inode: whole(record.inode) })
+                Meeting::Further(First {
+                    name: (record.directory, name),
+                    inode: whole(record.inode),
+                })
             }
         };
         if record.remaining == 0 {
@@ -136,8 +144,8 @@ impl Links {
         if let Some(record) = shard.first.get_mut(&key) {
             if record.remaining == 0 {
                 shard.first.remove(&key);
-            } else if let Some(((folder, name), there)) = made {
-                record.folder = folder;
+            } else if let Some(((directory, name), there)) = made {
+                record.directory = directory;
                 record.name = u32::try_from(shard.names.len()).unwrap_or(LOST).min(LOST);
                 record.inode = halves(there);
                 shard.names.extend_from_slice(name.to_bytes_with_nul());

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
+use super::directories::{Directories, Id, Inode};
 use super::exclude::{Exclude, Verdict};
-use super::folders::{Folders, Id, Inode};
 use super::queue::lock;
 use super::standpoint::Standpoint;
 use super::walk::{Batch, Found, Sink, walk};
@@ -32,8 +32,8 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Measures what [`copy_tree`](super::copy_tree) would copy of a folder in a mounted file system,
-/// so that too little space is known before anything is written.
+/// Measures what [`copy_tree`](super::copy_tree) would copy of a directory in a mounted file
+/// system, so that too little space is known before anything is written.
 ///
 /// # Errors
 /// When the source's root cannot be opened, and [`Error::Interrupted`](crate::Error::Interrupted).
@@ -44,10 +44,10 @@ pub fn measure(
     exclude: &Exclude,
 ) -> Result<Totals> {
     let root = open_below(source, from, Missing::Fails)?;
-    let folders =
-        Folders::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
+    let directories =
+        Directories::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
     let scale = Scale::default();
-    walk(&folders, exclude, &scale, THREADS)?;
+    walk(&directories, exclude, &scale, THREADS)?;
     Ok(Totals { files: scale.files.into_inner(), bytes: scale.bytes.into_inner() })
 }
 
@@ -61,8 +61,8 @@ struct Scale {
 impl Scale {
     fn add(&self, stat: &Stat) {
         self.files.fetch_add(1, Ordering::Relaxed);
-        let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if folder || stat.st_nlink < 2 || lock(&self.seen).insert((stat.st_dev, stat.st_ino)) {
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if directory || stat.st_nlink < 2 || lock(&self.seen).insert((stat.st_dev, stat.st_ino)) {
             self.bytes
                 .fetch_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512, Ordering::Relaxed);
         }
@@ -70,9 +70,9 @@ impl Scale {
 }
 
 impl Sink for Scale {
-    type Folder = ();
+    type Directory = ();
 
-    fn folder(&self, found: Found<'_>) -> Result<Option<()>> {
+    fn directory(&self, found: Found<'_>) -> Result<Option<()>> {
         go_on()?;
         self.add(found.stat);
         Ok(Some(()))

@@ -29,7 +29,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Reads what `stat` does not say. Only files and folders that are open have flags.
+    /// Reads what `stat` does not say. Only files and directories that are open have flags.
     ///
     /// # Errors
     /// Errors of reading the inode.
@@ -61,8 +61,8 @@ impl Attributes {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Flags that must be set while the new file or folder is empty; on one that `existed`, as far
-    /// as they still can.
+    /// Flags that must be set while the new file or directory is empty; on one that `existed`, as
+    /// far as they still can.
     ///
     /// # Errors
     /// A sentence for the report.
@@ -90,15 +90,17 @@ impl Attributes {
         let mode = Mode::from_raw_mode(self.stat.st_mode & 0o7777);
         let owned = match place {
             Place::Open(fd) => rustix::fs::fchown(fd, owner, group),
-            Place::Named(folder, name) => {
-                rustix::fs::chownat(folder, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
+            Place::Named(directory, name) => {
+                rustix::fs::chownat(directory, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
             }
         };
         tolerate(owned, note, || format!("owner {}:{}", self.stat.st_uid, self.stat.st_gid))?;
         let permitted = match place {
             Place::Open(fd) => rustix::fs::fchmod(fd, mode),
             Place::Named(..) if self.kind() == FileType::Symlink => Ok(()),
-            Place::Named(folder, name) => rustix::fs::chmodat(folder, name, mode, AtFlags::empty()),
+            Place::Named(directory, name) => {
+                rustix::fs::chmodat(directory, name, mode, AtFlags::empty())
+            }
         };
         tolerate(permitted, note, || format!("mode {:o}", mode.bits()))?;
         if existed {
@@ -173,8 +175,8 @@ impl Attributes {
         let times = self.times();
         let set = match place {
             Place::Open(fd) => rustix::fs::futimens(fd, &times),
-            Place::Named(folder, name) => {
-                rustix::fs::utimensat(folder, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            Place::Named(directory, name) => {
+                rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             }
         };
         tolerate(set, note, || "times".to_owned())?;
@@ -183,8 +185,8 @@ impl Attributes {
         if !usual(self.stat.st_atime) || !usual(self.stat.st_mtime) {
             let now = match place {
                 Place::Open(fd) => rustix::fs::fstat(fd),
-                Place::Named(folder, name) => {
-                    rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                Place::Named(directory, name) => {
+                    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                 }
             }?;
             if (now.st_mtime, now.st_atime) != (self.stat.st_mtime, self.stat.st_atime) {

@@ -1,7 +1,8 @@
-//! The tree copy engine: one file system's tree into a target folder, with everything an inode has.
+//! The tree copy engine: one file system's tree into a target directory, with everything an inode
+//! has.
 //!
 //! Three stages work at once. The walker lists the source in the order of its inodes and makes the
-//! target's folders; a few threads open what it found and tell the kernel what will be read, so
+//! target's directories; a few threads open what it found and tell the kernel what will be read, so
 //! that the disk has many requests before it at a time; writers make the entries. Bounded queues
 //! between them bound the memory. The calling thread reports and listens to signals.
 
@@ -9,10 +10,10 @@ mod again;
 pub mod block;
 mod compare;
 mod content;
+mod directories;
 mod engine;
 mod entry;
 mod exclude;
-mod folders;
 mod glob;
 mod links;
 mod measure;
@@ -42,8 +43,8 @@ pub use measure::{Totals, measure};
 
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Progress, Report, go_on};
+use directories::Directories;
 use engine::Engine;
-use folders::Folders;
 
 /// What the target is to the copy.
 #[derive(Clone, Copy, Debug)]
@@ -76,10 +77,10 @@ pub struct Request<'a> {
     pub source: &'a Path,
     /// Where the target's file system is mounted.
     pub target: &'a Path,
-    /// The folder of the source that is copied; empty for all of it. No link leads there.
+    /// The directory of the source that is copied; empty for all of it. No link leads there.
     pub from: &'a Path,
-    /// The folder of the target that it becomes; empty for its root. No link leads there; what is
-    /// missing is made.
+    /// The directory of the target that it becomes; empty for its root. No link leads there; what
+    /// is missing is made.
     pub to: &'a Path,
     /// Its mount point in the boot environment: `/` or `/boot`. Rules and reports name paths as the
     /// BE sees them.
@@ -186,14 +187,15 @@ fn run(
 ) -> Result<Summary> {
     let source = open_below(request.source, request.from, Missing::Fails)?;
     let target = open_below(request.target, request.to, Missing::IsMade)?;
-    let folders = Folders::new(request.mountpoint.as_os_str().as_bytes(), source, Some(target))
-        .at("reading", request.source)?;
+    let directories =
+        Directories::new(request.mountpoint.as_os_str().as_bytes(), source, Some(target))
+            .at("reading", request.source)?;
     let is_second = again.is_some();
-    let engine = Engine::new(request, folders, again);
+    let engine = Engine::new(request, directories, again);
     let mut tick = |count: engine::Count| {
         let totals = request.totals;
         report.progress(&Progress {
-            // The second pass looks at all folders once more.
+            // The second pass looks at all directories once more.
             files: if is_second { files_before } else { count.files },
             bytes: bytes_before + count.bytes,
             total_files: match request.mode {
@@ -214,17 +216,17 @@ fn open_root(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Permissions::empty()).at("opening", path)
 }
 
-/// What becomes of a folder that is not there.
+/// What becomes of a directory that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missing {
     Fails,
     IsMade,
 }
 
-/// Opens a folder below a mounted file system. A link on the way could lead anywhere, into the
+/// Opens a directory below a mounted file system. A link on the way could lead anywhere, into the
 /// running system too.
 fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
-    let mut folder = open_root(root)?;
+    let mut directory = open_root(root)?;
     let mut at = PathBuf::from("/");
     for name in below.components() {
         let Component::Normal(name) = name else {
@@ -232,27 +234,27 @@ fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
         };
         at.push(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&folder, name, flags, Permissions::empty());
+        let open = || rustix::fs::openat(&directory, name, flags, Permissions::empty());
         let opened = match open() {
             Err(Errno::NOENT) if missing == Missing::IsMade => {
-                rustix::fs::mkdirat(&folder, name, Permissions::from_raw_mode(0o755))
+                rustix::fs::mkdirat(&directory, name, Permissions::from_raw_mode(0o755))
                     .and_then(|()| open())
             }
             other => other,
         };
-        folder = match opened {
+        directory = match opened {
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 return Err(Error::Failed(format!(
                     "{} is a link or a file in the boot environment, so no file system has its \
                     place there: name the \
-                     folder that it leads to",
+                     directory that it leads to",
                     at.display()
                 )));
             }
             other => other.at("opening", &root.join(below))?,
         };
     }
-    Ok(folder)
+    Ok(directory)
 }
 
 /// The error for a target that cannot be written.

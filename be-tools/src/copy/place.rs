@@ -14,10 +14,10 @@ pub type Xattr = (CString, Vec<u8>);
 /// `system.posix_acl_*` everywhere.
 const ACLS_OF_XFS: [&CStr; 2] = [c"trusted.SGI_ACL_FILE", c"trusted.SGI_ACL_DEFAULT"];
 
-/// An entry: open, or a name in a folder.
+/// An entry: open, or a name in a directory.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
-    /// A file or folder that is open.
+    /// A file or directory that is open.
     Open(&'a OwnedFd),
     /// Anything by its name; a symbolic link is the link itself.
     Named(&'a OwnedFd, &'a CStr),
@@ -26,8 +26,8 @@ pub enum Place<'a> {
 impl Place<'_> {
     /// A path for the calls that take no descriptor: it leads through /proc, so no other name is
     /// looked up.
-    fn path(&self, name: &CStr, folder: &OwnedFd) -> Vec<u8> {
-        let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
+    fn path(&self, name: &CStr, directory: &OwnedFd) -> Vec<u8> {
+        let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
         path.extend_from_slice(name.to_bytes());
         path
     }
@@ -35,15 +35,17 @@ impl Place<'_> {
     fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Place::Open(fd) => rustix::fs::flistxattr(fd, buffer),
-            Place::Named(folder, name) => rustix::fs::llistxattr(self.path(name, folder), buffer),
+            Place::Named(directory, name) => {
+                rustix::fs::llistxattr(self.path(name, directory), buffer)
+            }
         }
     }
 
     fn get(&self, attribute: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
             Place::Open(fd) => rustix::fs::fgetxattr(fd, attribute, buffer),
-            Place::Named(folder, name) => {
-                rustix::fs::lgetxattr(self.path(name, folder), attribute, buffer)
+            Place::Named(directory, name) => {
+                rustix::fs::lgetxattr(self.path(name, directory), attribute, buffer)
             }
         }
     }
@@ -56,8 +58,8 @@ impl Place<'_> {
         let flags = XattrFlags::empty();
         match self {
             Place::Open(fd) => rustix::fs::fsetxattr(fd, attribute, value, flags),
-            Place::Named(folder, name) => {
-                rustix::fs::lsetxattr(self.path(name, folder), attribute, value, flags)
+            Place::Named(directory, name) => {
+                rustix::fs::lsetxattr(self.path(name, directory), attribute, value, flags)
             }
         }
     }
@@ -69,8 +71,8 @@ impl Place<'_> {
     pub fn remove(&self, attribute: &CStr) -> Result<(), Errno> {
         match self {
             Place::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
-            Place::Named(folder, name) => {
-                rustix::fs::lremovexattr(self.path(name, folder), attribute)
+            Place::Named(directory, name) => {
+                rustix::fs::lremovexattr(self.path(name, directory), attribute)
             }
         }
     }
@@ -92,7 +94,7 @@ impl Place<'_> {
     }
 }
 
-/// Those of an entry of the folder that the thread stands in: a third of the cost of
+/// Those of an entry of the directory that the thread stands in: a third of the cost of
 /// [`Place::Named`].
 ///
 /// # Errors

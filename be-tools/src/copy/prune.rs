@@ -9,23 +9,25 @@ use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::Trouble;
+use super::directories::{DIRECTORY, Id, Inode, ROOT, Side, open_in};
 use super::engine::Engine;
 use super::exclude::{Exclude, Verdict};
-use super::folders::{FOLDER, Id, Inode, ROOT, Side, open_in};
 use super::temporary;
 use super::walk::Batch;
 use crate::flags::{lift, put_back, unlock};
 
 impl Engine<'_> {
-    /// Removes what the source's folder has no more, and returns what else the target's has, by
-    /// name; `None` where the batch is not all of the folder.
+    /// Removes what the source's directory has no more, and returns what else the target's has, by
+    /// name; `None` where the batch is not all of the directory.
     pub(super) fn prune(
         &self,
         (id, source, verdict): (Id, &OwnedFd, Verdict),
         batch: &Batch,
     ) -> Result<Option<Vec<CString>>, Trouble> {
-        let target =
-            self.folders.open(Side::Target, id).map_err(|why| Trouble::Target("opening", why))?;
+        let target = self
+            .directories
+            .open(Side::Target, id)
+            .map_err(|why| Trouble::Target("opening", why))?;
         let mut there = names(&target).map_err(|why| Trouble::Target("reading", why))?;
         there.sort_unstable();
         let mut ours: Vec<&CStr> = Vec::new();
@@ -40,7 +42,7 @@ impl Engine<'_> {
             if ours.peek() == Some(&&**name) {
                 return true;
             }
-            // In a large folder, and for what was made since the folder was listed.
+            // In a large directory, and for what was made since the directory was listed.
             let gone = matches!(
                 rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW),
                 Err(Errno::NOENT)
@@ -71,7 +73,7 @@ impl Engine<'_> {
         if id == ROOT && name.to_bytes() == b"lost+found" {
             return Ok(false);
         }
-        let path = self.folders.path(id, name.to_bytes());
+        let path = self.directories.path(id, name.to_bytes());
         let ours = match self.request.exclude.verdict(&path, verdict) {
             Verdict::Skip if temporary::is_one(name) => Verdict::Copy,
             other => other,
@@ -95,10 +97,10 @@ impl Engine<'_> {
     }
 }
 
-/// The names in a folder that was just opened.
-pub fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
+/// The names in a directory that was just opened.
+pub fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
-    let mut listing = RawDir::new(folder, &mut buffer);
+    let mut listing = RawDir::new(directory, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = listing.next() {
         let entry = match entry {
@@ -112,7 +114,7 @@ pub fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// A folder on the way down, while what is in it is removed.
+/// A directory on the way down, while what is in it is removed.
 struct Level {
     name: CString,
     entries: Vec<CString>,
@@ -132,20 +134,20 @@ struct Level {
 /// # Errors
 /// As unlinkat(2).
 pub fn remove(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     name: &CStr,
     mut path: Vec<u8>,
     rules: Option<(&Exclude, Verdict)>,
 ) -> Result<u64, Errno> {
     let verdict = rules.map_or(Verdict::Copy, |(_, verdict)| verdict);
     if verdict == Verdict::Copy {
-        match unlink(folder, name) {
+        match unlink(directory, name) {
             Err(Errno::ISDIR) => {}
             other => return other.map(|()| 1),
         }
     }
     let mut removed = 0;
-    let mut at = match open_in(folder, name) {
+    let mut at = match open_in(directory, name) {
         // Only what lies below it is to go, and nothing does.
         Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::OnTheWay => return Ok(0),
         other => other?,
@@ -160,7 +162,7 @@ pub fn remove(
                 put_back(&at, lifted);
             }
             if let Some(above) = levels.last_mut() {
-                at = rustix::fs::openat(&at, c"..", FOLDER, Mode::empty())?;
+                at = rustix::fs::openat(&at, c"..", DIRECTORY, Mode::empty())?;
                 let stat = rustix::fs::fstat(&at)?;
                 if (stat.st_dev, stat.st_ino) != above.inode {
                     return Err(Errno::STALE);
@@ -168,7 +170,7 @@ pub fn remove(
                 above.stays |= stays;
             }
             if !stays {
-                let parent = if levels.is_empty() { folder } else { &at };
+                let parent = if levels.is_empty() { directory } else { &at };
                 rustix::fs::unlinkat(parent, &*done.name, AtFlags::REMOVEDIR)?;
                 removed += 1;
             }
@@ -178,17 +180,17 @@ pub fn remove(
         path.push(b'/');
         path.extend_from_slice(entry.to_bytes());
         let verdict = rules.map_or(Verdict::Copy, |(rules, _)| rules.verdict(&path, here.verdict));
-        let is_folder = match verdict {
-            Verdict::Skip | Verdict::FolderOnly => {
+        let is_directory = match verdict {
+            Verdict::Skip | Verdict::DirectoryOnly => {
                 here.stays = true;
                 path.truncate(length);
                 continue;
             }
             Verdict::OnTheWay => {
                 let stat = rustix::fs::statat(&at, &*entry, AtFlags::SYMLINK_NOFOLLOW)?;
-                let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                here.stays |= !is_folder;
-                is_folder
+                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                here.stays |= !is_directory;
+                is_directory
             }
             Verdict::Copy => match unlink(&at, &entry) {
                 Err(Errno::ISDIR) => true,
@@ -199,7 +201,7 @@ pub fn remove(
                 }
             },
         };
-        if is_folder {
+        if is_directory {
             at = open_in(&at, &entry)?;
             levels.push(level(&at, entry, verdict, length)?);
         } else {
@@ -209,26 +211,28 @@ pub fn remove(
     Ok(removed)
 }
 
-/// Removes an entry of the target with all that is below it, also where its folder is locked.
+/// Removes an entry of the target with all that is below it, also where its directory is locked.
 ///
 /// # Errors
 /// As unlinkat(2).
-pub fn clear(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    match remove(folder, name, Vec::new(), None) {
-        Err(Errno::PERM) if unlock(folder) => remove(folder, name, Vec::new(), None).map(drop),
+pub fn clear(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    match remove(directory, name, Vec::new(), None) {
+        Err(Errno::PERM) if unlock(directory) => {
+            remove(directory, name, Vec::new(), None).map(drop)
+        }
         other => other.map(drop),
     }
 }
 
 fn level(
-    folder: &OwnedFd,
+    directory: &OwnedFd,
     name: CString,
     verdict: Verdict,
     path_length: usize,
 ) -> Result<Level, Errno> {
-    let lifted = lift(folder);
-    let stat = rustix::fs::fstat(folder)?;
-    let entries = names(folder)?;
+    let lifted = lift(directory);
+    let stat = rustix::fs::fstat(directory)?;
+    let entries = names(directory)?;
     Ok(Level {
         name,
         entries,
@@ -240,25 +244,25 @@ fn level(
     })
 }
 
-/// Removes what is no folder, immutable or not. `EISDIR` for a folder.
-fn unlink(folder: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    let unlink = || rustix::fs::unlinkat(folder, name, AtFlags::empty());
+/// Removes what is no directory, immutable or not. `EISDIR` for a directory.
+fn unlink(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
     match unlink() {
-        // Immutable, or in a locked folder; and what POSIX says for a folder.
+        // Immutable, or in a locked directory; and what POSIX says for a directory.
         Err(Errno::PERM) => {}
         other => return other,
     }
-    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(Errno::ISDIR);
     }
-    unlock_named(folder, name);
+    unlock_named(directory, name);
     unlink()
 }
 
 /// Lifts immutable and append-only from a file.
-pub fn unlock_named(folder: &OwnedFd, name: &CStr) -> bool {
+pub fn unlock_named(directory: &OwnedFd, name: &CStr) -> bool {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty()).is_ok_and(|file| unlock(&file))
+    rustix::fs::openat(directory, name, flags, Mode::empty()).is_ok_and(|file| unlock(&file))
 }

@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use super::again::Instant;
 use super::content::Content;
+use super::directories::{Id, Side};
 use super::engine::Engine;
 use super::entry::{READ, Subject};
-use super::folders::{Id, Side};
 use super::metadata::Attributes;
 use super::place::Place;
 use super::prune::{clear, unlock_named};
@@ -28,11 +28,11 @@ impl Engine<'_> {
         foreign: bool,
         content: &mut Content<'_>,
     ) -> Result<u64, Trouble> {
-        let Subject { folder, name, stat, file } = subject;
+        let Subject { directory, name, stat, file } = subject;
         let to = self
-            .folders
-            .open(Side::Target, folder)
-            .map_err(|why| Trouble::Target("opening the folder of", why))?;
+            .directories
+            .open(Side::Target, directory)
+            .map_err(|why| Trouble::Target("opening the directory of", why))?;
         if self.is_fresh() {
             return self.inode(subject, &to, None, content);
         }
@@ -53,8 +53,8 @@ impl Engine<'_> {
 
     /// The target's inode has no names that belong to another inode of the source.
     fn is_its_own(&self, stat: &Stat, there: &Stat) -> bool {
-        let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
-        is_folder
+        let is_directory = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+        is_directory
             || there.st_nlink == 1
             || (there.st_nlink <= stat.st_nlink && self.links.claim((there.st_dev, there.st_ino)))
     }
@@ -68,7 +68,7 @@ impl Engine<'_> {
         to: &OwnedFd,
         content: &mut Content<'_>,
     ) -> Result<bool, Trouble> {
-        let Subject { folder, name, stat, .. } = subject;
+        let Subject { directory, name, stat, .. } = subject;
         // What cannot be opened or read is replaced.
         let Ok(target) = rustix::fs::openat(to, name, READ, Permissions::empty()) else {
             return Ok(false);
@@ -79,13 +79,13 @@ impl Engine<'_> {
         if stat.st_size != there.st_size || (ours.flags ^ theirs.flags) & EARLY != 0 {
             return Ok(false);
         }
-        let vouched = self.is_vouched_for(stat, &there) && !self.is_doubtful(folder, name);
+        let vouched = self.is_vouched_for(stat, &there) && !self.is_doubtful(directory, name);
         if !vouched && !content.is_same((source, stat), (&target, &there))? {
             return Ok(false);
         }
         if !ours.same_as(&theirs) {
             unlock(&target);
-            let note = &mut |what| self.note(folder, name, what);
+            let note = &mut |what| self.note(directory, name, what);
             ours.apply(Place::Open(&target), true, note)
                 .map_err(|why| Trouble::Target("setting attributes of", why))?;
             self.lock_late(subject, &ours, &target, true);
@@ -97,7 +97,7 @@ impl Engine<'_> {
             let _ = rustix::fs::futimens(&target, &times);
         }
         let after = rustix::fs::fstat(source).map_err(Trouble::Source)?;
-        self.compare_after((folder, name), stat, &after);
+        self.compare_after((directory, name), stat, &after);
         Ok(true)
     }
 
@@ -125,12 +125,12 @@ impl Engine<'_> {
         to: &OwnedFd,
         there: &Stat,
     ) -> Result<bool, Trouble> {
-        let Subject { folder, name, stat, .. } = subject;
+        let Subject { directory, name, stat, .. } = subject;
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
             // It took the place of something else since it was listed.
             return Err(Trouble::Source(Errno::NOENT));
         }
-        let from = self.folders.open(Side::Source, folder).map_err(Trouble::Source)?;
+        let from = self.directories.open(Side::Source, directory).map_err(Trouble::Source)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let text = rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
             if !rustix::fs::readlinkat(to, name, Vec::new()).is_ok_and(|other| other == text) {
@@ -142,11 +142,11 @@ impl Engine<'_> {
         let ours = Attributes::read(Place::Named(&from, name), *stat).map_err(Trouble::Source)?;
         let Ok(theirs) = Attributes::read(Place::Named(to, name), *there) else { return Ok(false) };
         if !ours.same_as(&theirs) {
-            ours.apply(Place::Named(to, name), true, &mut |what| self.note(folder, name, what))
+            ours.apply(Place::Named(to, name), true, &mut |what| self.note(directory, name, what))
                 .map_err(|why| Trouble::Target("setting attributes of", why))?;
             self.changed.fetch_add(1, Ordering::Relaxed);
         }
-        self.compare_after((folder, name), stat, stat);
+        self.compare_after((directory, name), stat, stat);
         Ok(true)
     }
 
@@ -160,7 +160,7 @@ impl Engine<'_> {
         mut fill: impl FnMut(&CStr) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let failed = |why| Trouble::Target("replacing", why);
-        let is_folder = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+        let is_directory = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
         if matches!(self.request.mode, Mode::Fresh) {
             self.touch(id);
             clear(to, name).map_err(failed)?;
@@ -168,7 +168,7 @@ impl Engine<'_> {
         }
         let temporary = self.temporary.name();
         let put = fill(&temporary).and_then(|()| {
-            if is_folder {
+            if is_directory {
                 self.touch(id);
                 clear(to, name).map_err(failed)?;
             }

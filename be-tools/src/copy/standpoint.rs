@@ -1,29 +1,29 @@
-//! Where a thread stands: its own working folder, in which entries are reached by their bare names.
-//! The calls on extended attributes take no folder, and a way through /proc costs three times as
-//! much.
+//! Where a thread stands: its own working directory, in which entries are reached by their bare
+//! names. The calls on extended attributes take no directory, and a way through /proc costs three
+//! times as much.
 
 use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 
-/// The working folder of one thread, which is then no longer that of the others.
+/// The working directory of one thread, which is then no longer that of the others.
 #[derive(Debug, Default)]
 pub struct Standpoint {
     is_own: bool,
 }
 
 impl Standpoint {
-    /// Goes into a folder.
+    /// Goes into a directory.
     ///
     /// # Errors
     /// As fchdir(2).
-    pub fn go(&mut self, folder: &OwnedFd) -> Result<(), Errno> {
+    pub fn go(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
         if !self.is_own {
             unshare(CloneFlags::CLONE_FS).map_err(|why| Errno::from_raw_os_error(why as i32))?;
             self.is_own = true;
         }
-        rustix::process::fchdir(folder)
+        rustix::process::fchdir(directory)
     }
 }
 
@@ -36,14 +36,17 @@ mod tests {
         let before = std::env::current_dir().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let folder = tempfile::tempdir().unwrap();
+                let directory = tempfile::tempdir().unwrap();
                 let fd = rustix::fs::open(
-                    folder.path(),
-                    super::super::folders::FOLDER,
+                    directory.path(),
+                    super::super::directories::DIRECTORY,
                     rustix::fs::Mode::empty(),
                 );
                 Standpoint::default().go(&fd.unwrap()).unwrap();
-                assert_eq!(std::env::current_dir().unwrap(), folder.path().canonicalize().unwrap());
+                assert_eq!(
+                    std::env::current_dir().unwrap(),
+                    directory.path().canonicalize().unwrap()
+                );
             });
         });
         assert_eq!(std::env::current_dir().unwrap(), before);

@@ -1,5 +1,5 @@
-//! The walker's listener: it makes the target's folders, has compared what is in both trees, and
-//! hands everything else to the openers.
+//! The walker's listener: it makes the target's directories, has compared what is in both trees,
+//! and hands everything else to the openers.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{FileType, Mode as Permissions, Stat};
 use rustix::io::Errno;
 
+use super::directories::{DIRECTORY, Id, ROOT, Side, open_in};
 use super::engine::{Engine, Job, Role, Unfinished};
 use super::exclude::Verdict;
-use super::folders::{FOLDER, Id, ROOT, Side, open_in};
 use super::metadata::Attributes;
 use super::place::Place;
 use super::queue::{Queue, lock};
@@ -21,7 +21,7 @@ use super::{Mode, Trouble};
 use crate::error::{Error, Result};
 use crate::flags::unlock;
 
-/// Plants the tree of folders.
+/// Plants the tree of directories.
 pub struct Planter<'a> {
     /// The walk.
     pub engine: &'a Engine<'a>,
@@ -29,20 +29,20 @@ pub struct Planter<'a> {
     pub listed: &'a Queue<Job>,
 }
 
-/// A folder of the target.
+/// A directory of the target.
 pub struct Planted {
     /// It was there before, so there is something to compare.
     existed: bool,
 }
 
 impl Planter<'_> {
-    /// Makes or finds the folder in the target: it, and whether it existed.
+    /// Makes or finds the directory in the target: it, and whether it existed.
     fn plant(&self, parent: Id, name: &CStr) -> Result<(OwnedFd, bool), Trouble> {
         let engine = self.engine;
         let above = engine
-            .folders
+            .directories
             .open(Side::Target, parent)
-            .map_err(|why| Trouble::Target("opening the folder of", why))?;
+            .map_err(|why| Trouble::Target("opening the directory of", why))?;
         if !engine.is_fresh()
             && let Some(found) = enter(&above, name)?
         {
@@ -55,8 +55,8 @@ impl Planter<'_> {
                 made => made.map(|()| true),
             }
         })?;
-        let folder = enter(&above, name)?.ok_or(Trouble::Target("opening", Errno::NOENT))?;
-        Ok((folder, !fresh))
+        let directory = enter(&above, name)?.ok_or(Trouble::Target("opening", Errno::NOENT))?;
+        Ok((directory, !fresh))
     }
 
     fn begin(&self, found: Found<'_>) -> Result<bool, Trouble> {
@@ -65,7 +65,7 @@ impl Planter<'_> {
         let attributes = Attributes::read(Place::Open(source), *stat).map_err(Trouble::Source)?;
         let opening = |why| Trouble::Target("opening", why);
         let (existed, touched) = if id == ROOT {
-            let target = engine.folders.open(Side::Target, ROOT).map_err(opening)?;
+            let target = engine.directories.open(Side::Target, ROOT).map_err(opening)?;
             (true, self.differs(&attributes, &target)?)
         } else {
             let (target, existed) = self.plant(parent, name)?;
@@ -75,7 +75,7 @@ impl Planter<'_> {
                 attributes.apply_early(&target, false).unwrap_or_else(note);
             }
             let stat = rustix::fs::fstat(&target).map_err(opening)?;
-            engine.folders.made(id, target, &stat);
+            engine.directories.made(id, target, &stat);
             (existed, touched)
         };
         engine.changed.fetch_add(u64::from(touched), Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl Planter<'_> {
         Ok(existed)
     }
 
-    /// The target's folder does not have these attributes.
+    /// The target's directory does not have these attributes.
     fn differs(&self, attributes: &Attributes, target: &OwnedFd) -> Result<bool, Trouble> {
         if self.engine.is_fresh() {
             unlock(target);
@@ -109,27 +109,27 @@ impl Planter<'_> {
     }
 }
 
-/// Opens a folder of the target; `None` if there is none, or something else.
+/// Opens a directory of the target; `None` if there is none, or something else.
 fn enter(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Trouble> {
     let opened = match open_in(above, name) {
         // The target's own file systems may be mounted below it already.
-        Err(Errno::XDEV) => rustix::fs::openat(above, name, FOLDER, Permissions::empty()),
+        Err(Errno::XDEV) => rustix::fs::openat(above, name, DIRECTORY, Permissions::empty()),
         other => other,
     };
     match opened {
-        Ok(folder) => Ok(Some(folder)),
+        Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(why) => Err(Trouble::Target("opening", why)),
     }
 }
 
 impl Sink for Planter<'_> {
-    type Folder = Planted;
+    type Directory = Planted;
 
-    fn folder(&self, found: Found<'_>) -> Result<Option<Planted>> {
+    fn directory(&self, found: Found<'_>) -> Result<Option<Planted>> {
         self.go_on()?;
         let (engine, stat) = (self.engine, found.stat);
-        if (stat.st_dev, stat.st_ino) == engine.folders.inode(Side::Target, ROOT) {
+        if (stat.st_dev, stat.st_ino) == engine.directories.inode(Side::Target, ROOT) {
             return Ok(None);
         }
         engine.files.fetch_add(1, Ordering::Relaxed);
@@ -145,12 +145,12 @@ impl Sink for Planter<'_> {
     fn entries(
         &self,
         here: &mut Standpoint,
-        folder: &Planted,
+        directory: &Planted,
         place: (Id, &Arc<OwnedFd>, Verdict),
         batch: Batch,
     ) -> Result<()> {
         self.engine.found.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
-        if folder.existed && !self.engine.is_fresh() {
+        if directory.existed && !self.engine.is_fresh() {
             if let Err(trouble) = self.engine.compare(here, place, batch, self.listed) {
                 self.engine.trouble(place.0, c"", trouble);
             }
@@ -185,15 +185,15 @@ impl Sink for Planter<'_> {
         self.go_on()
     }
 
-    fn listed(&self, folder: Id) -> Result<()> {
-        self.engine.finish(folder, 1);
+    fn listed(&self, directory: Id) -> Result<()> {
+        self.engine.finish(directory, 1);
         self.go_on()
     }
 
-    fn lost(&self, folder: Id, name: &CStr, why: Errno) -> Result<()> {
-        self.engine.trouble(folder, name, Trouble::Source(why));
+    fn lost(&self, directory: Id, name: &CStr, why: Errno) -> Result<()> {
+        self.engine.trouble(directory, name, Trouble::Source(why));
         if !name.is_empty() {
-            self.engine.finish(folder, 1);
+            self.engine.finish(directory, 1);
         }
         self.go_on()
     }

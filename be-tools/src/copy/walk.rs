@@ -1,5 +1,5 @@
-//! Walking a source tree: folder by folder, entries in the order of their inodes, which on most
-//! file systems is the order of their content on the disk. It stays on the mount it starts on.
+//! Walking a source tree: directory by directory, entries in the order of their inodes, which on
+//! most file systems is the order of their content on the disk. It stays on the mount it starts on.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use rustix::io::Errno;
 
+use super::directories::{Directories, Id, ROOT, Side, open_in};
 use super::exclude::{Exclude, Verdict};
-use super::folders::{Folders, Id, ROOT, Side, open_in};
 use super::queue::lock;
 use super::stack::Stack;
 use super::standpoint::Standpoint;
 use crate::error::{Error, Result};
 
-/// Entries of one folder that are sorted together: a folder of any size passes through in pieces.
+/// Entries of one directory that are sorted together: a directory of any size passes through in
+/// pieces.
 const BATCH: usize = 8192;
 
 /// Bytes asked from the kernel at once.
@@ -31,27 +32,27 @@ pub struct Entry {
     pub name: CString,
     /// Its kind.
     pub kind: FileType,
-    /// Copied, or a folder that is kept empty or lies on the way.
+    /// Copied, or a directory that is kept empty or lies on the way.
     pub verdict: Verdict,
 }
 
-/// Entries of one folder, by inode.
+/// Entries of one directory, by inode.
 #[derive(Debug)]
 pub struct Batch {
     /// None of them is left out.
     pub entries: Vec<Entry>,
-    /// The folder has no others that are copied.
+    /// The directory has no others that are copied.
     pub whole: bool,
-    /// It is the first of this folder.
+    /// It is the first of this directory.
     pub first: bool,
 }
 
-/// A folder that was found.
+/// A directory that was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// Its number; it is in [`Folders`] already.
+    /// Its number; it is in [`Directories`] already.
     pub id: Id,
-    /// The folder it is in.
+    /// The directory it is in.
     pub parent: Id,
     /// Its name there.
     pub name: &'a CStr,
@@ -61,50 +62,58 @@ pub struct Found<'a> {
     pub stat: &'a Stat,
 }
 
-/// What the walk tells. For every entry and folder it has called [`Folders::expect`] on the parent
-/// before; whoever is told of one calls [`Folders::done`] once it needs the parent no more.
+/// What the walk tells. For every entry and directory it has called [`Directories::expect`] on the
+/// parent before; whoever is told of one calls [`Directories::done`] once it needs the parent no
+/// more.
 pub trait Sink: Sync {
-    /// What it keeps of a folder while that is listed.
-    type Folder: Send + Sync;
-    /// A folder. `None`: do not look into it.
-    fn folder(&self, found: Found<'_>) -> Result<Option<Self::Folder>>;
-    /// Entries of a folder that has been told of before; those that are folders are told of later.
+    /// What it keeps of a directory while that is listed.
+    type Directory: Send + Sync;
+    /// A directory. `None`: do not look into it.
+    fn directory(&self, found: Found<'_>) -> Result<Option<Self::Directory>>;
+    /// Entries of a directory that has been told of before; those that are directories are told of
+    /// later.
     fn entries(
         &self,
         here: &mut Standpoint,
-        folder: &Self::Folder,
+        directory: &Self::Directory,
         place: (Id, &Arc<OwnedFd>, Verdict),
         batch: Batch,
     ) -> Result<()>;
-    /// A folder on which something else is mounted: kept as an empty one. `stat` is of the mounted
-    /// root.
+    /// A directory on which something else is mounted: kept as an empty one. `stat` is of the
+    /// mounted root.
     fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()>;
-    /// All batches of the folder have been told or are about to be.
+    /// All batches of the directory have been told or are about to be.
     fn listed(&self, id: Id) -> Result<()>;
-    /// An entry that could not be looked at; without a name, the rest of the folder's own listing.
-    fn lost(&self, folder: Id, name: &CStr, why: Errno) -> Result<()>;
+    /// An entry that could not be looked at; without a name, the rest of the directory's own
+    /// listing.
+    fn lost(&self, directory: Id, name: &CStr, why: Errno) -> Result<()>;
 }
 
 enum Work<F> {
-    Folder { parent: Id, name: CString, verdict: Verdict },
-    Batch { folder: Arc<F>, source: Arc<OwnedFd>, id: Id, verdict: Verdict, batch: Batch },
+    Directory { parent: Id, name: CString, verdict: Verdict },
+    Batch { directory: Arc<F>, source: Arc<OwnedFd>, id: Id, verdict: Verdict, batch: Batch },
 }
 
 struct Walk<'a, S: Sink> {
-    folders: &'a Folders,
+    directories: &'a Directories,
     exclude: &'a Exclude,
     sink: &'a S,
-    stack: Stack<Work<S::Folder>>,
+    stack: Stack<Work<S::Directory>>,
 }
 
-/// Walks the tree of `folders`, whose root is open, with so many threads.
+/// Walks the tree of `directories`, whose root is open, with so many threads.
 ///
 /// # Errors
 /// What the sink returns; what cannot be read is told to it.
-pub fn walk<S: Sink>(folders: &Folders, exclude: &Exclude, sink: &S, threads: usize) -> Result<()> {
-    let verdict = exclude.verdict_of_mount_point(&folders.path(ROOT, b""));
-    let root = Work::Folder { parent: ROOT, name: CString::default(), verdict };
-    let walk = Walk { folders, exclude, sink, stack: Stack::new(root) };
+pub fn walk<S: Sink>(
+    directories: &Directories,
+    exclude: &Exclude,
+    sink: &S,
+    threads: usize,
+) -> Result<()> {
+    let verdict = exclude.verdict_of_mount_point(&directories.path(ROOT, b""));
+    let root = Work::Directory { parent: ROOT, name: CString::default(), verdict };
+    let walk = Walk { directories, exclude, sink, stack: Stack::new(root) };
     let failure: Mutex<Option<Error>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -127,16 +136,16 @@ pub fn walk<S: Sink>(folders: &Folders, exclude: &Exclude, sink: &S, threads: us
 impl<S: Sink> Walk<'_, S> {
     fn work(
         &self,
-        work: Work<S::Folder>,
+        work: Work<S::Directory>,
         here: &mut Standpoint,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         match work {
-            Work::Batch { folder, source, id, verdict, batch } => {
-                self.sink.entries(here, &folder, (id, &source, verdict), batch)
+            Work::Batch { directory, source, id, verdict, batch } => {
+                self.sink.entries(here, &directory, (id, &source, verdict), batch)
             }
-            Work::Folder { parent, name, verdict } if name.is_empty() => {
-                let root = self.folders.open(Side::Source, parent);
+            Work::Directory { parent, name, verdict } if name.is_empty() => {
+                let root = self.directories.open(Side::Source, parent);
                 match root.and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
                     Ok((source, stat)) => self.enter(
                         Found { id: ROOT, parent, name: c"", source: &source, stat: &stat },
@@ -150,7 +159,7 @@ impl<S: Sink> Walk<'_, S> {
                     }
                 }
             }
-            Work::Folder { parent, name, verdict } => {
+            Work::Directory { parent, name, verdict } => {
                 self.descend(parent, &name, verdict, here, buffer)
             }
         }
@@ -165,7 +174,7 @@ impl<S: Sink> Walk<'_, S> {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         let sink = self.sink;
-        let above = match self.folders.open(Side::Source, parent) {
+        let above = match self.directories.open(Side::Source, parent) {
             Ok(above) => above,
             Err(why) => return sink.lost(parent, name, why),
         };
@@ -187,7 +196,7 @@ impl<S: Sink> Walk<'_, S> {
             Err(why) => return sink.lost(parent, name, why),
         };
         let source = Arc::new(source);
-        let id = self.folders.add(parent, name, &source, (stat.st_dev, stat.st_ino));
+        let id = self.directories.add(parent, name, &source, (stat.st_dev, stat.st_ino));
         self.enter(Found { id, parent, name, source: &source, stat: &stat }, verdict, here, buffer)
     }
 
@@ -199,18 +208,18 @@ impl<S: Sink> Walk<'_, S> {
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         let id = found.id;
-        let folder = self.sink.folder(found)?;
-        if let Some(folder) = folder
-            && verdict != Verdict::FolderOnly
+        let directory = self.sink.directory(found)?;
+        if let Some(directory) = directory
+            && verdict != Verdict::DirectoryOnly
         {
-            let source = match self.folders.open(Side::Source, id) {
+            let source = match self.directories.open(Side::Source, id) {
                 Ok(source) => source,
                 Err(why) => {
                     self.sink.lost(id, c"", why)?;
                     return self.sink.listed(id);
                 }
             };
-            self.list((id, &source, verdict), &Arc::new(folder), here, buffer)?;
+            self.list((id, &source, verdict), &Arc::new(directory), here, buffer)?;
         }
         self.sink.listed(id)
     }
@@ -218,11 +227,11 @@ impl<S: Sink> Walk<'_, S> {
     fn list(
         &self,
         (id, source, verdict): (Id, &Arc<OwnedFd>, Verdict),
-        folder: &Arc<S::Folder>,
+        directory: &Arc<S::Directory>,
         here: &mut Standpoint,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
-        let mut path = self.folders.path(id, b"");
+        let mut path = self.directories.path(id, b"");
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
@@ -230,7 +239,7 @@ impl<S: Sink> Walk<'_, S> {
         let mut listing = RawDir::new(&**source, buffer);
         let mut batch = Batch { entries: Vec::new(), whole: false, first: true };
         let mut is_readable = true;
-        let mut subfolders: Vec<(u64, Work<S::Folder>)> = Vec::new();
+        let mut subdirectories: Vec<(u64, Work<S::Directory>)> = Vec::new();
         loop {
             let end = match listing.next() {
                 Some(Ok(entry)) => {
@@ -269,33 +278,33 @@ impl<S: Sink> Walk<'_, S> {
             batch.whole = end && batch.first && is_readable;
             for entry in batch.entries.iter().filter(|entry| entry.kind == FileType::Directory) {
                 let (name, verdict) = (entry.name.clone(), entry.verdict);
-                subfolders.push((entry.inode, Work::Folder { parent: id, name, verdict }));
+                subdirectories.push((entry.inode, Work::Directory { parent: id, name, verdict }));
             }
-            self.folders.expect(id, batch.entries.len());
+            self.directories.expect(id, batch.entries.len());
             let full = std::mem::replace(
                 &mut batch,
                 Batch { entries: Vec::new(), whole: false, first: false },
             );
-            // Another thread has nothing to do: a folder of many entries is shared.
+            // Another thread has nothing to do: a directory of many entries is shared.
             if !full.first && self.stack.is_wanted() {
-                let (folder, source) = (Arc::clone(folder), Arc::clone(source));
+                let (directory, source) = (Arc::clone(directory), Arc::clone(source));
                 self.stack.push(std::iter::once(Work::Batch {
-                    folder,
+                    directory,
                     source,
                     id,
                     verdict,
                     batch: full,
                 }));
             } else {
-                self.sink.entries(here, folder, (id, source, verdict), full)?;
+                self.sink.entries(here, directory, (id, source, verdict), full)?;
             }
             if end {
                 break;
             }
         }
-        subfolders.sort_unstable_by_key(|(inode, _)| std::cmp::Reverse(*inode));
-        if !subfolders.is_empty() {
-            self.stack.push(subfolders.into_iter().map(|(_, work)| work));
+        subdirectories.sort_unstable_by_key(|(inode, _)| std::cmp::Reverse(*inode));
+        if !subdirectories.is_empty() {
+            self.stack.push(subdirectories.into_iter().map(|(_, work)| work));
         }
         Ok(())
     }
@@ -317,7 +326,7 @@ impl<S: Sink> Walk<'_, S> {
             entry.kind == FileType::Directory || entry.verdict != Verdict::OnTheWay
         });
         for (name, why) in lost {
-            self.folders.expect(id, 1);
+            self.directories.expect(id, 1);
             self.sink.lost(id, &name, why)?;
         }
         Ok(())

@@ -57,7 +57,7 @@ pub struct Kernel {
     pub initramfs: Option<String>,
     /// What is wrong with that.
     pub initramfs_problem: Option<String>,
-    /// /lib/modules has its folder.
+    /// /lib/modules has its directory.
     pub modules: bool,
 }
 
@@ -74,7 +74,7 @@ impl Kernel {
 /// The GRUB of a BE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grub {
-    /// GRUB's programs or its folder are there.
+    /// GRUB's programs or its directory are there.
     pub installed: bool,
     /// grub.cfg is there.
     pub configured: bool,
@@ -197,7 +197,7 @@ fn kernels(root: &Rooted) -> Vec<Kernel> {
                     .and_then(|path| images::initramfs_problem(root, path)),
                 modules: ["lib/modules", "usr/lib/modules"]
                     .iter()
-                    .any(|folder| root.exists(Path::new(folder).join(&release))),
+                    .any(|directory| root.exists(Path::new(directory).join(&release))),
                 release,
                 image,
                 image_problem,
@@ -213,14 +213,14 @@ fn grub(root: &Rooted) -> Grub {
     let installed =
         ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
     let installed = installed.iter().any(|path| root.exists(path));
-    let folder = ["boot/grub", "boot/grub2"]
+    let directory = ["boot/grub", "boot/grub2"]
         .into_iter()
         .find(|f| root.exists(Path::new(f).join("grub.cfg")));
-    let Some(folder) = folder else { return Grub { installed, ..Grub::default() } };
-    let Ok(Some(cfg)) = root.text(Path::new(folder).join("grub.cfg")) else {
+    let Some(directory) = directory else { return Grub { installed, ..Grub::default() } };
+    let Ok(Some(cfg)) = root.text(Path::new(directory).join("grub.cfg")) else {
         return Grub { installed, configured: true, default: None };
     };
-    let environment = root.read(Path::new(folder).join("grubenv")).ok().flatten();
+    let environment = root.read(Path::new(directory).join("grubenv")).ok().flatten();
     let environment =
         environment.and_then(|bytes| EnvironmentBlock::parse(&bytes).ok()).unwrap_or_default();
     let default = boot::grub_cfg::default_entry(&cfg, &environment).map(|entry| GrubEntry {
@@ -250,8 +250,8 @@ fn on_grub_root(root: &Rooted, path: &str) -> bool {
 }
 
 fn used(root: &Rooted) -> Option<u64> {
-    let folder = root.folder("/").ok()??;
-    let stat = rustix::fs::fstatvfs(&folder).ok()?;
+    let directory = root.directory("/").ok()??;
+    let stat = rustix::fs::fstatvfs(&directory).ok()?;
     stat.f_blocks.checked_sub(stat.f_bfree)?.checked_mul(stat.f_frsize)
 }
 

@@ -25,7 +25,7 @@ pub(super) fn kernel(root: &Rooted, path: &str) -> Option<(Option<String>, Optio
     Some((release, problem))
 }
 
-/// It can be the name of a folder below /lib/modules.
+/// It can be the name of a directory below /lib/modules.
 fn is_release(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
 }

@@ -17,7 +17,7 @@ use crate::workers::{self, Answer, Question};
 /// A file system to look into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Where to mount it: a folder that may be made.
+    /// Where to mount it: a directory that may be made.
     pub dir: PathBuf,
     /// The file system.
     pub place: Place,
@@ -57,8 +57,8 @@ impl Question for Request {
     }
 }
 
-/// Where a worker mounts; each has its own namespace, so one folder serves all.
-pub(super) fn folder(run: &Path) -> PathBuf {
+/// Where a worker mounts; each has its own namespace, so one directory serves all.
+pub(super) fn directory(run: &Path) -> PathBuf {
     run.join("lifeboat/scan")
 }
 
@@ -114,15 +114,15 @@ fn facts(root: &Rooted, subvolume: Option<String>, nested: &[(PathBuf, Place)]) 
     let mut mounted = Vec::new();
     let mut not_mounted = Vec::new();
     for (mount_point, place) in nested {
-        let Ok(Some(folder)) = root.folder(mount_point) else {
+        let Ok(Some(directory)) = root.directory(mount_point) else {
             not_mounted.push(format!(
-                "there is no folder {} to mount its file system on",
+                "there is no directory {} to mount its file system on",
                 mount_point.display()
             ));
             continue;
         };
         // Through the descriptor: no link of the foreign root leads the mount elsewhere.
-        let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         match here.canonicalize().at("finding", &here).and_then(|here| show(place, &here)) {
             Ok(mount) => mounted.push(mount),
             Err(Error::Io { source, .. }) => {
@@ -148,14 +148,14 @@ fn facts(root: &Rooted, subvolume: Option<String>, nested: &[(PathBuf, Place)]) 
 fn subvolumes(top: &Path) -> Vec<Facts> {
     // Snapshots by the thousand are listed elsewhere; a hostile tree must end.
     const MOST_ROOTS: usize = 64;
-    const MOST_FOLDERS: usize = 4000;
+    const MOST_DIRECTORIES: usize = 4000;
     const DEPTH: usize = 4;
     let mut found = Vec::new();
     let mut queue = std::collections::VecDeque::from([(PathBuf::new(), true, 0)]);
     let mut seen = 0;
     while let Some((path, is_subvolume, depth)) = queue.pop_front() {
         seen += 1;
-        if seen > MOST_FOLDERS || found.len() == MOST_ROOTS {
+        if seen > MOST_DIRECTORIES || found.len() == MOST_ROOTS {
             break;
         }
         let here = top.join(&path);

@@ -72,7 +72,7 @@ impl Id {
         Id(Uuid::new_v4())
     }
 
-    /// Its first eight hex digits: the name of its folder on the ESP.
+    /// Its first eight hex digits: the name of its directory on the ESP.
     pub fn short(&self) -> String {
         self.0.simple().to_string()[..8].to_owned()
     }

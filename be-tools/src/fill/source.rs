@@ -50,7 +50,7 @@ pub(crate) fn place<'a>(
     Ok(Place { device, fs_type, subvolume })
 }
 
-/// Shows one file system of the source at `folder`, without what is mounted in it. The kernel
+/// Shows one file system of the source at `directory`, without what is mounted in it. The kernel
 /// refuses writes.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub(crate) fn mount(
     inventory: &Inventory,
     source: &BootEnvironment,
     mountpoint: &MountPoint,
-    folder: &Path,
+    directory: &Path,
 ) -> Result<Mounted> {
     let place = place(inventory, source, mountpoint)?;
     let top = place
@@ -70,10 +70,10 @@ pub(crate) fn mount(
     let mounts = Mounts::read(system)?;
     let mounted = mounts.of(place.device).find(|m| m.root == Path::new(&top));
     match mounted {
-        Some(mount) => mounts::bind_read_only(&mount.mount_point, folder),
+        Some(mount) => mounts::bind_read_only(&mount.mount_point, directory),
         None => {
             let kind = place.device.content.kind().map_or(place.fs_type, |k| k.name());
-            mounts::mount_for_scan(&place.device.node, kind, place.subvolume.as_deref(), folder)
+            mounts::mount_for_scan(&place.device.node, kind, place.subvolume.as_deref(), directory)
         }
     }
 }
@@ -116,7 +116,7 @@ pub(crate) fn journal_steps(nodes: &[PathBuf]) -> impl Iterator<Item = String> {
 pub(crate) fn replay_journals(
     inventory: &Inventory,
     nodes: &[PathBuf],
-    folder: &Path,
+    directory: &Path,
     report: &mut dyn Report,
 ) -> Result<()> {
     for node in nodes {
@@ -126,7 +126,7 @@ pub(crate) fn replay_journals(
             .by_node(node)
             .and_then(|d| d.content.kind())
             .map_or("auto", |k| k.name());
-        mounts::mount_target(node, kind, folder)?.unmount()?;
+        mounts::mount_target(node, kind, directory)?.unmount()?;
     }
     Ok(())
 }

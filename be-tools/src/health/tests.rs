@@ -120,7 +120,7 @@ fn each_damage_has_its_problem() {
             &["descriptor-unreadable"],
         ),
         (
-            "descriptor is a folder",
+            "descriptor is a directory",
             Box::new(|dir| fs::create_dir_all(dir.join("etc/lifeboat/environment.toml")).unwrap()),
             &["descriptor-unreadable"],
         ),

@@ -56,10 +56,10 @@ pub fn choose(root: &Rooted, environment: &BootEnvironment) -> Result<Choice> {
 
 fn from_boot_loader_entries(root: &Rooted) -> Result<Option<Choice>> {
     let mut entries = Vec::new();
-    for folder in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
-        for name in root.names(folder)? {
+    for directory in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
+        for name in root.names(directory)? {
             let Some(name) = name.to_str() else { continue };
-            let text = root.text(format!("{folder}/{name}"))?.unwrap_or_default();
+            let text = root.text(format!("{directory}/{name}"))?.unwrap_or_default();
             entries.extend(bls::Entry::parse(name, &text).filter(|e| e.linux.is_some()));
         }
     }
@@ -81,15 +81,15 @@ fn from_boot_loader_entries(root: &Rooted) -> Result<Option<Choice>> {
 }
 
 fn from_grub_cfg(root: &Rooted) -> Result<Option<Choice>> {
-    for folder in ["boot/grub", "boot/grub2"] {
-        let Some(text) = root.text(format!("{folder}/grub.cfg"))? else { continue };
-        let block = root.read(format!("{folder}/grubenv"))?;
+    for directory in ["boot/grub", "boot/grub2"] {
+        let Some(text) = root.text(format!("{directory}/grub.cfg"))? else { continue };
+        let block = root.read(format!("{directory}/grubenv"))?;
         let block = block.and_then(|b| EnvironmentBlock::parse(&b).ok()).unwrap_or_default();
         let Some(entry) = grub_cfg::default_entry(&text, &block) else { continue };
         let Some(kernel) = resolve(root, &entry.linux) else { continue };
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
-        let notes = vec![format!("from /{folder}/grub.cfg: {}", entry.title)];
+        let notes = vec![format!("from /{directory}/grub.cfg: {}", entry.title)];
         return Ok(Some(Choice { kernel, initrds, command_line: entry.options, notes }));
     }
     Ok(None)
@@ -156,16 +156,16 @@ mod tests {
     const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Rooted, BootEnvironment) {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (path, text) in files {
-            let path = folder.path().join(path);
+            let path = directory.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let root = Rooted::open(folder.path()).unwrap();
+        let root = Rooted::open(directory.path()).unwrap();
         let mut environment = BootEnvironment::empty(Path::new("/dev/vda2"));
         environment.root.uuid = UUID.into();
-        (folder, root, environment)
+        (directory, root, environment)
     }
 
     const KERNEL: [(&str, &str); 3] = [
@@ -187,7 +187,7 @@ mod tests {
         let text = grub_cfg("/boot/vmlinuz-6.1.0-9", UUID);
         let mut files = KERNEL.to_vec();
         files.push(("boot/grub/grub.cfg", &text));
-        let (_folder, root, environment) = tree(&files);
+        let (_directory, root, environment) = tree(&files);
         let choice = choose(&root, &environment).unwrap();
         assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-9");
         assert_eq!(choice.initrds, ["boot/initrd.img-6.1.0-9"]);
@@ -200,7 +200,7 @@ mod tests {
             let text = grub_cfg(path, UUID);
             let mut files = KERNEL.to_vec();
             files.push(("boot/grub/grub.cfg", &text));
-            let (_folder, root, environment) = tree(&files);
+            let (_directory, root, environment) = tree(&files);
             assert_eq!(
                 choose(&root, &environment).unwrap().kernel,
                 "boot/vmlinuz-6.1.0-9",
@@ -214,7 +214,7 @@ mod tests {
         let text = grub_cfg("/boot/vmlinuz-6.1.0-9", "99999999-2222-3333-4444-555555555555");
         let mut files = KERNEL.to_vec();
         files.push(("boot/grub/grub.cfg", &text));
-        let (_folder, root, environment) = tree(&files);
+        let (_directory, root, environment) = tree(&files);
         let choice = choose(&root, &environment).unwrap();
         assert!(
             choice.command_line.contains(&format!("root=UUID={UUID}")),
@@ -233,7 +233,7 @@ mod tests {
             ("lib/modules/6.1.0-10/modules.dep", ""),
             ("boot/vmlinuz-6.12.0-1", "no initramfs"),
         ]);
-        let (_folder, root, environment) = tree(&files);
+        let (_directory, root, environment) = tree(&files);
         let choice = choose(&root, &environment).unwrap();
         assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-10");
         assert_eq!(choice.command_line, format!("ro root=UUID={UUID}"));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn no_kernel_is_an_error_that_says_what_to_do() {
-        let (_folder, root, environment) = tree(&[("etc/fstab", "")]);
+        let (_directory, root, environment) = tree(&[("etc/fstab", "")]);
         let message = choose(&root, &environment).unwrap_err().to_string();
         assert!(message.contains("no kernel") && message.contains("be check"), "{message}");
     }

@@ -5,20 +5,20 @@ use std::path::PathBuf;
 
 use super::{Layout, MountPoint};
 
-/// One run of the copy engine: a folder of a source file system into a folder of a target file
-/// system, each mounted alone (nothing mounted in it), so that what lies hidden under mount points
-/// is copied too.
+/// One run of the copy engine: a directory of a source file system into a directory of a target
+/// file system, each mounted alone (nothing mounted in it), so that what lies hidden under mount
+/// points is copied too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
     /// The source's file system, by its mount point.
     pub source: MountPoint,
-    /// The folder in it; empty for all of it.
+    /// The directory in it; empty for all of it.
     pub from: PathBuf,
     /// The target's file system, by its mount point.
     pub target: MountPoint,
-    /// The folder in it; empty for its top.
+    /// The directory in it; empty for its top.
     pub to: PathBuf,
-    /// Folders below `from`, relative to it, that are made but stay empty: their content goes
+    /// Directories below `from`, relative to it, that are made but stay empty: their content goes
     /// elsewhere, or what is hidden under them would come to light.
     pub without: Vec<PathBuf>,
 }

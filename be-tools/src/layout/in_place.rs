@@ -21,7 +21,7 @@ pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wi
 
 /// The wishes that describe a BE as it is, so that it can be filled again: its own file systems
 /// with their options, and what of `source` is part of them. `has_content`: whether something lies
-/// in a folder of the BE.
+/// in a directory of the BE.
 ///
 /// # Errors
 /// A type that be does not make.
@@ -34,7 +34,7 @@ pub fn of_its_own(
     let mut wishes: Vec<Wish> = own(target, esps)
         .map(|(mountpoint, device, fs_type, options)| wish(&mountpoint, device, &fs_type, options))
         .collect::<Result<_>>()?;
-    // What lies beneath a mount point is hidden, so a folder is empty unless a file system was
+    // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
     // merged into it.
     let in_fstab =
         |f: &FileSystemUse| target.file_systems.iter().any(|own| own.mountpoint == f.mountpoint);

@@ -231,7 +231,8 @@ fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Resul
             if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) =>
         {
             refuse(format!(
-                "{mountpoint} is never shared, every boot environment has its own: leave this out, or \
+                "{mountpoint} is never shared, every boot environment has its own: leave this \
+                out, or \
             give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
             ))
         }

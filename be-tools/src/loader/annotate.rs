@@ -127,18 +127,19 @@ fn without_root(
     environments: &[BootEnvironment],
     esps: &mut dyn Lookup,
 ) -> Option<String> {
-    let (folder, _) = entries::loader_file(&entry.option)?;
-    if environments.iter().filter_map(|e| e.descriptor.as_ref()).any(|d| d.id.short() == folder) {
+    let (directory, _) = entries::loader_file(&entry.option)?;
+    if environments.iter().filter_map(|e| e.descriptor.as_ref()).any(|d| d.id.short() == directory)
+    {
         return None;
     }
     let esp = entry.option.path.partuuid().and_then(|partuuid| esps.esp(partuuid));
-    let trial = esp.and_then(|esp| trial_in(esp.esp(), &folder, false, is_next));
+    let trial = esp.and_then(|esp| trial_in(esp.esp(), &directory, false, is_next));
     let failed = if trial == Some(Trial::Failed) { ", whose trial failed" } else { "" };
     Some(format!(
         "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is gone for \
         good, \
          `be boot-entries remove {number:04X}` takes it out of the firmware's menu",
-        entries::shown_name(&entry.option, &folder),
+        entries::shown_name(&entry.option, &directory),
         number = entry.number
     ))
 }
@@ -146,12 +147,12 @@ fn without_root(
 /// Where a distribution's own entry leads, by the grub.cfg beside its loader.
 fn vendor_place(option: &LoadOption, esps: &mut dyn Lookup) -> Option<BootPlace> {
     let file = option.path.file()?.replace('\\', "/");
-    let folder = Path::new(file.trim_start_matches('/')).parent()?;
+    let directory = Path::new(file.trim_start_matches('/')).parent()?;
     let mounted = esps.esp(option.path.partuuid()?)?;
     // Without the loader the firmware goes on with the next entry.
     let loader = mounted.esp().absolute(Path::new(file.trim_start_matches('/'))).ok()?;
     loader.is_file().then_some(())?;
-    let configuration = mounted.esp().read(&folder.join("grub.cfg")).ok().flatten()?;
+    let configuration = mounted.esp().read(&directory.join("grub.cfg")).ok().flatten()?;
     vendor::boot_place(&String::from_utf8_lossy(&configuration))
 }
 
@@ -194,15 +195,15 @@ mod tests {
 
     struct Machine {
         firmware: Firmware,
-        folder: tempfile::TempDir,
+        directory: tempfile::TempDir,
         environments: Vec<BootEnvironment>,
     }
 
     /// A fresh Debian that was adopted as `first` and runs, and its copy `second`.
     fn machine() -> Machine {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let firmware = Firmware::new();
-        let esp = Esp::new(folder.path());
+        let esp = Esp::new(directory.path());
         let stub = b"search.fs_uuid aaaa-01 root hd0,gpt2 \nset \
             prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
         esp.write_new(Path::new("EFI/debian/grub.cfg"), stub).unwrap();
@@ -219,11 +220,11 @@ mod tests {
                 &format!("Lifeboat: {}", environment.reference),
                 &format!(r"\EFI\lifeboat\{}\grubx64.efi", descriptor.id.short()),
             );
-            let path = Esp::folder_of(&descriptor.id.short()).join("lifeboat.env");
+            let path = Esp::directory_of(&descriptor.id.short()).join("lifeboat.env");
             esp.write_new(&path, &EnvironmentBlock::new().to_bytes().unwrap()).unwrap();
             environment.descriptor = Some(descriptor);
         }
-        Machine { firmware, folder, environments }
+        Machine { firmware, directory, environments }
     }
 
     impl Machine {
@@ -238,14 +239,14 @@ mod tests {
                 (environment.next_boot, environment.trial, environment.boot_entry) =
                     (false, None, None);
             }
-            let mut esps = OneEsp(MountedEsp::of_folder(self.folder.path()));
+            let mut esps = OneEsp(MountedEsp::of_directory(self.directory.path()));
             let leads = |e: &BootEnvironment, p: &BootPlace| leads_to(&Devices::default(), e, p);
             annotate_all(&self.firmware.entries(), &mut self.environments, &mut esps, leads)
                 .unwrap()
         }
 
         fn record(&self, environment: usize, record: Record) {
-            let esp = Esp::new(self.folder.path());
+            let esp = Esp::new(self.directory.path());
             let id = self.environments[environment].descriptor.as_ref().unwrap().id;
             let path = environment_path(&esp, &id.short());
             let mut block = boot::grubenv::read(&path).unwrap();
@@ -270,7 +271,7 @@ mod tests {
     fn a_vendors_entry_without_a_loader_leads_nowhere() {
         let mut machine = machine();
         machine.environments[0].running = false;
-        std::fs::remove_file(machine.folder.path().join("EFI/debian/shimx64.efi")).unwrap();
+        std::fs::remove_file(machine.directory.path().join("EFI/debian/shimx64.efi")).unwrap();
         assert!(machine.next().is_empty());
     }
 
@@ -281,7 +282,7 @@ mod tests {
         let problems = |machine: &Machine| machine.environments[1].problems.join("; ");
         assert_eq!(problems(&machine), "its loader grubx64.efi is missing on the ESP");
         machine.environments[1].problems.clear();
-        std::fs::remove_dir_all(machine.folder.path().join("EFI/lifeboat")).unwrap();
+        std::fs::remove_dir_all(machine.directory.path().join("EFI/lifeboat")).unwrap();
         machine.next();
         assert_eq!(problems(&machine), "its loader grubx64.efi is missing on the ESP");
         machine.environments[1].problems.clear();

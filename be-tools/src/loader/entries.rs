@@ -31,13 +31,13 @@ pub fn name_in(description: &str) -> Option<&str> {
     rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
 }
 
-/// The name by which people know the BE of an entry; its loader's folder where the description
+/// The name by which people know the BE of an entry; its loader's directory where the description
 /// holds none. Anybody can write a description: what is no name does not reach a terminal.
-pub fn shown_name<'a>(option: &'a LoadOption, folder: &'a str) -> &'a str {
-    name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(folder)
+pub fn shown_name<'a>(option: &'a LoadOption, directory: &'a str) -> &'a str {
+    name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(directory)
 }
 
-/// The folder and the file of a BE's loader, as an entry names them:
+/// The directory and the file of a BE's loader, as an entry names them:
 /// `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
 pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
     if !option.is_lifeboat() {
@@ -45,14 +45,14 @@ pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
     }
     let file = option.path.file()?;
     let mut names: Vec<&str> = file.split(['\\', '/']).filter(|n| !n.is_empty()).collect();
-    let (name, folder) = (names.pop()?, names.pop()?);
-    let is_id = folder.len() == 8 && folder.bytes().all(|b| b.is_ascii_hexdigit());
-    (is_id && names.len() == 2).then(|| (folder.to_ascii_lowercase(), name.to_owned()))
+    let (name, directory) = (names.pop()?, names.pop()?);
+    let is_id = directory.len() == 8 && directory.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_id && names.len() == 2).then(|| (directory.to_ascii_lowercase(), name.to_owned()))
 }
 
 /// Whether an entry starts the BE.
 pub fn is_of(option: &LoadOption, id: Id) -> bool {
-    loader_file(option).is_some_and(|(folder, _)| folder == id.short())
+    loader_file(option).is_some_and(|(directory, _)| directory == id.short())
 }
 
 /// The entries that start the BE: one, unless something else wrote entries too. The one earliest in
@@ -129,7 +129,7 @@ mod tests {
     use crate::loader::testing::Firmware;
 
     #[test]
-    fn an_entry_belongs_to_the_be_whose_folder_it_names() {
+    fn an_entry_belongs_to_the_be_whose_directory_it_names() {
         let cases = [
             (r"\EFI\lifeboat\2f0c1a94\grubx64.efi", Some(("2f0c1a94", "grubx64.efi"))),
             (r"\efi\LIFEBOAT\2F0C1A94\grubx64-2.efi", Some(("2f0c1a94", "grubx64-2.efi"))),

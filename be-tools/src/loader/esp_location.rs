@@ -144,8 +144,8 @@ impl EspLocation {
         if let Some(place) = self.mounted(system, devices, false)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_folder(system, |folder| {
-            mounts::mount_with(&self.device, "vfat", None, "umask=0077", folder)
+        self.mount_at_own_directory(system, |directory| {
+            mounts::mount_with(&self.device, "vfat", None, "umask=0077", directory)
         })
     }
 
@@ -157,8 +157,8 @@ impl EspLocation {
         if let Some(place) = self.mounted(system, devices, true)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_folder(system, |folder| {
-            mounts::mount_for_scan(&self.device, "vfat", None, folder)
+        self.mount_at_own_directory(system, |directory| {
+            mounts::mount_for_scan(&self.device, "vfat", None, directory)
         })
     }
 
@@ -177,24 +177,24 @@ impl EspLocation {
         Ok(usable.rfind(|m| mounts.at(&m.mount_point) == Some(m)).map(|m| m.mount_point.clone()))
     }
 
-    fn mount_at_own_folder(
+    fn mount_at_own_directory(
         &self,
         system: &System,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
     ) -> Result<MountedEsp> {
         let above = system.run.join("lifeboat");
-        std::fs::create_dir_all(&above).at("making the folder", &above)?;
+        std::fs::create_dir_all(&above).at("making the directory", &above)?;
         let name = self.device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        let folder = above.join(format!("esp-{name}-{thread}"));
-        std::fs::create_dir_all(&folder).at("making the folder", &folder)?;
-        match mount(&folder) {
+        let directory = above.join(format!("esp-{name}-{thread}"));
+        std::fs::create_dir_all(&directory).at("making the directory", &directory)?;
+        match mount(&directory) {
             Ok(mounted) => Ok(MountedEsp {
-                esp: Esp::new(folder.clone()),
-                mount: Some(OwnMount { mounted: Some(mounted), folder }),
+                esp: Esp::new(directory.clone()),
+                mount: Some(OwnMount { mounted: Some(mounted), directory }),
             }),
             Err(e) => {
-                let _ = std::fs::remove_dir(&folder);
+                let _ = std::fs::remove_dir(&directory);
                 Err(e)
             }
         }
@@ -214,10 +214,10 @@ impl MountedEsp {
         &self.esp
     }
 
-    /// A folder that takes the place of an ESP.
+    /// A directory that takes the place of an ESP.
     #[cfg(test)]
-    pub(crate) fn of_folder(folder: &std::path::Path) -> Self {
-        MountedEsp { esp: Esp::new(folder), mount: None }
+    pub(crate) fn of_directory(directory: &std::path::Path) -> Self {
+        MountedEsp { esp: Esp::new(directory), mount: None }
     }
 
     /// Unmounts it, if the mount is ours; everything is then on the device.
@@ -233,13 +233,13 @@ impl MountedEsp {
 #[derive(Debug)]
 struct OwnMount {
     mounted: Option<mounts::Mounted>,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Drop for OwnMount {
     fn drop(&mut self) {
         drop(self.mounted.take());
-        let _ = std::fs::remove_dir(&self.folder);
+        let _ = std::fs::remove_dir(&self.directory);
     }
 }
 

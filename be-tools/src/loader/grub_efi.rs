@@ -210,10 +210,10 @@ pub(super) const NO_ESP: &str =
 
 /// Why the loader whose image is `file` would not lead to the BE.
 pub(super) fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<String> {
-    let folder = Esp::folder_of(&id.short());
+    let directory = Esp::directory_of(&id.short());
     let read = |what: String, name: &str| {
         let bytes =
-            esp.read(&folder.join(name)).map_err(|e| format!("{what} cannot be read: {e}"))?;
+            esp.read(&directory.join(name)).map_err(|e| format!("{what} cannot be read: {e}"))?;
         bytes.ok_or_else(|| format!("{what} is missing on the ESP"))
     };
     let image = match read(format!("its loader {file}"), file) {
@@ -237,7 +237,7 @@ pub(super) fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> 
     if boot.is_none() && !stub.boot.uuid.eq_ignore_ascii_case(&target.root.uuid) {
         problems.push("its loader leads to another file system".into());
     }
-    let environment = esp.root().join(&folder).join(stub::ENVIRONMENT);
+    let environment = esp.root().join(&directory).join(stub::ENVIRONMENT);
     if let Err(e) = boot::grubenv::read(&environment) {
         problems.push(format!("its loader's {}: {e}", stub::ENVIRONMENT));
     }
@@ -250,29 +250,29 @@ fn stub_of(image: &str) -> String {
     format!("lifeboat{}.cfg", stem.strip_prefix("grubx64").unwrap_or_default())
 }
 
-/// The files of one installation in a BE's folder. The first has no number.
+/// The files of one installation in a BE's directory. The first has no number.
 #[derive(Debug)]
 struct Generation {
-    folder: PathBuf,
+    directory: PathBuf,
     suffix: String,
 }
 
 impl Generation {
     /// One whose names are free.
     fn next(esp: &Esp, id: Id) -> Result<Self> {
-        let folder = Esp::folder_of(&id.short());
+        let directory = Esp::directory_of(&id.short());
         for number in 1..1000 {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-            let generation = Generation { folder: folder.clone(), suffix };
+            let generation = Generation { directory: directory.clone(), suffix };
             let is_free =
-                |name: &str| esp.root().join(&folder).join(name).symlink_metadata().is_err();
+                |name: &str| esp.root().join(&directory).join(name).symlink_metadata().is_err();
             if is_free(&generation.image_name()) && is_free(&generation.stub_name()) {
                 return Ok(generation);
             }
         }
         Err(Error::Failed(format!(
             "{} on the ESP is full of old loaders: remove what is not used",
-            folder.display()
+            directory.display()
         )))
     }
 
@@ -285,14 +285,15 @@ impl Generation {
     }
 
     fn efi_path(&self) -> Result<String> {
-        Esp::efi_path(&self.folder.join(self.image_name())).map_err(esp_error("naming the loader"))
+        Esp::efi_path(&self.directory.join(self.image_name()))
+            .map_err(esp_error("naming the loader"))
     }
 
     /// Writes all of it, or nothing. Nothing points at it yet.
     fn write(&self, esp: &Esp, image: &[u8], place: BootPlace) -> Result<()> {
         let stub = Stub { image: Image::of(&self.image_name(), image), boot: place }.render();
-        let stub_path = self.folder.join(self.stub_name());
-        let image_path = self.folder.join(self.image_name());
+        let stub_path = self.directory.join(self.stub_name());
+        let image_path = self.directory.join(self.image_name());
         let sizes =
             [(stub_path.as_path(), stub.len() as u64), (image_path.as_path(), image.len() as u64)];
         let needed =
@@ -320,7 +321,7 @@ impl Generation {
 
     /// The environment block is made once, and from then on written in place.
     fn make_environment(&self, esp: &Esp) -> Result<()> {
-        let path = self.folder.join(stub::ENVIRONMENT);
+        let path = self.directory.join(stub::ENVIRONMENT);
         if boot::grubenv::read(&esp.root().join(&path)).is_ok() {
             return Ok(());
         }
@@ -332,17 +333,17 @@ impl Generation {
         esp.write_new(&path, &block).map_err(esp_error("writing the environment block"))
     }
 
-    /// Removes what an earlier installation, or an interrupted one, left in the folder.
+    /// Removes what an earlier installation, or an interrupted one, left in the directory.
     fn remove_others(&self, esp: &Esp) -> Result<()> {
         let keep = [self.image_name(), self.stub_name(), stub::ENVIRONMENT.to_owned()];
-        let folder = esp.root().join(&self.folder);
-        let names = std::fs::read_dir(&folder).map_err(|source| Error::Io {
-            doing: format!("listing {}", folder.display()),
+        let directory = esp.root().join(&self.directory);
+        let names = std::fs::read_dir(&directory).map_err(|source| Error::Io {
+            doing: format!("listing {}", directory.display()),
             source,
         })?;
         for name in names.filter_map(|n| n.ok()?.file_name().into_string().ok()) {
             if !keep.iter().any(|k| k.eq_ignore_ascii_case(&name)) {
-                esp.remove_tree(&self.folder.join(&name))
+                esp.remove_tree(&self.directory.join(&name))
                     .map_err(esp_error("removing an old loader"))?;
             }
         }

@@ -34,8 +34,8 @@ fn install(esp: &Esp, entries: &BootEntries, image: &[u8]) -> u16 {
 
 #[test]
 fn the_installed_tree() {
-    let (folder, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
-    let (esp, entries, id) = (Esp::new(folder.path()), firmware.entries(), ID.parse().unwrap());
+    let (directory, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
+    let (esp, entries, id) = (Esp::new(directory.path()), firmware.entries(), ID.parse().unwrap());
     let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
     let number = install(&esp, &entries, b"MZ first");
     let first = [
@@ -43,7 +43,7 @@ fn the_installed_tree() {
         "EFI/lifeboat/2f0c1a94/lifeboat.cfg",
         "EFI/lifeboat/2f0c1a94/lifeboat.env",
     ];
-    assert_eq!(tree(folder.path()), first);
+    assert_eq!(tree(directory.path()), first);
     assert_eq!(entries.order().unwrap(), [debian, number]);
     let entry = entries.entry(number).unwrap().unwrap();
     assert!(!entry.option.is_active());
@@ -54,12 +54,12 @@ fn the_installed_tree() {
 
 #[test]
 fn a_new_generation_gets_new_names_and_the_old_one_goes() {
-    let (folder, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
-    let (esp, entries) = (Esp::new(folder.path()), firmware.entries());
+    let (directory, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
+    let (esp, entries) = (Esp::new(directory.path()), firmware.entries());
     let number = install(&esp, &entries, b"MZ first");
     let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
     entries.set_active(number, true).unwrap();
-    let environment = folder.path().join("EFI/lifeboat/2f0c1a94/lifeboat.env");
+    let environment = directory.path().join("EFI/lifeboat/2f0c1a94/lifeboat.env");
     let mut block = boot::grubenv::read(&environment).unwrap();
     block.set("attempts", "2").unwrap();
     boot::grubenv::write_in_place(&environment, &block).unwrap();
@@ -70,7 +70,7 @@ fn a_new_generation_gets_new_names_and_the_old_one_goes() {
         "EFI/lifeboat/2f0c1a94/lifeboat-2.cfg",
         "EFI/lifeboat/2f0c1a94/lifeboat.env",
     ];
-    assert_eq!(tree(folder.path()), second);
+    assert_eq!(tree(directory.path()), second);
     let entry = entries.entry(number).unwrap().unwrap();
     assert!(entry.option.is_active());
     assert_eq!(entry.option.path.file().as_deref(), Some(r"\EFI\lifeboat\2f0c1a94\grubx64-2.efi"));
@@ -78,7 +78,7 @@ fn a_new_generation_gets_new_names_and_the_old_one_goes() {
     assert_eq!(boot::grubenv::read(&environment).unwrap().get("attempts"), Some("2"));
 
     install(&esp, &entries, b"MZ third");
-    assert_eq!(tree(folder.path())[0], "EFI/lifeboat/2f0c1a94/grubx64.efi");
+    assert_eq!(tree(directory.path())[0], "EFI/lifeboat/2f0c1a94/grubx64.efi");
 }
 
 #[test]
@@ -104,10 +104,10 @@ fn of_several_entries_of_a_be_one_remains() {
 
 #[test]
 fn each_fault_of_the_files_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let (esp, id) = (Esp::new(folder.path()), ID.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let (esp, id) = (Esp::new(directory.path()), ID.parse().unwrap());
     let target = environment("first", "aaaa-01");
-    let own = folder.path().join("EFI/lifeboat/2f0c1a94");
+    let own = directory.path().join("EFI/lifeboat/2f0c1a94");
     let fresh = || {
         let _ = std::fs::remove_dir_all(&own);
         Generation::next(&esp, id).unwrap().write(&esp, b"MZ image", place()).unwrap();

@@ -14,7 +14,7 @@ use crate::storage::device::Devices;
 use crate::tool::Tool;
 
 /// Modules of GRUB for UEFI on x86-64, as Debian's grub-efi-amd64-bin has them.
-const MODULE_FOLDERS: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
+const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
 
 /// Largest image that was seen is 1.2 MB; what the plan makes sure is free on the ESP.
 pub const EXPECTED_BYTES: u64 = 2 << 20;
@@ -29,7 +29,7 @@ pub trait Capture {
 /// The GRUB that a BE has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grub {
-    folder: &'static str,
+    directory: &'static str,
     modules: Vec<String>,
 }
 
@@ -50,14 +50,14 @@ impl Grub {
         if !has_program("grub-mkimage") {
             return Err(missing("grub-mkimage"));
         }
-        for folder in MODULE_FOLDERS {
-            let names = root.names(folder)?;
+        for directory in MODULE_DIRECTORIES {
+            let names = root.names(directory)?;
             let modules: Vec<String> = names
                 .iter()
                 .filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned))
                 .collect();
             if stub::REQUIRED.iter().all(|r| modules.iter().any(|m| m == r)) {
-                return Ok(Grub { folder, modules });
+                return Ok(Grub { directory, modules });
             }
         }
         Err(missing("GRUB modules for UEFI"))
@@ -94,12 +94,13 @@ impl Grub {
         // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
         const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \
             \"$1\" >\"$work/early\"; \
-                              folder=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$folder\" -p \
+                              directory=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$directory\" \
+                              -p \
                               /boot/grub \
                               -c \"$work/early\" -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
         let early = stub::early_configuration(stub_name);
-        let folder = format!("/{}", self.folder);
-        let mut command = vec!["/bin/sh", "-c", SCRIPT, "sh", &early, &folder];
+        let directory = format!("/{}", self.directory);
+        let mut command = vec!["/bin/sh", "-c", SCRIPT, "sh", &early, &directory];
         command.extend(self.chosen(more));
         let command: Vec<&OsStr> = command.into_iter().map(OsStr::new).collect();
         let image = inside.capture(&command)?;

@@ -124,7 +124,7 @@ fn location(
     EspLocation::choose(system, &inventory.devices, environment, inventory.running())
 }
 
-/// Takes a BE out of the firmware's menu, then its folder off every ESP that has it (DESIGN.md,
+/// Takes a BE out of the firmware's menu, then its directory off every ESP that has it (DESIGN.md,
 /// "Order of deletion"). What is gone already is no error, nor is a machine without UEFI.
 ///
 /// # Errors
@@ -137,9 +137,11 @@ pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
     }
     for location in EspLocation::all(&inventory.devices) {
         let has_it = location.mount_read_only(system, &inventory.devices).and_then(|mounted| {
-            let folders =
-                mounted.esp().folders().map_err(esp_error("looking for the loader's folder"))?;
-            Ok(folders.iter().any(|f| f.eq_ignore_ascii_case(&id.short())))
+            let directories = mounted
+                .esp()
+                .directories()
+                .map_err(esp_error("looking for the loader's directory"))?;
+            Ok(directories.iter().any(|f| f.eq_ignore_ascii_case(&id.short())))
         });
         match has_it {
             Ok(true) => {}
@@ -151,8 +153,8 @@ pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
             }
         }
         let mounted = location.mount(system, &inventory.devices)?;
-        let removing = format!("removing the loader's folder on {}", location.device.display());
-        mounted.esp().remove_tree(&Esp::folder_of(&id.short())).map_err(esp_error(&removing))?;
+        let removing = format!("removing the loader's directory on {}", location.device.display());
+        mounted.esp().remove_tree(&Esp::directory_of(&id.short())).map_err(esp_error(&removing))?;
         mounted.close()?;
     }
     Ok(())
@@ -196,14 +198,14 @@ pub fn set_description(
     Ok(())
 }
 
-/// How the trial of the BE whose loader lies in this folder stands, by the environment block beside
-/// its stub; `None` also where that is not there, or damaged.
-pub(crate) fn trial_in(esp: &Esp, folder: &str, running: bool, is_next: bool) -> Option<Trial> {
-    let block = boot::grubenv::read(&environment_path(esp, folder)).ok()?;
+/// How the trial of the BE whose loader lies in this directory stands, by the environment block
+/// beside its stub; `None` also where that is not there, or damaged.
+pub(crate) fn trial_in(esp: &Esp, directory: &str, running: bool, is_next: bool) -> Option<Trial> {
+    let block = boot::grubenv::read(&environment_path(esp, directory)).ok()?;
     Record::read(&block).standing(running, is_next)
 }
 
 /// Where that block lies.
-pub(crate) fn environment_path(esp: &Esp, folder: &str) -> std::path::PathBuf {
-    esp.root().join(Esp::folder_of(folder)).join(stub::ENVIRONMENT)
+pub(crate) fn environment_path(esp: &Esp, directory: &str) -> std::path::PathBuf {
+    esp.root().join(Esp::directory_of(directory)).join(stub::ENVIRONMENT)
 }

@@ -8,7 +8,7 @@
 
 use std::fmt::Write;
 
-/// The environment block, in the same folder. Never replaced, only written in place.
+/// The environment block, in the same directory. Never replaced, only written in place.
 pub const ENVIRONMENT: &str = "lifeboat.env";
 
 /// Where the stub looks for the rescue image: on its own ESP first, then on every partition.
@@ -90,7 +90,7 @@ pub const REQUIRED: &[&str] = &[
 
 /// The configuration that is embedded in the image: it reads `stub`, a file beside the image.
 ///
-/// The folder of the image is `$cmdpath`; Debian's GRUB 2.12 calls it `$fw_path` instead.
+/// The directory of the image is `$cmdpath`; Debian's GRUB 2.12 calls it `$fw_path` instead.
 pub fn early_configuration(stub: &str) -> String {
     EARLY.replace("@stub@", stub)
 }
@@ -98,7 +98,7 @@ pub fn early_configuration(stub: &str) -> String {
 /// A GRUB image as its stub knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its file name, in the same folder.
+    /// Its file name, in the same directory.
     pub name: String,
     /// Bytes.
     pub size: u64,

@@ -1,4 +1,4 @@
-//! A firmware and an ESP in temporary folders.
+//! A firmware and an ESP in temporary directories.
 
 use boot::efi::{BootEntries, DevicePath, LoadOption, Position, Variable, VariableName, Variables};
 use tempfile::TempDir;
@@ -10,26 +10,26 @@ use crate::system::System;
 /// PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
 
-/// EFI variables in a folder.
+/// EFI variables in a directory.
 pub(crate) struct Firmware {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Firmware {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("sys/firmware/efi/efivars")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("sys/firmware/efi/efivars")).unwrap();
         for name in ["run", "dev", "proc"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let firmware = Firmware { folder };
+        let firmware = Firmware { directory };
         firmware.set("SecureBoot", vec![0]);
         firmware
     }
 
     /// A machine that has these variables and nothing else.
     pub(crate) fn system(&self) -> System {
-        let at = |name: &str| self.folder.path().join(name);
+        let at = |name: &str| self.directory.path().join(name);
         System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
     }
 
@@ -38,7 +38,7 @@ impl Firmware {
     }
 
     fn variables(&self) -> Variables {
-        Variables::new(self.folder.path().join("sys/firmware/efi/efivars"))
+        Variables::new(self.directory.path().join("sys/firmware/efi/efivars"))
     }
 
     /// Sets one of the specification's own variables.

@@ -1,4 +1,4 @@
-//! A distribution's own folder on the ESP: which root its loader leads to.
+//! A distribution's own directory on the ESP: which root its loader leads to.
 //!
 //! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
 //! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never
@@ -6,7 +6,7 @@
 
 use super::stub::BootPlace;
 
-/// Where the stub in a vendor's folder leads; `None` where it does not say so in a way that is
+/// Where the stub in a vendor's directory leads; `None` where it does not say so in a way that is
 /// known.
 pub fn boot_place(text: &str) -> Option<BootPlace> {
     let mut uuid = None;

@@ -1,12 +1,12 @@
-//! What keeps Debian's loader packages in a copy away from the vendor's folder on the ESP and from
-//! `BootOrder`.
+//! What keeps Debian's loader packages in a copy away from the vendor's directory on the ESP and
+//! from `BootOrder`.
 //!
 //! - grub-efi-amd64.postinst runs grub-install if `/boot/efi/EFI/$bootloader_id` exists (bookworm),
 //!   or if
 //!   `/boot/grub/x86_64-efi/core.efi` exists (trixie);
 //! - shim-signed and shim-helpers run it if `/boot/efi/EFI/$bootloader_id` exists (both), and their
 //!   postrm removes
-//!   files from that folder.
+//!   files from that directory.
 //!
 //! `$bootloader_id` is the first word of `GRUB_DISTRIBUTOR`, which the settings make the BE's own.
 

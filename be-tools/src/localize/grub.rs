@@ -23,15 +23,15 @@ pub(super) fn adopted_settings() -> String {
 }
 
 /// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer
-/// scripts of grub-efi and shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the folder
-/// on the ESP.
+/// scripts of grub-efi and shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the
+/// directory on the ESP.
 pub(super) fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String =
         os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
     format!(
         r#"# Written by Lifeboat. This boot environment shares its machine with others.
-# The first word is the folder on the EFI system partition for a grub-install that is run here: never the vendor's.
+# The first word is the directory on the EFI system partition for a grub-install that is run here: never the vendor's.
 GRUB_DISTRIBUTOR="{}"
 # The others have menu entries of their own, and reading their disks is not this one's business.
 GRUB_DISABLE_OS_PROBER=true

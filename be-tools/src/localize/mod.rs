@@ -177,26 +177,28 @@ fn write_changed(root: &Rooted, path: &str, old: &str, new: &str) -> Result<bool
 }
 
 fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
-    const FOLDER: &str = "etc/initramfs-tools/conf.d";
+    const DIRECTORY: &str = "etc/initramfs-tools/conf.d";
     if !root.exists("etc/initramfs-tools") {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
-    for name in root.names(FOLDER)? {
+    for name in root.names(DIRECTORY)? {
         let Some(name) = name.to_str() else { continue };
-        let is_file = root.metadata(format!("{FOLDER}/{name}"))?.is_some_and(|m| m.is_file());
+        let is_file = root.metadata(format!("{DIRECTORY}/{name}"))?.is_some_and(|m| m.is_file());
         if let Some(text) =
-            is_file.then(|| utf8(root, &format!("{FOLDER}/{name}"))).transpose()?.flatten()
+            is_file.then(|| utf8(root, &format!("{DIRECTORY}/{name}"))).transpose()?.flatten()
         {
             files.push((name.to_owned(), text));
         }
     }
     let mut done = Vec::new();
     for (name, text) in resume::settle(&files, swap) {
-        root.write(format!("{FOLDER}/{name}"), text.as_bytes(), 0o644)?;
+        root.write(format!("{DIRECTORY}/{name}"), text.as_bytes(), 0o644)?;
         done.push(match swap {
-            mounts::Swap::Own(uuid) => format!("/{FOLDER}/{name}: resume from UUID={uuid}"),
-            _ => format!("/{FOLDER}/{name}: no resume from swap that other boot environments use"),
+            mounts::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
+            _ => {
+                format!("/{DIRECTORY}/{name}: no resume from swap that other boot environments use")
+            }
         });
     }
     Ok(done)

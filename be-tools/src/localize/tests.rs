@@ -42,7 +42,7 @@ impl Programs for Recorder {
 
 /// A copy of a Debian as the copy engine leaves it, as far as localize looks.
 struct Copied {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     layout: Layout,
     uuids: BTreeMap<MountPoint, String>,
     labels: BTreeMap<String, String>,
@@ -70,7 +70,7 @@ impl Copied {
             (t.mountpoint.clone(), uuid)
         };
         let uuids = layout.file_systems.iter().enumerate().map(uuid).collect();
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let files = [
             ("etc/fstab", FSTAB),
             ("etc/os-release", "ID=debian\nNAME=\"Debian GNU/Linux\"\n"),
@@ -83,7 +83,7 @@ impl Copied {
             ("usr/sbin/update-initramfs", ""),
         ];
         for (path, text) in files {
-            let path = folder.path().join(path);
+            let path = directory.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
@@ -97,11 +97,11 @@ impl Copied {
         let labels = [("LABEL=home", "home-uuid"), ("LABEL=usr", "usr-uuid")];
         let labels = labels.map(|(l, u)| (l.to_owned(), u.to_owned())).into();
         let swap_uuids = layout.swap.iter().map(|_| "swap-uuid".to_owned()).collect();
-        Copied { folder, layout, uuids, labels, source_root, swap_uuids }
+        Copied { directory, layout, uuids, labels, source_root, swap_uuids }
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.directory.path().join(path)
     }
 
     fn text(&self, path: &str) -> String {
@@ -114,7 +114,7 @@ impl Copied {
         new_machine: Option<&NewMachine>,
     ) -> (Result<Vec<String>>, Vec<String>) {
         let programs = Recorder {
-            root: self.folder.path().to_owned(),
+            root: self.directory.path().to_owned(),
             grub_cfg: grub_cfg.to_owned(),
             asked: RefCell::default(),
         };
@@ -128,7 +128,7 @@ impl Copied {
             source_fstab: None,
             new_machine,
         };
-        let done = localize(self.folder.path(), &change, &programs);
+        let done = localize(self.directory.path(), &change, &programs);
         (done, programs.asked.into_inner())
     }
 
@@ -141,9 +141,9 @@ impl Copied {
 }
 
 /// Every file and link, sorted.
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+    for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap()) {
         match entry.file_type().unwrap().is_dir() {
             true => found.extend(files_below(&entry.path())),
             false => found.push(entry.path()),
@@ -285,7 +285,7 @@ fn a_new_machine_has_an_identity_of_its_own() {
 }
 
 fn root_of(copied: &Copied) -> Rooted {
-    Rooted::open(copied.folder.path()).unwrap()
+    Rooted::open(copied.directory.path()).unwrap()
 }
 
 #[test]
@@ -293,12 +293,12 @@ fn adopting_adds_its_files_and_panic_to_the_menu() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
     root_of(&copied).write(ADOPTED_MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
-    let before = files_below(copied.folder.path());
+    let before = files_below(copied.directory.path());
     adopt(&root_of(&copied)).unwrap();
     assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
     let mut listed: Vec<PathBuf> = ADOPTED_FILES.iter().map(|path| copied.path(path)).collect();
     listed.sort();
-    let added: Vec<PathBuf> = files_below(copied.folder.path())
+    let added: Vec<PathBuf> = files_below(copied.directory.path())
         .into_iter()
         .filter(|path| !before.contains(path))
         .collect();

@@ -64,9 +64,9 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         );
         let again = again.unwrap();
         assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
-        let folder = again.root().to_owned();
+        let directory = again.root().to_owned();
         drop(again);
-        assert!(!folder.exists());
+        assert!(!directory.exists());
         mounted.unmount().unwrap();
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();

@@ -17,7 +17,7 @@ use crate::system::System;
 /// where; `None` when the report stopped after the plan.
 ///
 /// # Errors
-/// When it runs or is mounted already, `dir` is `/` or no folder, or a file system cannot be
+/// When it runs or is mounted already, `dir` is `/` or no directory, or a file system cannot be
 /// mounted.
 pub fn mount(
     system: &System,
@@ -42,17 +42,17 @@ pub fn mount(
     }
     let own = system.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
     let dir = match dir {
-        Some(dir) => dir.canonicalize().at("finding the folder", dir)?,
+        Some(dir) => dir.canonicalize().at("finding the directory", dir)?,
         None => own.clone(),
     };
     if dir != own && !dir.is_dir() {
         return Err(Error::Usage(format!(
-            "{} is not a folder: name one to mount on",
+            "{} is not a directory: name one to mount on",
             dir.display()
         )));
     }
     if dir == Path::new("/") {
-        let why = "mounting on / would hide the running system: name another folder, or none";
+        let why = "mounting on / would hide the running system: name another directory, or none";
         return Err(Refusal::Other(why.into()).into());
     }
     let place =
@@ -74,7 +74,7 @@ pub fn mount(
         return Ok(None);
     }
     if dir == own {
-        std::fs::create_dir_all(&dir).at("making the folder", &dir)?;
+        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
     }
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     match MountedEnvironment::mount(&inventory, environment, &dir, access) {
@@ -89,7 +89,7 @@ pub fn mount(
     }
 }
 
-/// Unmounts a BE that [`mount`] mounted, named or by its folder.
+/// Unmounts a BE that [`mount`] mounted, named or by its directory.
 ///
 /// # Errors
 /// When it is not mounted, runs, or is in use.
@@ -131,7 +131,7 @@ pub fn umount(system: &System, be_or_dir: &str, report: &mut dyn Report) -> Resu
     }
     unmount_all(system, &dir)?;
     if dir.starts_with(system.run.join("lifeboat/mnt")) {
-        std::fs::remove_dir(&dir).at("removing the folder", &dir)?;
+        std::fs::remove_dir(&dir).at("removing the directory", &dir)?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn in_environment(
     let mounted =
         MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
     let devices = block_devices(&inventory, environment);
-    let shared = shared_folders(environment, &Rooted::open(mounted.root())?)?;
+    let shared = shared_directories(environment, &Rooted::open(mounted.root())?)?;
     let inside = Inside {
         root: mounted.root(),
         block_devices: &devices,
@@ -73,22 +73,22 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
     Ok(())
 }
 
-/// Folders that are another one's inside, whatever the BE's fstab mounts there.
+/// Directories that are another one's inside, whatever the BE's fstab mounts there.
 const COVERED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 
-/// The mount points of shared file systems that are folders of the BE. Swap has none.
-fn shared_folders(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<PathBuf>> {
+/// The mount points of shared file systems that are directories of the BE. Swap has none.
+fn shared_directories(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<PathBuf>> {
     let is_below = |place: &Path| place.is_absolute() && place != Path::new("/");
     let is_covered = |place: &Path| COVERED.iter().any(|covered| place.starts_with(covered));
     let shared = environment.file_systems.iter().filter(|f| f.shared && f.fs_type != "swap");
-    let mut folders = Vec::new();
+    let mut directories = Vec::new();
     for place in shared.map(|f| &f.mountpoint).filter(|place| is_below(place) && !is_covered(place))
     {
-        if root.folder(place)?.is_some() {
-            folders.push(place.clone());
+        if root.directory(place)?.is_some() {
+            directories.push(place.clone());
         }
     }
-    Ok(folders)
+    Ok(directories)
 }
 
 /// The BE's own devices, with the UUIDs under which its programs look for them.
@@ -106,10 +106,10 @@ mod tests {
     use crate::environment::FileSystemUse;
 
     #[test]
-    fn swap_and_what_has_no_folder_of_the_be_is_not_read_only_inside() {
+    fn swap_and_what_has_no_directory_of_the_be_is_not_read_only_inside() {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["home", "tmp", "swap"] {
-            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        for directory in ["home", "tmp", "swap"] {
+            std::fs::create_dir(dir.path().join(directory)).unwrap();
         }
         let mut environment = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
         let lines = [
@@ -134,8 +134,8 @@ mod tests {
             })
             .into();
         let root = Rooted::open(dir.path()).unwrap();
-        assert_eq!(shared_folders(&environment, &root).unwrap(), [Path::new("/home")]);
+        assert_eq!(shared_directories(&environment, &root).unwrap(), [Path::new("/home")]);
         environment.file_systems.iter_mut().for_each(|f| f.shared = false);
-        assert!(shared_folders(&environment, &root).unwrap().is_empty());
+        assert!(shared_directories(&environment, &root).unwrap().is_empty());
     }
 }

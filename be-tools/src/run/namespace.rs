@@ -319,8 +319,8 @@ fn resolver_behind_a_link(text: &[u8]) -> Result<()> {
     if !target.starts_with("/run") || target.components().any(|part| part.as_os_str() == "..") {
         return Ok(());
     }
-    if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder).at("making", folder)?;
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory).at("making", directory)?;
     }
     fs::write(&target, text).at("writing", &target)
 }
@@ -410,16 +410,16 @@ impl Block {
     }
 
     fn put(&self) -> Result<()> {
-        if let Some(folder) = self.node.parent() {
-            fs::create_dir_all(folder).at("making", folder)?;
+        if let Some(directory) = self.node.parent() {
+            fs::create_dir_all(directory).at("making", directory)?;
         }
         if !self.node.exists() {
             node(&self.node, FileType::BlockDevice, 0o660, self.device)?;
         }
         let Some(uuid) = &self.uuid else { return Ok(()) };
-        let folder = Path::new("/dev/disk/by-uuid");
-        fs::create_dir_all(folder).at("making", folder)?;
-        let link = folder.join(uuid);
+        let directory = Path::new("/dev/disk/by-uuid");
+        fs::create_dir_all(directory).at("making", directory)?;
+        let link = directory.join(uuid);
         if fs::symlink_metadata(&link).is_ok() {
             Ok(())
         } else {

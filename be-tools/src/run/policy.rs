@@ -36,13 +36,14 @@ impl Policy {
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::openat(CWD, root, how, Mode::empty()).at("opening", root)?;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let Ok(folder) = rustix::fs::openat2(&top, "usr/sbin", how, Mode::empty(), resolve) else {
+        let Ok(directory) = rustix::fs::openat2(&top, "usr/sbin", how, Mode::empty(), resolve)
+        else {
             // Nothing of Debian's there: nothing would ask.
             return Ok(Policy { made: None });
         };
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
-        let folder = fs::read_link(format!("/proc/self/fd/{fd}")).at("reading", root)?;
-        let script = folder.join("policy-rc.d");
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&directory);
+        let directory = fs::read_link(format!("/proc/self/fd/{fd}")).at("reading", root)?;
+        let script = directory.join("policy-rc.d");
         match fs::symlink_metadata(&script) {
             Ok(there) if there.is_file() && is_ours(&script) => {}
             Ok(_) => return Ok(Policy { made: None }),
@@ -65,14 +66,14 @@ impl Drop for Policy {
 /// Inside, as root of the BE: makes the mark, and hides another script under ours.
 pub(super) fn cover() -> Result<()> {
     let mark = Path::new(MARK);
-    let folder = Path::new("/run/lifeboat");
-    fs::DirBuilder::new().mode(0o755).create(folder).at("making", folder)?;
+    let directory = Path::new("/run/lifeboat");
+    fs::DirBuilder::new().mode(0o755).create(directory).at("making", directory)?;
     fs::write(mark, "").at("making", mark)?;
     let place = Path::new(PLACE);
     if fs::symlink_metadata(place).is_err() || is_ours(place) {
         return Ok(());
     }
-    let ours = folder.join("policy-rc.d");
+    let ours = directory.join("policy-rc.d");
     write(&ours)?;
     // What a link leads to is hidden; where it leads nowhere there is no script.
     if place.exists() {
@@ -107,10 +108,10 @@ mod tests {
     #[test]
     fn the_script_comes_and_goes_and_another_one_stays() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("usr/sbin");
+        let directory = root.path().join("usr/sbin");
         drop(Policy::put(root.path()).unwrap());
-        fs::create_dir_all(&folder).unwrap();
-        let script = folder.join("policy-rc.d");
+        fs::create_dir_all(&directory).unwrap();
+        let script = directory.join("policy-rc.d");
 
         let policy = Policy::put(root.path()).unwrap();
         assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o7777, 0o755);

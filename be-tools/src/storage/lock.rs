@@ -20,9 +20,9 @@ impl Lock {
     /// # Errors
     /// [`Refusal::Busy`] with the holder's process id.
     pub fn acquire(system: &System) -> Result<Self> {
-        let folder = system.run.join("lifeboat");
-        std::fs::create_dir_all(&folder).at("making", &folder)?;
-        let path = folder.join("lock");
+        let directory = system.run.join("lifeboat");
+        std::fs::create_dir_all(&directory).at("making", &directory)?;
+        let path = directory.join("lock");
         let mut file = File::options()
             .read(true)
             .write(true)

@@ -152,7 +152,7 @@ impl Namespace {
             return work();
         }
         let enter = || {
-            // A thread that shares its root folder with others stays where it is.
+            // A thread that shares its root directory with others stays where it is.
             nix::sched::unshare(CloneFlags::CLONE_FS)
                 .doing(|| "leaving the other threads".into())?;
             nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS)

@@ -61,10 +61,10 @@ pub(crate) const RELEASE: &str = "6.1.0-18-amd64";
 pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     use std::fs::{self, create_dir_all};
     use std::os::unix::fs::symlink;
-    for folder in
+    for directory in
         ["etc", "boot/grub", "usr/sbin", "usr/bin", "usr/lib64", "usr/lib/systemd", "home", "proc"]
     {
-        create_dir_all(dir.join(folder)).unwrap();
+        create_dir_all(dir.join(directory)).unwrap();
     }
     for (link, to) in
         [("sbin", "usr/sbin"), ("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
@@ -117,7 +117,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// `edit` gets the folder where it is mounted, and its UUID.
+    /// `edit` gets the directory where it is mounted, and its UUID.
     pub(crate) fn make(fs_type: &str, edit: impl FnOnce(&Path, &str) + Send) -> Self {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
         let device = Loop::attach(file.path());

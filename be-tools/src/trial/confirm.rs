@@ -221,7 +221,7 @@ impl Running {
     }
 }
 
-/// Runs every executable of the folder, in the order of their names.
+/// Runs every executable of the directory, in the order of their names.
 fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
     hooks::executables(&root.join(HEALTH_CHECKS))?
         .iter()

@@ -8,7 +8,7 @@ use crate::loader::testing::Firmware;
 
 struct Machine {
     firmware: Firmware,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     descriptor: Descriptor,
     debian: u16,
     second: u16,
@@ -16,7 +16,7 @@ struct Machine {
 
 /// `second` runs; Debian's own entry is first.
 fn machine(record: Record, current: Option<u16>) -> Machine {
-    let (firmware, folder) = (Firmware::new(), tempfile::tempdir().unwrap());
+    let (firmware, directory) = (Firmware::new(), tempfile::tempdir().unwrap());
     let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
     (descriptor.state, descriptor.operation) = (State::Complete, None);
     let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
@@ -25,15 +25,15 @@ fn machine(record: Record, current: Option<u16>) -> Machine {
     firmware.set("BootCurrent", current.unwrap_or(second).to_le_bytes().to_vec());
     let mut block = EnvironmentBlock::new();
     record.write(&mut block).unwrap();
-    let path = Esp::folder_of(&descriptor.id.short()).join("lifeboat.env");
-    Esp::new(folder.path()).write_new(&path, &block.to_bytes().unwrap()).unwrap();
-    Machine { firmware, folder, descriptor, debian, second }
+    let path = Esp::directory_of(&descriptor.id.short()).join("lifeboat.env");
+    Esp::new(directory.path()).write_new(&path, &block.to_bytes().unwrap()).unwrap();
+    Machine { firmware, directory, descriptor, debian, second }
 }
 
 impl Machine {
     fn running(&self) -> Running {
         let own = OwnEntry::of(self.descriptor.clone(), self.firmware.entries()).unwrap().unwrap();
-        Running::with(own, MountedEsp::of_folder(self.folder.path()))
+        Running::with(own, MountedEsp::of_directory(self.directory.path()))
     }
 
     fn record(&self) -> Record {
@@ -88,10 +88,10 @@ fn every_health_check_must_succeed_in_time() {
     let root = tempfile::tempdir().unwrap();
     let limit = Duration::from_millis(500);
     run_health_checks(root.path(), limit).unwrap();
-    let folder = root.path().join(HEALTH_CHECKS);
-    std::fs::create_dir_all(&folder).unwrap();
+    let directory = root.path().join(HEALTH_CHECKS);
+    std::fs::create_dir_all(&directory).unwrap();
     let write = |name: &str, text: &str, mode: u32| {
-        let path = folder.join(name);
+        let path = directory.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     };

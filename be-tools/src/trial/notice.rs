@@ -31,8 +31,8 @@ pub fn write(system: &System) -> Result<()> {
             _ => Ok(()),
         };
     }
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).at("making the folder", folder)?;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).at("making the directory", directory)?;
     }
     std::fs::write(&path, text).at("writing", &path)
 }
@@ -53,15 +53,16 @@ fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
     let next = entries.next().map_err(reading)?;
     let mut found = Vec::new();
     for entry in entries.entries().map_err(reading)? {
-        let Some((folder, _)) = entries::loader_file(&entry.option) else { continue };
-        if Some(&folder) == running.as_ref() {
+        let Some((directory, _)) = entries::loader_file(&entry.option) else { continue };
+        if Some(&directory) == running.as_ref() {
             continue;
         }
         let Some(partuuid) = entry.option.path.partuuid() else { continue };
         let Ok(Some(location)) = EspLocation::by_partuuid(&devices, partuuid) else { continue };
         let Ok(mounted) = location.mount_read_only(system, &devices) else { continue };
-        if let Some(trial) = trial_in(mounted.esp(), &folder, false, next == Some(entry.number)) {
-            let name = entries::shown_name(&entry.option, &folder).to_owned();
+        if let Some(trial) = trial_in(mounted.esp(), &directory, false, next == Some(entry.number))
+        {
+            let name = entries::shown_name(&entry.option, &directory).to_owned();
             found.push(Judged { name, entry: entry.number, trial });
         }
     }
@@ -116,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_machine_without_uefi_has_no_notice() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         let system = System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
         std::fs::create_dir_all(at("run/motd.d")).unwrap();
         std::fs::write(at("run/motd.d/lifeboat"), "old").unwrap();

@@ -128,8 +128,8 @@ mod tests {
     /// The oracle: GRUB's own tool reads what was written.
     #[test]
     fn grub_editenv_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lifeboat.env");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lifeboat.env");
         let mut block = EnvironmentBlock::new();
         Record { trial: true, tried: false, attempts: 1, previous: Some(3) }
             .write(&mut block)

@@ -67,7 +67,7 @@ fn no_depth_and_no_width_is_too_much() {
 }
 
 #[test]
-fn other_mounts_are_folders_and_what_lies_beneath_is_copied_through_a_bind_mount() {
+fn other_mounts_are_directories_and_what_lies_beneath_is_copied_through_a_bind_mount() {
     if !root() {
         return;
     }
@@ -82,7 +82,7 @@ fn other_mounts_are_folders_and_what_lies_beneath_is_copied_through_a_bind_mount
     copy_tree(&request(bind.path(), target.path()), &mut Silent).unwrap();
     assert_eq!(sh(target.path(), "cat boot/hidden"), "hidden\n");
 
-    // Merged into the root of the copy, its folder is the mounted root's.
+    // Merged into the root of the copy, its directory is the mounted root's.
     let into = target.path().join("boot");
     let merge = Request { mountpoint: Path::new("/boot"), ..request(boot.path(), &into) };
     copy_tree(&merge, &mut Silent).unwrap();
@@ -198,14 +198,14 @@ fn the_second_pass_brings_over_what_changed() {
     sh(
         source.path(),
         "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; echo 1 \
-        >becomes-folder; \
+        >becomes-directory; \
          mkdir becomes-file; echo 1 >a/sub/of-a; echo 1 >b/sub/of-b; echo 1 >gone/deep/f; echo 1 \
          >same-size; \
          echo 1 >mode; echo 1 >one; ln one two; echo 1 >locked/f; chattr +i locked/f locked; \
          sleep 0.1",
     );
-    let live = "echo 2 >>grows; rm removed; rm becomes-folder; mkdir becomes-folder; echo 2 \
-        >becomes-folder/f; \
+    let live = "echo 2 >>grows; rm removed; rm becomes-directory; mkdir becomes-directory; echo 2 \
+        >becomes-directory/f; \
                 rmdir becomes-file; echo 2 >becomes-file; mv b old; mv a b; rm -r gone; \
                 touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
                 chmod 600 mode; \
@@ -224,7 +224,7 @@ fn the_second_pass_brings_over_what_changed() {
 }
 
 #[test]
-fn names_of_a_folder_that_is_renamed_meanwhile_stay_linked() {
+fn names_of_a_directory_that_is_renamed_meanwhile_stay_linked() {
     if !root() {
         return;
     }

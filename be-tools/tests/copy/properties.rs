@@ -53,9 +53,9 @@ fn here(kind: &Kind) -> impl Iterator<Item = &'static (&'static str, &'static st
 fn fill(kind: &Kind, target: &Mounted, shift: usize) {
     let all: Vec<_> = here(kind).collect();
     for (n, (name, _)) in all.iter().enumerate() {
-        let folder = target.path().join(name);
-        std::fs::create_dir(&folder).unwrap();
-        sh(&folder, all[(n + shift) % all.len()].1);
+        let directory = target.path().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        sh(&directory, all[(n + shift) % all.len()].1);
     }
 }
 
@@ -164,7 +164,7 @@ fn check(kind: &Kind, cell: &Copied, before: Before, busy: bool, property: &str)
 
 macro_rules! properties {
     ($($name:ident: $script:expr;)*) => {
-        /// What a copy must keep: a name, and a shell script that makes it in an empty folder.
+        /// What a copy must keep: a name, and a shell script that makes it in an empty directory.
         const PROPERTIES: &[(&str, &str)] = &[$((stringify!($name), $script)),*];
         macro_rules! tests {
             ($kind:expr, $run:ident, $before:expr, $busy:expr, slow = $slow:literal) => {
@@ -206,7 +206,7 @@ properties! {
     setuid_setgid_sticky: "echo x >f; chown 3:4 f; chmod 6755 f; mkdir d; chown 3:4 d; chmod 3777 d";
     ids_above_2_to_the_31:
         "echo x >f; chown 4294967294:3000000000 f; ln -s x l; chown -h 3000000001:3000000002 l";
-    mode_000_and_read_only_folders: "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e";
+    mode_000_and_read_only_directories: "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e";
     nanosecond_times_before_1970_and_after_2106:
         "for k in f d l n; do case $k in f) echo x >f;; d) mkdir d;; l) ln -s f l;; n) mknod n \
         p;; esac; done; \
@@ -225,7 +225,7 @@ properties! {
     devices: "mknod b b 259 70000; mknod c c 240 1; chmod 640 b; chown 0:6 b";
     fifos_and_sockets:
         "mkfifo p; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'";
-    empty_files_and_folders: ": >f; mkdir d";
+    empty_files_and_directories: ": >f; mkdir d";
     a_large_file: "head -c 9000001 /dev/urandom >f";
     paths_of_10_kb: "python3 -c 'import os
 for n in range(40):
@@ -233,7 +233,7 @@ for n in range(40):
     os.chdir(\"%0250d\" % n)
 open(\"f\", \"w\").write(\"x\")
 os.symlink(\"bottom\", \"l\")'";
-    a_folder_of_100_000_entries: "mkdir w; cd w; seq 100000 | xargs touch";
+    a_directory_of_100_000_entries: "mkdir w; cd w; seq 100000 | xargs touch";
 }
 
 macro_rules! on {

@@ -173,7 +173,7 @@ fn every_kind_becomes_every_other() {
     let kinds = [
         ("file", "echo x >N"),
         ("locked", "echo x >N; chattr +i N"),
-        ("folder", "mkdir -p N/in; echo x >N/in/f; chattr +i N/in/f N/in"),
+        ("directory", "mkdir -p N/in; echo x >N/in/f; chattr +i N/in/f N/in"),
         ("link", "ln -s nowhere N"),
         ("device", "mknod N c 1 3"),
         ("fifo", "mkfifo N"),

@@ -15,8 +15,8 @@ pub fn root() -> bool {
 }
 
 /// Runs a shell script and returns what it printed.
-pub fn sh(folder: &Path, script: &str) -> String {
-    let out = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
+pub fn sh(directory: &Path, script: &str) -> String {
+    let out = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
     let text = [out.stdout, out.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(out.status.success(), "{script}: {text}");
@@ -46,20 +46,20 @@ pub fn sectors_written(node: &str) -> u64 {
 pub struct Mounted {
     image: Option<PathBuf>,
     root: PathBuf,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Mounted {
     /// Makes and mounts it.
     pub fn new(mkfs: &[&str], size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("image");
-        let mountpoint = folder.path().join("mounted");
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("image");
+        let mountpoint = directory.path().join("mounted");
         std::fs::create_dir(&mountpoint).unwrap();
         let text = image.to_str().unwrap();
         run("truncate", &["-s", size, text]);
         run(mkfs[0], &[&mkfs[1..], &[text]].concat());
-        let mounted = Mounted { image: Some(image), root: mountpoint, folder };
+        let mounted = Mounted { image: Some(image), root: mountpoint, directory };
         mounted.mount("loop,noatime");
         mounted
     }
@@ -79,7 +79,10 @@ impl Mounted {
         // Our end closes the pipe, however we end.
         let end = r#"cat; umount -R -l "$0"; rm -r "$1""#;
         let mut shell = Command::new("setsid");
-        shell.args(["sh", "-c", end]).args([self.path(), self.folder.path()]).stdin(Stdio::piped());
+        shell
+            .args(["sh", "-c", end])
+            .args([self.path(), self.directory.path()])
+            .stdin(Stdio::piped());
         std::mem::forget(shell.spawn().unwrap().stdin);
         self
     }
@@ -117,11 +120,11 @@ impl Mounted {
 
     /// Its own tree without what is mounted on it, read-only.
     pub fn bind_alone(&self) -> Mounted {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().to_str().unwrap().to_owned();
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap().to_owned();
         run("mount", &["--bind", self.path().to_str().unwrap(), &place]);
         run("mount", &["-o", "remount,bind,ro,noatime", &place]);
-        Mounted { image: None, root: folder.path().to_owned(), folder }
+        Mounted { image: None, root: directory.path().to_owned(), directory }
     }
 }
 
@@ -135,17 +138,17 @@ impl Drop for Mounted {
 pub struct Device {
     /// Its node.
     pub node: PathBuf,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Device {
     /// Of `size` as truncate(1) takes it, holding nothing.
     pub fn blank(size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("mounted")).unwrap();
-        sh(folder.path(), &format!("truncate -s {size} image"));
-        let node = sh(folder.path(), "losetup --find --show image").trim().into();
-        Device { node, folder }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("mounted")).unwrap();
+        sh(directory.path(), &format!("truncate -s {size} image"));
+        let node = sh(directory.path(), "losetup --find --show image").trim().into();
+        Device { node, directory }
     }
 
     /// With a file system.
@@ -159,11 +162,11 @@ impl Device {
     pub fn garbage(size: &str) -> Self {
         let device = Device::blank(size);
         let fill = "head -c 8M /dev/urandom >bytes; while cat bytes; do :; done 2>/dev/null";
-        sh(device.folder.path(), &format!("({fill}) >{}; rm bytes", device.node.display()));
+        sh(device.directory.path(), &format!("({fill}) >{}; rm bytes", device.node.display()));
         device
     }
 
-    /// Runs `work` with the folder where it is mounted.
+    /// Runs `work` with the directory where it is mounted.
     pub fn mounted<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> T {
         struct Unmount(PathBuf);
         impl Drop for Unmount {
@@ -171,7 +174,7 @@ impl Device {
                 let _ = Command::new("umount").arg(&self.0).status();
             }
         }
-        let place = self.folder.path().join("mounted");
+        let place = self.directory.path().join("mounted");
         run("mount", &["-o", options, self.node.to_str().unwrap(), place.to_str().unwrap()]);
         let unmount = Unmount(place);
         work(&unmount.0)
@@ -179,7 +182,7 @@ impl Device {
 
     /// The file behind it.
     pub fn image(&self) -> PathBuf {
-        self.folder.path().join("image")
+        self.directory.path().join("image")
     }
 
     /// Checksum of all its bytes.

@@ -4,7 +4,7 @@ use std::path::Path;
 use uuid::uuid;
 
 struct Machine {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     entries: BootEntries,
 }
 
@@ -20,18 +20,18 @@ fn ours() -> LoadOption {
 
 /// Boot0000 is Debian's, Boot0001 another foreign one; the order is 1, 0.
 fn machine() -> Machine {
-    let folder = tempfile::tempdir().unwrap();
-    let entries = BootEntries::new(Variables::new(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let entries = BootEntries::new(Variables::new(directory.path()));
     entries.add(&option("debian", r"\EFI\debian\shimx64.efi"), Position::First).unwrap();
     entries
         .add(&option("Windows Boot Manager", r"\EFI\Microsoft\Boot\bootmgfw.efi"), Position::First)
         .unwrap();
     assert_eq!(entries.order().unwrap(), [1, 0]);
-    Machine { folder, entries }
+    Machine { directory, entries }
 }
 
-fn efibootmgr(folder: &Path) -> Option<String> {
-    let mut path = folder.as_os_str().to_owned();
+fn efibootmgr(directory: &Path) -> Option<String> {
+    let mut path = directory.as_os_str().to_owned();
     path.push("/");
     let output = std::process::Command::new("efibootmgr")
         .arg("-v")
@@ -47,7 +47,7 @@ fn efibootmgr_reads_what_we_write() {
     let m = machine();
     let number = m.entries.add(&ours(), Position::First).unwrap();
     m.entries.set_next(Some(0)).unwrap();
-    let Some(said) = efibootmgr(m.folder.path()) else {
+    let Some(said) = efibootmgr(m.directory.path()) else {
         return;
     };
     let line = "Boot0002* Lifeboat: nightly\tHD(1,GPT,d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a,0x800,0xff800)/File(\\EFI\\lifeboat\\2f0c1a94\\grubx64.efi)";
@@ -89,8 +89,8 @@ fn foreign_entries_are_left_alone() {
 
 #[test]
 fn the_order_is_never_empty() {
-    let folder = tempfile::tempdir().unwrap();
-    let entries = BootEntries::new(Variables::new(folder.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let entries = BootEntries::new(Variables::new(directory.path()));
     let number = entries.add(&ours(), Position::First).unwrap();
     entries.set_next(Some(number)).unwrap();
     assert!(matches!(entries.remove(number), Err(Error::EmptyOrder)));

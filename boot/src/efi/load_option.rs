@@ -104,7 +104,7 @@ impl LoadOption {
         }
     }
 
-    /// Whether its file lies in Lifeboat's folder of an ESP, `\EFI\lifeboat\`.
+    /// Whether its file lies in Lifeboat's directory of an ESP, `\EFI\lifeboat\`.
     /// FAT ignores case, and firmware takes a slash for a backslash.
     pub fn is_lifeboat(&self) -> bool {
         let Some(file) = self.path.file() else {

@@ -51,10 +51,10 @@ pub enum Error {
     /// A variable of this name exists and was to be new.
     #[error("EFI variable {0} exists")]
     Exists(VariableName),
-    /// The folder could not be listed.
+    /// The directory could not be listed.
     #[error("listing EFI variables in {path}: {source}")]
     List {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -152,7 +152,7 @@ pub struct Variables {
 }
 
 impl Variables {
-    /// The variables below `root`, an efivarfs or a folder like one.
+    /// The variables below `root`, an efivarfs or a directory like one.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -270,7 +270,7 @@ impl Variables {
     /// The names of all variables, sorted.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn names(&self) -> Result<Vec<VariableName>, Error> {
         let failed = |source| Error::List { path: self.root.clone(), source };
         let mut names = Vec::new();

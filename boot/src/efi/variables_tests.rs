@@ -1,9 +1,9 @@
 use super::*;
 
-fn folder() -> (tempfile::TempDir, Variables) {
-    let folder = tempfile::tempdir().unwrap();
-    let variables = Variables::new(folder.path());
-    (folder, variables)
+fn directory() -> (tempfile::TempDir, Variables) {
+    let directory = tempfile::tempdir().unwrap();
+    let variables = Variables::new(directory.path());
+    (directory, variables)
 }
 
 #[test]
@@ -28,12 +28,12 @@ fn names_are_efivarfs_names() {
 
 #[test]
 fn attributes_and_data_are_in_the_file() {
-    let (folder, variables) = folder();
+    let (directory, variables) = directory();
     let name = VariableName::global("BootOrder");
     assert_eq!(variables.read(&name).unwrap(), None);
     assert!(!variables.available());
     variables.write(&name, &Variable::boot([1, 0, 2, 0])).unwrap();
-    let file = folder.path().join(name.to_string());
+    let file = directory.path().join(name.to_string());
     assert_eq!(fs::read(&file).unwrap(), [7, 0, 0, 0, 1, 0, 2, 0]);
     variables.write(&name, &Variable::boot([2, 0])).unwrap();
     assert_eq!(fs::read(&file).unwrap(), [7, 0, 0, 0, 2, 0]);
@@ -46,7 +46,7 @@ fn attributes_and_data_are_in_the_file() {
 
 #[test]
 fn a_new_variable_never_replaces_one() {
-    let (_folder, variables) = folder();
+    let (_directory, variables) = directory();
     let name = VariableName::global("Boot0000");
     variables.create(&name, &Variable::boot([1])).unwrap();
     let again = variables.create(&name, &Variable::boot([2]));
@@ -56,9 +56,9 @@ fn a_new_variable_never_replaces_one() {
 
 #[test]
 fn an_empty_file_is_no_variable_and_three_bytes_are_an_error() {
-    let (folder, variables) = folder();
+    let (directory, variables) = directory();
     let name = VariableName::global("BootNext");
-    let file = folder.path().join(name.to_string());
+    let file = directory.path().join(name.to_string());
     fs::write(&file, []).unwrap();
     assert_eq!(variables.read(&name).unwrap(), None);
     assert!(variables.names().unwrap().is_empty());
@@ -67,7 +67,7 @@ fn an_empty_file_is_no_variable_and_three_bytes_are_an_error() {
 }
 
 #[test]
-fn no_folder_means_no_firmware() {
+fn no_directory_means_no_firmware() {
     let variables = Variables::new("/nonexistent/efivars");
     assert!(!variables.available());
     let written = variables.write(&VariableName::global("BootNext"), &Variable::boot([1, 0]));
@@ -84,10 +84,10 @@ fn a_loader_string_ends_with_a_nul() {
 /// Needs root and a file system with inode flags.
 #[test]
 fn an_immutable_variable_is_written_and_immutable_again() {
-    let (folder, variables) = folder();
+    let (directory, variables) = directory();
     let name = VariableName::loader("LoaderEntryOneShot");
     variables.write(&name, &Variable::text("a.conf")).unwrap();
-    let path = folder.path().join(name.to_string());
+    let path = directory.path().join(name.to_string());
     let file = File::open(&path).unwrap();
     let Ok(flags) = rustix::fs::ioctl_getflags(&file) else {
         return;

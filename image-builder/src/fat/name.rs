@@ -42,7 +42,7 @@ pub(super) fn long_name_entries(name: &str) -> usize {
     }
 }
 
-/// The short names given out in one folder.
+/// The short names given out in one directory.
 #[derive(Debug, Default)]
 pub(super) struct ShortNames {
     tails: u32,

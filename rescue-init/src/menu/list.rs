@@ -14,7 +14,7 @@ use crate::scan;
 #[derive(Debug)]
 pub struct Source {
     /// Where the file lies.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     /// The program that lists.
     pub be: String,
     /// Inode and time of what was read last.
@@ -24,8 +24,8 @@ pub struct Source {
 
 impl Source {
     /// Nothing read yet.
-    pub fn new(folder: PathBuf, be: String) -> Self {
-        Source { folder, be, seen: None, scanner: None }
+    pub fn new(directory: PathBuf, be: String) -> Self {
+        Source { directory, be, seen: None, scanner: None }
     }
 
     /// Takes over what is new. True if there was something.
@@ -42,12 +42,12 @@ impl Source {
     }
 
     fn refresh_list(&mut self, menu: &mut Menu) -> bool {
-        let Ok(file) = fs::metadata(self.folder.join("list.json")) else { return false };
+        let Ok(file) = fs::metadata(self.directory.join("list.json")) else { return false };
         let now = Some((file.ino(), file.mtime_nsec()));
         if now == self.seen {
             return false;
         }
-        let Some(scan) = scan::read(&self.folder) else { return false };
+        let Some(scan) = scan::read(&self.directory) else { return false };
         self.seen = now;
         menu.update(scan.result);
         menu.looking = self.scanner.is_some();
@@ -59,7 +59,7 @@ impl Source {
         if self.scanner.is_some() {
             return;
         }
-        match scan::start(&self.folder, &self.be) {
+        match scan::start(&self.directory, &self.be) {
             Ok(scanner) => {
                 self.scanner = Some(scanner);
                 menu.looking = true;

@@ -27,13 +27,13 @@ use self::terminal::Screen;
 use crate::log as kernel_log;
 
 /// Shows the menu on this terminal.
-pub fn run(console: &str, folder: &Path, be: &str) -> ExitCode {
+pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
     kernel_log::start("menu");
     std::panic::set_hook(Box::new(|info| log::error!("{info}")));
     terminal::leave_signals_to_commands();
     be_nice(true);
     let mut menu = Menu::new(console);
-    let mut source = Source::new(folder.to_owned(), be.to_owned());
+    let mut source = Source::new(directory.to_owned(), be.to_owned());
     if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
         source.look(&mut menu);
     }
@@ -116,7 +116,7 @@ fn carry_out(
             Err(why) => menu.fail(why),
         },
         Effect::Run(action) => {
-            let Some((ended, key)) = screen.lend(&action, &source.be, &source.folder)? else {
+            let Some((ended, key)) = screen.lend(&action, &source.be, &source.directory)? else {
                 menu.tell(format!("`{}` was not run", action.command_line()));
                 return Ok(());
             };

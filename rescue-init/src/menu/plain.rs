@@ -45,7 +45,8 @@ fn act(menu: &mut Menu, source: &mut Source, effect: Effect) {
             }
         }
         Effect::Run(action) => {
-            let Some(ended) = terminal::run(&action, &source.be, Path::new(&source.folder)) else {
+            let Some(ended) = terminal::run(&action, &source.be, Path::new(&source.directory))
+            else {
                 return menu.tell(format!("`{}` was not run", action.command_line()));
             };
             menu.tell(ended.text);

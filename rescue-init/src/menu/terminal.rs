@@ -70,10 +70,10 @@ impl Screen {
         &mut self,
         action: &Action,
         be: &str,
-        folder: &Path,
+        directory: &Path,
     ) -> io::Result<Option<(String, Key)>> {
         give_back()?;
-        let Some(ended) = run(action, be, folder) else {
+        let Some(ended) = run(action, be, directory) else {
             self.forget()?;
             return Ok(None);
         };
@@ -136,17 +136,17 @@ pub struct Ended {
 
 /// Prints a command and runs it on this terminal; `None` when somebody would not wait for the
 /// disks.
-pub fn run(action: &Action, be: &str, folder: &Path) -> Option<Ended> {
+pub fn run(action: &Action, be: &str, directory: &Path) -> Option<Ended> {
     let line = action.command_line();
     println!("# {}\n", printable(&line));
     // Whoever looks at the disks now ends first.
-    let held = action.exclusive.then(|| have_disks(folder));
+    let held = action.exclusive.then(|| have_disks(directory));
     match &held {
         Some(Ok(None)) => return None,
         Some(Err(why)) => {
             log::warn!(
                 "{}: the disks may be looked at while `{line}` runs: {why}",
-                folder.display()
+                directory.display()
             );
         }
         Some(Ok(Some(_))) | None => {}
@@ -168,8 +168,8 @@ pub fn run(action: &Action, be: &str, folder: &Path) -> Option<Ended> {
 }
 
 /// Waits until nobody looks at the disks; `None` when Ctrl-C came first.
-fn have_disks(folder: &Path) -> io::Result<Option<File>> {
-    let claim = Claim::new(folder)?;
+fn have_disks(directory: &Path) -> io::Result<Option<File>> {
+    let claim = Claim::new(directory)?;
     let interrupt = Interrupt::new()?;
     let mut patience = Duration::from_millis(20);
     let mut is_told = false;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::copy::folders::open_in;
+use crate::copy::directories::open_in;
 use crate::copy::prune::{names, remove};
 use crate::copy::{Exclude, open_root};
 use crate::environment::DESCRIPTOR_PATH;
@@ -28,8 +28,10 @@ pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Resul
     for path in rules.skipped().filter(|path| *path != descriptor.as_os_str().as_bytes()) {
         let Some(path) = below(path) else { continue };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
-        let Some(folder) = open(&top, parent).at("opening", &root.join(parent))? else { continue };
-        match remove(&folder, &c_name(name), Vec::new(), None) {
+        let Some(directory) = open(&top, parent).at("opening", &root.join(parent))? else {
+            continue;
+        };
+        match remove(&directory, &c_name(name), Vec::new(), None) {
             Ok(_) | Err(Errno::NOENT) => {}
             Err(why) => return Err(why).at("removing", &root.join(&path)),
         }
@@ -39,29 +41,29 @@ pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Resul
         if holds_all { Some(Path::new("").to_owned()) } else { below(path) }
     });
     for path in emptied.chain([Path::new("lost+found").to_owned()]) {
-        if let Some(folder) = open(&top, &path).at("opening", &root.join(&path))? {
-            empty(&folder).at("emptying", &root.join(&path))?;
+        if let Some(directory) = open(&top, &path).at("opening", &root.join(&path))? {
+            empty(&directory).at("emptying", &root.join(&path))?;
         }
     }
     Ok(())
 }
 
-/// A folder of the copy, no link followed; `None` where there is none.
+/// A directory of the copy, no link followed; `None` where there is none.
 fn open(top: &OwnedFd, path: &Path) -> std::result::Result<Option<OwnedFd>, Errno> {
-    let mut folder = open_in(top, c".")?;
+    let mut directory = open_in(top, c".")?;
     for name in path {
-        folder = match open_in(&folder, &c_name(name)) {
+        directory = match open_in(&directory, &c_name(name)) {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(why) => return Err(why),
         };
     }
-    Ok(Some(folder))
+    Ok(Some(directory))
 }
 
-fn empty(folder: &OwnedFd) -> std::result::Result<(), Errno> {
-    for name in names(folder)? {
-        remove(folder, &name, Vec::new(), None)?;
+fn empty(directory: &OwnedFd) -> std::result::Result<(), Errno> {
+    for name in names(directory)? {
+        remove(directory, &name, Vec::new(), None)?;
     }
     Ok(())
 }

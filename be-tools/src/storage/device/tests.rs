@@ -13,8 +13,8 @@ struct Fake {
 impl Fake {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["sys/class/block", "dev/mapper", "proc", "run"] {
-            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        for directory in ["sys/class/block", "dev/mapper", "proc", "run"] {
+            fs::create_dir_all(dir.path().join(directory)).unwrap();
         }
         Fake { dir }
     }
@@ -24,16 +24,16 @@ impl Fake {
         System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
     }
 
-    /// Adds a device whose sysfs folder is `path` below /sys/devices, with these files.
+    /// Adds a device whose sysfs directory is `path` below /sys/devices, with these files.
     fn add(&self, path: &str, number: &str, content: &[u8], files: &[(&str, &str)]) {
         let name = path.rsplit('/').next().unwrap();
-        let folder = self.dir.path().join("sys/devices").join(path);
+        let directory = self.dir.path().join("sys/devices").join(path);
         let sectors = (content.len() / 512).to_string();
         for (file, text) in [("dev", number), ("size", &sectors)].iter().chain(files) {
-            fs::create_dir_all(folder.join(file).parent().unwrap()).unwrap();
-            fs::write(folder.join(file), text).unwrap();
+            fs::create_dir_all(directory.join(file).parent().unwrap()).unwrap();
+            fs::write(directory.join(file), text).unwrap();
         }
-        symlink(&folder, self.dir.path().join("sys/class/block").join(name)).unwrap();
+        symlink(&directory, self.dir.path().join("sys/class/block").join(name)).unwrap();
         fs::write(self.dir.path().join("dev").join(name), content).unwrap();
     }
 }
@@ -194,9 +194,9 @@ fn a_loop_device_with_a_file_is_found_through_links() {
     Tool::new("mkswap").arg(file.path()).run().unwrap();
     let device = Loop::attach(file.path());
     let devices = Devices::scan(&System::host()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    symlink(&device.node, folder.path().join("by-id")).unwrap();
-    let found = devices.by_node(&folder.path().join("by-id")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    symlink(&device.node, directory.path().join("by-id")).unwrap();
+    let found = devices.by_node(&directory.path().join("by-id")).unwrap();
     assert_eq!(
         (found.node.as_path(), found.content.kind()),
         (device.node.as_path(), Some(Kind::Swap))

@@ -9,17 +9,17 @@ const GIB: u64 = 1 << 30;
 /// What fits into a new file system. An estimate on the safe side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// Bytes free for content and folders.
+    /// Bytes free for content and directories.
     pub bytes: u64,
-    /// Files and folders, where their number is fixed when it is made.
+    /// Files and directories, where their number is fixed when it is made.
     pub files: Option<u64>,
     /// Bytes that an entry takes besides its content: the end of its last block (2540 on the mean
-    /// over the root of a Debian, folders counted whole), its name, its inode.
+    /// over the root of a Debian, directories counted whole), its name, its inode.
     pub per_entry: u64,
 }
 
 impl Capacity {
-    /// Content of `bytes` in `entries` files, folders and links fits, with some room to work.
+    /// Content of `bytes` in `entries` files, directories and links fits, with some room to work.
     pub fn holds(&self, bytes: u64, entries: u64) -> bool {
         self.needed(bytes, entries) <= self.bytes && self.files.is_none_or(|files| entries <= files)
     }

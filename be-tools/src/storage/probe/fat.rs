@@ -35,7 +35,7 @@ struct Geometry {
     data: u64,
     clusters: u64,
     size: u64,
-    /// First cluster of the root folder, on FAT32.
+    /// First cluster of the root directory, on FAT32.
     root_cluster: Option<u32>,
 }
 
@@ -103,9 +103,9 @@ pub(super) fn vfat(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// The entry of the root folder that carries the label, which outranks the boot sector's.
+/// The entry of the root directory that carries the label, which outranks the boot sector's.
 fn volume_label(image: &Image, place: &Geometry) -> Option<String> {
-    // A label stands near the start of the root folder; a loop in the FAT must end all the same.
+    // A label stands near the start of the root directory; a loop in the FAT must end all the same.
     const CLUSTERS: usize = 64;
     let Some(mut cluster) = place.root_cluster else {
         return label_in(image, place.root, place.root_len.min(1 << 20));
@@ -124,8 +124,8 @@ fn label_in(image: &Image, offset: u64, len: u64) -> Option<String> {
     const LABEL: u8 = 0x08;
     const ONLY_LABEL: u8 = 0x18;
     const LONG_NAME: u8 = 0x0f;
-    let folder = image.at(offset, usize::try_from(len).ok()?)?;
-    for entry in folder.0.chunks_exact(32) {
+    let directory = image.at(offset, usize::try_from(len).ok()?)?;
+    for entry in directory.0.chunks_exact(32) {
         match (entry[0], entry[11]) {
             (0, _) => return None,
             (0xe5, _) | (_, LONG_NAME) => {}

@@ -13,10 +13,10 @@ const DISKS: usize = 4;
 const PARTITIONS: usize = 8;
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let folder = tempfile::tempdir_in(qemu::target_dir())?;
+    let directory = tempfile::tempdir_in(qemu::target_dir())?;
     let mut disks = Vec::new();
     for _ in 0..DISKS {
-        disks.push(disk(folder.path())?);
+        disks.push(disk(directory.path())?);
     }
     let be = be_program()?;
     let be = be.to_string_lossy();
@@ -37,8 +37,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn disk(folder: &std::path::Path) -> Result<Loop> {
-    let disk = Loop::new(folder, 40 * PARTITIONS as u64 + 8)?;
+fn disk(directory: &std::path::Path) -> Result<Loop> {
+    let disk = Loop::new(directory, 40 * PARTITIONS as u64 + 8)?;
     let mut sgdisk = vec!["sgdisk"];
     sgdisk.extend(["-n0:0:+40M"; PARTITIONS]);
     sgdisk.push(disk.name());
@@ -47,7 +47,7 @@ fn disk(folder: &std::path::Path) -> Result<Loop> {
     for number in 1..=PARTITIONS {
         let node = format!("{}p{number}", disk.name());
         run(&["mke2fs", "-q", "-t", "ext4", &node])?;
-        let mounted = Mounted::new(&node, &folder.join("mnt"))?;
+        let mounted = Mounted::new(&node, &directory.join("mnt"))?;
         let root = &mounted.0;
         for part in ["etc", "usr/lib", "boot"] {
             std::fs::create_dir_all(root.join(part))?;

@@ -32,20 +32,20 @@ pub struct Loop {
 
 impl Loop {
     /// A sparse one of so many MiB.
-    pub fn new(folder: &Path, mebibytes: u64) -> Result<Self> {
+    pub fn new(directory: &Path, mebibytes: u64) -> Result<Self> {
         let image =
-            tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(folder)?;
+            tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(directory)?;
         image.as_file().set_len(mebibytes << 20)?;
         Loop::on(image.into_temp_path())
     }
 
     /// One whose image has all its blocks and keeps them: no tool is the first to write to a place,
     /// as on a disk that is in use for long.
-    pub fn solid(folder: &Path, mebibytes: u64) -> Result<Self> {
+    pub fn solid(directory: &Path, mebibytes: u64) -> Result<Self> {
         let image = tempfile::Builder::new()
             .prefix("bench-")
             .suffix(".loop")
-            .tempfile_in(folder)?
+            .tempfile_in(directory)?
             .into_temp_path();
         let (output, count) = (format!("of={}", image.display()), format!("count={mebibytes}"));
         run(&[
@@ -94,16 +94,16 @@ impl Drop for Loop {
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
-    /// Mounts a device on a folder, which is made.
-    pub fn new(node: &str, folder: &Path) -> Result<Self> {
-        Mounted::with(node, folder, "defaults")
+    /// Mounts a device on a directory, which is made.
+    pub fn new(node: &str, directory: &Path) -> Result<Self> {
+        Mounted::with(node, directory, "defaults")
     }
 
     /// Mounts it with these options.
-    pub fn with(node: &str, folder: &Path, options: &str) -> Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        run(&["mount", "-o", options, node, &folder.to_string_lossy()])?;
-        Ok(Mounted(folder.to_owned()))
+    pub fn with(node: &str, directory: &Path, options: &str) -> Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        run(&["mount", "-o", options, node, &directory.to_string_lossy()])?;
+        Ok(Mounted(directory.to_owned()))
     }
 }
 

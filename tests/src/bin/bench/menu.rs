@@ -19,9 +19,9 @@ const MEMORY_MIB: u32 = 256;
 const MARKER: &str = "trivial init is here";
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
-    let folder = tempfile::tempdir_in(qemu::target_dir())?;
-    let (image, initrd) = parts(folder.path())?;
-    let trivial = trivial_init(folder.path())?;
+    let directory = tempfile::tempdir_in(qemu::target_dir())?;
+    let (image, initrd) = parts(directory.path())?;
+    let trivial = trivial_init(directory.path())?;
     let two = TwoEnvironments::on(Release::Bookworm)?;
     let (mut menu, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -62,9 +62,9 @@ fn machine(two: &TwoEnvironments) -> Result<Builder> {
 }
 
 /// Kernel and initramfs as they are in the image.
-fn parts(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+fn parts(directory: &Path) -> Result<(PathBuf, PathBuf)> {
     let efi = rescue::image("lifeboat.efi")?;
-    let (linux, initrd) = (folder.join("linux"), folder.join("initrd"));
+    let (linux, initrd) = (directory.join("linux"), directory.join("initrd"));
     let section = |name: &str, path: &Path| format!("{name}={}", path.display());
     run(&[
         "objcopy",
@@ -74,16 +74,16 @@ fn parts(folder: &Path) -> Result<(PathBuf, PathBuf)> {
         &section(".initrd", &initrd),
         &efi.to_string_lossy(),
         // It writes the whole program anew, too.
-        &folder.join("copy.efi").to_string_lossy(),
+        &directory.join("copy.efi").to_string_lossy(),
     ])?;
     Ok((linux, initrd))
 }
 
 /// An initramfs whose init says that it is there.
-fn trivial_init(folder: &Path) -> Result<PathBuf> {
-    let root = folder.join("trivial");
+fn trivial_init(directory: &Path) -> Result<PathBuf> {
+    let root = directory.join("trivial");
     std::fs::create_dir_all(root.join("dev"))?;
-    let source = folder.join("init.c");
+    let source = directory.join("init.c");
     std::fs::write(
         &source,
         format!(
@@ -95,7 +95,7 @@ fn trivial_init(folder: &Path) -> Result<PathBuf> {
         ),
     )?;
     run(&["cc", "-static", "-o", &root.join("init").to_string_lossy(), &source.to_string_lossy()])?;
-    let archive = folder.join("trivial.cpio");
+    let archive = directory.join("trivial.cpio");
     let script = format!(
         "cd '{}' && find . | cpio -o -H newc --quiet > '{}'",
         root.display(),

@@ -38,7 +38,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     disks.fresh_target(MKFS)?;
     let source = disks.mount_source()?;
     let target = disks.mount_target()?;
-    let [from, to] = [&source.0, &target.0].map(|folder| folder.to_string_lossy().into_owned());
+    let [from, to] =
+        [&source.0, &target.0].map(|directory| directory.to_string_lossy().into_owned());
     let names = names(&be, &disks, "ext4");
     time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names)
         .context("making the copy")?;
@@ -72,7 +73,7 @@ fn state(changed: bool) -> &'static str {
 
 /// The two trees differ in nothing afterwards.
 fn settle(from: &str, to: &str) -> Result<()> {
-    let [from, to] = [from, to].map(|folder| format!("{folder}/"));
+    let [from, to] = [from, to].map(|directory| format!("{directory}/"));
     run(&["rsync", "-aHAXS", "--numeric-ids", "--delete", &from, &to]).map(drop)
 }
 

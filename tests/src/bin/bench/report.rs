@@ -194,9 +194,11 @@ fn table(text: &mut String, contest: &Contest) {
 
 fn scale(text: &mut String, sizes: &[Scale]) {
     text.push_str(
-        "\n## Size\n\nCopying ext4 to ext4, cold: folders of a hundred files, a line of text in \
+        "\n## Size\n\nCopying ext4 to ext4, cold: directories of a hundred files, a line of text \
+        in \
         one of ten, or the same number of \
-         names as pairs, a file with its second name in a folder far away.\n\n| names | | copy | \
+         names as pairs, a file with its second name in a directory far away.\n\n| names | | copy \
+         | \
          per name | its memory | memory of \
          `be create` |\n| ---: | --- | ---: | ---: | ---: | ---: |\n",
     );

@@ -17,15 +17,15 @@ const SIZES: &[(u64, bool)] =
     &[(10_000, false), (100_000, false), (MILLION, false), (MILLION, true)];
 const DEVICE_MIB: u64 = 4096;
 const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4", "-N", "1200000"];
-const FOLDER: u64 = 100;
+const DIRECTORY: u64 = 100;
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
     let be = ::tests::be_program()?;
     let rounds = bench.report.rounds;
-    let folder = tempfile::tempdir_in(qemu::target_dir())?;
-    let source = Loop::new(folder.path(), DEVICE_MIB)?;
-    let target = Loop::new(folder.path(), DEVICE_MIB)?;
-    let part = Part { be: &be, source: &source, target: &target, folder: folder.path() };
+    let directory = tempfile::tempdir_in(qemu::target_dir())?;
+    let source = Loop::new(directory.path(), DEVICE_MIB)?;
+    let target = Loop::new(directory.path(), DEVICE_MIB)?;
+    let part = Part { be: &be, source: &source, target: &target, directory: directory.path() };
     for (names, pairs) in SIZES {
         let size = part.size(*names, *pairs, if *names < MILLION { rounds } else { 1 })?;
         bench.report.scale.push(size);
@@ -56,14 +56,14 @@ struct Part<'a> {
     be: &'a Path,
     source: &'a Loop,
     target: &'a Loop,
-    folder: &'a Path,
+    directory: &'a Path,
 }
 
 impl Part<'_> {
     fn size(&self, names: u64, pairs: bool, rounds: usize) -> Result<Scale> {
         eprintln!("making {names} names{}", if pairs { " in pairs" } else { "" });
         self.mkfs(self.source)?;
-        let place = self.folder.join("source");
+        let place = self.directory.join("source");
         // Nobody measures this: no flush for every journal commit.
         let root = Mounted::with(self.source.name(), &place, "nobarrier,commit=300")?;
         fill(&root.0, names, pairs)?;
@@ -91,10 +91,10 @@ impl Part<'_> {
     }
 
     fn names(&self) -> Names {
-        let folder = |name: &str| self.folder.join(name).to_string_lossy().into_owned();
+        let directory = |name: &str| self.directory.join(name).to_string_lossy().into_owned();
         vec![
-            ("SOURCE", folder("source")),
-            ("TARGET", folder("target")),
+            ("SOURCE", directory("source")),
+            ("TARGET", directory("target")),
             ("FROM", self.source.short().to_owned()),
             ("ONTO", self.target.name().to_owned()),
             ("BE", self.be.to_string_lossy().into_owned()),
@@ -103,7 +103,7 @@ impl Part<'_> {
 
     fn copy(&self) -> Result<Run> {
         self.mkfs(self.target)?;
-        let target = Mounted::new(self.target.name(), &self.folder.join("target"))?;
+        let target = Mounted::new(self.target.name(), &self.directory.join("target"))?;
         drop_caches(&[self.source, self.target])?;
         let run = time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &self.names())?;
         eprintln!("  {:.2} s, {} KiB: copy", run.seconds, run.peak_kib);
@@ -130,13 +130,13 @@ fn fill(root: &Path, names: u64, pairs: bool) -> Result<()> {
     std::fs::copy("/etc/os-release", root.join("usr/lib/os-release"))?;
     std::os::unix::fs::symlink("../usr/lib/os-release", root.join("etc/os-release"))?;
     std::fs::write(root.join("etc/fstab"), "")?;
-    let path = |n: u64| root.join(format!("data/{}/{n}", n / FOLDER));
+    let path = |n: u64| root.join(format!("data/{}/{n}", n / DIRECTORY));
     let files = if pairs { names / 2 } else { names };
     for n in 0..names {
         let path_of_n = path(n);
-        if n % FOLDER == 0 {
+        if n % DIRECTORY == 0 {
             signals::go_on()?;
-            std::fs::create_dir(path_of_n.parent().context("a file lies in a folder")?)?;
+            std::fs::create_dir(path_of_n.parent().context("a file lies in a directory")?)?;
         }
         if n >= files {
             std::fs::hard_link(path(n - files), &path_of_n)?;

@@ -158,20 +158,20 @@ impl Race<'_> {
             agree(&from.0.to_string_lossy(), &to.0.to_string_lossy())?;
         }
         drop((source, target));
-        let _ = std::fs::remove_file(disks.folder().join("archive.fsa"));
+        let _ = std::fs::remove_file(disks.directory().join("archive.fsa"));
         Ok(Some(measured))
     }
 }
 
 /// What the commands call things.
 pub fn names(be: &Path, disks: &Disks, fs_type: &str) -> Names {
-    let folder = |name: &str| disks.folder().join(name).to_string_lossy().into_owned();
+    let directory = |name: &str| disks.directory().join(name).to_string_lossy().into_owned();
     vec![
-        ("SOURCE", folder("source")),
-        ("TARGET", folder("target")),
+        ("SOURCE", directory("source")),
+        ("TARGET", directory("target")),
         ("SOURCE_DEVICE", disks.source.name().to_owned()),
         ("TARGET_DEVICE", disks.target.name().to_owned()),
-        ("WORK", disks.folder().to_string_lossy().into_owned()),
+        ("WORK", disks.directory().to_string_lossy().into_owned()),
         ("USED", disks.tree.bytes.div_ceil(1 << 20).to_string()),
         ("FSTYPE", fs_type.to_owned()),
         ("BE", be.to_string_lossy().into_owned()),
@@ -186,7 +186,7 @@ pub fn read_all(tree: &str) -> Result<()> {
 
 /// rsync finds no difference between two trees but in the times of what mkfs made.
 pub fn agree(source: &str, target: &str) -> Result<()> {
-    let [source, target] = [source, target].map(|folder| format!("{folder}/"));
+    let [source, target] = [source, target].map(|directory| format!("{directory}/"));
     // XFS shows ACLs a second time, as attributes.
     let but = ["--exclude=/lost+found", "--filter=-x trusted.SGI_ACL_*"];
     let found = run(&[&["rsync", "-aHAXSni", "--delete"], &but[..], &[&source, &target]].concat())?;

@@ -208,7 +208,7 @@ pub fn peers(to_others: bool) -> Vec<&'static Peer> {
 }
 
 fn is_there(program: &str) -> bool {
-    path().split(':').any(|folder| Path::new(folder).join(program).exists())
+    path().split(':').any(|directory| Path::new(directory).join(program).exists())
 }
 
 /// Builds a program of crates.io below `target/peers`, once.

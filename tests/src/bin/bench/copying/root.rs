@@ -39,38 +39,38 @@ shared = []
 lost = []
 "#;
 
-/// The source, the target, and the folder in which both lie.
+/// The source, the target, and the directory in which both lie.
 pub struct Disks {
     pub source: Loop,
     pub target: Loop,
     pub tree: Tree,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Disks {
     /// Both, the source filled and clean, the target empty.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::tempdir_in(qemu::target_dir())?;
-        let source = Loop::solid(folder.path(), DEVICE_MIB)?;
-        let target = Loop::solid(folder.path(), DEVICE_MIB)?;
-        let tree = fill(&source, folder.path())?;
-        Ok(Disks { source, target, tree, folder })
+        let directory = tempfile::tempdir_in(qemu::target_dir())?;
+        let source = Loop::solid(directory.path(), DEVICE_MIB)?;
+        let target = Loop::solid(directory.path(), DEVICE_MIB)?;
+        let tree = fill(&source, directory.path())?;
+        Ok(Disks { source, target, tree, directory })
     }
 
     /// Where archives lie.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Mounts the source. It is never written to, so that its super block stays as e2fsck has left
     /// it and tune2fs accepts a copy of it.
     pub fn mount_source(&self) -> Result<Mounted> {
-        Mounted::with(self.source.name(), &self.folder().join("source"), "ro,noatime")
+        Mounted::with(self.source.name(), &self.directory().join("source"), "ro,noatime")
     }
 
     /// Mounts it in one more place: what was read of it stays in memory until that is gone, too.
     pub fn keep_source(&self) -> Result<Mounted> {
-        Mounted::with(self.source.name(), &self.folder().join("kept"), "ro,noatime")
+        Mounted::with(self.source.name(), &self.directory().join("kept"), "ro,noatime")
     }
 
     /// Makes a file system on the target, and does not mount it.
@@ -81,16 +81,16 @@ impl Disks {
 
     /// Mounts the target.
     pub fn mount_target(&self) -> Result<Mounted> {
-        Mounted::new(self.target.name(), &self.folder().join("target"))
+        Mounted::new(self.target.name(), &self.directory().join("target"))
     }
 }
 
-fn fill(source: &Loop, folder: &Path) -> Result<Tree> {
+fn fill(source: &Loop, directory: &Path) -> Result<Tree> {
     eprintln!("making the source");
     let tarball = tarball()?;
     let tarball = tarball.to_str().context("the path of the tarball is text")?;
     run(&["mke2fs", "-q", "-F", "-t", "ext4", source.name()])?;
-    let root = Mounted::new(source.name(), &folder.join("source"))?;
+    let root = Mounted::new(source.name(), &directory.join("source"))?;
     run(&[
         "tar",
         "-xpf",

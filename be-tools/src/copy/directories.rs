@@ -1,6 +1,6 @@
-//! The folders of both trees by number. Nothing is ever reached by a path string: a folder is
-//! opened by its name in its parent, and only a bounded number stays open, so that neither depth
-//! nor width has a limit. A folder that was closed is found again name by name, and must then be
+//! The directories of both trees by number. Nothing is ever reached by a path string: a directory
+//! is opened by its name in its parent, and only a bounded number stays open, so that neither depth
+//! nor width has a limit. A directory that was closed is found again name by name, and must then be
 //! the one it was.
 
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ use rustix::io::Errno;
 
 use super::queue::lock;
 
-/// Number of a folder; the root has 0.
+/// Number of a directory; the root has 0.
 pub type Id = u32;
 
 /// The root of both trees.
 pub const ROOT: Id = 0;
 
-/// How many folders of each tree stay open.
+/// How many directories of each tree stay open.
 const OPEN: usize = 192;
 
 /// Which tree.
@@ -41,14 +41,14 @@ struct Record {
     parent: Id,
     name_at: usize,
     name_length: u16,
-    /// Entries not yet copied, and one while the folder is being listed.
+    /// Entries not yet copied, and one while the directory is being listed.
     pending: u32,
     inode: [Inode; 2],
 }
 
-/// All folders met so far.
+/// All directories met so far.
 #[derive(Debug)]
-pub struct Folders {
+pub struct Directories {
     inner: Mutex<Inner>,
     /// Path of the source's root in the boot environment, without a slash at its end.
     prefix: Vec<u8>,
@@ -62,20 +62,20 @@ struct Inner {
     clock: u64,
 }
 
-/// How a folder is opened: its content is read without a trace in its access time.
-pub const FOLDER: OFlags = OFlags::RDONLY
+/// How a directory is opened: its content is read without a trace in its access time.
+pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NOATIME)
     .union(OFlags::CLOEXEC);
 
-/// Opens a folder by its name in another one; `EXDEV` for a mount point.
+/// Opens a directory by its name in another one; `EXDEV` for a mount point.
 pub fn open_in(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(parent, name, FOLDER, Mode::empty(), resolve) {
+    match rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), resolve) {
         // O_NOATIME is for the owner only, and for root on file systems that map ids.
         Err(Errno::PERM) => {
-            rustix::fs::openat2(parent, name, FOLDER - OFlags::NOATIME, Mode::empty(), resolve)
+            rustix::fs::openat2(parent, name, DIRECTORY - OFlags::NOATIME, Mode::empty(), resolve)
         }
         other => other,
     }
@@ -85,7 +85,7 @@ fn inode_of(fd: &OwnedFd) -> Result<Inode, Errno> {
     rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino))
 }
 
-impl Folders {
+impl Directories {
     /// `prefix` is the mount point of the source in the boot environment.
     pub fn new(prefix: &[u8], source: OwnedFd, target: Option<OwnedFd>) -> Result<Self, Errno> {
         let mut inner = Inner::default();
@@ -99,10 +99,10 @@ impl Folders {
         }
         inner.records.push(root);
         let length = prefix.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
-        Ok(Folders { inner: Mutex::new(inner), prefix: prefix[..length].to_vec() })
+        Ok(Directories { inner: Mutex::new(inner), prefix: prefix[..length].to_vec() })
     }
 
-    /// Notes a folder met in the source.
+    /// Notes a directory met in the source.
     pub fn add(&self, parent: Id, name: &CStr, source: &Arc<OwnedFd>, inode: Inode) -> Id {
         let mut inner = lock(&self.inner);
         let id = Id::try_from(inner.records.len()).unwrap_or(Id::MAX);
@@ -127,7 +127,7 @@ impl Folders {
         inner.keep(Side::Target, id, Arc::new(target));
     }
 
-    /// So many entries more to copy in this folder.
+    /// So many entries more to copy in this directory.
     pub fn expect(&self, id: Id, entries: usize) {
         lock(&self.inner).records[id as usize].pending += entries as u32;
     }
@@ -139,12 +139,12 @@ impl Folders {
         record.pending == 0
     }
 
-    /// The parent of a folder; the root is its own.
+    /// The parent of a directory; the root is its own.
     pub fn parent(&self, id: Id) -> Id {
         lock(&self.inner).records[id as usize].parent
     }
 
-    /// Device and inode number of a folder.
+    /// Device and inode number of a directory.
     pub fn inode(&self, side: Side, id: Id) -> Inode {
         lock(&self.inner).records[id as usize].inode[side as usize]
     }
@@ -174,20 +174,20 @@ impl Folders {
         PathBuf::from(OsStr::from_bytes(&self.path(id, name.to_bytes())))
     }
 
-    /// The open folder. `ESTALE`: another folder has taken its place.
+    /// The open directory. `ESTALE`: another directory has taken its place.
     pub fn open(&self, side: Side, id: Id) -> Result<Arc<OwnedFd>, Errno> {
-        let (mut folder, way) = {
+        let (mut directory, way) = {
             let mut inner = lock(&self.inner);
             inner.clock += 1;
             let clock = inner.clock;
             let mut way = Vec::new();
             let mut at = id;
             loop {
-                if let Some((folder, used)) = inner.open[side as usize].get_mut(&at) {
+                if let Some((directory, used)) = inner.open[side as usize].get_mut(&at) {
                     if at != ROOT {
                         *used = clock;
                     }
-                    break (Arc::clone(folder), way);
+                    break (Arc::clone(directory), way);
                 }
                 let name = inner.name(at).to_vec();
                 way.push((at, name, inner.records[at as usize].inode[side as usize]));
@@ -196,17 +196,17 @@ impl Folders {
         };
         for (at, name, inode) in way.into_iter().rev() {
             let name = std::ffi::CString::new(name).map_err(|_| Errno::INVAL)?;
-            let opened = open_in(&folder, &name)?;
+            let opened = open_in(&directory, &name)?;
             if inode_of(&opened)? != inode {
                 return Err(Errno::STALE);
             }
-            folder = Arc::new(opened);
-            lock(&self.inner).keep(side, at, Arc::clone(&folder));
+            directory = Arc::new(opened);
+            lock(&self.inner).keep(side, at, Arc::clone(&directory));
         }
-        Ok(folder)
+        Ok(directory)
     }
 
-    /// Closes a folder that will hardly be needed again.
+    /// Closes a directory that will hardly be needed again.
     pub fn close(&self, id: Id) {
         if id != ROOT {
             let mut inner = lock(&self.inner);
@@ -221,7 +221,7 @@ impl Inner {
         &self.names[record.name_at..record.name_at + usize::from(record.name_length)]
     }
 
-    fn keep(&mut self, side: Side, id: Id, folder: Arc<OwnedFd>) {
+    fn keep(&mut self, side: Side, id: Id, directory: Arc<OwnedFd>) {
         self.clock += 1;
         let clock = self.clock;
         let open = &mut self.open[side as usize];
@@ -232,7 +232,7 @@ impl Inner {
             let middle = *middle;
             open.retain(|_, (_, used)| *used >= middle);
         }
-        open.insert(id, (folder, clock));
+        open.insert(id, (directory, clock));
     }
 }
 
@@ -242,44 +242,44 @@ mod tests {
     use std::ffi::CString;
 
     fn root(path: &std::path::Path) -> OwnedFd {
-        rustix::fs::open(path, FOLDER, Mode::empty()).unwrap()
+        rustix::fs::open(path, DIRECTORY, Mode::empty()).unwrap()
     }
 
     #[test]
-    fn a_closed_folder_is_found_again_and_a_planted_one_is_not() {
+    fn a_closed_directory_is_found_again_and_a_planted_one_is_not() {
         let top = tempfile::tempdir().unwrap();
-        let folders = Folders::new(b"/", root(top.path()), None).unwrap();
+        let directories = Directories::new(b"/", root(top.path()), None).unwrap();
         let mut parent = ROOT;
         let mut path = top.path().to_owned();
         for _ in 0..3 * OPEN / 2 {
             path.push("d");
             std::fs::create_dir(&path).unwrap();
-            let fd = open_in(&folders.open(Side::Source, parent).unwrap(), c"d").unwrap();
+            let fd = open_in(&directories.open(Side::Source, parent).unwrap(), c"d").unwrap();
             let inode = inode_of(&fd).unwrap();
-            parent = folders.add(parent, c"d", &Arc::new(fd), inode);
+            parent = directories.add(parent, c"d", &Arc::new(fd), inode);
         }
         let first = 1;
-        folders.close(first);
-        assert!(folders.open(Side::Source, first).is_ok());
-        assert_eq!(folders.path(2, b"x"), b"/d/d/x");
+        directories.close(first);
+        assert!(directories.open(Side::Source, first).is_ok());
+        assert_eq!(directories.path(2, b"x"), b"/d/d/x");
 
-        folders.close(first);
+        directories.close(first);
         std::fs::rename(top.path().join("d"), top.path().join("e")).unwrap();
         std::fs::create_dir(top.path().join("d")).unwrap();
-        assert_eq!(folders.open(Side::Source, first).unwrap_err(), Errno::STALE);
+        assert_eq!(directories.open(Side::Source, first).unwrap_err(), Errno::STALE);
         std::fs::remove_dir(top.path().join("d")).unwrap();
         std::os::unix::fs::symlink("e", top.path().join("d")).unwrap();
-        assert_eq!(folders.open(Side::Source, first).unwrap_err(), Errno::NOTDIR);
+        assert_eq!(directories.open(Side::Source, first).unwrap_err(), Errno::NOTDIR);
     }
 
     #[test]
     fn paths_are_those_of_the_boot_environment() {
         let top = tempfile::tempdir().unwrap();
         for (prefix, expected) in [("/", "/"), ("/boot", "/boot"), ("/boot/", "/boot")] {
-            let folders = Folders::new(prefix.as_bytes(), root(top.path()), None).unwrap();
-            assert_eq!(folders.path(ROOT, b""), expected.as_bytes());
+            let directories = Directories::new(prefix.as_bytes(), root(top.path()), None).unwrap();
+            assert_eq!(directories.path(ROOT, b""), expected.as_bytes());
             let name = CString::new("a").unwrap();
-            assert_eq!(folders.path_buf(ROOT, &name), PathBuf::from(expected).join("a"));
+            assert_eq!(directories.path_buf(ROOT, &name), PathBuf::from(expected).join("a"));
         }
     }
 }
