@@ -1,9 +1,8 @@
 //! Disks -> environments, managed and not. There is no registry: every file system that can hold a
 //! root is looked at.
 
-mod assemble;
-mod facts;
-mod images;
+mod boot_state;
+mod environments;
 pub(crate) mod scan;
 
 use std::path::{Path, PathBuf};
@@ -13,13 +12,12 @@ use serde::Serialize;
 
 use crate::environment::{BootEnvironment, Name};
 use crate::error::{Error, Refusal, Result};
+use crate::host::System;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
-use crate::system::System;
 use crate::workers;
 
-pub use facts::{Facts, Grub, GrubEntry, Kernel};
 pub(crate) use workers::serve;
 
 /// How long looking into one file system may take.
@@ -44,7 +42,7 @@ pub fn discover(system: &System) -> Result<Inventory> {
     let devices = Devices::scan(system)?;
     let mounts = Mounts::read(system)?;
     let mut inventory = look(system, devices, &mounts);
-    if let Err(e) = crate::loader::annotate(system, &mut inventory) {
+    if let Err(e) = boot_state::annotate(system, &mut inventory) {
         inventory.warnings.push(format!("what boots next is not known: {e}"));
     }
     Ok(inventory)
@@ -52,19 +50,18 @@ pub fn discover(system: &System) -> Result<Inventory> {
 
 fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
-    let candidates = assemble::candidates(&devices);
+    let candidates = environments::candidates(&devices);
     let dir = scan::directory(&system.run);
-    let place = |device: &BlockDevice| assemble::place(device, mounts);
+    let place = |device: &BlockDevice| environments::place(device, mounts);
     let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
 
     let requests: Vec<_> =
-        candidates.iter().map(|device| assemble::request(place(device), &dir)).collect();
+        candidates.iter().map(|device| environments::request(place(device), &dir)).collect();
     let mut roots = Vec::new();
     for (device, answer) in candidates.iter().zip(ask(&requests)) {
         match answer {
-            Ok(found) => {
-                roots.extend(found.into_iter().map(|facts| assemble::FoundRoot { device, facts }))
-            }
+            Ok(found) => roots
+                .extend(found.into_iter().map(|facts| environments::FoundRoot { device, facts })),
             Err(why) => {
                 warnings.push(format!("{} was not looked into: {why}", device.node.display()))
             }
@@ -72,7 +69,7 @@ fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
     }
     // A BE with a /boot or /usr of its own is looked at again, with those in their places.
     let split: Vec<usize> = (0..roots.len())
-        .filter(|i| !assemble::nested(&roots[*i], &devices, mounts).is_empty())
+        .filter(|i| !environments::nested(&roots[*i], &devices, mounts).is_empty())
         .collect();
     let again: Vec<_> = split
         .iter()
@@ -80,8 +77,8 @@ fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
             let root = &roots[*index];
             scan::Request {
                 subvolume: root.facts.subvolume.clone(),
-                nested: assemble::nested(root, &devices, mounts),
-                ..assemble::request(place(root.device), &dir)
+                nested: environments::nested(root, &devices, mounts),
+                ..environments::request(place(root.device), &dir)
             }
         })
         .collect();
@@ -95,7 +92,7 @@ fn look(system: &System, devices: Devices, mounts: &Mounts) -> Inventory {
             }
         }
     }
-    let environments = assemble::environments(&roots, &devices, mounts);
+    let environments = environments::environments(&roots, &devices, mounts);
     Inventory { environments, warnings, devices }
 }
 
@@ -128,7 +125,11 @@ pub(crate) fn look_at(devices: Devices) -> Inventory {
 
 /// What a directory would be as the root file system with this UUID, beside one labelled `second`.
 #[cfg(test)]
-pub(crate) fn environment_in(dir: &Path, uuid: &str) -> (Facts, BootEnvironment, Devices) {
+pub(crate) fn environment_in(
+    dir: &Path,
+    uuid: &str,
+) -> (crate::environment::facts::Facts, BootEnvironment, Devices) {
+    use crate::environment::facts::Facts;
     use crate::storage::probe::{Kind, SuperBlock};
     let device = |name: &str, uuid: &str, label: &str| {
         let mut found = SuperBlock::new(Kind::Ext4);
@@ -137,10 +138,10 @@ pub(crate) fn environment_in(dir: &Path, uuid: &str) -> (Facts, BootEnvironment,
     };
     let devices: Devices =
         [device("vdy1", uuid, "first"), device("vdy2", "2", "second")].into_iter().collect();
-    let facts = Facts::read(&crate::rooted::Rooted::open(dir).unwrap(), None).unwrap();
+    let facts = Facts::read(&crate::root_dir::Rooted::open(dir).unwrap(), None).unwrap();
     let root =
-        assemble::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
-    let environment = assemble::environments(&[root], &devices, &Mounts::default()).remove(0);
+        environments::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
+    let environment = environments::environments(&[root], &devices, &Mounts::default()).remove(0);
     (facts, environment, devices)
 }
 

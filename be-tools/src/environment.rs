@@ -2,6 +2,9 @@
 //! their own.
 
 mod descriptor;
+pub mod facts;
+pub mod health;
+pub mod mounted;
 mod name;
 
 use std::path::{Path, PathBuf};

@@ -3,40 +3,33 @@
 //! An operation builds a [`plan::Plan`] from what `discover` finds, has it confirmed, and runs it.
 //! Only [`cli`] prints, and what starts itself as a process of its own.
 
-pub mod activate;
-pub mod adopt;
-pub mod boot_entries;
+pub mod block_copy;
 pub mod cli;
 pub mod copy;
-pub mod create;
-pub mod delete;
 pub mod discover;
+mod distribution;
 pub mod environment;
 pub mod error;
-pub(crate) mod fill;
-mod flags;
+pub mod escape;
 pub mod fstab;
-pub mod health;
-mod hooks;
-pub mod identity;
-pub mod kexec;
+pub mod host;
+mod inode_flags;
+pub mod installed;
 pub mod layout;
 pub mod loader;
 pub mod localize;
-pub mod mounted;
+pub mod operations;
 pub mod plan;
-pub mod printable;
-pub mod refresh;
-pub mod rename;
-pub mod rooted;
-pub mod run;
+pub(crate) mod populate;
+pub mod root_dir;
+pub mod sandbox;
+mod session;
 pub mod signals;
 pub mod storage;
 mod sys;
-pub mod system;
+pub mod timestamp;
 pub mod tool;
-pub mod trial;
-pub mod units;
+pub mod tree;
 mod workers;
 
 pub use boot::command_line;

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{PoisonError, RwLock};
 
-use be_tools::copy::block::{self, Edit, Identity, Request};
+use be_tools::block_copy::{self, Edit, Identity, Request};
 use be_tools::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use be_tools::plan::Silent;
-use be_tools::rooted::Rooted;
+use be_tools::root_dir::Rooted;
 use loop_device::{Device, root, sh};
 
 /// What a used file system has: all kinds of files, holes, and room that was freed again.
@@ -60,7 +60,7 @@ fn the_copy_is_equal(mkfs: &[&str], (size, larger): (&str, &str), more: &str) {
     let before = source.sum();
     let target = Device::garbage(larger);
     let request = request(&source, &target);
-    block::copy(&request, &mut Silent).unwrap();
+    block_copy::copy(&request, &mut Silent).unwrap();
     assert_eq!(source.sum(), before, "{mkfs:?}");
     assert_eq!(blkid(&target, "UUID"), request.identity.uuid.to_string());
     assert_eq!(blkid(&target, "LABEL"), "a-copy");
@@ -122,7 +122,7 @@ fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
     let log = sh(Path::new("/"), &format!("xfs_logprint -t {}", source.node.display()));
     assert!(log.contains("<CLEAN>"), "{log}");
     let target = Device::garbage("320M");
-    block::copy(&request(&source, &target), &mut Silent).unwrap();
+    block_copy::copy(&request(&source, &target), &mut Silent).unwrap();
     check(&target, true);
     // The bytes of a mounted file system are those of a machine whose power fails.
     let crashed = Device::blank("320M");
@@ -198,10 +198,12 @@ fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
         let text = "format=1\nid=\"2f0c1a94-0000-4000-8000-000000000000\"\nname=\"stops-copy\"\n\
                     created=\"2026-11-23T06:12:00Z\"\nstate=\"incomplete\"\noperation=\"create\"\n";
         let edits: Vec<Edit> = source.mounted("ro", |place| {
-            block::overwrite(&Rooted::open(place).unwrap(), DESCRIPTOR_PATH, text).unwrap().unwrap()
+            block_copy::overwrite(&Rooted::open(place).unwrap(), DESCRIPTOR_PATH, text)
+                .unwrap()
+                .unwrap()
         });
         let request = Request { edits, ..request(&source, &target) };
-        block::copy(&request, &mut Silent).unwrap();
+        block_copy::copy(&request, &mut Silent).unwrap();
         let found = listed(&target).unwrap();
         assert_eq!(found["descriptor"]["name"], "stops-copy");
         assert_eq!(found["descriptor"]["id"], "2f0c1a94-0000-4000-8000-000000000000");
@@ -225,7 +227,7 @@ fn a_descriptor_without_blocks_of_its_own_is_not_written_over() {
     let refusal = |device: &Device, text: &str| {
         device.mounted("ro", |place| {
             let root = Rooted::open(place).unwrap();
-            block::overwrite(&root, DESCRIPTOR_PATH, text).unwrap().unwrap_err().to_string()
+            block_copy::overwrite(&root, DESCRIPTOR_PATH, text).unwrap().unwrap_err().to_string()
         })
     };
     let xfs = debian(&["mkfs.xfs", "-q", "-f"], "320M", "shared");

@@ -9,7 +9,7 @@ mod loop_device;
 use std::process::Command;
 
 use be_tools::Error;
-use be_tools::copy::block::{Identity, Request, copy};
+use be_tools::block_copy::{Identity, Request, copy};
 use be_tools::plan::Progress;
 use killer::Killer;
 use loop_device::{Device, root, sh};

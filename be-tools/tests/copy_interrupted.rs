@@ -9,8 +9,9 @@ mod loop_device;
 use std::path::Path;
 
 use be_tools::Error;
-use be_tools::copy::{Exclude, Mode, Request, copy_tree};
+use be_tools::copy::{Mode, Request, copy_tree};
 use be_tools::plan::Silent;
+use be_tools::tree::exclude::Exclude;
 use killer::Killer;
 use loop_device::{Mounted, root, sh};
 

@@ -13,7 +13,7 @@ use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, lay_out};
 use be_tools::localize::{Localization, Programs, localize};
-use be_tools::run::{Inside, use_program};
+use be_tools::sandbox::{Inside, use_program};
 use loop_device::{root, sh};
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use be_tools::run::{Inside, use_program};
+use be_tools::sandbox::{Inside, use_program};
 use loop_device::{Mounted, root, sh};
 
 /// One at a time: in real life a BE's lock sees to that.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::OnceLock;
 
-use be_tools::printable::printable;
+use be_tools::escape::printable;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// The kernel refuses longer records (`LOG_LINE_MAX`, with its own prefix taken off).

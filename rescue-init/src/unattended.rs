@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use be_tools::printable::printable;
+use be_tools::escape::printable;
 
 use crate::cmdline::{Request, command_words};
 use crate::consoles::Consoles;

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::{Acting, Context, print_json, print_line};
-use crate::activate::{self, How};
 use crate::discover;
 use crate::error::Result;
+use crate::operations::activate::{self, How};
 
 /// Boot this one next: once, and for good when it confirms itself (luactivate)
 #[derive(Debug, Args)]

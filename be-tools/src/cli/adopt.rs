@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::{Acting, Context};
-use crate::adopt;
 use crate::environment::Name;
 use crate::error::Result;
+use crate::operations::adopt;
 
 /// Make the running system a boot environment (lucreate -c)
 #[derive(Debug, Args)]

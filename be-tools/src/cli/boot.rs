@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Acting, Context};
 use crate::error::Result;
-use crate::kexec;
+use crate::operations::boot;
 
 /// Start a boot environment now, by kexec, without the firmware
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ impl Boot {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot")?;
         let mut report = context.report("boot", &self.acting);
-        kexec::boot(&context.system, &self.be, &mut report)?;
+        boot::boot(&context.system, &self.be, &mut report)?;
         Ok(0)
     }
 }

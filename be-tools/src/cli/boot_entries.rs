@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Acting, Context, print_json, table};
-use crate::boot_entries::Change;
 use crate::error::{Error, Result};
-use crate::loader::entries::boot_entries;
+use crate::loader::firmware::boot_entries;
+use crate::operations::boot_entries::Change;
 use crate::plan::Report;
-use crate::storage::lock::Lock;
+use crate::session::lock::Lock;
 
 /// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
 #[derive(Debug, Args)]

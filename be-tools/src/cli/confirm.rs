@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::{Acting, Context};
 use crate::error::Result;
+use crate::escape::say;
+use crate::operations::confirm::{self, Confirmed};
 use crate::plan::{Plan, Report};
-use crate::printable::say;
-use crate::trial::{self, Confirmed};
 
 /// Make the running trial permanent
 #[derive(Debug, Args)]
@@ -23,12 +23,12 @@ impl Confirm {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("confirm")?;
         let confirmed = if self.unit {
-            trial::confirm_at_boot(&context.system)?
+            confirm::confirm_at_boot(&context.system)?
         } else {
             if !context.unasked_report("confirm", &self.acting).confirm(&plan())? {
                 return Ok(0);
             }
-            trial::confirm(&context.system)?
+            confirm::confirm(&context.system)?
         };
         let said = match confirmed {
             Confirmed::Permanent(name) => format!("'{name}' came up and boots from now on."),

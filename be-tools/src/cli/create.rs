@@ -4,10 +4,10 @@ use clap::{Args, ValueEnum};
 
 use super::selection::Selection;
 use super::{Acting, Context};
-use crate::create;
 use crate::environment::Name;
 use crate::error::Result;
 use crate::layout::Wish;
+use crate::operations::create;
 
 /// Make a new boot environment, a copy of the running one or of another (lucreate)
 #[derive(Debug, Args)]

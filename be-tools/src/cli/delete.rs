@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Acting, Context};
-use crate::delete;
 use crate::error::Result;
+use crate::operations::delete;
 
 /// Delete a boot environment: its boot entry, its loader, and what its devices hold (ludelete)
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Acting, Context, print_json, print_line};
 use crate::discover;
 use crate::error::Result;
-use crate::rename;
+use crate::operations::rename;
 
 /// Set or print a boot environment's description (ludesc)
 #[derive(Debug, Args)]

@@ -5,10 +5,13 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::copy::{self, Exclude, Instant, Mode, Trust, block};
+use crate::block_copy;
+use crate::copy::{self, Mode, Trust};
 use crate::error::Error;
+use crate::escape::{complain, say};
 use crate::plan::Silent;
-use crate::printable::{complain, say};
+use crate::timestamp::Timestamp;
+use crate::tree::exclude::Exclude;
 
 /// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name
 /// none.
@@ -16,13 +19,13 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let verb = args.get(1)?.to_str()?.strip_prefix("internal-")?;
     let arguments = &args[2..];
     match verb {
-        "inside" => Some(crate::run::helper(arguments)),
+        "inside" => Some(crate::sandbox::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
         "copy-blocks" => Some(copy_blocks(arguments)),
         "copy-tree" => Some(copy_tree(verb, arguments, Mode::Fresh)),
         "refresh-tree" => {
-            let trust = Trust { complete: Some(Instant::now()), ..Trust::default() };
+            let trust = Trust { complete: Some(Timestamp::now()), ..Trust::default() };
             Some(copy_tree(verb, arguments, Mode::Refresh(trust)))
         }
         _ => None,
@@ -33,7 +36,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
 fn deadline(arguments: &[OsString]) -> ExitCode {
     let limit = arguments.first().and_then(|a| a.to_str()?.parse().ok()).unwrap_or(600);
     let limit = std::time::Duration::from_secs(limit);
-    match crate::trial::deadline(&crate::system::System::host(), limit, complain) {
+    match crate::operations::confirm::deadline(&crate::host::System::host(), limit, complain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             complain(&e.to_string());
@@ -50,13 +53,13 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
         return ExitCode::from(2);
     };
     crate::signals::watch();
-    let request = block::Request {
+    let request = block_copy::Request {
         source: Path::new(source),
         target: Path::new(target),
-        identity: block::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
+        identity: block_copy::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
         edits: Vec::new(),
     };
-    match block::copy(&request, &mut Silent) {
+    match block_copy::copy(&request, &mut Silent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }

@@ -9,7 +9,7 @@ use super::{Context, print_json, print_line, table};
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
-use crate::printable::say;
+use crate::escape::say;
 
 /// List the boot environments on all disks: state, health, and what boots next (lustatus)
 #[derive(Debug, Args)]

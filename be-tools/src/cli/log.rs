@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use log::{LevelFilter, Metadata, Record};
 
-use crate::printable::{printable, say};
+use crate::escape::{printable, say};
 
 const DIRECTORY: &str = "/var/log/lifeboat";
 

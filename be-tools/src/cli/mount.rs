@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Acting, Context, print_line};
 use crate::discover::{self, Inventory};
 use crate::error::{Error, Result};
-use crate::mounted;
+use crate::operations::mount;
 
 /// Mount a whole boot environment, its nested and shared file systems too (lumount)
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ impl Mount {
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
         if let Some(dir) =
-            mounted::mount(&context.system, &self.be, dir, self.read_only, &mut report)?
+            mount::mount(&context.system, &self.be, dir, self.read_only, &mut report)?
         {
             // As JSON the plan is all that is printed; it has the directory, and `be list` says it
             // too.
@@ -59,7 +59,7 @@ impl Umount {
             && Path::new(&self.be_or_dir).is_dir()
             && is_mounted_on(&discover::discover(&context.system)?, &self.be_or_dir);
         let be_or_dir = if is_directory { format!("./{}", self.be_or_dir) } else { self.be_or_dir };
-        mounted::umount(&context.system, &be_or_dir, &mut report)?;
+        mount::umount(&context.system, &be_or_dir, &mut report)?;
         Ok(0)
     }
 }

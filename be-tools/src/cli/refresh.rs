@@ -5,7 +5,7 @@ use clap::Args;
 use super::selection::Selection;
 use super::{Acting, Context};
 use crate::error::Result;
-use crate::refresh;
+use crate::operations::refresh;
 
 /// Bring a boot environment up to date with the one it was copied from, writing only what differs
 /// (lumake)

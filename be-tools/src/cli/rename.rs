@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Acting, Context};
 use crate::environment::Name;
 use crate::error::Result;
-use crate::rename;
+use crate::operations::rename;
 
 /// Give a boot environment another name (lurename)
 #[derive(Debug, Args)]

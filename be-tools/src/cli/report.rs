@@ -8,8 +8,8 @@ use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyl
 use super::{Acting, log, print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
+use crate::escape::say;
 use crate::plan::{Plan, Progress, Report};
-use crate::printable::say;
 
 const BY_BYTES: &str =
     "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";

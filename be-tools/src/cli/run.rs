@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Acting, Context};
 use crate::error::Result;
-use crate::run;
+use crate::operations::run;
 
 /// Run a command inside a boot environment, shut off from the running system
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::copy;
 use crate::error::{Doing, Result};
+use crate::tree::exclude;
 
 /// Globs, on paths as the boot environment sees them.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ impl Selection {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn read(self) -> Result<copy::Selection> {
+    pub(super) fn read(self) -> Result<exclude::Selection> {
         let mut exclude = self.exclude;
         if let Some(file) = &self.exclude_from {
             let text = std::fs::read_to_string(file).at("reading", file)?;
@@ -36,6 +36,6 @@ impl Selection {
                 text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
             exclude.extend(lines.map(str::to_owned));
         }
-        Ok(copy::Selection { exclude, include: self.include })
+        Ok(exclude::Selection { exclude, include: self.include })
     }
 }

@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use super::print_line;
 use crate::error::Result;
-use crate::printable::printable;
+use crate::escape::printable;
 
 /// A table with this heading.
 pub(super) fn with_header(columns: &[&str]) -> Table {

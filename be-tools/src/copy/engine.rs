@@ -1,52 +1,31 @@
 //! What the threads of one walk share, and how they are started and stopped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::content::{Abilities, Content};
-use super::directories::{Directories, Id, ROOT, Side};
-use super::links::{First, Links};
-use super::metadata::Attributes;
-use super::place::Place;
-use super::queue::{Queue, lock};
+use super::request::{Mode, Request, Summary};
 use super::temporary::Temporary;
-use super::walk::Entry;
-use super::{Mode, Request, Summary, Trouble, again, target_error, walk};
 use crate::error::{Error, Result};
-use crate::flags::unlock;
-
-/// Threads that open files and have them read ahead: what the disk can order at a time.
-const OPENERS: usize = 8;
-
-/// Threads that make entries.
-const WRITERS: usize = 3;
-
-/// Entries listed and not yet opened.
-const LISTED: usize = 2048;
-
-/// Files open and not yet copied; their content is being read ahead.
-const OPENED: usize = 256;
-
-/// Content after which the target's device is set to work: otherwise the kernel keeps most of it
-/// for the last sync.
-const FLUSH: u64 = 64 * 1024 * 1024;
+use crate::inode_flags::unlock;
+use crate::timestamp::Timestamp;
+use crate::tree::content::Abilities;
+use crate::tree::directories::{Directories, Id, ROOT, Side};
+use crate::tree::entry_error::EntryError;
+use crate::tree::links::{First, Links};
+use crate::tree::metadata::Attributes;
+use crate::tree::queue::lock;
+use crate::tree::walk::Entry;
+use crate::tree::xattr::Place;
 
 /// Lines of a report that are kept of one kind.
 const LINES: usize = 10_000;
-
-/// How often progress is told and signals are looked at.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Threads that compare two trees: one a processor and a few more that wait for the disks.
-const COMPARERS: usize = 4;
 
 /// What is known of an entry's other names.
 #[derive(Debug)]
@@ -107,13 +86,24 @@ pub struct Unfinished {
     pub suspect: bool,
 }
 
+/// What a second pass knows of the first.
+#[derive(Debug)]
+pub struct FirstPass {
+    /// When the first one began.
+    pub since: Timestamp,
+    /// What it could not read.
+    pub lost: HashSet<PathBuf>,
+    /// There is more of that than `lost` names.
+    pub more_lost: bool,
+}
+
 /// One walk.
 #[derive(Debug)]
 pub struct Engine<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) directories: Directories,
     /// Second pass: what is known of the first.
-    pub(super) again: Option<again::Again>,
+    pub(super) first_pass: Option<FirstPass>,
     pub(super) links: Links,
     pub(super) abilities: Abilities,
     pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
@@ -129,23 +119,23 @@ pub struct Engine<'a> {
     pub(super) removed: AtomicU64,
     /// Entries that the walk has found, and whether it is at its end.
     pub(super) found: AtomicU64,
-    walked: AtomicBool,
-    findings: Mutex<Summary>,
-    stopped: AtomicBool,
-    failure: Mutex<Option<Error>>,
+    pub(super) walked: AtomicBool,
+    pub(super) findings: Mutex<Summary>,
+    pub(super) stopped: AtomicBool,
+    pub(super) failure: Mutex<Option<Error>>,
 }
 
 impl<'a> Engine<'a> {
-    /// `again`: this is a second pass.
+    /// `first_pass`: this is a second pass.
     pub fn new(
         request: &'a Request<'a>,
         directories: Directories,
-        again: Option<again::Again>,
+        first_pass: Option<FirstPass>,
     ) -> Self {
         Engine {
             request,
             directories,
-            again,
+            first_pass,
             links: Links::default(),
             abilities: Abilities::default(),
             unfinished: Mutex::default(),
@@ -167,97 +157,7 @@ impl<'a> Engine<'a> {
 
     /// The target begins empty: what is in the way goes, and nothing is compared.
     pub(super) fn is_fresh(&self) -> bool {
-        self.again.is_none() && matches!(self.request.mode, Mode::Fresh)
-    }
-
-    /// Does the whole walk; `tick` hears how far it is and may end it.
-    pub fn run(&self, tick: &mut dyn FnMut(Count) -> Result<()>) -> Result<()> {
-        let listed = Queue::new(LISTED, 1);
-        let opened = Queue::new(OPENED, OPENERS);
-        let writing = AtomicUsize::new(WRITERS);
-        let caller = std::thread::current();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let sink = super::tree::Planter { engine: self, listed: &listed };
-                // What is copied is best read in the order of the walk.
-                let threads = if self.is_fresh() { 1 } else { COMPARERS };
-                if let Err(error) =
-                    walk::walk(&self.directories, &self.request.exclude, &sink, threads)
-                {
-                    self.fail(error);
-                }
-                self.walked.store(true, Ordering::Relaxed);
-                listed.leave();
-            });
-            for _ in 0..OPENERS {
-                scope.spawn(|| {
-                    while let Some(job) = listed.pop() {
-                        if let Some(job) = self.open(job) {
-                            opened.push(job);
-                        }
-                    }
-                    opened.leave();
-                });
-            }
-            for _ in 0..WRITERS {
-                scope.spawn(|| {
-                    let stop = || self.stopped();
-                    let moved = |bytes| {
-                        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                    };
-                    let mut content = Content::new(&self.abilities, &stop, &moved);
-                    while let Some(job) = opened.pop() {
-                        self.write(job, &mut content);
-                    }
-                    if writing.fetch_sub(1, Ordering::Release) == 1 {
-                        caller.unpark();
-                    }
-                });
-            }
-            scope.spawn(|| self.keep_flushing(&writing));
-            while writing.load(Ordering::Acquire) > 0 {
-                std::thread::park_timeout(TICK);
-                if !self.stopped()
-                    && let Err(error) = tick(self.count())
-                {
-                    self.fail(error);
-                }
-            }
-        });
-        if let Some(error) = lock(&self.failure).take() {
-            return Err(error);
-        }
-        self.lock_files()?;
-        self.look_again();
-        tick(self.count())
-    }
-
-    fn count(&self) -> Count {
-        let walked = self.walked.load(Ordering::Relaxed);
-        Count {
-            files: self.files.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            total_files: walked.then(|| self.found.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn keep_flushing(&self, writing: &AtomicUsize) {
-        let mut flushed = 0;
-        while writing.load(Ordering::Acquire) > 0 && !self.stopped() {
-            std::thread::sleep(TICK / 4);
-            let copied = self.bytes.load(Ordering::Relaxed);
-            if copied - flushed < FLUSH {
-                continue;
-            }
-            flushed = copied;
-            let synced = self
-                .directories
-                .open(Side::Target, ROOT)
-                .and_then(|target| rustix::fs::syncfs(&*target));
-            if let Err(why) = synced {
-                self.trouble(ROOT, c"", Trouble::Target("writing", why));
-            }
-        }
+        self.first_pass.is_none() && matches!(self.request.mode, Mode::Fresh)
     }
 
     /// What was found and done.
@@ -286,15 +186,15 @@ impl<'a> Engine<'a> {
     }
 
     /// Sorts one entry's trouble: gone is nothing, unreadable is a line, the rest is the end.
-    pub fn trouble(&self, directory: Id, name: &CStr, trouble: Trouble) {
+    pub fn trouble(&self, directory: Id, name: &CStr, trouble: EntryError) {
         match trouble {
-            Trouble::Source(Errno::NOENT | Errno::STALE) | Trouble::Stopped => {}
-            Trouble::Source(why) => {
+            EntryError::Source(Errno::NOENT | Errno::STALE) | EntryError::Stopped => {}
+            EntryError::Source(why) => {
                 let path = self.directories.path_buf(directory, name);
                 log::warn!("{} could not be read: {why}", path.display());
                 self.note_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
-            Trouble::Target(doing, why) => {
+            EntryError::Target(doing, why) => {
                 let path = self.directories.path_buf(directory, name);
                 self.fail(target_error(self.request.target, &path, doing, why));
             }
@@ -356,11 +256,11 @@ impl<'a> Engine<'a> {
         &self,
         id: Id,
         Unfinished { attributes, existed, .. }: &Unfinished,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EntryError> {
         let directory = self
             .directories
             .open(Side::Target, id)
-            .map_err(|why| Trouble::Target("opening", why))?;
+            .map_err(|why| EntryError::Target("opening", why))?;
         let mut note = |what| self.note(id, c"", what);
         if *existed {
             unlock(&directory);
@@ -368,8 +268,23 @@ impl<'a> Engine<'a> {
         }
         attributes
             .apply(Place::Open(&directory), *existed, &mut note)
-            .map_err(|why| Trouble::Target("setting attributes of", why))?;
+            .map_err(|why| EntryError::Target("setting attributes of", why))?;
         attributes.apply_late(&directory, *existed).unwrap_or_else(note);
         Ok(())
+    }
+}
+
+/// The error for a target that cannot be written.
+pub(super) fn target_error(target: &Path, path: &Path, doing: &str, why: Errno) -> Error {
+    match why {
+        Errno::NOSPC | Errno::DQUOT => Error::Failed(format!(
+            "{} is full ({doing} {}): use a larger device, or leave files out with --exclude",
+            target.display(),
+            path.display()
+        )),
+        _ => Error::Io {
+            doing: format!("{doing} {} in {}", path.display(), target.display()),
+            source: why.into(),
+        },
     }
 }

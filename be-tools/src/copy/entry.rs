@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::Trouble;
-use super::content::{AHEAD, Content, read_ahead};
-use super::directories::{Id, Side};
-use super::engine::{Engine, Job, Role};
-use super::links::{First, Meeting, Name};
-use super::metadata::Attributes;
-use super::place::Place;
+use super::engine::{Engine, Job, Role, target_error};
 use super::prune::clear;
-use super::queue::lock;
-use crate::flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
+use crate::inode_flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
+use crate::tree::content::{AHEAD, Content, read_ahead};
+use crate::tree::directories::{Id, Side};
+use crate::tree::entry_error::EntryError;
+use crate::tree::links::{First, Meeting, Name};
+use crate::tree::metadata::Attributes;
+use crate::tree::queue::lock;
+use crate::tree::xattr::Place;
 
 /// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the
 /// access time.
@@ -63,13 +63,13 @@ impl Engine<'_> {
         None
     }
 
-    fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), Trouble> {
+    fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), EntryError> {
         let directory =
-            self.directories.open(Side::Source, job.directory).map_err(Trouble::Source)?;
+            self.directories.open(Side::Source, job.directory).map_err(EntryError::Source)?;
         let name: &CStr = &job.name;
         let look = || {
             rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Trouble::Source)
+                .map_err(EntryError::Source)
         };
         if job.kind != FileType::RegularFile {
             return Ok((look()?, None));
@@ -84,9 +84,9 @@ impl Engine<'_> {
             Ok(file) => file,
             // It is no regular file any more.
             Err(Errno::LOOP | Errno::NXIO) => return Ok((look()?, None)),
-            Err(why) => return Err(Trouble::Source(why)),
+            Err(why) => return Err(EntryError::Source(why)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(Trouble::Source)?;
+        let stat = rustix::fs::fstat(&file).map_err(EntryError::Source)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Ok((stat, None));
         }
@@ -126,7 +126,7 @@ impl Engine<'_> {
         subject: Subject<'_>,
         role: Role,
         content: &mut Content<'_>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, EntryError> {
         let place = (subject.directory, subject.name);
         let inode = (subject.stat.st_dev, subject.stat.st_ino);
         let foreign = matches!(role, Role::First);
@@ -150,7 +150,7 @@ impl Engine<'_> {
             }
             Meeting::Further(first) => self.link(place, &first).map(|()| true),
             Meeting::Parked => Ok(false),
-            Meeting::Lost => Err(Trouble::Source(Errno::IO)),
+            Meeting::Lost => Err(EntryError::Source(Errno::IO)),
         }
     }
 
@@ -159,7 +159,7 @@ impl Engine<'_> {
         for (directory, name) in early {
             let linked = match first {
                 Some(first) => self.link((directory, &name), first),
-                None => Err(Trouble::Source(Errno::IO)),
+                None => Err(EntryError::Source(Errno::IO)),
             };
             match linked {
                 Ok(()) => {
@@ -172,8 +172,8 @@ impl Engine<'_> {
     }
 
     /// Makes a further name of an inode of the target.
-    fn link(&self, (directory, name): (Id, &CStr), first: &First) -> Result<(), Trouble> {
-        let opening = |why| Trouble::Target("opening the directory of", why);
+    fn link(&self, (directory, name): (Id, &CStr), first: &First) -> Result<(), EntryError> {
+        let opening = |why| EntryError::Target("opening the directory of", why);
         let from = self.directories.open(Side::Target, first.name.0).map_err(opening)?;
         let to = self.directories.open(Side::Target, directory).map_err(opening)?;
         let link = |under: &CStr| {
@@ -220,17 +220,17 @@ impl Engine<'_> {
         to: &OwnedFd,
         replaced: Option<&Stat>,
         content: &mut Content<'_>,
-    ) -> Result<u64, Trouble> {
+    ) -> Result<u64, EntryError> {
         let Subject { directory, name, stat, file } = subject;
         let attributes = match file {
             Some(file) => Attributes::read(Place::Open(file), *stat),
             None => {
                 let from =
-                    self.directories.open(Side::Source, directory).map_err(Trouble::Source)?;
+                    self.directories.open(Side::Source, directory).map_err(EntryError::Source)?;
                 Attributes::read(Place::Named(&from, name), *stat)
             }
         };
-        let attributes = attributes.map_err(Trouble::Source)?;
+        let attributes = attributes.map_err(EntryError::Source)?;
         let mut made = None;
         let mut fill = |under: &CStr| {
             match file {
@@ -255,13 +255,13 @@ impl Engine<'_> {
         if let Some(target) = &made {
             self.lock_late(subject, &attributes, target, false);
         }
-        let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(Trouble::Source)?;
+        let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(EntryError::Source)?;
         self.compare_after((directory, name), stat, &after);
         if self.is_fresh() || stat.st_nlink == 1 {
             return Ok(0);
         }
         let there = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.map(|there| there.st_ino).map_err(|why| Trouble::Target("looking at", why))
+        there.map(|there| there.st_ino).map_err(|why| EntryError::Target("looking at", why))
     }
 
     /// Sets the last flags now, or at the end where they would forbid further names.
@@ -289,7 +289,7 @@ impl Engine<'_> {
         attributes: &Attributes,
         (to, under): (&OwnedFd, &CStr),
         content: &mut Content<'_>,
-    ) -> Result<OwnedFd, Trouble> {
+    ) -> Result<OwnedFd, EntryError> {
         let Subject { directory, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
         let target = self
@@ -299,7 +299,7 @@ impl Engine<'_> {
         content.copy(source, &target, stat)?;
         attributes
             .apply(Place::Open(&target), false, &mut note)
-            .map_err(|why| Trouble::Target("setting attributes of", why))?;
+            .map_err(|why| EntryError::Target("setting attributes of", why))?;
         Ok(target)
     }
 
@@ -309,21 +309,21 @@ impl Engine<'_> {
         subject: Subject<'_>,
         attributes: &Attributes,
         (to, under): (&OwnedFd, &CStr),
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EntryError> {
         let Subject { directory, name, stat, .. } = subject;
         match attributes.kind() {
             FileType::Symlink => {
                 let from =
-                    self.directories.open(Side::Source, directory).map_err(Trouble::Source)?;
+                    self.directories.open(Side::Source, directory).map_err(EntryError::Source)?;
                 let text =
-                    rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(Trouble::Source)?;
+                    rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(EntryError::Source)?;
                 self.make((directory, to), under, false, || {
                     rustix::fs::symlinkat(&*text, to, under)
                 })?;
             }
             // A directory or file took its place since it was listed: the second pass finds it.
             FileType::Directory | FileType::RegularFile | FileType::Unknown => {
-                return Err(Trouble::Source(Errno::NOENT));
+                return Err(EntryError::Source(Errno::NOENT));
             }
             kind => {
                 let node =
@@ -333,7 +333,7 @@ impl Engine<'_> {
         }
         attributes
             .apply(Place::Named(to, under), false, &mut |what| self.note(directory, name, what))
-            .map_err(|why| Trouble::Target("setting attributes of", why))
+            .map_err(|why| EntryError::Target("setting attributes of", why))
     }
 
     /// Makes something under a name; what is there already goes. `directory`: one that exists is
@@ -344,20 +344,20 @@ impl Engine<'_> {
         name: &CStr,
         directory: bool,
         make: impl Fn() -> Result<T, Errno>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, EntryError> {
         let doing = if directory { "making the directory" } else { "making" };
         let mut made = make();
         if matches!(made, Err(Errno::PERM)) && unlock(to) {
             made = make();
         }
         if matches!(made, Err(Errno::EXIST)) {
-            clear(to, name).map_err(|why| Trouble::Target("replacing", why))?;
+            clear(to, name).map_err(|why| EntryError::Target("replacing", why))?;
             made = make();
         }
         if !self.is_fresh() && made.is_ok() {
             self.touch(id);
         }
-        made.map_err(|why| Trouble::Target(doing, why))
+        made.map_err(|why| EntryError::Target(doing, why))
     }
 
     /// Sets the flags that would have kept further names from being made.
@@ -372,12 +372,7 @@ impl Engine<'_> {
                     .unwrap_or_else(|what| self.note(directory, &name, what)),
                 Err(why) => {
                     let path = self.directories.path_buf(directory, &name);
-                    return Err(super::target_error(
-                        self.request.target,
-                        &path,
-                        "setting flags of",
-                        why,
-                    ));
+                    return Err(target_error(self.request.target, &path, "setting flags of", why));
                 }
             }
         }

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::Trouble;
-use super::directories::{DIRECTORY, Id, Inode, ROOT, Side, open_in};
 use super::engine::Engine;
-use super::exclude::{Exclude, Verdict};
 use super::temporary;
-use super::walk::Batch;
-use crate::flags::{lift, put_back, unlock};
+use crate::inode_flags::{lift, put_back, unlock};
+use crate::tree::directories::{DIRECTORY, Id, Inode, ROOT, Side, open_in};
+use crate::tree::entry_error::EntryError;
+use crate::tree::exclude::{Exclude, Verdict};
+use crate::tree::walk::Batch;
 
 impl Engine<'_> {
     /// Removes what the source's directory has no more, and returns what else the target's has, by
@@ -23,12 +23,12 @@ impl Engine<'_> {
         &self,
         (id, source, verdict): (Id, &OwnedFd, Verdict),
         batch: &Batch,
-    ) -> Result<Option<Vec<CString>>, Trouble> {
+    ) -> Result<Option<Vec<CString>>, EntryError> {
         let target = self
             .directories
             .open(Side::Target, id)
-            .map_err(|why| Trouble::Target("opening", why))?;
-        let mut there = names(&target).map_err(|why| Trouble::Target("reading", why))?;
+            .map_err(|why| EntryError::Target("opening", why))?;
+        let mut there = names(&target).map_err(|why| EntryError::Target("reading", why))?;
         there.sort_unstable();
         let mut ours: Vec<&CStr> = Vec::new();
         if batch.whole {
@@ -59,7 +59,7 @@ impl Engine<'_> {
             }
         });
         match failed {
-            Some(why) => Err(Trouble::Target("removing what is gone from", why)),
+            Some(why) => Err(EntryError::Target("removing what is gone from", why)),
             None => Ok(batch.whole.then_some(there)),
         }
     }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::Facts;
+use crate::environment::facts::Facts;
 use crate::error::{Doing, Error, Result};
-use crate::rooted::Rooted;
+use crate::root_dir::Rooted;
 use crate::storage::mounts::{Mounted, bind_read_only, enter_private_namespace, mount_for_scan};
 use crate::workers::{self, Answer, Question};
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Id, Name};
-use crate::copy::Instant;
 use crate::error::{Error, Refusal, Result};
-use crate::rooted::{MAX_CONFIG_BYTES, Rooted};
+use crate::root_dir::{MAX_CONFIG_BYTES, Rooted};
+use crate::timestamp::Timestamp;
 
 /// Where a BE keeps its descriptor, relative to its root.
 pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
@@ -87,10 +87,10 @@ pub struct Descriptor {
     /// When it was complete the last time: what the operation wrote was not changed later. An
     /// incomplete BE keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completed: Option<Instant>,
+    pub completed: Option<Timestamp>,
     /// When the operation began that made it incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub began: Option<Instant>,
+    pub began: Option<Timestamp>,
     /// UUIDs of the file systems and swap spaces that were made for it, and go with it. What else
     /// its fstab names stays when it is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -212,7 +212,7 @@ impl Descriptor {
         root.sync()?;
         self.state = State::Complete;
         self.operation = None;
-        self.completed = Some(Instant::now().earlier());
+        self.completed = Some(Timestamp::now().earlier());
         self.began = None;
         self.store(root)?;
         root.sync()
@@ -225,7 +225,7 @@ impl Descriptor {
     pub fn begin(&mut self, operation: Operation, root: &Rooted) -> Result<()> {
         self.state = State::Incomplete;
         self.operation = Some(operation);
-        self.began = Some(Instant::now());
+        self.began = Some(Timestamp::now());
         self.store(root)?;
         root.sync()
     }

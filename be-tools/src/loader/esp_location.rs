@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Refusal, Result};
+use crate::host::System;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
-use crate::system::System;
 
 /// An EFI system partition on a GPT disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

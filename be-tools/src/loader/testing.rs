@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::environment::{BootEnvironment, OperatingSystem, Root};
-use crate::system::System;
+use crate::host::System;
 
 /// PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);

@@ -11,8 +11,8 @@ use super::mounts::device_number;
 use super::partitions::PartitionInfo;
 use super::probe::{Content, Kind, SuperBlock};
 use crate::error::{Error, Refusal, Result};
+use crate::host::System;
 use crate::plan::PlannedDevice;
-use crate::system::System;
 
 /// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
 /// or md.

@@ -16,7 +16,7 @@ use rustix::mount::{
 
 use super::device::BlockDevice;
 use crate::error::{Doing, Error, Result};
-use crate::system::System;
+use crate::host::System;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -447,6 +447,28 @@ fn call_mount(
     retry_busy(patience, || mount(device, dir, fs_type, flags, data.as_c_str()))
         .doing(|| format!("mounting {} ({fs_type}) on {}", device.display(), dir.display()))?;
     Ok(Mounted::new(dir))
+}
+
+/// Unmounts whatever is mounted on `dir` and below, the last mount first.
+///
+/// # Errors
+/// When something is in use; what was unmounted until then stays so.
+pub fn unmount_all(system: &System, dir: &Path) -> Result<()> {
+    let table = Mounts::read(system)?;
+    for mount in table.under(dir).rev() {
+        unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
+            rustix::io::Errno::BUSY => Error::Failed(format!(
+                "{} is in use: end what uses it (`fuser -vm {0}` names it), then run the command \
+                again",
+                mount.mount_point.display()
+            )),
+            error => Error::Io {
+                doing: format!("unmounting {}", mount.mount_point.display()),
+                source: error.into(),
+            },
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

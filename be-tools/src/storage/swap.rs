@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::error::{Doing, Result};
-use crate::system::System;
+use crate::host::System;
 
 /// One swap area in use.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::partitions;
 use super::probe::Kind;
 use super::swap::{self, SwapUse};
 use crate::error::{Error, Refusal, Result};
-use crate::system::System;
+use crate::host::System;
 
 /// What is in use on this machine.
 #[derive(Clone, Debug, Default)]

@@ -4,8 +4,9 @@ use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use be_tools::copy::{Exclude, Request, Summary, copy_tree};
+use be_tools::copy::{Request, Summary, copy_tree};
 use be_tools::plan::Silent;
+use be_tools::tree::exclude::Exclude;
 
 use super::loop_device::{Mounted, root, sh};
 use super::{Meanwhile, request, rsync_finds_no_difference, with_a_bad_file};

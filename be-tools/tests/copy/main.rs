@@ -13,8 +13,9 @@ mod refresh;
 use std::path::Path;
 use std::process::Command;
 
-use be_tools::copy::{Exclude, Mode, Request, Trust};
+use be_tools::copy::{Mode, Request, Trust};
 use be_tools::plan::{Plan, Progress, Report};
+use be_tools::tree::exclude::Exclude;
 
 use loop_device::{Mounted, sh};
 

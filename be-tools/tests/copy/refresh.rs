@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use be_tools::copy::{Exclude, Instant, Mode, Request, Summary, Trust, copy_tree};
+use be_tools::copy::{Mode, Request, Summary, Trust, copy_tree};
 use be_tools::plan::Silent;
+use be_tools::timestamp::Timestamp;
+use be_tools::tree::exclude::Exclude;
 
 use super::loop_device::{Mounted, root, sh};
 use super::{Meanwhile, refresh, request, rsync_finds_no_difference, with_a_bad_file};
@@ -29,7 +31,7 @@ fn pair_of((source, target): (&[&str], &[&str]), size: &str, fill: &str) -> (Mou
 }
 
 fn trust() -> Trust {
-    Trust { complete: Some(Instant::now()), ..Trust::default() }
+    Trust { complete: Some(Timestamp::now()), ..Trust::default() }
 }
 
 fn with(source: &Mounted, target: &Mounted, trust: Trust) -> Summary {
@@ -321,7 +323,7 @@ fn what_an_interrupted_refresh_wrote_is_compared() {
         return;
     }
     let (source, target) = pair("echo one >f; sleep 0.05");
-    let begun = Instant::now();
+    let begun = Timestamp::now();
     // After a power cut: size and time of the file are there, its content is not.
     sh(
         target.path(),

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
-use be_tools::printable::printable;
+use be_tools::escape::printable;
 
 use super::keys::Key;
 use super::list::Source;

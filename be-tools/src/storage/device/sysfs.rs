@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{BlockDevice, contents};
 use crate::error::{Doing, Result};
+use crate::host::System;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::Content;
-use crate::system::System;
 use crate::workers;
 
 /// Floppy drives: opening one takes seconds and finds no boot environment.

@@ -1,0 +1,66 @@
+//! Where the content of a file lies on its device, so that a copy of the blocks can have another
+//! content there.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::{Edit, Unfit};
+use crate::error::Result;
+use crate::root_dir::Rooted;
+use crate::sys;
+
+/// FIEMAP_EXTENT_LAST and FIEMAP_EXTENT_MERGED: all others say that the bytes are elsewhere,
+/// encoded, or shared.
+const HARMLESS: u32 = 0x1 | 0x1000;
+
+/// The edits that put `text` over the file at `path`, filled up with newlines to the length that it
+/// has.
+///
+/// # Errors
+/// When the file system is not readable. `Ok(Err)`: why it cannot be done.
+pub fn overwrite(
+    root: &Rooted,
+    path: impl AsRef<Path>,
+    text: &str,
+) -> Result<Result<Vec<Edit>, Unfit>> {
+    let path = path.as_ref();
+    let Some(old) = root.read(path)? else {
+        return Ok(Unfit::new(format!("it has no /{}", path.display())));
+    };
+    let Some(file) = root.file(path)? else {
+        return Ok(Unfit::new(format!("it has no /{}", path.display())));
+    };
+    if text.len() > old.len() {
+        return Ok(Unfit::new(format!(
+            "the descriptor of the copy needs {} bytes and its own has {} (a shorter name would \
+            fit)",
+            text.len(),
+            old.len()
+        )));
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(old.len(), b'\n');
+    let extents = match sys::extents(&file.into(), 0, old.len() as u64) {
+        Ok(extents) => extents,
+        Err(Errno::OPNOTSUPP | Errno::NOTTY) => {
+            return Ok(Unfit::new("it does not tell where a file lies"));
+        }
+        Err(why) => return Ok(Unfit::new(format!("it does not tell where a file lies ({why})"))),
+    };
+    let (mut edits, mut next) = (Vec::new(), 0_usize);
+    for extent in extents {
+        if extent.flags & !HARMLESS != 0 || extent.logical != next as u64 {
+            break;
+        }
+        let end = bytes
+            .len()
+            .min(next.saturating_add(usize::try_from(extent.length).unwrap_or(usize::MAX)));
+        edits.push(Edit { at: extent.physical, bytes: bytes[next..end].to_vec() });
+        next = end;
+        if next == bytes.len() {
+            return Ok(Ok(edits));
+        }
+    }
+    Ok(Unfit::new(format!("its /{} does not lie in blocks of its own", path.display())))
+}

@@ -1,0 +1,211 @@
+//! The command line of `be`: one file a verb, each its arguments, one library call, and what is
+//! printed.
+
+mod activate;
+mod adopt;
+mod boot;
+mod boot_entries;
+mod check;
+mod confirm;
+mod create;
+mod current;
+mod delete;
+mod describe;
+mod filesystems;
+mod internal;
+mod list;
+mod log;
+mod manual;
+mod mount;
+mod refresh;
+mod rename;
+mod report;
+mod run;
+mod selection;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::error::{Error, Refusal, Result};
+use crate::escape::{complain, json, printable};
+use crate::host::System;
+use report::Terminal;
+
+/// Boot environments: copies of this system that you can change while it runs, and boot.
+#[derive(Debug, Parser)]
+#[command(
+    name = "be",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit status: 0 done; 1 failed, can be run again; 2 wrong usage; 3 refused, \
+        nothing was written; \
+                  4 done, read the report; 5 check found something; 130 interrupted."
+)]
+struct Cli {
+    /// Say nothing but errors and what was asked for.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say what is run and why.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(list::List),
+    Current(current::Current),
+    Adopt(adopt::Adopt),
+    Create(create::Create),
+    Refresh(refresh::Refresh),
+    Mount(mount::Mount),
+    Umount(mount::Umount),
+    Run(run::Run),
+    Activate(activate::Activate),
+    Confirm(confirm::Confirm),
+    Delete(delete::Delete),
+    Filesystems(filesystems::FileSystems),
+    Describe(describe::Describe),
+    Rename(rename::Rename),
+    Check(check::Check),
+    Boot(boot::Boot),
+    BootEntries(boot_entries::BootEntries),
+    Completions(manual::Completions),
+    Man(manual::Man),
+}
+
+impl Verb {
+    /// Dispatches to the verb's file.
+    fn run(self, context: &Context) -> Result<u8> {
+        match self {
+            Verb::List(v) => v.run(context),
+            Verb::Current(v) => v.run(context),
+            Verb::Adopt(v) => v.run(context),
+            Verb::Create(v) => v.run(context),
+            Verb::Refresh(v) => v.run(context),
+            Verb::Mount(v) => v.run(context),
+            Verb::Umount(v) => v.run(context),
+            Verb::Run(v) => v.run(context),
+            Verb::Activate(v) => v.run(context),
+            Verb::Confirm(v) => v.run(context),
+            Verb::Delete(v) => v.run(context),
+            Verb::Filesystems(v) => v.run(context),
+            Verb::Describe(v) => v.run(context),
+            Verb::Rename(v) => v.run(context),
+            Verb::Check(v) => v.run(context),
+            Verb::Boot(v) => v.run(context),
+            Verb::BootEntries(v) => v.run(context),
+            Verb::Completions(v) => v.run(Cli::command()),
+            Verb::Man(v) => v.run(Cli::command()),
+        }
+    }
+}
+
+/// What every verb that acts takes.
+#[derive(Debug, Args)]
+struct Acting {
+    /// Stop after the plan; nothing is written.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do not ask: the plan is confirmed.
+    #[arg(short, long)]
+    yes: bool,
+    /// Print the plan, or the facts that were asked for, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What every verb gets.
+struct Context {
+    system: System,
+    quiet: bool,
+    verbose: bool,
+}
+
+impl Context {
+    /// The report of an operation on this terminal.
+    fn report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+        Terminal::new(verb, acting, self.quiet, self.verbose)
+    }
+
+    /// The report of an operation that erases nothing and is undone as easily: its plan is shown
+    /// only when it is asked for, and `--yes` is taken for granted.
+    fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+        self.report(verb, acting).unasked()
+    }
+
+    /// The effective user is root.
+    fn need_root(&self, verb: &str) -> Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            Ok(())
+        } else {
+            Err(Refusal::NotRoot { verb: verb.into() }.into())
+        }
+    }
+}
+
+/// Runs `be` with these arguments, the program's name first, and returns its exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(status) = internal::dispatch(&args) {
+        return status;
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help goes to standard output with status 0, wrong usage to standard error with 2.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    crate::signals::watch();
+    log::start(cli.verbose);
+    let context = Context { system: System::host(), quiet: cli.quiet, verbose: cli.verbose };
+    match cli.verb.run(&context) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log::note(&format!("error: {error}"));
+            complain(&error.to_string());
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Prints a value as JSON on standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
+    write_line(&json(&text))
+}
+
+/// Prints a line on standard output.
+fn print_line(text: &str) -> Result<()> {
+    write_line(&printable(text))
+}
+
+/// A reader that went away is an end, not a failure.
+fn write_line(text: &str) -> Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { doing: "writing to standard output".into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

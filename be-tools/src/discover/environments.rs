@@ -1,0 +1,260 @@
+//! From what was read on each file system to boot environments. Pure.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::scan::{Place, Request};
+use crate::environment::facts::Facts;
+use crate::environment::health;
+use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
+use crate::fstab::{Entry, Fstab, Spec};
+use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::mounts::{Mount, Mounts};
+use crate::storage::probe::Kind;
+
+/// A root file system that was found.
+pub(super) struct FoundRoot<'a> {
+    pub(super) device: &'a BlockDevice,
+    pub(super) facts: Facts,
+}
+
+/// The devices worth mounting: one for each file system that can hold a root, and nothing that
+/// something else, such as an array or a volume group, is made of.
+pub(super) fn candidates(devices: &Devices) -> Vec<&BlockDevice> {
+    let mut spanned = Vec::new();
+    devices
+        .iter()
+        .filter(|device| {
+            let Some(found) = device.super_block().filter(|s| s.kind.can_hold_root()) else {
+                return false;
+            };
+            if found.devices > 1 {
+                if spanned.contains(&&found.uuid) {
+                    return false;
+                }
+                spanned.push(&found.uuid);
+            }
+            device.holders.is_empty()
+        })
+        .collect()
+}
+
+/// Where to find the file system of a device: mounted already, or to be mounted.
+pub(super) fn place(device: &BlockDevice, mounts: &Mounts) -> Place {
+    let fs_type = device.content.kind().map_or("auto", Kind::name);
+    // btrfs mounts once more beside a mount for writing, and only so shows all its subvolumes.
+    let mounted =
+        mounts.of(device).find(|m| m.root == Path::new("/")).filter(|_| fs_type != "btrfs");
+    Place {
+        device: device.node.clone(),
+        number: device.number,
+        fs_type: fs_type.into(),
+        subvolume: None,
+        mounted_at: mounted.map(|m| m.mount_point.clone()),
+    }
+}
+
+pub(super) fn request(place: Place, dir: &Path) -> Request {
+    Request { dir: dir.to_owned(), place, subvolume: None, nested: Vec::new() }
+}
+
+/// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root
+/// itself.
+pub(super) fn nested(
+    root: &FoundRoot,
+    devices: &Devices,
+    mounts: &Mounts,
+) -> Vec<(PathBuf, Place)> {
+    let Some(text) = &root.facts.fstab else { return Vec::new() };
+    let fstab = Fstab::parse(text);
+    ["/usr", "/boot"]
+        .iter()
+        .filter_map(|mount_point| {
+            let entry = fstab.entries().find(|e| e.mountpoint() == Path::new(mount_point))?;
+            let device = device_of(entry, root.device, devices)?;
+            let kind =
+                device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
+            let mut place = place(device, mounts);
+            if kind == Kind::Btrfs {
+                place.subvolume = subvolume(entry);
+            }
+            Some((PathBuf::from(mount_point), place))
+        })
+        .collect()
+}
+
+/// The subvolume that a line of fstab mounts.
+pub(crate) fn subvolume(entry: &Entry) -> Option<String> {
+    let options = entry.options();
+    let path = options
+        .split(',')
+        .find_map(|option| option.strip_prefix("subvol="))?
+        .trim_matches('/')
+        .to_owned();
+    (!path.is_empty()).then_some(path)
+}
+
+/// The device that a line of fstab names; where several answer, the one on the disk of the root.
+fn device_of<'a>(
+    entry: &Entry,
+    root: &BlockDevice,
+    devices: &'a Devices,
+) -> Option<&'a BlockDevice> {
+    let spec = entry.spec();
+    match entry.device() {
+        Spec::Path(path) if !path.starts_with("/dev") => return None,
+        Spec::Other(_) => return None,
+        _ => {}
+    }
+    let found = devices.lookup(&spec);
+    found.iter().find(|d| d.disk == root.disk).or(found.first()).copied()
+}
+
+/// All boot environments, in the order of their devices, each with a reference of its own.
+pub(super) fn environments(
+    roots: &[FoundRoot],
+    devices: &Devices,
+    mounts: &Mounts,
+) -> Vec<BootEnvironment> {
+    let mut all: Vec<BootEnvironment> =
+        roots.iter().map(|root| environment(root, devices, mounts)).collect();
+    mark_shared(&mut all);
+    for (environment, root) in all.iter_mut().zip(roots) {
+        environment.problems = health::problems(&root.facts, environment, devices)
+            .into_iter()
+            .map(|problem| problem.text)
+            .collect();
+    }
+    name_all(&mut all, devices);
+    all
+}
+
+fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvironment {
+    let FoundRoot { device, facts } = root;
+    let fs_type = device.content.kind().map_or("", Kind::name);
+    let is_here = |mount: &&Mount| {
+        let inside = mount.root.strip_prefix("/").unwrap_or(&mount.root);
+        mount.is_of(device) && inside == Path::new(facts.subvolume.as_deref().unwrap_or(""))
+    };
+    let mounted_at: Vec<PathBuf> =
+        mounts.iter().filter(is_here).map(|m| m.mount_point.clone()).collect();
+    BootEnvironment {
+        reference: String::new(),
+        descriptor: facts.descriptor.clone(),
+        os: facts.os.clone().unwrap_or_else(|| OperatingSystem {
+            id: "linux".into(),
+            ..OperatingSystem::default()
+        }),
+        kernel: facts.kernel().map(|k| k.release.clone()),
+        root: Root {
+            device: device.node.clone(),
+            fs_type: fs_type.into(),
+            uuid: device.super_block().map(|s| s.uuid.clone()).unwrap_or_default(),
+            subvolume: facts.subvolume.clone(),
+            disk: devices.disk_of(device).node.clone(),
+        },
+        file_systems: file_systems(root, devices),
+        made: made(facts.descriptor.as_ref(), devices),
+        running: mounts.at(Path::new("/")).as_ref().is_some_and(is_here),
+        next_boot: false,
+        boot_entry: None,
+        trial: None,
+        used: facts.used,
+        problems: Vec::new(),
+        mounted_at,
+    }
+}
+
+/// The devices behind the UUIDs that a descriptor names, where there is exactly one.
+fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
+    let uuids = descriptor.map(|d| d.made.as_slice()).unwrap_or_default();
+    let found = uuids.iter().filter_map(|uuid| match devices.lookup(&format!("UUID={uuid}"))[..] {
+        [device] => Some(device.node.clone()),
+        _ => None,
+    });
+    found.collect()
+}
+
+/// The lines of fstab with the devices they name, the root first.
+fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
+    let fstab = Fstab::parse(root.facts.fstab.as_deref().unwrap_or_default());
+    let shared = root.facts.descriptor.as_ref().map(|d| d.shared.as_slice()).unwrap_or_default();
+    let mut all: Vec<FileSystemUse> = fstab
+        .entries()
+        .map(|entry| {
+            let device = device_of(entry, root.device, devices);
+            let mountpoint = entry.mountpoint();
+            FileSystemUse {
+                shared: shared.contains(&mountpoint) || device.is_some_and(BlockDevice::is_esp),
+                mountpoint,
+                spec: entry.spec(),
+                fs_type: entry.fs_type(),
+                options: entry.options(),
+                size: device.map(|d| d.size),
+                device: device.map(|d| d.node.clone()),
+            }
+        })
+        .collect();
+    let is_root = |f: &FileSystemUse| f.mountpoint == Path::new("/");
+    if !all.iter().any(is_root) {
+        all.push(FileSystemUse {
+            mountpoint: "/".into(),
+            spec: String::new(),
+            device: Some(root.device.node.clone()),
+            fs_type: root.device.content.kind().map_or("", Kind::name).into(),
+            options: "defaults".into(),
+            size: Some(root.device.size),
+            shared: false,
+        });
+    }
+    all.sort_by_key(|f| !is_root(f));
+    all
+}
+
+/// A device that several BEs use is nobody's own: it is not erased with one of them.
+fn mark_shared(all: &mut [BootEnvironment]) {
+    let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
+    for (index, environment) in all.iter().enumerate() {
+        let named = environment.file_systems.iter().filter_map(|f| f.device.as_ref());
+        for device in std::iter::once(&environment.root.device).chain(named) {
+            let users = users.entry(device.clone()).or_default();
+            if !users.contains(&index) {
+                users.push(index);
+            }
+        }
+    }
+    for environment in all {
+        let own_root = environment.root.device.clone();
+        for f in &mut environment.file_systems {
+            let Some(device) = &f.device else { continue };
+            let others = users.get(device).is_some_and(|users| users.len() > 1);
+            f.shared |= others && !(*device == own_root && f.mountpoint == Path::new("/"));
+        }
+    }
+}
+
+/// Names where they are unique, `NAME@DEVICE` where not, `@DEVICE[:SUBVOLUME]` for the unmanaged.
+fn name_all(all: &mut [BootEnvironment], devices: &Devices) {
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for environment in all.iter() {
+        if let Some(descriptor) = &environment.descriptor {
+            *count.entry(descriptor.name.as_str().to_ascii_lowercase()).or_default() += 1;
+        }
+    }
+    for environment in all {
+        let device = devices
+            .by_node(&environment.root.device)
+            .map_or_else(String::new, |d| d.short_name().to_owned());
+        let place = match &environment.root.subvolume {
+            Some(subvolume) => format!("@{device}:{subvolume}"),
+            None => format!("@{device}"),
+        };
+        environment.reference = match &environment.descriptor {
+            None => place,
+            Some(d) if count.get(&d.name.as_str().to_ascii_lowercase()) == Some(&1) => {
+                d.name.to_string()
+            }
+            Some(d) => format!("{}{place}", d.name),
+        };
+    }
+}

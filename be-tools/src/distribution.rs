@@ -1,0 +1,3 @@
+//! What the packages of a distribution need.
+
+pub mod debian;

@@ -1,0 +1,283 @@
+//! What is read from a root file system to tell what boots from it, and whether it would.
+
+mod boot_images;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+
+use boot::command_line::CommandLine;
+use boot::grubenv::EnvironmentBlock;
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{DESCRIPTOR_PATH, Descriptor, OperatingSystem};
+use crate::error::Error;
+use crate::root_dir::Rooted;
+
+/// More kernels than anyone keeps; a hostile /boot must end.
+const MOST_KERNELS: usize = 64;
+
+/// What one root file system says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// btrfs subvolume it lies in.
+    pub subvolume: Option<String>,
+    /// Its descriptor.
+    pub descriptor: Option<Descriptor>,
+    /// Why the descriptor that is there cannot be read.
+    pub descriptor_error: Option<String>,
+    /// os-release(5), if there is one.
+    pub os: Option<OperatingSystem>,
+    /// The text of its fstab.
+    pub fstab: Option<String>,
+    /// /etc/hostname
+    pub hostname: Option<String>,
+    /// Its kernels, newest first.
+    pub kernels: Vec<Kernel>,
+    /// What its GRUB menu would start.
+    pub grub: Grub,
+    /// What is wrong with its init.
+    pub init_problem: Option<String>,
+    /// Bytes in use on its root file system.
+    pub used: Option<u64>,
+    /// File systems of its own that could not be mounted, and why.
+    pub not_mounted: Vec<String>,
+}
+
+/// A kernel in /boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// As `uname -r` prints it.
+    pub release: String,
+    /// Path in the BE.
+    pub image: String,
+    /// What is wrong with the image.
+    pub image_problem: Option<String>,
+    /// Path of its initramfs in the BE.
+    pub initramfs: Option<String>,
+    /// What is wrong with that.
+    pub initramfs_problem: Option<String>,
+    /// /lib/modules has its directory.
+    pub modules: bool,
+}
+
+impl Kernel {
+    /// Kernel, initramfs and modules are there and look whole.
+    pub fn is_complete(&self) -> bool {
+        self.image_problem.is_none()
+            && self.initramfs.is_some()
+            && self.initramfs_problem.is_none()
+            && self.modules
+    }
+}
+
+/// The GRUB of a BE.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grub {
+    /// GRUB's programs or its directory are there.
+    pub installed: bool,
+    /// grub.cfg is there.
+    pub configured: bool,
+    /// What the menu starts when nobody presses a key.
+    pub default: Option<GrubEntry>,
+}
+
+/// A menu entry that starts a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrubEntry {
+    /// The kernel as grub.cfg names it.
+    pub kernel: String,
+    /// It is there.
+    pub kernel_exists: bool,
+    /// Initramfs images that are not there.
+    pub missing_initramfs: Vec<String>,
+    /// `root=` of its command line.
+    pub root: Option<String>,
+    /// The file system that it searches for the kernel.
+    pub search_uuid: Option<String>,
+}
+
+impl Facts {
+    /// Reads them, if `root` looks like the root of a Linux system: it has a descriptor, an
+    /// os-release, or an fstab with accounts beside it.
+    pub fn read(root: &Rooted, subvolume: Option<String>) -> Option<Self> {
+        let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
+        let looks_like_root = there(DESCRIPTOR_PATH)
+            || there("etc/os-release")
+            || (there("usr/lib/os-release") && there("etc"))
+            || (there("etc/fstab") && there("etc/passwd"));
+        if !looks_like_root {
+            return None;
+        }
+        let mut facts = Facts { subvolume, ..Facts::default() };
+        match root.text(DESCRIPTOR_PATH) {
+            Ok(None) => {}
+            Ok(Some(text)) => match Descriptor::parse(&text) {
+                Ok(descriptor) => facts.descriptor = Some(descriptor),
+                Err(why) => facts.descriptor_error = Some(why),
+            },
+            // Without the place where it is mounted just now.
+            Err(Error::Format { why, .. }) => facts.descriptor_error = Some(why),
+            Err(Error::Io { source, .. }) => facts.descriptor_error = Some(source.to_string()),
+            Err(other) => facts.descriptor_error = Some(other.to_string()),
+        }
+        let text = |path: &str| root.text(path).ok().flatten();
+        facts.os =
+            text("etc/os-release").or_else(|| text("usr/lib/os-release")).map(|t| os_release(&t));
+        facts.fstab = text("etc/fstab");
+        facts.hostname =
+            text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        facts.kernels = kernels(root);
+        facts.grub = grub(root);
+        facts.init_problem = boot_images::init_problem(root);
+        facts.used = used(root);
+        Some(facts)
+    }
+
+    /// The kernel that it would boot: the default of its menu, else the newest that is complete,
+    /// else the newest.
+    pub fn kernel(&self) -> Option<&Kernel> {
+        let default = self.grub.default.as_ref().and_then(|entry| {
+            let name = entry.kernel.rsplit('/').next()?;
+            self.kernels.iter().find(|k| k.image.rsplit('/').next() == Some(name))
+        });
+        default
+            .or_else(|| self.kernels.iter().find(|k| k.is_complete()))
+            .or_else(|| self.kernels.first())
+    }
+}
+
+/// os-release(5): shell assignments, perhaps quoted.
+fn os_release(text: &str) -> OperatingSystem {
+    let value = |key: &str| {
+        let raw = text
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
+            .trim();
+        let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
+        let quoted = quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
+        let mut plain = String::new();
+        let mut chars = quoted.unwrap_or(raw).chars();
+        while let Some(c) = chars.next() {
+            let c = if c == '\\' { chars.next().unwrap_or(c) } else { c };
+            plain.extend((!c.is_control()).then_some(c));
+        }
+        Some(plain)
+    };
+    let id = value("ID").unwrap_or_else(|| "linux".into());
+    OperatingSystem {
+        version_id: value("VERSION_ID").unwrap_or_default(),
+        pretty_name: value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| id.clone()),
+        id,
+    }
+}
+
+fn kernels(root: &Rooted) -> Vec<Kernel> {
+    let names = root.names("boot").unwrap_or_default();
+    let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    let images = names.iter().filter(|n| n.starts_with("vmlinuz-") || n.starts_with("vmlinux-"));
+    let mut kernels: Vec<Kernel> = images
+        .take(MOST_KERNELS)
+        .filter_map(|name| {
+            let suffix = &name["vmlinuz-".len()..];
+            let image = format!("boot/{name}");
+            let (release, image_problem) = boot_images::kernel(root, &image)?;
+            let release = release.unwrap_or_else(|| suffix.to_owned());
+            let initramfs = [
+                format!("initrd.img-{suffix}"),
+                format!("initramfs-{suffix}.img"),
+                format!("initrd-{suffix}"),
+            ];
+            let initramfs =
+                initramfs.iter().find(|n| names.contains(n)).map(|n| format!("boot/{n}"));
+            Some(Kernel {
+                initramfs_problem: initramfs
+                    .as_ref()
+                    .and_then(|path| boot_images::initramfs_problem(root, path)),
+                modules: ["lib/modules", "usr/lib/modules"]
+                    .iter()
+                    .any(|directory| root.exists(Path::new(directory).join(&release))),
+                release,
+                image,
+                image_problem,
+                initramfs,
+            })
+        })
+        .collect();
+    kernels.sort_by(|a, b| boot::bls::compare_versions(&b.release, &a.release));
+    kernels
+}
+
+fn grub(root: &Rooted) -> Grub {
+    let installed =
+        ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
+    let installed = installed.iter().any(|path| root.exists(path));
+    let directory = ["boot/grub", "boot/grub2"]
+        .into_iter()
+        .find(|f| root.exists(Path::new(f).join("grub.cfg")));
+    let Some(directory) = directory else { return Grub { installed, ..Grub::default() } };
+    let Ok(Some(cfg)) = root.text(Path::new(directory).join("grub.cfg")) else {
+        return Grub { installed, configured: true, default: None };
+    };
+    let environment = root.read(Path::new(directory).join("grubenv")).ok().flatten();
+    let environment =
+        environment.and_then(|bytes| EnvironmentBlock::parse(&bytes).ok()).unwrap_or_default();
+    let default = boot::grub_cfg::default_entry(&cfg, &environment).map(|entry| GrubEntry {
+        kernel_exists: on_grub_root(root, &entry.linux),
+        missing_initramfs: entry
+            .initrd
+            .iter()
+            .filter(|path| !on_grub_root(root, path))
+            .cloned()
+            .collect(),
+        root: CommandLine::parse(&entry.options).get("root").map(str::to_owned),
+        search_uuid: entry.root_uuid,
+        kernel: entry.linux,
+    });
+    Grub { installed, configured: !cfg.trim().is_empty(), default }
+}
+
+/// A path as GRUB sees it is there: from the root, from a /boot of its own, or from the top of a
+/// btrfs whose subvolume we are in.
+fn on_grub_root(root: &Rooted, path: &str) -> bool {
+    let path =
+        path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);
+    let below_boot = path.find("/boot/").map(|at| &path[at..]);
+    root.exists(path)
+        || root.exists(format!("boot/{path}"))
+        || below_boot.is_some_and(|p| root.exists(p))
+}
+
+fn used(root: &Rooted) -> Option<u64> {
+    let directory = root.directory("/").ok()??;
+    let stat = rustix::fs::fstatvfs(&directory).ok()?;
+    stat.f_blocks.checked_sub(stat.f_bfree)?.checked_mul(stat.f_frsize)
+}
+
+/// Opens a regular file of the BE.
+pub(super) fn regular(root: &Rooted, path: impl AsRef<Path>) -> Option<(File, u64)> {
+    let file = root.file(path).ok()??;
+    let metadata = file.metadata().ok()?;
+    metadata.is_file().then_some((file, metadata.len()))
+}
+
+/// Reads up to `len` bytes; fewer at the end of the file.
+pub(super) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Somebody may execute it.
+pub(super) fn is_executable(file: &File) -> bool {
+    file.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 != 0)
+}

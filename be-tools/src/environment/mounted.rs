@@ -1,0 +1,311 @@
+//! A BE mounted as a whole: root, nested and shared file systems, each in the place its fstab gives
+//! it.
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, FileSystemUse};
+use crate::error::{Doing, Error, Result};
+use crate::host::System;
+use crate::root_dir::Rooted;
+use crate::storage::device::BlockDevice;
+use crate::storage::mounts::{Mounted, Mounts, bind_read_only, mount_read_only, mount_with};
+use crate::storage::probe::Kind;
+
+/// What may be done to a mounted BE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Not one byte of its devices changes, journals included.
+    ReadOnly,
+    /// As when it runs.
+    ReadWrite,
+}
+
+/// A mounted BE; unmounted, the last mount first, when dropped.
+#[derive(Debug)]
+pub struct MountedEnvironment {
+    root: PathBuf,
+    mounts: Vec<Mounted>,
+    /// The directory was made for it and goes with it.
+    is_temporary: bool,
+}
+
+/// Which of a BE's file systems.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Root,
+    /// Root and what no other BE uses.
+    Own,
+    /// All but the ESP.
+    All,
+}
+
+impl MountedEnvironment {
+    /// Mounts all of a BE below `dir`, which must be there: root, nested and shared file systems.
+    /// Not swap, not what fstab mounts only on request, and not the ESP.
+    ///
+    /// # Errors
+    /// When its root cannot be mounted, or a file system that it needs.
+    pub fn mount(
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        dir: &Path,
+        access: Access,
+    ) -> Result<Self> {
+        Self::mount_extent(
+            &System::host(),
+            inventory,
+            environment,
+            dir.to_owned(),
+            access,
+            Extent::All,
+        )
+    }
+
+    /// Mounts the root file system of a BE alone, in a directory of its own. Call it in a private
+    /// mount namespace.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn mount_root(
+        system: &System,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        access: Access,
+    ) -> Result<Self> {
+        Self::mount_temporarily(system, inventory, environment, access, Extent::Root)
+    }
+
+    /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
+    /// a directory of its own. Call it in a private mount namespace.
+    ///
+    /// # Errors
+    /// As [`MountedEnvironment::mount`].
+    pub fn mount_system(
+        system: &System,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        access: Access,
+    ) -> Result<Self> {
+        Self::mount_temporarily(system, inventory, environment, access, Extent::Own)
+    }
+
+    fn mount_temporarily(
+        system: &System,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        access: Access,
+        extent: Extent,
+    ) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = system.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
+        let mounted =
+            Self::mount_extent(system, inventory, environment, dir.clone(), access, extent);
+        match mounted {
+            Ok(mut mounted) => {
+                mounted.is_temporary = true;
+                Ok(mounted)
+            }
+            Err(error) => {
+                // It is empty, unless something is still mounted there.
+                let _ = std::fs::remove_dir(&dir);
+                Err(error)
+            }
+        }
+    }
+
+    fn mount_extent(
+        system: &System,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        dir: PathBuf,
+        access: Access,
+        extent: Extent,
+    ) -> Result<Self> {
+        let table = Mounts::read(system)?;
+        let device = inventory
+            .devices
+            .by_node(&environment.root.device)
+            .ok_or_else(|| gone(&environment.root.device))?;
+        let in_fstab = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/"));
+        let what = What {
+            device,
+            subvolume: environment.root.subvolume.as_deref(),
+            options: in_fstab.map_or("", |f| f.options.as_str()),
+        };
+        let mut mounted =
+            MountedEnvironment { root: dir.clone(), mounts: Vec::new(), is_temporary: false };
+        mounted.mounts.push(what.mount(&table, &dir, access)?);
+        for file_system in nested(environment, extent) {
+            mounted.mount_nested(inventory, &table, file_system, access)?;
+        }
+        Ok(mounted)
+    }
+
+    fn mount_nested(
+        &mut self,
+        inventory: &Inventory,
+        table: &Mounts,
+        file_system: &FileSystemUse,
+        access: Access,
+    ) -> Result<()> {
+        let shown = file_system.mountpoint.display();
+        let optional = has_option(file_system, "nofail");
+        let device = file_system.device.as_deref().and_then(|node| inventory.devices.by_node(node));
+        let Some(device) = device else {
+            if optional {
+                return Ok(());
+            }
+            return Err(Error::Failed(format!(
+                "{shown} lies on {}, and there is no such device: attach it, or correct the fstab",
+                file_system.spec
+            )));
+        };
+        if device.is_esp() {
+            return Ok(());
+        }
+        let root = Rooted::open(&self.root)?;
+        let directory = match access {
+            Access::ReadOnly => root.directory(&file_system.mountpoint)?,
+            Access::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),
+        };
+        let Some(directory) = directory else {
+            return Err(Error::Failed(format!(
+                "{shown} is in its fstab, but there is no such directory to mount it on"
+            )));
+        };
+        // Through the descriptor: no link inside the BE leads the mount out of it.
+        let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let place = link.canonicalize().at("finding", &link)?;
+        let subvolume = option(file_system, "subvol").map(|path| path.trim_matches('/'));
+        let what = What {
+            device,
+            subvolume: subvolume.filter(|s| !s.is_empty()),
+            options: &file_system.options,
+        };
+        match what.mount(table, &place, access) {
+            Ok(mounted) => self.mounts.push(mounted),
+            Err(error) if optional => log::warn!("{error}"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Where its root is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Leaves it mounted.
+    pub fn into_persistent(mut self) -> PathBuf {
+        for mount in self.mounts.drain(..) {
+            mount.into_persistent();
+        }
+        self.is_temporary = false;
+        self.root.clone()
+    }
+
+    /// Unmounts it now and waits until everything is on its devices.
+    ///
+    /// # Errors
+    /// When something still uses it.
+    pub fn unmount(mut self) -> Result<()> {
+        while let Some(mount) = self.mounts.pop() {
+            mount.unmount()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MountedEnvironment {
+    fn drop(&mut self) {
+        while let Some(mount) = self.mounts.pop() {
+            drop(mount);
+        }
+        if self.is_temporary {
+            let _ = std::fs::remove_dir(&self.root);
+        }
+    }
+}
+
+/// What is mounted in one place.
+struct What<'a> {
+    device: &'a BlockDevice,
+    subvolume: Option<&'a str>,
+    options: &'a str,
+}
+
+impl What<'_> {
+    fn mount(&self, table: &Mounts, place: &Path, access: Access) -> Result<Mounted> {
+        let fs_type =
+            self.device.content.kind().filter(|kind| kind.is_file_system()).map(Kind::name);
+        let Some(fs_type) = fs_type else {
+            return Err(Error::Failed(format!(
+                "{} holds {} and no file system",
+                self.device.node.display(),
+                self.device.content.description()
+            )));
+        };
+        let whole = Path::new("/").join(self.subvolume.unwrap_or_default());
+        let existing = table
+            .of(self.device)
+            .find(|mount| mount.root == whole)
+            .filter(|mount| !mount.is_read_only());
+        match (access, existing) {
+            // What is mounted for writing cannot be mounted read-only beside it.
+            (Access::ReadOnly, Some(mount)) => bind_read_only(&mount.mount_point, place),
+            (Access::ReadOnly, None) => {
+                mount_read_only(&self.device.node, fs_type, self.subvolume, place)
+            }
+            (Access::ReadWrite, _) => {
+                let mut options: Vec<&str> =
+                    self.options.split(',').filter(|o| *o != "ro").collect();
+                if fs_type == "xfs" {
+                    options.push("nouuid");
+                }
+                mount_with(&self.device.node, fs_type, self.subvolume, &options.join(","), place)
+            }
+        }
+    }
+}
+
+/// What is mounted below the root, a file system after the one that holds its mount point.
+pub(crate) fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&FileSystemUse> {
+    // The fstab of an unfinished copy is its source's.
+    let extent = if environment.is_unfinished() { Extent::Root } else { extent };
+    let is_wanted = |f: &&FileSystemUse| {
+        let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
+        let is_device = f.device.is_some()
+            || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
+        let extent = match extent {
+            Extent::Root => false,
+            Extent::Own => {
+                !f.shared || ["/usr", "/boot"].iter().any(|place| f.mountpoint == Path::new(place))
+            }
+            Extent::All => true,
+        };
+        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && extent
+    };
+    let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
+    all.sort_by_key(|f| f.mountpoint.components().count());
+    all
+}
+
+fn has_option(file_system: &FileSystemUse, name: &str) -> bool {
+    file_system.options.split(',').any(|o| o == name)
+}
+
+fn option<'a>(file_system: &'a FileSystemUse, name: &str) -> Option<&'a str> {
+    file_system.options.split(',').find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn gone(device: &Path) -> Error {
+    Error::Failed(format!("{} is no longer there: was it unplugged?", device.display()))
+}
+
+#[cfg(test)]
+mod tests;

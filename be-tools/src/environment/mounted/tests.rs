@@ -1,0 +1,184 @@
+use super::*;
+use crate::storage::device::Devices;
+use crate::storage::mounts::unmount_all;
+use crate::storage::testing::{Root, debian_root, in_namespace, is_root};
+use crate::tool::Tool;
+
+/// A BE with /home and /home/deep on devices of their own, its inventory, and the devices.
+fn split() -> (Inventory, Vec<Root>) {
+    let home = Root::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
+    let deep = Root::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
+    let root = Root::make("ext4", |dir, uuid| {
+        // In the wrong order, with what is not mounted among it.
+        let fstab = format!(
+            "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 \
+            2\nUUID={uuid} / ext4 errors=remount-ro 0 1\n\
+             UUID={} /mnt ext4 noauto 0 0\ntmpfs /tmp tmpfs defaults 0 0\nUUID=gone none swap sw \
+             0 0\nUUID=gone /gone ext4 nofail 0 0\n",
+            deep.uuid, home.uuid, home.uuid
+        );
+        debian_root(dir, &fstab, uuid);
+        std::fs::create_dir(dir.join("mnt")).unwrap();
+    });
+    let roots = vec![root, home, deep];
+    (inventory(&roots), roots)
+}
+
+fn inventory(roots: &[Root]) -> Inventory {
+    let devices = Devices::scan(&System::host()).unwrap();
+    let ours = |d: &&BlockDevice| roots.iter().any(|r| r.device.node == d.node);
+    crate::discover::look_at(devices.iter().filter(ours).cloned().collect())
+}
+
+fn places(dir: &Path) -> Vec<String> {
+    let table = Mounts::read(&System::host()).unwrap();
+    let mut places: Vec<_> = table
+        .under(dir)
+        .map(|m| m.mount_point.strip_prefix(dir).unwrap().display().to_string())
+        .collect();
+    places.sort();
+    places
+}
+
+#[test]
+fn all_of_it_is_mounted_in_order_and_goes_again() {
+    if !is_root() {
+        return;
+    }
+    let (inventory, roots) = split();
+    in_namespace(|| {
+        let environment = &inventory.environments[0];
+        let dir = tempfile::tempdir().unwrap();
+        let mounted =
+            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+                .unwrap();
+        assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
+        assert!(mounted.root().join("home/deep/here").exists());
+        std::fs::write(mounted.root().join("home/new"), "x").unwrap();
+        // A second look at what is mounted for writing sees the same, and cannot write.
+        let again = MountedEnvironment::mount_system(
+            &System::host(),
+            &inventory,
+            environment,
+            Access::ReadOnly,
+        );
+        let again = again.unwrap();
+        assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
+        let directory = again.root().to_owned();
+        drop(again);
+        assert!(!directory.exists());
+        mounted.unmount().unwrap();
+        assert!(places(dir.path()).is_empty());
+        let before: Vec<_> = roots.iter().map(sum).collect();
+        let looked =
+            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadOnly)
+                .unwrap();
+        assert!(looked.root().join("home/new").exists());
+        assert!(std::fs::write(looked.root().join("home/other"), "x").is_err());
+        drop(looked);
+        assert_eq!(before, roots.iter().map(sum).collect::<Vec<_>>());
+        let root = MountedEnvironment::mount_root(
+            &System::host(),
+            &inventory,
+            environment,
+            Access::ReadOnly,
+        )
+        .unwrap();
+        assert_eq!(places(root.root()), [""]);
+    });
+}
+
+fn sum(root: &Root) -> String {
+    Tool::new("sha256sum").arg(&root.device.node).run().unwrap()
+}
+
+#[test]
+fn what_is_persistent_stays_until_all_is_unmounted() {
+    if !is_root() {
+        return;
+    }
+    let (inventory, _roots) = split();
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = &inventory.environments[0];
+        MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+            .unwrap()
+            .into_persistent();
+        assert_eq!(places(dir.path()).len(), 3);
+        let busy = std::fs::File::open(dir.path().join("home/deep/here")).unwrap();
+        let message = unmount_all(&System::host(), dir.path()).unwrap_err().to_string();
+        assert!(message.contains("home/deep is in use"), "{message}");
+        drop(busy);
+        unmount_all(&System::host(), dir.path()).unwrap();
+        assert!(places(dir.path()).is_empty());
+    });
+}
+
+#[test]
+fn a_subvolume_is_mounted_as_the_root() {
+    if !is_root() {
+        return;
+    }
+    let root = Root::make("btrfs", |dir, uuid| {
+        Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join("@")).run().unwrap();
+        Tool::new("btrfs")
+            .args(["-q", "subvolume", "create"])
+            .arg(dir.join("@home"))
+            .run()
+            .unwrap();
+        std::fs::write(dir.join("@home/mine"), "").unwrap();
+        let fstab = format!(
+            "UUID={uuid} / btrfs subvol=@ 0 0\nUUID={uuid} /home btrfs subvol=/@home 0 0\n"
+        );
+        debian_root(&dir.join("@"), &fstab, uuid);
+    });
+    let inventory = inventory(std::slice::from_ref(&root));
+    in_namespace(|| {
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let dir = tempfile::tempdir().unwrap();
+            let mounted = MountedEnvironment::mount(
+                &inventory,
+                &inventory.environments[0],
+                dir.path(),
+                access,
+            )
+            .unwrap();
+            assert!(dir.path().join("etc/fstab").exists() && dir.path().join("home/mine").exists());
+            mounted.unmount().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
+    if !is_root() {
+        return;
+    }
+    let victim = tempfile::tempdir().unwrap();
+    let home = Root::make("ext4", |dir, _| std::fs::write(dir.join("planted"), "").unwrap());
+    let root = Root::make("ext4", |dir, uuid| {
+        debian_root(
+            dir,
+            &format!(
+                "UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n",
+                home.uuid
+            ),
+            uuid,
+        );
+        std::fs::remove_dir(dir.join("home")).unwrap();
+        std::os::unix::fs::symlink(victim.path(), dir.join("home")).unwrap();
+    });
+    let inventory = inventory(&[root, home]);
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = MountedEnvironment::mount(
+            &inventory,
+            &inventory.environments[0],
+            dir.path(),
+            Access::ReadOnly,
+        );
+        assert!(mounted.is_err());
+        assert!(!victim.path().join("planted").exists());
+        assert!(places(dir.path()).is_empty());
+    });
+}

@@ -1,0 +1,183 @@
+//! The firmware's boot entries as BEs see them: whose they are, and what boots next.
+
+use boot::efi::{BootEntries, BootEntry, LoadOption};
+
+use crate::environment::{Id, Name, OperatingSystem};
+use crate::error::{Error, Refusal, Result};
+use crate::host::System;
+
+/// The machine's boot entries.
+///
+/// # Errors
+/// [`Refusal::NoFirmwareVariables`]
+pub fn boot_entries(system: &System) -> Result<BootEntries> {
+    let variables = system.variables();
+    if variables.available() {
+        Ok(BootEntries::new(variables))
+    } else {
+        Err(Refusal::NoFirmwareVariables.into())
+    }
+}
+
+/// What the firmware's menu shows for a BE. Firmware cuts long ones: the name comes first.
+pub fn description(name: &str, os: &OperatingSystem) -> String {
+    let system = os.short();
+    format!("Lifeboat: {name} ({system})")
+}
+
+/// The BE's name out of such a description.
+pub fn name_in(description: &str) -> Option<&str> {
+    let rest = description.strip_prefix("Lifeboat: ")?;
+    rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
+}
+
+/// The name by which people know the BE of an entry; its loader's directory where the description
+/// holds none. Anybody can write a description: what is no name does not reach a terminal.
+pub fn shown_name<'a>(option: &'a LoadOption, directory: &'a str) -> &'a str {
+    name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(directory)
+}
+
+/// The directory and the file of a BE's loader, as an entry names them:
+/// `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
+pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
+    if !option.is_lifeboat() {
+        return None;
+    }
+    let file = option.path.file()?;
+    let mut names: Vec<&str> = file.split(['\\', '/']).filter(|n| !n.is_empty()).collect();
+    let (name, directory) = (names.pop()?, names.pop()?);
+    let is_id = directory.len() == 8 && directory.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_id && names.len() == 2).then(|| (directory.to_ascii_lowercase(), name.to_owned()))
+}
+
+/// Whether an entry starts the BE.
+pub fn is_of(option: &LoadOption, id: Id) -> bool {
+    loader_file(option).is_some_and(|(directory, _)| directory == id.short())
+}
+
+/// The entries that start the BE: one, unless something else wrote entries too. The one earliest in
+/// `BootOrder` is the first.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn entries_of(entries: &BootEntries, id: Id) -> Result<Vec<BootEntry>> {
+    let order = entries.order().map_err(reading)?;
+    let mut found: Vec<BootEntry> = entries.entries().map_err(reading)?;
+    found.retain(|e| is_of(&e.option, id));
+    found.sort_by_key(|e| order.iter().position(|n| *n == e.number).unwrap_or(usize::MAX));
+    Ok(found)
+}
+
+/// `LOAD_OPTION_CATEGORY`: anything but zero is an application of the firmware, such as its setup,
+/// which `BootOrder` may name and the firmware passes over (UEFI 2.10, section 3.1.3).
+const CATEGORY: u32 = 0x1f00;
+
+fn is_started(option: &LoadOption) -> bool {
+    option.is_active() && option.attributes & CATEGORY == 0
+}
+
+/// The entry that the firmware starts next: `BootNext`, else the first of `BootOrder` that is there
+/// and active.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
+    if let Some(number) = entries.next().map_err(reading)?
+        && let Ok(Some(entry)) = entries.entry(number)
+    {
+        return Ok(Some(entry));
+    }
+    first(entries)
+}
+
+/// The entry that the firmware starts without a `BootNext`: the first of `BootOrder` that is there
+/// and active.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
+    let order = entries.order().map_err(reading)?;
+    let there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
+    Ok(there.into_iter().find(|entry| is_started(&entry.option)))
+}
+
+/// The entries of `BootOrder` that remain without this BE's: something to fall back to.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn others(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
+    let mut order = entries.order().map_err(reading)?;
+    order.retain(|number| {
+        matches!(entries.entry(*number), Ok(Some(entry)) if is_started(&entry.option) && !is_of(&entry.option, id))
+    });
+    Ok(order)
+}
+
+/// An error of reading them.
+pub(crate) fn reading(error: boot::efi::boot_entries::Error) -> Error {
+    Error::boot("reading the firmware's boot entries", error)
+}
+
+/// An error of writing them.
+pub(crate) fn writing(error: boot::efi::boot_entries::Error) -> Error {
+    Error::boot("writing the firmware's boot entries", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::Firmware;
+
+    #[test]
+    fn an_entry_belongs_to_the_be_whose_directory_it_names() {
+        let cases = [
+            (r"\EFI\lifeboat\2f0c1a94\grubx64.efi", Some(("2f0c1a94", "grubx64.efi"))),
+            (r"\efi\LIFEBOAT\2F0C1A94\grubx64-2.efi", Some(("2f0c1a94", "grubx64-2.efi"))),
+            (r"\EFI\lifeboat\rescue.efi", None),
+            (r"\EFI\lifeboat\2f0c1a9\grubx64.efi", None),
+            (r"\EFI\lifeboat\2f0c1a94\below\grubx64.efi", None),
+            (r"\EFI\debian\shimx64.efi", None),
+        ];
+        for (file, expected) in cases {
+            let option = Firmware::option("any", file);
+            let found = loader_file(&option);
+            assert_eq!(found.as_ref().map(|(a, b)| (a.as_str(), b.as_str())), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_description_has_the_name() {
+        let os = OperatingSystem {
+            id: "debian".into(),
+            version_id: "12".into(),
+            ..OperatingSystem::default()
+        };
+        assert_eq!(description("second", &os), "Lifeboat: second (Debian 12)");
+        assert_eq!(name_in("Lifeboat: second (Debian 12)"), Some("second"));
+        assert_eq!(name_in("debian"), None);
+    }
+
+    #[test]
+    fn next_is_what_the_firmware_would_start() {
+        let firmware = Firmware::new();
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let second = firmware.add("Lifeboat: second", r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
+        let entries = firmware.entries();
+        let number = || next(&entries).unwrap().map(|e| e.number);
+        assert_eq!(number(), Some(debian));
+        let mut setup = Firmware::option("UiApp", r"\any.efi");
+        setup.attributes |= 0x109;
+        entries.add(&setup, boot::efi::Position::First).unwrap();
+        assert_eq!(number(), Some(debian));
+        entries.set_next(Some(second)).unwrap();
+        assert_eq!(number(), Some(second));
+        entries.set_next(None).unwrap();
+        entries.place(second, boot::efi::Position::First).unwrap();
+        assert_eq!(number(), Some(second));
+        entries.set_active(second, false).unwrap();
+        assert_eq!(number(), Some(debian));
+        let id: Id = "2f0c1a94-8a3c-4a52-9a7e-0c6f6e1f3b55".parse().unwrap();
+        assert_eq!(entries_of(&entries, id).unwrap().len(), 1);
+        assert_eq!(others(&entries, id).unwrap(), [debian]);
+    }
+}

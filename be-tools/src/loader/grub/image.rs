@@ -1,0 +1,200 @@
+//! A GRUB image made by the BE's own grub-mkimage(1), so that the kernel's loader is the one the BE
+//! was tested with.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use super::stub::{self, BootPlace};
+use crate::environment::BootEnvironment;
+use crate::error::{Error, Refusal, Result};
+use crate::fstab::{Fstab, Spec};
+use crate::root_dir::Rooted;
+use crate::sandbox::Inside;
+use crate::storage::device::Devices;
+use crate::tool::Tool;
+
+/// Modules of GRUB for UEFI on x86-64, as Debian's grub-efi-amd64-bin has them.
+const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
+
+/// Largest image that was seen is 1.2 MB; what the plan makes sure is free on the ESP.
+pub const EXPECTED_BYTES: u64 = 2 << 20;
+
+/// Runs a program of a BE, inside it, and returns the bytes that it prints.
+pub trait Capture {
+    /// # Errors
+    /// When it cannot be started or does not exit with 0.
+    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>>;
+}
+
+/// The GRUB that a BE has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grub {
+    directory: &'static str,
+    modules: Vec<String>,
+}
+
+impl Grub {
+    /// Looks for it in the BE mounted at `root`.
+    ///
+    /// # Errors
+    /// A refusal that names the package, where there is none.
+    pub fn find(root: &Rooted, name: &str) -> Result<Self> {
+        let missing = |what: &str| {
+            Error::from(Refusal::Other(format!(
+                "'{name}' has no {what}: install its package grub-efi-amd64-bin (and grub-common)"
+            )))
+        };
+        let has_program = |program: &str| {
+            ["usr/bin", "usr/sbin"].iter().any(|f| root.exists(format!("{f}/{program}")))
+        };
+        if !has_program("grub-mkimage") {
+            return Err(missing("grub-mkimage"));
+        }
+        for directory in MODULE_DIRECTORIES {
+            let names = root.names(directory)?;
+            let modules: Vec<String> = names
+                .iter()
+                .filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned))
+                .collect();
+            if stub::REQUIRED.iter().all(|r| modules.iter().any(|m| m == r)) {
+                return Ok(Grub { directory, modules });
+            }
+        }
+        Err(missing("GRUB modules for UEFI"))
+    }
+
+    /// Whether it can read a file system of this type.
+    pub fn reads(&self, fs_type: &str) -> bool {
+        let module = match fs_type {
+            "ext2" | "ext3" | "ext4" => "ext2",
+            "vfat" => "fat",
+            other => other,
+        };
+        self.modules.iter().any(|m| m == module)
+    }
+
+    /// What is built into the image: the common ones, those that it has, and `more`.
+    fn chosen<'a>(&'a self, more: &'a [String]) -> Vec<&'a str> {
+        let has = |m: &&str| self.modules.iter().any(|own| own == m);
+        let mut chosen: Vec<&str> = stub::MODULES.iter().copied().filter(has).collect();
+        for module in more.iter().map(String::as_str).filter(has) {
+            if !chosen.contains(&module) {
+                chosen.push(module);
+            }
+        }
+        chosen
+    }
+
+    /// Makes the image that reads the file `stub_name` beside it. `more` names further modules, for
+    /// what `/boot` lies on.
+    ///
+    /// # Errors
+    /// grub-mkimage failed, or printed something else.
+    pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Capture) -> Result<Vec<u8>> {
+        // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
+        const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \
+            \"$1\" >\"$work/early\"; \
+                              directory=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$directory\" \
+                              -p \
+                              /boot/grub \
+                              -c \"$work/early\" -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
+        let early = stub::early_configuration(stub_name);
+        let directory = format!("/{}", self.directory);
+        let mut command = vec!["/bin/sh", "-c", SCRIPT, "sh", &early, &directory];
+        command.extend(self.chosen(more));
+        let command: Vec<&OsStr> = command.into_iter().map(OsStr::new).collect();
+        let image = inside.capture(&command)?;
+        if image.starts_with(b"MZ") {
+            return Ok(image);
+        }
+        Err(Error::Failed(
+            "grub-mkimage printed no EFI program: reinstall the BE's package grub-common".into(),
+        ))
+    }
+}
+
+/// Where GRUB finds the `/boot` of the BE mounted at `root`, from the BE's own fstab.
+///
+/// # Errors
+/// When fstab names a `/boot` that is not there, or a file system without a UUID.
+pub fn boot_place(
+    root: &Rooted,
+    environment: &BootEnvironment,
+    devices: &Devices,
+) -> Result<BootPlace> {
+    let fstab = Fstab::parse(&root.text("etc/fstab")?.unwrap_or_default());
+    let boot = fstab.entries().find(|e| e.mountpoint().as_os_str() == "/boot");
+    let Some(boot) = boot else {
+        let subvolume = environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
+        let above = if subvolume.is_empty() { String::new() } else { format!("/{subvolume}") };
+        return with_uuid(environment.root.uuid.clone(), format!("{above}/boot"), environment);
+    };
+    let uuid = match boot.device() {
+        Spec::Uuid(uuid) => uuid,
+        _ => {
+            let device = devices.resolve(&boot.spec())?;
+            device.super_block().map(|s| s.uuid.clone()).unwrap_or_default()
+        }
+    };
+    let options = boot.options();
+    let subvolume = options.split(',').find_map(|o| o.strip_prefix("subvol=")).unwrap_or_default();
+    with_uuid(uuid, format!("/{}", subvolume.trim_matches('/')), environment)
+}
+
+fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootPlace> {
+    if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        return Err(Refusal::Other(format!(
+            "the /boot of '{}' lies on a file system without a UUID, by which GRUB could find it: \
+            give it one",
+            environment.name()
+        ))
+        .into());
+    }
+    Ok(BootPlace { uuid, path })
+}
+
+/// Modules that the file system on `device` needs: its own, and those of LVM, LUKS or md beneath.
+///
+/// # Errors
+/// The BE's GRUB cannot read it.
+pub fn probe(device: &Path, inside: &dyn Capture) -> Result<Vec<String>> {
+    let mut modules = Vec::new();
+    for target in ["fs", "partmap", "abstraction"] {
+        let target = format!("--target={target}");
+        let command = ["grub-probe", &target, "--device"].map(OsStr::new);
+        let printed = inside.capture(&[&command[..], &[device.as_os_str()]].concat())?;
+        for word in String::from_utf8_lossy(&printed).split_whitespace() {
+            // partmap names the table, whose module has a prefix.
+            let module =
+                if target.ends_with("partmap") { format!("part_{word}") } else { word.to_owned() };
+            modules.push(module);
+        }
+    }
+    Ok(modules)
+}
+
+/// A BE that is mounted, its programs shut off from the running system.
+impl Capture for Inside<'_> {
+    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
+        let command: Vec<OsString> = command.iter().map(|w| (*w).to_owned()).collect();
+        let output = Inside::capture(self, &command)?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let tool = Tool::new(&command[0]).args(&command[1..]);
+        Err(tool.failure(&output).into())
+    }
+}
+
+/// The host's own programs, for the running BE.
+#[derive(Debug)]
+pub struct Host;
+
+impl Capture for Host {
+    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(Vec::new()) };
+        let tool = Tool::new(program).args(arguments);
+        let output = tool.output()?;
+        if output.status.success() { Ok(output.stdout) } else { Err(tool.failure(&output).into()) }
+    }
+}

@@ -1,0 +1,332 @@
+//! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
+//! writer.
+
+mod grub;
+pub mod identity;
+mod mounts;
+mod resume;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use boot::command_line::CommandLine;
+use boot::grubenv::EnvironmentBlock;
+
+pub use grub::GRUB_SETTINGS_PATH;
+
+use crate::environment::{Id, Root};
+use crate::error::{Error, Result};
+use crate::fstab::Fstab;
+use crate::installed::{self, PROGRAM_PATH};
+use crate::layout::{Layout, MountPoint};
+use crate::localize::identity::NewMachine;
+use crate::root_dir::Rooted;
+use crate::sandbox::Inside;
+use crate::tool::Tool;
+
+/// The programs of a BE, run inside it.
+pub trait Programs {
+    /// Runs one to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// When it does not exit with 0, with its last words.
+    fn run(&self, command: &[&str]) -> Result<String>;
+}
+
+impl Programs for Inside<'_> {
+    fn run(&self, command: &[&str]) -> Result<String> {
+        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let output = self.capture(&words)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let [program, arguments @ ..] = command else { return Ok(String::new()) };
+        Err(Tool::new(program).args(arguments).failure(&output).into())
+    }
+}
+
+/// What makes a copy different from its source.
+#[derive(Debug)]
+pub struct Localization<'a> {
+    /// The copy's identity.
+    pub id: Id,
+    /// Where its file systems lie.
+    pub layout: &'a Layout,
+    /// UUIDs of its own file systems.
+    pub uuids: &'a BTreeMap<MountPoint, String>,
+    /// UUIDs of its own swap spaces.
+    pub swap_uuids: &'a [String],
+    /// UUIDs of the file systems that `LABEL=` and `PARTLABEL=` of the source's fstab stand for.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The source's root.
+    pub source_root: &'a Root,
+    /// The source's fstab, where the target has an older one of its own: it is never seen with the
+    /// source's.
+    pub source_fstab: Option<&'a str>,
+    /// Also make it a machine of its own.
+    pub new_machine: Option<&'a NewMachine>,
+}
+
+impl Localization<'_> {
+    fn root_uuid(&self) -> Result<&str> {
+        let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
+        uuid.ok_or_else(|| {
+            Error::Failed("the target's root file system has no UUID: make it anew".into())
+        })
+    }
+
+    fn keeps_root_type(&self) -> bool {
+        self.layout
+            .at(&MountPoint::root())
+            .is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)
+    }
+}
+
+/// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
+///
+/// # Errors
+/// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
+/// name the copy's root.
+pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
+    let root = &Rooted::open(root)?;
+    let mut done = Vec::new();
+    let there = utf8(root, "etc/fstab")?.unwrap_or_default();
+    let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
+    let mut fstab = old_fstab.clone();
+    done.extend(mounts::rewrite(&mut fstab, change));
+    write_changed(root, "etc/fstab", &there, &fstab.render())?;
+
+    let swap = mounts::swap(&fstab, change);
+    let resume = resume(root, &swap)?;
+    done.extend(resume.iter().cloned());
+    let parameter = resume::parameter(&swap);
+    done.extend(command_line(root, change, &parameter)?);
+    done.extend(grub_settings(root, change, &parameter)?);
+    done.extend(crate::distribution::debian::keep_off_the_esp(root, inside)?);
+    if let Some(machine) = change.new_machine {
+        done.extend(machine.apply(root, inside)?);
+    }
+    if let Some(why) = initramfs_reason(root, change, &old_fstab, !resume.is_empty())? {
+        done.push(rebuild_initramfs(root, inside, why)?);
+    }
+    done.extend(update_grub(root, change, inside)?);
+    Ok(done)
+}
+
+/// What [`adopt`] writes, relative to the root.
+pub const ADOPTED_FILES: [&str; 6] = [
+    PROGRAM_PATH,
+    "etc/systemd/system/lifeboat-confirm.service",
+    "etc/systemd/system/lifeboat-deadline.service",
+    "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
+    "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
+    GRUB_SETTINGS_PATH,
+];
+
+/// The file of a running system that [`adopt`] changes, relative to the root.
+pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
+
+/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that
+/// panics must restart the machine, so its grub.cfg says now what update-grub will make of the
+/// settings.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn adopt(root: &Rooted) -> Result<Vec<String>> {
+    let mut done = installed::install(root, Path::new("/proc/self/exe"))?;
+    if has_grub(root) {
+        root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
+        done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
+        match utf8(root, ADOPTED_MENU) {
+            Ok(menu) => {
+                let menu = menu.unwrap_or_default();
+                if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
+                    done.push(format!("/{ADOPTED_MENU}: panic=30"));
+                }
+            }
+            Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
+        }
+    }
+    Ok(done)
+}
+
+fn has_grub(root: &Rooted) -> bool {
+    root.exists("etc/grub.d/10_linux")
+}
+
+/// A text that will be written back: other bytes than UTF-8 would be lost.
+fn utf8(root: &Rooted, path: &str) -> Result<Option<String>> {
+    let not_text = |_| Error::Format {
+        path: root.path().join(path),
+        why: "not UTF-8 text: correct it by hand".into(),
+    };
+    root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
+}
+
+fn write_changed(root: &Rooted, path: &str, old: &str, new: &str) -> Result<bool> {
+    if old == new {
+        return Ok(false);
+    }
+    root.write(path, new.as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
+    const DIRECTORY: &str = "etc/initramfs-tools/conf.d";
+    if !root.exists("etc/initramfs-tools") {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for name in root.names(DIRECTORY)? {
+        let Some(name) = name.to_str() else { continue };
+        let is_file = root.metadata(format!("{DIRECTORY}/{name}"))?.is_some_and(|m| m.is_file());
+        if let Some(text) =
+            is_file.then(|| utf8(root, &format!("{DIRECTORY}/{name}"))).transpose()?.flatten()
+        {
+            files.push((name.to_owned(), text));
+        }
+    }
+    let mut done = Vec::new();
+    for (name, text) in resume::settle(&files, swap) {
+        root.write(format!("{DIRECTORY}/{name}"), text.as_bytes(), 0o644)?;
+        done.push(match swap {
+            mounts::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
+            _ => {
+                format!("/{DIRECTORY}/{name}: no resume from swap that other boot environments use")
+            }
+        });
+    }
+    Ok(done)
+}
+
+/// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
+fn command_line(root: &Rooted, change: &Localization, resume: &str) -> Result<Option<String>> {
+    const PATH: &str = "etc/kernel/cmdline";
+    let Some(old) = utf8(root, PATH)? else { return Ok(None) };
+    let failed = |e| Error::boot(format!("changing /{PATH}"), e);
+    let mut line = CommandLine::parse(&old);
+    let uuid = change.root_uuid()?;
+    line.set("root", &format!("UUID={uuid}")).map_err(failed)?;
+    if !line.has("panic") {
+        line.set("panic", "30").map_err(failed)?;
+    }
+    for parameter in ["resume", "resume_offset", "noresume"] {
+        line.remove(parameter);
+    }
+    match resume.split_once('=') {
+        Some((name, value)) => line.set(name, value),
+        None => line.set_flag(resume),
+    }
+    .map_err(failed)?;
+    if !change.keeps_root_type() {
+        line.remove("rootfstype");
+        line.remove("rootflags");
+    }
+    write_changed(root, PATH, &old, &format!("{line}\n"))?;
+    Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
+}
+
+fn grub_settings(root: &Rooted, change: &Localization, resume: &str) -> Result<Vec<String>> {
+    if !has_grub(root) {
+        return Ok(Vec::new());
+    }
+    let mut done = Vec::new();
+    let names = root.names("etc/default/grub.d")?.into_iter().filter_map(|n| n.into_string().ok());
+    let snippets = names.filter(|n| n.ends_with(".cfg")).map(|n| format!("etc/default/grub.d/{n}"));
+    for path in std::iter::once("etc/default/grub".to_owned()).chain(snippets) {
+        let Some(old) = utf8(root, &path)? else { continue };
+        let uuid = change.root_uuid()?;
+        let new =
+            grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
+        if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
+            done.push(format!("/{path}: names the new root"));
+        }
+    }
+    let os_release = root.text("etc/os-release")?.unwrap_or_default();
+    let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
+    // grub.d/10_linux adds " GNU/Linux" to the menu's title.
+    let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
+    let settings = grub::settings(change.id, name, resume);
+    root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
+    done.push(format!(
+        "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
+        GRUB_SETTINGS_PATH,
+        grub::bootloader_id(change.id)
+    ));
+    Ok(done)
+}
+
+/// Why the copy's initramfs must be made anew, if it must.
+fn initramfs_reason(
+    root: &Rooted,
+    change: &Localization,
+    old_fstab: &Fstab,
+    resume_changed: bool,
+) -> Result<Option<&'static str>> {
+    // Where GRUB starts it, the kernel's command line says where to resume from.
+    if resume_changed && !has_grub(root) {
+        return Ok(Some("the swap to resume from changed"));
+    }
+    // The initramfs mounts / and /usr, and carries their fsck.
+    let early = |path: &Path| path == Path::new("/") || path == Path::new("/usr");
+    let source = old_fstab.entries().filter(|e| early(&e.mountpoint())).map(|e| e.fs_type());
+    let had: BTreeSet<String> = source.chain([change.source_root.fs_type.clone()]).collect();
+    let mut own = change.layout.file_systems.iter().filter(|t| early(t.mountpoint.as_path()));
+    if own.any(|t| !had.contains(t.fs_type.as_str())) {
+        return Ok(Some("it mounts another type of file system"));
+    }
+    let mut configured = vec!["etc/initramfs-tools/initramfs.conf".to_owned()];
+    let names = root.names("etc/initramfs-tools/conf.d")?;
+    configured.extend(
+        names.iter().map(|n| format!("etc/initramfs-tools/conf.d/{}", n.to_string_lossy())),
+    );
+    for path in configured {
+        if root.text(&path)?.is_some_and(|t| t.lines().any(|l| l.trim() == "MODULES=dep")) {
+            return Ok(Some("it has only the modules of the disk it was made for (MODULES=dep)"));
+        }
+    }
+    Ok(None)
+}
+
+fn rebuild_initramfs(root: &Rooted, inside: &dyn Programs, why: &str) -> Result<String> {
+    if !root.exists("usr/sbin/update-initramfs") {
+        return Ok(format!(
+            "the initramfs stays as it was, although {why}: there is no update-initramfs in the \
+            copy"
+        ));
+    }
+    inside.run(&["update-initramfs", "-u", "-k", "all"])?;
+    Ok(format!("initramfs made anew: {why}"))
+}
+
+fn update_grub(root: &Rooted, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
+    const CONFIG: &str = "boot/grub/grub.cfg";
+    const ENVIRONMENT: &str = "boot/grub/grubenv";
+    if !has_grub(root) {
+        return Ok(Vec::new());
+    }
+    let failed = |e| Error::boot(format!("making /{ENVIRONMENT}"), e);
+    root.write(ENVIRONMENT, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
+    if root.exists("usr/sbin/update-grub") {
+        inside.run(&["update-grub"])?;
+    } else {
+        inside.run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"])?;
+    }
+    let uuid = change.root_uuid()?;
+    let device =
+        change.layout.at(&MountPoint::root()).map(|t| t.device.as_path()).unwrap_or(Path::new(""));
+    if let Some(why) = grub::wrong_root(&root.text(CONFIG)?.unwrap_or_default(), uuid, device) {
+        return Err(Error::Format {
+            path: root.path().join(CONFIG),
+            why: format!("{why}; look at /etc/default/grub and /etc/grub.d of the copy"),
+        });
+    }
+    Ok(vec![
+        format!("update-grub: /{CONFIG} boots root=UUID={uuid}"),
+        format!("/{ENVIRONMENT} is empty"),
+    ])
+}

@@ -1,0 +1,13 @@
+//! The verbs: what each decides, and its steps.
+
+pub mod activate;
+pub mod adopt;
+pub mod boot;
+pub mod boot_entries;
+pub mod confirm;
+pub mod create;
+pub mod delete;
+pub mod mount;
+pub mod refresh;
+pub mod rename;
+pub mod run;

@@ -1,0 +1,278 @@
+//! A change of the firmware's boot entries: what it will do, and doing it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use boot::efi::boot_entries::{BootEntries as Entries, Position, SecureBoot};
+use boot::efi::load_option::LoadOption;
+
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::host::System;
+use crate::loader::esp_location::EspLocation;
+use crate::loader::firmware::{reading, writing};
+use crate::plan::Plan;
+use crate::storage::device::Devices;
+use crate::storage::mounts::Mounts;
+
+/// What is changed.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    /// These come first, in this order.
+    Order(Vec<u16>),
+    /// At the next boot only.
+    Next(u16),
+    /// One goes.
+    Remove {
+        /// Which one.
+        entry: u16,
+        /// Also where Lifeboat did not make it.
+        foreign: bool,
+    },
+    /// One comes, after all others.
+    Add(LoadOption),
+}
+
+impl Change {
+    /// The entry of this file, which lies on a mounted EFI system partition.
+    ///
+    /// # Errors
+    /// It is no EFI program, lies elsewhere, or its partition's PARTUUID is there twice.
+    pub fn add(system: &System, label: String, file: &Path) -> Result<Self> {
+        let file = file.canonicalize().at("finding", file)?;
+        let mut magic = [0; 2];
+        let read = File::open(&file).and_then(|mut f| f.read_exact(&mut magic));
+        // The first bytes of every EFI program (PE format, "MS-DOS Stub").
+        if read.is_err() || magic != *b"MZ" {
+            return Err(Error::Usage(format!("{} is no program for the firmware", file.display())));
+        }
+        let elsewhere = || {
+            Error::Usage(format!(
+                "{} lies on no mounted EFI system partition: copy it to one",
+                file.display()
+            ))
+        };
+        let mounts = Mounts::read(system)?;
+        let above = mounts.iter().filter(|m| file.starts_with(&m.mount_point));
+        let mount = above
+            .max_by_key(|m| m.mount_point.as_os_str().len())
+            .filter(|m| m.fs_type == "vfat")
+            .ok_or_else(elsewhere)?;
+        let below = file.strip_prefix(&mount.mount_point).unwrap_or(&file);
+        let devices = Devices::scan(system)?;
+        let esp =
+            devices.by_number(mount.number).and_then(|device| EspLocation::of(&devices, device));
+        let esp = esp.ok_or_else(elsewhere)?;
+        let path = firmware_path(&mount.root.join(below)).ok_or_else(|| {
+            Error::Usage(format!("{}: the firmware knows Unicode names only", file.display()))
+        })?;
+        // Refuses a PARTUUID that is there twice.
+        EspLocation::by_partuuid(&devices, esp.partuuid)?;
+        Ok(Change::Add(LoadOption::new(label, esp.device_path(&path))))
+    }
+
+    /// What it will do.
+    ///
+    /// # Errors
+    /// An entry that it names is not there or not Lifeboat's, or the variables cannot be read.
+    pub fn plan(&self, entries: &Entries) -> Result<Plan> {
+        let mut plan = Plan::default();
+        match self {
+            Change::Order(wanted) => {
+                plan.title = "Set the order in which the firmware tries its boot entries".into();
+                for number in wanted {
+                    named(entries, *number)?;
+                }
+                let order = in_front(wanted, entries)?;
+                // BootOrder may name entries that are not there.
+                let names =
+                    order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
+                plan.steps
+                    .push(format!("write BootOrder: {}", names.collect::<Vec<_>>().join(", ")));
+            }
+            Change::Next(number) => {
+                plan.title =
+                    format!("Start boot entry {} at the next boot only", named(entries, *number)?);
+                plan.steps.push(format!("write BootNext: {number:04X}"));
+            }
+            Change::Remove { entry, foreign } => {
+                let name = named(entries, *entry)?;
+                let is_ours =
+                    matches!(entries.entry(*entry), Ok(Some(e)) if e.option.is_lifeboat());
+                if !is_ours && !foreign {
+                    return Err(Refusal::Other(format!(
+                        "boot entry {name} is not Lifeboat's: --foreign removes it all the same"
+                    ))
+                    .into());
+                }
+                plan.title = format!("Remove boot entry {name}");
+                plan.steps.push(format!("take {entry:04X} out of BootNext and BootOrder"));
+                plan.steps.push(format!("delete Boot{entry:04X}; what it points at stays"));
+            }
+            Change::Add(option) => {
+                let file = option.path.file().unwrap_or_default();
+                plan.title = format!("Add boot entry '{}' for {file}", option.description);
+                plan.steps.push("write a new entry, and put it last in BootOrder".into());
+                for other in entries.entries().map_err(reading)? {
+                    if other.option.path == option.path {
+                        plan.notes.push(format!(
+                            "{} starts this file too",
+                            named(entries, other.number)?
+                        ));
+                    }
+                }
+                if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
+                    plan.notes.push(
+                        "Secure Boot is enforced: the firmware starts this file only if it trusts \
+                        its signature"
+                            .into(),
+                    );
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// A variable cannot be written, or the firmware did not keep it.
+    pub fn run(&self, entries: &Entries) -> Result<()> {
+        match self {
+            Change::Order(wanted) => {
+                entries.set_order(&in_front(wanted, entries)?).map_err(writing)
+            }
+            Change::Next(number) => entries.set_next(Some(*number)).map_err(writing),
+            Change::Remove { entry, foreign: true } => {
+                entries.remove_foreign(*entry).map_err(writing)
+            }
+            Change::Remove { entry, foreign: false } => entries.remove(*entry).map_err(writing),
+            Change::Add(option) => {
+                let number = entries.add(option, Position::Last).map_err(writing)?;
+                let kept =
+                    entries.entry(number).map_err(reading)?.is_some_and(|e| e.option == *option);
+                if kept && entries.order().map_err(reading)?.contains(&number) {
+                    return Ok(());
+                }
+                Err(Error::Failed(format!(
+                    "the firmware did not keep boot entry {number:04X} as it was written: see `be \
+                    boot-entries`"
+                )))
+            }
+        }
+    }
+}
+
+/// The whole order with these in front.
+fn in_front(wanted: &[u16], entries: &Entries) -> Result<Vec<u16>> {
+    let present = entries.order().map_err(reading)?;
+    let rest = present.into_iter().filter(|n| !wanted.contains(n));
+    Ok(wanted.iter().copied().chain(rest).collect())
+}
+
+/// `0003 (debian)`; one that is damaged has its number only.
+fn named(entries: &Entries, number: u16) -> Result<String> {
+    match entries.entry(number) {
+        Ok(Some(entry)) => Ok(format!("{number:04X} ({})", entry.option.description)),
+        Ok(None) => {
+            Err(Error::Usage(format!("there is no boot entry {number:04X}: see `be boot-entries`")))
+        }
+        Err(_) => Ok(format!("{number:04X}")),
+    }
+}
+
+/// A path on a FAT as the firmware takes it.
+fn firmware_path(path: &Path) -> Option<String> {
+    path.to_str().map(|path| path.replace('/', "\\"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::Firmware;
+
+    fn steps(firmware: &Firmware, change: &Change) -> String {
+        change.plan(&firmware.entries()).unwrap().steps.join("; ")
+    }
+
+    #[test]
+    fn what_is_planned_is_done() {
+        let firmware = Firmware::new();
+        let (debian, ours) = (
+            firmware.add("debian", r"\EFI\debian\shimx64.efi"),
+            firmware.add("ours", r"\EFI\lifeboat\a\b.efi"),
+        );
+        assert_eq!((debian, ours), (0, 1));
+        let rescue = Change::Add(Firmware::option("rescue", r"\EFI\lifeboat\rescue.efi"));
+        let gone = |entry, foreign| Change::Remove { entry, foreign };
+        for (change, planned, order) in [
+            (rescue, "write a new entry, and put it last in BootOrder", vec![0, 1, 2]),
+            (
+                Change::Order(vec![2, 0]),
+                "write BootOrder: 0002 (rescue), 0000 (debian), 0001 (ours)",
+                vec![2, 0, 1],
+            ),
+            (Change::Next(1), "write BootNext: 0001", vec![2, 0, 1]),
+            (
+                gone(1, false),
+                "take 0001 out of BootNext and BootOrder; delete Boot0001; what it points at stays",
+                vec![2, 0],
+            ),
+            (
+                gone(0, true),
+                "take 0000 out of BootNext and BootOrder; delete Boot0000; what it points at stays",
+                vec![2],
+            ),
+        ] {
+            assert_eq!(steps(&firmware, &change), planned);
+            change.run(&firmware.entries()).unwrap();
+            assert_eq!(firmware.entries().order().unwrap(), order, "{planned}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_planned_for_what_is_not_there_or_not_ours() {
+        let firmware = Firmware::new();
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let foreign = Change::Remove { entry: debian, foreign: false };
+        for (change, status) in [
+            (Change::Order(vec![debian, 7]), 2),
+            (Change::Next(7), 2),
+            (Change::Remove { entry: 7, foreign: true }, 2),
+            (foreign, 3),
+        ] {
+            assert_eq!(
+                change.plan(&firmware.entries()).unwrap_err().exit_status(),
+                status,
+                "{change:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_entry_for_a_file_is_noted() {
+        let firmware = Firmware::new();
+        firmware.add("rescue", r"\EFI\lifeboat\rescue.efi");
+        let plan = Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi"))
+            .plan(&firmware.entries());
+        assert_eq!(plan.unwrap().notes, ["0000 (rescue) starts this file too"]);
+    }
+
+    #[test]
+    fn only_a_program_on_an_esp_gets_an_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes, why) in
+            [("text.efi", "no", "no program"), ("program.efi", "MZ", "no mounted EFI")]
+        {
+            let file = dir.path().join(name);
+            std::fs::write(&file, bytes).unwrap();
+            let error = Change::add(&System::host(), "x".into(), &file).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_firmware_separates_names_by_backslashes() {
+        assert_eq!(firmware_path(Path::new("/EFI/a b/c.efi")).unwrap(), r"\EFI\a b\c.efi");
+    }
+}

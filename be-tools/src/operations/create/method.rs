@@ -1,0 +1,183 @@
+//! Blocks or files: how each file system of the target is filled.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Job, Request, blocks};
+use crate::block_copy::{self, Unfit};
+use crate::environment::DESCRIPTOR_PATH;
+use crate::error::{Refusal, Result};
+use crate::host::System;
+use crate::layout::{Copy, MountPoint, TargetFileSystem};
+use crate::populate::{Begun, source};
+use crate::root_dir::Rooted;
+use crate::storage::device::BlockDevice;
+use crate::storage::mounts::Mounts;
+use crate::storage::probe::Kind;
+
+/// How the target gets its content (`--method`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// The cheapest way that is right, for each file system.
+    #[default]
+    Auto,
+    /// Only by snapshot.
+    Snapshot,
+    /// Only by blocks.
+    Block,
+    /// Only by files.
+    Copy,
+}
+
+/// A file system whose blocks are copied.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks {
+    /// Its mount point in the source.
+    pub source: MountPoint,
+    /// The device it is on.
+    pub device: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes to copy; not known before a journal is replayed.
+    pub bytes: Option<u64>,
+}
+
+impl Request {
+    /// Refuses what no method can do, whatever the source.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn refuse_method(&self) -> Result<(), Refusal> {
+        match self.method {
+            Method::Snapshot => Err(Refusal::Other(
+                "this version of be makes no snapshots: leave --method out, and the files or \
+                blocks are copied"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Decides which file systems of the target are filled by blocks.
+    ///
+    /// # Errors
+    /// The refusal where `--method block` cannot be done, with the reason.
+    pub(super) fn choose_blocks(&mut self, begun: &Begun) -> Result<()> {
+        if self.source.is_none() || !matches!(self.request.method, Method::Auto | Method::Block) {
+            return Ok(());
+        }
+        let copies = self.layout.copies();
+        for file_system in &self.layout.file_systems {
+            match self.by_blocks(begun, &copies, file_system) {
+                Ok(found) => {
+                    self.blocks.insert(file_system.mountpoint.clone(), found);
+                }
+                Err(why) if self.request.method == Method::Block => {
+                    return Err(Refusal::Other(format!(
+                        "{} cannot be copied by blocks: {why}; without --method its files are \
+                        copied",
+                        file_system.mountpoint
+                    ))
+                    .into());
+                }
+                Err(why) => log::info!("{} is copied by files: {why}", file_system.mountpoint),
+            }
+        }
+        Ok(())
+    }
+
+    fn by_blocks(
+        &self,
+        begun: &Begun,
+        copies: &[Copy],
+        target: &TargetFileSystem,
+    ) -> Result<Blocks, Unfit> {
+        let Begun { system, inventory, work, .. } = begun;
+        let unfit = |why: String| Err(Unfit(why));
+        let failed = |error: crate::Error| Unfit(error.to_string());
+        let Some(found) = &self.source else { return unfit("there is no source".into()) };
+        if !self.request.selection.is_empty() {
+            return unfit("--exclude and --include are about files".into());
+        }
+        let source = whole(copies, target).ok_or_else(|| Unfit("it is split or merged".into()))?;
+        let place = source::place(inventory, found, source).map_err(failed)?;
+        let (device, kind) = (place.device, place.device.content.kind());
+        let becomes = inventory
+            .devices
+            .by_node(&target.device)
+            .ok_or_else(|| Unfit(format!("{} is gone", target.device.display())))?;
+        let Some(kind) = kind.filter(|kind| kind.name() == target.fs_type.as_str()) else {
+            let is = kind.map_or("unknown", |kind| kind.description());
+            return unfit(format!(
+                "it is {is} on {} and {} in the copy",
+                device.node.display(),
+                target.fs_type
+            ));
+        };
+        refuse_written(system, device)?;
+        let file_system = block_copy::inspect(&device.node)?;
+        if becomes.size < file_system.size() {
+            return unfit(format!(
+                "{} is smaller than {}",
+                becomes.node.display(),
+                device.node.display()
+            ));
+        }
+        if u64::from(becomes.logical_block_size) > file_system.sector() {
+            return unfit(format!("{} has larger sectors", becomes.node.display()));
+        }
+        if source.is_root() {
+            if found.descriptor.is_none() || self.adoption.is_some() {
+                return unfit(format!(
+                    "the source has no descriptor, in whose place that of an incomplete copy \
+                    could stand (`be adopt` in '{}' writes one)",
+                    found.name()
+                ));
+            }
+            let mounted =
+                source::mount(system, inventory, found, source, &work.source).map_err(failed)?;
+            let root = Rooted::open(mounted.dir()).map_err(failed)?;
+            let text = blocks::unfinished(&self.descriptor);
+            block_copy::overwrite(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;
+        }
+        let dirty = device.super_block().is_some_and(|found| found.dirty);
+        let bytes = if dirty { None } else { Some(block_copy::measure(&device.node)?) };
+        Ok(Blocks { source: source.clone(), device: device.node.clone(), kind, bytes })
+    }
+}
+
+/// The source's file system of which the target's is all, and which is nothing else.
+fn whole<'a>(copies: &'a [Copy], target: &TargetFileSystem) -> Option<&'a MountPoint> {
+    let is_empty = |path: &Path| path.as_os_str().is_empty();
+    let mut into = copies.iter().filter(|copy| copy.target == target.mountpoint);
+    let (Some(copy), None) = (into.next(), into.next()) else { return None };
+    let is_all = is_empty(&copy.from) && is_empty(&copy.to) && copy.without.is_empty();
+    let parts = copies.iter().filter(|other| other.source == copy.source).count();
+    (is_all && parts == 1).then_some(&copy.source)
+}
+
+/// Nobody writes to the device, in no mount namespace.
+fn refuse_written(system: &System, device: &BlockDevice) -> Result<(), Unfit> {
+    let failed = |error: crate::Error| Unfit(error.to_string());
+    let mounts = Mounts::read(system).map_err(failed)?;
+    let mut seen = false;
+    for mount in mounts.of(device) {
+        if !mount.is_file_system_read_only() {
+            return Err(Unfit(format!(
+                "{} is mounted for writing on {}",
+                device.node.display(),
+                mount.mount_point.display()
+            )));
+        }
+        seen = true;
+    }
+    // Whatever uses it and is not in this table is in another one.
+    let flags = nix::libc::O_EXCL | nix::libc::O_CLOEXEC;
+    match File::options().read(true).custom_flags(flags).open(&device.node) {
+        Err(error) if !seen => Err(Unfit(format!("{} is in use ({error})", device.node.display()))),
+        _ => Ok(()),
+    }
+}

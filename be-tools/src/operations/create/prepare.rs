@@ -1,0 +1,390 @@
+//! What must hold before `be create` writes anything, and its plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use indicatif::HumanBytes;
+
+use super::{Job, Request, target};
+use crate::discover::Inventory;
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
+use crate::error::{Error, Refusal, Result};
+use crate::host::System;
+use crate::layout::{self, Layout, MountPoint};
+use crate::loader;
+use crate::localize::identity;
+use crate::operations::adopt::Adoption;
+use crate::operations::delete;
+use crate::plan::Plan;
+use crate::populate::{self, Begun, source};
+use crate::session::hooks::Hooks;
+use crate::storage::mkfs;
+use crate::tree::measure::Totals;
+
+impl<'a> Job<'a> {
+    /// Decides everything and refuses what must be refused. Writes nothing.
+    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
+        let Begun { system, inventory, .. } = begun;
+        request.refuse_method()?;
+        let source = find_source(inventory, request)?;
+        let replaced = replaced(inventory, request, source.as_ref())?;
+        match &replaced {
+            Some(old) if old.descriptor.as_ref().is_some_and(|d| d.name == request.name) => {}
+            _ => inventory.refuse_taken(&request.name)?,
+        }
+        if let Some(old) = &replaced {
+            loader::refuse_last(system, old)?;
+        }
+        let adoption = adoption(inventory, request, source.as_ref())?;
+        let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
+        let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
+        for device in devices {
+            target::refuse(system, inventory, device, replaced.as_ref(), request.force)?;
+        }
+
+        let mut descriptor = Descriptor::new(request.name.clone(), None);
+        descriptor.description.clone_from(&request.description);
+        descriptor.source = source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
+        descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        let uuids: BTreeMap<_, _> = layout
+            .file_systems
+            .iter()
+            .map(|f| (f.mountpoint.clone(), identity::fresh_uuid()))
+            .collect();
+        let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
+        let swap_uuids = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
+        let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
+        let mut job = Job {
+            request,
+            source,
+            adoption,
+            replaced,
+            layout,
+            uuids,
+            swap_uuids,
+            journals: Vec::new(),
+            blocks: BTreeMap::new(),
+            totals: Totals::default(),
+            notes: Vec::new(),
+            hooks,
+            target,
+            descriptor,
+        };
+        if job.is_bootable() {
+            job.notes = job.prove_loader(system, inventory).map_err(offer_no_boot_entry)?;
+        }
+        job.choose_blocks(begun)?;
+        job.refuse_too_small(begun)?;
+        Ok(job)
+    }
+
+    /// That it can get a loader and a boot entry, and what the plan should say of them.
+    fn prove_loader(&self, system: &System, inventory: &Inventory) -> Result<Vec<String>> {
+        let loader = loader::for_new(system, inventory, &self.target)?;
+        loader.prove(self.source.as_ref().unwrap_or(&self.target))
+    }
+
+    /// Each file system of the target must hold what goes into it, with room to live.
+    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
+        let Begun { system, inventory, .. } = begun;
+        let Some(found) = &self.source else { return Ok(()) };
+        populate::refuse_links(begun, found, &self.layout)?;
+        let copies = self.layout.copies();
+        let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
+        self.journals = source::with_journals(system, inventory, found, &sources)?;
+        for file_system in &self.layout.file_systems {
+            if self.blocks.contains_key(&file_system.mountpoint) {
+                continue;
+            }
+            let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
+            let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
+            let totals = populate::measure(begun, found, trees, rules)?;
+            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
+            populate::refuse_too_small(file_system, &capacity, totals)?;
+            self.totals.files += totals.files;
+            self.totals.bytes += totals.bytes;
+        }
+        Ok(())
+    }
+
+    /// What will be done, in order.
+    pub(super) fn plan(&self, begun: &Begun) -> Result<Plan> {
+        let Begun { system, inventory, .. } = begun;
+        let name = &self.descriptor.name;
+        let title = match &self.source {
+            Some(source) => {
+                format!(
+                    "Create boot environment '{name}', a copy of '{}'",
+                    self.source_name(source)
+                )
+            }
+            None => format!("Create the empty boot environment '{name}'"),
+        };
+        let mut plan = Plan { title, ..Plan::default() };
+        for file_system in &self.layout.file_systems {
+            let becomes =
+                format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+        }
+        for device in &self.layout.swap {
+            let becomes = format!("swap of '{name}'");
+            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
+        }
+        if let Some(adoption) = &self.adoption {
+            plan.steps.extend(adoption.steps(self.request.boot_entry));
+        }
+        let [before_copy, after_copy] = self.hooks.steps();
+        plan.steps.extend(before_copy);
+        if let Some(replaced) = &self.replaced {
+            plan.steps.extend(delete::steps(inventory, replaced));
+        }
+        plan.steps.extend(source::journal_steps(&self.journals));
+        for file_system in &self.layout.file_systems {
+            let device = file_system.device.display();
+            plan.steps.push(match self.blocks.get(&file_system.mountpoint) {
+                Some(blocks) => format!(
+                    "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an \
+                    incomplete descriptor; grow it to its device; check it",
+                    blocks.source,
+                    self.source.as_ref().map_or("", |source| self.source_name(source)),
+                    blocks
+                        .bytes
+                        .map(|bytes| format!(" ({})", HumanBytes(bytes)))
+                        .unwrap_or_default()
+                ),
+                None => format!("make {} on {device}", file_system.fs_type),
+            });
+        }
+        plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
+        if let Some(source) = &self.source {
+            for tree in self.layout.copies() {
+                let (from, name) = (&tree.source, self.source_name(source));
+                plan.steps.push(match self.blocks.contains_key(&tree.target) {
+                    true => format!("remove from the copy of {from} what is never copied"),
+                    false => format!("copy the files of {from} of '{name}'"),
+                });
+            }
+            plan.steps.extend(after_copy);
+            plan.steps.push(
+                "localize the copy: fstab, loader settings, its own grub.cfg, be and its units"
+                    .into(),
+            );
+        }
+        if self.is_bootable() {
+            plan.steps
+                .push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
+            plan.steps.push("append its boot entry to BootOrder, inactive".into());
+        }
+        plan.notes.clone_from(&self.notes);
+        plan.notes
+            .extend(self.replaced.as_ref().and_then(|old| delete::note(system, inventory, old)));
+        plan.steps.push("sync, then mark it complete".into());
+        if self.is_bootable() {
+            plan.steps.push("make its boot entry active".into());
+        }
+        Ok(plan)
+    }
+
+    fn source_name<'s>(&'s self, source: &'s BootEnvironment) -> &'s str {
+        self.adoption.as_ref().map_or_else(|| source.name(), |a| a.name().as_str())
+    }
+}
+
+/// Without a boot entry nothing of the loader's is needed here.
+fn offer_no_boot_entry(error: Error) -> Error {
+    match error {
+        Error::Refused(why) => Refusal::NotBootableHere(Box::new(why)).into(),
+        other => other,
+    }
+}
+
+/// What is copied; `None` for an empty one.
+fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEnvironment>> {
+    if request.empty {
+        return Ok(None);
+    }
+    let source = match &request.from {
+        Some(reference) => inventory.find(reference)?,
+        None => inventory.running().ok_or_else(|| {
+            Error::Usage(
+                "the running system is no boot environment: name the one to copy with --from BE"
+                    .into(),
+            )
+        })?,
+    };
+    if let Some(descriptor) = source.descriptor.as_ref().filter(|_| !Adoption::is_due(source)) {
+        descriptor.refuse_incomplete()?;
+    }
+    Ok(Some(source.clone()))
+}
+
+/// The BE whose devices become the target: named by `--replace`, or the same one after an
+/// interrupted create.
+fn replaced(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+) -> Result<Option<BootEnvironment>> {
+    let found = match &request.replace {
+        Some(reference) => Some(inventory.find(reference)?),
+        None => inventory.environments.iter().find(|e| is_interrupted_create(e, request)),
+    };
+    let Some(old) = found else { return Ok(None) };
+    if source.is_some_and(|s| s.root == old.root) {
+        return Err(Refusal::Other(format!(
+            "'{}' cannot be replaced by a copy of itself: name another source with --from",
+            old.name()
+        ))
+        .into());
+    }
+    delete::refuse(old, request.force)?;
+    Ok(Some(old.clone()))
+}
+
+fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bool {
+    environment.descriptor.as_ref().is_some_and(|d| {
+        d.name == request.name
+            && d.state == State::Incomplete
+            && d.operation == Some(Operation::Create)
+    }) && !environment.running
+}
+
+fn adoption(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+) -> Result<Option<Adoption>> {
+    match source {
+        Some(running) if running.running && Adoption::is_due(running) => {
+            let adoption = Adoption::prepare(inventory, running, request.current.clone())?;
+            if *adoption.name() == request.name {
+                return Err(Error::Usage(format!(
+                    "the running system would be called '{}' too: name it with --current NAME",
+                    request.name
+                )));
+            }
+            Ok(Some(adoption))
+        }
+        _ if request.current.is_some() => Err(Error::Usage(
+            "--current names a running system that is not a boot environment yet: leave it out"
+                .into(),
+        )),
+        _ => Ok(None),
+    }
+}
+
+fn lay_out(
+    inventory: &Inventory,
+    request: &Request,
+    source: Option<&BootEnvironment>,
+    replaced: Option<&BootEnvironment>,
+) -> Result<Layout> {
+    let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+    let mut wishes = Vec::new();
+    for wish in request.wishes.iter().cloned() {
+        wishes.push(
+            wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
+        );
+    }
+    if let (true, Some(old)) = (wishes.is_empty(), replaced) {
+        wishes = layout::in_the_place_of(old, &esps)?;
+    }
+    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &wishes)
+}
+
+/// The new BE as discovery will find it, for the loader that has to be written before that.
+fn as_found(
+    inventory: &Inventory,
+    layout: &Layout,
+    uuids: &BTreeMap<MountPoint, String>,
+    source: Option<&BootEnvironment>,
+    descriptor: &Descriptor,
+) -> Result<BootEnvironment> {
+    let (Some(root), Some(uuid)) = (layout.file_systems.first(), uuids.get(&MountPoint::root()))
+    else {
+        return Err(Error::Usage(
+            "the root file system needs a device: give -m /:DEVICE:FSTYPE".into(),
+        ));
+    };
+    let device = inventory.devices.resolve(&root.device.to_string_lossy())?;
+    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&root.device));
+    target.reference = descriptor.name.to_string();
+    target.root = Root {
+        device: root.device.clone(),
+        fs_type: root.fs_type.to_string(),
+        uuid: uuid.clone(),
+        subvolume: None,
+        disk: inventory.devices.disk_of(device).node.clone(),
+    };
+    target.descriptor = Some(descriptor.clone());
+    target.running = false;
+    target.next_boot = false;
+    target.boot_entry = None;
+    target.mounted_at.clear();
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::environment;
+    use crate::operations::create::Method;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::probe::{Kind, SuperBlock};
+    use crate::tree::exclude::Selection;
+
+    fn request(name: &str, replace: Option<&str>, force: bool) -> Request {
+        Request {
+            name: name.parse().unwrap(),
+            from: None,
+            empty: true,
+            wishes: Vec::new(),
+            replace: replace.map(str::to_owned),
+            method: Method::Auto,
+            selection: Selection::default(),
+            description: String::new(),
+            current: None,
+            new_machine: false,
+            boot_entry: true,
+            force,
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_loader_offers_a_copy_without_one() {
+        let said = offer_no_boot_entry(Refusal::SecureBoot.into()).to_string();
+        assert!(said.contains("firmware setup, or use --no-boot-entry"), "{said}");
+        assert_eq!(offer_no_boot_entry(Error::Interrupted).exit_status(), 130);
+        for refusal in [Refusal::SecureBoot, Refusal::NoFirmwareVariables] {
+            assert!(!refusal.to_string().contains("--no-boot-entry"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn somebodys_system_is_replaced_by_force_only() {
+        let mut second = environment("second", "aaaa-02");
+        let found = |old: &BootEnvironment, request: &Request| {
+            let device = BlockDevice::example("second", SuperBlock::new(Kind::Ext4));
+            let inventory = Inventory {
+                environments: vec![old.clone()],
+                devices: [device].into_iter().collect(),
+                ..Inventory::default()
+            };
+            replaced(&inventory, request, None).map(|found| found.is_some())
+        };
+        let refused = found(&second, &request("third", Some("@second"), false)).unwrap_err();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("--force"), "{refused}");
+        assert!(found(&second, &request("third", Some("@second"), true)).unwrap());
+        // An interrupted create is run again as it was.
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        second.descriptor = Some(descriptor.clone());
+        assert!(found(&second, &request("second", None, false)).unwrap());
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        second.descriptor = Some(descriptor);
+        assert!(!found(&second, &request("second", None, false)).unwrap());
+        assert!(found(&second, &request("third", Some("second"), false)).unwrap());
+    }
+}

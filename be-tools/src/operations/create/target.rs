@@ -1,0 +1,46 @@
+//! Whether a device may become a file system of the new BE.
+
+use std::path::Path;
+
+use crate::discover::Inventory;
+use crate::environment::BootEnvironment;
+use crate::error::{Error, Refusal, Result};
+use crate::host::System;
+use crate::storage::usage::Usage;
+
+/// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without
+/// `force`.
+///
+/// # Errors
+/// The refusal, naming the device and the way out.
+pub(super) fn refuse(
+    system: &System,
+    inventory: &Inventory,
+    node: &Path,
+    replaced: Option<&BootEnvironment>,
+    force: bool,
+) -> Result<()> {
+    let device = inventory.devices.by_node(node).ok_or_else(|| {
+        Error::Usage(format!(
+            "{} is no block device here: see `lsblk` for their names",
+            node.display()
+        ))
+    })?;
+    let shown = || device.node.display().to_string();
+    Usage::read(system)?.refuse_target(&inventory.devices, device)?;
+    // What others only share with the one that is replaced, such as /home, is not erased either.
+    let users = inventory.users_of(node);
+    let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
+    match users.iter().find(|user| !is_replaced(user)) {
+        Some(other) => {
+            Err(Refusal::PartOfEnvironment { device: shown(), owner: other.reference.clone() }
+                .into())
+        }
+        None if !users.is_empty() => Ok(()),
+        None if device.content.is_blank() || force => Ok(()),
+        None => {
+            Err(Refusal::HoldsData { device: shown(), content: device.content.description() }
+                .into())
+        }
+    }
+}

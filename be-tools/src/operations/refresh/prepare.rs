@@ -1,0 +1,247 @@
+//! What must hold before `be refresh` writes anything, and its plan.
+
+use std::path::{Path, PathBuf};
+
+use super::{Job, OWN_SETTINGS, Request};
+use crate::discover::Inventory;
+use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::{BootEnvironment, Descriptor, Operation, State};
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::host::System;
+use crate::layout::{self, MountPoint};
+use crate::localize::identity;
+use crate::plan::Plan;
+use crate::populate::{self, Begun, source};
+use crate::root_dir::Rooted;
+use crate::session::hooks::Hooks;
+use crate::storage::{mkfs, usage::Usage};
+use crate::tree::measure::Totals;
+
+impl<'a> Job<'a> {
+    /// Decides everything and refuses what must be refused. Writes nothing.
+    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
+        let Begun { system, inventory, work, .. } = begun;
+        let target = inventory.find(&request.target)?;
+        let descriptor = refuse_target(target)?;
+        let source = find_source(inventory, request, descriptor)?;
+        if source.root == target.root {
+            let why = format!(
+                "'{}' cannot be refreshed from itself: name another one with --from",
+                target.name()
+            );
+            return Err(Refusal::Other(why).into());
+        }
+        if let Some(descriptor) = &source.descriptor {
+            descriptor.refuse_incomplete()?;
+        }
+        let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+        let (layout, kept) = {
+            let mounted =
+                MountedEnvironment::mount_system(system, inventory, target, Access::ReadOnly)?;
+            let root = Rooted::open(mounted.root())?;
+            let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
+            let wishes = layout::of_its_own(target, source, &esps, has_content)?;
+            let layout = layout::lay_out(&source.file_systems, &esps, &wishes)?;
+            let from = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
+            let from = Rooted::open(from.dir())?;
+            (layout, identity::of_another_machine(&root, &from)?)
+        };
+        let mut job = Job {
+            request,
+            source: source.clone(),
+            target: target.clone(),
+            descriptor: descriptor.clone(),
+            uuids: Default::default(),
+            swap_uuids: own_swap(inventory, target),
+            journals: Vec::new(),
+            totals: Totals::default(),
+            layout,
+            kept,
+            hooks: Hooks::of(source)?,
+        };
+        for file_system in &job.layout.file_systems {
+            let uuid = refuse_device(system, inventory, &job.target, &file_system.device)?;
+            job.uuids.insert(file_system.mountpoint.clone(), uuid);
+        }
+        job.refuse_too_small(begun)?;
+        Ok(job)
+    }
+
+    /// Each file system of the target must hold what will be in it. Where all that the source's
+    /// file systems hold has room, nothing is counted.
+    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
+        let Begun { system, inventory, work, .. } = begun;
+        populate::refuse_links(begun, &self.source, &self.layout)?;
+        let copies = self.layout.copies();
+        let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
+        self.journals = source::with_journals(system, inventory, &self.source, &sources)?;
+        for file_system in &self.layout.file_systems {
+            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
+            let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
+            let mut needed = Totals::default();
+            for tree in trees() {
+                let mounted =
+                    source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
+                let space = rustix::fs::statvfs(mounted.dir())
+                    .at("asking for the space of", mounted.dir())?;
+                needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
+                needed.files += space.f_files - space.f_ffree;
+            }
+            if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
+                let rules =
+                    |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
+                needed = populate::measure(begun, &self.source, trees(), rules)?;
+                populate::refuse_too_small(file_system, &capacity, needed)?;
+            }
+            self.totals.files += needed.files;
+        }
+        Ok(())
+    }
+
+    /// What will be done, in order.
+    pub(super) fn plan(&self, inventory: &Inventory) -> Result<Plan> {
+        let (name, source) = (&self.descriptor.name, self.source.name());
+        let mut plan = Plan {
+            title: format!("Refresh boot environment '{name}' from '{source}'"),
+            ..Plan::default()
+        };
+        for file_system in &self.layout.file_systems {
+            let becomes =
+                format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+        }
+        let [before_copy, after_copy] = self.hooks.steps();
+        plan.steps.extend(before_copy);
+        plan.steps.extend(source::journal_steps(&self.journals));
+        plan.steps.push(format!("mark '{name}' as incomplete (refresh)"));
+        if let Some(number) = self.target.boot_entry {
+            plan.steps.push(format!("make its boot entry Boot{number:04X} inactive"));
+        }
+        for tree in self.layout.copies() {
+            let how = if self.request.checksum { "byte for byte" } else { "by size and times" };
+            plan.steps.push(format!(
+                "compare {} with '{source}' {how}: write what differs, remove what is gone",
+                tree.source
+            ));
+        }
+        plan.steps.extend(after_copy);
+        plan.steps
+            .push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
+        plan.steps.push("sync, then mark it complete".into());
+        if self.target.boot_entry.is_some() {
+            plan.steps.push("make its boot entry active".into());
+        }
+        if !self.kept.is_empty() {
+            plan.notes.push(format!(
+                "'{name}' is another machine than '{source}': its machine-id and ssh host keys stay"
+            ));
+        }
+        plan.notes.push(format!(
+            "what was changed in '{name}' itself is lost, except its own {} and what is never \
+            copied",
+            OWN_SETTINGS.join(", ")
+        ));
+        Ok(plan)
+    }
+}
+
+/// Why a BE cannot be refreshed; else its descriptor.
+fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
+    if target.running {
+        let way_out = "boot another one first, or refresh that other one from this".into();
+        return Err(Refusal::Running { name: target.name().into(), way_out }.into());
+    }
+    if let Some(place) = target.mounted_at.first() {
+        let (device, mountpoint) =
+            (target.root.device.display().to_string(), place.display().to_string());
+        return Err(Refusal::Mounted { device, mountpoint }.into());
+    }
+    let Some(descriptor) = &target.descriptor else {
+        return Err(Refusal::Other(format!(
+            "'{}' is unmanaged, a system that Lifeboat did not make: `be create --replace {0}` \
+            puts a new boot environment in its place",
+            target.reference
+        ))
+        .into());
+    };
+    if target.root.subvolume.is_some() {
+        return Err(Refusal::Other(format!(
+            "'{}' is a btrfs subvolume of {}, which others may share: `be create` makes a new one \
+            from its source",
+            target.reference,
+            target.root.device.display()
+        ))
+        .into());
+    }
+    match (descriptor.state, descriptor.operation) {
+        (State::Incomplete, operation) if operation != Some(Operation::Refresh) => {
+            descriptor.refuse_incomplete()?;
+        }
+        _ => {}
+    }
+    Ok(descriptor)
+}
+
+/// What it is refreshed from: named, or the BE it was copied from. Nothing else is guessed at,
+/// because what the source has not is removed.
+fn find_source<'i>(
+    inventory: &'i Inventory,
+    request: &Request,
+    descriptor: &Descriptor,
+) -> Result<&'i BootEnvironment> {
+    if let Some(reference) = &request.from {
+        return inventory.find(reference);
+    }
+    let known = descriptor.source.map(|id| id.to_string());
+    let found = known.as_ref().filter(|id| {
+        inventory
+            .environments
+            .iter()
+            .any(|e| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == **id))
+    });
+    match found {
+        Some(id) => inventory.find(id),
+        None => Err(Error::Usage(format!(
+            "the boot environment that '{}' was copied from is not here: name the one to copy \
+            with --from BE",
+            descriptor.name
+        ))),
+    }
+}
+
+/// Refuses a device that anything else uses; else the UUID of its file system.
+fn refuse_device(
+    system: &System,
+    inventory: &Inventory,
+    target: &BootEnvironment,
+    node: &Path,
+) -> Result<String> {
+    let device = inventory.devices.by_node(node).ok_or_else(|| {
+        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
+    })?;
+    Usage::read(system)?.refuse_used(device)?;
+    if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != target.root)
+    {
+        return Err(Refusal::Other(format!(
+            "{} holds files of '{}' too: take it out of one of the two fstabs",
+            node.display(),
+            other.reference
+        ))
+        .into());
+    }
+    let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
+    uuid.ok_or_else(|| {
+        Error::Failed(format!(
+            "{} holds no file system with a UUID: create it anew",
+            node.display()
+        ))
+    })
+}
+
+/// Swap spaces that only this BE uses.
+fn own_swap(inventory: &Inventory, target: &BootEnvironment) -> Vec<String> {
+    let own = target.file_systems.iter().filter(|f| f.fs_type == "swap" && !f.shared);
+    own.filter_map(|f| inventory.devices.uuid_on(f.device.as_deref()?)).collect()
+}

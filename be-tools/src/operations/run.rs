@@ -1,0 +1,141 @@
+//! `be run`: a BE is mounted as a whole, in a private namespace, and the command runs in it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::discover::{self, Inventory};
+use crate::environment::BootEnvironment;
+use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::error::{Error, Refusal, Result};
+use crate::host::System;
+use crate::plan::{Plan, Report};
+use crate::root_dir::Rooted;
+use crate::sandbox::Inside;
+use crate::session::lock::Lock;
+use crate::storage::mounts;
+
+/// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
+/// `None` when the report stopped after the plan.
+///
+/// # Errors
+/// When it is the running BE, is incomplete, or cannot be mounted.
+pub fn in_environment(
+    system: &System,
+    reference: &str,
+    privileged: bool,
+    command: &[OsString],
+    report: &mut dyn Report,
+) -> Result<Option<u8>> {
+    let _lock = Lock::acquire(system)?;
+    let inventory = discover::discover(system)?;
+    let environment = inventory.find(reference)?;
+    refuse(environment)?;
+    if !report.confirm(&plan(environment, privileged, command))? {
+        return Ok(None);
+    }
+    mounts::enter_private_namespace()?;
+    let mounted =
+        MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
+    let devices = block_devices(&inventory, environment);
+    let shared = shared_directories(environment, &Rooted::open(mounted.root())?)?;
+    let inside = Inside {
+        root: mounted.root(),
+        block_devices: &devices,
+        esp: None,
+        shared: &shared,
+        privileged,
+        interactive: true,
+    };
+    let status = inside.run(command)?;
+    let said = format!("the command ended with status {status}");
+    log::info!("{said}");
+    u8::try_from(status).map(Some).map_err(|_| Error::Failed(said))
+}
+
+fn plan(environment: &BootEnvironment, privileged: bool, command: &[OsString]) -> Plan {
+    let how = if privileged { ", privileged" } else { "" };
+    Plan {
+        title: format!("Run a command in '{}'{how}", environment.name()),
+        steps: vec![command.join(OsStr::new(" ")).display().to_string()],
+        ..Plan::default()
+    }
+}
+
+fn refuse(environment: &BootEnvironment) -> Result<()> {
+    if environment.running {
+        return Err(Refusal::Running {
+            name: environment.name().into(),
+            way_out: "run the command as it is".into(),
+        }
+        .into());
+    }
+    environment.descriptor.as_ref().map_or(Ok(()), |d| d.refuse_incomplete())?;
+    Ok(())
+}
+
+/// Directories that are another one's inside, whatever the BE's fstab mounts there.
+const COVERED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+
+/// The mount points of shared file systems that are directories of the BE. Swap has none.
+fn shared_directories(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<PathBuf>> {
+    let is_below = |place: &Path| place.is_absolute() && place != Path::new("/");
+    let is_covered = |place: &Path| COVERED.iter().any(|covered| place.starts_with(covered));
+    let shared = environment.file_systems.iter().filter(|f| f.shared && f.fs_type != "swap");
+    let mut directories = Vec::new();
+    for place in shared.map(|f| &f.mountpoint).filter(|place| is_below(place) && !is_covered(place))
+    {
+        if root.directory(place)?.is_some() {
+            directories.push(place.clone());
+        }
+    }
+    Ok(directories)
+}
+
+/// The BE's own devices, with the UUIDs under which its programs look for them.
+fn block_devices(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+) -> Vec<(PathBuf, Option<String>)> {
+    let own = environment.own_devices().into_iter();
+    own.map(|node| (node.clone(), inventory.devices.uuid_on(node))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::FileSystemUse;
+
+    #[test]
+    fn swap_and_what_has_no_directory_of_the_be_is_not_read_only_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        for directory in ["home", "tmp", "swap"] {
+            std::fs::create_dir(dir.path().join(directory)).unwrap();
+        }
+        let mut environment = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
+        let lines = [
+            ("none", "swap"),
+            ("swap", "swap"),
+            ("/swap", "swap"),
+            ("/", "ext4"),
+            ("/home", "ext4"),
+            ("home", "ext4"),
+            ("/gone", "ext4"),
+            ("/tmp", "ext4"),
+        ];
+        environment.file_systems = lines
+            .map(|(mountpoint, fs_type)| FileSystemUse {
+                mountpoint: mountpoint.into(),
+                spec: String::new(),
+                device: None,
+                fs_type: fs_type.into(),
+                options: "defaults".into(),
+                size: None,
+                shared: true,
+            })
+            .into();
+        let root = Rooted::open(dir.path()).unwrap();
+        assert_eq!(shared_directories(&environment, &root).unwrap(), [Path::new("/home")]);
+        environment.file_systems.iter_mut().for_each(|f| f.shared = false);
+        assert!(shared_directories(&environment, &root).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,312 @@
+//! Filling the file systems of a target from a source, and making the result a system of its own:
+//! what create and refresh share.
+
+pub(crate) mod source;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use indicatif::HumanBytes;
+
+use crate::copy::{self, Mode, Summary};
+use crate::discover::{self, Inventory};
+use crate::environment::{BootEnvironment, Descriptor, Id};
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::host::System;
+use crate::installed;
+use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
+use crate::localize::identity::NewMachine;
+use crate::localize::{self, Localization};
+use crate::plan::{Report, go_on};
+use crate::root_dir::Rooted;
+use crate::sandbox::Inside;
+use crate::session::lock::Lock;
+use crate::storage::mkfs::Capacity;
+use crate::storage::mounts::{self, Mounted, Namespace};
+use crate::tree::exclude::{Exclude, Selection};
+use crate::tree::measure::{self, Totals};
+
+/// What an operation that fills a target begins with: nobody else writes, and what it mounts only
+/// it sees.
+pub(crate) struct Begun<'a> {
+    pub(crate) system: &'a System,
+    pub(crate) work: Work,
+    pub(crate) inventory: Inventory,
+    /// The mounts that everybody sees.
+    pub(crate) outside: Namespace,
+    _lock: Lock,
+}
+
+impl<'a> Begun<'a> {
+    /// # Errors
+    /// Another operation is under way, the disks cannot be read, and without root.
+    pub(crate) fn new(system: &'a System, verb: &str) -> Result<Self> {
+        let lock = Lock::acquire(system)?;
+        let inventory = discover::discover(system)?;
+        let outside = Namespace::current()?;
+        mounts::enter_private_namespace()?;
+        Ok(Begun { system, work: Work::new(system, verb)?, inventory, outside, _lock: lock })
+    }
+}
+
+/// The directory where an operation mounts things, in its own mount namespace.
+pub(crate) struct Work {
+    directory: PathBuf,
+    /// For one file system of the source.
+    pub(crate) source: PathBuf,
+    /// For the whole target.
+    pub(crate) target: PathBuf,
+    /// For one file system of the target, with nothing mounted in it.
+    pub(crate) alone: PathBuf,
+}
+
+impl Work {
+    pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
+        let directory = system.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
+        let [source, target, alone] =
+            ["source", "target", "alone"].map(|name| directory.join(name));
+        for place in [&source, &target, &alone] {
+            std::fs::create_dir_all(place).at("making the directory", place)?;
+        }
+        Ok(Work { directory, source, target, alone })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        for place in [&self.source, &self.target, &self.alone, &self.directory] {
+            // Only empty directories go: one that is still mounted on stays for the next boot, /run
+            // being a tmpfs.
+            let _ = std::fs::remove_dir(place);
+        }
+    }
+}
+
+/// A source and the target that is filled from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Filling<'a> {
+    pub(crate) begun: &'a Begun<'a>,
+    pub(crate) source: &'a BootEnvironment,
+    pub(crate) layout: &'a Layout,
+    /// Of the layout's file systems.
+    pub(crate) uuids: &'a BTreeMap<MountPoint, String>,
+    /// Of its own swap spaces.
+    pub(crate) swap_uuids: &'a [String],
+}
+
+/// Mounts the target's file systems as it will have them when it runs.
+pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Mounted>> {
+    let mut mounted = Vec::new();
+    for file_system in &layout.file_systems {
+        // What is mounted already is a foreign tree: its links lead nowhere but into itself.
+        let place = Rooted::open(directory)?.make_place(file_system.mountpoint.relative())?;
+        mounted.push(mounts::mount_target(
+            &file_system.device,
+            file_system.fs_type.as_str(),
+            &place,
+        )?);
+    }
+    Ok(mounted)
+}
+
+/// Waits until all that was written to the target's file systems is on their devices.
+pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
+    go_on()?;
+    report.step("syncing");
+    mounted.iter().try_for_each(|file_system| Rooted::open(file_system.dir())?.sync())
+}
+
+/// What the trees that go to one file system of the target hold, without what is left out.
+pub(crate) fn measure<'t>(
+    begun: &Begun,
+    source: &BootEnvironment,
+    trees: impl Iterator<Item = &'t layout::Copy>,
+    rules: impl Fn(&layout::Copy) -> Exclude,
+) -> Result<Totals> {
+    let Begun { system, inventory, work, .. } = begun;
+    let mut totals = Totals::default();
+    for tree in trees {
+        let mounted = source::mount(system, inventory, source, &tree.source, &work.source)?;
+        let place = tree.source.as_path().join(&tree.from);
+        let measured = measure::measure((mounted.dir(), &tree.from), &place, &rules(tree))?;
+        totals.files += measured.files;
+        totals.bytes += measured.bytes;
+    }
+    Ok(totals)
+}
+
+/// Refuses a layout in which a file system has its place where the source has a link: its content
+/// would go where that leads.
+pub(crate) fn refuse_links(begun: &Begun, source: &BootEnvironment, layout: &Layout) -> Result<()> {
+    let Begun { system, inventory, work, .. } = begun;
+    let mounted = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
+    let root = Rooted::open(mounted.dir())?;
+    let copies = layout.copies();
+    let ends = copies
+        .iter()
+        .flat_map(|c| [c.source.as_path().join(&c.from), c.target.as_path().join(&c.to)]);
+    for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
+        let place: PathBuf = place.components().collect();
+        for way in place.ancestors() {
+            if root.symlink_metadata(way)?.is_some_and(|found| found.is_symlink()) {
+                let name = source.name();
+                return Err(Refusal::Other(format!(
+                    "{} is a link in '{name}', so no file system has its place at {}: name the \
+                    directory that it leads to",
+                    way.display(),
+                    place.display()
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a file system of the target that does not hold so much, with room to live.
+pub(crate) fn refuse_too_small(
+    target: &TargetFileSystem,
+    capacity: &Capacity,
+    needed: Totals,
+) -> Result<(), Refusal> {
+    if capacity.holds(needed.bytes, needed.files) {
+        return Ok(());
+    }
+    Err(Refusal::TooSmall {
+        device: target.device.display().to_string(),
+        mountpoint: target.mountpoint.to_string(),
+        needed: HumanBytes(needed.bytes).to_string(),
+        available: HumanBytes(capacity.bytes).to_string(),
+    })
+}
+
+/// What the user leaves out, and what never is copied from this tree.
+pub(crate) fn exclude(
+    source: &BootEnvironment,
+    selection: &Selection,
+    tree: &layout::Copy,
+) -> Exclude {
+    let place = tree.source.as_path().join(&tree.from);
+    let mut rules = Exclude::standard();
+    if source.running {
+        // Those that fstab does not name, too.
+        rules = rules.swap_files(&std::fs::read_to_string("/proc/swaps").unwrap_or_default());
+    }
+    for swap in source.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none()) {
+        let path = Path::new(&swap.spec);
+        if path.is_absolute() && !path.starts_with("/dev") {
+            rules = rules.never(path);
+        }
+    }
+    for directory in &tree.without {
+        rules = rules.only_directory(&place.join(directory));
+    }
+    for glob in &selection.exclude {
+        rules = rules.exclude(glob.as_ref());
+    }
+    for glob in &selection.include {
+        rules = rules.include(glob.as_ref());
+    }
+    rules
+}
+
+impl Filling<'_> {
+    /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
+    pub(crate) fn copy(
+        &self,
+        tree: &layout::Copy,
+        exclude: Exclude,
+        (mode, totals): (Mode, Option<Totals>),
+        report: &mut dyn Report,
+    ) -> Result<Summary> {
+        let Begun { system, inventory, work, .. } = self.begun;
+        let from = source::mount(system, inventory, self.source, &tree.source, &work.source)?;
+        let file_system = self
+            .layout
+            .at(&tree.target)
+            .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
+        let to =
+            mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &work.alone)?;
+        let request = copy::Request {
+            source: from.dir(),
+            target: to.dir(),
+            from: &tree.from,
+            to: &tree.to,
+            mountpoint: &tree.source.as_path().join(&tree.from),
+            exclude,
+            mode,
+            two_pass: self.source.running,
+            totals,
+        };
+        copy::copy_tree(&request, report)
+    }
+
+    /// Makes the target, whose whole tree is mounted, a system of its own. `fstab` is the source's,
+    /// where that was not copied.
+    pub(crate) fn localize(
+        &self,
+        id: Id,
+        new_machine: Option<&NewMachine>,
+        fstab: Option<&str>,
+        report: &mut dyn Report,
+    ) -> Result<()> {
+        go_on()?;
+        report.step("making the copy a system of its own");
+        let own = self.layout.file_systems.iter();
+        let devices: Vec<_> =
+            own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();
+        let inside = Inside {
+            root: &self.begun.work.target,
+            block_devices: &devices,
+            esp: None,
+            shared: &[],
+            privileged: false,
+            interactive: false,
+        };
+        let change = Localization {
+            id,
+            layout: self.layout,
+            uuids: self.uuids,
+            swap_uuids: self.swap_uuids,
+            labels: &labels(&self.begun.inventory, self.source),
+            source_root: &self.source.root,
+            source_fstab: fstab,
+            new_machine,
+        };
+        for done in localize::localize(&self.begun.work.target, &change, &inside)? {
+            log::info!("{done}");
+        }
+        for done in
+            installed::install_program(&self.begun.work.target, Path::new("/proc/self/exe"))?
+        {
+            log::info!("{done}");
+        }
+        Ok(())
+    }
+}
+
+/// Writes down what a copy could not do.
+pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut dyn Report) {
+    summary.lost.iter().for_each(|path| descriptor.lose(path));
+    descriptor.lost_more += summary.more_lost;
+    for (path, why) in &summary.not_representable {
+        report.warn(&format!("{}: {why}", path.display()));
+    }
+    if summary.more_not_representable > 0 {
+        report.warn(&format!("{} more cannot be kept as they are", summary.more_not_representable));
+    }
+    for path in &summary.changed_during_copy {
+        report.warn(&format!("{} changed while it was copied", path.display()));
+    }
+    if summary.more_changed > 0 {
+        report.warn(&format!("{} more changed while they were copied", summary.more_changed));
+    }
+}
+
+/// The UUIDs behind the labels of a fstab, which two copies cannot share.
+fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
+    let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
+    named
+        .filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?)))
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! The source's file systems, each seen alone and read-only.
+
+use std::path::{Path, PathBuf};
+
+use crate::discover::Inventory;
+use crate::environment::BootEnvironment;
+use crate::error::{Error, Result};
+use crate::host::System;
+use crate::layout::MountPoint;
+use crate::plan::Report;
+use crate::storage::device::BlockDevice;
+use crate::storage::mounts::{self, Mounted, Mounts};
+
+/// The device and subvolume behind a mount point of a BE.
+pub(crate) struct Place<'a> {
+    pub(crate) device: &'a BlockDevice,
+    fs_type: &'a str,
+    subvolume: Option<String>,
+}
+
+pub(crate) fn place<'a>(
+    inventory: &'a Inventory,
+    source: &'a BootEnvironment,
+    mountpoint: &MountPoint,
+) -> Result<Place<'a>> {
+    let (node, fs_type, subvolume): (&Path, &str, _) = if mountpoint.is_root() {
+        (&source.root.device, &source.root.fs_type, source.root.subvolume.clone())
+    } else {
+        let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
+        let found = line.and_then(|f| Some((f.device.as_deref()?, f)));
+        let (node, line) = found.ok_or_else(|| {
+            Error::Failed(format!(
+                "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct \
+                its fstab",
+                source.name()
+            ))
+        })?;
+        let subvolume =
+            line.options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(str::to_owned);
+        (node, &line.fs_type, subvolume)
+    };
+    let device = inventory.devices.by_node(node).ok_or_else(|| {
+        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
+    })?;
+    let fs_type = if fs_type == "auto" {
+        device.content.kind().map_or("auto", |k| k.name())
+    } else {
+        fs_type
+    };
+    Ok(Place { device, fs_type, subvolume })
+}
+
+/// Shows one file system of the source at `directory`, without what is mounted in it. The kernel
+/// refuses writes.
+///
+/// # Errors
+/// When its device is gone or cannot be mounted.
+pub(crate) fn mount(
+    system: &System,
+    inventory: &Inventory,
+    source: &BootEnvironment,
+    mountpoint: &MountPoint,
+    directory: &Path,
+) -> Result<Mounted> {
+    let place = place(inventory, source, mountpoint)?;
+    let top = place
+        .subvolume
+        .as_deref()
+        .map_or_else(|| "/".to_owned(), |s| format!("/{}", s.trim_start_matches('/')));
+    let mounts = Mounts::read(system)?;
+    let mounted = mounts.of(place.device).find(|m| m.root == Path::new(&top));
+    match mounted {
+        Some(mount) => mounts::bind_read_only(&mount.mount_point, directory),
+        None => {
+            let kind = place.device.content.kind().map_or(place.fs_type, |k| k.name());
+            mounts::mount_for_scan(&place.device.node, kind, place.subvolume.as_deref(), directory)
+        }
+    }
+}
+
+/// File systems of the source that were not cleanly unmounted: their journals must be replayed, or
+/// the copy would lack what is in them.
+pub(crate) fn with_journals(
+    system: &System,
+    inventory: &Inventory,
+    source: &BootEnvironment,
+    mountpoints: &[MountPoint],
+) -> Result<Vec<PathBuf>> {
+    let mounts = Mounts::read(system)?;
+    let mut dirty = Vec::new();
+    for mountpoint in mountpoints {
+        let device = place(inventory, source, mountpoint)?.device;
+        let unclean = device.super_block().is_some_and(|s| s.dirty);
+        if unclean && mounts.of(device).next().is_none() && !dirty.contains(&device.node) {
+            dirty.push(device.node.clone());
+        }
+    }
+    Ok(dirty)
+}
+
+/// What a plan says of [`replay_journals`].
+pub(crate) fn journal_steps(nodes: &[PathBuf]) -> impl Iterator<Item = String> {
+    nodes.iter().map(|node| {
+        format!(
+            "replay the journal on {} (the source was not cleanly unmounted; nothing else of it \
+            is written)",
+            node.display()
+        )
+    })
+}
+
+/// Replays journals by mounting each file system once for writing.
+///
+/// # Errors
+/// When one cannot be mounted.
+pub(crate) fn replay_journals(
+    inventory: &Inventory,
+    nodes: &[PathBuf],
+    directory: &Path,
+    report: &mut dyn Report,
+) -> Result<()> {
+    for node in nodes {
+        report.step(&format!("replaying the journal on {}", node.display()));
+        let kind = inventory
+            .devices
+            .by_node(node)
+            .and_then(|d| d.content.kind())
+            .map_or("auto", |k| k.name());
+        mounts::mount_target(node, kind, directory)?.unmount()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,475 @@
+//! Files of a BE, opened as that BE would see them: openat2(2) with `RESOLVE_IN_ROOT`, so that a
+//! link on a foreign disk never leads out of it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::inode_flags;
+
+/// The longest configuration file that is read: a foreign disk must not fill our memory.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The root directory of a BE.
+#[derive(Debug)]
+pub struct Rooted {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+impl Rooted {
+    /// Opens the directory where a BE is mounted.
+    ///
+    /// # Errors
+    /// When it cannot be opened as a directory.
+    pub fn open(root: &Path) -> Result<Self> {
+        let directory = rustix::fs::open(
+            root,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .at("opening", root)?;
+        Ok(Rooted { directory, path: root.to_owned() })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `path` for messages: with the mount point before it.
+    fn shown(&self, path: &Path) -> PathBuf {
+        self.path.join(relative(path))
+    }
+
+    fn openat2(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+    ) -> std::result::Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let path = relative(path);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go
+        // on for a while: openat2(2) leaves it to the caller to try again.
+        let attempt =
+            || rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, mode, resolve);
+        for _ in 0..10_000 {
+            match attempt() {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                done => return done,
+            }
+        }
+        attempt()
+    }
+
+    /// Opens a file for reading; `None` where there is none. Never blocks on a fifo or device.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
+        {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("opening", &self.shown(path)),
+        }
+    }
+
+    /// Metadata of what `path` leads to; `None` where it leads nowhere.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::PATH, Mode::empty()) {
+            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("looking at", &self.shown(path)),
+        }
+    }
+
+    /// Metadata of what stands at `path` itself, a link not followed; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("looking at", &self.shown(path)),
+        }
+    }
+
+    /// A directory below, as this BE sees it, to mount something on; `None` where there is none.
+    ///
+    /// # Errors
+    /// Any failure but "it does not exist".
+    pub fn directory(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>> {
+        let path = path.as_ref();
+        match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(e) if is_missing(e) => Ok(None),
+            Err(e) => Err(e).at("opening", &self.shown(path)),
+        }
+    }
+
+    /// `path` leads to something.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        matches!(self.metadata(path), Ok(Some(_)))
+    }
+
+    /// The bytes of a regular file of at most [`MAX_CONFIG_BYTES`]; `None` where there is none.
+    ///
+    /// # Errors
+    /// When it is no regular file, longer, or unreadable.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        let path = path.as_ref();
+        let Some(file) = self.file(path)? else { return Ok(None) };
+        let metadata = file.metadata().at("looking at", &self.shown(path))?;
+        if !metadata.is_file() || metadata.len() > MAX_CONFIG_BYTES {
+            return Err(Error::Format {
+                path: self.shown(path),
+                why: "not a regular file of at most 1 MiB".into(),
+            });
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_CONFIG_BYTES).read_to_end(&mut bytes).at("reading", &self.shown(path))?;
+        Ok(Some(bytes))
+    }
+
+    /// Like [`Rooted::read`], as text; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// As [`Rooted::read`].
+    pub fn text(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        Ok(self.read(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    }
+
+    /// Names in a directory, sorted; empty where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<std::ffi::OsString>> {
+        let path = path.as_ref();
+        let fd = match self.openat2(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(e) if is_missing(e) => return Ok(Vec::new()),
+            Err(e) => return Err(e).at("opening", &self.shown(path)),
+        };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(fd).at("reading", &self.shown(path))? {
+            let entry = entry.at("reading", &self.shown(path))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(std::ffi::OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens a directory, making it and its parents (mode 755) where they are missing.
+    ///
+    /// # Errors
+    /// When something that is no directory is in the way, or it cannot be made.
+    pub fn make_directory(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
+        let path = path.as_ref();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        match self.openat2(path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            other => return other.at("opening", &self.shown(path)),
+        }
+        let (parent, name) = split(path)?;
+        let parent = self.make_directory(parent)?;
+        let _unlocked = Unlocked::new(&parent, name);
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e).at("making the directory", &self.shown(path)),
+        }
+        rustix::fs::fsync(&parent).at("syncing the directory of", &self.shown(path))?;
+        self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
+    }
+
+    /// Makes a directory as [`Rooted::make_directory`] does, and says where it is without a link on
+    /// the way, to mount on.
+    ///
+    /// # Errors
+    /// As [`Rooted::make_directory`].
+    pub fn make_place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let directory = self.make_directory(path)?;
+        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        std::fs::read_link(link).at("looking at", &self.shown(path))
+    }
+
+    /// Writes a file that must last: temporary name, fsync, rename, fsync of the directory. The
+    /// owner, mode and extended attributes of a file that is replaced stay; a new one gets `mode`.
+    ///
+    /// # Errors
+    /// When any of that fails; the old file is then still there.
+    pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let shown = self.shown(path);
+        let (parent, name) = split(path)?;
+        let directory = self.make_directory(parent)?;
+        let _unlocked = Unlocked::new(&directory, name);
+        let mut temporary = name.to_owned();
+        temporary.push(".lifeboat-new");
+        let remove =
+            |directory: &OwnedFd| rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
+        match remove(&directory) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e).at("removing a left-over beside", &shown),
+        }
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(
+            rustix::fs::openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600))
+                .at("writing", &shown)?,
+        );
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| keep_attributes(&directory, name, &file, mode))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| {
+                rustix::fs::renameat(&directory, &temporary, &directory, name)
+                    .map_err(std::io::Error::from)
+            })
+            .and_then(|()| rustix::fs::fsync(&directory).map_err(std::io::Error::from));
+        if written.is_err() {
+            // What failed is the error to tell; a left-over is removed by the next write.
+            let _ = remove(&directory);
+        }
+        written.at("writing", &shown)
+    }
+
+    /// Makes a symbolic link, replacing what has its name; one that leads there already stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// When a directory is in the way, or it cannot be made.
+    pub fn symlink(&self, path: impl AsRef<Path>, leads_to: &str) -> Result<()> {
+        let path = path.as_ref();
+        let (parent, name) = split(path)?;
+        let directory = self.make_directory(parent)?;
+        if rustix::fs::readlinkat(&directory, name, Vec::new())
+            .is_ok_and(|found| found.to_bytes() == leads_to.as_bytes())
+        {
+            return Ok(());
+        }
+        self.remove(path)?;
+        let _unlocked = Unlocked::new(&directory, name);
+        rustix::fs::symlinkat(leads_to, &directory, name).at("linking", &self.shown(path))?;
+        rustix::fs::fsync(&directory).at("syncing the directory of", &self.shown(path))
+    }
+
+    /// Removes a file or link (not what it leads to); fine where there is none.
+    ///
+    /// # Errors
+    /// When it is a directory, or cannot be removed.
+    pub fn remove(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let (parent, name) = split(path)?;
+        let directory =
+            match self.openat2(parent, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+                Ok(directory) => directory,
+                Err(e) if is_missing(e) => return Ok(()),
+                Err(e) => return Err(e).at("opening", &self.shown(parent)),
+            };
+        let _unlocked = Unlocked::new(&directory, name);
+        match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).at("removing", &self.shown(path)),
+            Ok(()) => {
+                rustix::fs::fsync(&directory).at("syncing the directory of", &self.shown(path))
+            }
+        }
+    }
+
+    /// Flushes the whole file system.
+    ///
+    /// # Errors
+    /// When the device reports a write error.
+    pub fn sync(&self) -> Result<()> {
+        let directory =
+            self.openat2(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+        let directory = directory.at("opening", &self.path)?;
+        rustix::fs::syncfs(directory.as_fd()).at("syncing", &self.path)
+    }
+}
+
+/// Gives a new file what the one it replaces had.
+fn keep_attributes(
+    directory: &OwnedFd,
+    name: &std::ffi::OsStr,
+    file: &File,
+    mode: u32,
+) -> std::io::Result<()> {
+    let old = match named(directory, name) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT | Errno::LOOP) => {
+            return Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let metadata = old.metadata()?;
+    std::os::unix::fs::fchown(file, Some(metadata.uid()), Some(metadata.gid()))?;
+    let mut names = vec![0; 64 << 10];
+    let length = match rustix::fs::flistxattr(&old, &mut names) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => 0,
+        Err(e) => return Err(e.into()),
+    };
+    for attribute in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let mut value = vec![0; 64 << 10];
+        let size = rustix::fs::fgetxattr(&old, attribute, &mut value)?;
+        rustix::fs::fsetxattr(file, attribute, &value[..size], rustix::fs::XattrFlags::empty())?;
+    }
+    // After the owner: chown(2) clears the set-user-ID bit.
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode() & 0o7777))?)
+}
+
+/// A directory and what has a name in it, immutable and append-only lifted until this is dropped:
+/// then whatever has the name gets back what was lifted.
+struct Unlocked<'a> {
+    directory: (&'a OwnedFd, Option<IFlags>),
+    name: (&'a std::ffi::OsStr, Option<IFlags>),
+}
+
+impl<'a> Unlocked<'a> {
+    fn new(directory: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
+        let of_name = named(directory, name).ok().and_then(|file| inode_flags::lift(&file));
+        Unlocked { directory: (directory, inode_flags::lift(directory)), name: (name, of_name) }
+    }
+}
+
+impl Drop for Unlocked<'_> {
+    fn drop(&mut self) {
+        let (directory, of_directory) = self.directory;
+        if let (name, Some(lifted)) = self.name
+            && let Ok(file) = named(directory, name)
+        {
+            inode_flags::put_back(&file, lifted);
+        }
+        if let Some(lifted) = of_directory {
+            inode_flags::put_back(directory, lifted);
+        }
+    }
+}
+
+/// What has a name in a directory, for reading: never what a link leads to, and without waiting for
+/// a fifo.
+fn named(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat(directory, name, flags, Mode::empty())
+}
+
+/// A path without its leading slashes.
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent, name)),
+        _ => Err(Error::Failed(format!("'{}' does not name a file", path.display()))),
+    }
+}
+
+fn is_missing(e: Errno) -> bool {
+    matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn tree() -> (tempfile::TempDir, Rooted) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("etc")).unwrap();
+        let rooted = Rooted::open(directory.path()).unwrap();
+        (directory, rooted)
+    }
+
+    #[test]
+    fn an_absolute_link_stays_inside() {
+        let (directory, rooted) = tree();
+        symlink("/etc/real", directory.path().join("etc/link")).unwrap();
+        std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
+        assert_eq!(rooted.text("/etc/link").unwrap().unwrap(), "inside");
+        symlink("../../../../../etc/passwd", directory.path().join("etc/escape")).unwrap();
+        assert_eq!(rooted.text("/etc/escape").unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_upwards_is_followed_while_others_rename() {
+        let (directory, rooted) = tree();
+        symlink("../etc/real", directory.path().join("etc/link")).unwrap();
+        std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (a, b) = (directory.path().join("a"), directory.path().join("b"));
+                std::fs::write(&a, "").unwrap();
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::rename(&a, &b).unwrap();
+                    std::fs::rename(&b, &a).unwrap();
+                }
+            });
+            let failure = (0..5000).find_map(|_| rooted.text("/etc/link").err());
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(failure.is_none(), "{failure:?}");
+        });
+    }
+
+    #[test]
+    fn writing_through_a_planted_directory_link_stays_inside() {
+        let (directory, rooted) = tree();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), directory.path().join("etc/lifeboat")).unwrap();
+        assert!(rooted.write("/etc/lifeboat/environment.toml", b"x", 0o644).is_err());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode() {
+        let (directory, rooted) = tree();
+        let path = directory.path().join("etc/fstab");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        rooted.write("etc/fstab", b"new", 0o644).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(rooted.names("etc").unwrap(), ["fstab"]);
+    }
+
+    #[test]
+    fn a_fifo_or_an_endless_file_is_not_read() {
+        let (directory, rooted) = tree();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            directory.path().join("etc/fifo"),
+            Mode::from_raw_mode(0o600),
+        )
+        .unwrap();
+        assert!(rooted.read("etc/fifo").is_err());
+        File::create(directory.path().join("etc/huge"))
+            .unwrap()
+            .set_len(MAX_CONFIG_BYTES + 1)
+            .unwrap();
+        assert!(rooted.read("etc/huge").is_err());
+    }
+}

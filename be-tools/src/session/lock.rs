@@ -1,0 +1,74 @@
+//! One operation at a time on this machine: flock(2) on `/run/lifeboat/lock`.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Doing, Refusal, Result};
+use crate::host::System;
+
+/// Held while an operation writes; released when dropped or when the process dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock without waiting.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] with the holder's process id.
+    pub fn acquire(system: &System) -> Result<Self> {
+        let directory = system.run.join("lifeboat");
+        std::fs::create_dir_all(&directory).at("making", &directory)?;
+        let path = directory.join("lock");
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .at("opening", &path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                let _ = file.take(32).read_to_string(&mut pid);
+                let pid = pid.trim();
+                let known = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+                let pid = if known { pid.to_owned() } else { "unknown".into() };
+                return Err(Refusal::Busy { what: "this machine".into(), pid }.into());
+            }
+            Err(error) => return Err(error).at("locking", &path),
+        }
+        let note = |file: &mut File| -> std::io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        note(&mut file).at("writing", &path)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_second_operation_is_told_who_holds_the_lock() {
+        let run = tempfile::tempdir().unwrap();
+        let system = System { run: run.path().into(), ..System::host() };
+        let held = Lock::acquire(&system).unwrap();
+        match Lock::acquire(&system) {
+            Err(Error::Refused(Refusal::Busy { pid, .. })) => {
+                assert_eq!(pid, std::process::id().to_string())
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(held);
+        Lock::acquire(&system).unwrap();
+    }
+}

@@ -1,0 +1,87 @@
+//! Block devices, what they hold, and mounts.
+
+pub mod device;
+pub mod mkfs;
+pub mod mounts;
+pub mod partitions;
+pub mod probe;
+pub mod swap;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod usage;
+
+/// A size for people: `1.5 GiB`.
+pub fn size_text(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value.fract() == 0.0 || value >= 100.0 {
+        format!("{value:.0} {unit}")
+    } else {
+        format!("{value:.1} {unit}")
+    }
+}
+
+/// Undoes the octal escapes (`\040`) of mountinfo(5), swaps and fstab(5).
+pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = |b: &u8| (b'0'..=b'7').contains(b).then(|| u16::from(b - b'0'));
+        let code = match (first, tail) {
+            (b'\\', [a, b, c, ..]) => {
+                octal(a).zip(octal(b)).zip(octal(c)).map(|((a, b), c)| a * 64 + b * 8 + c)
+            }
+            _ => None,
+        };
+        match code.and_then(|code| u8::try_from(code).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                plain.push(first);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1536, "1.5 KiB"),
+            (8 << 30, "8 GiB"),
+            (256_060_514_304, "238 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
+
+    #[test]
+    fn octal_escapes_are_undone_and_nothing_else() {
+        for (escaped, plain) in [
+            (r"a\040b", "a b"),
+            (r"\134040", r"\040"),
+            (r"a\04", r"a\04"),
+            (r"\777", r"\777"),
+            ("", ""),
+        ] {
+            assert_eq!(unescape(escaped.as_bytes()), plain.as_bytes());
+        }
+    }
+}

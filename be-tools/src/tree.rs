@@ -1,0 +1,16 @@
+//! A directory tree, walked.
+
+pub mod content;
+pub mod directories;
+pub mod entry_error;
+pub mod exclude;
+pub mod glob;
+pub mod links;
+pub mod measure;
+pub mod metadata;
+pub mod open;
+pub mod queue;
+pub mod walk;
+pub mod work_stack;
+pub mod working_directory;
+pub mod xattr;

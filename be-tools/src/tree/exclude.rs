@@ -1,0 +1,237 @@
+//! What is never copied (DESIGN.md, "Copying"), and what the user leaves out.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::glob::Glob;
+
+/// Directories that every system fills anew: kept with their attributes, without what is in them.
+const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
+
+/// Left out altogether.
+const NEVER: [&[u8]; 4] = [
+    b"/etc/lifeboat/environment.toml",
+    b"/boot/grub/grubenv",
+    b"/var/log/lifeboat",
+    b"/var/lib/lifeboat",
+];
+
+/// What the user leaves out: globs on paths as the BE sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What is not copied.
+    pub exclude: Vec<String>,
+    /// What is copied even so.
+    pub include: Vec<String>,
+}
+
+impl Selection {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exclude.is_empty() && self.include.is_empty()
+    }
+}
+
+/// What happens to one path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is copied, and what is below it is asked about.
+    Copy,
+    /// A directory is made with its attributes, and stays empty.
+    DirectoryOnly,
+    /// Neither it nor anything below it is copied.
+    Skip,
+    /// It is left out, but something below it may be wanted.
+    OnTheWay,
+}
+
+/// The rules of one copy. Paths are those in the boot environment, `/` first, whatever the file
+/// system they lie on.
+#[derive(Clone, Debug, Default)]
+pub struct Exclude {
+    skip: Vec<Vec<u8>>,
+    empty: Vec<Vec<u8>>,
+    exclude: Vec<Glob>,
+    include: Vec<Glob>,
+}
+
+impl Exclude {
+    /// The rules of DESIGN.md.
+    pub fn standard() -> Self {
+        Exclude {
+            skip: NEVER.iter().map(|p| p.to_vec()).collect(),
+            empty: EMPTY.iter().map(|p| p.to_vec()).collect(),
+            ..Exclude::default()
+        }
+    }
+
+    /// No rules but `lost+found` at the top of a file system.
+    pub fn nothing() -> Self {
+        Exclude::default()
+    }
+
+    /// A path that is left out whatever the user includes: a swap file, for one.
+    pub fn never(mut self, path: &Path) -> Self {
+        self.skip.push(path.as_os_str().as_bytes().to_vec());
+        self
+    }
+
+    /// A directory that is kept without its contents: a mount point of another file system.
+    pub fn only_directory(mut self, path: &Path) -> Self {
+        self.empty.push(path.as_os_str().as_bytes().to_vec());
+        self
+    }
+
+    /// The swap files in use, as /proc/swaps names them.
+    pub fn swap_files(self, proc_swaps: &str) -> Self {
+        swap_files(proc_swaps).iter().fold(self, |rules, file| rules.never(file))
+    }
+
+    /// `--exclude GLOB`: it and what is below it.
+    pub fn exclude(mut self, pattern: &OsStr) -> Self {
+        self.exclude.push(Glob::new(pattern.as_bytes()));
+        self
+    }
+
+    /// `--include GLOB`: copied although an `--exclude` matches; with what is below it.
+    pub fn include(mut self, pattern: &OsStr) -> Self {
+        self.include.push(Glob::new(pattern.as_bytes()));
+        self
+    }
+
+    /// The paths that are left out by name, whatever the user says.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = &[u8]> {
+        self.skip.iter().map(Vec::as_slice)
+    }
+
+    /// The directories that are kept without their contents.
+    pub(crate) fn emptied(&self) -> impl Iterator<Item = &[u8]> {
+        self.empty.iter().map(Vec::as_slice)
+    }
+
+    /// Judges the root of a file system by its mount point, whose directory is there in any case.
+    pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
+        let mut verdict = Verdict::Copy;
+        for end in (1..=path.len())
+            .filter(|end| path.get(*end).is_none_or(|b| *b == b'/') && path.len() > 1)
+        {
+            verdict = match self.verdict(&path[..end], verdict) {
+                Verdict::Skip => return Verdict::DirectoryOnly,
+                deeper => deeper,
+            };
+        }
+        verdict
+    }
+
+    /// Judges a path whose parent directory's verdict is known.
+    pub fn verdict(&self, path: &[u8], parent: Verdict) -> Verdict {
+        if parent == Verdict::DirectoryOnly || self.skip.iter().any(|p| p == path) {
+            return Verdict::Skip;
+        }
+        if self.empty.iter().any(|p| p == path) {
+            return Verdict::DirectoryOnly;
+        }
+        let left_out = parent == Verdict::OnTheWay || self.exclude.iter().any(|g| g.matches(path));
+        if !left_out || self.include.iter().any(|g| g.matches(path)) {
+            Verdict::Copy
+        } else if self.include.iter().any(|g| g.reaches_below(path)) {
+            Verdict::OnTheWay
+        } else {
+            Verdict::Skip
+        }
+    }
+}
+
+/// The files (not partitions) of /proc/swaps, which writes blanks and the like as `\040`.
+fn swap_files(proc_swaps: &str) -> Vec<PathBuf> {
+    let kind_is_file = |line: &&str| line.split_whitespace().nth(1) == Some("file");
+    let lines = proc_swaps.lines().skip(1).filter(kind_is_file);
+    lines.filter_map(|line| line.split_whitespace().next()).map(unescape_octal).collect()
+}
+
+fn unescape_octal(word: &str) -> PathBuf {
+    let bytes = word.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let digits = bytes
+            .get(i + 1..i + 4)
+            .filter(|d| bytes[i] == b'\\' && d.iter().all(|b| (b'0'..b'8').contains(b)));
+        if let Some(digits) = digits {
+            out.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
+            i += 4;
+        } else {
+            out.push(bytes[i]);
+            i += 1;
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_rules_are_those_of_the_design() {
+        let rules = Exclude::standard();
+        for (path, expected) in [
+            ("/etc/fstab", Verdict::Copy),
+            ("/proc", Verdict::DirectoryOnly),
+            ("/tmp", Verdict::DirectoryOnly),
+            ("/var/tmp", Verdict::Copy),
+            ("/etc/lifeboat/environment.toml", Verdict::Skip),
+            ("/etc/lifeboat/sync.list", Verdict::Copy),
+            ("/boot/grub/grubenv", Verdict::Skip),
+            ("/var/log/lifeboat", Verdict::Skip),
+        ] {
+            assert_eq!(rules.verdict(path.as_bytes(), Verdict::Copy), expected, "{path}");
+        }
+        assert_eq!(rules.verdict(b"/run/lock", Verdict::DirectoryOnly), Verdict::Skip);
+    }
+
+    #[test]
+    fn include_wins_over_exclude_but_not_over_the_rules() {
+        let rules = Exclude::standard()
+            .exclude(OsStr::new("/var/log"))
+            .exclude(OsStr::new("**/*.iso"))
+            .include(OsStr::new("/var/log/apt"))
+            .include(OsStr::new("/proc/*"));
+        let log = rules.verdict(b"/var/log", Verdict::Copy);
+        assert_eq!(log, Verdict::OnTheWay);
+        assert_eq!(rules.verdict(b"/var/log/syslog", log), Verdict::Skip);
+        let apt = rules.verdict(b"/var/log/apt", log);
+        assert_eq!(apt, Verdict::Copy);
+        assert_eq!(rules.verdict(b"/var/log/apt/history.log", apt), Verdict::Copy);
+        assert_eq!(rules.verdict(b"/srv/debian.iso", Verdict::Copy), Verdict::Skip);
+        assert_eq!(
+            rules.verdict(b"/proc/1", rules.verdict(b"/proc", Verdict::Copy)),
+            Verdict::Skip
+        );
+    }
+
+    #[test]
+    fn a_file_system_is_judged_by_its_mount_point() {
+        let rules =
+            Exclude::standard().exclude(OsStr::new("/srv")).include(OsStr::new("/srv/keep"));
+        for (path, expected) in [
+            ("/", Verdict::Copy),
+            ("/boot", Verdict::Copy),
+            ("/tmp", Verdict::DirectoryOnly),
+            ("/run/user", Verdict::DirectoryOnly),
+            ("/srv", Verdict::OnTheWay),
+            ("/srv/data", Verdict::DirectoryOnly),
+            ("/srv/keep/data", Verdict::Copy),
+        ] {
+            assert_eq!(rules.verdict_of_mount_point(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn swap_files_are_left_out_and_swap_partitions_are_no_files() {
+        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda3                               partition\t1046524\t\t0\t\t-2\n/swap\\040file                           file\t\t524284\t\t0\t\t-3\n";
+        assert_eq!(swap_files(text), [PathBuf::from("/swap file")]);
+        let rules = Exclude::nothing().swap_files(text);
+        assert_eq!(rules.verdict(b"/swap file", Verdict::Copy), Verdict::Skip);
+    }
+}
