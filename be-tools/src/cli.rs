@@ -31,7 +31,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{Error, Refusal, Result};
 use crate::escape::{complain, json, printable};
-use crate::host::System;
+use crate::host::Host;
 use report::Terminal;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
@@ -123,7 +123,7 @@ struct Acting {
 
 /// What every verb gets.
 struct Context {
-    system: System,
+    host: Host,
     quiet: bool,
     verbose: bool,
 }
@@ -166,7 +166,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     crate::signals::watch();
     log::start(cli.verbose);
-    let context = Context { system: System::host(), quiet: cli.quiet, verbose: cli.verbose };
+    let context = Context { host: Host::local(), quiet: cli.quiet, verbose: cli.verbose };
     match cli.verb.run(&context) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -4,6 +4,7 @@
 mod descriptor;
 pub mod facts;
 pub mod health;
+pub mod inventory;
 pub mod mounted;
 mod name;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use descriptor::{DESCRIPTOR_PATH, Descriptor, FORMAT, Operation, State};
+pub use inventory::Inventory;
 pub use name::{Id, Name};
 
 /// The operating system of a BE, from os-release(5).

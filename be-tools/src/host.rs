@@ -7,7 +7,7 @@ use boot::efi::Variables;
 
 /// Roots of the kernel's file systems.
 #[derive(Clone, Debug)]
-pub struct System {
+pub struct Host {
     /// `/sys`
     pub sys: PathBuf,
     /// `/dev`
@@ -18,10 +18,10 @@ pub struct System {
     pub run: PathBuf,
 }
 
-impl System {
+impl Host {
     /// The machine this program runs on.
-    pub fn host() -> Self {
-        System { sys: "/sys".into(), dev: "/dev".into(), proc: "/proc".into(), run: "/run".into() }
+    pub fn local() -> Self {
+        Host { sys: "/sys".into(), dev: "/dev".into(), proc: "/proc".into(), run: "/run".into() }
     }
 
     /// The firmware's variables; there are none where the machine was not started by UEFI.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 
 /// Where every BE keeps the program, relative to its root.
 pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
@@ -22,10 +22,10 @@ pub fn installed() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// When it cannot be read or written.
 pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
-    install(&Rooted::open(root)?, program)
+    install(&RootDir::open(root)?, program)
 }
 
-pub(crate) fn install(root: &Rooted, program: &Path) -> Result<Vec<String>> {
+pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(program).at("reading", program)?;
     let mut installed = Vec::with_capacity(bytes.len());
     if let Some(file) = root.file(PROGRAM_PATH)? {

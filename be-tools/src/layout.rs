@@ -11,10 +11,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-pub use copies::Copy;
+pub use copies::TreeCopy;
 pub use in_place::{in_the_place_of, of_its_own};
 pub use mount_point::MountPoint;
-pub use placement::{FsType, Wish, WishKind};
+pub use placement::{FsType, Placement, PlacementKind};
 
 use crate::environment::FileSystemUse;
 use crate::error::{Error, Refusal, Result};
@@ -69,32 +69,37 @@ type Origins<'a> = BTreeMap<MountPoint, Origin<'a>>;
 /// # Errors
 /// `Error::Usage` for wishes that contradict each other or the source; `Refusal` for sharing or
 /// moving what every BE must have for itself.
-pub fn lay_out(source: &[FileSystemUse], esps: &[PathBuf], wishes: &[Wish]) -> Result<Layout> {
+pub fn lay_out(
+    source: &[FileSystemUse],
+    esps: &[PathBuf],
+    placements: &[Placement],
+) -> Result<Layout> {
     let origins = origins(source, esps);
-    let mut places: BTreeMap<&MountPoint, &Wish> = BTreeMap::new();
-    let mut devices: BTreeMap<&Path, &Wish> = BTreeMap::new();
+    let mut places: BTreeMap<&MountPoint, &Placement> = BTreeMap::new();
+    let mut devices: BTreeMap<&Path, &Placement> = BTreeMap::new();
     let mut swap = Vec::new();
-    for wish in wishes {
-        if let Some(other) = wish.device().and_then(|device| devices.insert(device, wish)) {
-            return Err(wish
+    for placement in placements {
+        if let Some(other) = placement.device().and_then(|device| devices.insert(device, placement))
+        {
+            return Err(placement
                 .error(format_args!("its device is the one of '-m {other}': give each its own")));
         }
-        match &wish.kind {
-            WishKind::Swap { device } => swap.push(device.clone()),
-            WishKind::FileSystem { mountpoint, .. }
-            | WishKind::Merged(mountpoint)
-            | WishKind::Shared(mountpoint) => {
-                if let Some(other) = places.insert(mountpoint, wish) {
-                    return Err(wish.error(format_args!(
+        match &placement.kind {
+            PlacementKind::Swap { device } => swap.push(device.clone()),
+            PlacementKind::FileSystem { mountpoint, .. }
+            | PlacementKind::Merged(mountpoint)
+            | PlacementKind::Shared(mountpoint) => {
+                if let Some(other) = places.insert(mountpoint, placement) {
+                    return Err(placement.error(format_args!(
                         "'-m {other}' speaks of {mountpoint} too: give one of them"
                     )));
                 }
-                check(wish, mountpoint, origins.get(mountpoint))?;
+                check(placement, mountpoint, origins.get(mountpoint))?;
             }
         }
     }
     let mut targets: BTreeMap<&MountPoint, TargetFileSystem> =
-        places.values().filter_map(|wish| target(wish, &origins)).collect();
+        places.values().filter_map(|placement| target(placement, &origins)).collect();
     if !targets.contains_key(&MountPoint::root()) {
         return Err(Error::Usage(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE, such as -m \
@@ -211,9 +216,9 @@ fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
 }
 
 /// Whether the content of a source file system goes into the target.
-fn is_copied(mountpoint: &MountPoint, wish: Option<&Wish>) -> bool {
-    match wish.map(|w| &w.kind) {
-        Some(WishKind::Shared(_)) => false,
+fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement>) -> bool {
+    match placement.map(|w| &w.kind) {
+        Some(PlacementKind::Shared(_)) => false,
         Some(_) => true,
         None => {
             let path = mountpoint.as_path();
@@ -224,10 +229,10 @@ fn is_copied(mountpoint: &MountPoint, wish: Option<&Wish>) -> bool {
 }
 
 /// Whether a wish makes sense for what the source has there.
-fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Result<()> {
-    let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", wish.text)).into());
-    match (&wish.kind, origin) {
-        (WishKind::Shared(_), origin)
+fn check(placement: &Placement, mountpoint: &MountPoint, origin: Option<&Origin>) -> Result<()> {
+    let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", placement.text)).into());
+    match (&placement.kind, origin) {
+        (PlacementKind::Shared(_), origin)
             if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) =>
         {
             refuse(format!(
@@ -236,27 +241,27 @@ fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Resul
             give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
             ))
         }
-        (WishKind::Merged(_), _) if mountpoint.is_root() => {
-            Err(wish
-                .error("/ has nothing to be merged into: give it a device (-m /:DEVICE:FSTYPE)"))
+        (PlacementKind::Merged(_), _) if mountpoint.is_root() => Err(placement
+            .error("/ has nothing to be merged into: give it a device (-m /:DEVICE:FSTYPE)")),
+        (PlacementKind::Shared(_) | PlacementKind::Merged(_), None) => Err(placement.error(
+            format_args!("{mountpoint} is no file system of its own in the source: leave this out"),
+        )),
+        (PlacementKind::Shared(_), Some(_)) | (PlacementKind::Merged(_), Some(Origin::Disk(_))) => {
+            Ok(())
         }
-        (WishKind::Shared(_) | WishKind::Merged(_), None) => Err(wish.error(format_args!(
-            "{mountpoint} is no file system of its own in the source: leave this out"
-        ))),
-        (WishKind::Shared(_), Some(_)) | (WishKind::Merged(_), Some(Origin::Disk(_))) => Ok(()),
-        (WishKind::Swap { .. }, _) => Ok(()),
+        (PlacementKind::Swap { .. }, _) => Ok(()),
         (_, Some(Origin::Esp)) => refuse(format!(
             "{mountpoint} is the EFI system partition, which stays shared (the new loader goes to \
             the one on its root's disk): leave this out"
         )),
-        (_, Some(Origin::Other(line))) => Err(wish.error(format_args!(
+        (_, Some(Origin::Other(line))) => Err(placement.error(format_args!(
             "{mountpoint} is '{}' ({}) in the source's fstab and is not copied: leave this out, \
             or change that line first",
             line.spec, line.fs_type
         ))),
-        (WishKind::FileSystem { fs_type, .. }, origin) => {
+        (PlacementKind::FileSystem { fs_type, .. }, origin) => {
             if needed_before_mounts(mountpoint) {
-                return Err(wish.error(format_args!(
+                return Err(placement.error(format_args!(
                     "{mountpoint} must lie on the root file system, a system needs it before it \
                     can mount anything: leave this out"
                 )));
@@ -264,7 +269,7 @@ fn check(wish: &Wish, mountpoint: &MountPoint, origin: Option<&Origin>) -> Resul
             let was_vfat = matches!(origin, Some(Origin::Disk(line)) if line.fs_type == "vfat");
             if *fs_type == FsType::Vfat && !was_vfat {
                 return Err(
-                    wish.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs")
+                    placement.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs")
                 );
             }
             Ok(())
@@ -296,8 +301,11 @@ fn no_root(mountpoint: &MountPoint) -> Error {
     Error::Failed(format!("nothing in the target would hold {mountpoint}: give -m /:DEVICE:FSTYPE"))
 }
 
-fn target<'a>(wish: &'a Wish, origins: &Origins) -> Option<(&'a MountPoint, TargetFileSystem)> {
-    let WishKind::FileSystem { mountpoint, device, fs_type, options } = &wish.kind else {
+fn target<'a>(
+    placement: &'a Placement,
+    origins: &Origins,
+) -> Option<(&'a MountPoint, TargetFileSystem)> {
+    let PlacementKind::FileSystem { mountpoint, device, fs_type, options } = &placement.kind else {
         return None;
     };
     let options = options.clone().unwrap_or_else(|| match origins.get(mountpoint) {

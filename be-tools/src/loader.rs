@@ -12,10 +12,10 @@ use std::path::Path;
 use boot::efi::BootEntries;
 use boot::esp::Esp;
 
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Trial};
 use crate::error::{Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use esp_location::{EspLocation, esp_error};
 use grub::GrubEfi;
 use trial_record::Record;
@@ -79,13 +79,13 @@ pub trait Loader {
 /// # Errors
 /// [`Refusal::NoFirmwareVariables`], [`Refusal::NoEsp`].
 pub fn for_new<'a>(
-    system: &'a System,
+    host: &'a Host,
     inventory: &'a Inventory,
     target: &BootEnvironment,
 ) -> Result<Box<dyn Loader + 'a>> {
-    let entries = firmware::boot_entries(system)?;
-    let location = location(system, inventory, target, &entries)?;
-    Ok(Box::new(GrubEfi::new(system, inventory, target, location)?))
+    let entries = firmware::boot_entries(host)?;
+    let location = location(host, inventory, target, &entries)?;
+    Ok(Box::new(GrubEfi::new(host, inventory, target, location)?))
 }
 
 /// The loader of a BE that exists: its files stay on the ESP that its boot entry names, where that
@@ -94,15 +94,15 @@ pub fn for_new<'a>(
 /// # Errors
 /// As [`for_new`].
 pub fn for_environment<'a>(
-    system: &'a System,
+    host: &'a Host,
     inventory: &'a Inventory,
     environment: &BootEnvironment,
 ) -> Result<Box<dyn Loader + 'a>> {
-    for_new(system, inventory, environment)
+    for_new(host, inventory, environment)
 }
 
 fn location(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
     entries: &BootEntries,
@@ -116,7 +116,7 @@ fn location(
             }
         }
     }
-    EspLocation::choose(system, &inventory.devices, environment, inventory.running())
+    EspLocation::choose(host, &inventory.devices, environment, inventory.running())
 }
 
 /// Takes a BE out of the firmware's menu, then its directory off every ESP that has it (DESIGN.md,
@@ -124,14 +124,14 @@ fn location(
 ///
 /// # Errors
 /// A variable or an ESP cannot be written; it can be run again.
-pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
-    if let Ok(entries) = firmware::boot_entries(system) {
+pub fn remove(host: &Host, inventory: &Inventory, id: Id) -> Result<()> {
+    if let Ok(entries) = firmware::boot_entries(host) {
         for entry in firmware::entries_of(&entries, id)? {
             entries.remove(entry.number).map_err(firmware::writing)?;
         }
     }
     for location in EspLocation::all(&inventory.devices) {
-        let has_it = location.mount_read_only(system, &inventory.devices).and_then(|mounted| {
+        let has_it = location.mount_read_only(host, &inventory.devices).and_then(|mounted| {
             let directories = mounted
                 .esp()
                 .directories()
@@ -147,7 +147,7 @@ pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
                 continue;
             }
         }
-        let mounted = location.mount(system, &inventory.devices)?;
+        let mounted = location.mount(host, &inventory.devices)?;
         let removing = format!("removing the loader's directory on {}", location.device.display());
         mounted.esp().remove_tree(&Esp::directory_of(&id.short())).map_err(esp_error(&removing))?;
         mounted.close()?;
@@ -159,9 +159,9 @@ pub fn remove(system: &System, inventory: &Inventory, id: Id) -> Result<()> {
 ///
 /// # Errors
 /// The refusal.
-pub fn refuse_last(system: &System, environment: &BootEnvironment) -> Result<()> {
+pub fn refuse_last(host: &Host, environment: &BootEnvironment) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
-    let Ok(entries) = firmware::boot_entries(system) else { return Ok(()) };
+    let Ok(entries) = firmware::boot_entries(host) else { return Ok(()) };
     if firmware::entries_of(&entries, descriptor.id)?.is_empty()
         || !firmware::others(&entries, descriptor.id)?.is_empty()
     {
@@ -179,12 +179,8 @@ pub fn refuse_last(system: &System, environment: &BootEnvironment) -> Result<()>
 ///
 /// # Errors
 /// The entry cannot be written. A BE without one, or a machine without UEFI, is no error.
-pub fn set_description(
-    system: &System,
-    descriptor: &Descriptor,
-    os: &OperatingSystem,
-) -> Result<()> {
-    let Ok(entries) = firmware::boot_entries(system) else { return Ok(()) };
+pub fn set_description(host: &Host, descriptor: &Descriptor, os: &OperatingSystem) -> Result<()> {
+    let Ok(entries) = firmware::boot_entries(host) else { return Ok(()) };
     for entry in firmware::entries_of(&entries, descriptor.id)? {
         let mut option = entry.option;
         option.description = firmware::description(descriptor.name.as_str(), os);

@@ -10,7 +10,6 @@ mod resume;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::Path;
 
 use boot::command_line::CommandLine;
@@ -24,30 +23,8 @@ use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};
 use crate::layout::{Layout, MountPoint};
 use crate::localize::identity::NewMachine;
-use crate::root_dir::Rooted;
-use crate::sandbox::Inside;
-use crate::tool::Tool;
-
-/// The programs of a BE, run inside it.
-pub trait Programs {
-    /// Runs one to its end and returns what it printed.
-    ///
-    /// # Errors
-    /// When it does not exit with 0, with its last words.
-    fn run(&self, command: &[&str]) -> Result<String>;
-}
-
-impl Programs for Inside<'_> {
-    fn run(&self, command: &[&str]) -> Result<String> {
-        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
-        let output = self.capture(&words)?;
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let [program, arguments @ ..] = command else { return Ok(String::new()) };
-        Err(Tool::new(program).args(arguments).failure(&output).into())
-    }
-}
+use crate::root_dir::RootDir;
+use crate::sandbox::programs::Programs;
 
 /// What makes a copy different from its source.
 #[derive(Debug)]
@@ -92,7 +69,7 @@ impl Localization<'_> {
 /// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
 /// name the copy's root.
 pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
-    let root = &Rooted::open(root)?;
+    let root = &RootDir::open(root)?;
     let mut done = Vec::new();
     let there = utf8(root, "etc/fstab")?.unwrap_or_default();
     let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
@@ -136,7 +113,7 @@ pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn adopt(root: &Rooted) -> Result<Vec<String>> {
+pub fn adopt(root: &RootDir) -> Result<Vec<String>> {
     let mut done = installed::install(root, Path::new("/proc/self/exe"))?;
     if has_grub(root) {
         root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
@@ -154,12 +131,12 @@ pub fn adopt(root: &Rooted) -> Result<Vec<String>> {
     Ok(done)
 }
 
-fn has_grub(root: &Rooted) -> bool {
+fn has_grub(root: &RootDir) -> bool {
     root.exists("etc/grub.d/10_linux")
 }
 
 /// A text that will be written back: other bytes than UTF-8 would be lost.
-fn utf8(root: &Rooted, path: &str) -> Result<Option<String>> {
+fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     let not_text = |_| Error::Format {
         path: root.path().join(path),
         why: "not UTF-8 text: correct it by hand".into(),
@@ -167,7 +144,7 @@ fn utf8(root: &Rooted, path: &str) -> Result<Option<String>> {
     root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
 }
 
-fn write_changed(root: &Rooted, path: &str, old: &str, new: &str) -> Result<bool> {
+fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) -> Result<bool> {
     if old == new {
         return Ok(false);
     }
@@ -175,7 +152,7 @@ fn write_changed(root: &Rooted, path: &str, old: &str, new: &str) -> Result<bool
     Ok(true)
 }
 
-fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
+fn resume(root: &RootDir, swap: &mounts::Swap) -> Result<Vec<String>> {
     const DIRECTORY: &str = "etc/initramfs-tools/conf.d";
     if !root.exists("etc/initramfs-tools") {
         return Ok(Vec::new());
@@ -204,7 +181,7 @@ fn resume(root: &Rooted, swap: &mounts::Swap) -> Result<Vec<String>> {
 }
 
 /// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
-fn command_line(root: &Rooted, change: &Localization, resume: &str) -> Result<Option<String>> {
+fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
     let Some(old) = utf8(root, PATH)? else { return Ok(None) };
     let failed = |e| Error::boot(format!("changing /{PATH}"), e);
@@ -230,7 +207,7 @@ fn command_line(root: &Rooted, change: &Localization, resume: &str) -> Result<Op
     Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
 }
 
-fn grub_settings(root: &Rooted, change: &Localization, resume: &str) -> Result<Vec<String>> {
+fn grub_settings(root: &RootDir, change: &Localization, resume: &str) -> Result<Vec<String>> {
     if !has_grub(root) {
         return Ok(Vec::new());
     }
@@ -262,7 +239,7 @@ fn grub_settings(root: &Rooted, change: &Localization, resume: &str) -> Result<V
 
 /// Why the copy's initramfs must be made anew, if it must.
 fn initramfs_reason(
-    root: &Rooted,
+    root: &RootDir,
     change: &Localization,
     old_fstab: &Fstab,
     resume_changed: bool,
@@ -292,7 +269,7 @@ fn initramfs_reason(
     Ok(None)
 }
 
-fn rebuild_initramfs(root: &Rooted, inside: &dyn Programs, why: &str) -> Result<String> {
+fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<String> {
     if !root.exists("usr/sbin/update-initramfs") {
         return Ok(format!(
             "the initramfs stays as it was, although {why}: there is no update-initramfs in the \
@@ -303,7 +280,11 @@ fn rebuild_initramfs(root: &Rooted, inside: &dyn Programs, why: &str) -> Result<
     Ok(format!("initramfs made anew: {why}"))
 }
 
-fn update_grub(root: &Rooted, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
+fn update_grub(
+    root: &RootDir,
+    change: &Localization,
+    inside: &dyn Programs,
+) -> Result<Vec<String>> {
     const CONFIG: &str = "boot/grub/grub.cfg";
     const ENVIRONMENT: &str = "boot/grub/grubenv";
     if !has_grub(root) {

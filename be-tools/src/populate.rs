@@ -9,83 +9,26 @@ use std::path::{Path, PathBuf};
 use indicatif::HumanBytes;
 
 use crate::copy::{self, Mode, Summary};
-use crate::discover::{self, Inventory};
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, Id};
-use crate::error::{Doing, Error, Refusal, Result};
-use crate::host::System;
+use crate::error::{Error, Refusal, Result};
 use crate::installed;
 use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity::NewMachine;
 use crate::localize::{self, Localization};
 use crate::plan::{Report, go_on};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
-use crate::session::lock::Lock;
+use crate::session::Session;
 use crate::storage::mkfs::Capacity;
-use crate::storage::mounts::{self, Mounted, Namespace};
+use crate::storage::mounts::{self, Mounted};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Totals};
-
-/// What an operation that fills a target begins with: nobody else writes, and what it mounts only
-/// it sees.
-pub(crate) struct Begun<'a> {
-    pub(crate) system: &'a System,
-    pub(crate) work: Work,
-    pub(crate) inventory: Inventory,
-    /// The mounts that everybody sees.
-    pub(crate) outside: Namespace,
-    _lock: Lock,
-}
-
-impl<'a> Begun<'a> {
-    /// # Errors
-    /// Another operation is under way, the disks cannot be read, and without root.
-    pub(crate) fn new(system: &'a System, verb: &str) -> Result<Self> {
-        let lock = Lock::acquire(system)?;
-        let inventory = discover::discover(system)?;
-        let outside = Namespace::current()?;
-        mounts::enter_private_namespace()?;
-        Ok(Begun { system, work: Work::new(system, verb)?, inventory, outside, _lock: lock })
-    }
-}
-
-/// The directory where an operation mounts things, in its own mount namespace.
-pub(crate) struct Work {
-    directory: PathBuf,
-    /// For one file system of the source.
-    pub(crate) source: PathBuf,
-    /// For the whole target.
-    pub(crate) target: PathBuf,
-    /// For one file system of the target, with nothing mounted in it.
-    pub(crate) alone: PathBuf,
-}
-
-impl Work {
-    pub(crate) fn new(system: &System, verb: &str) -> Result<Self> {
-        let directory = system.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
-        let [source, target, alone] =
-            ["source", "target", "alone"].map(|name| directory.join(name));
-        for place in [&source, &target, &alone] {
-            std::fs::create_dir_all(place).at("making the directory", place)?;
-        }
-        Ok(Work { directory, source, target, alone })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        for place in [&self.source, &self.target, &self.alone, &self.directory] {
-            // Only empty directories go: one that is still mounted on stays for the next boot, /run
-            // being a tmpfs.
-            let _ = std::fs::remove_dir(place);
-        }
-    }
-}
 
 /// A source and the target that is filled from it.
 #[derive(Clone, Copy)]
 pub(crate) struct Filling<'a> {
-    pub(crate) begun: &'a Begun<'a>,
+    pub(crate) session: &'a Session<'a>,
     pub(crate) source: &'a BootEnvironment,
     pub(crate) layout: &'a Layout,
     /// Of the layout's file systems.
@@ -99,7 +42,7 @@ pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Moun
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
         // What is mounted already is a foreign tree: its links lead nowhere but into itself.
-        let place = Rooted::open(directory)?.make_place(file_system.mountpoint.relative())?;
+        let place = RootDir::open(directory)?.make_place(file_system.mountpoint.relative())?;
         mounted.push(mounts::mount_target(
             &file_system.device,
             file_system.fs_type.as_str(),
@@ -113,20 +56,20 @@ pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Moun
 pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
     go_on()?;
     report.step("syncing");
-    mounted.iter().try_for_each(|file_system| Rooted::open(file_system.dir())?.sync())
+    mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
 }
 
 /// What the trees that go to one file system of the target hold, without what is left out.
 pub(crate) fn measure<'t>(
-    begun: &Begun,
+    session: &Session,
     source: &BootEnvironment,
-    trees: impl Iterator<Item = &'t layout::Copy>,
-    rules: impl Fn(&layout::Copy) -> Exclude,
+    trees: impl Iterator<Item = &'t layout::TreeCopy>,
+    rules: impl Fn(&layout::TreeCopy) -> Exclude,
 ) -> Result<Totals> {
-    let Begun { system, inventory, work, .. } = begun;
+    let Session { host, inventory, work, .. } = session;
     let mut totals = Totals::default();
     for tree in trees {
-        let mounted = source::mount(system, inventory, source, &tree.source, &work.source)?;
+        let mounted = source::mount(host, inventory, source, &tree.source, &work.source)?;
         let place = tree.source.as_path().join(&tree.from);
         let measured = measure::measure((mounted.dir(), &tree.from), &place, &rules(tree))?;
         totals.files += measured.files;
@@ -137,10 +80,14 @@ pub(crate) fn measure<'t>(
 
 /// Refuses a layout in which a file system has its place where the source has a link: its content
 /// would go where that leads.
-pub(crate) fn refuse_links(begun: &Begun, source: &BootEnvironment, layout: &Layout) -> Result<()> {
-    let Begun { system, inventory, work, .. } = begun;
-    let mounted = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
-    let root = Rooted::open(mounted.dir())?;
+pub(crate) fn refuse_links(
+    session: &Session,
+    source: &BootEnvironment,
+    layout: &Layout,
+) -> Result<()> {
+    let Session { host, inventory, work, .. } = session;
+    let mounted = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+    let root = RootDir::open(mounted.dir())?;
     let copies = layout.copies();
     let ends = copies
         .iter()
@@ -184,7 +131,7 @@ pub(crate) fn refuse_too_small(
 pub(crate) fn exclude(
     source: &BootEnvironment,
     selection: &Selection,
-    tree: &layout::Copy,
+    tree: &layout::TreeCopy,
 ) -> Exclude {
     let place = tree.source.as_path().join(&tree.from);
     let mut rules = Exclude::standard();
@@ -214,13 +161,13 @@ impl Filling<'_> {
     /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
     pub(crate) fn copy(
         &self,
-        tree: &layout::Copy,
+        tree: &layout::TreeCopy,
         exclude: Exclude,
         (mode, totals): (Mode, Option<Totals>),
         report: &mut dyn Report,
     ) -> Result<Summary> {
-        let Begun { system, inventory, work, .. } = self.begun;
-        let from = source::mount(system, inventory, self.source, &tree.source, &work.source)?;
+        let Session { host, inventory, work, .. } = self.session;
+        let from = source::mount(host, inventory, self.source, &tree.source, &work.source)?;
         let file_system = self
             .layout
             .at(&tree.target)
@@ -256,7 +203,7 @@ impl Filling<'_> {
         let devices: Vec<_> =
             own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();
         let inside = Inside {
-            root: &self.begun.work.target,
+            root: &self.session.work.target,
             block_devices: &devices,
             esp: None,
             shared: &[],
@@ -268,16 +215,16 @@ impl Filling<'_> {
             layout: self.layout,
             uuids: self.uuids,
             swap_uuids: self.swap_uuids,
-            labels: &labels(&self.begun.inventory, self.source),
+            labels: &labels(&self.session.inventory, self.source),
             source_root: &self.source.root,
             source_fstab: fstab,
             new_machine,
         };
-        for done in localize::localize(&self.begun.work.target, &change, &inside)? {
+        for done in localize::localize(&self.session.work.target, &change, &inside)? {
             log::info!("{done}");
         }
         for done in
-            installed::install_program(&self.begun.work.target, Path::new("/proc/self/exe"))?
+            installed::install_program(&self.session.work.target, Path::new("/proc/self/exe"))?
         {
             log::info!("{done}");
         }

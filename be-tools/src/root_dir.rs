@@ -19,12 +19,12 @@ pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The root directory of a BE.
 #[derive(Debug)]
-pub struct Rooted {
+pub struct RootDir {
     directory: OwnedFd,
     path: PathBuf,
 }
 
-impl Rooted {
+impl RootDir {
     /// Opens the directory where a BE is mounted.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl Rooted {
             Mode::empty(),
         )
         .at("opening", root)?;
-        Ok(Rooted { directory, path: root.to_owned() })
+        Ok(RootDir { directory, path: root.to_owned() })
     }
 
     /// Where it is mounted.
@@ -148,10 +148,10 @@ impl Rooted {
         Ok(Some(bytes))
     }
 
-    /// Like [`Rooted::read`], as text; bytes that are not UTF-8 are replaced.
+    /// Like [`RootDir::read`], as text; bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
-    /// As [`Rooted::read`].
+    /// As [`RootDir::read`].
     pub fn text(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
         Ok(self.read(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
@@ -201,11 +201,11 @@ impl Rooted {
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
     }
 
-    /// Makes a directory as [`Rooted::make_directory`] does, and says where it is without a link on
+    /// Makes a directory as [`RootDir::make_directory`] does, and says where it is without a link on
     /// the way, to mount on.
     ///
     /// # Errors
-    /// As [`Rooted::make_directory`].
+    /// As [`RootDir::make_directory`].
     pub fn make_place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         let path = path.as_ref();
         let directory = self.make_directory(path)?;
@@ -397,10 +397,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn tree() -> (tempfile::TempDir, Rooted) {
+    fn tree() -> (tempfile::TempDir, RootDir) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("etc")).unwrap();
-        let rooted = Rooted::open(directory.path()).unwrap();
+        let rooted = RootDir::open(directory.path()).unwrap();
         (directory, rooted)
     }
 

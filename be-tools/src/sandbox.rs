@@ -7,6 +7,7 @@
 
 mod namespace;
 mod policy;
+pub mod programs;
 mod seccomp;
 
 use std::ffi::{OsStr, OsString};

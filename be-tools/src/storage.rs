@@ -3,6 +3,8 @@
 pub mod device;
 pub mod mkfs;
 pub mod mounts;
+pub mod namespace;
+pub mod number;
 pub mod partitions;
 pub mod probe;
 pub mod swap;

@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 use be_tools::block_copy::{self, Edit, Identity, Request};
 use be_tools::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use be_tools::plan::Silent;
-use be_tools::root_dir::Rooted;
+use be_tools::root_dir::RootDir;
 use loop_device::{Device, root, sh};
 
 /// What a used file system has: all kinds of files, holes, and room that was freed again.
@@ -198,7 +198,7 @@ fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
         let text = "format=1\nid=\"2f0c1a94-0000-4000-8000-000000000000\"\nname=\"stops-copy\"\n\
                     created=\"2026-11-23T06:12:00Z\"\nstate=\"incomplete\"\noperation=\"create\"\n";
         let edits: Vec<Edit> = source.mounted("ro", |place| {
-            block_copy::overwrite(&Rooted::open(place).unwrap(), DESCRIPTOR_PATH, text)
+            block_copy::overwrite(&RootDir::open(place).unwrap(), DESCRIPTOR_PATH, text)
                 .unwrap()
                 .unwrap()
         });
@@ -226,7 +226,7 @@ fn a_descriptor_without_blocks_of_its_own_is_not_written_over() {
     let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
     let refusal = |device: &Device, text: &str| {
         device.mounted("ro", |place| {
-            let root = Rooted::open(place).unwrap();
+            let root = RootDir::open(place).unwrap();
             block_copy::overwrite(&root, DESCRIPTOR_PATH, text).unwrap().unwrap_err().to_string()
         })
     };
@@ -262,9 +262,18 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
         let source = debian(mkfs, "320M", &from);
         let before = source.sum();
         let target = Device::garbage("512M");
-        let wish = format!("/:{}:{fs_type}", target.node.display());
-        let create =
-            ["create", &name, "--from", &from, "-m", &wish, "--no-boot-entry", "--yes", "--force"];
+        let placement = format!("/:{}:{fs_type}", target.node.display());
+        let create = [
+            "create",
+            &name,
+            "--from",
+            &from,
+            "-m",
+            &placement,
+            "--no-boot-entry",
+            "--yes",
+            "--force",
+        ];
         let plan = be(&[&create[..], &["--dry-run"]].concat());
         assert!(
             words(&plan).contains(&format!("copy the blocks of / of '{from}'")),
@@ -323,7 +332,7 @@ fn what_blocks_cannot_do_is_refused_with_the_reason() {
     let source = debian(&["mkfs.ext4", "-q"], "96M", "refusing-blocks");
     let (small, target) = (Device::blank("64M"), Device::blank("320M"));
     let create = |method: &str, device: &Device, fs_type: &str, more: &[&str]| {
-        let wish = format!("/:{}:{fs_type}", device.node.display());
+        let placement = format!("/:{}:{fs_type}", device.node.display());
         let create = [
             "create",
             "refused-blocks",
@@ -332,7 +341,7 @@ fn what_blocks_cannot_do_is_refused_with_the_reason() {
             "--no-boot-entry",
             "--dry-run",
         ];
-        be(&[&create, &["--method", method, "-m", &wish][..], more].concat())
+        be(&[&create, &["--method", method, "-m", &placement][..], more].concat())
     };
     let refused = |out: Output, why: &str| {
         assert_eq!(out.status.code(), Some(3), "{why}: {}", words(&out));
@@ -354,8 +363,8 @@ fn what_blocks_cannot_do_is_refused_with_the_reason() {
     assert!(words(&create("copy", &target, "ext4", &[])).contains("copy the files of /"));
     source.mounted("noatime", |place| sh(place, &format!("rm {DESCRIPTOR_PATH}")));
     let from = format!("@{}", source.node.display());
-    let wish = format!("/:{}:ext4", target.node.display());
+    let placement = format!("/:{}:ext4", target.node.display());
     let unmanaged =
         ["create", "refused", "--from", &from, "--no-boot-entry", "--dry-run", "--method", "block"];
-    refused(be(&[&unmanaged, &["-m", &wish][..]].concat()), "has no descriptor");
+    refused(be(&[&unmanaged, &["-m", &placement][..]].concat()), "has no descriptor");
 }

@@ -47,10 +47,10 @@ fn an_interrupted_copy_is_a_blank_device_and_can_be_made_again() {
 
     // Another process, which no signal has reached; a device that holds something would need
     // --force.
-    let wish = format!("/:{}:ext4", target.node.display());
+    let placement = format!("/:{}:ext4", target.node.display());
     let again = Command::new(env!("CARGO_BIN_EXE_be"))
         .args(["create", "made-again", "--from", "interrupted-block", "--method", "block"])
-        .args(["--no-boot-entry", "--dry-run", "-m", &wish])
+        .args(["--no-boot-entry", "--dry-run", "-m", &placement])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&again.stdout);

@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, lay_out};
-use be_tools::localize::{Localization, Programs, localize};
+use be_tools::localize::{Localization, localize};
+use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
 use loop_device::{root, sh};
 
@@ -122,8 +123,8 @@ impl Copy {
             shared: false,
         };
         let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
-        let wish = format!("/:{}:ext4", self.node.display()).parse().unwrap();
-        let layout = lay_out(&source, &[], &[wish]).unwrap();
+        let placement = format!("/:{}:ext4", self.node.display()).parse().unwrap();
+        let layout = lay_out(&source, &[], &[placement]).unwrap();
         let source_root = Root {
             device: "/dev/vda2".into(),
             fs_type: "ext4".into(),

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{Edit, Unfit};
 use crate::error::Result;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::sys;
 
 /// FIEMAP_EXTENT_LAST and FIEMAP_EXTENT_MERGED: all others say that the bytes are elsewhere,
@@ -20,7 +20,7 @@ const HARMLESS: u32 = 0x1 | 0x1000;
 /// # Errors
 /// When the file system is not readable. `Ok(Err)`: why it cannot be done.
 pub fn overwrite(
-    root: &Rooted,
+    root: &RootDir,
     path: impl AsRef<Path>,
     text: &str,
 ) -> Result<Result<Vec<Edit>, Unfit>> {

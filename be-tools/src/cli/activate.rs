@@ -26,7 +26,7 @@ impl Activate {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("activate")?;
         let Some(be) = &self.be else {
-            let inventory = discover::discover(&context.system)?;
+            let inventory = discover::discover(&context.host)?;
             let next = inventory.environments.iter().find(|e| e.next_boot);
             if self.acting.json {
                 print_json(&next)?;
@@ -40,7 +40,7 @@ impl Activate {
         let how = if self.permanent { How::Permanent } else { How::Trial };
         let mut report = context.report("activate", &self.acting);
         if let Some((name, how)) =
-            activate::activate(&context.system, be, how, self.force, &mut report)?
+            activate::activate(&context.host, be, how, self.force, &mut report)?
         {
             report.say(&match how {
                 How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),

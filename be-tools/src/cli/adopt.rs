@@ -20,7 +20,7 @@ impl Adopt {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("adopt")?;
         let mut report = context.report("adopt", &self.acting);
-        if let Some(descriptor) = adopt::adopt(&context.system, self.name, &mut report)? {
+        if let Some(descriptor) = adopt::adopt(&context.host, self.name, &mut report)? {
             report
                 .say(&format!("The running system is now boot environment '{}'.", descriptor.name));
         }

@@ -19,7 +19,7 @@ impl Boot {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot")?;
         let mut report = context.report("boot", &self.acting);
-        boot::boot(&context.system, &self.be, &mut report)?;
+        boot::boot(&context.host, &self.be, &mut report)?;
         Ok(0)
     }
 }

@@ -88,9 +88,9 @@ struct Row {
 impl BootEntries {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot-entries")?;
-        let entries = boot_entries(&context.system)?;
+        let entries = boot_entries(&context.host)?;
         let Some(action) = self.action else { return list(&entries, self.json) };
-        let _lock = Lock::acquire(&context.system)?;
+        let _lock = Lock::acquire(&context.host)?;
         let (change, mut acting) = match action {
             Action::Order { entries, acting } => (Change::Order(entries), acting),
             Action::Next { entry, acting } => (Change::Next(entry), acting),
@@ -98,7 +98,7 @@ impl BootEntries {
                 (Change::Remove { entry, foreign }, acting)
             }
             Action::Add { label, file, acting } => {
-                (Change::add(&context.system, label, &file)?, acting)
+                (Change::add(&context.host, label, &file)?, acting)
             }
         };
         acting.json |= self.json;

@@ -26,7 +26,7 @@ struct Checked<'a> {
 impl Check {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("check")?;
-        let inventory = discover::discover(&context.system)?;
+        let inventory = discover::discover(&context.host)?;
         let environment = inventory.find_or_running(self.be.as_deref())?;
         let problems = environment.problems.as_slice();
         if self.json {

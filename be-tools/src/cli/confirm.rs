@@ -23,12 +23,12 @@ impl Confirm {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("confirm")?;
         let confirmed = if self.unit {
-            confirm::confirm_at_boot(&context.system)?
+            confirm::confirm_at_boot(&context.host)?
         } else {
             if !context.unasked_report("confirm", &self.acting).confirm(&plan())? {
                 return Ok(0);
             }
-            confirm::confirm(&context.system)?
+            confirm::confirm(&context.host)?
         };
         let said = match confirmed {
             Confirmed::Permanent(name) => format!("'{name}' came up and boots from now on."),

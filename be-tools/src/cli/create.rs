@@ -6,7 +6,7 @@ use super::selection::Selection;
 use super::{Acting, Context};
 use crate::environment::Name;
 use crate::error::Result;
-use crate::layout::Wish;
+use crate::layout::Placement;
 use crate::operations::create;
 
 /// Make a new boot environment, a copy of the running one or of another (lucreate)
@@ -27,7 +27,7 @@ pub struct Create {
     /// Where a file system of the new one lies: MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap,
     /// MOUNTPOINT:merged or MOUNTPOINT:shared; repeat it for each
     #[arg(short = 'm', long = "filesystem", value_name = "MOUNTPOINT:DEVICE:FSTYPE")]
-    filesystem: Vec<Wish>,
+    filesystem: Vec<Placement>,
     /// Put the new one in the place of this one, whose devices are erased
     #[arg(long, value_name = "BE", conflicts_with = "filesystem")]
     replace: Option<String>,
@@ -87,7 +87,7 @@ impl Create {
             name: self.name,
             from: self.from,
             empty: self.empty,
-            wishes: self.filesystem,
+            placements: self.filesystem,
             replace: self.replace,
             method: self.method.into(),
             selection: self.selection.read()?,
@@ -98,7 +98,7 @@ impl Create {
             force: self.force,
         };
         let mut report = context.report("create", &self.acting);
-        let Some(created) = create::create(&context.system, &request, &mut report)? else {
+        let Some(created) = create::create(&context.host, &request, &mut report)? else {
             return Ok(0);
         };
         let name = &created.name;

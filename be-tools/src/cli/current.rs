@@ -20,7 +20,7 @@ pub struct Current {
 impl Current {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("current")?;
-        let inventory = discover::discover(&context.system)?;
+        let inventory = discover::discover(&context.host)?;
         let found = if self.next {
             inventory.environments.iter().find(|e| e.next_boot)
         } else {

@@ -22,7 +22,7 @@ impl Delete {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("delete")?;
         let mut report = context.report("delete", &self.acting);
-        if delete::delete(&context.system, &self.be, self.force, &mut report)? {
+        if delete::delete(&context.host, &self.be, self.force, &mut report)? {
             report.say(&format!("'{}' is deleted.", self.be));
         }
         Ok(0)

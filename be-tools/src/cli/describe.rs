@@ -31,10 +31,10 @@ impl Describe {
         match self.text {
             Some(text) => {
                 let mut report = context.unasked_report("describe", &self.acting);
-                rename::describe(&context.system, &self.be, text, &mut report)?;
+                rename::describe(&context.host, &self.be, text, &mut report)?;
             }
             None => {
-                let inventory = discover::discover(&context.system)?;
+                let inventory = discover::discover(&context.host)?;
                 let environment = inventory.find(&self.be)?;
                 let description =
                     environment.descriptor.as_ref().map_or("", |d| d.description.as_str());

@@ -20,7 +20,7 @@ pub struct FileSystems {
 impl FileSystems {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("filesystems")?;
-        let inventory = discover::discover(&context.system)?;
+        let inventory = discover::discover(&context.host)?;
         let environment = inventory.find_or_running(self.be.as_deref())?;
         if self.json {
             print_json(&environment.file_systems)?;

@@ -36,7 +36,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
 fn deadline(arguments: &[OsString]) -> ExitCode {
     let limit = arguments.first().and_then(|a| a.to_str()?.parse().ok()).unwrap_or(600);
     let limit = std::time::Duration::from_secs(limit);
-    match crate::operations::confirm::deadline(&crate::host::System::host(), limit, complain) {
+    match crate::operations::confirm::deadline(&crate::host::Host::local(), limit, complain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             complain(&e.to_string());

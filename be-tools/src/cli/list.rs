@@ -30,7 +30,7 @@ struct Listing<'a> {
 impl List {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("list")?;
-        let inventory = discover::discover(&context.system)?;
+        let inventory = discover::discover(&context.host)?;
         let environments = match &self.be {
             Some(reference) => vec![inventory.find(reference)?],
             None => inventory.environments.iter().collect(),

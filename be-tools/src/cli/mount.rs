@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Acting, Context, print_line};
-use crate::discover::{self, Inventory};
+use crate::discover;
+use crate::environment::Inventory;
 use crate::error::{Error, Result};
 use crate::operations::mount;
 
@@ -28,8 +29,7 @@ impl Mount {
         context.need_root("mount")?;
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
-        if let Some(dir) =
-            mount::mount(&context.system, &self.be, dir, self.read_only, &mut report)?
+        if let Some(dir) = mount::mount(&context.host, &self.be, dir, self.read_only, &mut report)?
         {
             // As JSON the plan is all that is printed; it has the directory, and `be list` says it
             // too.
@@ -57,9 +57,9 @@ impl Umount {
         // The library takes a word without a slash for a name.
         let is_directory = !self.be_or_dir.contains('/')
             && Path::new(&self.be_or_dir).is_dir()
-            && is_mounted_on(&discover::discover(&context.system)?, &self.be_or_dir);
+            && is_mounted_on(&discover::discover(&context.host)?, &self.be_or_dir);
         let be_or_dir = if is_directory { format!("./{}", self.be_or_dir) } else { self.be_or_dir };
-        mount::umount(&context.system, &be_or_dir, &mut report)?;
+        mount::umount(&context.host, &be_or_dir, &mut report)?;
         Ok(0)
     }
 }

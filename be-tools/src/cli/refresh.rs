@@ -43,7 +43,7 @@ impl Refresh {
             selection: self.selection.read()?,
         };
         let mut report = context.report("refresh", &self.acting);
-        let Some(done) = refresh::refresh(&context.system, &request, &mut report)? else {
+        let Some(done) = refresh::refresh(&context.host, &request, &mut report)? else {
             return Ok(0);
         };
         let name = &done.descriptor.name;

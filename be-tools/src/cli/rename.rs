@@ -22,7 +22,7 @@ impl Rename {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("rename")?;
         let mut report = context.unasked_report("rename", &self.acting);
-        rename::rename(&context.system, &self.be, self.name, &mut report)?;
+        rename::rename(&context.host, &self.be, self.name, &mut report)?;
         Ok(0)
     }
 }

@@ -27,7 +27,7 @@ impl Run {
         let acting = Acting { dry_run: false, yes: true, json: false };
         let mut report = context.unasked_report("run", &acting);
         let status = run::in_environment(
-            &context.system,
+            &context.host,
             &self.be,
             self.privileged,
             &self.command,

@@ -126,7 +126,7 @@ impl Engine<'_> {
         let caller = std::thread::current();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let sink = crate::copy::target_tree::Planter { engine: self, listed: &listed };
+                let sink = crate::copy::target_tree::TargetTree { engine: self, listed: &listed };
                 // What is copied is best read in the order of the walk.
                 let threads = if self.is_fresh() { 1 } else { COMPARERS };
                 if let Err(error) =

@@ -195,7 +195,7 @@ impl Engine<'_> {
         !trust.checksum
             && moment(&ours.stx_ctime) < there
             && trust.complete.is_some_and(|complete| !complete.is_before(there))
-            && trust.interrupted.is_none_or(|begun| !begun.reached(there))
+            && trust.interrupted.is_none_or(|session| !session.reached(there))
     }
 
     /// Whether an equal entry has the right names beside it; `None`: it takes a closer look.

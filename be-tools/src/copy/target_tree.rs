@@ -23,7 +23,7 @@ use crate::tree::working_directory::Standpoint;
 use crate::tree::xattr::Place;
 
 /// Plants the tree of directories.
-pub struct Planter<'a> {
+pub struct TargetTree<'a> {
     /// The walk.
     pub engine: &'a Engine<'a>,
     /// Where entries go.
@@ -36,7 +36,7 @@ pub struct Planted {
     existed: bool,
 }
 
-impl Planter<'_> {
+impl TargetTree<'_> {
     /// Makes or finds the directory in the target: it, and whether it existed.
     fn plant(&self, parent: Id, name: &CStr) -> Result<(OwnedFd, bool), EntryError> {
         let engine = self.engine;
@@ -126,7 +126,7 @@ fn enter(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, EntryError> {
     }
 }
 
-impl Sink for Planter<'_> {
+impl Sink for TargetTree<'_> {
     type Directory = Planted;
 
     fn directory(&self, found: Found<'_>) -> Result<Option<Planted>> {

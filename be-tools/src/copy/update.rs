@@ -115,7 +115,7 @@ impl Engine<'_> {
             && !trust.checksum
             && (self.first_pass.is_some()
                 || trust.complete.is_some_and(|complete| complete >= Timestamp::of(there)))
-            && !trust.interrupted.is_some_and(|begun| begun.reached_by(there))
+            && !trust.interrupted.is_some_and(|session| session.reached_by(there))
             && !self.since().is_some_and(|since| since.reached_by(stat))
     }
 

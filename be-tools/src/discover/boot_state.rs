@@ -7,10 +7,10 @@ use std::path::Path;
 use boot::efi::{BootEntries, BootEntry, LoadOption};
 use uuid::Uuid;
 
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::esp_location::{EspLocation, MountedEsp};
 use crate::loader::firmware::{self, reading};
 use crate::loader::grub::stub::BootPlace;
@@ -18,7 +18,7 @@ use crate::loader::grub::vendor;
 use crate::loader::grub::{self, NO_ESP};
 use crate::loader::trial_in;
 use crate::storage::device::Devices;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 /// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong
 /// with the loader that its boot entry leads to; warns of entries whose BE was not found. Without
@@ -26,11 +26,11 @@ use crate::storage::mounts;
 ///
 /// # Errors
 /// The variables cannot be read.
-pub fn annotate(system: &System, inventory: &mut Inventory) -> Result<()> {
-    let Ok(entries) = firmware::boot_entries(system) else { return Ok(()) };
+pub fn annotate(host: &Host, inventory: &mut Inventory) -> Result<()> {
+    let Ok(entries) = firmware::boot_entries(host) else { return Ok(()) };
     let (devices, environments) = (&inventory.devices, &mut inventory.environments);
-    let lost = mounts::in_private_namespace(|| {
-        let mut esps = Esps { system, devices, mounted: BTreeMap::new() };
+    let lost = namespace::in_private_namespace(|| {
+        let mut esps = Esps { host, devices, mounted: BTreeMap::new() };
         annotate_all(&entries, environments, &mut esps, |environment, place| {
             leads_to(devices, environment, place)
         })
@@ -46,17 +46,17 @@ trait Lookup {
 }
 
 struct Esps<'a> {
-    system: &'a System,
+    host: &'a Host,
     devices: &'a Devices,
     mounted: BTreeMap<Uuid, Option<MountedEsp>>,
 }
 
 impl Lookup for Esps<'_> {
     fn esp(&mut self, partuuid: Uuid) -> Option<&MountedEsp> {
-        let (system, devices) = (self.system, self.devices);
+        let (host, devices) = (self.host, self.devices);
         let mount = || {
             EspLocation::by_partuuid(devices, partuuid)?
-                .map(|e| e.mount_read_only(system, devices))
+                .map(|e| e.mount_read_only(host, devices))
                 .transpose()
         };
         let mounted = self.mounted.entry(partuuid).or_insert_with(|| {

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::facts::Facts;
 use crate::error::{Doing, Error, Result};
-use crate::root_dir::Rooted;
-use crate::storage::mounts::{Mounted, bind_read_only, enter_private_namespace, mount_for_scan};
+use crate::root_dir::RootDir;
+use crate::storage::mounts::{Mounted, bind_read_only, mount_for_scan};
+use crate::storage::namespace::enter_private_namespace;
 use crate::workers::{self, Answer, Question};
 
 /// A file system to look into.
@@ -78,12 +79,12 @@ fn look(request: &Request) -> Result<Vec<Facts>> {
     std::fs::create_dir_all(&request.dir).at("making", &request.dir)?;
     let mounted = show(&request.place, &request.dir)?;
     let found = if let Some(subvolume) = &request.subvolume {
-        let root = Rooted::open(&mounted.dir().join(subvolume))?;
+        let root = RootDir::open(&mounted.dir().join(subvolume))?;
         facts(&root, Some(subvolume.clone()), &request.nested).into_iter().collect()
     } else if request.place.fs_type == "btrfs" {
         subvolumes(mounted.dir())
     } else {
-        facts(&Rooted::open(mounted.dir())?, None, &request.nested).into_iter().collect()
+        facts(&RootDir::open(mounted.dir())?, None, &request.nested).into_iter().collect()
     };
     // Waiting for it here keeps the device free for whoever comes next.
     mounted.unmount()?;
@@ -110,7 +111,7 @@ fn show(place: &Place, dir: &Path) -> Result<Mounted> {
 
 /// The facts of a root with its nested file systems. One that cannot be mounted is left out and
 /// named.
-fn facts(root: &Rooted, subvolume: Option<String>, nested: &[(PathBuf, Place)]) -> Option<Facts> {
+fn facts(root: &RootDir, subvolume: Option<String>, nested: &[(PathBuf, Place)]) -> Option<Facts> {
     let mut mounted = Vec::new();
     let mut not_mounted = Vec::new();
     for (mount_point, place) in nested {
@@ -160,7 +161,7 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
         }
         let here = top.join(&path);
         let mut is_root = false;
-        if is_subvolume && let Ok(root) = Rooted::open(&here) {
+        if is_subvolume && let Ok(root) = RootDir::open(&here) {
             let name = (!path.as_os_str().is_empty()).then(|| path.to_string_lossy().into_owned());
             let facts = Facts::read(&root, name);
             is_root = facts.is_some();

@@ -1,14 +1,16 @@
 use std::path::Path;
 
 use super::*;
+use crate::environment::BootEnvironment;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
+use crate::error::{Error, Refusal};
 use crate::storage::mounts::{mount_target, mount_with};
 use crate::storage::testing::{Loop, RELEASE, Root, debian_root, image, in_namespace, is_root};
 use crate::tool::Tool;
 
 /// What is found on these devices alone: the machine has others.
 fn found_on(nodes: &[&Path]) -> Inventory {
-    let devices = Devices::scan(&System::host()).unwrap();
+    let devices = Devices::scan(&Host::local()).unwrap();
     look_at(devices.iter().filter(|d| nodes.contains(&d.node.as_path())).cloned().collect())
 }
 
@@ -287,9 +289,9 @@ fn the_running_system_is_found() {
     if !is_root() || !Path::new("/etc/os-release").exists() {
         return;
     }
-    let mounts = Mounts::read(&System::host()).unwrap();
+    let mounts = Mounts::read(&Host::local()).unwrap();
     let root = mounts.at(Path::new("/")).unwrap();
-    let devices = Devices::scan(&System::host()).unwrap();
+    let devices = Devices::scan(&Host::local()).unwrap();
     let Some(device) = devices.by_number(root.number).filter(|d| d.super_block().is_some()) else {
         eprintln!("skipped: the root file system is on no block device that can be read");
         return;

@@ -11,8 +11,8 @@
 //! `$bootloader_id` is the first word of `GRUB_DISTRIBUTOR`, which the settings make the BE's own.
 
 use crate::error::Result;
-use crate::localize::Programs;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
+use crate::sandbox::programs::Programs;
 
 /// What grub-install leaves behind, and takes as the sign to install again.
 const CORE_IMAGES: [&str; 2] = ["boot/grub/x86_64-efi/core.efi", "boot/grub/i386-efi/core.efi"];
@@ -29,7 +29,7 @@ const BIOS_ANSWERS: [&str; 2] = [
     "grub-pc grub-pc/install_devices_empty boolean true",
 ];
 
-pub fn keep_off_the_esp(root: &Rooted, inside: &dyn Programs) -> Result<Vec<String>> {
+pub fn keep_off_the_esp(root: &RootDir, inside: &dyn Programs) -> Result<Vec<String>> {
     let mut done = Vec::new();
     for path in CORE_IMAGES.iter().filter(|path| root.exists(path)) {
         root.remove(path)?;

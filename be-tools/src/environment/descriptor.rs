@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Id, Name};
 use crate::error::{Error, Refusal, Result};
-use crate::root_dir::{MAX_CONFIG_BYTES, Rooted};
+use crate::root_dir::{MAX_CONFIG_BYTES, RootDir};
 use crate::timestamp::Timestamp;
 
 /// Where a BE keeps its descriptor, relative to its root.
@@ -178,7 +178,7 @@ impl Descriptor {
     ///
     /// # Errors
     /// When there is one that cannot be read or does not parse.
-    pub fn load(root: &Rooted) -> Result<Option<Self>> {
+    pub fn load(root: &RootDir) -> Result<Option<Self>> {
         let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
         let parsed = Self::parse(&text);
         parsed
@@ -191,7 +191,7 @@ impl Descriptor {
     /// # Errors
     /// When it cannot be written, or would be too large to be read; the old one is then still
     /// there.
-    pub fn store(&self, root: &Rooted) -> Result<()> {
+    pub fn store(&self, root: &RootDir) -> Result<()> {
         let text = self.render()?;
         if text.len() as u64 > MAX_CONFIG_BYTES {
             let (name, size) = (&self.name, text.len());
@@ -208,7 +208,7 @@ impl Descriptor {
     ///
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
-    pub fn complete(&mut self, root: &Rooted) -> Result<()> {
+    pub fn complete(&mut self, root: &RootDir) -> Result<()> {
         root.sync()?;
         self.state = State::Complete;
         self.operation = None;
@@ -222,7 +222,7 @@ impl Descriptor {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn begin(&mut self, operation: Operation, root: &Rooted) -> Result<()> {
+    pub fn begin(&mut self, operation: Operation, root: &RootDir) -> Result<()> {
         self.state = State::Incomplete;
         self.operation = Some(operation);
         self.began = Some(Timestamp::now());

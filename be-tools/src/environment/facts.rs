@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, OperatingSystem};
 use crate::error::Error;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 
 /// More kernels than anyone keeps; a hostile /boot must end.
 const MOST_KERNELS: usize = 64;
@@ -101,7 +101,7 @@ pub struct GrubEntry {
 impl Facts {
     /// Reads them, if `root` looks like the root of a Linux system: it has a descriptor, an
     /// os-release, or an fstab with accounts beside it.
-    pub fn read(root: &Rooted, subvolume: Option<String>) -> Option<Self> {
+    pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
         let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
         let looks_like_root = there(DESCRIPTOR_PATH)
             || there("etc/os-release")
@@ -174,7 +174,7 @@ fn os_release(text: &str) -> OperatingSystem {
     }
 }
 
-fn kernels(root: &Rooted) -> Vec<Kernel> {
+fn kernels(root: &RootDir) -> Vec<Kernel> {
     let names = root.names("boot").unwrap_or_default();
     let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
     let images = names.iter().filter(|n| n.starts_with("vmlinuz-") || n.starts_with("vmlinux-"));
@@ -210,7 +210,7 @@ fn kernels(root: &Rooted) -> Vec<Kernel> {
     kernels
 }
 
-fn grub(root: &Rooted) -> Grub {
+fn grub(root: &RootDir) -> Grub {
     let installed =
         ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
     let installed = installed.iter().any(|path| root.exists(path));
@@ -241,7 +241,7 @@ fn grub(root: &Rooted) -> Grub {
 
 /// A path as GRUB sees it is there: from the root, from a /boot of its own, or from the top of a
 /// btrfs whose subvolume we are in.
-fn on_grub_root(root: &Rooted, path: &str) -> bool {
+fn on_grub_root(root: &RootDir, path: &str) -> bool {
     let path =
         path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);
     let below_boot = path.find("/boot/").map(|at| &path[at..]);
@@ -250,14 +250,14 @@ fn on_grub_root(root: &Rooted, path: &str) -> bool {
         || below_boot.is_some_and(|p| root.exists(p))
 }
 
-fn used(root: &Rooted) -> Option<u64> {
+fn used(root: &RootDir) -> Option<u64> {
     let directory = root.directory("/").ok()??;
     let stat = rustix::fs::fstatvfs(&directory).ok()?;
     stat.f_blocks.checked_sub(stat.f_bfree)?.checked_mul(stat.f_frsize)
 }
 
 /// Opens a regular file of the BE.
-pub(super) fn regular(root: &Rooted, path: impl AsRef<Path>) -> Option<(File, u64)> {
+pub(super) fn regular(root: &RootDir, path: impl AsRef<Path>) -> Option<(File, u64)> {
     let file = root.file(path).ok()??;
     let metadata = file.metadata().ok()?;
     metadata.is_file().then_some((file, metadata.len()))

@@ -27,7 +27,7 @@ fn problem(code: &'static str, text: impl Into<String>) -> Problem {
 pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices) -> Vec<Problem> {
     let mut all = Vec::new();
     descriptor(facts, &mut all);
-    system(facts, &mut all);
+    host(facts, &mut all);
     kernel(facts, &mut all);
     grub(facts, environment, devices, &mut all);
     file_systems(facts, environment, &mut all);
@@ -45,7 +45,7 @@ fn descriptor(facts: &Facts, all: &mut Vec<Problem>) {
     }
 }
 
-fn system(facts: &Facts, all: &mut Vec<Problem>) {
+fn host(facts: &Facts, all: &mut Vec<Problem>) {
     all.extend(facts.not_mounted.iter().map(|why| problem("not-mounted", why.clone())));
     if facts.os.is_none() {
         all.push(problem("no-os-release", "it has no os-release"));

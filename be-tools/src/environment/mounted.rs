@@ -5,11 +5,11 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::{Doing, Error, Result};
-use crate::host::System;
-use crate::root_dir::Rooted;
+use crate::host::Host;
+use crate::root_dir::RootDir;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::{Mounted, Mounts, bind_read_only, mount_read_only, mount_with};
 use crate::storage::probe::Kind;
@@ -55,7 +55,7 @@ impl MountedEnvironment {
         access: Access,
     ) -> Result<Self> {
         Self::mount_extent(
-            &System::host(),
+            &Host::local(),
             inventory,
             environment,
             dir.to_owned(),
@@ -70,12 +70,12 @@ impl MountedEnvironment {
     /// # Errors
     /// When it cannot be mounted.
     pub fn mount_root(
-        system: &System,
+        host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         access: Access,
     ) -> Result<Self> {
-        Self::mount_temporarily(system, inventory, environment, access, Extent::Root)
+        Self::mount_temporarily(host, inventory, environment, access, Extent::Root)
     }
 
     /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
@@ -84,16 +84,16 @@ impl MountedEnvironment {
     /// # Errors
     /// As [`MountedEnvironment::mount`].
     pub fn mount_system(
-        system: &System,
+        host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         access: Access,
     ) -> Result<Self> {
-        Self::mount_temporarily(system, inventory, environment, access, Extent::Own)
+        Self::mount_temporarily(host, inventory, environment, access, Extent::Own)
     }
 
     fn mount_temporarily(
-        system: &System,
+        host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         access: Access,
@@ -101,10 +101,9 @@ impl MountedEnvironment {
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = system.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
+        let dir = host.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
-        let mounted =
-            Self::mount_extent(system, inventory, environment, dir.clone(), access, extent);
+        let mounted = Self::mount_extent(host, inventory, environment, dir.clone(), access, extent);
         match mounted {
             Ok(mut mounted) => {
                 mounted.is_temporary = true;
@@ -119,14 +118,14 @@ impl MountedEnvironment {
     }
 
     fn mount_extent(
-        system: &System,
+        host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: PathBuf,
         access: Access,
         extent: Extent,
     ) -> Result<Self> {
-        let table = Mounts::read(system)?;
+        let table = Mounts::read(host)?;
         let device = inventory
             .devices
             .by_node(&environment.root.device)
@@ -168,7 +167,7 @@ impl MountedEnvironment {
         if device.is_esp() {
             return Ok(());
         }
-        let root = Rooted::open(&self.root)?;
+        let root = RootDir::open(&self.root)?;
         let directory = match access {
             Access::ReadOnly => root.directory(&file_system.mountpoint)?,
             Access::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),

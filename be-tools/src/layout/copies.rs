@@ -9,7 +9,7 @@ use super::{Layout, MountPoint};
 /// file system, each mounted alone (nothing mounted in it), so that what lies hidden under mount
 /// points is copied too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copy {
+pub struct TreeCopy {
     /// The source's file system, by its mount point.
     pub source: MountPoint,
     /// The directory in it; empty for all of it.
@@ -25,7 +25,7 @@ pub struct Copy {
 
 impl Layout {
     /// The copies that fill the target, parents first.
-    pub fn copies(&self) -> Vec<Copy> {
+    pub fn copies(&self) -> Vec<TreeCopy> {
         let copied: BTreeSet<&MountPoint> =
             self.file_systems.iter().flat_map(|t| &t.sources).collect();
         let all_sources: BTreeSet<&MountPoint> =
@@ -46,7 +46,7 @@ impl Layout {
                     all_sources.iter().filter(|s| p.is_strictly_below(s)).max() == Some(&source)
                 })
                 .collect();
-            Some(Copy {
+            Some(TreeCopy {
                 source: source.clone(),
                 from: place.below(source)?.to_owned(),
                 target: target.clone(),

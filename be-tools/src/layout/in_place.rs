@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FsType, MountPoint, Wish, WishKind};
+use super::{FsType, MountPoint, Placement, PlacementKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 
@@ -10,12 +10,12 @@ use crate::error::Result;
 ///
 /// # Errors
 /// A type that be does not make.
-pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Wish>> {
+pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
     own(old, esps)
         .filter(|(mountpoint, device, ..)| {
             mountpoint == Path::new("/") || old.made.contains(device)
         })
-        .map(|(mountpoint, device, fs_type, _)| wish(&mountpoint, device, &fs_type, None))
+        .map(|(mountpoint, device, fs_type, _)| placement(&mountpoint, device, &fs_type, None))
         .collect()
 }
 
@@ -30,9 +30,11 @@ pub fn of_its_own(
     source: &BootEnvironment,
     esps: &[PathBuf],
     has_content: impl Fn(&Path) -> bool,
-) -> Result<Vec<Wish>> {
-    let mut wishes: Vec<Wish> = own(target, esps)
-        .map(|(mountpoint, device, fs_type, options)| wish(&mountpoint, device, &fs_type, options))
+) -> Result<Vec<Placement>> {
+    let mut placements: Vec<Placement> = own(target, esps)
+        .map(|(mountpoint, device, fs_type, options)| {
+            placement(&mountpoint, device, &fs_type, options)
+        })
         .collect::<Result<_>>()?;
     // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
     // merged into it.
@@ -50,13 +52,13 @@ pub fn of_its_own(
             && !in_fstab(merged)
             && has_content(mountpoint.as_path())
         {
-            wishes.push(Wish {
+            placements.push(Placement {
                 text: format!("{mountpoint}:merged"),
-                kind: WishKind::Merged(mountpoint),
+                kind: PlacementKind::Merged(mountpoint),
             });
         }
     }
-    Ok(wishes)
+    Ok(placements)
 }
 
 type Own = (PathBuf, PathBuf, String, Option<String>);
@@ -89,17 +91,17 @@ fn own<'a>(
     std::iter::once(root).chain(nested)
 }
 
-fn wish(
+fn placement(
     mountpoint: &Path,
     device: PathBuf,
     fs_type: &str,
     options: Option<String>,
-) -> Result<Wish> {
+) -> Result<Placement> {
     let fs_type: FsType = fs_type.parse()?;
     let mountpoint = MountPoint::try_from(mountpoint)?;
-    Ok(Wish {
+    Ok(Placement {
         text: format!("{mountpoint}:{}:{fs_type}", device.display()),
-        kind: WishKind::FileSystem { mountpoint, device, fs_type, options },
+        kind: PlacementKind::FileSystem { mountpoint, device, fs_type, options },
     })
 }
 
@@ -145,11 +147,11 @@ mod tests {
             ],
         );
         let has_content = |place: &Path| place != Path::new("/data");
-        let wishes = of_its_own(&target, &source, &[], has_content).unwrap();
-        let texts: Vec<&str> = wishes.iter().map(|wish| wish.text.as_str()).collect();
+        let placements = of_its_own(&target, &source, &[], has_content).unwrap();
+        let texts: Vec<&str> = placements.iter().map(|placement| placement.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
         assert!(
-            matches!(&wishes[0].kind, WishKind::FileSystem { options: Some(o), .. } if o == "noatime")
+            matches!(&placements[0].kind, PlacementKind::FileSystem { options: Some(o), .. } if o == "noatime")
         );
         let replaced = |target: &BootEnvironment| in_the_place_of(target, &[]).unwrap().len();
         assert_eq!(replaced(&target), 1, "/var was not made for it");

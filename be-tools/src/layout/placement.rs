@@ -63,21 +63,21 @@ impl FromStr for FsType {
 
 /// One argument of `-m`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct Placement {
     /// As it was given, for messages.
     pub text: String,
     /// What it asks for.
-    pub kind: WishKind,
+    pub kind: PlacementKind,
 }
 
-/// What a [`Wish`] asks for.
+/// What a [`Placement`] asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WishKind {
+pub enum PlacementKind {
     /// `MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS]`
     FileSystem {
         /// Where.
         mountpoint: MountPoint,
-        /// As the user names it, until [`Wish::resolve`].
+        /// As the user names it, until [`Placement::resolve`].
         device: PathBuf,
         /// Which type to make.
         fs_type: FsType,
@@ -86,7 +86,7 @@ pub enum WishKind {
     },
     /// `-:DEVICE:swap`
     Swap {
-        /// As the user names it, until [`Wish::resolve`].
+        /// As the user names it, until [`Placement::resolve`].
         device: PathBuf,
     },
     /// `MOUNTPOINT:merged`
@@ -98,12 +98,14 @@ pub enum WishKind {
 const GRAMMAR: &str =
     "use MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap, MOUNTPOINT:merged or MOUNTPOINT:shared";
 
-impl Wish {
+impl Placement {
     /// The device it names.
     pub fn device(&self) -> Option<&Path> {
         match &self.kind {
-            WishKind::FileSystem { device, .. } | WishKind::Swap { device } => Some(device),
-            WishKind::Merged(_) | WishKind::Shared(_) => None,
+            PlacementKind::FileSystem { device, .. } | PlacementKind::Swap { device } => {
+                Some(device)
+            }
+            PlacementKind::Merged(_) | PlacementKind::Shared(_) => None,
         }
     }
 
@@ -113,7 +115,9 @@ impl Wish {
     /// # Errors
     /// Those of `find`.
     pub fn resolve(mut self, find: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<Self> {
-        if let WishKind::FileSystem { device, .. } | WishKind::Swap { device } = &mut self.kind {
+        if let PlacementKind::FileSystem { device, .. } | PlacementKind::Swap { device } =
+            &mut self.kind
+        {
             *device = find(device)?;
         }
         Ok(self)
@@ -125,7 +129,7 @@ impl Wish {
     }
 }
 
-impl FromStr for Wish {
+impl FromStr for Placement {
     type Err = Error;
 
     /// A device may hold colons itself (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends where
@@ -144,8 +148,8 @@ impl FromStr for Wish {
                 .map_err(|_| bad("it does not begin with an absolute mount point"))
         };
         let kind = match rest {
-            "merged" if !is_swap => WishKind::Merged(mountpoint()?),
-            "shared" if !is_swap => WishKind::Shared(mountpoint()?),
+            "merged" if !is_swap => PlacementKind::Merged(mountpoint()?),
+            "shared" if !is_swap => PlacementKind::Shared(mountpoint()?),
             _ => {
                 let words: Vec<&str> = rest.split(':').collect();
                 let is_type = |word: &str| {
@@ -166,22 +170,22 @@ impl FromStr for Wish {
                     return Err(bad("the device is missing"));
                 }
                 match (is_swap, words[at].parse::<FsType>()) {
-                    (false, Ok(fs_type)) => WishKind::FileSystem {
+                    (false, Ok(fs_type)) => PlacementKind::FileSystem {
                         mountpoint: mountpoint()?,
                         device,
                         fs_type,
                         options: (!options.is_empty()).then_some(options),
                     },
-                    _ if options.is_empty() => WishKind::Swap { device },
+                    _ if options.is_empty() => PlacementKind::Swap { device },
                     _ => return Err(bad("swap takes no options")),
                 }
             }
         };
-        Ok(Wish { text: text.to_owned(), kind })
+        Ok(Placement { text: text.to_owned(), kind })
     }
 }
 
-impl fmt::Display for Wish {
+impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
     }
@@ -196,8 +200,8 @@ mod tests {
         device: &str,
         fs_type: FsType,
         options: Option<&str>,
-    ) -> WishKind {
-        WishKind::FileSystem {
+    ) -> PlacementKind {
+        PlacementKind::FileSystem {
             mountpoint: mountpoint.parse().unwrap(),
             device: device.into(),
             fs_type,
@@ -217,12 +221,16 @@ mod tests {
                 file_system("/boot", "UUID=12-ab", FsType::Ext2, Some("ro")),
             ),
             (&long, file_system("/srv", by_path, FsType::Xfs, Some("noatime,nofail"))),
-            ("-:/dev/vdb2:swap", WishKind::Swap { device: "/dev/vdb2".into() }),
-            ("/usr:merged", WishKind::Merged("/usr".parse().unwrap())),
-            ("/home:shared", WishKind::Shared("/home".parse().unwrap())),
+            ("-:/dev/vdb2:swap", PlacementKind::Swap { device: "/dev/vdb2".into() }),
+            ("/usr:merged", PlacementKind::Merged("/usr".parse().unwrap())),
+            ("/home:shared", PlacementKind::Shared("/home".parse().unwrap())),
         ];
         for (text, kind) in table {
-            assert_eq!(text.parse::<Wish>().unwrap(), Wish { text: text.into(), kind }, "{text}");
+            assert_eq!(
+                text.parse::<Placement>().unwrap(),
+                Placement { text: text.into(), kind },
+                "{text}"
+            );
         }
     }
 
@@ -247,7 +255,7 @@ mod tests {
             "/:/dev/vdb1:ext4:a b",
             "/usr:merged:x",
         ] {
-            let error = bad.parse::<Wish>().unwrap_err();
+            let error = bad.parse::<Placement>().unwrap_err();
             assert_eq!(error.exit_status(), 2, "{bad}");
             let message = error.to_string();
             assert!(
@@ -260,7 +268,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in ".*") {
-            let _ = text.parse::<Wish>();
+            let _ = text.parse::<Placement>();
         }
     }
 }

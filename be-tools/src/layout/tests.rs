@@ -33,12 +33,12 @@ fn debian() -> Vec<FileSystemUse> {
     ]
 }
 
-fn wishes(texts: &[&str]) -> Vec<Wish> {
+fn placements(texts: &[&str]) -> Vec<Placement> {
     texts.iter().map(|t| t.parse().unwrap()).collect()
 }
 
 fn layout(texts: &[&str]) -> Result<Layout> {
-    lay_out(&debian(), &["/dev/vda1".into()], &wishes(texts))
+    lay_out(&debian(), &["/dev/vda1".into()], &placements(texts))
 }
 
 fn names(mountpoints: &[MountPoint]) -> Vec<&str> {
@@ -107,7 +107,7 @@ fn a_boot_that_is_the_esp_is_copied() {
         line("/dev/vda2", "/", "ext4", "defaults"),
         line("/dev/vda1", "/boot", "vfat", "umask=0077"),
     ];
-    let l = lay_out(&source, &["/dev/vda1".into()], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
+    let l = lay_out(&source, &["/dev/vda1".into()], &placements(&["/:/dev/vdb1:ext4"])).unwrap();
     assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
     assert!(l.shared.is_empty());
 }
@@ -116,7 +116,7 @@ fn a_boot_that_is_the_esp_is_copied() {
 fn a_boot_that_is_mounted_on_request_is_copied() {
     let source =
         [line("/dev/vda2", "/", "ext4", ""), line("/dev/vda1", "/boot", "ext4", "noauto,noatime")];
-    let l = lay_out(&source, &[], &wishes(&["/:/dev/vdb1:ext4"])).unwrap();
+    let l = lay_out(&source, &[], &placements(&["/:/dev/vdb1:ext4"])).unwrap();
     assert_eq!(names(&l.file_systems[0].sources), ["/", "/boot"]);
 }
 
@@ -126,7 +126,8 @@ fn options_bound_to_the_old_file_system_are_left() {
         line("UUID=a", "/", "btrfs", "rw,subvol=@rootfs,compress=zstd,degraded"),
         line("UUID=b", "/var", "xfs", "logdev=/dev/sdc,noatime,nofail,x-systemd.device-timeout=5"),
     ];
-    let l = lay_out(&source, &[], &wishes(&["/:/dev/vdb1:btrfs", "/var:/dev/vdb2:xfs"])).unwrap();
+    let l =
+        lay_out(&source, &[], &placements(&["/:/dev/vdb1:btrfs", "/var:/dev/vdb2:xfs"])).unwrap();
     let options: Vec<&str> = l.file_systems.iter().map(|t| t.options.as_str()).collect();
     assert_eq!(options, ["rw,compress=zstd", "noatime,nofail,x-systemd.device-timeout=5"]);
 }
@@ -169,7 +170,7 @@ fn nothing_is_merged_into_a_shared_file_system() {
         line("UUID=b", "/srv", "ext4", ""),
         line("UUID=c", "/srv/data", "ext4", ""),
     ];
-    let ask = |texts: &[&str]| lay_out(&source, &[], &wishes(texts));
+    let ask = |texts: &[&str]| lay_out(&source, &[], &placements(texts));
     let error = ask(&["/:/dev/vdb1:ext4", "/srv/data:merged"]).unwrap_err().to_string();
     assert!(error.contains("/srv/data lies on /srv"), "{error}");
     // Its mount point is there already: nothing of /srv is touched.
@@ -239,7 +240,7 @@ fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
     })
 }
 
-fn any_wishes() -> impl Strategy<Value = Vec<Wish>> {
+fn any_wishes() -> impl Strategy<Value = Vec<Placement>> {
     let places = [
         "/usr",
         "/usr/share",
@@ -269,8 +270,8 @@ fn any_wishes() -> impl Strategy<Value = Vec<Wish>> {
 
 proptest! {
     #[test]
-    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), wishes in any_wishes()) {
-        let Ok(layout) = lay_out(&source, &[], &wishes) else { return Ok(()) };
+    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), placements in any_wishes()) {
+        let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };
         let mut found: Vec<&MountPoint> =
             layout.file_systems.iter().flat_map(|t| &t.sources).chain(&layout.shared).chain(&layout.kept).collect();
         found.sort();
@@ -285,14 +286,14 @@ proptest! {
     /// hidden there.
     #[test]
     fn a_path_reaches_the_file_system_that_will_hold_it(
-        source in any_source(), wishes in any_wishes(),
+        source in any_source(), placements in any_wishes(),
         path in proptest::sample::select(vec!["/x", "/usr/x", "/usr/share/x", "/var/x", "/var/log/x", "/var/lib/x", "/boot/x", "/srv/x", "/srv/data/x"]),
     ) {
-        let Ok(layout) = lay_out(&source, &[], &wishes) else { return Ok(()) };
+        let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };
         let path: MountPoint = path.parse().unwrap();
         let mounts: Vec<MountPoint> = source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
         let shown_by = path.nearest(&mounts).unwrap();
-        let taken: Vec<Copy> = layout.copies().into_iter().filter(|c| {
+        let taken: Vec<TreeCopy> = layout.copies().into_iter().filter(|c| {
             let inside = path.below(&c.source).and_then(|p| p.strip_prefix(&c.from).ok());
             c.source == *shown_by && inside.is_some_and(|p| !c.without.iter().any(|w| p.starts_with(w)))
         }).collect();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
 
@@ -77,7 +77,7 @@ impl EspLocation {
     /// # Errors
     /// [`Refusal::NoEsp`]
     pub fn choose(
-        system: &System,
+        host: &Host,
         devices: &Devices,
         target: &BootEnvironment,
         running: Option<&BootEnvironment>,
@@ -85,7 +85,7 @@ impl EspLocation {
         let all = Self::all(devices);
         let on_disk = |disk: &PathBuf| all.iter().find(|e| e.disk == *disk).cloned();
         let mounted = || {
-            let mounts = Mounts::read(system).ok()?;
+            let mounts = Mounts::read(host).ok()?;
             let of = |place: &str| mounts.at(place.as_ref()).map(|m| m.source.clone());
             let source = of("/boot/efi").or_else(|| of("/efi")).or_else(|| of("/boot"))?;
             let device = devices.by_node(&source)?;
@@ -140,11 +140,11 @@ impl EspLocation {
     ///
     /// # Errors
     /// As mount(2).
-    pub fn mount(&self, system: &System, devices: &Devices) -> Result<MountedEsp> {
-        if let Some(place) = self.mounted(system, devices, false)? {
+    pub fn mount(&self, host: &Host, devices: &Devices) -> Result<MountedEsp> {
+        if let Some(place) = self.mounted(host, devices, false)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_directory(system, |directory| {
+        self.mount_at_own_directory(host, |directory| {
             mounts::mount_with(&self.device, "vfat", None, "umask=0077", directory)
         })
     }
@@ -153,23 +153,18 @@ impl EspLocation {
     ///
     /// # Errors
     /// As mount(2).
-    pub fn mount_read_only(&self, system: &System, devices: &Devices) -> Result<MountedEsp> {
-        if let Some(place) = self.mounted(system, devices, true)? {
+    pub fn mount_read_only(&self, host: &Host, devices: &Devices) -> Result<MountedEsp> {
+        if let Some(place) = self.mounted(host, devices, true)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_directory(system, |directory| {
+        self.mount_at_own_directory(host, |directory| {
             mounts::mount_for_scan(&self.device, "vfat", None, directory)
         })
     }
 
-    fn mounted(
-        &self,
-        system: &System,
-        devices: &Devices,
-        read_only: bool,
-    ) -> Result<Option<PathBuf>> {
+    fn mounted(&self, host: &Host, devices: &Devices, read_only: bool) -> Result<Option<PathBuf>> {
         let Some(device) = devices.by_node(&self.device) else { return Ok(None) };
-        let mounts = Mounts::read(system)?;
+        let mounts = Mounts::read(host)?;
         let mut usable = mounts
             .of(device)
             .filter(|m| m.root.as_os_str() == "/" && (read_only || !m.is_read_only()));
@@ -179,10 +174,10 @@ impl EspLocation {
 
     fn mount_at_own_directory(
         &self,
-        system: &System,
+        host: &Host,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
     ) -> Result<MountedEsp> {
-        let above = system.run.join("lifeboat");
+        let above = host.run.join("lifeboat");
         std::fs::create_dir_all(&above).at("making the directory", &above)?;
         let name = self.device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let thread = rustix::thread::gettid().as_raw_nonzero();

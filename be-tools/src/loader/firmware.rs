@@ -4,14 +4,14 @@ use boot::efi::{BootEntries, BootEntry, LoadOption};
 
 use crate::environment::{Id, Name, OperatingSystem};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 
 /// The machine's boot entries.
 ///
 /// # Errors
 /// [`Refusal::NoFirmwareVariables`]
-pub fn boot_entries(system: &System) -> Result<BootEntries> {
-    let variables = system.variables();
+pub fn boot_entries(host: &Host) -> Result<BootEntries> {
+    let variables = host.variables();
     if variables.available() {
         Ok(BootEntries::new(variables))
     } else {
@@ -21,8 +21,8 @@ pub fn boot_entries(system: &System) -> Result<BootEntries> {
 
 /// What the firmware's menu shows for a BE. Firmware cuts long ones: the name comes first.
 pub fn description(name: &str, os: &OperatingSystem) -> String {
-    let system = os.short();
-    format!("Lifeboat: {name} ({system})")
+    let host = os.short();
+    format!("Lifeboat: {name} ({host})")
 }
 
 /// The BE's name out of such a description.

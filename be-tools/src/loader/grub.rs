@@ -16,23 +16,25 @@ use boot::grubenv::EnvironmentBlock;
 
 use super::esp_location::{EspLocation, esp_error};
 use super::{Loader, Subject};
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Id};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::firmware::{self, reading, writing};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
-use crate::storage::mounts::{self, Mounts};
+use crate::sandbox::programs::{Programs, Running};
+use crate::storage::mounts::Mounts;
+use crate::storage::namespace;
 use crate::storage::size_text;
-use image::{Capture, Grub, Host};
+use image::Grub;
 use stub::{BootPlace, Image, Stub};
 
 /// The loader `grub` on UEFI, on one ESP.
 #[derive(Debug)]
 pub struct GrubEfi<'a> {
-    system: &'a System,
+    host: &'a Host,
     inventory: &'a Inventory,
     entries: BootEntries,
     location: EspLocation,
@@ -46,18 +48,18 @@ impl<'a> GrubEfi<'a> {
     /// # Errors
     /// [`Refusal::NoFirmwareVariables`]
     pub fn new(
-        system: &'a System,
+        host: &'a Host,
         inventory: &'a Inventory,
         target: &BootEnvironment,
         location: EspLocation,
     ) -> Result<Self> {
-        let entries = firmware::boot_entries(system)?;
-        Ok(GrubEfi { system, inventory, entries, location, target: target.clone() })
+        let entries = firmware::boot_entries(host)?;
+        Ok(GrubEfi { host, inventory, entries, location, target: target.clone() })
     }
 
     /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
     fn grub_for_target(&self, root: &Path, name: &str) -> Result<Grub> {
-        let grub = Grub::find(&Rooted::open(root)?, name)?;
+        let grub = Grub::find(&RootDir::open(root)?, name)?;
         let boot = self
             .target
             .file_systems
@@ -88,14 +90,14 @@ impl<'a> GrubEfi<'a> {
     fn capture<T>(
         &self,
         subject: &Subject,
-        work: impl FnOnce(&dyn Capture, &Path) -> Result<T>,
+        work: impl FnOnce(&dyn Programs, &Path) -> Result<T>,
     ) -> Result<T> {
-        let table = Mounts::read(self.system)?;
+        let table = Mounts::read(self.host)?;
         let boot = table.at(&subject.root.join("boot")).or_else(|| table.at(subject.root));
         let device =
             boot.map_or_else(|| subject.environment.root.device.clone(), |m| m.source.clone());
         if subject.root == Path::new("/") {
-            return work(&Host, &device);
+            return work(&Running, &device);
         }
         let mut devices = vec![(device.clone(), None)];
         if device != subject.environment.root.device {
@@ -124,9 +126,9 @@ impl Loader for GrubEfi<'_> {
         let grub = if source.running {
             self.grub_for_target(Path::new("/"), source.name())?
         } else {
-            mounts::in_private_namespace(|| {
+            namespace::in_private_namespace(|| {
                 let mounted = MountedEnvironment::mount_system(
-                    self.system,
+                    self.host,
                     self.inventory,
                     source,
                     Access::ReadOnly,
@@ -135,7 +137,7 @@ impl Loader for GrubEfi<'_> {
             })?
         };
         log::debug!("{grub:?} is used for '{}'", self.target.name());
-        let esp = self.location.mount_read_only(self.system, &self.inventory.devices)?;
+        let esp = self.location.mount_read_only(self.host, &self.inventory.devices)?;
         let free = esp.esp().free_bytes().map_err(esp_error("asking for free space"))?;
         if free < image::EXPECTED_BYTES {
             return Err(Refusal::Other(format!(
@@ -151,10 +153,10 @@ impl Loader for GrubEfi<'_> {
     }
 
     fn install(&self, subject: &Subject) -> Result<u16> {
-        let root = Rooted::open(subject.root)?;
+        let root = RootDir::open(subject.root)?;
         let grub = Grub::find(&root, subject.environment.name())?;
         let place = image::boot_place(&root, subject.environment, &self.inventory.devices)?;
-        let mounted = self.location.mount(self.system, &self.inventory.devices)?;
+        let mounted = self.location.mount(self.host, &self.inventory.devices)?;
         let generation = Generation::next(mounted.esp(), subject.descriptor.id)?;
         let image = self.capture(subject, |inside, device| {
             grub.make(&generation.stub_name(), &image::probe(device, inside)?, inside)
@@ -184,7 +186,7 @@ impl Loader for GrubEfi<'_> {
         let Some((_, file)) = firmware::loader_file(&entry.option) else {
             return Ok(vec!["its boot entry names no loader".into()]);
         };
-        let mounted = self.location.mount_read_only(self.system, &self.inventory.devices)?;
+        let mounted = self.location.mount_read_only(self.host, &self.inventory.devices)?;
         Ok(check(mounted.esp(), id, &file, &self.target))
     }
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::environment::{BootEnvironment, OperatingSystem, Root};
-use crate::host::System;
+use crate::host::Host;
 
 /// PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
@@ -28,9 +28,9 @@ impl Firmware {
     }
 
     /// A machine that has these variables and nothing else.
-    pub(crate) fn system(&self) -> System {
+    pub(crate) fn host(&self) -> Host {
         let at = |name: &str| self.directory.path().join(name);
-        System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
     }
 
     pub(crate) fn entries(&self) -> BootEntries {

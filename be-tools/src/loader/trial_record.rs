@@ -111,12 +111,12 @@ mod tests {
 
     #[test]
     fn what_a_trial_is() {
-        let begun = Record::begin(Some(1));
-        let tried = Record { tried: true, ..begun };
+        let session = Record::begin(Some(1));
+        let tried = Record { tried: true, ..session };
         let cases = [
             (Record::default(), true, true, None),
-            (begun, false, true, Some(Trial::Pending)),
-            (begun, false, false, Some(Trial::Interrupted)),
+            (session, false, true, Some(Trial::Pending)),
+            (session, false, false, Some(Trial::Interrupted)),
             (tried, true, false, Some(Trial::Running)),
             (tried, false, false, Some(Trial::Failed)),
         ];

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::environment::{Id, Name};
 use crate::error::{Error, Result};
 use crate::layout::{FsType, MountPoint};
-use crate::localize::Programs;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
+use crate::sandbox::programs::Programs;
 
 /// A UUID that no other file system has, as mkfs takes it.
 pub fn fresh_uuid() -> String {
@@ -57,7 +57,7 @@ impl NewMachine {
     ///
     /// # Errors
     /// When a file cannot be changed, or its ssh-keygen fails.
-    pub fn apply(&self, root: &Rooted, inside: &dyn Programs) -> Result<Vec<String>> {
+    pub fn apply(&self, root: &RootDir, inside: &dyn Programs) -> Result<Vec<String>> {
         let mut done = Vec::new();
         // Empty, not "uninitialized": machine-id(5) makes a new one, without the presets and
         // questions of a first boot, which would undo what the administrator enabled and disabled.
@@ -76,7 +76,7 @@ impl NewMachine {
 
     /// Debian makes host keys when the package is installed, never at boot: so new ones are made at
     /// once.
-    fn new_host_keys(&self, root: &Rooted, inside: &dyn Programs) -> Result<Option<String>> {
+    fn new_host_keys(&self, root: &RootDir, inside: &dyn Programs) -> Result<Option<String>> {
         let names = root.names(SSH)?;
         let keys: Vec<&str> =
             names.iter().filter_map(|n| n.to_str()).filter(|n| is_host_key(n)).collect();
@@ -96,7 +96,7 @@ impl NewMachine {
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub(crate) fn of_another_machine(root: &Rooted, other: &Rooted) -> Result<Vec<PathBuf>> {
+pub(crate) fn of_another_machine(root: &RootDir, other: &RootDir) -> Result<Vec<PathBuf>> {
     const MACHINE_ID: &str = "etc/machine-id";
     if root.text(MACHINE_ID)? == other.text(MACHINE_ID)? {
         return Ok(Vec::new());
@@ -123,7 +123,7 @@ fn is_host_key(name: &str) -> bool {
 }
 
 /// `/etc/hostname`, and the name in `/etc/hosts`.
-fn rename_host(root: &Rooted, new: &str) -> Result<String> {
+fn rename_host(root: &RootDir, new: &str) -> Result<String> {
     let legal = |part: &str| {
         (1..=63).contains(&part.len())
             && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -208,7 +208,7 @@ mod tests {
             std::fs::write(dir.path().join("etc/machine-id"), id).unwrap();
         }
         std::fs::write(second.path().join("etc/ssh/ssh_host_rsa_key"), "").unwrap();
-        let [one, two] = [&first, &second].map(|dir| Rooted::open(dir.path()).unwrap());
+        let [one, two] = [&first, &second].map(|dir| RootDir::open(dir.path()).unwrap());
         assert!(of_another_machine(&one, &one).unwrap().is_empty());
         let own = of_another_machine(&one, &two).unwrap();
         assert!(

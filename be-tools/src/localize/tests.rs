@@ -1,11 +1,12 @@
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
 use crate::environment::FileSystemUse;
-use crate::layout::{Wish, lay_out};
+use crate::layout::{Placement, lay_out};
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
@@ -31,12 +32,12 @@ struct Recorder {
 }
 
 impl Programs for Recorder {
-    fn run(&self, command: &[&str]) -> Result<String> {
-        self.asked.borrow_mut().push(command.join(" "));
+    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
+        self.asked.borrow_mut().push(command.join(OsStr::new(" ")).into_string().unwrap());
         if command == ["update-grub"] {
             fs::write(self.root.join("boot/grub/grub.cfg"), &self.grub_cfg).unwrap();
         }
-        Ok(String::new())
+        Ok(Vec::new())
     }
 }
 
@@ -51,7 +52,7 @@ struct Copied {
 }
 
 impl Copied {
-    fn with(wishes: &[&str]) -> Self {
+    fn with(placements: &[&str]) -> Self {
         let fstab = Fstab::parse(FSTAB);
         let line = |e: &crate::fstab::Entry| FileSystemUse {
             mountpoint: e.mountpoint(),
@@ -63,8 +64,8 @@ impl Copied {
             shared: false,
         };
         let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
-        let wishes: Vec<Wish> = wishes.iter().map(|w| w.parse().unwrap()).collect();
-        let layout = lay_out(&source, &[], &wishes).unwrap();
+        let placements: Vec<Placement> = placements.iter().map(|w| w.parse().unwrap()).collect();
+        let layout = lay_out(&source, &[], &placements).unwrap();
         let uuid = |(n, t): (usize, &crate::layout::TargetFileSystem)| {
             let uuid = if n == 0 { NEW.to_owned() } else { format!("uuid-of-{}", t.mountpoint) };
             (t.mountpoint.clone(), uuid)
@@ -284,8 +285,8 @@ fn a_new_machine_has_an_identity_of_its_own() {
     assert!(asked.contains(&"ssh-keygen -A".to_owned()));
 }
 
-fn root_of(copied: &Copied) -> Rooted {
-    Rooted::open(copied.directory.path()).unwrap()
+fn root_of(copied: &Copied) -> RootDir {
+    RootDir::open(copied.directory.path()).unwrap()
 }
 
 #[test]

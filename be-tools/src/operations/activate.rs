@@ -5,11 +5,12 @@ use std::path::Path;
 use boot::efi::{BootEntries, Position, SecureBoot};
 use boot::grubenv;
 
-use crate::discover::{self, Inventory};
+use crate::discover;
+use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Id, Trial};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware::{self, reading, writing};
 use crate::loader::trial_record::Record;
@@ -17,7 +18,7 @@ use crate::loader::{self, Subject, environment_path};
 use crate::plan::{Plan, Report, go_on};
 use crate::session::lock::Lock;
 use crate::storage::device::Devices;
-use crate::storage::mounts;
+use crate::storage::namespace;
 use crate::storage::probe::Kind;
 
 /// For how long.
@@ -31,7 +32,7 @@ pub enum How {
 
 /// What is known before the first write.
 struct Switch<'a> {
-    system: &'a System,
+    host: &'a Host,
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
     descriptor: &'a Descriptor,
@@ -47,28 +48,28 @@ struct Switch<'a> {
 /// # Errors
 /// A [`Refusal`] when a check fails, before anything is written.
 pub fn activate(
-    system: &System,
+    host: &Host,
     reference: &str,
     how: How,
     force: bool,
     report: &mut dyn Report,
 ) -> Result<Option<(String, How)>> {
     // Locked before looking: what is checked cannot be another operation's half.
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    let switch = Switch::check(system, &inventory, environment, how, force)?;
+    let switch = Switch::check(host, &inventory, environment, how, force)?;
     if !report.confirm(&switch.plan(force)?)? {
         return Ok(None);
     }
-    mounts::enter_private_namespace()?;
+    namespace::enter_private_namespace()?;
     switch.run(report)?;
     Ok(Some((environment.name().to_owned(), switch.how)))
 }
 
 impl<'a> Switch<'a> {
     fn check(
-        system: &'a System,
+        host: &'a Host,
         inventory: &'a Inventory,
         environment: &'a BootEnvironment,
         how: How,
@@ -76,12 +77,12 @@ impl<'a> Switch<'a> {
     ) -> Result<Self> {
         let descriptor = managed(environment)?;
         refuse_twin(inventory, environment)?;
-        let entries = firmware::boot_entries(system)?;
+        let entries = firmware::boot_entries(host)?;
         if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
             return Err(Refusal::SecureBoot.into());
         }
         refuse_without_another(&entries, descriptor, force)?;
-        let loader = loader::for_environment(system, inventory, environment)?;
+        let loader = loader::for_environment(host, inventory, environment)?;
         let loader_problems = loader.problems(descriptor.id)?;
         let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
         if !force && !problems.is_empty() {
@@ -92,7 +93,7 @@ impl<'a> Switch<'a> {
         }
         // What runs has come up: it need not be tried.
         let how = if environment.running { How::Permanent } else { how };
-        Ok(Switch { system, inventory, environment, descriptor, entries, how, loader_problems })
+        Ok(Switch { host, inventory, environment, descriptor, entries, how, loader_problems })
     }
 
     fn plan(&self, force: bool) -> Result<Plan> {
@@ -130,7 +131,7 @@ impl<'a> Switch<'a> {
                 }
                 plan.steps.push("write the trial record beside its loader".into());
                 plan.steps.push("set BootNext to its boot entry".into());
-                if !watchdog_runs(self.system) {
+                if !watchdog_runs(self.host) {
                     plan.notes.push(
                         "no watchdog of this machine is active: should the kernel hang before the \
                         initramfs runs, someone \
@@ -192,14 +193,14 @@ impl<'a> Switch<'a> {
     }
 
     fn install_loader(&self) -> Result<()> {
-        let loader = loader::for_environment(self.system, self.inventory, self.environment)?;
+        let loader = loader::for_environment(self.host, self.inventory, self.environment)?;
         let install =
             |root: &Path| loader.install(&Subject::new(self.descriptor, self.environment, root));
         if self.environment.running {
             return install(Path::new("/")).map(drop);
         }
         let mounted = MountedEnvironment::mount_system(
-            self.system,
+            self.host,
             self.inventory,
             self.environment,
             Access::ReadWrite,
@@ -229,7 +230,7 @@ impl<'a> Switch<'a> {
                 environment.name()
             ))
         })?;
-        let mounted = location.mount(self.system, devices)?;
+        let mounted = location.mount(self.host, devices)?;
         let path = environment_path(mounted.esp(), &descriptor.id.short());
         let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
         let mut block = grubenv::read(&path).map_err(failed)?;
@@ -333,8 +334,8 @@ fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Optio
 
 /// A watchdog counts: what is only there resets nothing
 /// (Documentation/ABI/testing/sysfs-class-watchdog).
-fn watchdog_runs(system: &System) -> bool {
-    let Ok(devices) = std::fs::read_dir(system.sys.join("class/watchdog")) else { return false };
+fn watchdog_runs(host: &Host) -> bool {
+    let Ok(devices) = std::fs::read_dir(host.sys.join("class/watchdog")) else { return false };
     devices.flatten().any(|d| {
         std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active")
     })
@@ -420,7 +421,7 @@ mod tests {
         let inventory =
             Inventory { environments: vec![itself, waiting, failed], ..Inventory::default() };
         let switch = Switch {
-            system: &firmware.system(),
+            host: &firmware.host(),
             inventory: &inventory,
             environment: &environment,
             descriptor: environment.descriptor.as_ref().unwrap(),
@@ -475,14 +476,14 @@ mod tests {
     #[test]
     fn a_watchdog_that_nobody_started_is_none() {
         let firmware = Firmware::new();
-        let system = firmware.system();
-        assert!(!watchdog_runs(&system));
-        let directory = system.sys.join("class/watchdog/watchdog0");
+        let host = firmware.host();
+        assert!(!watchdog_runs(&host));
+        let directory = host.sys.join("class/watchdog/watchdog0");
         std::fs::create_dir_all(&directory).unwrap();
-        assert!(!watchdog_runs(&system));
+        assert!(!watchdog_runs(&host));
         for (state, expected) in [("inactive\n", false), ("active\n", true)] {
             std::fs::write(directory.join("state"), state).unwrap();
-            assert_eq!(watchdog_runs(&system), expected, "{state}");
+            assert_eq!(watchdog_runs(&host), expected, "{state}");
         }
     }
 }

@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
-use crate::discover::{self, Inventory};
+use crate::discover;
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation, State};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::{self, Subject};
 use crate::localize;
 use crate::plan::{Plan, Report, go_on};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 /// An adoption that is known to be possible. Preparing one writes nothing.
 pub struct Adoption {
@@ -37,8 +38,8 @@ impl Adoption {
         running: &BootEnvironment,
         name: Option<Name>,
     ) -> Result<Self> {
-        let begun = running.descriptor.clone();
-        if let (Some(descriptor), false) = (&begun, Self::is_due(running)) {
+        let session = running.descriptor.clone();
+        if let (Some(descriptor), false) = (&session, Self::is_due(running)) {
             return Err(Refusal::Other(format!(
                 "the running system is boot environment '{}' already: `be rename` gives it \
                 another name",
@@ -46,15 +47,15 @@ impl Adoption {
             ))
             .into());
         }
-        let name = match (name, &begun) {
+        let name = match (name, &session) {
             (Some(name), _) => name,
-            (None, Some(begun)) => begun.name.clone(),
+            (None, Some(session)) => session.name.clone(),
             (None, None) => host_name()?,
         };
-        if begun.as_ref().is_none_or(|b| b.name != name) {
+        if session.as_ref().is_none_or(|b| b.name != name) {
             inventory.refuse_taken(&name)?;
         }
-        let mut descriptor = begun.unwrap_or_else(|| Descriptor::new(name.clone(), None));
+        let mut descriptor = session.unwrap_or_else(|| Descriptor::new(name.clone(), None));
         descriptor.name = name;
         let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
         descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
@@ -92,19 +93,19 @@ impl Adoption {
     /// When a file, the ESP or a variable cannot be written; running it again is safe.
     pub fn run(
         self,
-        system: &System,
+        host: &Host,
         inventory: &Inventory,
         boot_entry: bool,
         report: &mut dyn Report,
     ) -> Result<Descriptor> {
         report.step(&format!("adopting the running system as '{}'", self.name()));
-        let root = Rooted::open(Path::new("/"))?;
+        let root = RootDir::open(Path::new("/"))?;
         let mut descriptor = self.descriptor;
         descriptor.begin(Operation::Adopt, &root)?;
         localize::adopt(&root)?;
         go_on()?;
         if boot_entry {
-            let loader = loader::for_environment(system, inventory, &self.environment)?;
+            let loader = loader::for_environment(host, inventory, &self.environment)?;
             loader.install(&Subject::new(&descriptor, &self.environment, Path::new("/")))?;
             descriptor.complete(&root)?;
             loader.set_active(descriptor.id, true)?;
@@ -120,12 +121,12 @@ impl Adoption {
 /// # Errors
 /// See [`Adoption::prepare`] and [`Adoption::run`].
 pub fn adopt(
-    system: &System,
+    host: &Host,
     name: Option<Name>,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let running = inventory.running().ok_or_else(|| {
         Error::Failed(
             "the running system is on none of the disks that were found: it cannot be adopted"
@@ -133,7 +134,7 @@ pub fn adopt(
         )
     })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
-    loader::for_environment(system, &inventory, running)?.prove(running)?;
+    loader::for_environment(host, &inventory, running)?.prove(running)?;
     let plan = Plan {
         title: format!("Make the running system boot environment '{}'", adoption.name()),
         steps: adoption.steps(true),
@@ -142,8 +143,8 @@ pub fn adopt(
     if !report.confirm(&plan)? {
         return Ok(None);
     }
-    mounts::enter_private_namespace()?;
-    adoption.run(system, &inventory, true, report).map(Some)
+    namespace::enter_private_namespace()?;
+    adoption.run(host, &inventory, true, report).map(Some)
 }
 
 /// The host's name without its domain.

@@ -11,11 +11,11 @@ use crate::discover;
 use crate::environment::State;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::error::{Doing, Error, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::plan::{Plan, Report, go_on};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
-use crate::storage::mounts;
+use crate::storage::namespace;
 use crate::tool::Tool;
 
 /// Starts a BE. Returns only when the report stopped after the plan, or while systemd shuts the
@@ -23,15 +23,15 @@ use crate::tool::Tool;
 ///
 /// # Errors
 /// When the BE has no kernel that can be started, or the kernel refuses to load it.
-pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result<()> {
+pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()> {
     // Another operation must not be cut off in the middle.
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    mounts::enter_private_namespace()?;
+    namespace::enter_private_namespace()?;
     let mounted =
-        MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadOnly)?;
-    let root = Rooted::open(mounted.root())?;
+        MountedEnvironment::mount_system(host, &inventory, environment, Access::ReadOnly)?;
+    let root = RootDir::open(mounted.root())?;
     let choice = choose(&root, environment)?;
     let mut plan = Plan {
         title: format!("Start '{}' now, without the firmware", environment.name()),
@@ -57,7 +57,7 @@ pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result
     boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(loading)?;
     drop((kernel, initrd, root, mounted));
     go_on()?;
-    if system.run.join("systemd/system").exists() {
+    if host.run.join("systemd/system").exists() {
         report.step("ending the running system");
         Tool::new("systemctl").arg("kexec").run()?;
         return Ok(());
@@ -67,13 +67,13 @@ pub fn boot(system: &System, reference: &str, report: &mut dyn Report) -> Result
     boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
 }
 
-fn open(root: &Rooted, path: &str) -> Result<File> {
+fn open(root: &RootDir, path: &str) -> Result<File> {
     root.file(path)?
         .ok_or_else(|| Error::Failed(format!("{}/{path} has gone", root.path().display())))
 }
 
 /// Several initramfs archives are one, one after the other.
-fn initrd(root: &Rooted, paths: &[String]) -> Result<Option<File>> {
+fn initrd(root: &RootDir, paths: &[String]) -> Result<Option<File>> {
     match paths {
         [] => Ok(None),
         [one] => open(root, one).map(Some),

@@ -8,7 +8,7 @@ use boot::efi::boot_entries::{BootEntries as Entries, Position, SecureBoot};
 use boot::efi::load_option::LoadOption;
 
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware::{reading, writing};
 use crate::plan::Plan;
@@ -38,7 +38,7 @@ impl Change {
     ///
     /// # Errors
     /// It is no EFI program, lies elsewhere, or its partition's PARTUUID is there twice.
-    pub fn add(system: &System, label: String, file: &Path) -> Result<Self> {
+    pub fn add(host: &Host, label: String, file: &Path) -> Result<Self> {
         let file = file.canonicalize().at("finding", file)?;
         let mut magic = [0; 2];
         let read = File::open(&file).and_then(|mut f| f.read_exact(&mut magic));
@@ -52,14 +52,14 @@ impl Change {
                 file.display()
             ))
         };
-        let mounts = Mounts::read(system)?;
+        let mounts = Mounts::read(host)?;
         let above = mounts.iter().filter(|m| file.starts_with(&m.mount_point));
         let mount = above
             .max_by_key(|m| m.mount_point.as_os_str().len())
             .filter(|m| m.fs_type == "vfat")
             .ok_or_else(elsewhere)?;
         let below = file.strip_prefix(&mount.mount_point).unwrap_or(&file);
-        let devices = Devices::scan(system)?;
+        let devices = Devices::scan(host)?;
         let esp =
             devices.by_number(mount.number).and_then(|device| EspLocation::of(&devices, device));
         let esp = esp.ok_or_else(elsewhere)?;
@@ -266,7 +266,7 @@ mod tests {
         {
             let file = dir.path().join(name);
             std::fs::write(&file, bytes).unwrap();
-            let error = Change::add(&System::host(), "x".into(), &file).unwrap_err().to_string();
+            let error = Change::add(&Host::local(), "x".into(), &file).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

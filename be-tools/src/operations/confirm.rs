@@ -13,17 +13,17 @@ use boot::grubenv;
 
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State, Trial};
 use crate::error::{Doing, Error, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::environment_path;
 use crate::loader::esp_location::{EspLocation, MountedEsp};
 use crate::loader::firmware::{self, reading, writing};
 use crate::loader::trial_record::Record;
 use crate::plan::go_on;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::session::hooks;
 use crate::session::lock::Lock;
 use crate::storage::device::Devices;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 pub use deadline::deadline;
 
@@ -49,10 +49,10 @@ pub enum Confirmed {
 ///
 /// # Errors
 /// An ESP or a variable cannot be read or written; nothing is lost by running it again.
-pub fn confirm(system: &System) -> Result<Confirmed> {
-    let _lock = Lock::acquire(system)?;
-    mounts::in_private_namespace(|| {
-        let running = Running::find(system, &system_root()?, EspLocation::mount)?;
+pub fn confirm(host: &Host) -> Result<Confirmed> {
+    let _lock = Lock::acquire(host)?;
+    namespace::in_private_namespace(|| {
+        let running = Running::find(host, &system_root()?, EspLocation::mount)?;
         running.map_or(Ok(Confirmed::NoTrial), |running| running.confirm())
     })
 }
@@ -63,14 +63,14 @@ pub fn confirm(system: &System) -> Result<Confirmed> {
 /// # Errors
 /// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays
 /// unconfirmed.
-pub fn confirm_at_boot(system: &System) -> Result<Confirmed> {
-    if let Err(e) = notice::write(system) {
+pub fn confirm_at_boot(host: &Host) -> Result<Confirmed> {
+    if let Err(e) = notice::write(host) {
         log::warn!("{e}");
     }
-    if patiently(|| standing(system))? == Some(Trial::Running) {
+    if patiently(|| standing(host))? == Some(Trial::Running) {
         run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
     }
-    patiently(|| confirm(system))
+    patiently(|| confirm(host))
 }
 
 /// At boot an ESP may appear late or be looked at by somebody else, and another operation may hold
@@ -91,9 +91,9 @@ fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
 ///
 /// # Errors
 /// As [`confirm`].
-pub(super) fn standing(system: &System) -> Result<Option<Trial>> {
-    mounts::in_private_namespace(|| {
-        let running = Running::find(system, &system_root()?, EspLocation::mount_read_only)?;
+pub(super) fn standing(host: &Host) -> Result<Option<Trial>> {
+    namespace::in_private_namespace(|| {
+        let running = Running::find(host, &system_root()?, EspLocation::mount_read_only)?;
         running.map_or(Ok(None), |running| running.standing())
     })
 }
@@ -102,12 +102,12 @@ pub(super) fn standing(system: &System) -> Result<Option<Trial>> {
 ///
 /// # Errors
 /// When the descriptor or the variables cannot be read.
-pub(super) fn boots_first(system: &System) -> Result<bool> {
-    OwnEntry::find(system, &system_root()?)?.map_or(Ok(false), |own| own.is_first())
+pub(super) fn boots_first(host: &Host) -> Result<bool> {
+    OwnEntry::find(host, &system_root()?)?.map_or(Ok(false), |own| own.is_first())
 }
 
-fn system_root() -> Result<Rooted> {
-    Rooted::open(Path::new("/"))
+fn system_root() -> Result<RootDir> {
+    RootDir::open(Path::new("/"))
 }
 
 /// What runs, and its entry in the firmware.
@@ -119,11 +119,11 @@ struct OwnEntry {
 
 impl OwnEntry {
     /// `None` where what runs is no BE with a boot entry of its own.
-    fn find(system: &System, root: &Rooted) -> Result<Option<Self>> {
+    fn find(host: &Host, root: &RootDir) -> Result<Option<Self>> {
         let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
         let descriptor = Descriptor::parse(&text)
             .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })?;
-        let Ok(entries) = firmware::boot_entries(system) else { return Ok(None) };
+        let Ok(entries) = firmware::boot_entries(host) else { return Ok(None) };
         Self::of(descriptor, entries)
     }
 
@@ -153,20 +153,20 @@ struct Running {
 impl Running {
     /// `None` where what runs is no BE with a boot entry of its own.
     fn find(
-        system: &System,
-        root: &Rooted,
-        mount: fn(&EspLocation, &System, &Devices) -> Result<MountedEsp>,
+        host: &Host,
+        root: &RootDir,
+        mount: fn(&EspLocation, &Host, &Devices) -> Result<MountedEsp>,
     ) -> Result<Option<Self>> {
-        let Some(own) = OwnEntry::find(system, root)? else { return Ok(None) };
+        let Some(own) = OwnEntry::find(host, root)? else { return Ok(None) };
         let Some(partuuid) = own.entry.option.path.partuuid() else { return Ok(None) };
-        let devices = Devices::scan(system)?;
+        let devices = Devices::scan(host)?;
         let Some(location) = EspLocation::by_partuuid(&devices, partuuid)? else {
             return Err(Error::Failed(format!(
                 "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
                 own.entry.number
             )));
         };
-        Ok(Some(Self::with(own, mount(&location, system, &devices)?)))
+        Ok(Some(Self::with(own, mount(&location, host, &devices)?)))
     }
 
     fn with(own: OwnEntry, esp: MountedEsp) -> Self {

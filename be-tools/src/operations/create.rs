@@ -14,16 +14,18 @@ use crate::block_copy;
 use crate::copy::Mode;
 use crate::environment::{BootEnvironment, Descriptor, Name, Operation};
 use crate::error::Result;
-use crate::host::System;
-use crate::layout::{Copy, Layout, MountPoint, Wish};
+use crate::host::Host;
+use crate::layout::{Layout, MountPoint, Placement, TreeCopy};
 use crate::loader::{self, Subject};
 use crate::localize::identity::{self, NewMachine};
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
 use crate::plan::{Report, go_on};
-use crate::populate::{self, Begun, Filling, Work, source};
-use crate::root_dir::Rooted;
+use crate::populate::{self, Filling, source};
+use crate::root_dir::RootDir;
+use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::session::work_dirs::WorkDirs;
 use crate::storage::mkfs;
 use crate::storage::mounts::{self, Mounted};
 use crate::tree::exclude::Selection;
@@ -39,7 +41,7 @@ pub struct Request {
     /// Make file systems and copy nothing.
     pub empty: bool,
     /// The `-m` arguments.
-    pub wishes: Vec<Wish>,
+    pub placements: Vec<Placement>,
     /// The BE whose devices become the target.
     pub replace: Option<String>,
     /// How the target gets its content.
@@ -97,62 +99,61 @@ impl Job<'_> {
 /// A [`Refusal`](crate::Refusal) before anything is written; any other error leaves a BE that says
 /// it is incomplete, and the command can be run again.
 pub fn create(
-    system: &System,
+    host: &Host,
     request: &Request,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
-    let begun = Begun::new(system, "create")?;
-    let job = Job::prepare(&begun, request)?;
-    if !report.confirm(&job.plan(&begun)?)? {
+    let session = Session::new(host, "create")?;
+    let job = Job::prepare(&session, request)?;
+    if !report.confirm(&job.plan(&session)?)? {
         return Ok(None);
     }
-    job.run(&begun, report).map(Some)
+    job.run(&session, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(mut self, begun: &Begun, report: &mut dyn Report) -> Result<Descriptor> {
-        let Begun { system, inventory, work, outside, .. } = begun;
+    fn run(mut self, session: &Session, report: &mut dyn Report) -> Result<Descriptor> {
+        let Session { host, inventory, work, outside, .. } = session;
         if let Some(adoption) = self.adoption.take() {
-            let adopted = adoption.run(system, inventory, self.request.boot_entry, report)?;
+            let adopted = adoption.run(host, inventory, self.request.boot_entry, report)?;
             self.descriptor.source = Some(adopted.id);
         }
         let hooks = std::mem::take(&mut self.hooks);
         let copy = ("create", self.request.name.as_str());
-        let mounted = hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
-        self.localize(begun, report)?;
+        let mounted = hooks.around(copy, outside, report, |report| self.copy(session, report))?;
+        self.localize(session, report)?;
         if self.is_bootable() {
             go_on()?;
             report.step("writing its loader and boot entry");
-            let loader = loader::for_new(system, inventory, &self.target)?;
+            let loader = loader::for_new(host, inventory, &self.target)?;
             loader.install(&Subject::new(&self.descriptor, &self.target, &work.target))?;
         }
         populate::sync(&mounted, report)?;
-        self.descriptor.complete(&Rooted::open(&work.target)?)?;
+        self.descriptor.complete(&RootDir::open(&work.target)?)?;
         if self.is_bootable() {
-            loader::for_new(system, inventory, &self.target)?
-                .set_active(self.descriptor.id, true)?;
+            loader::for_new(host, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
         }
         Ok(self.descriptor)
     }
 
     /// Makes the target's file systems and brings over what the source holds. They stay mounted.
-    fn copy(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<Vec<Mounted>> {
-        let Begun { system, inventory, work, .. } = begun;
+    fn copy(&mut self, session: &Session, report: &mut dyn Report) -> Result<Vec<Mounted>> {
+        let Session { host, inventory, work, .. } = session;
         if let Some(replaced) = &self.replaced {
-            delete::forget(system, inventory, replaced, report)?;
+            delete::forget(host, inventory, replaced, report)?;
         }
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
-        self.make_file_systems(begun, report)?;
+        self.make_file_systems(session, report)?;
         let mounted = populate::mount_target(&self.layout, &work.target)?;
-        self.copy_trees(begun, report)?;
+        self.copy_trees(session, report)?;
         Ok(mounted)
     }
 
     /// Makes what the target consists of. The root is the first, and says whose the others are
     /// before they are made.
-    fn make_file_systems(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
-        let Begun { inventory, work, .. } = begun;
+    fn make_file_systems(&mut self, session: &Session, report: &mut dyn Report) -> Result<()> {
+        let Session { inventory, work, .. } = session;
         for file_system in &self.layout.file_systems {
             go_on()?;
             let (mountpoint, fs_type) = (&file_system.mountpoint, file_system.fs_type);
@@ -170,7 +171,7 @@ impl Job<'_> {
             );
             if let Some(blocks) = self.blocks.get(mountpoint) {
                 let pair = (file_system, blocks);
-                self.copy_blocks(begun, pair, label.as_deref(), report)?;
+                self.copy_blocks(session, pair, label.as_deref(), report)?;
             } else {
                 report.step(&format!("making {fs_type} on {}", file_system.device.display()));
                 mkfs::make(
@@ -183,7 +184,7 @@ impl Job<'_> {
             if mountpoint.is_root() {
                 let mounted =
                     mounts::mount_target(&file_system.device, fs_type.as_str(), &work.alone)?;
-                self.descriptor.begin(Operation::Create, &Rooted::open(mounted.dir())?)?;
+                self.descriptor.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
                 mounted.unmount()?;
             }
         }
@@ -194,37 +195,42 @@ impl Job<'_> {
     }
 
     /// Copies every tree of the layout.
-    fn copy_trees(&mut self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
+    fn copy_trees(&mut self, session: &Session, report: &mut dyn Report) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         for tree in self.layout.copies() {
             go_on()?;
             if self.blocks.contains_key(&tree.target) {
-                self.remove_left_out(&begun.work, source, &tree)?;
+                self.remove_left_out(&session.work, source, &tree)?;
                 continue;
             }
             report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
             let rules = populate::exclude(source, &self.request.selection, &tree);
-            let filling = self.filling(begun, source);
+            let filling = self.filling(session, source);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;
             populate::note(&summary, &mut self.descriptor, report);
         }
         Ok(())
     }
 
-    fn localize(&self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
+    fn localize(&self, session: &Session, report: &mut dyn Report) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let new_machine = self.request.new_machine.then(NewMachine::default);
-        let filling = self.filling(begun, source);
+        let filling = self.filling(session, source);
         filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
     }
 
-    fn filling<'a>(&'a self, begun: &'a Begun, source: &'a BootEnvironment) -> Filling<'a> {
+    fn filling<'a>(&'a self, session: &'a Session, source: &'a BootEnvironment) -> Filling<'a> {
         let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Filling { begun, source, layout, uuids, swap_uuids }
+        Filling { session, source, layout, uuids, swap_uuids }
     }
 
     /// Takes from a block copy what a file copy would not have copied.
-    fn remove_left_out(&self, work: &Work, source: &BootEnvironment, tree: &Copy) -> Result<()> {
+    fn remove_left_out(
+        &self,
+        work: &WorkDirs,
+        source: &BootEnvironment,
+        tree: &TreeCopy,
+    ) -> Result<()> {
         let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
         let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
         let rules = populate::exclude(source, &self.request.selection, tree);

@@ -3,36 +3,33 @@
 
 use std::path::PathBuf;
 
-use crate::discover::{self, Inventory};
+use crate::discover;
+use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Operation};
 use crate::error::{Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader;
 use crate::plan::{Plan, Report, go_on};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
-use crate::storage::{mkfs, mounts, usage::Usage};
+use crate::storage::namespace;
+use crate::storage::{mkfs, usage::Usage};
 
 /// Deletes a BE; `Ok(false)` when the report stopped after the plan.
 ///
 /// # Errors
 /// When it runs, is mounted, is what boots first with nothing else behind it, or is unmanaged and
 /// not forced.
-pub fn delete(
-    system: &System,
-    reference: &str,
-    force: bool,
-    report: &mut dyn Report,
-) -> Result<bool> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     refuse(environment, force)?;
-    loader::refuse_last(system, environment)?;
+    loader::refuse_last(host, environment)?;
 
     let devices = to_erase(environment);
-    refuse_in_use(system, &inventory, environment, &devices)?;
+    refuse_in_use(host, &inventory, environment, &devices)?;
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
         steps: steps(&inventory, environment),
@@ -49,12 +46,12 @@ pub fn delete(
             environment.name()
         ));
     }
-    plan.notes.extend(note(system, &inventory, environment));
+    plan.notes.extend(note(host, &inventory, environment));
     if !report.confirm(&plan)? {
         return Ok(false);
     }
-    mounts::enter_private_namespace()?;
-    forget(system, &inventory, environment, report)?;
+    namespace::enter_private_namespace()?;
+    forget(host, &inventory, environment, report)?;
     for device in &devices {
         go_on()?;
         report.step(&format!("erasing the signature on {}", device.display()));
@@ -71,12 +68,12 @@ fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
 
 /// Its fstab may name what the running system or another BE uses.
 fn refuse_in_use(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
     devices: &[PathBuf],
 ) -> Result<()> {
-    let usage = Usage::read(system)?;
+    let usage = Usage::read(host)?;
     for node in devices {
         if let Some(device) = inventory.devices.by_node(node) {
             usage.refuse_used(device)?;
@@ -154,15 +151,11 @@ pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String
 }
 
 /// What [`forget`] cannot do, for a plan.
-pub fn note(
-    system: &System,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-) -> Option<String> {
+pub fn note(host: &Host, inventory: &Inventory, environment: &BootEnvironment) -> Option<String> {
     let may_have_entry =
         environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
     let goes = may_have_entry && inventory.twin_of(environment).is_none();
-    let unseen = goes && loader::firmware::boot_entries(system).is_err();
+    let unseen = goes && loader::firmware::boot_entries(host).is_err();
     unseen.then(|| {
         format!(
             "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be \
@@ -179,16 +172,16 @@ pub fn note(
 /// # Errors
 /// When a write fails; running it again is safe.
 pub fn forget(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
     report: &mut dyn Report,
 ) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
     report.step(&format!("taking '{}' out of the boot menu", descriptor.name));
-    let marked = MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)
+    let marked = MountedEnvironment::mount_root(host, inventory, environment, Access::ReadWrite)
         .and_then(|mounted| {
-            descriptor.clone().begin(Operation::Delete, &Rooted::open(mounted.root())?)
+            descriptor.clone().begin(Operation::Delete, &RootDir::open(mounted.root())?)
         });
     // What is full or too broken for that is deleted all the same, its boot entry first.
     if let Err(e) = marked {
@@ -198,7 +191,7 @@ pub fn forget(
     if inventory.twin_of(environment).is_some() {
         return Ok(());
     }
-    loader::remove(system, inventory, descriptor.id)
+    loader::remove(host, inventory, descriptor.id)
 }
 
 #[cfg(test)]
@@ -251,7 +244,7 @@ mod tests {
         let mut inventory =
             Inventory { environments: vec![second.clone()], ..Inventory::default() };
         let refused = |inventory: &Inventory| {
-            refuse_in_use(&System::host(), inventory, &second, &to_erase(&second))
+            refuse_in_use(&Host::local(), inventory, &second, &to_erase(&second))
         };
         assert!(refused(&inventory).is_ok());
         inventory.environments.push(other);
@@ -274,13 +267,13 @@ mod tests {
         let mut inventory =
             Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
-        let elsewhere = System { sys: "/lifeboat-none".into(), ..firmware.system() };
+        let elsewhere = Host { sys: "/lifeboat-none".into(), ..firmware.host() };
         let said = note(&elsewhere, &inventory, &second).unwrap();
         assert!(
             said.contains("variables cannot be read here") && said.contains("'second'"),
             "{said}"
         );
-        assert_eq!(note(&firmware.system(), &inventory, &second), None);
+        assert_eq!(note(&firmware.host(), &inventory, &second), None);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
         inventory.environments.push(twin);

@@ -6,7 +6,7 @@ use crate::discover::discover;
 use crate::environment::FileSystemUse;
 use crate::environment::mounted::{Access, Extent, MountedEnvironment, nested};
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::storage::mounts::unmount_all;
@@ -18,14 +18,14 @@ use crate::storage::mounts::unmount_all;
 /// When it runs or is mounted already, `dir` is `/` or no directory, or a file system cannot be
 /// mounted.
 pub fn mount(
-    system: &System,
+    host: &Host,
     reference: &str,
     dir: Option<&Path>,
     read_only: bool,
     report: &mut dyn Report,
 ) -> Result<Option<PathBuf>> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover(system)?;
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover(host)?;
     let environment = inventory.find(reference)?;
     if environment.running {
         let way_out = "its files are below /".into();
@@ -38,7 +38,7 @@ pub fn mount(
         }
         .into());
     }
-    let own = system.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
+    let own = host.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
     let dir = match dir {
         Some(dir) => dir.canonicalize().at("finding the directory", dir)?,
         None => own.clone(),
@@ -91,9 +91,9 @@ pub fn mount(
 ///
 /// # Errors
 /// When it is not mounted, runs, or is in use.
-pub fn umount(system: &System, be_or_dir: &str, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover(system)?;
+pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<()> {
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover(host)?;
     let dir = Path::new(be_or_dir).canonicalize().ok();
     let at_dir = dir.filter(|_| be_or_dir.contains('/')).and_then(|dir| {
         let environment = inventory.environments.iter().find(|e| e.mounted_at.contains(&dir))?;
@@ -127,8 +127,8 @@ pub fn umount(system: &System, be_or_dir: &str, report: &mut dyn Report) -> Resu
     if !report.confirm(&plan)? {
         return Ok(());
     }
-    unmount_all(system, &dir)?;
-    if dir.starts_with(system.run.join("lifeboat/mnt")) {
+    unmount_all(host, &dir)?;
+    if dir.starts_with(host.run.join("lifeboat/mnt")) {
         std::fs::remove_dir(&dir).at("removing the directory", &dir)?;
     }
     Ok(())

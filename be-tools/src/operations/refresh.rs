@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use crate::copy::{Mode, Trust};
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::Result;
-use crate::host::System;
+use crate::host::Host;
 use crate::installed;
 use crate::layout::{Layout, MountPoint};
 use crate::loader;
 use crate::plan::{Report, go_on};
-use crate::populate::{self, Begun, Filling, source};
-use crate::root_dir::Rooted;
+use crate::populate::{self, Filling, source};
+use crate::root_dir::RootDir;
+use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::mounts::Mounted;
 use crate::timestamp::Timestamp;
@@ -77,30 +78,30 @@ const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg
 /// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that
 /// it is incomplete, and the command can be run again.
 pub fn refresh(
-    system: &System,
+    host: &Host,
     request: &Request,
     report: &mut dyn Report,
 ) -> Result<Option<Refreshed>> {
-    let begun = Begun::new(system, "refresh")?;
-    let job = Job::prepare(&begun, request)?;
-    if !report.confirm(&job.plan(&begun.inventory)?)? {
+    let session = Session::new(host, "refresh")?;
+    let job = Job::prepare(&session, request)?;
+    if !report.confirm(&job.plan(&session.inventory)?)? {
         return Ok(None);
     }
-    job.run(&begun, report).map(Some)
+    job.run(&session, report).map(Some)
 }
 
 impl Job<'_> {
-    fn run(mut self, begun: &Begun, report: &mut dyn Report) -> Result<Refreshed> {
-        let Begun { system, inventory, work, outside, .. } = begun;
+    fn run(mut self, session: &Session, report: &mut dyn Report) -> Result<Refreshed> {
+        let Session { host, inventory, work, outside, .. } = session;
         let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
         let copy = ("refresh", name.as_str());
         let (mounted, mut done) =
-            hooks.around(copy, outside, report, |report| self.copy(begun, report))?;
-        self.localize(begun, report)?;
+            hooks.around(copy, outside, report, |report| self.copy(session, report))?;
+        self.localize(session, report)?;
         populate::sync(&mounted, report)?;
-        self.descriptor.complete(&Rooted::open(&work.target)?)?;
+        self.descriptor.complete(&RootDir::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
-            loader::for_environment(system, inventory, &self.target)?
+            loader::for_environment(host, inventory, &self.target)?
                 .set_active(self.descriptor.id, true)?;
         }
         done.descriptor = self.descriptor;
@@ -111,24 +112,24 @@ impl Job<'_> {
     /// mounted.
     fn copy(
         &mut self,
-        begun: &Begun,
+        session: &Session,
         report: &mut dyn Report,
     ) -> Result<(Vec<Mounted>, Refreshed)> {
-        let Begun { system, inventory, work, .. } = begun;
+        let Session { host, inventory, work, .. } = session;
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
         let mounted = populate::mount_target(&self.layout, &work.target)?;
-        let trust = self.begin(&Rooted::open(&work.target)?)?;
+        let trust = self.begin(&RootDir::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
-            loader::for_environment(system, inventory, &self.target)?
+            loader::for_environment(host, inventory, &self.target)?
                 .set_active(self.descriptor.id, false)?;
         }
-        let done = self.copy_trees(begun, trust, report)?;
+        let done = self.copy_trees(session, trust, report)?;
         Ok((mounted, done))
     }
 
     /// Marks the target as incomplete. What it says of itself before tells how far it is believed.
-    fn begin(&mut self, root: &Rooted) -> Result<Trust> {
+    fn begin(&mut self, root: &RootDir) -> Result<Trust> {
         let now = Timestamp::now();
         // Its times say nothing of another source, and nothing once the clock was set back.
         let same_source =
@@ -152,7 +153,7 @@ impl Job<'_> {
 
     fn copy_trees(
         &mut self,
-        begun: &Begun,
+        session: &Session,
         trust: Trust,
         report: &mut dyn Report,
     ) -> Result<Refreshed> {
@@ -170,7 +171,7 @@ impl Job<'_> {
             for kept in own.chain(self.kept.iter().cloned()) {
                 rules = rules.never(&Path::new("/").join(kept));
             }
-            let filling = self.filling(begun);
+            let filling = self.filling(session);
             let summary =
                 filling.copy(&tree, rules, (Mode::Refresh(trust), Some(self.totals)), report)?;
             populate::note(&summary, &mut self.descriptor, report);
@@ -181,20 +182,20 @@ impl Job<'_> {
         Ok(done)
     }
 
-    fn localize(&self, begun: &Begun, report: &mut dyn Report) -> Result<()> {
-        let Begun { system, inventory, work, .. } = begun;
+    fn localize(&self, session: &Session, report: &mut dyn Report) -> Result<()> {
+        let Session { host, inventory, work, .. } = session;
         let fstab = {
             let root =
-                source::mount(system, inventory, &self.source, &MountPoint::root(), &work.source)?;
-            Rooted::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
+                source::mount(host, inventory, &self.source, &MountPoint::root(), &work.source)?;
+            RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
-        let filling = self.filling(begun);
+        let filling = self.filling(session);
         filling.localize(self.descriptor.id, None, Some(&fstab), report)
     }
 
-    fn filling<'a>(&'a self, begun: &'a Begun) -> Filling<'a> {
+    fn filling<'a>(&'a self, session: &'a Session) -> Filling<'a> {
         let (source, layout, uuids, swap_uuids) =
             (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Filling { begun, source, layout, uuids, swap_uuids }
+        Filling { session, source, layout, uuids, swap_uuids }
     }
 }

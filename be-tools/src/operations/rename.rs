@@ -1,25 +1,26 @@
 //! `be rename` and `be describe`: what a descriptor says of itself.
 
-use crate::discover::{self, Inventory};
+use crate::discover;
+use crate::environment::Inventory;
 use crate::environment::mounted::Access;
 use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name};
 use crate::error::{Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader;
 use crate::plan::{Plan, Report};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 /// Gives a BE another name. Its id, loader directory and boot entry number stay; the entry's text
 /// follows.
 ///
 /// # Errors
 /// When the name is taken or the BE is unmanaged.
-pub fn rename(system: &System, reference: &str, name: Name, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report) -> Result<()> {
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = managed(environment)?.clone();
     if descriptor.name != name {
@@ -32,22 +33,17 @@ pub fn rename(system: &System, reference: &str, name: Name, report: &mut dyn Rep
         return Ok(());
     }
     descriptor.name = name;
-    store(system, &inventory, environment, &descriptor)?;
-    loader::set_description(system, &descriptor, &environment.os)
+    store(host, &inventory, environment, &descriptor)?;
+    loader::set_description(host, &descriptor, &environment.os)
 }
 
 /// Sets a BE's description.
 ///
 /// # Errors
 /// When the BE is unmanaged or cannot be written.
-pub fn describe(
-    system: &System,
-    reference: &str,
-    text: String,
-    report: &mut dyn Report,
-) -> Result<()> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = managed(environment)?.clone();
     let title = format!("Describe boot environment '{}' as '{text}'", environment.name());
@@ -55,7 +51,7 @@ pub fn describe(
         return Ok(());
     }
     descriptor.description = text;
-    store(system, &inventory, environment, &descriptor)
+    store(host, &inventory, environment, &descriptor)
 }
 
 fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
@@ -75,13 +71,12 @@ fn plan(title: String, environment: &BootEnvironment) -> Plan {
 
 /// Writes a changed descriptor where it lies.
 fn store(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
     descriptor: &Descriptor,
 ) -> Result<()> {
-    mounts::enter_private_namespace()?;
-    let mounted =
-        MountedEnvironment::mount_root(system, inventory, environment, Access::ReadWrite)?;
-    descriptor.store(&Rooted::open(mounted.root())?)
+    namespace::enter_private_namespace()?;
+    let mounted = MountedEnvironment::mount_root(host, inventory, environment, Access::ReadWrite)?;
+    descriptor.store(&RootDir::open(mounted.root())?)
 }

@@ -3,16 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::discover::{self, Inventory};
+use crate::discover;
 use crate::environment::BootEnvironment;
+use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::plan::{Plan, Report};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::lock::Lock;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 /// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
 /// `None` when the report stopped after the plan.
@@ -20,24 +21,24 @@ use crate::storage::mounts;
 /// # Errors
 /// When it is the running BE, is incomplete, or cannot be mounted.
 pub fn in_environment(
-    system: &System,
+    host: &Host,
     reference: &str,
     privileged: bool,
     command: &[OsString],
     report: &mut dyn Report,
 ) -> Result<Option<u8>> {
-    let _lock = Lock::acquire(system)?;
-    let inventory = discover::discover(system)?;
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     refuse(environment)?;
     if !report.confirm(&plan(environment, privileged, command))? {
         return Ok(None);
     }
-    mounts::enter_private_namespace()?;
+    namespace::enter_private_namespace()?;
     let mounted =
-        MountedEnvironment::mount_system(system, &inventory, environment, Access::ReadWrite)?;
+        MountedEnvironment::mount_system(host, &inventory, environment, Access::ReadWrite)?;
     let devices = block_devices(&inventory, environment);
-    let shared = shared_directories(environment, &Rooted::open(mounted.root())?)?;
+    let shared = shared_directories(environment, &RootDir::open(mounted.root())?)?;
     let inside = Inside {
         root: mounted.root(),
         block_devices: &devices,
@@ -77,7 +78,7 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
 const COVERED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// The mount points of shared file systems that are directories of the BE. Swap has none.
-fn shared_directories(environment: &BootEnvironment, root: &Rooted) -> Result<Vec<PathBuf>> {
+fn shared_directories(environment: &BootEnvironment, root: &RootDir) -> Result<Vec<PathBuf>> {
     let is_below = |place: &Path| place.is_absolute() && place != Path::new("/");
     let is_covered = |place: &Path| COVERED.iter().any(|covered| place.starts_with(covered));
     let shared = environment.file_systems.iter().filter(|f| f.shared && f.fs_type != "swap");
@@ -133,7 +134,7 @@ mod tests {
                 shared: true,
             })
             .into();
-        let root = Rooted::open(dir.path()).unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
         assert_eq!(shared_directories(&environment, &root).unwrap(), [Path::new("/home")]);
         environment.file_systems.iter_mut().for_each(|f| f.shared = false);
         assert!(shared_directories(&environment, &root).unwrap().is_empty());

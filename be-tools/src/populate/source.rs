@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::discover::Inventory;
 use crate::environment::BootEnvironment;
+use crate::environment::Inventory;
 use crate::error::{Error, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::layout::MountPoint;
 use crate::plan::Report;
 use crate::storage::device::BlockDevice;
@@ -56,7 +56,7 @@ pub(crate) fn place<'a>(
 /// # Errors
 /// When its device is gone or cannot be mounted.
 pub(crate) fn mount(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     source: &BootEnvironment,
     mountpoint: &MountPoint,
@@ -67,7 +67,7 @@ pub(crate) fn mount(
         .subvolume
         .as_deref()
         .map_or_else(|| "/".to_owned(), |s| format!("/{}", s.trim_start_matches('/')));
-    let mounts = Mounts::read(system)?;
+    let mounts = Mounts::read(host)?;
     let mounted = mounts.of(place.device).find(|m| m.root == Path::new(&top));
     match mounted {
         Some(mount) => mounts::bind_read_only(&mount.mount_point, directory),
@@ -81,12 +81,12 @@ pub(crate) fn mount(
 /// File systems of the source that were not cleanly unmounted: their journals must be replayed, or
 /// the copy would lack what is in them.
 pub(crate) fn with_journals(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     source: &BootEnvironment,
     mountpoints: &[MountPoint],
 ) -> Result<Vec<PathBuf>> {
-    let mounts = Mounts::read(system)?;
+    let mounts = Mounts::read(host)?;
     let mut dirty = Vec::new();
     for mountpoint in mountpoints {
         let device = place(inventory, source, mountpoint)?.device;

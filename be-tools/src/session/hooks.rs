@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Report, go_on};
-use crate::storage::mounts::Namespace;
+use crate::storage::namespace::Namespace;
 use crate::tool::Tool;
 
 const DIRECTORY: &str = "etc/lifeboat/hooks.d";

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, Write};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Doing, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 
 /// Held while an operation writes; released when dropped or when the process dies.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ impl Lock {
     ///
     /// # Errors
     /// [`Refusal::Busy`] with the holder's process id.
-    pub fn acquire(system: &System) -> Result<Self> {
-        let directory = system.run.join("lifeboat");
+    pub fn acquire(host: &Host) -> Result<Self> {
+        let directory = host.run.join("lifeboat");
         std::fs::create_dir_all(&directory).at("making", &directory)?;
         let path = directory.join("lock");
         let mut file = File::options()
@@ -60,15 +60,15 @@ mod tests {
     #[test]
     fn a_second_operation_is_told_who_holds_the_lock() {
         let run = tempfile::tempdir().unwrap();
-        let system = System { run: run.path().into(), ..System::host() };
-        let held = Lock::acquire(&system).unwrap();
-        match Lock::acquire(&system) {
+        let host = Host { run: run.path().into(), ..Host::local() };
+        let held = Lock::acquire(&host).unwrap();
+        match Lock::acquire(&host) {
             Err(Error::Refused(Refusal::Busy { pid, .. })) => {
                 assert_eq!(pid, std::process::id().to_string())
             }
             other => panic!("{other:?}"),
         }
         drop(held);
-        Lock::acquire(&system).unwrap();
+        Lock::acquire(&host).unwrap();
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::mounts::device_number;
+use super::number::device_number;
 use super::partitions::PartitionInfo;
 use super::probe::{Content, Kind, SuperBlock};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::plan::PlannedDevice;
 
 /// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
@@ -121,8 +121,8 @@ impl Devices {
     ///
     /// # Errors
     /// When sysfs cannot be read.
-    pub fn scan(system: &System) -> Result<Self> {
-        sysfs::scan(system).map(Devices)
+    pub fn scan(host: &Host) -> Result<Self> {
+        sysfs::scan(host).map(Devices)
     }
 
     /// Every device, disks before their partitions.

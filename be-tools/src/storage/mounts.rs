@@ -3,11 +3,9 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sched::CloneFlags;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
@@ -15,8 +13,9 @@ use rustix::mount::{
 };
 
 use super::device::BlockDevice;
+use super::number::device_number;
 use crate::error::{Doing, Error, Result};
-use crate::host::System;
+use crate::host::Host;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,14 +60,6 @@ fn has_option(options: &str, name: &str) -> bool {
     options.split(',').any(|option| option == name)
 }
 
-/// The number of a device node, links followed; `None` for anything else.
-pub(crate) fn device_number(node: &Path) -> Option<(u32, u32)> {
-    let stat = rustix::fs::stat(node).ok()?;
-    rustix::fs::FileType::from_raw_mode(stat.st_mode)
-        .is_block_device()
-        .then(|| (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
-}
-
 /// The mount table, in the order of mounting.
 #[derive(Clone, Debug, Default)]
 pub struct Mounts(Vec<Mount>);
@@ -78,8 +69,8 @@ impl Mounts {
     ///
     /// # Errors
     /// When `/proc` is not mounted.
-    pub fn read(system: &System) -> Result<Self> {
-        let path = system.proc.join("thread-self/mountinfo");
+    pub fn read(host: &Host) -> Result<Self> {
+        let path = host.proc.join("thread-self/mountinfo");
         std::fs::read(&path).at("reading", &path).map(|text| Self::parse(&text))
     }
 
@@ -126,70 +117,6 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
         fs_type: text(words.next()?),
         source: path(words.next()?),
         super_options: words.next().map(text).unwrap_or_default(),
-    })
-}
-
-/// A mount table to go back to.
-#[derive(Debug)]
-pub struct Namespace(std::fs::File);
-
-impl Namespace {
-    /// The calling thread's.
-    ///
-    /// # Errors
-    /// As open(2).
-    pub fn current() -> Result<Self> {
-        let path = Path::new("/proc/thread-self/ns/mnt");
-        std::fs::File::open(path).map(Namespace).at("opening", path)
-    }
-
-    /// Runs `work` in a thread that sees this mount table.
-    ///
-    /// # Errors
-    /// As setns(2), and those of `work`.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        if self.number()? == Self::current()?.number()? {
-            return work();
-        }
-        let enter = || {
-            // A thread that shares its root directory with others stays where it is.
-            nix::sched::unshare(CloneFlags::CLONE_FS)
-                .doing(|| "leaving the other threads".into())?;
-            nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS)
-                .doing(|| "going back to all mounts".into())
-        };
-        in_thread(|| enter().and_then(|()| work()))
-    }
-
-    fn number(&self) -> Result<u64> {
-        Ok(self.0.metadata().doing(|| "looking at a mount namespace".into())?.ino())
-    }
-}
-
-/// Gives the calling thread a mount table of its own, from which nothing gets out.
-///
-/// # Errors
-/// Without root.
-pub fn enter_private_namespace() -> Result<()> {
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS)
-        .doing(|| "making a private mount namespace (needs root)".into())?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .doing(|| "making all mounts private".into())
-}
-
-/// Runs `work` in a thread with a mount table of its own, which is gone when this returns: what it
-/// mounts is seen by nobody else, and left behind by no crash.
-///
-/// # Errors
-/// Without root, and those of `work`.
-pub fn in_private_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    in_thread(|| enter_private_namespace().and_then(|()| work()))
-}
-
-fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
     })
 }
 
@@ -453,8 +380,8 @@ fn call_mount(
 ///
 /// # Errors
 /// When something is in use; what was unmounted until then stays so.
-pub fn unmount_all(system: &System, dir: &Path) -> Result<()> {
-    let table = Mounts::read(system)?;
+pub fn unmount_all(host: &Host, dir: &Path) -> Result<()> {
+    let table = Mounts::read(host)?;
     for mount in table.under(dir).rev() {
         unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
             rustix::io::Errno::BUSY => Error::Failed(format!(

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::error::{Doing, Result};
-use crate::host::System;
+use crate::host::Host;
 
 /// One swap area in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct SwapUse {
 ///
 /// # Errors
 /// When `/proc/swaps` exists and cannot be read.
-pub fn read(system: &System) -> Result<Vec<SwapUse>> {
-    let path = system.proc.join("swaps");
+pub fn read(host: &Host) -> Result<Vec<SwapUse>> {
+    let path = host.proc.join("swaps");
     match std::fs::read(&path) {
         Ok(text) => Ok(parse(&text)),
         // A kernel without swap has no such file.

@@ -45,7 +45,7 @@ impl Drop for Loop {
 /// behind.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     let run = || {
-        super::mounts::enter_private_namespace().unwrap();
+        super::namespace::enter_private_namespace().unwrap();
         test()
     };
     std::thread::scope(|scope| match scope.spawn(run).join() {

@@ -5,12 +5,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::device::{BlockDevice, Devices};
-use super::mounts::{Mounts, device_number};
+use super::mounts::Mounts;
+use super::number::device_number;
 use super::partitions;
 use super::probe::Kind;
 use super::swap::{self, SwapUse};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 
 /// What is in use on this machine.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +27,8 @@ impl Usage {
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn read(system: &System) -> Result<Self> {
-        Ok(Usage { mounts: Mounts::read(system)?, swaps: swap::read(system)? })
+    pub fn read(host: &Host) -> Result<Self> {
+        Ok(Usage { mounts: Mounts::read(host)?, swaps: swap::read(host)? })
     }
 
     /// Refuses a device that is mounted, swap, or under another one; the first reason found.
@@ -142,17 +143,17 @@ mod tests {
         let file = image(64 << 20);
         Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
         let node = Loop::attach(file.path());
-        let devices = Devices::scan(&System::host()).unwrap();
+        let devices = Devices::scan(&Host::local()).unwrap();
         let device = devices.by_node(&node.node).unwrap();
         let (claimed, refusal) = in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&node.node, "ext4", dir.path()).unwrap();
             let elsewhere = std::thread::scope(|s| s.spawn(|| claim(&device.node)).join().unwrap());
-            (elsewhere, Usage::read(&System::host()).unwrap().refuse_used(device).unwrap_err())
+            (elsewhere, Usage::read(&Host::local()).unwrap().refuse_used(device).unwrap_err())
         });
         assert!(matches!(refusal, Refusal::Mounted { .. }), "{refusal}");
         assert!(matches!(claimed, Err(Error::Refused(_))), "{claimed:?}");
-        Usage::read(&System::host()).unwrap().refuse_target(&devices, device).unwrap();
+        Usage::read(&Host::local()).unwrap().refuse_target(&devices, device).unwrap();
         claim(&device.node).unwrap();
     }
 
@@ -164,7 +165,7 @@ mod tests {
         let file = image(64 << 20);
         Tool::new("sgdisk").arg("-n1:2048:+1M").arg(file.path()).run().unwrap();
         let node = Loop::attach(file.path());
-        let devices = Devices::scan(&System::host()).unwrap();
+        let devices = Devices::scan(&Host::local()).unwrap();
         let refusal = Usage::default()
             .refuse_target(&devices, devices.by_node(&node.node).unwrap())
             .unwrap_err();

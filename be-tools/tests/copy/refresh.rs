@@ -323,13 +323,13 @@ fn what_an_interrupted_refresh_wrote_is_compared() {
         return;
     }
     let (source, target) = pair("echo one >f; sleep 0.05");
-    let begun = Timestamp::now();
+    let session = Timestamp::now();
     // After a power cut: size and time of the file are there, its content is not.
     sh(
         target.path(),
         "touch -r f stamp; printf '\\0\\0\\0\\0' >f; touch -r stamp f; rm stamp; sleep 0.05",
     );
-    with(&source, &target, Trust { interrupted: Some(begun), complete: None, checksum: false });
+    with(&source, &target, Trust { interrupted: Some(session), complete: None, checksum: false });
     rsync_finds_no_difference(source.path(), target.path());
 }
 

@@ -2,13 +2,13 @@
 //! initramfs (Documentation/driver-api/early-userspace/buffer-format.rst), init (ELF, System V
 //! ABI).
 
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 
 use crate::environment::facts::{is_executable, read_at, regular};
 
 /// The release inside a kernel image, and what is wrong with the image; `None` where there is no
 /// regular file.
-pub(super) fn kernel(root: &Rooted, path: &str) -> Option<(Option<String>, Option<String>)> {
+pub(super) fn kernel(root: &RootDir, path: &str) -> Option<(Option<String>, Option<String>)> {
     let (file, size) = regular(root, path)?;
     let head = match read_at(&file, 0, 64 << 10) {
         Ok(head) => head,
@@ -55,7 +55,7 @@ const MAGICS: &[&[u8]] = &[
 ];
 
 /// What is wrong with an initramfs.
-pub(super) fn initramfs_problem(root: &Rooted, path: &str) -> Option<String> {
+pub(super) fn initramfs_problem(root: &RootDir, path: &str) -> Option<String> {
     let Some((file, size)) = regular(root, path) else {
         return Some("is not a regular file".into());
     };
@@ -113,7 +113,7 @@ fn main_archive(
 }
 
 /// What is wrong with /sbin/init or the dynamic linker it needs.
-pub(super) fn init_problem(root: &Rooted) -> Option<String> {
+pub(super) fn init_problem(root: &RootDir) -> Option<String> {
     let Some((file, size)) = regular(root, "sbin/init") else {
         return Some("/sbin/init is missing".into());
     };

@@ -25,13 +25,13 @@ fn split() -> (Inventory, Vec<Root>) {
 }
 
 fn inventory(roots: &[Root]) -> Inventory {
-    let devices = Devices::scan(&System::host()).unwrap();
+    let devices = Devices::scan(&Host::local()).unwrap();
     let ours = |d: &&BlockDevice| roots.iter().any(|r| r.device.node == d.node);
     crate::discover::look_at(devices.iter().filter(ours).cloned().collect())
 }
 
 fn places(dir: &Path) -> Vec<String> {
-    let table = Mounts::read(&System::host()).unwrap();
+    let table = Mounts::read(&Host::local()).unwrap();
     let mut places: Vec<_> = table
         .under(dir)
         .map(|m| m.mount_point.strip_prefix(dir).unwrap().display().to_string())
@@ -57,7 +57,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         std::fs::write(mounted.root().join("home/new"), "x").unwrap();
         // A second look at what is mounted for writing sees the same, and cannot write.
         let again = MountedEnvironment::mount_system(
-            &System::host(),
+            &Host::local(),
             &inventory,
             environment,
             Access::ReadOnly,
@@ -78,7 +78,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         drop(looked);
         assert_eq!(before, roots.iter().map(sum).collect::<Vec<_>>());
         let root = MountedEnvironment::mount_root(
-            &System::host(),
+            &Host::local(),
             &inventory,
             environment,
             Access::ReadOnly,
@@ -106,10 +106,10 @@ fn what_is_persistent_stays_until_all_is_unmounted() {
             .into_persistent();
         assert_eq!(places(dir.path()).len(), 3);
         let busy = std::fs::File::open(dir.path().join("home/deep/here")).unwrap();
-        let message = unmount_all(&System::host(), dir.path()).unwrap_err().to_string();
+        let message = unmount_all(&Host::local(), dir.path()).unwrap_err().to_string();
         assert!(message.contains("home/deep is in use"), "{message}");
         drop(busy);
-        unmount_all(&System::host(), dir.path()).unwrap();
+        unmount_all(&Host::local(), dir.path()).unwrap();
         assert!(places(dir.path()).is_empty());
     });
 }

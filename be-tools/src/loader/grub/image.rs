@@ -1,30 +1,22 @@
 //! A GRUB image made by the BE's own grub-mkimage(1), so that the kernel's loader is the one the BE
 //! was tested with.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::stub::{self, BootPlace};
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Refusal, Result};
 use crate::fstab::{Fstab, Spec};
-use crate::root_dir::Rooted;
-use crate::sandbox::Inside;
+use crate::root_dir::RootDir;
+use crate::sandbox::programs::Programs;
 use crate::storage::device::Devices;
-use crate::tool::Tool;
 
 /// Modules of GRUB for UEFI on x86-64, as Debian's grub-efi-amd64-bin has them.
 const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
 
 /// Largest image that was seen is 1.2 MB; what the plan makes sure is free on the ESP.
 pub const EXPECTED_BYTES: u64 = 2 << 20;
-
-/// Runs a program of a BE, inside it, and returns the bytes that it prints.
-pub trait Capture {
-    /// # Errors
-    /// When it cannot be started or does not exit with 0.
-    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>>;
-}
 
 /// The GRUB that a BE has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +30,7 @@ impl Grub {
     ///
     /// # Errors
     /// A refusal that names the package, where there is none.
-    pub fn find(root: &Rooted, name: &str) -> Result<Self> {
+    pub fn find(root: &RootDir, name: &str) -> Result<Self> {
         let missing = |what: &str| {
             Error::from(Refusal::Other(format!(
                 "'{name}' has no {what}: install its package grub-efi-amd64-bin (and grub-common)"
@@ -90,7 +82,7 @@ impl Grub {
     ///
     /// # Errors
     /// grub-mkimage failed, or printed something else.
-    pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Capture) -> Result<Vec<u8>> {
+    pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Programs) -> Result<Vec<u8>> {
         // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
         const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \
             \"$1\" >\"$work/early\"; \
@@ -118,7 +110,7 @@ impl Grub {
 /// # Errors
 /// When fstab names a `/boot` that is not there, or a file system without a UUID.
 pub fn boot_place(
-    root: &Rooted,
+    root: &RootDir,
     environment: &BootEnvironment,
     devices: &Devices,
 ) -> Result<BootPlace> {
@@ -157,7 +149,7 @@ fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Resul
 ///
 /// # Errors
 /// The BE's GRUB cannot read it.
-pub fn probe(device: &Path, inside: &dyn Capture) -> Result<Vec<String>> {
+pub fn probe(device: &Path, inside: &dyn Programs) -> Result<Vec<String>> {
     let mut modules = Vec::new();
     for target in ["fs", "partmap", "abstraction"] {
         let target = format!("--target={target}");
@@ -171,30 +163,4 @@ pub fn probe(device: &Path, inside: &dyn Capture) -> Result<Vec<String>> {
         }
     }
     Ok(modules)
-}
-
-/// A BE that is mounted, its programs shut off from the running system.
-impl Capture for Inside<'_> {
-    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
-        let command: Vec<OsString> = command.iter().map(|w| (*w).to_owned()).collect();
-        let output = Inside::capture(self, &command)?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let tool = Tool::new(&command[0]).args(&command[1..]);
-        Err(tool.failure(&output).into())
-    }
-}
-
-/// The host's own programs, for the running BE.
-#[derive(Debug)]
-pub struct Host;
-
-impl Capture for Host {
-    fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
-        let Some((program, arguments)) = command.split_first() else { return Ok(Vec::new()) };
-        let tool = Tool::new(program).args(arguments);
-        let output = tool.output()?;
-        if output.status.success() { Ok(output.stdout) } else { Err(tool.failure(&output).into()) }
-    }
 }

@@ -9,7 +9,7 @@ use boot::grubenv::EnvironmentBlock;
 
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Result};
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 
 /// What is loaded. Paths are relative to the BE's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Choice {
 ///
 /// # Errors
 /// When there is no kernel.
-pub fn choose(root: &Rooted, environment: &BootEnvironment) -> Result<Choice> {
+pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<Choice> {
     let found = from_boot_loader_entries(root)?.or(from_grub_cfg(root)?).or(newest(root)?);
     let mut choice = found.ok_or_else(|| {
         Error::Failed(format!(
@@ -54,7 +54,7 @@ pub fn choose(root: &Rooted, environment: &BootEnvironment) -> Result<Choice> {
     Ok(choice)
 }
 
-fn from_boot_loader_entries(root: &Rooted) -> Result<Option<Choice>> {
+fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
     let mut entries = Vec::new();
     for directory in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
         for name in root.names(directory)? {
@@ -80,7 +80,7 @@ fn from_boot_loader_entries(root: &Rooted) -> Result<Option<Choice>> {
     Ok(None)
 }
 
-fn from_grub_cfg(root: &Rooted) -> Result<Option<Choice>> {
+fn from_grub_cfg(root: &RootDir) -> Result<Option<Choice>> {
     for directory in ["boot/grub", "boot/grub2"] {
         let Some(text) = root.text(format!("{directory}/grub.cfg"))? else { continue };
         let block = root.read(format!("{directory}/grubenv"))?;
@@ -95,7 +95,7 @@ fn from_grub_cfg(root: &Rooted) -> Result<Option<Choice>> {
     Ok(None)
 }
 
-fn newest(root: &Rooted) -> Result<Option<Choice>> {
+fn newest(root: &RootDir) -> Result<Option<Choice>> {
     let mut releases: Vec<String> = root
         .names("boot")?
         .into_iter()
@@ -119,7 +119,7 @@ fn newest(root: &Rooted) -> Result<Option<Choice>> {
 /// A path as a loader has it, from the top of the file system that holds /boot, as a path in the
 /// BE: as it stands, below /boot where that is a file system of its own, or without the subvolume
 /// it begins with.
-fn resolve(root: &Rooted, path: &str) -> Option<String> {
+fn resolve(root: &RootDir, path: &str) -> Option<String> {
     let path = path.trim_start_matches('/');
     let in_boot = format!("boot/{path}");
     let below_subvolume = path.find("boot/").map(|at| path[at..].to_owned());
@@ -155,14 +155,14 @@ mod tests {
 
     const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Rooted, BootEnvironment) {
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, RootDir, BootEnvironment) {
         let directory = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = directory.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let root = Rooted::open(directory.path()).unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
         let mut environment = BootEnvironment::empty(Path::new("/dev/vda2"));
         environment.root.uuid = UUID.into();
         (directory, root, environment)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{boots_first, standing};
 use crate::environment::Trial;
 use crate::error::{Error, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::plan::go_on;
 use crate::tool::Tool;
 
@@ -20,11 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When it never became clear whether this boot is a trial, and when systemd does not restart the
 /// machine.
-pub fn deadline(system: &System, limit: Duration, say: impl Fn(&str)) -> Result<()> {
+pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> {
     let start = Instant::now();
     let mut trial = false;
     loop {
-        let found = standing(system);
+        let found = standing(host);
         match &found {
             Ok(Some(Trial::Running)) => trial = true,
             Ok(_) => return Ok(()),
@@ -32,7 +32,7 @@ pub fn deadline(system: &System, limit: Duration, say: impl Fn(&str)) -> Result<
         }
         if start.elapsed() >= limit {
             // Confirmed, when the record could not be read any more.
-            if trial && !boots_first(system).unwrap_or(false) {
+            if trial && !boots_first(host).unwrap_or(false) {
                 break;
             }
             return found.map(drop);

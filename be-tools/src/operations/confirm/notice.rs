@@ -5,13 +5,13 @@ use boot::efi::BootEntries;
 
 use crate::environment::{Descriptor, Trial};
 use crate::error::{Doing, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware::{self, reading};
 use crate::loader::trial_in;
-use crate::root_dir::Rooted;
+use crate::root_dir::RootDir;
 use crate::storage::device::Devices;
-use crate::storage::mounts;
+use crate::storage::namespace;
 
 const FILE: &str = "motd.d/lifeboat";
 
@@ -19,10 +19,10 @@ const FILE: &str = "motd.d/lifeboat";
 ///
 /// # Errors
 /// The variables cannot be read, or `/run` not be written.
-pub fn write(system: &System) -> Result<()> {
-    let path = system.run.join(FILE);
-    let text = match firmware::boot_entries(system) {
-        Ok(entries) => text(&mounts::in_private_namespace(|| trials(system, &entries))?),
+pub fn write(host: &Host) -> Result<()> {
+    let path = host.run.join(FILE);
+    let text = match firmware::boot_entries(host) {
+        Ok(entries) => text(&namespace::in_private_namespace(|| trials(host, &entries))?),
         Err(_) => String::new(),
     };
     if text.is_empty() {
@@ -46,10 +46,10 @@ struct Judged {
 
 /// The BEs that do not run, and how their trials stand, by their entries and environment blocks
 /// alone: no root file system is looked at.
-fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
-    let descriptor = Rooted::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
+fn trials(host: &Host, entries: &BootEntries) -> Result<Vec<Judged>> {
+    let descriptor = RootDir::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
     let running = descriptor.and_then(|text| Descriptor::parse(&text).ok()).map(|d| d.id.short());
-    let devices = Devices::scan(system)?;
+    let devices = Devices::scan(host)?;
     let next = entries.next().map_err(reading)?;
     let mut found = Vec::new();
     for entry in entries.entries().map_err(reading)? {
@@ -59,7 +59,7 @@ fn trials(system: &System, entries: &BootEntries) -> Result<Vec<Judged>> {
         }
         let Some(partuuid) = entry.option.path.partuuid() else { continue };
         let Ok(Some(location)) = EspLocation::by_partuuid(&devices, partuuid) else { continue };
-        let Ok(mounted) = location.mount_read_only(system, &devices) else { continue };
+        let Ok(mounted) = location.mount_read_only(host, &devices) else { continue };
         if let Some(trial) = trial_in(mounted.esp(), &directory, false, next == Some(entry.number))
         {
             let name = firmware::shown_name(&entry.option, &directory).to_owned();
@@ -119,10 +119,10 @@ mod tests {
     fn a_machine_without_uefi_has_no_notice() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let system = System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
+        let host = Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
         std::fs::create_dir_all(at("run/motd.d")).unwrap();
         std::fs::write(at("run/motd.d/lifeboat"), "old").unwrap();
-        write(&system).unwrap();
+        write(&host).unwrap();
         assert!(!at("run/motd.d/lifeboat").exists());
     }
 }

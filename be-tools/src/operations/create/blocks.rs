@@ -8,8 +8,9 @@ use crate::environment::{DESCRIPTOR_PATH, Descriptor};
 use crate::error::{Error, Result};
 use crate::layout::TargetFileSystem;
 use crate::plan::{Report, go_on};
-use crate::populate::{Begun, source};
-use crate::root_dir::Rooted;
+use crate::populate::source;
+use crate::root_dir::RootDir;
+use crate::session::Session;
 use crate::storage::mounts;
 use crate::storage::probe::Kind;
 use crate::tool::Tool;
@@ -17,18 +18,18 @@ use crate::tool::Tool;
 impl Job<'_> {
     pub(super) fn copy_blocks(
         &self,
-        begun: &Begun,
+        session: &Session,
         (target, blocks): (&TargetFileSystem, &Blocks),
         label: Option<&str>,
         report: &mut dyn Report,
     ) -> Result<()> {
-        let Begun { system, inventory, work, .. } = begun;
+        let Session { host, inventory, work, .. } = session;
         let Some(found) = &self.source else { return Ok(()) };
         report.step(&format!("copying the blocks of {} of '{}'", blocks.source, found.name()));
         // While it is mounted like this, nobody else can mount it for writing.
-        let mounted = source::mount(system, inventory, found, &blocks.source, &work.source)?;
+        let mounted = source::mount(host, inventory, found, &blocks.source, &work.source)?;
         let edits = if blocks.source.is_root() {
-            let root = Rooted::open(mounted.dir())?;
+            let root = RootDir::open(mounted.dir())?;
             block_copy::overwrite(&root, DESCRIPTOR_PATH, &unfinished(&self.descriptor))?.map_err(
                 |why| {
                     Error::Failed(format!(

@@ -8,10 +8,11 @@ use super::{Job, Request, blocks};
 use crate::block_copy::{self, Unfit};
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Refusal, Result};
-use crate::host::System;
-use crate::layout::{Copy, MountPoint, TargetFileSystem};
-use crate::populate::{Begun, source};
-use crate::root_dir::Rooted;
+use crate::host::Host;
+use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
+use crate::populate::source;
+use crate::root_dir::RootDir;
+use crate::session::Session;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Kind;
@@ -65,13 +66,13 @@ impl Job<'_> {
     ///
     /// # Errors
     /// The refusal where `--method block` cannot be done, with the reason.
-    pub(super) fn choose_blocks(&mut self, begun: &Begun) -> Result<()> {
+    pub(super) fn choose_blocks(&mut self, session: &Session) -> Result<()> {
         if self.source.is_none() || !matches!(self.request.method, Method::Auto | Method::Block) {
             return Ok(());
         }
         let copies = self.layout.copies();
         for file_system in &self.layout.file_systems {
-            match self.by_blocks(begun, &copies, file_system) {
+            match self.by_blocks(session, &copies, file_system) {
                 Ok(found) => {
                     self.blocks.insert(file_system.mountpoint.clone(), found);
                 }
@@ -91,11 +92,11 @@ impl Job<'_> {
 
     fn by_blocks(
         &self,
-        begun: &Begun,
-        copies: &[Copy],
+        session: &Session,
+        copies: &[TreeCopy],
         target: &TargetFileSystem,
     ) -> Result<Blocks, Unfit> {
-        let Begun { system, inventory, work, .. } = begun;
+        let Session { host, inventory, work, .. } = session;
         let unfit = |why: String| Err(Unfit(why));
         let failed = |error: crate::Error| Unfit(error.to_string());
         let Some(found) = &self.source else { return unfit("there is no source".into()) };
@@ -117,7 +118,7 @@ impl Job<'_> {
                 target.fs_type
             ));
         };
-        refuse_written(system, device)?;
+        refuse_written(host, device)?;
         let file_system = block_copy::inspect(&device.node)?;
         if becomes.size < file_system.size() {
             return unfit(format!(
@@ -138,8 +139,8 @@ impl Job<'_> {
                 ));
             }
             let mounted =
-                source::mount(system, inventory, found, source, &work.source).map_err(failed)?;
-            let root = Rooted::open(mounted.dir()).map_err(failed)?;
+                source::mount(host, inventory, found, source, &work.source).map_err(failed)?;
+            let root = RootDir::open(mounted.dir()).map_err(failed)?;
             let text = blocks::unfinished(&self.descriptor);
             block_copy::overwrite(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;
         }
@@ -150,7 +151,7 @@ impl Job<'_> {
 }
 
 /// The source's file system of which the target's is all, and which is nothing else.
-fn whole<'a>(copies: &'a [Copy], target: &TargetFileSystem) -> Option<&'a MountPoint> {
+fn whole<'a>(copies: &'a [TreeCopy], target: &TargetFileSystem) -> Option<&'a MountPoint> {
     let is_empty = |path: &Path| path.as_os_str().is_empty();
     let mut into = copies.iter().filter(|copy| copy.target == target.mountpoint);
     let (Some(copy), None) = (into.next(), into.next()) else { return None };
@@ -160,9 +161,9 @@ fn whole<'a>(copies: &'a [Copy], target: &TargetFileSystem) -> Option<&'a MountP
 }
 
 /// Nobody writes to the device, in no mount namespace.
-fn refuse_written(system: &System, device: &BlockDevice) -> Result<(), Unfit> {
+fn refuse_written(host: &Host, device: &BlockDevice) -> Result<(), Unfit> {
     let failed = |error: crate::Error| Unfit(error.to_string());
-    let mounts = Mounts::read(system).map_err(failed)?;
+    let mounts = Mounts::read(host).map_err(failed)?;
     let mut seen = false;
     for mount in mounts.of(device) {
         if !mount.is_file_system_read_only() {

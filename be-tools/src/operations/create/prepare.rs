@@ -6,25 +6,26 @@ use std::path::PathBuf;
 use indicatif::HumanBytes;
 
 use super::{Job, Request, target};
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::layout::{self, Layout, MountPoint};
 use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
 use crate::plan::Plan;
-use crate::populate::{self, Begun, source};
+use crate::populate::{self, source};
+use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::mkfs;
 use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
-        let Begun { system, inventory, .. } = begun;
+    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
+        let Session { host, inventory, .. } = session;
         request.refuse_method()?;
         let source = find_source(inventory, request)?;
         let replaced = replaced(inventory, request, source.as_ref())?;
@@ -33,13 +34,13 @@ impl<'a> Job<'a> {
             _ => inventory.refuse_taken(&request.name)?,
         }
         if let Some(old) = &replaced {
-            loader::refuse_last(system, old)?;
+            loader::refuse_last(host, old)?;
         }
         let adoption = adoption(inventory, request, source.as_ref())?;
         let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
         let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
         for device in devices {
-            target::refuse(system, inventory, device, replaced.as_ref(), request.force)?;
+            target::refuse(host, inventory, device, replaced.as_ref(), request.force)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);
@@ -71,34 +72,34 @@ impl<'a> Job<'a> {
             descriptor,
         };
         if job.is_bootable() {
-            job.notes = job.prove_loader(system, inventory).map_err(offer_no_boot_entry)?;
+            job.notes = job.prove_loader(host, inventory).map_err(offer_no_boot_entry)?;
         }
-        job.choose_blocks(begun)?;
-        job.refuse_too_small(begun)?;
+        job.choose_blocks(session)?;
+        job.refuse_too_small(session)?;
         Ok(job)
     }
 
     /// That it can get a loader and a boot entry, and what the plan should say of them.
-    fn prove_loader(&self, system: &System, inventory: &Inventory) -> Result<Vec<String>> {
-        let loader = loader::for_new(system, inventory, &self.target)?;
+    fn prove_loader(&self, host: &Host, inventory: &Inventory) -> Result<Vec<String>> {
+        let loader = loader::for_new(host, inventory, &self.target)?;
         loader.prove(self.source.as_ref().unwrap_or(&self.target))
     }
 
     /// Each file system of the target must hold what goes into it, with room to live.
-    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
-        let Begun { system, inventory, .. } = begun;
+    fn refuse_too_small(&mut self, session: &Session) -> Result<()> {
+        let Session { host, inventory, .. } = session;
         let Some(found) = &self.source else { return Ok(()) };
-        populate::refuse_links(begun, found, &self.layout)?;
+        populate::refuse_links(session, found, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
-        self.journals = source::with_journals(system, inventory, found, &sources)?;
+        self.journals = source::with_journals(host, inventory, found, &sources)?;
         for file_system in &self.layout.file_systems {
             if self.blocks.contains_key(&file_system.mountpoint) {
                 continue;
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
-            let totals = populate::measure(begun, found, trees, rules)?;
+            let totals = populate::measure(session, found, trees, rules)?;
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
@@ -109,8 +110,8 @@ impl<'a> Job<'a> {
     }
 
     /// What will be done, in order.
-    pub(super) fn plan(&self, begun: &Begun) -> Result<Plan> {
-        let Begun { system, inventory, .. } = begun;
+    pub(super) fn plan(&self, session: &Session) -> Result<Plan> {
+        let Session { host, inventory, .. } = session;
         let name = &self.descriptor.name;
         let title = match &self.source {
             Some(source) => {
@@ -179,7 +180,7 @@ impl<'a> Job<'a> {
         }
         plan.notes.clone_from(&self.notes);
         plan.notes
-            .extend(self.replaced.as_ref().and_then(|old| delete::note(system, inventory, old)));
+            .extend(self.replaced.as_ref().and_then(|old| delete::note(host, inventory, old)));
         plan.steps.push("sync, then mark it complete".into());
         if self.is_bootable() {
             plan.steps.push("make its boot entry active".into());
@@ -282,16 +283,17 @@ fn lay_out(
     replaced: Option<&BootEnvironment>,
 ) -> Result<Layout> {
     let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-    let mut wishes = Vec::new();
-    for wish in request.wishes.iter().cloned() {
-        wishes.push(
-            wish.resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
+    let mut placements = Vec::new();
+    for placement in request.placements.iter().cloned() {
+        placements.push(
+            placement
+                .resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
         );
     }
-    if let (true, Some(old)) = (wishes.is_empty(), replaced) {
-        wishes = layout::in_the_place_of(old, &esps)?;
+    if let (true, Some(old)) = (placements.is_empty(), replaced) {
+        placements = layout::in_the_place_of(old, &esps)?;
     }
-    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &wishes)
+    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &placements)
 }
 
 /// The new BE as discovery will find it, for the loader that has to be written before that.
@@ -340,7 +342,7 @@ mod tests {
             name: name.parse().unwrap(),
             from: None,
             empty: true,
-            wishes: Vec::new(),
+            placements: Vec::new(),
             replace: replace.map(str::to_owned),
             method: Method::Auto,
             selection: Selection::default(),

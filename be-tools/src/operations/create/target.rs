@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::discover::Inventory;
 use crate::environment::BootEnvironment;
+use crate::environment::Inventory;
 use crate::error::{Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::storage::usage::Usage;
 
 /// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without
@@ -14,7 +14,7 @@ use crate::storage::usage::Usage;
 /// # Errors
 /// The refusal, naming the device and the way out.
 pub(super) fn refuse(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     node: &Path,
     replaced: Option<&BootEnvironment>,
@@ -27,7 +27,7 @@ pub(super) fn refuse(
         ))
     })?;
     let shown = || device.node.display().to_string();
-    Usage::read(system)?.refuse_target(&inventory.devices, device)?;
+    Usage::read(host)?.refuse_target(&inventory.devices, device)?;
     // What others only share with the one that is replaced, such as /home, is not erased either.
     let users = inventory.users_of(node);
     let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);

@@ -3,24 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use super::{Job, OWN_SETTINGS, Request};
-use crate::discover::Inventory;
+use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::layout::{self, MountPoint};
 use crate::localize::identity;
 use crate::plan::Plan;
-use crate::populate::{self, Begun, source};
-use crate::root_dir::Rooted;
+use crate::populate::{self, source};
+use crate::root_dir::RootDir;
+use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::{mkfs, usage::Usage};
 use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(begun: &Begun, request: &'a Request) -> Result<Self> {
-        let Begun { system, inventory, work, .. } = begun;
+    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
+        let Session { host, inventory, work, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         let source = find_source(inventory, request, descriptor)?;
@@ -37,13 +38,13 @@ impl<'a> Job<'a> {
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (layout, kept) = {
             let mounted =
-                MountedEnvironment::mount_system(system, inventory, target, Access::ReadOnly)?;
-            let root = Rooted::open(mounted.root())?;
+                MountedEnvironment::mount_system(host, inventory, target, Access::ReadOnly)?;
+            let root = RootDir::open(mounted.root())?;
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
-            let wishes = layout::of_its_own(target, source, &esps, has_content)?;
-            let layout = layout::lay_out(&source.file_systems, &esps, &wishes)?;
-            let from = source::mount(system, inventory, source, &MountPoint::root(), &work.source)?;
-            let from = Rooted::open(from.dir())?;
+            let placements = layout::of_its_own(target, source, &esps, has_content)?;
+            let layout = layout::lay_out(&source.file_systems, &esps, &placements)?;
+            let from = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+            let from = RootDir::open(from.dir())?;
             (layout, identity::of_another_machine(&root, &from)?)
         };
         let mut job = Job {
@@ -60,21 +61,21 @@ impl<'a> Job<'a> {
             hooks: Hooks::of(source)?,
         };
         for file_system in &job.layout.file_systems {
-            let uuid = refuse_device(system, inventory, &job.target, &file_system.device)?;
+            let uuid = refuse_device(host, inventory, &job.target, &file_system.device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
-        job.refuse_too_small(begun)?;
+        job.refuse_too_small(session)?;
         Ok(job)
     }
 
     /// Each file system of the target must hold what will be in it. Where all that the source's
     /// file systems hold has room, nothing is counted.
-    fn refuse_too_small(&mut self, begun: &Begun) -> Result<()> {
-        let Begun { system, inventory, work, .. } = begun;
-        populate::refuse_links(begun, &self.source, &self.layout)?;
+    fn refuse_too_small(&mut self, session: &Session) -> Result<()> {
+        let Session { host, inventory, work, .. } = session;
+        populate::refuse_links(session, &self.source, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
-        self.journals = source::with_journals(system, inventory, &self.source, &sources)?;
+        self.journals = source::with_journals(host, inventory, &self.source, &sources)?;
         for file_system in &self.layout.file_systems {
             let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
@@ -82,7 +83,7 @@ impl<'a> Job<'a> {
             let mut needed = Totals::default();
             for tree in trees() {
                 let mounted =
-                    source::mount(system, inventory, &self.source, &tree.source, &work.source)?;
+                    source::mount(host, inventory, &self.source, &tree.source, &work.source)?;
                 let space = rustix::fs::statvfs(mounted.dir())
                     .at("asking for the space of", mounted.dir())?;
                 needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
@@ -91,7 +92,7 @@ impl<'a> Job<'a> {
             if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
                 let rules =
                     |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
-                needed = populate::measure(begun, &self.source, trees(), rules)?;
+                needed = populate::measure(session, &self.source, trees(), rules)?;
                 populate::refuse_too_small(file_system, &capacity, needed)?;
             }
             self.totals.files += needed.files;
@@ -213,7 +214,7 @@ fn find_source<'i>(
 
 /// Refuses a device that anything else uses; else the UUID of its file system.
 fn refuse_device(
-    system: &System,
+    host: &Host,
     inventory: &Inventory,
     target: &BootEnvironment,
     node: &Path,
@@ -221,7 +222,7 @@ fn refuse_device(
     let device = inventory.devices.by_node(node).ok_or_else(|| {
         Error::Failed(format!("{} has gone: connect that disk again", node.display()))
     })?;
-    Usage::read(system)?.refuse_used(device)?;
+    Usage::read(host)?.refuse_used(device)?;
     if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != target.root)
     {
         return Err(Refusal::Other(format!(

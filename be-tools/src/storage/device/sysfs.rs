@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{BlockDevice, contents};
 use crate::error::{Doing, Result};
-use crate::host::System;
+use crate::host::Host;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::Content;
 use crate::workers;
@@ -13,15 +13,15 @@ use crate::workers;
 /// Floppy drives: opening one takes seconds and finds no boot environment.
 const FLOPPY_MAJOR: u32 = 2;
 
-pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
-    let class = system.sys.join("class/block");
+pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
+    let class = host.sys.join("class/block");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&class).at("listing", &class)? {
         let entry = entry.at("listing", &class)?;
         // A device may go away while we look.
         let Ok(dir) = entry.path().canonicalize() else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
-        found.extend(describe(system, name, &dir));
+        found.extend(describe(host, name, &dir));
     }
     found.sort_by_cached_key(|d| {
         let disk = (
@@ -60,7 +60,7 @@ pub(super) fn scan(system: &System) -> Result<Vec<BlockDevice>> {
     Ok(found)
 }
 
-fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
+fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let text = |file: &str| read(&dir.join(file));
     let number = |file: &str| text(file)?.parse::<u64>().ok();
     let (major, minor) = text("dev")?.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
@@ -97,7 +97,7 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
     let dm_name = text("dm/name");
     let transport = transport(&disk, &disk_dir);
     Some(BlockDevice {
-        node: node(system, &name, dm_name.as_deref()),
+        node: node(host, &name, dm_name.as_deref()),
         number: numbers,
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),
@@ -117,10 +117,10 @@ fn describe(system: &System, name: String, dir: &Path) -> Option<BlockDevice> {
     })
 }
 
-fn node(system: &System, name: &str, dm_name: Option<&str>) -> PathBuf {
+fn node(host: &Host, name: &str, dm_name: Option<&str>) -> PathBuf {
     let mapper =
-        dm_name.map(|name| system.dev.join("mapper").join(name)).filter(|path| path.exists());
-    mapper.unwrap_or_else(|| system.dev.join(name.replace('!', "/")))
+        dm_name.map(|name| host.dev.join("mapper").join(name)).filter(|path| path.exists());
+    mapper.unwrap_or_else(|| host.dev.join(name.replace('!', "/")))
 }
 
 fn transport(disk: &str, dir: &Path) -> &'static str {

@@ -19,9 +19,9 @@ impl Fake {
         Fake { dir }
     }
 
-    fn system(&self) -> System {
+    fn host(&self) -> Host {
         let at = |name: &str| self.dir.path().join(name);
-        System { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
     }
 
     /// Adds a device whose sysfs directory is `path` below /sys/devices, with these files.
@@ -112,7 +112,7 @@ fn machine() -> Fake {
 #[test]
 fn sysfs_is_read_and_idle_devices_left_out() {
     let fake = machine();
-    let devices = Devices::scan(&fake.system()).unwrap();
+    let devices = Devices::scan(&fake.host()).unwrap();
     let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(names, ["dm-0", "sda", "sdb", "vda", "vda1", "vda2"]);
     let esp = devices.by_name("vda1").unwrap();
@@ -137,9 +137,9 @@ fn sysfs_is_read_and_idle_devices_left_out() {
 #[test]
 fn a_device_answers_to_all_its_names() {
     let fake = machine();
-    let system = fake.system();
-    let devices = Devices::scan(&system).unwrap();
-    let node = system.dev.join("vda2").display().to_string();
+    let host = fake.host();
+    let devices = Devices::scan(&host).unwrap();
+    let node = host.dev.join("vda2").display().to_string();
     for (reference, name) in [
         ("vda2", "vda2"),
         (node.as_str(), "vda2"),
@@ -164,7 +164,7 @@ fn two_file_systems_of_one_uuid_are_ambiguous() {
     let fake = machine();
     let twin = fs::read(fake.dir.path().join("dev/vda2")).unwrap();
     fake.add("pci0/virtio2/block/vdb", "254:16", &twin, &[]);
-    let devices = Devices::scan(&fake.system()).unwrap();
+    let devices = Devices::scan(&fake.host()).unwrap();
     match devices.resolve("LABEL=root") {
         Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
             assert_eq!(candidates.len(), 2)
@@ -176,7 +176,7 @@ fn two_file_systems_of_one_uuid_are_ambiguous() {
 #[test]
 fn a_plan_line_says_what_is_lost() {
     let fake = machine();
-    let devices = Devices::scan(&fake.system()).unwrap();
+    let devices = Devices::scan(&fake.host()).unwrap();
     let line = devices.by_name("vda2").unwrap().planned("ext4 for /");
     assert!(line.holds.starts_with("ext4 \"root\" ("), "{}", line.holds);
     assert_eq!(
@@ -193,7 +193,7 @@ fn a_loop_device_with_a_file_is_found_through_links() {
     let file = image(16 << 20);
     Tool::new("mkswap").arg(file.path()).run().unwrap();
     let device = Loop::attach(file.path());
-    let devices = Devices::scan(&System::host()).unwrap();
+    let devices = Devices::scan(&Host::local()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     symlink(&device.node, directory.path().join("by-id")).unwrap();
     let found = devices.by_node(&directory.path().join("by-id")).unwrap();

@@ -1,0 +1,39 @@
+//! The directories where an operation mounts things.
+
+use std::path::PathBuf;
+
+use crate::error::{Doing, Result};
+use crate::host::Host;
+
+/// The directory where an operation mounts things, in its own mount namespace.
+pub(crate) struct WorkDirs {
+    directory: PathBuf,
+    /// For one file system of the source.
+    pub(crate) source: PathBuf,
+    /// For the whole target.
+    pub(crate) target: PathBuf,
+    /// For one file system of the target, with nothing mounted in it.
+    pub(crate) alone: PathBuf,
+}
+
+impl WorkDirs {
+    pub(crate) fn new(host: &Host, verb: &str) -> Result<Self> {
+        let directory = host.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
+        let [source, target, alone] =
+            ["source", "target", "alone"].map(|name| directory.join(name));
+        for place in [&source, &target, &alone] {
+            std::fs::create_dir_all(place).at("making the directory", place)?;
+        }
+        Ok(WorkDirs { directory, source, target, alone })
+    }
+}
+
+impl Drop for WorkDirs {
+    fn drop(&mut self) {
+        for place in [&self.source, &self.target, &self.alone, &self.directory] {
+            // Only empty directories go: one that is still mounted on stays for the next boot, /run
+            // being a tmpfs.
+            let _ = std::fs::remove_dir(place);
+        }
+    }
+}
