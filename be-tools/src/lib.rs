@@ -25,6 +25,7 @@ pub mod root_dir;
 pub mod sandbox;
 mod session;
 pub mod signals;
+pub mod step;
 pub mod storage;
 mod sys;
 pub mod timestamp;

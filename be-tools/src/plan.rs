@@ -41,8 +41,10 @@ pub trait Report {
     /// # Errors
     /// `Refusal::NotConfirmed`, when the answer was no or nobody could be asked.
     fn confirm(&mut self, plan: &Plan) -> Result<bool>;
-    /// A step of the plan begins.
-    fn step(&mut self, what: &str);
+    /// A step of the plan begins: its number, from 1, and its line.
+    fn step(&mut self, number: usize, line: &str);
+    /// Part of a step begins, which the plan does not list.
+    fn part(&mut self, _: &str) {}
     /// How far a long step is. Called often; must be cheap.
     fn progress(&mut self, progress: &Progress);
     /// Something the administrator must see, which is not an error.
@@ -70,7 +72,7 @@ impl Report for Silent {
     fn confirm(&mut self, _: &Plan) -> Result<bool> {
         Ok(true)
     }
-    fn step(&mut self, _: &str) {}
+    fn step(&mut self, _: usize, _: &str) {}
     fn progress(&mut self, _: &Progress) {}
     fn warn(&mut self, _: &str) {}
 }

@@ -55,7 +55,7 @@ pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Moun
 /// Waits until all that was written to the target's file systems is on their devices.
 pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
     go_on()?;
-    report.step("syncing");
+    report.part("syncing");
     mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
 }
 
@@ -198,7 +198,7 @@ impl Filling<'_> {
         report: &mut dyn Report,
     ) -> Result<()> {
         go_on()?;
-        report.step("making the copy a system of its own");
+        report.part("making the copy a system of its own");
         let own = self.layout.file_systems.iter();
         let devices: Vec<_> =
             own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();

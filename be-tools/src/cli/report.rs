@@ -83,6 +83,16 @@ impl Terminal {
         4
     }
 
+    fn begin(&mut self, line: &str) {
+        self.end_step();
+        self.say(line);
+        if !self.quiet && !self.verbose && std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.bar = Some(bar);
+        }
+    }
+
     fn end_step(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -139,12 +149,15 @@ fn lines(plan: &Plan) -> Vec<String> {
         lines.push(String::new());
     }
     lines.push("Steps:".into());
-    lines.extend(
-        plan.steps.iter().enumerate().map(|(number, step)| format!("{:>4}. {step}", number + 1)),
-    );
+    lines.extend(plan.steps.iter().enumerate().map(|(index, step)| numbered(index + 1, step)));
     lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
     lines.push(String::new());
     lines
+}
+
+/// A step, the same in the plan, on the terminal and in the log.
+fn numbered(number: usize, line: &str) -> String {
+    format!("{number:>4}. {line}")
 }
 
 impl Report for Terminal {
@@ -169,14 +182,12 @@ impl Report for Terminal {
         Ok(true)
     }
 
-    fn step(&mut self, what: &str) {
-        self.end_step();
-        self.say(&format!("- {what}"));
-        if !self.quiet && !self.verbose && std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner();
-            bar.enable_steady_tick(Duration::from_millis(200));
-            self.bar = Some(bar);
-        }
+    fn step(&mut self, number: usize, line: &str) {
+        self.begin(&numbered(number, line));
+    }
+
+    fn part(&mut self, line: &str) {
+        self.begin(&format!("      {line}"));
     }
 
     fn progress(&mut self, progress: &Progress) {

@@ -152,7 +152,7 @@ impl<'a> Switch<'a> {
 
     fn run(&self, report: &mut dyn Report) -> Result<()> {
         if !self.loader_problems.is_empty() {
-            report.step("writing its loader and boot entry anew");
+            report.part("writing its loader and boot entry anew");
             self.install_loader()?;
         }
         go_on()?;
@@ -168,7 +168,7 @@ impl<'a> Switch<'a> {
         self.entries.set_active(entry.number, true).map_err(writing)?;
         match self.how {
             How::Trial => {
-                report.step("writing the trial record, then BootNext");
+                report.part("writing the trial record, then BootNext");
                 if let Some(fallback) = self.fallback()? {
                     self.entries.place(fallback, Position::First).map_err(writing)?;
                 }
@@ -177,7 +177,7 @@ impl<'a> Switch<'a> {
                 self.entries.set_next(Some(entry.number)).map_err(writing)?;
             }
             How::Permanent => {
-                report.step("putting it first in BootOrder");
+                report.part("putting it first in BootOrder");
                 // An old count of attempts must not send its first start to the rescue image.
                 self.write_record(self.environment, Record::default())?;
                 self.entries.place(entry.number, Position::First).map_err(writing)?;
@@ -211,7 +211,7 @@ impl<'a> Switch<'a> {
     /// A trial of another BE that was to come next will not: it is no interrupted one.
     fn call_off_others(&self, report: &mut dyn Report) -> Result<()> {
         for other in others_on_trial(self.inventory, self.descriptor.id) {
-            report.step(&format!("calling off the trial of '{}'", other.name()));
+            report.part(&format!("calling off the trial of '{}'", other.name()));
             self.write_record(other, Record::default())?;
         }
         Ok(())

@@ -98,7 +98,7 @@ impl Adoption {
         boot_entry: bool,
         report: &mut dyn Report,
     ) -> Result<Descriptor> {
-        report.step(&format!("adopting the running system as '{}'", self.name()));
+        report.part(&format!("adopting the running system as '{}'", self.name()));
         let root = RootDir::open(Path::new("/"))?;
         let mut descriptor = self.descriptor;
         descriptor.begin(Operation::Adopt, &root)?;

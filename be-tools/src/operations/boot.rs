@@ -49,7 +49,7 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     if !report.confirm(&plan)? {
         return Ok(());
     }
-    report.step("loading the kernel");
+    report.part("loading the kernel");
     let kernel = open(&root, &choice.kernel)?;
     let initrd = initrd(&root, &choice.initrds)?;
     let loading =
@@ -58,11 +58,11 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     drop((kernel, initrd, root, mounted));
     go_on()?;
     if host.run.join("systemd/system").exists() {
-        report.step("ending the running system");
+        report.part("ending the running system");
         Tool::new("systemctl").arg("kexec").run()?;
         return Ok(());
     }
-    report.step("starting it");
+    report.part("starting it");
     rustix::fs::sync();
     boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
 }

@@ -124,7 +124,7 @@ impl Job<'_> {
         self.localize(session, report)?;
         if self.is_bootable() {
             go_on()?;
-            report.step("writing its loader and boot entry");
+            report.part("writing its loader and boot entry");
             let loader = loader::for_new(host, inventory, &self.target)?;
             loader.install(&Subject::new(&self.descriptor, &self.target, &work.target))?;
         }
@@ -173,7 +173,7 @@ impl Job<'_> {
                 let pair = (file_system, blocks);
                 self.copy_blocks(session, pair, label.as_deref(), report)?;
             } else {
-                report.step(&format!("making {fs_type} on {}", file_system.device.display()));
+                report.part(&format!("making {fs_type} on {}", file_system.device.display()));
                 mkfs::make(
                     fs_type.as_str(),
                     &file_system.device,
@@ -203,7 +203,7 @@ impl Job<'_> {
                 self.remove_left_out(&session.work, source, &tree)?;
                 continue;
             }
-            report.step(&format!("copying the files of {} of '{}'", tree.source, source.name()));
+            report.part(&format!("copying the files of {} of '{}'", tree.source, source.name()));
             let rules = populate::exclude(source, &self.request.selection, &tree);
             let filling = self.filling(session, source);
             let summary = filling.copy(&tree, rules, (Mode::Fresh, Some(self.totals)), report)?;

@@ -54,7 +54,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     forget(host, &inventory, environment, report)?;
     for device in &devices {
         go_on()?;
-        report.step(&format!("erasing the signature on {}", device.display()));
+        report.part(&format!("erasing the signature on {}", device.display()));
         mkfs::wipe(device)?;
     }
     Ok(true)
@@ -178,7 +178,7 @@ pub fn forget(
     report: &mut dyn Report,
 ) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
-    report.step(&format!("taking '{}' out of the boot menu", descriptor.name));
+    report.part(&format!("taking '{}' out of the boot menu", descriptor.name));
     let marked = MountedEnvironment::mount_root(host, inventory, environment, Access::ReadWrite)
         .and_then(|mounted| {
             descriptor.clone().begin(Operation::Delete, &RootDir::open(mounted.root())?)

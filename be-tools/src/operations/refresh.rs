@@ -165,7 +165,7 @@ impl Job<'_> {
             Refreshed { descriptor: self.descriptor.clone(), files: 0, changed: 0, removed: 0 };
         for tree in self.layout.copies() {
             go_on()?;
-            report.step(&format!("comparing {} with '{}'", tree.source, self.source.name()));
+            report.part(&format!("comparing {} with '{}'", tree.source, self.source.name()));
             let mut rules = populate::exclude(&self.source, &self.request.selection, &tree);
             let own = OWN_SETTINGS.into_iter().chain(installed::installed()).map(PathBuf::from);
             for kept in own.chain(self.kept.iter().cloned()) {

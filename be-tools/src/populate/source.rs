@@ -120,7 +120,7 @@ pub(crate) fn replay_journals(
     report: &mut dyn Report,
 ) -> Result<()> {
     for node in nodes {
-        report.step(&format!("replaying the journal on {}", node.display()));
+        report.part(&format!("replaying the journal on {}", node.display()));
         let kind = inventory
             .devices
             .by_node(node)

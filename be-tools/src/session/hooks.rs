@@ -61,14 +61,14 @@ impl Hooks {
             outside.run(|| hook.run().map(drop).map_err(Error::from))
         };
         let quieted = self.before.iter().try_for_each(|hook| {
-            report.step(&format!("running {}", hook.display()));
+            report.part(&format!("running {}", hook.display()));
             let done = run(Tool::new(hook));
             // A Ctrl-C has ended the hook too.
             go_on().and(done)
         });
         let copied = quieted.and_then(|()| copy(report));
         for hook in &self.after {
-            report.step(&format!("running {}", hook.display()));
+            report.part(&format!("running {}", hook.display()));
             if let Err(why) = run(Tool::new(hook).apart()) {
                 report.warn(&why.to_string());
             }

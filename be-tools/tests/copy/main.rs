@@ -82,7 +82,8 @@ impl Report for Meanwhile<'_> {
     fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
         Ok(true)
     }
-    fn step(&mut self, _: &str) {
+    fn step(&mut self, _: usize, _: &str) {}
+    fn part(&mut self, _: &str) {
         sh(self.0, self.1);
     }
     fn progress(&mut self, _: &Progress) {}

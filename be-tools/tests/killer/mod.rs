@@ -22,7 +22,7 @@ impl Report for Killer {
     fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
         Ok(true)
     }
-    fn step(&mut self, _: &str) {}
+    fn step(&mut self, _: usize, _: &str) {}
     fn progress(&mut self, progress: &Progress) {
         if !self.sent && (self.is_due)(progress) {
             self.sent = true;

@@ -25,7 +25,7 @@ impl Job<'_> {
     ) -> Result<()> {
         let Session { host, inventory, work, .. } = session;
         let Some(found) = &self.source else { return Ok(()) };
-        report.step(&format!("copying the blocks of {} of '{}'", blocks.source, found.name()));
+        report.part(&format!("copying the blocks of {} of '{}'", blocks.source, found.name()));
         // While it is mounted like this, nobody else can mount it for writing.
         let mounted = source::mount(host, inventory, found, &blocks.source, &work.source)?;
         let edits = if blocks.source.is_root() {
@@ -53,7 +53,7 @@ impl Job<'_> {
         block_copy::copy(&request, report)?;
         mounted.unmount()?;
         go_on()?;
-        report.step(&format!("growing and checking {}", target.device.display()));
+        report.part(&format!("growing and checking {}", target.device.display()));
         if blocks.kind == Kind::Xfs {
             // It grows only while it is mounted.
             let mounted = mounts::mount_target(&target.device, "xfs", &work.alone)?;
