@@ -3,6 +3,7 @@
 //! UUID and label, so that until then the target holds nothing that anybody recognises (DESIGN.md,
 //! invariant 4).
 
+mod blueprint;
 mod crc32c;
 mod device;
 mod ext4;
@@ -20,6 +21,7 @@ mod tests;
 use std::ops::Range;
 use std::path::Path;
 
+pub use blueprint::{Identity, Unfit};
 pub use left_out::remove_left_out;
 pub use overlay::Edit;
 pub use overwrite::overwrite;
@@ -27,6 +29,7 @@ pub use overwrite::overwrite;
 use crate::error::{Error, Result};
 use crate::plan::{Progress, Report, go_on};
 use crate::storage::probe::{Kind, Source, probe};
+use blueprint::Blueprint;
 use device::Device;
 use extents::{rounded_in, rounded_out, union, without};
 use overlay::Overlay;
@@ -36,27 +39,6 @@ use pump::{Origin, Part, pump};
 /// copy has nothing there, and the next attempt finds a blank device.
 const HEAD: u64 = 1 << 20;
 
-/// Why the blocks of a file system cannot be copied, as a clause: "its journal lies on another
-/// device".
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unfit(pub String);
-
-impl Unfit {
-    fn new<T>(why: impl Into<String>) -> Result<T, Unfit> {
-        Err(Unfit(why.into()))
-    }
-}
-
-/// What a copy is called, so that it is not taken for its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Its UUID.
-    pub uuid: uuid::Uuid,
-    /// Its label; empty for none.
-    pub label: String,
-}
-
 /// A file system whose blocks can be copied, by its super block.
 #[derive(Debug)]
 pub enum FileSystem {
@@ -64,24 +46,6 @@ pub enum FileSystem {
     Ext(ext4::Ext),
     /// xfs with checksums.
     Xfs(xfs::Xfs),
-}
-
-/// What a copy is made of.
-#[derive(Debug)]
-struct Blueprint {
-    /// Bytes that the file system spans.
-    size: u64,
-    /// What is copied; sorted.
-    used: Vec<Range<u64>>,
-    /// Used as well, but never read before it is written, or read as zeros: a journal that is
-    /// empty, for one.
-    zeros: Vec<Range<u64>>,
-    /// A log of the copy's own.
-    log: Option<xfs_log::FreshLog>,
-    /// The super blocks that are written before the primary one.
-    backups: Vec<Edit>,
-    /// The one that makes a file system of all this.
-    primary: Edit,
 }
 
 /// Looks at the super block of `device`.

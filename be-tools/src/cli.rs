@@ -1,12 +1,14 @@
 //! The command line of `be`: one file a verb, each its arguments, one library call, and what is
 //! printed.
 
+mod acting;
 mod activate;
 mod adopt;
 mod boot;
 mod boot_entries;
 mod check;
 mod confirm;
+mod context;
 mod create;
 mod current;
 mod delete;
@@ -17,6 +19,7 @@ mod list;
 mod log;
 mod manual;
 mod mount;
+mod output;
 mod refresh;
 mod rename;
 mod report;
@@ -27,12 +30,12 @@ mod table;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{Error, Refusal, Result};
-use crate::escape::{complain, json, printable};
+use crate::error::Result;
+use crate::escape::complain;
 use crate::host::Host;
-use report::Terminal;
+use context::Context;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
 #[derive(Debug, Parser)]
@@ -107,49 +110,6 @@ impl Verb {
     }
 }
 
-/// What every verb that acts takes.
-#[derive(Debug, Args)]
-struct Acting {
-    /// Stop after the plan; nothing is written.
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Do not ask: the plan is confirmed.
-    #[arg(short, long)]
-    yes: bool,
-    /// Print the plan, or the facts that were asked for, as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// What every verb gets.
-struct Context {
-    host: Host,
-    quiet: bool,
-    verbose: bool,
-}
-
-impl Context {
-    /// The report of an operation on this terminal.
-    fn report(&self, verb: &'static str, acting: &Acting) -> Terminal {
-        Terminal::new(verb, acting, self.quiet, self.verbose)
-    }
-
-    /// The report of an operation that erases nothing and is undone as easily: its plan is shown
-    /// only when it is asked for, and `--yes` is taken for granted.
-    fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
-        self.report(verb, acting).unasked()
-    }
-
-    /// The effective user is root.
-    fn need_root(&self, verb: &str) -> Result<()> {
-        if nix::unistd::geteuid().is_root() {
-            Ok(())
-        } else {
-            Err(Refusal::NotRoot { verb: verb.into() }.into())
-        }
-    }
-}
-
 /// Runs `be` with these arguments, the program's name first, and returns its exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -174,29 +134,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             complain(&error.to_string());
             ExitCode::from(error.exit_status())
         }
-    }
-}
-
-/// Prints a value as JSON on standard output.
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
-    write_line(&json(&text))
-}
-
-/// Prints a line on standard output.
-fn print_line(text: &str) -> Result<()> {
-    write_line(&printable(text))
-}
-
-/// A reader that went away is an end, not a failure.
-fn write_line(text: &str) -> Result<()> {
-    use std::io::Write;
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::Io { doing: "writing to standard output".into(), source: e })
-        }
-        _ => Ok(()),
     }
 }
 

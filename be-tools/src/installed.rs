@@ -7,6 +7,9 @@ use std::path::Path;
 use crate::error::{Doing, Result};
 use crate::root_dir::RootDir;
 
+/// Where a BE keeps its descriptor, relative to its root.
+pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
+
 /// Where every BE keeps the program, relative to its root.
 pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 

@@ -3,65 +3,28 @@
 
 mod grub;
 pub mod identity;
+mod localization;
 mod mounts;
 mod resume;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use boot::command_line::CommandLine;
 use boot::grubenv::EnvironmentBlock;
 
 pub use grub::GRUB_SETTINGS_PATH;
+pub use localization::Localization;
 
-use crate::environment::{Id, Root};
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};
-use crate::layout::{Layout, MountPoint};
-use crate::localize::identity::NewMachine;
+use crate::layout::MountPoint;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
-
-/// What makes a copy different from its source.
-#[derive(Debug)]
-pub struct Localization<'a> {
-    /// The copy's identity.
-    pub id: Id,
-    /// Where its file systems lie.
-    pub layout: &'a Layout,
-    /// UUIDs of its own file systems.
-    pub uuids: &'a BTreeMap<MountPoint, String>,
-    /// UUIDs of its own swap spaces.
-    pub swap_uuids: &'a [String],
-    /// UUIDs of the file systems that `LABEL=` and `PARTLABEL=` of the source's fstab stand for.
-    pub labels: &'a BTreeMap<String, String>,
-    /// The source's root.
-    pub source_root: &'a Root,
-    /// The source's fstab, where the target has an older one of its own: it is never seen with the
-    /// source's.
-    pub source_fstab: Option<&'a str>,
-    /// Also make it a machine of its own.
-    pub new_machine: Option<&'a NewMachine>,
-}
-
-impl Localization<'_> {
-    fn root_uuid(&self) -> Result<&str> {
-        let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
-        uuid.ok_or_else(|| {
-            Error::Failed("the target's root file system has no UUID: make it anew".into())
-        })
-    }
-
-    fn keeps_root_type(&self) -> bool {
-        self.layout
-            .at(&MountPoint::root())
-            .is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)
-    }
-}
 
 /// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
 ///

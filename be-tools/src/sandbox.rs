@@ -6,6 +6,7 @@
 //! child. Each dies with its parent, and with PID 1 dies everything that the command left behind.
 
 mod namespace;
+mod order;
 mod policy;
 pub mod programs;
 mod seccomp;
@@ -21,10 +22,8 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
+use order::{NOT_PREPARED, Order};
 use policy::Policy;
-
-/// Exit status when the namespaces could not be prepared, as env(1).
-const NOT_PREPARED: u8 = 125;
 
 /// How long a command may take to end after it was interrupted.
 const GRACE: Duration = Duration::from_secs(20);
@@ -166,45 +165,6 @@ fn read_all(pipe: Option<impl std::io::Read>) -> Vec<u8> {
     // A pipe ends when the last writer does; there is no other error to act on.
     let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
     bytes
-}
-
-/// The request as the hidden verb gets it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Order {
-    root: PathBuf,
-    parent: i32,
-    block_devices: Vec<(PathBuf, Option<String>)>,
-    esp: Option<PathBuf>,
-    shared: Vec<PathBuf>,
-    privileged: bool,
-    interactive: bool,
-    command: Vec<OsString>,
-}
-
-impl Order {
-    fn parse(arguments: &[OsString]) -> Option<Self> {
-        let mut order = Order::default();
-        let mut words = arguments.iter();
-        while let Some(word) = words.next() {
-            match word.to_str()? {
-                "--root" => order.root = words.next()?.into(),
-                "--parent" => order.parent = words.next()?.to_str()?.parse().ok()?,
-                "--block-device" => {
-                    let node = words.next()?.into();
-                    let uuid = words.next()?.to_str()?;
-                    order.block_devices.push((node, (!uuid.is_empty()).then(|| uuid.to_owned())));
-                }
-                "--esp" => order.esp = Some(words.next()?.into()),
-                "--shared" => order.shared.push(words.next()?.into()),
-                "--privileged" => order.privileged = true,
-                "--interactive" => order.interactive = true,
-                "--" => break,
-                _ => return None,
-            }
-        }
-        order.command = words.cloned().collect();
-        (!order.command.is_empty() && order.root.is_absolute()).then_some(order)
-    }
 }
 
 /// The hidden verb `internal-inside`. It prints, because only the terminal is left to hear it.

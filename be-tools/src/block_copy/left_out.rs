@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use crate::copy::prune::{names, remove};
-use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Doing, Result};
+use crate::installed::DESCRIPTOR_PATH;
 use crate::tree::directories::open_in;
 use crate::tree::exclude::Exclude;
 use crate::tree::open::open_root;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Edit, Unfit};
+use super::blueprint::Unfit;
+use super::overlay::Edit;
 use crate::error::Result;
 use crate::root_dir::RootDir;
 use crate::sys;

@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::blueprint::{Blueprint, Identity, Unfit};
 use super::crc32c::crc32c;
 use super::extents::Extents;
+use super::overlay::Edit;
 use super::xfs_log::FreshLog;
-use super::{Blueprint, Edit, Identity, Unfit};
 use crate::storage::probe::xfs::{BASIC_BLOCK, log};
 use crate::storage::probe::{Block, Image, Source};
 

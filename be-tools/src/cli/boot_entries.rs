@@ -7,7 +7,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{Acting, Context, print_json, table};
+use super::acting::Acting;
+use super::context::Context;
+use super::output::print_json;
+use super::table;
 use crate::error::{Error, Result};
 use crate::loader::firmware::boot_entries;
 use crate::operations::boot_entries::Change;

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Context, print_json, print_line};
+use super::context::Context;
+use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
 

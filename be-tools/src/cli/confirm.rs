@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Acting, Context};
+use super::acting::Acting;
+use super::context::Context;
 use crate::error::Result;
 use crate::escape::say;
 use crate::operations::confirm::{self, Confirmed};

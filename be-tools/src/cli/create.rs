@@ -2,8 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
+use super::acting::Acting;
+use super::context::Context;
 use super::selection::Selection;
-use super::{Acting, Context};
 use crate::environment::Name;
 use crate::error::Result;
 use crate::layout::Placement;

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Context, print_json, print_line};
+use super::context::Context;
+use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::{Error, Result};
 

@@ -3,7 +3,9 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Acting, Context, print_json, print_line};
+use super::acting::Acting;
+use super::context::Context;
+use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
 use crate::operations::rename;

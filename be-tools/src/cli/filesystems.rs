@@ -3,7 +3,9 @@
 use clap::Args;
 use indicatif::HumanBytes;
 
-use super::{Context, print_json, table};
+use super::context::Context;
+use super::output::print_json;
+use super::table;
 use crate::discover;
 use crate::error::Result;
 

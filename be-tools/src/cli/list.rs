@@ -5,7 +5,9 @@ use comfy_table::Table;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
-use super::{Context, print_json, print_line, table};
+use super::context::Context;
+use super::output::{print_json, print_line};
+use super::table;
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;

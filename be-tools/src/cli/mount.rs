@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Acting, Context, print_line};
+use super::acting::Acting;
+use super::context::Context;
+use super::output::print_line;
 use crate::discover;
 use crate::environment::Inventory;
 use crate::error::{Error, Result};

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::acting::Acting;
+use super::context::Context;
 use super::selection::Selection;
-use super::{Acting, Context};
 use crate::error::Result;
 use crate::operations::refresh;
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
-use super::{Acting, log, print_json, print_line};
+use super::acting::Acting;
+use super::log;
+use super::output::{print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::escape::say;

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{Acting, Context};
+use super::acting::Acting;
+use super::context::Context;
 use crate::error::Result;
 use crate::operations::run;
 

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::print_line;
+use super::output::print_line;
 use crate::error::Result;
 use crate::escape::printable;
 

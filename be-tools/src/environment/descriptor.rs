@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Name};
+use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
+use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::{MAX_CONFIG_BYTES, RootDir};
 use crate::timestamp::Timestamp;
-
-/// Where a BE keeps its descriptor, relative to its root.
-pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
 
 /// The descriptor format this program writes.
 pub const FORMAT: u32 = 1;

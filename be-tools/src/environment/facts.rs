@@ -1,18 +1,18 @@
 //! What is read from a root file system to tell what boots from it, and whether it would.
 
 mod boot_images;
+mod files;
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use boot::command_line::CommandLine;
 use boot::grubenv::EnvironmentBlock;
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{DESCRIPTOR_PATH, Descriptor, OperatingSystem};
+use super::boot_environment::OperatingSystem;
+use super::descriptor::Descriptor;
 use crate::error::Error;
+use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 
 /// More kernels than anyone keeps; a hostile /boot must end.
@@ -254,30 +254,4 @@ fn used(root: &RootDir) -> Option<u64> {
     let directory = root.directory("/").ok()??;
     let stat = rustix::fs::fstatvfs(&directory).ok()?;
     stat.f_blocks.checked_sub(stat.f_bfree)?.checked_mul(stat.f_frsize)
-}
-
-/// Opens a regular file of the BE.
-pub(super) fn regular(root: &RootDir, path: impl AsRef<Path>) -> Option<(File, u64)> {
-    let file = root.file(path).ok()??;
-    let metadata = file.metadata().ok()?;
-    metadata.is_file().then_some((file, metadata.len()))
-}
-
-/// Reads up to `len` bytes; fewer at the end of the file.
-pub(super) fn read_at(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
-            0 => break,
-            more => filled += more,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
-}
-
-/// Somebody may execute it.
-pub(super) fn is_executable(file: &File) -> bool {
-    file.metadata().is_ok_and(|m| m.permissions().mode() & 0o111 != 0)
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{BootEnvironment, Name};
+use super::boot_environment::BootEnvironment;
+use super::name::Name;
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
 

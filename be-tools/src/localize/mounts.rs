@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::Localization;
+use super::localization::Localization;
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::layout::{FsType, MountPoint, TargetFileSystem};
 

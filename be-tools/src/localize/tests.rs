@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,10 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::environment::FileSystemUse;
+use crate::environment::Root;
+use crate::layout::Layout;
 use crate::layout::{Placement, lay_out};
+use crate::localize::identity::NewMachine;
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";

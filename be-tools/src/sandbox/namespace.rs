@@ -18,7 +18,8 @@ use rustix::mount::{
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
-use super::{Order, policy, seccomp};
+use super::order::{NOT_PREPARED, Order};
+use super::{policy, seccomp};
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
 use crate::sys::{self, MountOption};
@@ -104,7 +105,7 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
                 Ok(status) => i32::from(status),
                 Err(error) => {
                     complain(&error.to_string());
-                    i32::from(super::NOT_PREPARED)
+                    i32::from(NOT_PREPARED)
                 }
             })
         }
@@ -150,7 +151,7 @@ fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, termi
             }
             // An orphan that PID 1 had to reap.
             Ok(_) => {}
-            Err(_) => return super::NOT_PREPARED,
+            Err(_) => return NOT_PREPARED,
         }
     }
 }

@@ -9,41 +9,15 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
 mod same;
+mod segments;
 
 use crate::sys;
-use crate::tree::entry_error::EntryError;
 use same::is_same;
-
-/// Bytes moved at once: what fits into a processor's cache.
-pub const CHUNK: usize = 256 * 1024;
+use segments::{CHUNK, Failure, UNWRITTEN, segments};
 
 /// Files up to this size are read ahead as a whole; larger ones are kept this far ahead of the
 /// reader.
 pub const AHEAD: u64 = 4 * 1024 * 1024;
-
-/// FIEMAP_EXTENT_UNWRITTEN: allocated, and reads as zeros.
-pub const UNWRITTEN: u32 = 0x0000_0800;
-
-/// Errors of writing, apart from errors of reading.
-#[derive(Debug)]
-pub enum Failure {
-    /// The source could not be read.
-    Read(Errno),
-    /// The target could not be written.
-    Write(Errno),
-    /// Somebody wants the copy to stop.
-    Stopped,
-}
-
-impl From<Failure> for EntryError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Read(why) => EntryError::Source(why),
-            Failure::Write(why) => EntryError::Target("writing", why),
-            Failure::Stopped => EntryError::Stopped,
-        }
-    }
-}
 
 /// What the two file systems can do for each other: learned from the first refusal.
 #[derive(Debug, Default)]
@@ -214,39 +188,6 @@ impl<'a> Content<'a> {
 pub fn read_ahead(file: impl AsFd, offset: u64, length: u64) {
     // A hint: where it is refused, reading waits instead.
     let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), Advice::WillNeed);
-}
-
-/// Where a file has content: from, to.
-pub fn segments(file: &OwnedFd, size: u64) -> impl Iterator<Item = (u64, u64)> {
-    Segments { file, at: 0, size }
-}
-
-struct Segments<'a> {
-    file: &'a OwnedFd,
-    at: u64,
-    size: u64,
-}
-
-impl Iterator for Segments<'_> {
-    type Item = (u64, u64);
-
-    fn next(&mut self) -> Option<(u64, u64)> {
-        if self.at >= self.size {
-            return None;
-        }
-        let from = match rustix::fs::seek(self.file, SeekFrom::Data(self.at)) {
-            Ok(from) => from,
-            Err(Errno::NXIO) => return None,
-            // No such question on this file system: all of it is content.
-            Err(_) => self.at,
-        };
-        let to = match rustix::fs::seek(self.file, SeekFrom::Hole(from)) {
-            Ok(to) => to.min(self.size),
-            Err(_) => self.size,
-        };
-        self.at = to;
-        (from < to).then_some((from, to))
-    }
 }
 
 /// Allocates in the target what is allocated and not written in the source, beyond its end too.

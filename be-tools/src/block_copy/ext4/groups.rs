@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Ext, compat, incompat, read, ro_compat};
-use crate::block_copy::Unfit;
+use super::super_block::{Ext, compat, incompat, read, ro_compat};
+use crate::block_copy::blueprint::Unfit;
 use crate::block_copy::crc32c::crc32c;
 use crate::block_copy::extents::Extents;
 use crate::storage::probe::{Block, Source};

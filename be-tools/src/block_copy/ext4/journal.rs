@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Ext, read};
-use crate::block_copy::Unfit;
+use super::super_block::{Ext, read};
+use crate::block_copy::blueprint::Unfit;
 use crate::storage::probe::{Block, Source};
 
 const EXTENTS: u32 = 0x8_0000;

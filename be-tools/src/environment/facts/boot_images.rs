@@ -4,7 +4,7 @@
 
 use crate::root_dir::RootDir;
 
-use crate::environment::facts::{is_executable, read_at, regular};
+use super::files::{is_executable, read_at, regular};
 
 /// The release inside a kernel image, and what is wrong with the image; `None` where there is no
 /// regular file.

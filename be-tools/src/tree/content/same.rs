@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::segments::{CHUNK, Failure, UNWRITTEN, segments};
 use crate::sys;
-use crate::tree::content::{CHUNK, Failure, UNWRITTEN, segments};
 
 /// Where holes begin and end depends on the block size: so many bytes more or less are no
 /// difference.
