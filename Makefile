@@ -36,11 +36,12 @@ demo: build image ## a Debian that no longer boots, and the rescue image that br
 	@scripts/requirements test
 	cargo run --locked --profile fast -p tests --bin demo
 
-check: ## formatting, clippy, licences
+check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --profile fast -p tests --test licences
+	@scripts/advisories
 
 test: build image ## all but the slow scenarios
 	@scripts/requirements test
