@@ -11,7 +11,7 @@ RELEASE ?= bookworm
 export LIFEBOAT_BE    := $(CURDIR)/$(OUT)/be
 export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
 
-.PHONY: build image demo test test-all bench check clean help
+.PHONY: build image demo test test-all bench check manual clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
@@ -36,11 +36,12 @@ demo: build image ## a Debian that no longer boots, and the rescue image that br
 	@scripts/requirements test
 	cargo run --locked --profile fast -p tests --bin demo
 
-check: ## formatting, clippy, licences
+check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --profile fast -p tests --test licences
+	@scripts/advisories
 
 test: build image ## all but the slow scenarios
 	@scripts/requirements test
@@ -54,6 +55,13 @@ test-all: test ## everything, ending with a table of scenario x release
 bench: build $(if $(filter-out listing copying refreshing scale,$(or $(PART),all)),image) ## size and speed beside other tools, into docs/PERFORMANCE.md
 	@scripts/requirements bench
 	cargo run --locked --profile fast -p tests --bin bench -- $(PART)
+
+# A test makes the pages, and fails where they are out of date: the program does not carry what makes them.
+manual: ## the manual's pages on every verb, and with mdbook the book in target/manual
+	@scripts/requirements build
+	LIFEBOAT_MANUAL=write cargo test --locked --profile fast -p be-tools --lib verb_pages
+	@if command -v mdbook >/dev/null; then mdbook build --dest-dir $(CURDIR)/target/manual docs/manual; \
+	else echo 'no book in target/manual: cargo install --locked mdbook makes it possible'; fi
 
 clean: ## everything that was built
 	rm -rf target

@@ -26,6 +26,8 @@ mod report;
 mod run;
 mod selection;
 mod table;
+#[cfg(test)]
+mod verb_pages;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
