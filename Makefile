@@ -54,6 +54,8 @@ test-all: test ## everything, ending with a table of scenario x release
 # PART="copying scale" runs these parts; most of them do without the rescue image. ROUNDS=5 measures five times.
 bench: build $(if $(filter-out listing copying refreshing scale,$(or $(PART),all)),image) ## size and speed beside other tools, into docs/PERFORMANCE.md
 	@scripts/requirements bench
+	cargo build --locked --release -p be-tools --bin be-engine
+	@install -m 755 target/$(TRIPLE)/release/be-engine $(OUT)/be-engine
 	cargo run --locked --profile fast -p tests --bin bench -- $(PART)
 
 # A test makes the pages, and fails where they are out of date: the program does not carry what makes them.

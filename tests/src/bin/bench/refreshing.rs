@@ -29,7 +29,7 @@ const TOOLS: &[(&str, &str)] = &[
     ),
     (BASELINE, "rsync -aHAXS --numeric-ids --delete \"$SOURCE/\" \"$TARGET/\""),
     ("cp -au", "cp -au \"$SOURCE/.\" \"$TARGET\""),
-    (LIFEBOAT, "\"$BE\" internal-refresh-tree \"$SOURCE\" \"$TARGET\""),
+    (LIFEBOAT, "\"$BE-engine\" refresh-tree \"$SOURCE\" \"$TARGET\""),
 ];
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
@@ -41,8 +41,7 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let [from, to] =
         [&source.0, &target.0].map(|directory| directory.to_string_lossy().into_owned());
     let names = names(&be, &disks, "ext4");
-    time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &names)
-        .context("making the copy")?;
+    time("\"$BE-engine\" copy-tree \"$SOURCE\" \"$TARGET\"", &names).context("making the copy")?;
     settle(&from, &to)?;
     let labels: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
     for changed in [false, true] {

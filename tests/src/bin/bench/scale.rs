@@ -105,7 +105,7 @@ impl Part<'_> {
         self.mkfs(self.target)?;
         let target = Mounted::new(self.target.name(), &self.directory.join("target"))?;
         drop_caches(&[self.source, self.target])?;
-        let run = time("\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"", &self.names())?;
+        let run = time("\"$BE-engine\" copy-tree \"$SOURCE\" \"$TARGET\"", &self.names())?;
         eprintln!("  {:.2} s, {} KiB: copy", run.seconds, run.peak_kib);
         drop(target);
         Ok(run)

@@ -156,17 +156,12 @@ const PEERS: &[Peer] = &[
         Need::Program("rsync"),
         "rsync -aHAXS --numeric-ids \"$SOURCE/\" \"$TARGET/\"",
     )),
-    to_all(peer(
-        FILES,
-        Kind::Files,
-        Need::Be,
-        "\"$BE\" internal-copy-tree \"$SOURCE\" \"$TARGET\"",
-    )),
+    to_all(peer(FILES, Kind::Files, Need::Be, "\"$BE-engine\" copy-tree \"$SOURCE\" \"$TARGET\"")),
     peer(
         BLOCKS,
         Kind::Blocks,
         Need::Be,
-        "\"$BE\" internal-copy-blocks \"$SOURCE_DEVICE\" \"$TARGET_DEVICE\"",
+        "\"$BE-engine\" copy-blocks \"$SOURCE_DEVICE\" \"$TARGET_DEVICE\"",
     ),
     to_all(peer(
         CREATE,
