@@ -89,7 +89,7 @@ pub trait Sink: Sync {
     fn lost(&self, directory: Id, name: &CStr, why: Errno) -> Result<()>;
 }
 
-enum WorkDirs<F> {
+enum Task<F> {
     Directory { parent: Id, name: CString, verdict: Verdict },
     Batch { directory: Arc<F>, source: Arc<OwnedFd>, id: Id, verdict: Verdict, batch: Batch },
 }
@@ -98,7 +98,7 @@ struct Walk<'a, S: Sink> {
     directories: &'a Directories,
     exclude: &'a Exclude,
     sink: &'a S,
-    stack: Stack<WorkDirs<S::Directory>>,
+    stack: Stack<Task<S::Directory>>,
 }
 
 /// Walks the tree of `directories`, whose root is open, with so many threads.
@@ -112,7 +112,7 @@ pub fn walk<S: Sink>(
     threads: usize,
 ) -> Result<()> {
     let verdict = exclude.verdict_of_mount_point(&directories.path(ROOT, b""));
-    let root = WorkDirs::Directory { parent: ROOT, name: CString::default(), verdict };
+    let root = Task::Directory { parent: ROOT, name: CString::default(), verdict };
     let walk = Walk { directories, exclude, sink, stack: Stack::new(root) };
     let failure: Mutex<Option<Error>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -136,15 +136,15 @@ pub fn walk<S: Sink>(
 impl<S: Sink> Walk<'_, S> {
     fn work(
         &self,
-        work: WorkDirs<S::Directory>,
+        work: Task<S::Directory>,
         here: &mut Standpoint,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         match work {
-            WorkDirs::Batch { directory, source, id, verdict, batch } => {
+            Task::Batch { directory, source, id, verdict, batch } => {
                 self.sink.entries(here, &directory, (id, &source, verdict), batch)
             }
-            WorkDirs::Directory { parent, name, verdict } if name.is_empty() => {
+            Task::Directory { parent, name, verdict } if name.is_empty() => {
                 let root = self.directories.open(Side::Source, parent);
                 match root.and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
                     Ok((source, stat)) => self.enter(
@@ -159,7 +159,7 @@ impl<S: Sink> Walk<'_, S> {
                     }
                 }
             }
-            WorkDirs::Directory { parent, name, verdict } => {
+            Task::Directory { parent, name, verdict } => {
                 self.descend(parent, &name, verdict, here, buffer)
             }
         }
@@ -239,7 +239,7 @@ impl<S: Sink> Walk<'_, S> {
         let mut listing = RawDir::new(&**source, buffer);
         let mut batch = Batch { entries: Vec::new(), whole: false, first: true };
         let mut is_readable = true;
-        let mut subdirectories: Vec<(u64, WorkDirs<S::Directory>)> = Vec::new();
+        let mut subdirectories: Vec<(u64, Task<S::Directory>)> = Vec::new();
         loop {
             let end = match listing.next() {
                 Some(Ok(entry)) => {
@@ -279,7 +279,7 @@ impl<S: Sink> Walk<'_, S> {
             for entry in batch.entries.iter().filter(|entry| entry.kind == FileType::Directory) {
                 let (name, verdict) = (entry.name.clone(), entry.verdict);
                 subdirectories
-                    .push((entry.inode, WorkDirs::Directory { parent: id, name, verdict }));
+                    .push((entry.inode, Task::Directory { parent: id, name, verdict }));
             }
             self.directories.expect(id, batch.entries.len());
             let full = std::mem::replace(
@@ -289,7 +289,7 @@ impl<S: Sink> Walk<'_, S> {
             // Another thread has nothing to do: a directory of many entries is shared.
             if !full.first && self.stack.is_wanted() {
                 let (directory, source) = (Arc::clone(directory), Arc::clone(source));
-                self.stack.push(std::iter::once(WorkDirs::Batch {
+                self.stack.push(std::iter::once(Task::Batch {
                     directory,
                     source,
                     id,
