@@ -29,6 +29,7 @@ mod guest;
 mod host;
 mod lock;
 mod machine;
+mod process;
 mod qcow2;
 mod qmp;
 mod sys;
