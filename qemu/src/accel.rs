@@ -3,9 +3,10 @@
 
 use crate::host::Tool;
 use crate::{Error, Result};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Stdio;
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// The accelerator of a machine.
@@ -17,24 +18,16 @@ pub enum Accelerator {
     Tcg,
 }
 
-impl Accelerator {
-    /// `LIFEBOAT_ACCEL` if set; KVM if a real guest ran under it once in this process; TCG
-    /// otherwise.
-    ///
-    /// # Errors
-    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`.
-    pub fn choose() -> Result<Accelerator> {
-        static PROBED: OnceLock<Accelerator> = OnceLock::new();
-        match std::env::var("LIFEBOAT_ACCEL").ok().as_deref() {
-            Some("tcg") => Ok(Accelerator::Tcg),
-            Some("kvm") => Ok(Accelerator::Kvm),
-            Some("") | None => Ok(*PROBED.get_or_init(probe)),
-            Some(other) => {
-                Err(Error::Description(format!("LIFEBOAT_ACCEL is {other:?}: use tcg or kvm")))
-            }
-        }
+impl std::fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "TCG",
+        })
     }
+}
 
+impl Accelerator {
     pub(crate) fn arguments(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -54,17 +47,145 @@ impl Accelerator {
     }
 }
 
-fn probe() -> Accelerator {
-    if !std::path::Path::new("/dev/kvm").exists() {
-        return Accelerator::Tcg;
+/// The accelerator that was chosen for a machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Chosen {
+    pub(crate) accelerator: Accelerator,
+    /// What chose KVM, where it may choose TCG when KVM gives up.
+    pub(crate) choice: Option<&'static Choice>,
+}
+
+impl Chosen {
+    /// An accelerator that no other takes the place of.
+    pub(crate) fn only(accelerator: Accelerator) -> Chosen {
+        Chosen { accelerator, choice: None }
     }
-    let chosen = if seabios_speaks(Accelerator::Kvm, Duration::from_secs(4)) {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
-    };
-    log::info!("accelerator: {chosen:?}");
-    chosen
+}
+
+/// The choice for all machines of this process: `LIFEBOAT_ACCEL` if set; KVM while it runs what it
+/// is asked to run; TCG otherwise, and from then on. Each is said once on standard error, also
+/// where the test harness keeps a test's output to itself.
+pub(crate) struct Choice {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// A guest came up under KVM.
+    runs: bool,
+    /// KVM did not run something.
+    without_kvm: bool,
+    said: Option<Accelerator>,
+    print: fn(&str),
+}
+
+/// What trying KVM came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    ComesUp,
+    /// It does not, and why.
+    Fails(String),
+}
+
+impl Choice {
+    /// `print` shows a line without its end.
+    pub(crate) const fn new(print: fn(&str)) -> Choice {
+        let state = State { runs: false, without_kvm: false, said: None, print };
+        Choice { state: Mutex::new(state) }
+    }
+
+    pub(crate) fn of_this_run() -> &'static Choice {
+        static CHOICE: Choice = Choice::new(print_past_the_harness);
+        &CHOICE
+    }
+
+    /// The accelerator of the next machine; KVM is tried once.
+    ///
+    /// # Errors
+    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`.
+    pub(crate) fn choose(&'static self) -> Result<Chosen> {
+        let forced = std::env::var("LIFEBOAT_ACCEL").ok();
+        self.choose_with(forced.as_deref(), || probe(Path::new("/dev/kvm")))
+    }
+
+    fn choose_with(
+        &'static self,
+        forced: Option<&str>,
+        probe: impl FnOnce() -> Verdict,
+    ) -> Result<Chosen> {
+        // Other threads wait here for the end of a probe.
+        let mut state = self.state();
+        let accelerator = match forced {
+            Some("tcg") => Accelerator::Tcg,
+            Some("kvm") => Accelerator::Kvm,
+            Some("") | None => return Ok(state.choose(self, probe)),
+            Some(other) => {
+                return Err(Error::Description(format!(
+                    "LIFEBOAT_ACCEL is {other:?}: use tcg or kvm"
+                )));
+            }
+        };
+        state.say(accelerator, "LIFEBOAT_ACCEL says so");
+        Ok(Chosen::only(accelerator))
+    }
+
+    /// From now on machines run under TCG.
+    pub(crate) fn give_up_kvm(&self, reason: &str) {
+        let mut state = self.state();
+        state.without_kvm = true;
+        state.say(Accelerator::Tcg, reason);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_given_up_kvm(&self) -> bool {
+        self.state().without_kvm
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn choose(&mut self, choice: &'static Choice, probe: impl FnOnce() -> Verdict) -> Chosen {
+        if self.without_kvm {
+            return Chosen::only(Accelerator::Tcg);
+        }
+        if !self.runs {
+            if let Verdict::Fails(reason) = probe() {
+                self.without_kvm = true;
+                self.say(Accelerator::Tcg, &reason);
+                return Chosen::only(Accelerator::Tcg);
+            }
+            self.runs = true;
+        }
+        self.say(Accelerator::Kvm, "SeaBIOS speaks under it");
+        Chosen { accelerator: Accelerator::Kvm, choice: Some(choice) }
+    }
+
+    fn say(&mut self, accelerator: Accelerator, reason: &str) {
+        let before = self.said.replace(accelerator);
+        if before != Some(accelerator) {
+            let from = if before.is_some() { " from now on" } else { "" };
+            (self.print)(&format!("machines run under {accelerator}{from}: {reason}"));
+        }
+    }
+}
+
+/// The test harness keeps what a test prints with Rust's macros, unless the test fails.
+fn print_past_the_harness(line: &str) {
+    // Nothing depends on it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Tries SeaBIOS under KVM, whose device may be missing.
+fn probe(device: &Path) -> Verdict {
+    if !device.exists() {
+        return Verdict::Fails(format!("there is no {}", device.display()));
+    }
+    match seabios_speaks(Accelerator::Kvm, Duration::from_secs(4)) {
+        true => Verdict::ComesUp,
+        false => Verdict::Fails("SeaBIOS says nothing under KVM".to_owned()),
+    }
 }
 
 /// Starts a machine that has nothing but SeaBIOS and waits for its greeting on the debug port.
@@ -99,19 +220,23 @@ fn seabios_speaks(accelerator: Accelerator, limit: Duration) -> bool {
     spoke
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// QEMU's words from the line on that reports an internal error of KVM (accel/kvm/kvm-all.c and
+/// target/i386/kvm/kvm.c); nothing if none does.
+pub(crate) fn internal_error(stderr: &str) -> Option<&str> {
+    let reports = ["KVM internal error", "KVM: entry failed", "kvm run failed"];
+    let found = reports.iter().filter_map(|report| stderr.find(report)).min()?;
+    let line = stderr[..found].rfind('\n').map_or(0, |end| end + 1);
+    Some(&stderr[line..])
+}
 
-    #[test]
-    fn a_real_guest_runs_under_tcg() {
-        assert!(seabios_speaks(Accelerator::Tcg, crate::deadline(20)));
-    }
-
-    #[test]
-    fn a_guest_that_cannot_run_is_found_out_in_time() {
-        let start = Instant::now();
-        assert!(!seabios_speaks(Accelerator::Tcg, Duration::ZERO));
-        assert!(start.elapsed() < Duration::from_secs(5));
+/// QEMU's words in one line.
+pub(crate) fn summary(words: &str) -> String {
+    let first = words.lines().next().unwrap_or_default();
+    match words.lines().any(|line| line == "emulation failure") {
+        true => format!("{first}, emulation failure"),
+        false => first.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

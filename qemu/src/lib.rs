@@ -32,8 +32,10 @@ mod machine;
 mod process;
 mod qcow2;
 mod qmp;
+mod status;
 mod sys;
 mod transcript;
+mod watch;
 mod write_log;
 
 pub use accel::Accelerator;

@@ -1,12 +1,16 @@
 //! A running machine.
 
+use crate::accel::{Choice, Chosen};
+use crate::host::deadline;
+use crate::lock::MachineLock;
 use crate::process::Process;
 use crate::{Builder, Console, Disk, Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A running machine. It ends when it is dropped, and with the thread that started it.
+/// A running machine. It ends when it is dropped, and with the thread that started it; one that was
+/// started again under TCG ([`Builder::start`]) ends when it is dropped, and with this process.
 pub struct Machine {
     pub(crate) process: Process,
     pub(crate) builder: Builder,
@@ -14,7 +18,19 @@ pub struct Machine {
 
 impl Machine {
     pub(crate) fn start(builder: Builder) -> Result<Machine> {
-        Ok(Machine { process: Process::start(&builder)?, builder })
+        let lock = MachineLock::acquire()?;
+        let chosen = Choice::of_this_run().choose()?;
+        Machine::start_under(builder, chosen, Some(lock), deadline(60))
+    }
+
+    /// Starts the machine, whose QEMU must come up within `limit`.
+    pub(crate) fn start_under(
+        builder: Builder,
+        chosen: Chosen,
+        lock: Option<MachineLock>,
+        limit: Duration,
+    ) -> Result<Machine> {
+        Ok(Machine { process: Process::start(&builder, chosen, lock, limit)?, builder })
     }
 
     /// The name in messages and logs.
@@ -77,7 +93,7 @@ impl Machine {
     pub fn plug(&self, disk: Disk) -> Result<()> {
         let mut plugged = self.process.plugged.borrow_mut();
         let disk =
-            disk.attach(self.process.sockets.path(), self.builder.disk_count() + plugged.len())?;
+            disk.attach(self.process.sockets(), self.builder.disk_count() + plugged.len())?;
         let port = format!("port{}", plugged.len());
         let port = disk.needs_port().then_some(port.as_str());
         if port.is_some() && plugged.len() >= self.builder.ports() {
@@ -113,7 +129,8 @@ impl Machine {
     /// # Errors
     /// QEMU refused.
     pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
-        self.process.qmp.borrow_mut().execute(command, arguments)
+        self.process.status.use_machine();
+        self.process.running().monitor.execute(command, arguments)
     }
 
     /// Waits until the guest has switched the machine off.
@@ -123,6 +140,9 @@ impl Machine {
     pub fn off(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         while !self.has_ended() {
+            if let Some(error) = self.process.status.error(|| self.console().tail()) {
+                return Err(error);
+            }
             if start.elapsed() > limit {
                 return Err(Error::Deadline {
                     machine: self.builder.name.clone(),
@@ -146,11 +166,11 @@ impl Machine {
     /// ([`Disk::logged`]).
     ///
     /// # Errors
-    /// A disk cannot be rebuilt.
+    /// A disk cannot be rebuilt, or QEMU cannot be killed.
     pub fn power_cut(self) -> Result<Builder> {
         // Killed, so that QEMU has no time for the flush of an orderly end.
-        let _ = self.process.child.borrow_mut().kill();
-        let _ = self.process.child.borrow_mut().wait();
+        self.process.kill();
+        self.off(deadline(60))?;
         let builder = self.builder;
         drop(self.process);
         builder.forget_unflushed()
@@ -183,6 +203,6 @@ impl Machine {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        !matches!(self.process.child.borrow_mut().try_wait(), Ok(None))
+        self.process.has_ended()
     }
 }
