@@ -1,13 +1,20 @@
-//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing: nested hosts hang at
-//! the first guest instruction.
+//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing, nor does a guest that
+//! speaks: nested hosts hang at the first instruction, or run SeaBIOS and stop in OVMF at one that
+//! KVM cannot emulate. So the very firmware of a machine is tried before KVM is chosen.
 
-use crate::host::Tool;
-use crate::{Error, Result};
-use std::io::{Read, Write};
+use crate::host::deadline;
+use crate::{Builder, Error, Firmware, Machine, Result};
+use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Seconds until OVMF must have come up under KVM, which takes two to four.
+const PROBE: u64 = 10;
+
+/// What OVMF's boot manager begins every line with, on its way to the first boot option and where
+/// there is none (edk2, MdeModulePkg/Library/UefiBootManagerLib and Universal/BdsDxe).
+const BOOT_MANAGER: &str = "BdsDxe: ";
 
 /// The accelerator of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +77,15 @@ pub(crate) struct Choice {
 }
 
 struct State {
-    /// A guest came up under KVM.
-    runs: bool,
+    /// What comes up under KVM.
+    runs: Vec<Firmware>,
     /// KVM did not run something.
     without_kvm: bool,
     said: Option<Accelerator>,
     print: fn(&str),
 }
 
-/// What trying KVM came to.
+/// What trying a firmware came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     ComesUp,
@@ -89,7 +96,7 @@ enum Verdict {
 impl Choice {
     /// `print` shows a line without its end.
     pub(crate) const fn new(print: fn(&str)) -> Choice {
-        let state = State { runs: false, without_kvm: false, said: None, print };
+        let state = State { runs: Vec::new(), without_kvm: false, said: None, print };
         Choice { state: Mutex::new(state) }
     }
 
@@ -98,26 +105,29 @@ impl Choice {
         &CHOICE
     }
 
-    /// The accelerator of the next machine; KVM is tried once.
+    /// The accelerator of a machine with this firmware; under KVM each firmware is tried once.
     ///
     /// # Errors
-    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`.
-    pub(crate) fn choose(&'static self) -> Result<Chosen> {
+    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`, or QEMU or the firmware is not installed.
+    pub(crate) fn choose(&'static self, firmware: Firmware) -> Result<Chosen> {
         let forced = std::env::var("LIFEBOAT_ACCEL").ok();
-        self.choose_with(forced.as_deref(), || probe(Path::new("/dev/kvm")))
+        self.choose_with(forced.as_deref(), firmware, |firmware| {
+            probe(Path::new("/dev/kvm"), firmware)
+        })
     }
 
     fn choose_with(
         &'static self,
         forced: Option<&str>,
-        probe: impl FnOnce() -> Verdict,
+        firmware: Firmware,
+        probe: impl FnOnce(Firmware) -> Result<Verdict>,
     ) -> Result<Chosen> {
         // Other threads wait here for the end of a probe.
         let mut state = self.state();
         let accelerator = match forced {
             Some("tcg") => Accelerator::Tcg,
             Some("kvm") => Accelerator::Kvm,
-            Some("") | None => return Ok(state.choose(self, probe)),
+            Some("") | None => return state.choose(self, firmware, probe),
             Some(other) => {
                 return Err(Error::Description(format!(
                     "LIFEBOAT_ACCEL is {other:?}: use tcg or kvm"
@@ -146,20 +156,29 @@ impl Choice {
 }
 
 impl State {
-    fn choose(&mut self, choice: &'static Choice, probe: impl FnOnce() -> Verdict) -> Chosen {
+    fn choose(
+        &mut self,
+        choice: &'static Choice,
+        firmware: Firmware,
+        probe: impl FnOnce(Firmware) -> Result<Verdict>,
+    ) -> Result<Chosen> {
+        // SeaBIOS says nothing on a serial console, and does less than OVMF.
+        let firmware = if firmware == Firmware::SeaBios { Firmware::Ovmf } else { firmware };
         if self.without_kvm {
-            return Chosen::only(Accelerator::Tcg);
+            return Ok(Chosen::only(Accelerator::Tcg));
         }
-        if !self.runs {
-            if let Verdict::Fails(reason) = probe() {
-                self.without_kvm = true;
-                self.say(Accelerator::Tcg, &reason);
-                return Chosen::only(Accelerator::Tcg);
+        if !self.runs.contains(&firmware) {
+            match probe(firmware)? {
+                Verdict::ComesUp => self.runs.push(firmware),
+                Verdict::Fails(reason) => {
+                    self.without_kvm = true;
+                    self.say(Accelerator::Tcg, &reason);
+                    return Ok(Chosen::only(Accelerator::Tcg));
+                }
             }
-            self.runs = true;
         }
-        self.say(Accelerator::Kvm, "SeaBIOS speaks under it");
-        Chosen { accelerator: Accelerator::Kvm, choice: Some(choice) }
+        self.say(Accelerator::Kvm, "OVMF reaches its first boot option");
+        Ok(Chosen { accelerator: Accelerator::Kvm, choice: Some(choice) })
     }
 
     fn say(&mut self, accelerator: Accelerator, reason: &str) {
@@ -177,47 +196,46 @@ fn print_past_the_harness(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Tries SeaBIOS under KVM, whose device may be missing.
-fn probe(device: &Path) -> Verdict {
+/// Tries a firmware under KVM, whose device may be missing.
+fn probe(device: &Path, firmware: Firmware) -> Result<Verdict> {
     if !device.exists() {
-        return Verdict::Fails(format!("there is no {}", device.display()));
+        return Ok(Verdict::Fails(format!("there is no {}", device.display())));
     }
-    match seabios_speaks(Accelerator::Kvm, Duration::from_secs(4)) {
-        true => Verdict::ComesUp,
-        false => Verdict::Fails("SeaBIOS says nothing under KVM".to_owned()),
-    }
+    try_firmware(Accelerator::Kvm, firmware, deadline(PROBE))
 }
 
-/// Starts a machine that has nothing but SeaBIOS and waits for its greeting on the debug port.
-fn seabios_speaks(accelerator: Accelerator, limit: Duration) -> bool {
-    let child = Tool::new("qemu-system-x86_64")
-        .args(accelerator.arguments())
-        .args(["-machine", "q35", "-m", "64", "-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-chardev", "stdio,id=debug", "-device", "isa-debugcon,iobase=0x402,chardev=debug"])
-        .spawn(Stdio::piped(), Stdio::null());
-    let Ok(mut child) = child else { return false };
-    let (sender, receiver) = mpsc::channel();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut seen = Vec::new();
-            let mut chunk = [0; 256];
-            while let Ok(count @ 1..) = stdout.read(&mut chunk) {
-                seen.extend_from_slice(&chunk[..count]);
-                if seen.windows(7).any(|w| w == b"SeaBIOS") {
-                    let _ = sender.send(());
-                    return;
-                }
+/// Starts a machine that has nothing but the firmware and waits for its boot manager.
+fn try_firmware(accelerator: Accelerator, firmware: Firmware, limit: Duration) -> Result<Verdict> {
+    let builder = Builder::new("probe")?.firmware(firmware);
+    let error = match Machine::start_under(builder, Chosen::only(accelerator), None, limit) {
+        Err(error @ (Error::MissingProgram { .. } | Error::MissingFile { .. })) => {
+            return Err(error);
+        }
+        Err(error) => error,
+        Ok(vm) => {
+            let seen = vm.console().expect(BOOT_MANAGER, limit);
+            let error = seen.err().map(|error| vm.process.failure("starting").unwrap_or(error));
+            vm.process.kill();
+            match error {
+                Some(error) => error,
+                None => return Ok(Verdict::ComesUp),
             }
-        });
-    }
-    let spoke = receiver.recv_timeout(limit).is_ok();
-    let _ = child.kill();
-    // A guest that hangs inside the kernel may not die at once; it must not take us along.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) && matches!(child.try_wait(), Ok(None)) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    spoke
+        }
+    };
+    let reason = match error {
+        Error::Accelerator { words, .. } => summary(&words),
+        Error::Ended { words, .. } => {
+            let mut lines = words.lines().filter(|line| !line.contains("warning:"));
+            format!("QEMU ended: {}", lines.next().unwrap_or("without a word"))
+        }
+        Error::Deadline { limit, .. } => format!("not within {} s", limit.as_secs()),
+        other => other.to_string(),
+    };
+    let name = match firmware {
+        Firmware::OvmfSecureBoot => "OVMF with Secure Boot",
+        Firmware::Ovmf | Firmware::SeaBios => "OVMF",
+    };
+    Ok(Verdict::Fails(format!("{name} does not come up under {accelerator} ({reason})")))
 }
 
 /// QEMU's words from the line on that reports an internal error of KVM (accel/kvm/kvm-all.c and

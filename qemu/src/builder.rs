@@ -178,8 +178,8 @@ impl Builder {
         self
     }
 
-    /// Starts the machine as soon as no other runs on this host: under KVM if that runs a
-    /// guest, else under TCG. When KVM gives up on the guest later, all machines run
+    /// Starts the machine as soon as no other runs on this host: under KVM if that brings up the
+    /// machine's firmware, else under TCG. When KVM gives up on the guest later, all machines run
     /// under TCG from then on. This one is started again if nothing was done with it yet: no wait
     /// has succeeded, nothing was typed, no command was given to QEMU. To the guest that is a
     /// power cut during its boot; QEMU itself ends in order, so no disk image is left broken.
@@ -249,6 +249,10 @@ impl Builder {
             disk.cut(&directory, number, None)?;
         }
         Ok(self)
+    }
+
+    pub(crate) fn chosen_firmware(&self) -> Firmware {
+        self.firmware
     }
 
     /// Another program in the place of QEMU.

@@ -19,7 +19,7 @@ pub struct Machine {
 impl Machine {
     pub(crate) fn start(builder: Builder) -> Result<Machine> {
         let lock = MachineLock::acquire()?;
-        let chosen = Choice::of_this_run().choose()?;
+        let chosen = Choice::of_this_run().choose(builder.chosen_firmware())?;
         Machine::start_under(builder, chosen, Some(lock), deadline(60))
     }
 
