@@ -1,12 +1,20 @@
-//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing: nested hosts hang at
-//! the first guest instruction.
+//! What runs the guest's instructions. That `/dev/kvm` opens proves nothing, nor does a guest that
+//! speaks: nested hosts hang at the first instruction, or run SeaBIOS and stop in OVMF at one that
+//! KVM cannot emulate. So the very firmware of a machine is tried before KVM is chosen.
 
-use crate::host::Tool;
-use crate::{Error, Result};
-use std::io::Read;
-use std::process::Stdio;
-use std::sync::{OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use crate::host::deadline;
+use crate::{Builder, Error, Firmware, Machine, Result};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Seconds until OVMF must have come up under KVM, which takes two to four.
+const PROBE: u64 = 10;
+
+/// What OVMF's boot manager begins every line with, on its way to the first boot option and where
+/// there is none (edk2, MdeModulePkg/Library/UefiBootManagerLib and Universal/BdsDxe).
+const BOOT_MANAGER: &str = "BdsDxe: ";
 
 /// The accelerator of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,24 +25,16 @@ pub enum Accelerator {
     Tcg,
 }
 
-impl Accelerator {
-    /// `LIFEBOAT_ACCEL` if set; KVM if a real guest ran under it once in this process; TCG
-    /// otherwise.
-    ///
-    /// # Errors
-    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`.
-    pub fn choose() -> Result<Accelerator> {
-        static PROBED: OnceLock<Accelerator> = OnceLock::new();
-        match std::env::var("LIFEBOAT_ACCEL").ok().as_deref() {
-            Some("tcg") => Ok(Accelerator::Tcg),
-            Some("kvm") => Ok(Accelerator::Kvm),
-            Some("") | None => Ok(*PROBED.get_or_init(probe)),
-            Some(other) => {
-                Err(Error::Description(format!("LIFEBOAT_ACCEL is {other:?}: use tcg or kvm")))
-            }
-        }
+impl std::fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "TCG",
+        })
     }
+}
 
+impl Accelerator {
     pub(crate) fn arguments(self) -> [&'static str; 4] {
         match self {
             Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
@@ -54,64 +54,207 @@ impl Accelerator {
     }
 }
 
-fn probe() -> Accelerator {
-    if !std::path::Path::new("/dev/kvm").exists() {
-        return Accelerator::Tcg;
-    }
-    let chosen = if seabios_speaks(Accelerator::Kvm, Duration::from_secs(4)) {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
-    };
-    log::info!("accelerator: {chosen:?}");
-    chosen
+/// The accelerator that was chosen for a machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Chosen {
+    pub(crate) accelerator: Accelerator,
+    /// What chose KVM, where it may choose TCG when KVM gives up.
+    pub(crate) choice: Option<&'static Choice>,
 }
 
-/// Starts a machine that has nothing but SeaBIOS and waits for its greeting on the debug port.
-fn seabios_speaks(accelerator: Accelerator, limit: Duration) -> bool {
-    let child = Tool::new("qemu-system-x86_64")
-        .args(accelerator.arguments())
-        .args(["-machine", "q35", "-m", "64", "-nodefaults", "-no-user-config", "-display", "none"])
-        .args(["-chardev", "stdio,id=debug", "-device", "isa-debugcon,iobase=0x402,chardev=debug"])
-        .spawn(Stdio::piped(), Stdio::null());
-    let Ok(mut child) = child else { return false };
-    let (sender, receiver) = mpsc::channel();
-    if let Some(mut stdout) = child.stdout.take() {
-        std::thread::spawn(move || {
-            let mut seen = Vec::new();
-            let mut chunk = [0; 256];
-            while let Ok(count @ 1..) = stdout.read(&mut chunk) {
-                seen.extend_from_slice(&chunk[..count]);
-                if seen.windows(7).any(|w| w == b"SeaBIOS") {
-                    let _ = sender.send(());
-                    return;
+impl Chosen {
+    /// An accelerator that no other takes the place of.
+    pub(crate) fn only(accelerator: Accelerator) -> Chosen {
+        Chosen { accelerator, choice: None }
+    }
+}
+
+/// The choice for all machines of this process: `LIFEBOAT_ACCEL` if set; KVM while it runs what it
+/// is asked to run; TCG otherwise, and from then on. Each is said once on standard error, also
+/// where the test harness keeps a test's output to itself.
+pub(crate) struct Choice {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// What comes up under KVM.
+    runs: Vec<Firmware>,
+    /// KVM did not run something.
+    without_kvm: bool,
+    said: Option<Accelerator>,
+    print: fn(&str),
+}
+
+/// What trying a firmware came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    ComesUp,
+    /// It does not, and why.
+    Fails(String),
+}
+
+impl Choice {
+    /// `print` shows a line without its end.
+    pub(crate) const fn new(print: fn(&str)) -> Choice {
+        let state = State { runs: Vec::new(), without_kvm: false, said: None, print };
+        Choice { state: Mutex::new(state) }
+    }
+
+    pub(crate) fn of_this_run() -> &'static Choice {
+        static CHOICE: Choice = Choice::new(print_past_the_harness);
+        &CHOICE
+    }
+
+    /// The accelerator of a machine with this firmware; under KVM each firmware is tried once.
+    ///
+    /// # Errors
+    /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`, or QEMU or the firmware is not installed.
+    pub(crate) fn choose(&'static self, firmware: Firmware) -> Result<Chosen> {
+        let forced = std::env::var("LIFEBOAT_ACCEL").ok();
+        self.choose_with(forced.as_deref(), firmware, |firmware| {
+            probe(Path::new("/dev/kvm"), firmware)
+        })
+    }
+
+    fn choose_with(
+        &'static self,
+        forced: Option<&str>,
+        firmware: Firmware,
+        probe: impl FnOnce(Firmware) -> Result<Verdict>,
+    ) -> Result<Chosen> {
+        // Other threads wait here for the end of a probe.
+        let mut state = self.state();
+        let accelerator = match forced {
+            Some("tcg") => Accelerator::Tcg,
+            Some("kvm") => Accelerator::Kvm,
+            Some("") | None => return state.choose(self, firmware, probe),
+            Some(other) => {
+                return Err(Error::Description(format!(
+                    "LIFEBOAT_ACCEL is {other:?}: use tcg or kvm"
+                )));
+            }
+        };
+        state.say(accelerator, "LIFEBOAT_ACCEL says so");
+        Ok(Chosen::only(accelerator))
+    }
+
+    /// From now on machines run under TCG.
+    pub(crate) fn give_up_kvm(&self, reason: &str) {
+        let mut state = self.state();
+        state.without_kvm = true;
+        state.say(Accelerator::Tcg, reason);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_given_up_kvm(&self) -> bool {
+        self.state().without_kvm
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn choose(
+        &mut self,
+        choice: &'static Choice,
+        firmware: Firmware,
+        probe: impl FnOnce(Firmware) -> Result<Verdict>,
+    ) -> Result<Chosen> {
+        // SeaBIOS says nothing on a serial console, and does less than OVMF.
+        let firmware = if firmware == Firmware::SeaBios { Firmware::Ovmf } else { firmware };
+        if self.without_kvm {
+            return Ok(Chosen::only(Accelerator::Tcg));
+        }
+        if !self.runs.contains(&firmware) {
+            match probe(firmware)? {
+                Verdict::ComesUp => self.runs.push(firmware),
+                Verdict::Fails(reason) => {
+                    self.without_kvm = true;
+                    self.say(Accelerator::Tcg, &reason);
+                    return Ok(Chosen::only(Accelerator::Tcg));
                 }
             }
-        });
+        }
+        self.say(Accelerator::Kvm, "OVMF reaches its first boot option");
+        Ok(Chosen { accelerator: Accelerator::Kvm, choice: Some(choice) })
     }
-    let spoke = receiver.recv_timeout(limit).is_ok();
-    let _ = child.kill();
-    // A guest that hangs inside the kernel may not die at once; it must not take us along.
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) && matches!(child.try_wait(), Ok(None)) {
-        std::thread::sleep(Duration::from_millis(20));
+
+    fn say(&mut self, accelerator: Accelerator, reason: &str) {
+        let before = self.said.replace(accelerator);
+        if before != Some(accelerator) {
+            let from = if before.is_some() { " from now on" } else { "" };
+            (self.print)(&format!("machines run under {accelerator}{from}: {reason}"));
+        }
     }
-    spoke
+}
+
+/// The test harness keeps what a test prints with Rust's macros, unless the test fails.
+fn print_past_the_harness(line: &str) {
+    // Nothing depends on it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Tries a firmware under KVM, whose device may be missing.
+fn probe(device: &Path, firmware: Firmware) -> Result<Verdict> {
+    if !device.exists() {
+        return Ok(Verdict::Fails(format!("there is no {}", device.display())));
+    }
+    try_firmware(Accelerator::Kvm, firmware, deadline(PROBE))
+}
+
+/// Starts a machine that has nothing but the firmware and waits for its boot manager.
+fn try_firmware(accelerator: Accelerator, firmware: Firmware, limit: Duration) -> Result<Verdict> {
+    let builder = Builder::new("probe")?.firmware(firmware);
+    let error = match Machine::start_under(builder, Chosen::only(accelerator), None, limit) {
+        Err(error @ (Error::MissingProgram { .. } | Error::MissingFile { .. })) => {
+            return Err(error);
+        }
+        Err(error) => error,
+        Ok(vm) => {
+            let seen = vm.console().expect(BOOT_MANAGER, limit);
+            let error = seen.err().map(|error| vm.process.failure("starting").unwrap_or(error));
+            vm.process.kill();
+            match error {
+                Some(error) => error,
+                None => return Ok(Verdict::ComesUp),
+            }
+        }
+    };
+    let reason = match error {
+        Error::Accelerator { words, .. } => summary(&words),
+        Error::Ended { words, .. } => {
+            let mut lines = words.lines().filter(|line| !line.contains("warning:"));
+            format!("QEMU ended: {}", lines.next().unwrap_or("without a word"))
+        }
+        Error::Deadline { limit, .. } => format!("not within {} s", limit.as_secs()),
+        other => other.to_string(),
+    };
+    let name = match firmware {
+        Firmware::OvmfSecureBoot => "OVMF with Secure Boot",
+        Firmware::Ovmf | Firmware::SeaBios => "OVMF",
+    };
+    Ok(Verdict::Fails(format!("{name} does not come up under {accelerator} ({reason})")))
+}
+
+/// QEMU's words from the line on that reports an internal error of KVM (accel/kvm/kvm-all.c and
+/// target/i386/kvm/kvm.c); nothing if none does.
+pub(crate) fn internal_error(stderr: &str) -> Option<&str> {
+    let reports = ["KVM internal error", "KVM: entry failed", "kvm run failed"];
+    let found = reports.iter().filter_map(|report| stderr.find(report)).min()?;
+    let line = stderr[..found].rfind('\n').map_or(0, |end| end + 1);
+    Some(&stderr[line..])
+}
+
+/// QEMU's words in one line.
+pub(crate) fn summary(words: &str) -> String {
+    let first = words.lines().next().unwrap_or_default();
+    match words.lines().any(|line| line == "emulation failure") {
+        true => format!("{first}, emulation failure"),
+        false => first.to_owned(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_real_guest_runs_under_tcg() {
-        assert!(seabios_speaks(Accelerator::Tcg, crate::deadline(20)));
-    }
-
-    #[test]
-    fn a_guest_that_cannot_run_is_found_out_in_time() {
-        let start = Instant::now();
-        assert!(!seabios_speaks(Accelerator::Tcg, Duration::ZERO));
-        assert!(start.elapsed() < Duration::from_secs(5));
-    }
-}
+mod tests;

@@ -3,9 +3,12 @@
 //! network.
 
 use crate::qmp::Wire;
+use crate::status::Status;
 use crate::{Error, Result, base64, deadline};
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// The name of the virtio port that Debian's udev rule starts the agent for.
@@ -38,35 +41,57 @@ impl From<Error> for Failure {
 
 /// The connection to the agent; it outlives the guest's reboots.
 pub(crate) struct Agent {
+    status: Arc<Status>,
     wire: Wire,
+    /// Where the wire of another start of the machine comes out.
+    next: Receiver<UnixStream>,
+    /// Which start of the machine the wire is of.
+    start: u32,
     number: u64,
 }
 
 impl Agent {
-    pub(crate) fn new(stream: UnixStream) -> Agent {
-        Agent { wire: Wire::new(stream), number: 0 }
+    pub(crate) fn new(
+        status: &Arc<Status>,
+        stream: UnixStream,
+        next: Receiver<UnixStream>,
+    ) -> Agent {
+        Agent { status: Arc::clone(status), wire: Wire::new(stream), next, start: 0, number: 0 }
     }
 
-    /// Waits until the agent answers; whatever was on the wire before is dropped.
+    /// Waits until the agent answers, of a machine that is started again as well; whatever was on
+    /// the wire before is dropped.
     pub(crate) fn sync(&mut self, limit: Duration) -> Result<(), Failure> {
         let start = Instant::now();
         while start.elapsed() < limit {
-            self.number += 1;
-            let number = self.number;
-            let message =
-                json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
-            self.wire.send(b"\xff", &message).map_err(|_| Failure::Silent)?;
-            let patience = Duration::from_secs(3);
-            while let Some(answer) =
-                self.wire.receive(patience.min(limit)).map_err(|_| Failure::Silent)?
-            {
-                // Answers come in order: this one proves that no older one is still under way.
-                if answer.get("return").and_then(Value::as_u64) == Some(number) {
-                    return Ok(());
+            match self.answers(limit) {
+                Ok(true) if self.status.use_start(self.start) => return Ok(()),
+                Ok(_) => {}
+                Err(_) => {
+                    let left = limit.saturating_sub(start.elapsed());
+                    let stream = self.next.recv_timeout(left).map_err(|_| Failure::Silent)?;
+                    self.wire = Wire::new(stream);
+                    self.start += 1;
                 }
             }
         }
         Err(Failure::Silent)
+    }
+
+    /// Whether the agent answers within three seconds.
+    fn answers(&mut self, limit: Duration) -> std::io::Result<bool> {
+        self.number += 1;
+        let number = self.number;
+        let message = json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
+        self.wire.send(b"\xff", &message)?;
+        let patience = Duration::from_secs(3);
+        while let Some(answer) = self.wire.receive(patience.min(limit))? {
+            // Answers come in order: this one proves that no older one is still under way.
+            if answer.get("return").and_then(Value::as_u64) == Some(number) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn call(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Failure> {
@@ -178,10 +203,17 @@ fn strange(command: &str, answer: &Value) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Accelerator;
     use std::io::{BufRead, BufReader, Write};
+    use std::sync::mpsc::channel;
 
     /// An agent that answers line by line.
-    fn agent(mut answer: impl FnMut(&Value) -> String + Send + 'static) -> Agent {
+    fn agent(answer: impl FnMut(&Value) -> String + Send + 'static) -> Agent {
+        let status = Arc::new(Status::new("test", Accelerator::Kvm));
+        Agent::new(&status, wire(answer), channel().1)
+    }
+
+    fn wire(mut answer: impl FnMut(&Value) -> String + Send + 'static) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         std::thread::spawn(move || {
             let mut writer = theirs.try_clone().unwrap();
@@ -192,7 +224,7 @@ mod tests {
                 writer.write_all(answer(&object).as_bytes()).unwrap();
             }
         });
-        Agent::new(ours)
+        ours
     }
 
     fn unwrap<T>(result: Result<T, Failure>) -> T {
@@ -236,6 +268,17 @@ mod tests {
     fn a_guest_that_is_not_up_is_silent() {
         let mut agent = agent(|_| String::new());
         assert!(matches!(agent.sync(Duration::from_millis(50)), Err(Failure::Silent)));
+    }
+
+    #[test]
+    fn the_agent_of_a_machine_that_is_started_again_answers() {
+        let status = Arc::new(Status::new("test", Accelerator::Kvm));
+        let (starts, next) = channel();
+        let (first, _) = UnixStream::pair().unwrap();
+        assert!(status.start_again());
+        let answer = |message: &Value| format!("{{\"return\": {}}}\n", message["arguments"]["id"]);
+        starts.send(wire(answer)).unwrap();
+        unwrap(Agent::new(&status, first, next).sync(Duration::from_secs(10)));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub struct Kernel {
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) name: String,
+    program: String,
     pub(crate) directory: Arc<TempDir>,
     firmware: Firmware,
     variables: Option<PathBuf>,
@@ -50,6 +51,7 @@ impl Builder {
             .map_err(Error::io(|| format!("making a directory in {}", machines.display())))?;
         Ok(Builder {
             name: name.to_owned(),
+            program: "qemu-system-x86_64".to_owned(),
             directory: Arc::new(directory),
             firmware: Firmware::Ovmf,
             variables: None,
@@ -176,7 +178,13 @@ impl Builder {
         self
     }
 
-    /// Starts the machine as soon as no other runs on this host.
+    /// Starts the machine as soon as no other runs on this host: under KVM if that brings up the
+    /// machine's firmware, else under TCG. When KVM gives up on the guest later, all machines run
+    /// under TCG from then on. This one is started again if nothing was done with it yet: no wait
+    /// has succeeded, nothing was typed, no command was given to QEMU. To the guest that is a
+    /// power cut during its boot; QEMU itself ends in order, so no disk image is left broken.
+    /// Otherwise, and where `LIFEBOAT_ACCEL` is set, every wait fails at once with
+    /// [`Error::Accelerator`].
     ///
     /// # Errors
     /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the
@@ -243,6 +251,17 @@ impl Builder {
         Ok(self)
     }
 
+    pub(crate) fn chosen_firmware(&self) -> Firmware {
+        self.firmware
+    }
+
+    /// Another program in the place of QEMU.
+    #[cfg(test)]
+    pub(crate) fn program(mut self, program: &Path) -> Builder {
+        self.program = program.display().to_string();
+        self
+    }
+
     pub(crate) fn disk_count(&self) -> usize {
         self.disks.len()
     }
@@ -278,7 +297,7 @@ impl Builder {
         let socket = |name: &str| {
             format!("socket,id={name},path={}", crate::firmware::escape(&sockets.join(name)))
         };
-        let mut qemu = Tool::new("qemu-system-x86_64")
+        let mut qemu = Tool::new(&self.program)
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-name", &self.name])
             .args(accelerator.arguments())
             .args(self.firmware.arguments(self.store()?.as_deref())?)
@@ -290,6 +309,7 @@ impl Builder {
                 "virtio-rng-pci,rng=entropy",
             ])
             .args(["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"])
+            .args(["-chardev", &socket("watch"), "-mon", "chardev=watch,mode=control"])
             .args(["-chardev", &socket("agent"), "-device", "virtio-serial-pci"])
             .args(["-device", &format!("virtserialport,chardev=agent,name={}", agent::PORT)]);
         for number in 0..self.consoles {

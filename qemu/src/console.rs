@@ -1,6 +1,7 @@
 //! A serial console of a machine: what it wrote, waiting for words on it, and typing.
 
 use crate::host::last_lines;
+use crate::status::Status;
 use crate::transcript::Plain;
 use crate::{Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -10,6 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,7 @@ const TAIL: usize = 40;
 
 /// A serial console. Everything it writes is kept and also goes to [`Console::log`].
 pub struct Console {
-    machine: String,
-    stream: UnixStream,
+    status: Arc<Status>,
     shared: Arc<Shared>,
     log: PathBuf,
 }
@@ -29,8 +30,11 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    /// Where keys go.
+    stream: Arc<UnixStream>,
+    /// Which start of the machine all this is of.
+    start: u32,
     raw: Vec<u8>,
     text: Vec<u8>,
     /// Up to where `expect` has looked.
@@ -44,42 +48,71 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Reads one start of the machine to its end.
+    fn read(&self, log: &mut File) {
+        let stream = Arc::clone(&self.lock().stream);
+        let mut plain = Plain::default();
+        let mut chunk = [0; 4096];
+        loop {
+            let count = match (&*stream).read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            // A full disk must not stop the test; the transcript is in memory as well.
+            let _ = log.write_all(&chunk[..count]);
+            let mut state = self.lock();
+            if let Some(screen) = &mut state.screen {
+                show(screen, &chunk[..count]);
+            }
+            state.raw.extend_from_slice(&chunk[..count]);
+            plain.feed(&chunk[..count], &mut state.text);
+            self.changed.notify_all();
+        }
+    }
 }
 
 impl Console {
-    /// Reads from `stream` in a thread of its own until the machine ends.
-    pub(crate) fn new(machine: &str, stream: UnixStream, log: PathBuf) -> Result<Console> {
+    /// Reads from `stream` in a thread of its own until the machine ends. When the machine is
+    /// started again its console comes out of `next`; its text begins again then, and the log goes
+    /// on.
+    pub(crate) fn new(
+        status: &Arc<Status>,
+        stream: UnixStream,
+        next: Receiver<UnixStream>,
+        log: PathBuf,
+    ) -> Result<Console> {
         let mut file =
             File::create(&log).map_err(Error::io(|| format!("making {}", log.display())))?;
-        let mut reader = stream
-            .try_clone()
-            .map_err(Error::io(|| format!("sharing the console of {machine}")))?;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
-        let writer = Arc::clone(&shared);
+        let state = State {
+            stream: Arc::new(stream),
+            start: 0,
+            raw: Vec::new(),
+            text: Vec::new(),
+            seen: 0,
+            closed: false,
+            screen: None,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let reader = Arc::clone(&shared);
         std::thread::spawn(move || {
-            let mut plain = Plain::default();
-            let mut chunk = [0; 4096];
-            loop {
-                let count = match reader.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    Err(_) => break,
-                };
-                // A full disk must not stop the test; the transcript is in memory as well.
-                let _ = file.write_all(&chunk[..count]);
-                let mut state = writer.lock();
-                if let Some(screen) = &mut state.screen {
-                    show(screen, &chunk[..count]);
-                }
-                state.raw.extend_from_slice(&chunk[..count]);
-                plain.feed(&chunk[..count], &mut state.text);
-                writer.changed.notify_all();
+            reader.read(&mut file);
+            for stream in next {
+                let mut state = reader.lock();
+                state.stream = Arc::new(stream);
+                state.start += 1;
+                state.raw.clear();
+                state.text.clear();
+                state.seen = 0;
+                drop(state);
+                reader.read(&mut file);
             }
-            writer.lock().closed = true;
-            writer.changed.notify_all();
+            reader.lock().closed = true;
+            reader.changed.notify_all();
         });
-        Ok(Console { machine: machine.to_owned(), stream, shared, log })
+        Ok(Console { status: Arc::clone(status), shared, log })
     }
 
     /// The file that everything the console wrote goes to.
@@ -108,19 +141,24 @@ impl Console {
                 let at = find(&state.text[state.seen..], word.as_bytes())?;
                 Some((at, which, at + word.len()))
             });
-            if let Some((_, which, end)) = found.min() {
+            if let Some((_, which, end)) = found.min()
+                && self.status.use_start(state.start)
+            {
                 state.seen += end;
                 return Ok(which);
             }
             let left = limit.saturating_sub(start.elapsed());
             if left.is_zero() || state.closed {
+                if let Some(error) = self.status.error(|| tail(&state.text)) {
+                    return Err(error);
+                }
                 let what = format!(
                     "{} on the console",
                     words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(" or ")
                 );
                 let what = if state.closed { format!("{what} (the machine ended)") } else { what };
                 return Err(Error::Deadline {
-                    machine: self.machine.clone(),
+                    machine: self.status.machine().to_owned(),
                     what,
                     limit,
                     tail: tail(&state.text),
@@ -140,9 +178,18 @@ impl Console {
     /// # Errors
     /// The machine ended.
     pub fn send(&self, text: &str) -> Result<()> {
-        (&self.stream)
-            .write_all(text.as_bytes())
-            .map_err(Error::io(|| format!("typing on the console of {}", self.machine)))
+        self.write(text.as_bytes()).map_err(|source| {
+            self.status.error(|| self.tail()).unwrap_or_else(|| Error::Io {
+                doing: format!("typing on the console of {}", self.status.machine()),
+                source,
+            })
+        })
+    }
+
+    fn write(&self, keys: &[u8]) -> std::io::Result<()> {
+        self.status.use_machine();
+        let stream = Arc::clone(&self.shared.lock().stream);
+        (&*stream).write_all(keys)
     }
 
     /// Connects the terminal this program runs on with the console, as `cu` does: what the console
@@ -150,9 +197,10 @@ impl Console {
     /// machine ends. Gives back whether the machine ended.
     ///
     /// # Errors
-    /// Standard input is no terminal.
+    /// Standard input is no terminal, or the accelerator gave up.
     pub fn interact(&self) -> Result<bool> {
-        self.connect(&std::io::stdin(), Box::new(std::io::stdout()))
+        let ended = self.connect(&std::io::stdin(), Box::new(std::io::stdout()))?;
+        self.status.error(|| self.tail()).map_or(Ok(ended), Err)
     }
 
     fn connect(&self, keyboard: &impl AsFd, mut screen: Box<dyn Write + Send>) -> Result<bool> {
@@ -182,7 +230,7 @@ impl Console {
             if count == 0 || keys[..count].contains(&CTRL_BRACKET) {
                 return Ok(false);
             }
-            if (&self.stream).write_all(&keys[..count]).is_err() {
+            if self.write(&keys[..count]).is_err() {
                 break;
             }
         }
@@ -257,11 +305,21 @@ fn find(text: &[u8], word: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Accelerator;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Its status, and where the console of another start is given to it.
+    fn restartable(stream: UnixStream, log: PathBuf) -> (Console, Arc<Status>, Sender<UnixStream>) {
+        let (sender, next) = channel();
+        let status = Arc::new(Status::new("test", Accelerator::Kvm));
+        (Console::new(&status, stream, next, log).unwrap(), status, sender)
+    }
 
     fn console() -> (Console, UnixStream, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let (ours, guest) = UnixStream::pair().unwrap();
-        (Console::new("test", ours, directory.path().join("log")).unwrap(), guest, directory)
+        let console = restartable(ours, directory.path().join("log")).0;
+        (console, guest, directory)
     }
 
     #[test]
@@ -304,6 +362,32 @@ mod tests {
         let start = Instant::now();
         assert!(console.expect("login:", Duration::from_secs(30)).is_err());
         assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn words_of_a_start_that_failed_are_not_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        let (console, status, starts) = restartable(ours, directory.path().join("log"));
+        guest.write_all(b"first login:").unwrap();
+        while !console.text().contains("login:") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(status.start_again());
+        let waiting = Instant::now();
+        assert!(console.expect("login:", Duration::from_millis(50)).is_err());
+        assert!(waiting.elapsed() >= Duration::from_millis(50));
+        drop(guest);
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        starts.send(ours).unwrap();
+        guest.write_all(b"second login:").unwrap();
+        console.expect("second login:", Duration::from_secs(5)).unwrap();
+        assert_eq!(console.text(), "second login:");
+        console.send("root").unwrap();
+        let mut typed = [0; 4];
+        guest.read_exact(&mut typed).unwrap();
+        assert_eq!(&typed, b"root");
+        assert_eq!(std::fs::read(console.log()).unwrap(), b"first login:second login:");
     }
 
     #[test]

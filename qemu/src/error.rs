@@ -1,5 +1,6 @@
 //! What can go wrong with a virtual machine, and what to do about it.
 
+use crate::Accelerator;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,21 @@ pub enum Error {
         status: String,
         /// What was being done.
         doing: String,
+        /// What QEMU wrote on its standard error.
+        words: String,
+        /// The last lines of the console.
+        tail: String,
+    },
+    /// The accelerator could not go on with the guest.
+    #[error(
+        "machine {machine} stopped under {accelerator}: {words}\nSet LIFEBOAT_ACCEL=tcg to \
+        run it without KVM. The console's last lines:\n{tail}"
+    )]
+    Accelerator {
+        /// The machine's name.
+        machine: String,
+        /// What it ran under.
+        accelerator: Accelerator,
         /// What QEMU wrote on its standard error.
         words: String,
         /// The last lines of the console.

@@ -151,7 +151,7 @@ impl Machine {
             if answer.is_ok() && self.boot_id().is_ok_and(|now| now != before) {
                 return self.ready_within(left);
             }
-            if left.is_zero() || self.has_ended() {
+            if left.is_zero() || self.has_ended() || self.process.status.has_failed() {
                 return self.answered(Err(Failure::Silent), "the next boot", limit);
             }
             std::thread::sleep(Duration::from_millis(500));
@@ -189,25 +189,12 @@ impl Machine {
         match result {
             Ok(value) => Ok(value),
             Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Silent) => {
+            Err(Failure::Silent) => Err(self.process.failure(what).unwrap_or_else(|| {
                 let tail = self.process.consoles.first().map(Console::tail).unwrap_or_default();
+                let tail = format!("{tail}\n{}", self.processors());
                 let machine = self.builder.name.clone();
-                // The agent's end of the wire closes a moment before the process is gone.
-                std::thread::sleep(Duration::from_millis(200));
-                Err(match self.process.child.borrow_mut().try_wait() {
-                    Ok(Some(status)) => Error::Ended {
-                        machine,
-                        status: status.to_string(),
-                        doing: what.to_owned(),
-                        words: self.process.words(),
-                        tail,
-                    },
-                    _ => {
-                        let tail = format!("{tail}\n{}", self.processors());
-                        Error::Deadline { machine, what: what.to_owned(), limit, tail }
-                    }
-                })
-            }
+                Error::Deadline { machine, what: what.to_owned(), limit, tail }
+            })),
         }
     }
 }

@@ -29,10 +29,13 @@ mod guest;
 mod host;
 mod lock;
 mod machine;
+mod process;
 mod qcow2;
 mod qmp;
+mod status;
 mod sys;
 mod transcript;
+mod watch;
 mod write_log;
 
 pub use accel::Accelerator;

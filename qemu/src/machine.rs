@@ -1,94 +1,36 @@
 //! A running machine.
 
-use crate::agent::Agent;
-use crate::disk::Attached;
-use crate::host::{deadline, last_lines, target_dir};
+use crate::accel::{Choice, Chosen};
+use crate::host::deadline;
 use crate::lock::MachineLock;
-use crate::qmp::Qmp;
-use crate::{Accelerator, Builder, Console, Disk, Error, Result};
+use crate::process::Process;
+use crate::{Builder, Console, Disk, Error, Result};
 use serde_json::{Value, json};
-use std::cell::RefCell;
-use std::fs::File;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// A running machine. It ends when it is dropped, and with the thread that started it.
+/// A running machine. It ends when it is dropped, and with the thread that started it; one that was
+/// started again under TCG ([`Builder::start`]) ends when it is dropped, and with this process.
 pub struct Machine {
     pub(crate) process: Process,
     pub(crate) builder: Builder,
 }
 
-pub(crate) struct Process {
-    pub(crate) child: RefCell<Child>,
-    qmp: RefCell<Qmp>,
-    pub(crate) agent: RefCell<Agent>,
-    pub(crate) consoles: Vec<Console>,
-    plugged: RefCell<Vec<Attached>>,
-    sockets: TempDir,
-    _lock: MachineLock,
-}
-
 impl Machine {
     pub(crate) fn start(builder: Builder) -> Result<Machine> {
         let lock = MachineLock::acquire()?;
-        let accelerator = Accelerator::choose()?;
-        // The name of a socket is limited to 107 bytes, so it cannot lie below the checkout.
-        let sockets = tempfile::Builder::new()
-            .prefix("vm")
-            .tempdir()
-            .map_err(Error::io(|| "making a temporary directory".to_owned()))?;
-        let names = (0..builder.console_count()).map(|n| format!("console{n}"));
-        let names: Vec<String> =
-            ["qmp", "agent"].map(str::to_owned).into_iter().chain(names).collect();
-        let listeners = names
-            .iter()
-            .map(|name| listen(&sockets.path().join(name)))
-            .collect::<Result<Vec<_>>>()?;
-        let words = sockets.path().join("stderr");
-        let stderr =
-            File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
-        let mut child =
-            builder.qemu(accelerator, sockets.path())?.spawn(Stdio::null(), Stdio::from(stderr))?;
-        let mut streams = Vec::new();
-        for listener in &listeners {
-            match accept(listener, &mut child) {
-                Some(stream) => streams.push(stream),
-                None => {
-                    let _ = child.kill();
-                    let status = child.wait().map(|s| s.to_string()).unwrap_or_default();
-                    return Err(Error::Ended {
-                        machine: builder.name.clone(),
-                        status,
-                        doing: "starting".to_owned(),
-                        words: std::fs::read_to_string(&words).unwrap_or_default(),
-                        tail: String::new(),
-                    });
-                }
-            }
-        }
-        let mut streams = streams.into_iter();
-        let (Some(qmp), Some(agent)) = (streams.next(), streams.next()) else {
-            return Err(Error::Description("a machine has a monitor and an agent".to_owned()));
-        };
-        let consoles = streams
-            .enumerate()
-            .map(|(n, s)| Console::new(&builder.name, s, log_path(&builder.name, n)?))
-            .collect::<Result<_>>()?;
-        let process = Process {
-            child: RefCell::new(child),
-            qmp: RefCell::new(Qmp::new(qmp)?),
-            agent: RefCell::new(Agent::new(agent)),
-            consoles,
-            plugged: RefCell::default(),
-            sockets,
-            _lock: lock,
-        };
-        log::info!("machine {} runs with {accelerator:?}", builder.name);
-        Ok(Machine { process, builder })
+        let chosen = Choice::of_this_run().choose(builder.chosen_firmware())?;
+        Machine::start_under(builder, chosen, Some(lock), deadline(60))
+    }
+
+    /// Starts the machine, whose QEMU must come up within `limit`.
+    pub(crate) fn start_under(
+        builder: Builder,
+        chosen: Chosen,
+        lock: Option<MachineLock>,
+        limit: Duration,
+    ) -> Result<Machine> {
+        Ok(Machine { process: Process::start(&builder, chosen, lock, limit)?, builder })
     }
 
     /// The name in messages and logs.
@@ -151,7 +93,7 @@ impl Machine {
     pub fn plug(&self, disk: Disk) -> Result<()> {
         let mut plugged = self.process.plugged.borrow_mut();
         let disk =
-            disk.attach(self.process.sockets.path(), self.builder.disk_count() + plugged.len())?;
+            disk.attach(self.process.sockets(), self.builder.disk_count() + plugged.len())?;
         let port = format!("port{}", plugged.len());
         let port = disk.needs_port().then_some(port.as_str());
         if port.is_some() && plugged.len() >= self.builder.ports() {
@@ -187,7 +129,8 @@ impl Machine {
     /// # Errors
     /// QEMU refused.
     pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
-        self.process.qmp.borrow_mut().execute(command, arguments)
+        self.process.status.use_machine();
+        self.process.running().monitor.execute(command, arguments)
     }
 
     /// Waits until the guest has switched the machine off.
@@ -197,6 +140,9 @@ impl Machine {
     pub fn off(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         while !self.has_ended() {
+            if let Some(error) = self.process.status.error(|| self.console().tail()) {
+                return Err(error);
+            }
             if start.elapsed() > limit {
                 return Err(Error::Deadline {
                     machine: self.builder.name.clone(),
@@ -220,11 +166,11 @@ impl Machine {
     /// ([`Disk::logged`]).
     ///
     /// # Errors
-    /// A disk cannot be rebuilt.
+    /// A disk cannot be rebuilt, or QEMU cannot be killed.
     pub fn power_cut(self) -> Result<Builder> {
         // Killed, so that QEMU has no time for the flush of an orderly end.
-        let _ = self.process.child.borrow_mut().kill();
-        let _ = self.process.child.borrow_mut().wait();
+        self.process.kill();
+        self.off(deadline(60))?;
         let builder = self.builder;
         drop(self.process);
         builder.forget_unflushed()
@@ -257,64 +203,6 @@ impl Machine {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        !matches!(self.process.child.borrow_mut().try_wait(), Ok(None))
+        self.process.has_ended()
     }
-}
-
-impl Process {
-    pub(crate) fn words(&self) -> String {
-        last_lines(
-            &std::fs::read_to_string(self.sockets.path().join("stderr")).unwrap_or_default(),
-            20,
-        )
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let child = self.child.get_mut();
-        // `quit` lets QEMU write the tables of its images; a killed one would lose what its guest
-        // had written.
-        if matches!(child.try_wait(), Ok(None))
-            && self.qmp.get_mut().execute("quit", json!({})).is_ok()
-        {
-            let start = Instant::now();
-            while matches!(child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(20)
-            {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
-fn listen(path: &Path) -> Result<UnixListener> {
-    let listener = UnixListener::bind(path).and_then(|l| l.set_nonblocking(true).map(|()| l));
-    listener.map_err(Error::io(|| format!("listening on {}", path.display())))
-}
-
-/// QEMU connects to its sockets before the guest's first instruction; nothing if it ended instead.
-fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream> {
-    let limit = deadline(60);
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if let Ok((stream, _)) = listener.accept() {
-            return stream.set_nonblocking(false).is_ok().then_some(stream);
-        }
-        if !matches!(child.try_wait(), Ok(None)) {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    None
-}
-
-fn log_path(name: &str, console: usize) -> Result<PathBuf> {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let directory = target_dir().join("vm-logs");
-    std::fs::create_dir_all(&directory)
-        .map_err(Error::io(|| format!("making {}", directory.display())))?;
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    Ok(directory.join(format!("{name}-{}-{number}-ttyS{console}.log", std::process::id())))
 }

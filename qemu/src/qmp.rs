@@ -65,20 +65,40 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    pub(crate) fn new(stream: UnixStream) -> Result<Qmp> {
+    /// Greets QEMU, which must answer within `limit`.
+    pub(crate) fn new(stream: UnixStream, limit: Duration) -> Result<Qmp> {
         let mut qmp = Qmp { wire: Wire::new(stream) };
-        qmp.execute("qmp_capabilities", json!({}))?;
+        qmp.execute_within("qmp_capabilities", json!({}), limit)?;
         Ok(qmp)
     }
 
     /// Runs one command and gives back what it returned; events in between are passed over.
     pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        self.execute_within(command, arguments, deadline(60))
+    }
+
+    /// Whether QEMU has stopped the guest because its accelerator cannot go on.
+    pub(crate) fn has_internal_error(&mut self) -> Result<bool> {
+        Ok(self.execute("query-status", json!({}))?["status"] == json!("internal-error"))
+    }
+
+    /// The name of the next event, or nothing when none came within `limit`.
+    pub(crate) fn event(&mut self, limit: Duration) -> std::io::Result<Option<String>> {
+        let message = self.wire.receive(limit)?;
+        Ok(message.and_then(|message| message["event"].as_str().map(str::to_owned)))
+    }
+
+    fn execute_within(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value> {
         let failed = |reason: String| Error::Protocol { command: command.to_owned(), reason };
         log::debug!("QMP {command} {arguments}");
         self.wire
             .send(b"", &json!({ "execute": command, "arguments": arguments }))
             .map_err(|e| failed(format!("QEMU does not listen: {e}")))?;
-        let limit = deadline(60);
         let start = Instant::now();
         while let Some(answer) = self
             .wire
@@ -120,8 +140,29 @@ mod tests {
                 {\"desc\": \"no such node\"}}\n",
             )
             .unwrap();
-        let mut qmp = Qmp::new(ours).unwrap();
+        let mut qmp = Qmp::new(ours, Duration::from_secs(5)).unwrap();
         let error = qmp.execute("blockdev-del", json!({})).unwrap_err().to_string();
         assert_eq!(error, "blockdev-del was refused: no such node");
+    }
+    /// As QEMU 7.2 wrote it when KVM could not run OVMF.
+    #[test]
+    fn a_guest_that_was_stopped_by_an_internal_error_is_told_from_one_that_was_paused() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs
+            .write_all(
+                br#"{"QMP": {}}
+{"return": {}}
+{"timestamp": {"seconds": 1795993380, "microseconds": 866389}, "event": "STOP"}
+{"return": {"status": "internal-error", "singlestep": false, "running": false}}
+{"return": {"status": "paused", "singlestep": false, "running": false}}
+"#,
+            )
+            .unwrap();
+        let mut qmp = Qmp::new(ours, Duration::from_secs(5)).unwrap();
+        assert_eq!(qmp.event(Duration::from_secs(5)).unwrap().as_deref(), Some("STOP"));
+        assert!(qmp.has_internal_error().unwrap());
+        assert!(!qmp.has_internal_error().unwrap());
+        drop(theirs);
+        assert!(qmp.event(Duration::from_secs(5)).is_err());
     }
 }

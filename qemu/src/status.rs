@@ -1,0 +1,112 @@
+//! What a machine's waits and the watch over its QEMU tell each other.
+
+use crate::{Accelerator, Error};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The state of a machine that its consoles, its agent and its watch share.
+///
+/// A machine whose accelerator gives up may be started again, but only while nothing was done with
+/// it: no wait has succeeded, no key was pressed, no command was given to QEMU. Up to then another
+/// start cannot be told from a power cut in the middle of a boot, which every guest has to bear;
+/// afterwards the test has seen things that another start would undo.
+pub(crate) struct Status {
+    machine: String,
+    accelerator: Accelerator,
+    progress: Mutex<Progress>,
+    failure: OnceLock<String>,
+}
+
+#[derive(Default)]
+struct Progress {
+    used: bool,
+    /// How many times the machine was started again.
+    start: u32,
+}
+
+impl Status {
+    /// The status of a machine that runs under `accelerator` at first.
+    pub(crate) fn new(machine: &str, accelerator: Accelerator) -> Status {
+        Status {
+            machine: machine.to_owned(),
+            accelerator,
+            progress: Mutex::default(),
+            failure: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn machine(&self) -> &str {
+        &self.machine
+    }
+
+    /// From now on the machine is not started again.
+    pub(crate) fn use_machine(&self) {
+        self.progress().used = true;
+    }
+
+    /// From now on the machine is not started again; false if that happened already and this was
+    /// seen of an earlier start.
+    pub(crate) fn use_start(&self, start: u32) -> bool {
+        let mut progress = self.progress();
+        let current = progress.start == start;
+        progress.used |= current;
+        current
+    }
+
+    /// Whether the machine may be started again; if so, what its last start did counts no more.
+    pub(crate) fn start_again(&self) -> bool {
+        let mut progress = self.progress();
+        let unused = !progress.used;
+        progress.start += u32::from(unused);
+        unused
+    }
+
+    /// The accelerator has given up with these words, and the machine is not started again.
+    pub(crate) fn fail(&self, words: String) {
+        // The first failure is the cause.
+        let _ = self.failure.set(words);
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
+    /// The error of a machine whose accelerator has given up.
+    pub(crate) fn error(&self, tail: impl FnOnce() -> String) -> Option<Error> {
+        self.failure.get().map(|words| Error::Accelerator {
+            machine: self.machine.clone(),
+            accelerator: self.accelerator,
+            words: words.clone(),
+            tail: tail(),
+        })
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_was_used_is_not_started_again() {
+        let status = Status::new("test", Accelerator::Kvm);
+        assert!(status.start_again());
+        assert!(!status.use_start(0), "of a start that failed");
+        assert!(status.use_start(1));
+        assert!(!status.start_again());
+    }
+
+    #[test]
+    fn a_failure_has_its_first_words() {
+        let status = Status::new("test", Accelerator::Kvm);
+        assert!(status.error(String::new).is_none());
+        status.fail("KVM internal error. Suberror: 1".to_owned());
+        status.fail("later".to_owned());
+        let error = status.error(|| "BdsDxe".to_owned()).unwrap().to_string();
+        for words in ["machine test stopped under KVM: KVM internal error", "LIFEBOAT_ACCEL=tcg"] {
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
