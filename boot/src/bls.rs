@@ -145,5 +145,4 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 }
 
 #[cfg(test)]
-#[path = "bls_tests.rs"]
 mod tests;

@@ -338,5 +338,4 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "esp_tests.rs"]
 mod tests;

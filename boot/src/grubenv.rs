@@ -269,5 +269,4 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "grubenv_tests.rs"]
 mod tests;

@@ -302,5 +302,4 @@ fn to_u32(value: u64) -> Result<U32, Error> {
 }
 
 #[cfg(test)]
-#[path = "uki_tests.rs"]
 mod tests;

@@ -381,5 +381,4 @@ fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 #[cfg(test)]
-#[path = "modules_tests.rs"]
 mod tests;

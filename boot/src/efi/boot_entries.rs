@@ -400,5 +400,4 @@ fn number_of(name: &VariableName) -> Option<u16> {
 }
 
 #[cfg(test)]
-#[path = "boot_entries_tests.rs"]
 mod tests;

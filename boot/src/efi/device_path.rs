@@ -289,5 +289,4 @@ impl fmt::Display for Node {
 }
 
 #[cfg(test)]
-#[path = "device_path_tests.rs"]
 pub(crate) mod tests;

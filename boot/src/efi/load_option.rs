@@ -125,5 +125,4 @@ impl LoadOption {
 }
 
 #[cfg(test)]
-#[path = "load_option_tests.rs"]
 mod tests;

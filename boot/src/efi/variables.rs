@@ -345,5 +345,4 @@ impl Drop for Mutable {
 }
 
 #[cfg(test)]
-#[path = "variables_tests.rs"]
 mod tests;

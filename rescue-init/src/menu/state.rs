@@ -367,3 +367,6 @@ impl Menu {
         Effect::None
     }
 }
+
+#[cfg(test)]
+mod tests;

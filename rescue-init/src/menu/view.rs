@@ -322,3 +322,6 @@ fn draw_help(frame: &mut Frame<'_>, menu: &Menu) {
     ));
     draw_window(frame, "Keys", lines, "any key: back");
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,9 @@ mod keys;
 mod list;
 mod plain;
 mod state;
-#[cfg(test)]
-mod state_tests;
 mod terminal;
 mod text;
 mod view;
-#[cfg(test)]
-mod view_tests;
 
 use std::io;
 use std::path::Path;
@@ -143,7 +139,7 @@ mod tests {
 
     /// What `be list --json` prints of a machine with four BEs.
     pub fn listing() -> Listing {
-        serde_json::from_str(include_str!("../../fixtures/list.json")).unwrap()
+        serde_json::from_str(include_str!("../fixtures/list.json")).unwrap()
     }
 
     /// The menu of that machine.

@@ -1,7 +1,7 @@
-use super::actions::Action;
-use super::keys::Key;
-use super::state::{Effect, Menu, Screen};
-use super::tests::{listing, menu};
+use super::{Effect, Menu, Screen};
+use crate::menu::actions::Action;
+use crate::menu::keys::Key;
+use crate::menu::tests::{listing, menu};
 use crate::power::Power;
 use crate::scan::Listing;
 

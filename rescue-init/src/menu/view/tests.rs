@@ -1,10 +1,10 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::keys::Key;
-use super::state::{Effect, Menu};
-use super::tests::menu;
-use super::view::draw;
+use super::draw;
+use crate::menu::keys::Key;
+use crate::menu::state::{Effect, Menu};
+use crate::menu::tests::{listing, menu};
 use crate::scan::Listing;
 
 fn show(menu: &Menu, width: u16, height: u16) -> String {
@@ -25,7 +25,7 @@ fn has(screen: &str, texts: &[&str]) {
 #[test]
 fn the_menu_on_a_serial_console() {
     let screen = show(&menu(), 80, 24);
-    assert_eq!(screen + "\n", include_str!("../../fixtures/menu-80x24.txt"));
+    assert_eq!(screen + "\n", include_str!("../../../fixtures/menu-80x24.txt"));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn before_the_first_list_and_without_any_there_is_a_way_on() {
 #[test]
 fn many_boot_environments_scroll() {
     let mut menu = menu();
-    let mut many = super::tests::listing();
+    let mut many = listing();
     many.environments = (0..40)
         .map(|n| {
             let mut be = many.environments[3].clone();
@@ -117,7 +117,7 @@ fn any_size_of_terminal_is_drawn() {
 #[test]
 fn a_foreign_disk_steers_no_terminal() {
     let mut menu = menu();
-    let mut all = super::tests::listing();
+    let mut all = listing();
     let steering = "a\x1b[2Jb\u{9b}1m\nc";
     let be = &mut all.environments[0];
     be.reference = steering.into();
