@@ -1,4 +1,4 @@
-//! UEFI 2.10: variables (section 8.2), device paths (section 10) and the boot
+//! UEFI 2.10: variables (section 8.2), device paths (section 10), and the boot
 //! manager's load options (section 3.1).
 
 pub mod boot_entries;

@@ -2,9 +2,9 @@
 //! EFI system partition, boot loader entries, GRUB's environment block, unified
 //! kernel images, kernel command lines, and kexec.
 //!
-//! Parsing and rendering are pure functions on bytes and strings and survive
-//! any input. What touches the system takes the directory to work under, so that
-//! a test hands it a temporary one.
+//! Parsing and rendering are pure functions on bytes and strings that never panic,
+//! whatever the input. Functions that touch the system take the directory to work
+//! under, so that tests can pass a temporary one.
 
 pub mod bls;
 pub mod bzimage;
