@@ -44,9 +44,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Parses an entry; `file` is the name of its file. Returns `None` if that is not
-    /// the name of an entry, or if the entry names nothing to boot. Unknown keys are
-    /// ignored.
+    /// Parses an entry; `file` is the name of its file. Returns `None` if that is not the name of
+    /// an entry, or if the entry names nothing to boot. Unknown keys are ignored.
     pub fn parse(file: &str, text: &str) -> Option<Self> {
         let (id, tries) = parse_name(file)?;
         let mut entry = Self { id, tries, ..Self::default() };

@@ -1,8 +1,8 @@
 //! Kernel command lines: Linux, `lib/cmdline.c` and
 //! Documentation/admin-guide/kernel-parameters.rst.
 //!
-//! Words keep their spelling, including quotes, so that parsing and printing a line
-//! changes nothing but the blanks between its words.
+//! Words keep their spelling, including quotes, so that parsing and printing a line changes nothing
+//! but the blanks between its words.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,8 +50,8 @@ impl CommandLine {
         Self { words }
     }
 
-    /// All parameters for the kernel, as name and optional value. Words after `--` are
-    /// for init and are not included.
+    /// All parameters for the kernel, as name and optional value. Words after `--` are for init and
+    /// are not included.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words[..self.end()].iter().map(|word| split(word))
     }
@@ -74,8 +74,8 @@ impl CommandLine {
             .filter_map(|(_, value)| value)
     }
 
-    /// Sets the parameter to this one value, at the position of its first occurrence or
-    /// else at the end.
+    /// Sets the parameter to this one value, at the position of its first occurrence or else at the
+    /// end.
     ///
     /// # Errors
     /// The name or the value cannot be written on a command line.

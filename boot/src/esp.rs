@@ -1,7 +1,7 @@
 //! Files on an EFI system partition (ESP).
 //!
-//! FAT has no journal, and renaming over an existing file is not atomic. So this module
-//! never replaces a file: a new file is either complete and on the disk, or absent.
+//! FAT has no journal, and renaming over an existing file is not atomic. So this module never
+//! replaces a file: a new file is either complete and on the disk, or absent.
 
 use rustix::fs::{Advice, RenameFlags};
 use std::fs::{self, File};
@@ -121,8 +121,8 @@ impl Esp {
         self.space().map(|(free, _)| free)
     }
 
-    /// Bytes that the files would take, including new directories, so that a plan to
-    /// write several files can check the space beforehand. Each write checks again.
+    /// Bytes that the files would take, including new directories, so that a plan to write several
+    /// files can check the space beforehand. Each write checks again.
     ///
     /// # Errors
     /// statvfs(3) failed, or a path cannot be on an ESP.
@@ -144,13 +144,12 @@ impl Esp {
         Ok(clusters * cluster)
     }
 
-    /// Writes a new file, creates the directories above it, and reads the file back from
-    /// the disk. After this returns, a boot entry may point at the file.
+    /// Writes a new file, creates the directories above it, and reads the file back from the disk.
+    /// After this returns, a boot entry may point at the file.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::NoSpace`] before anything is written,
-    /// [`Error::Path`], [`Error::ReadBack`], or a system call failed. After an error the
-    /// file does not exist.
+    /// [`Error::Exists`], [`Error::NoSpace`] before anything is written, [`Error::Path`],
+    /// [`Error::ReadBack`], or a system call failed. After an error the file does not exist.
     pub fn write_new(&self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
         let path = self.absolute(relative)?;
         if path.symlink_metadata().is_ok() {
@@ -196,12 +195,12 @@ impl Esp {
         fs::read(&path).map(Some).map_err(|e| failed("reading", &path, e))
     }
 
-    /// Deletes a file, or a directory and its contents. The path must be below Lifeboat's
-    /// own directory. Deleting a path that does not exist succeeds.
+    /// Deletes a file, or a directory and its contents. The path must be below Lifeboat's own
+    /// directory. Deleting a path that does not exist succeeds.
     ///
     /// # Errors
-    /// [`Error::NotOurs`], [`Error::Path`], or a system call failed. The call can be
-    /// repeated after an error.
+    /// [`Error::NotOurs`], [`Error::Path`], or a system call failed. The call can be repeated after
+    /// an error.
     pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
         let names = names(relative)?;
         let ours = DIRECTORY.split('/');
@@ -307,8 +306,8 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Writes a directory's entries to the disk. On vfat, fsync of a directory does not write
-/// the allocation table or the FSINFO sector; syncfs does.
+/// Writes a directory's entries to the disk. On vfat, fsync of a directory does not write the
+/// allocation table or the FSINFO sector; syncfs does.
 fn sync_directory(path: &Path) -> Result<(), Error> {
     let sync = || {
         let directory = File::open(path)?;

@@ -1,9 +1,9 @@
 //! GRUB's menu, read from `grub.cfg` without side effects: GRUB manual, chapter 6.
 //!
-//! A `grub.cfg` is a script. Only what determines the menu is evaluated: variables,
-//! conditions, `menuentry`, `submenu`, and within an entry the commands `linux`, `initrd`
-//! and `search`. All other commands are assumed to succeed and have no effect; loops and
-//! functions are skipped. Every text yields a menu, if an empty one.
+//! A `grub.cfg` is a script. Only what determines the menu is evaluated: variables, conditions,
+//! `menuentry`, `submenu`, and within an entry the commands `linux`, `initrd` and `search`. All
+//! other commands are assumed to succeed and have no effect; loops and functions are skipped. Every
+//! text yields a menu, if an empty one.
 
 mod evaluate;
 mod script;
@@ -71,8 +71,8 @@ impl Menu {
         entries
     }
 
-    /// The entry that boots if no key is pressed, or `None` if it does not start a
-    /// kernel. As in GRUB, that is the first entry if `default` names none.
+    /// The entry that boots if no key is pressed, or `None` if it does not start a kernel. As in
+    /// GRUB, that is the first entry if `default` names none.
     pub fn default_entry(&self) -> Option<&Entry> {
         let mut items = &self.items;
         let mut path = self.default.as_str();
@@ -107,8 +107,8 @@ fn collect<'a>(items: &'a [Item], entries: &mut Vec<&'a Entry>) {
     }
 }
 
-/// The item that the first part of a path names, and the rest of the path. In a title,
-/// `>` is written twice.
+/// The item that the first part of a path names, and the rest of the path. In a title, `>` is
+/// written twice.
 fn choose<'a, 'b>(items: &'a [Item], path: &'b str) -> Option<(&'a Item, &'b str)> {
     let end = separator(path);
     let (head, rest) = match end {

@@ -1,9 +1,8 @@
 //! GRUB's environment block: GRUB manual, section 15.2; `grub-core/lib/envblk.c`.
 //!
-//! A block is exactly 1024 bytes: a signature, `name=value` lines, then `#` up to the end.
-//! In a value, backslashes and newlines are escaped with a backslash. GRUB writes to the
-//! disk blocks that it read the file from, so the file must keep its length and its
-//! location on the disk.
+//! A block is exactly 1024 bytes: a signature, `name=value` lines, then `#` up to the end. In a
+//! value, backslashes and newlines are escaped with a backslash. GRUB writes to the disk blocks
+//! that it read the file from, so the file must keep its length and its location on the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -199,8 +198,8 @@ impl Line {
     }
 }
 
-/// The length up to the newline that ends the line: in a comment the first newline, in a
-/// variable the first that is not escaped.
+/// The length up to the newline that ends the line: in a comment the first newline, in a variable
+/// the first that is not escaped.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     let comment = bytes.first() == Some(&b'#');
     let mut escaped = false;
@@ -228,13 +227,12 @@ pub fn read(path: &Path) -> Result<EnvironmentBlock, Error> {
     EnvironmentBlock::parse(&bytes)
 }
 
-/// Overwrites the block in a file with a single write, and returns after the block is on
-/// the disk. Only the first sector differs, so that a power cut leaves either the old
-/// block or the new one.
+/// Overwrites the block in a file with a single write, and returns after the block is on the disk.
+/// Only the first sector differs, so that a power cut leaves either the old block or the new one.
 ///
 /// # Errors
-/// [`Error::Full`] if the variables do not fit into a sector, [`Error::Size`] if the file
-/// is not an environment block, or a system call failed.
+/// [`Error::Full`] if the variables do not fit into a sector, [`Error::Size`] if the file is not an
+/// environment block, or a system call failed.
 pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error> {
     block.rendered(SECTOR)?;
     let bytes = block.to_bytes()?;

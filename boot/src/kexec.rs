@@ -51,8 +51,8 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Loads a kernel that [`execute`] starts. Afterwards the files may be closed and their
-/// file system unmounted.
+/// Loads a kernel that [`execute`] starts. Afterwards the files may be closed and their file system
+/// unmounted.
 ///
 /// # Errors
 /// The running kernel refused to load it.
@@ -71,8 +71,8 @@ pub fn loaded() -> Result<bool, Error> {
     Ok(state.trim() == "1")
 }
 
-/// Starts the loaded kernel immediately, after a sync. Nothing is shut down: the caller
-/// stops all processes and unmounts file systems first.
+/// Starts the loaded kernel immediately, after a sync. Nothing is shut down: the caller stops all
+/// processes and unmounts file systems first.
 ///
 /// # Errors
 /// No kernel is loaded, or the caller is not privileged.

@@ -1,5 +1,4 @@
-//! PE32+ images: the parts of the PE format specification that UEFI 2.10,
-//! section 2.1.1, uses.
+//! PE32+ images: the parts of the PE format specification that UEFI 2.10, section 2.1.1, uses.
 
 use std::mem::size_of;
 use zerocopy::little_endian::{U16, U32, U64};

@@ -1,5 +1,5 @@
-//! Unified kernel images: UAPI.5. One file that consists of systemd's EFI stub and, as
-//! sections, the kernel, initramfs and command line that the stub starts.
+//! Unified kernel images: UAPI.5. One file that consists of systemd's EFI stub and, as sections,
+//! the kernel, initramfs and command line that the stub starts.
 
 use crate::bzimage;
 use crate::pe::{self, Image, OptionalHeader, SectionHeader};
@@ -68,8 +68,8 @@ pub enum Error {
 /// The contents of a unified kernel image, besides its stub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sections<'a> {
-    /// The kernel, itself an EFI program. When parsed from an image, it is padded with
-    /// zeros to the file alignment.
+    /// The kernel, itself an EFI program. When parsed from an image, it is padded with zeros to the
+    /// file alignment.
     pub linux: &'a [u8],
     /// The initramfs.
     pub initrd: Option<&'a [u8]>,
@@ -84,8 +84,8 @@ pub struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// Names and contents in file order. The kernel is last, so that no section is in the
-    /// memory behind it, where it unpacks itself (systemd#34578).
+    /// Names and contents in file order. The kernel is last, so that no section is in the memory
+    /// behind it, where it unpacks itself (systemd#34578).
     fn ordered(&self) -> Vec<(&'static str, &'a [u8])> {
         let text = |text: Option<&'a str>| text.map(str::as_bytes);
         let sections = [
@@ -121,8 +121,8 @@ pub fn assemble(stub: &[u8], sections: &Sections<'_>) -> Result<Vec<u8>, Error> 
     let mut image = Assembly::new(&stub)?;
     for (name, data) in new {
         let (memory, characteristics) = match name {
-            // The kernel needs memory behind itself to unpack; that memory needs no space
-            // in the file (systemd#34578, systemd#35851).
+            // The kernel needs memory behind itself to unpack; that memory needs no space in the
+            // file (systemd#34578, systemd#35851).
             ".linux" => (u64::from(kernel.optional.image_size).max(data.len() as u64), CODE),
             _ => (data.len() as u64, DATA),
         };
@@ -170,8 +170,8 @@ struct Assembly {
 }
 
 impl Assembly {
-    /// Starts with the stub up to the end of its last section. A COFF symbol table or
-    /// signature after that would end up at the wrong offset (systemd#27004).
+    /// Starts with the stub up to the end of its last section. A COFF symbol table or signature
+    /// after that would end up at the wrong offset (systemd#27004).
     fn new(stub: &Image<'_>) -> Result<Self, Error> {
         let sections = || stub.sections.iter();
         let raw_end = sections().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();

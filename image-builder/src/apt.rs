@@ -148,8 +148,7 @@ impl Apt {
         Ok(text.lines().filter_map(package_of_uri_line).collect())
     }
 
-    /// Downloads `packages` into [`Apt::archives`]. Those that are already there are only
-    /// verified.
+    /// Downloads `packages` into [`Apt::archives`]. Those that are already there are only verified.
     ///
     /// # Errors
     /// When a download fails or has a wrong checksum.

@@ -229,8 +229,8 @@ impl Selection {
     }
 
     /// Adds the modules and their lists to `lib/modules/VERSION` in the archive, and returns the
-    /// total size of the modules. Each module is compressed by itself with zstd's `level`, 1 to
-    /// 19: the kernel unpacks the whole archive before anything runs, but a machine needs only a
+    /// total size of the modules. Each module is compressed by itself with zstd's `level`, 1 to 19:
+    /// the kernel unpacks the whole archive before anything runs, but a machine needs only a
     /// quarter of the modules.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! Boot entries: `Boot####`, `BootOrder`, `BootNext` and `BootCurrent`
 //! (UEFI 2.10, sections 3.1 and 3.3).
 //!
-//! A power failure during any call leaves the machine bootable: `BootOrder` is never
-//! empty, an entry exists before anything refers to it, and references to it are removed
-//! before it is. Entries that are not Lifeboat's are never changed.
+//! A power failure during any call leaves the machine bootable: `BootOrder` is never empty, an
+//! entry exists before anything refers to it, and references to it are removed before it is.
+//! Entries that are not Lifeboat's are never changed.
 
 use super::load_option::{self, LoadOption};
 use super::variables::{self, Variable, VariableName, Variables};
@@ -116,8 +116,8 @@ impl BootEntries {
         &self.variables
     }
 
-    /// All entries by number, including those that are not in the order. A damaged entry
-    /// is logged and left out.
+    /// All entries by number, including those that are not in the order. A damaged entry is logged
+    /// and left out.
     ///
     /// # Errors
     /// The variables cannot be read.
@@ -147,8 +147,8 @@ impl BootEntries {
         Ok(Some(BootEntry { number, option }))
     }
 
-    /// The entries that the firmware tries, in order. Some of them may not exist; the
-    /// firmware skips those.
+    /// The entries that the firmware tries, in order. Some of them may not exist; the firmware
+    /// skips those.
     ///
     /// # Errors
     /// The variable cannot be read.
@@ -194,12 +194,10 @@ impl BootEntries {
         Ok(self.write("BootOrder", data)?)
     }
 
-    /// Moves an entry within the order, into it or out of it. The others keep their
-    /// relative order.
+    /// Moves an entry within the order, into it or out of it. The others keep their relative order.
     ///
     /// # Errors
-    /// As [`Self::set_order`]; [`Error::EmptyOrder`] if the entry to take out is the only
-    /// one.
+    /// As [`Self::set_order`]; [`Error::EmptyOrder`] if the entry to take out is the only one.
     pub fn place(&self, number: u16, position: Position) -> Result<(), Error> {
         let old = self.order()?;
         let mut order = old.clone();
@@ -224,8 +222,8 @@ impl BootEntries {
         self.read_number("BootNext")
     }
 
-    /// Sets or clears the entry for the next boot. The firmware clears it before it
-    /// starts the entry.
+    /// Sets or clears the entry for the next boot. The firmware clears it before it starts the
+    /// entry.
     ///
     /// # Errors
     /// [`Error::Missing`], or writing failed.
@@ -239,8 +237,8 @@ impl BootEntries {
         }
     }
 
-    /// The entry that was booted, or `None` if the firmware does not say, as after a direct
-    /// kernel boot.
+    /// The entry that was booted, or `None` if the firmware does not say, as after a direct kernel
+    /// boot.
     ///
     /// # Errors
     /// The variable cannot be read.
@@ -248,8 +246,8 @@ impl BootEntries {
         self.read_number("BootCurrent")
     }
 
-    /// Adds a new entry and returns its number, the lowest one that is neither taken nor
-    /// referred to.
+    /// Adds a new entry and returns its number, the lowest one that is neither taken nor referred
+    /// to.
     ///
     /// # Errors
     /// The option cannot be rendered, or writing failed; the new entry is then removed.
@@ -290,12 +288,12 @@ impl BootEntries {
         self.replace(number, &option)
     }
 
-    /// Removes one of Lifeboat's entries: from `BootNext`, from the order, then the entry
-    /// itself. Removing one that does not exist succeeds.
+    /// Removes one of Lifeboat's entries: from `BootNext`, from the order, then the entry itself.
+    /// Removing one that does not exist succeeds.
     ///
     /// # Errors
-    /// [`Error::Foreign`]; [`Error::EmptyOrder`] if nothing else is in the order; or
-    /// writing failed.
+    /// [`Error::Foreign`]; [`Error::EmptyOrder`] if nothing else is in the order; or writing
+    /// failed.
     pub fn remove(&self, number: u16) -> Result<(), Error> {
         match self.must_be_ours(number) {
             Ok(_) => self.take_out(number),
@@ -304,8 +302,8 @@ impl BootEntries {
         }
     }
 
-    /// Removes any entry, even one that is damaged or not Lifeboat's. Only for entries
-    /// that the user named.
+    /// Removes any entry, even one that is damaged or not Lifeboat's. Only for entries that the
+    /// user named.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::EmptyOrder`], or writing failed.

@@ -79,14 +79,13 @@ pub enum Node {
 
 /// The nodes of a path, without its final end node.
 ///
-/// A load option may hold several paths. The end nodes between them are kept as nodes, so
-/// that no bytes are lost.
+/// A load option may hold several paths. The end nodes between them are kept as nodes, so that no
+/// bytes are lost.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DevicePath(pub Vec<Node>);
 
 impl DevicePath {
-    /// The short form that firmware expands: a GPT partition and a file on it, such as
-    /// `\EFI\…`.
+    /// The short form that firmware expands: a GPT partition and a file on it, such as `\EFI\…`.
     pub fn hard_drive_file(
         partition: u32,
         start_lba: u64,
@@ -154,8 +153,8 @@ impl DevicePath {
         }
     }
 
-    /// The file that the first path names, such as `\EFI\debian\shimx64.efi`. It may be
-    /// spread over several nodes.
+    /// The file that the first path names, such as `\EFI\debian\shimx64.efi`. It may be spread over
+    /// several nodes.
     pub fn file(&self) -> Option<String> {
         let mut file: Option<String> = None;
         for node in self.first() {

@@ -104,8 +104,8 @@ impl LoadOption {
         }
     }
 
-    /// Whether the file is in Lifeboat's directory on an ESP, `\EFI\lifeboat\`. FAT
-    /// ignores case, and firmware treats a slash as a backslash.
+    /// Whether the file is in Lifeboat's directory on an ESP, `\EFI\lifeboat\`. FAT ignores case,
+    /// and firmware treats a slash as a backslash.
     pub fn is_lifeboat(&self) -> bool {
         let Some(file) = self.path.file() else {
             return false;

@@ -1,5 +1,5 @@
-//! UEFI strings: UCS-2, little endian, terminated by a NUL (UEFI 2.10, section 2.3.1).
-//! They are read and written as UTF-16, as firmware does.
+//! UEFI strings: UCS-2, little endian, terminated by a NUL (UEFI 2.10, section 2.3.1). They are
+//! read and written as UTF-16, as firmware does.
 
 /// The UTF-16LE bytes of `text`, without a NUL.
 pub fn encode(text: &str) -> Vec<u8> {

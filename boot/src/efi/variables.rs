@@ -112,8 +112,7 @@ impl fmt::Display for VariableName {
 pub struct Attributes(pub u32);
 
 impl Attributes {
-    /// Non-volatile, and accessible to loaders and to the running system, like all boot
-    /// variables.
+    /// Non-volatile, and accessible to loaders and to the running system, like all boot variables.
     pub const BOOT: Self = Self(7);
     /// As [`Self::BOOT`], but lost on a reset.
     pub const VOLATILE: Self = Self(6);
@@ -162,8 +161,8 @@ impl Variables {
         Self::new(SYSTEM)
     }
 
-    /// Whether any variable exists, that is, whether the machine was booted in UEFI mode
-    /// and efivarfs is mounted.
+    /// Whether any variable exists, that is, whether the machine was booted in UEFI mode and
+    /// efivarfs is mounted.
     pub fn available(&self) -> bool {
         self.names().is_ok_and(|names| !names.is_empty())
     }
@@ -191,8 +190,8 @@ impl Variables {
         }))
     }
 
-    /// Sets the variable and reads it back. An equal variable is not written again, to
-    /// spare the flash memory.
+    /// Sets the variable and reads it back. An equal variable is not written again, to spare the
+    /// flash memory.
     ///
     /// # Errors
     /// Writing failed, or the firmware stored something else.
@@ -289,9 +288,9 @@ impl Variables {
     }
 }
 
-/// Writes attributes and data in a single write, which efivarfs turns into a single
-/// `SetVariable` that replaces the whole variable. On the ordinary file systems of tests,
-/// the file has to be truncated as well.
+/// Writes attributes and data in a single write, which efivarfs turns into a single `SetVariable`
+/// that replaces the whole variable. On the ordinary file systems of tests, the file has to be
+/// truncated as well.
 fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
     if file.write(bytes)? != bytes.len() {
         return Err(io::ErrorKind::WriteZero.into());
@@ -308,8 +307,8 @@ fn failed(action: &'static str, name: &VariableName, source: io::Error) -> Error
     Error::Io { action, name: name.clone(), source }
 }
 
-/// Lifts a file's immutable flag until it is dropped. The kernel makes unknown variables
-/// immutable, because deleting some of them bricked machines.
+/// Lifts a file's immutable flag until it is dropped. The kernel makes unknown variables immutable,
+/// because deleting some of them bricked machines.
 struct Mutable(Option<(File, IFlags)>);
 
 impl Mutable {

@@ -30,7 +30,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let mut machine = Machine {
+    let mut evaluator = Evaluator {
         environment,
         variables: BUILT_IN.iter().copied().map(own).collect(),
         changes: Vec::new(),
@@ -38,11 +38,14 @@ pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
         items: Vec::new(),
         entry: Entry::default(),
     };
-    machine.run(script);
-    Menu { default: machine.variables.remove("default").unwrap_or_default(), items: machine.items }
+    evaluator.run(script);
+    Menu {
+        default: evaluator.variables.remove("default").unwrap_or_default(),
+        items: evaluator.items,
+    }
 }
 
-struct Machine<'a> {
+struct Evaluator<'a> {
     environment: &'a EnvironmentBlock,
     variables: BTreeMap<String, String>,
     /// The old value of each assignment, so that assignments in a block can be undone.
@@ -55,7 +58,7 @@ struct Machine<'a> {
     entry: Entry,
 }
 
-impl Machine<'_> {
+impl Evaluator<'_> {
     fn run(&mut self, script: &[Statement]) {
         for statement in script {
             match statement {
@@ -275,8 +278,8 @@ impl Machine<'_> {
     }
 }
 
-/// Quotes a word as GRUB does for the kernel (`grub-core/lib/cmdline.c`): a word with
-/// spaces is quoted, and quotes and backslashes are escaped.
+/// Quotes a word as GRUB does for the kernel (`grub-core/lib/cmdline.c`): a word with spaces is
+/// quoted, and quotes and backslashes are escaped.
 fn requoted(word: &str) -> String {
     let quote = if word.contains(' ') { "\"" } else { "" };
     let mut text = String::from(quote);

@@ -7,8 +7,8 @@ use std::process::Command;
 
 const MAGIC: &str = "#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####";
 
-/// A minimal image: one section, aligned as in Debian 12's stub, and a symbol table after
-/// it. The header has room for `room` more sections.
+/// A minimal image: one section, aligned as in Debian 12's stub, and a symbol table after it. The
+/// header has room for `room` more sections.
 fn stub(magic: &str, room: usize) -> Vec<u8> {
     let headers_size = 0x40 + 4 + 20 + 240 + 40 * (1 + room);
     let mut bytes = vec![0; headers_size];
