@@ -1,5 +1,5 @@
-//! The consoles that show a menu: those of the kernel (`/proc/consoles`, fs/proc/consoles.c) and the
-//! first virtual terminal.
+//! The consoles that show a menu: those of the kernel (`/proc/consoles`, fs/proc/consoles.c) and
+//! the first virtual terminal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -229,8 +229,8 @@ impl Watcher<'_> {
     fn run(mut self, devices: Vec<String>, loader: &Loader) -> io::Result<Never> {
         devices.into_iter().for_each(|modalias| self.load(modalias));
         EARLY.iter().for_each(|alias| self.load((*alias).into()));
-        // If a scan started before these are loaded, the kernel would request them through modprobe,
-        // which has to read the lists of modules again.
+        // If a scan started before these are loaded, the kernel would request them through
+        // modprobe, which has to read the lists of modules again.
         loader.load("fs-efivarfs");
         EARLY.iter().for_each(|alias| _ = loader.load(alias));
         if let Err(error) = mounts::firmware_variables() {

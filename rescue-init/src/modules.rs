@@ -51,8 +51,8 @@ struct Softdep {
 }
 
 impl Index {
-    /// Reads the lists in `directory`. A missing list is treated as empty, because a kernel may have
-    /// everything built in.
+    /// Reads the lists in `directory`. A missing list is treated as empty, because a kernel may
+    /// have everything built in.
     ///
     /// # Errors
     /// When a list exists but cannot be read.
@@ -107,8 +107,8 @@ impl Index {
         }
     }
 
-    /// Reads `MODULE.OPTION=VALUE`. The kernel applies these only to built-in code, so they have to be
-    /// passed with the module.
+    /// Reads `MODULE.OPTION=VALUE`. The kernel applies these only to built-in code, so they have to
+    /// be passed with the module.
     fn add_options(&mut self, command_line: &str) {
         for (name, value) in CommandLine::parse(command_line).parameters() {
             match name.split_once('.') {
@@ -145,7 +145,8 @@ impl Index {
         found
     }
 
-    /// The modules to load for a module, in order: its dependencies and soft dependencies, and itself.
+    /// The modules to load for a module, in order: its dependencies and soft dependencies, and
+    /// itself.
     pub fn order(&self, module: &str) -> Vec<&str> {
         let mut order = Vec::new();
         self.visit(module, &mut order, &mut HashSet::new());
@@ -208,8 +209,8 @@ impl Index {
 pub struct Loader {
     directory: PathBuf,
     index: Index,
-    /// Whether each module that was requested is loaded. A request for a module that is being loaded
-    /// waits for it.
+    /// Whether each module that was requested is loaded. A request for a module that is being
+    /// loaded waits for it.
     requested: Mutex<HashMap<String, Arc<OnceLock<bool>>>>,
     signatures_required: AtomicBool,
 }
@@ -232,8 +233,8 @@ impl Loader {
         })
     }
 
-    /// Loads the modules for a name, alias or modalias. Returns whether all of them are now loaded or
-    /// built in.
+    /// Loads the modules for a name, alias or modalias. Returns whether all of them are now loaded
+    /// or built in.
     pub fn load(&self, alias: &str) -> bool {
         let modules = self.index.resolve(alias);
         let mut all = !modules.is_empty() || self.index.builtin.contains(&normal(alias));

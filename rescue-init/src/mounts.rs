@@ -1,4 +1,5 @@
-//! The virtual file systems of the rescue image, and the symlinks and settings that programs expect.
+//! The virtual file systems of the rescue image, and the symlinks and settings that programs
+//! expect.
 
 use std::fs;
 use std::io;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::supervisor::OWN_PROGRAM;
 
-/// The directory through which the processes of the rescue image communicate. `/run/lifeboat` belongs
-/// to `be`.
+/// The directory through which the processes of the rescue image communicate. `/run/lifeboat`
+/// belongs to `be`.
 pub const DIRECTORY: &str = "/run/rescue-init";
 
 /// How long a scan of all disks may take. A failing disk can block for minutes.
@@ -133,8 +133,8 @@ impl Claim {
         Ok(Claim { directory: directory.to_owned(), _wanted: wanted })
     }
 
-    /// Tries to take the lock, which prevents scans until the file is closed. Returns `None` while a
-    /// scan is still running.
+    /// Tries to take the lock, which prevents scans until the file is closed. Returns `None` while
+    /// a scan is still running.
     ///
     /// # Errors
     /// When the lock file cannot be created.
@@ -167,8 +167,8 @@ fn since_boot() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-/// Runs `be list --json`. Returns `None` if it was killed because an action needs the disks. It only
-/// reads, and its mounts are private, so it can be killed at any time.
+/// Runs `be list --json`. Returns `None` if it was killed because an action needs the disks. It
+/// only reads, and its mounts are private, so it can be killed at any time.
 fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
     let command = format!("{be} list --json");
     let started = Command::new(be)
@@ -311,7 +311,8 @@ mod tests {
     #[test]
     fn a_scan_is_abandoned_for_an_action_and_repeated_after_it() {
         let directory = tempfile::tempdir().unwrap();
-        // The first scan hangs, as on a failing disk. The second finds nothing and ends immediately.
+        // The first scan hangs, as on a failing disk. The second finds nothing and ends
+        // immediately.
         let script = "cd ${0%/*}; if mkdir scanned 2>/dev/null; then exec sleep 60; fi; echo \
             '{\"environments\":[]}'";
         let be = fake_be(directory.path(), script);

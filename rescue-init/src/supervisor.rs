@@ -26,7 +26,8 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// How often the supervisor has restarted after a panic.
 const RESTARTS: &str = "LIFEBOAT_RESTARTS";
 
-/// A menu that exits this often in a row, each time within [`SHORT_LIFETIME`], is replaced by a shell.
+/// A menu that exits this often in a row, each time within [`SHORT_LIFETIME`], is replaced by a
+/// shell.
 const MAX_FAILURES: u32 = 3;
 const SHORT_LIFETIME: Duration = Duration::from_secs(10);
 
@@ -215,8 +216,8 @@ impl Supervisor {
         self.add_menus();
     }
 
-    /// Returns only if that failed. AfterCommands every service has to be restarted, because all of them were
-    /// killed and reaped.
+    /// Returns only if that failed. AfterCommands every service has to be restarted, because all of
+    /// them were killed and reaped.
     fn end_machine(&mut self, power: Power) {
         let error = power.carry_out();
         log::error!("the machine could not be restarted or powered off: {error}");

@@ -4,7 +4,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the program the leader of a new session, with its standard input as the session's terminal.
+/// Makes the program the leader of a new session, with its standard input as the session's
+/// terminal.
 pub fn lead_session_on_stdin(command: &mut Command) -> &mut Command {
     let prepare = || {
         rustix::process::setsid()?;

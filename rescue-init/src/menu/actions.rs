@@ -105,8 +105,8 @@ impl Action {
     }
 }
 
-/// The default name of a copy of `source` that replaces `replaced`: the name of the replaced BE, if it
-/// has one.
+/// The default name of a copy of `source` that replaces `replaced`: the name of the replaced BE, if
+/// it has one.
 pub fn name_for_copy(
     source: &BootEnvironment,
     replaced: &BootEnvironment,

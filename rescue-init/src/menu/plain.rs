@@ -1,5 +1,5 @@
-//! The menu as plain lines, for a terminal that cannot position its cursor (`TERM=dumb`). It has the
-//! same state and keys as on a screen: a number selects, a letter acts, an empty line is Enter.
+//! The menu as plain lines, for a terminal that cannot position its cursor (`TERM=dumb`). It has
+//! the same state and keys as on a screen: a number selects, a letter acts, an empty line is Enter.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;

@@ -138,8 +138,8 @@ impl Menu {
         self.environments().get(self.selected)
     }
 
-    /// Applies the result of a scan. The selected BE stays selected. After a failed scan the old list
-    /// is kept.
+    /// Applies the result of a scan. The selected BE stays selected. After a failed scan the old
+    /// list is kept.
     pub fn update(&mut self, result: Result<Listing, String>) {
         self.scanning = false;
         match result {
