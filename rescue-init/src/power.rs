@@ -91,7 +91,7 @@ fn await_release() {
     let mut child = match supervisor::child(&["release"]).spawn() {
         Ok(child) => child,
         Err(error) => {
-            return log::error!("the disks are not released: starting a child: {error}");
+            return log::error!("the disks are not released: no child can be started: {error}");
         }
     };
     // The extra second lets the child report the reason.

@@ -187,7 +187,7 @@ fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String
     let (output, stderr) = (collect(stdout), collect(stderr));
     let end = Instant::now() + DEADLINE;
     let output = loop {
-        let error = match output.recv_timeout(Duration::from_millis(50)) {
+        let abandoned = match output.recv_timeout(Duration::from_millis(50)) {
             Ok(output) => break output,
             Err(RecvTimeoutError::Timeout) if is_wanted() => None,
             Err(RecvTimeoutError::Timeout) if Instant::now() < end => continue,
@@ -197,7 +197,7 @@ fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String
             ))),
         };
         kill(&mut child);
-        return error;
+        return abandoned;
     };
     Some(parse(&command, child.wait(), &output, &stderr))
 }

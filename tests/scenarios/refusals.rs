@@ -14,7 +14,7 @@ use super::running::{mark_time, written_files};
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario!(harmful_commands_are_refused_and_nothing_is_written),
-    scenario!(activation_is_refused_under_secure_boot),
+    scenario!(create_and_activate_are_refused_under_secure_boot),
 ];
 
 fn harmful_commands_are_refused_and_nothing_is_written(release: Release) -> Result<()> {
@@ -145,7 +145,7 @@ fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<(
     Ok(())
 }
 
-fn activation_is_refused_under_secure_boot(release: Release) -> Result<()> {
+fn create_and_activate_are_refused_under_secure_boot(release: Release) -> Result<()> {
     // The firmware with Microsoft's keys has no entry for this disk, so it boots the path for
     // removable media.
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
