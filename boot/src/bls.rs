@@ -3,7 +3,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-/// How often an entry may still be tried, from its file's name.
+/// The boot counters in the name of an entry's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tries {
     /// Attempts that are left.
@@ -15,37 +15,37 @@ pub struct Tries {
 /// A file in `\loader\entries`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
-    /// The file's name without counters and `.conf`: what `LoaderEntryDefault` says.
+    /// The file's name without counters and `.conf`, as in `LoaderEntryDefault`.
     pub id: String,
     /// The counters; `None` once the entry is known to be good.
     pub tries: Option<Tries>,
     /// What the menu shows.
     pub title: Option<String>,
-    /// What is sorted by.
+    /// The version. Newer entries sort first.
     pub version: Option<String>,
-    /// Whose it is.
+    /// The machine-id of the system that the entry belongs to.
     pub machine_id: Option<String>,
-    /// What is sorted by before the version.
+    /// Entries are sorted by this key before their version.
     pub sort_key: Option<String>,
-    /// The kernel, from the root of the entry's file system.
+    /// The kernel's path, from the root of the file system that holds the entry.
     pub linux: Option<String>,
     /// The initramfs images, in order.
     pub initrd: Vec<String>,
-    /// Another EFI program in place of a kernel.
+    /// An EFI program, instead of a kernel.
     pub efi: Option<String>,
-    /// A unified kernel image in place of a kernel.
+    /// A unified kernel image, instead of a kernel.
     pub uki: Option<String>,
-    /// The kernel command line; several lines are joined.
+    /// The kernel command line. Repeated `options` lines are joined.
     pub options: String,
-    /// Device tree.
+    /// The device tree file.
     pub devicetree: Option<String>,
-    /// For which processors.
+    /// The processor architecture that the entry is for.
     pub architecture: Option<String>,
 }
 
 impl Entry {
-    /// Reads an entry, of which `file` is the file's name. `None` where the name is
-    /// none of an entry, or nothing is to be booted. Unknown keys are passed over.
+    /// Parses an entry; `file` is the name of its file. Returns `None` if that is not the name of
+    /// an entry, or if the entry names nothing to boot. Unknown keys are ignored.
     pub fn parse(file: &str, text: &str) -> Option<Self> {
         let (id, tries) = parse_name(file)?;
         let mut entry = Self { id, tries, ..Self::default() };
@@ -55,8 +55,8 @@ impl Entry {
             };
             entry.set(key, value.trim());
         }
-        let boots = entry.linux.is_some() || entry.efi.is_some() || entry.uki.is_some();
-        boots.then_some(entry)
+        let bootable = entry.linux.is_some() || entry.efi.is_some() || entry.uki.is_some();
+        bootable.then_some(entry)
     }
 
     fn set(&mut self, key: &str, value: &str) {
@@ -82,7 +82,7 @@ impl Entry {
         *field = Some(value.to_owned());
     }
 
-    /// Whether all attempts are used up.
+    /// Whether no attempts are left.
     pub fn is_bad(&self) -> bool {
         self.tries.is_some_and(|tries| tries.left == 0)
     }
@@ -97,7 +97,7 @@ impl Entry {
     }
 }
 
-/// Sorts entries as a menu shows them; the first is the default.
+/// Sorts entries into the order of a boot menu. The first one is the default.
 pub fn sort(entries: &mut [Entry]) {
     entries.sort_by(|a, b| {
         let keyless = |entry: &Entry| entry.sort_key.is_none();
@@ -145,5 +145,4 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
 }
 
 #[cfg(test)]
-#[path = "bls_tests.rs"]
 mod tests;

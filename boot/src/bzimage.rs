@@ -1,12 +1,12 @@
 //! x86 kernel images: Linux, Documentation/arch/x86/boot.rst.
 
-/// The kernel's release, as `uname -r` will say: `6.1.0-50-amd64`.
+/// The kernel's release, as `uname -r` prints it: `6.1.0-50-amd64`.
 pub fn release(image: &[u8]) -> Option<&str> {
     let version = version(image)?;
     version.split(' ').next().filter(|release| !release.is_empty())
 }
 
-/// The kernel's whole version, with who built it and when.
+/// The kernel's full version string, which also says who built it and when.
 pub fn version(image: &[u8]) -> Option<&str> {
     if image.get(0x202..0x206)? != b"HdrS" {
         return None;
@@ -22,7 +22,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The fields that are read, and the version of Debian 12's kernel.
+    /// A header with the fields that are parsed, followed by `version`.
     pub(crate) fn header(version: &str) -> Vec<u8> {
         let mut image = vec![0; 0x400];
         image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -33,7 +33,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_kernel_says_its_release() {
+    fn the_release_is_read_from_the_header() {
         let debian = "6.1.0-50-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC \
             Debian 6.1.170-1";
         let image = header(debian);
@@ -45,7 +45,10 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_odd(pointer in any::<u16>(), tail in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_are_parsed_without_a_panic(
+            pointer in any::<u16>(),
+            tail in prop::collection::vec(any::<u8>(), 0..600),
+        ) {
             let mut image = header("");
             image[0x20e..0x210].copy_from_slice(&pointer.to_le_bytes());
             image.extend(tail);

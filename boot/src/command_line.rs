@@ -1,8 +1,8 @@
 //! Kernel command lines: Linux, `lib/cmdline.c` and
 //! Documentation/admin-guide/kernel-parameters.rst.
 //!
-//! Words keep their spelling, quotes included, so that a line that nobody
-//! changes comes back as it was but for the blanks between its words.
+//! Words keep their spelling, including quotes, so that parsing and printing a line changes nothing
+//! but the blanks between its words.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,15 +10,18 @@ use std::str::FromStr;
 /// Why a parameter cannot be on a command line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The kernel knows no way to escape a quote or a line's end.
-    #[error("{0:?} cannot be a kernel parameter's value: it has a quote or a control character")]
+    /// The kernel has no way to escape a quote or a newline.
+    #[error(
+        "{0:?} cannot be the value of a kernel parameter: it contains a quote or a control \
+        character"
+    )]
     Value(String),
-    /// Not a name.
-    #[error("{0:?} is no kernel parameter's name")]
+    /// The text is not a parameter name.
+    #[error("{0:?} is not the name of a kernel parameter")]
     Name(String),
 }
 
-/// The parameters that a kernel is started with.
+/// The parameters of a kernel command line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandLine {
     words: Vec<String>,
@@ -47,18 +50,18 @@ impl CommandLine {
         Self { words }
     }
 
-    /// All parameters for the kernel: name, and value where there is one. What
-    /// follows `--` is for init.
+    /// All parameters for the kernel, as name and optional value. Words after `--` are for init and
+    /// are not included.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words[..self.end()].iter().map(|word| split(word))
     }
 
-    /// Whether the parameter is there, with a value or without.
+    /// Whether the parameter is present, with or without a value.
     pub fn has(&self, name: &str) -> bool {
         self.parameters().any(|(other, _)| is_same(name, other))
     }
 
-    /// The parameter's value; of several the last, as the kernel takes it.
+    /// The parameter's value. The last one wins, as in the kernel.
     pub fn get(&self, name: &str) -> Option<&str> {
         let same = self.parameters().filter(|(other, _)| is_same(name, other));
         same.filter_map(|(_, value)| value).last()
@@ -71,10 +74,11 @@ impl CommandLine {
             .filter_map(|(_, value)| value)
     }
 
-    /// Gives the parameter one value: where it stood first, or last.
+    /// Sets the parameter to this one value, at the position of its first occurrence or else at the
+    /// end.
     ///
     /// # Errors
-    /// The name or the value cannot be written.
+    /// The name or the value cannot be written on a command line.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         if value.contains(|c: char| c == '"' || c.is_control()) {
             return Err(Error::Value(value.to_owned()));
@@ -83,15 +87,15 @@ impl CommandLine {
         self.put(name, format!("{name}={quote}{value}{quote}"))
     }
 
-    /// Adds a parameter that has no value, such as `ro`.
+    /// Sets a parameter that has no value, such as `ro`.
     ///
     /// # Errors
-    /// The name cannot be written.
+    /// The name cannot be written on a command line.
     pub fn set_flag(&mut self, name: &str) -> Result<(), Error> {
         self.put(name, name.to_owned())
     }
 
-    /// Takes the parameter off, each time that it is there.
+    /// Removes every occurrence of the parameter.
     pub fn remove(&mut self, name: &str) {
         let end = self.end();
         let mut at = 0;
@@ -133,18 +137,18 @@ impl FromStr for CommandLine {
     }
 }
 
-/// The kernel's `isspace`, of what is ASCII.
+/// The kernel's `isspace`, limited to ASCII.
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-/// The kernel takes a dash for an underscore in names.
+/// In names, the kernel treats a dash as an underscore.
 fn is_same(a: &str, b: &str) -> bool {
     let plain = |c: u8| if c == b'-' { b'_' } else { c };
     a.bytes().map(plain).eq(b.bytes().map(plain))
 }
 
-/// As `next_arg` does: quotes go around the whole or around the value.
+/// Like `next_arg`: quotes enclose the whole parameter or its value.
 fn split(word: &str) -> (&str, Option<&str>) {
     let whole = word.strip_prefix('"');
     let word = whole.map_or(word, |inner| inner.strip_suffix('"').unwrap_or(inner));
@@ -162,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn debians_line() {
+    fn debians_command_line_is_parsed() {
         let text = "BOOT_IMAGE=/boot/vmlinuz-6.1.0-50-amd64 root=UUID=8a4e39a8-be0a ro  quiet \
             console=tty0 console=ttyS0,115200";
         let line = CommandLine::parse(text);
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_the_kernels() {
+    fn quotes_are_parsed_as_the_kernel_does() {
         let cases = [
             (r#"dyndbg="file a +p" b"#, "dyndbg", Some("file a +p")),
             (r#""dyndbg=file a +p" b"#, "dyndbg", Some("file a +p")),
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_set_where_it_stood() {
+    fn a_parameter_is_set_in_its_old_position() {
         let mut line = CommandLine::parse("root=/dev/vda1 ro root=/dev/vda2 quiet -- x");
         line.set("root", "UUID=1").unwrap();
         line.set("panic", "30").unwrap();
@@ -211,14 +215,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_comes_back(text in any::<String>()) {
+        fn printing_a_parsed_line_keeps_its_parameters(text in any::<String>()) {
             let line = CommandLine::parse(&text);
             let _ = line.parameters().count();
             prop_assert_eq!(CommandLine::parse(&line.to_string()), line);
         }
 
         #[test]
-        fn what_is_set_is_there(text in "[a-c\" =-]{0,20}", name in "[a-c]{1,3}", value in "[a-c =-]{0,5}") {
+        fn a_parameter_that_was_set_has_that_one_value(
+            text in "[a-c\" =-]{0,20}",
+            name in "[a-c]{1,3}",
+            value in "[a-c =-]{0,5}",
+        ) {
             let mut line = CommandLine::parse(&text);
             line.set(&name, &value).unwrap();
             prop_assert_eq!(line.values(&name).collect::<Vec<_>>(), [value.as_str()]);

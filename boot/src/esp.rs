@@ -1,8 +1,7 @@
-//! Files on an EFI system partition, written as FAT allows: DESIGN.md, "Writing
-//! to a FAT".
+//! Files on an EFI system partition (ESP).
 //!
-//! FAT has no journal, and a rename over a file is not atomic. So a file is
-//! never replaced here: it is new, complete and on the disk, or not there.
+//! FAT has no journal, and renaming over an existing file is not atomic. So this module never
+//! replaces a file: a new file is either complete and on the disk, or absent.
 
 use rustix::fs::{Advice, RenameFlags};
 use std::fs::{self, File};
@@ -13,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 /// Lifeboat's own directory.
 pub const DIRECTORY: &str = "EFI/lifeboat";
 
-/// A kernel with its initramfs is smaller. FAT allows 4 GiB, and a damaged one claims them.
+/// Larger than any kernel with its initramfs. A damaged FAT can claim up to 4 GiB.
 const LARGEST: u64 = 256 << 20;
 
 const TEMPORARY: &str = "lifeboat.new";
@@ -21,49 +20,51 @@ const TEMPORARY: &str = "lifeboat.new";
 /// Why the ESP could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing is ever replaced.
-    #[error("{0} exists; files on an ESP are not replaced, write the new one under a new name")]
-    Exists(PathBuf),
-    /// There is too little space, found before anything was written.
+    /// The file exists, and files are never replaced.
     #[error(
-        "{path} needs {needed} bytes on the ESP and {free} are free; delete a boot environment or \
-        old files"
+        "{0} exists, and files on an ESP are not replaced; write the new one under another name"
+    )]
+    Exists(PathBuf),
+    /// There is not enough space. Nothing was written.
+    #[error(
+        "{path} needs {needed} bytes on the ESP, but only {free} are free; delete a boot \
+        environment or old files"
     )]
     NoSpace {
-        /// What was to be written.
+        /// The file that was not written.
         path: PathBuf,
-        /// Bytes it takes.
+        /// Bytes that it takes.
         needed: u64,
-        /// Bytes there are.
+        /// Bytes that are free.
         free: u64,
     },
-    /// The path is not one for a FAT, or leads out of it.
-    #[error("{0:?} is no path for a file on an ESP; use plain relative names")]
+    /// FAT cannot hold the path, or the path leads out of the ESP.
+    #[error("{0:?} cannot be the path of a file on an ESP; use a relative path of plain names")]
     Path(PathBuf),
     /// The path is not below Lifeboat's directory.
     #[error("refused to delete {0:?}: it is not below {DIRECTORY} on the ESP")]
     NotOurs(PathBuf),
-    /// It is not read, so as not to run out of memory.
+    /// The file is too large to be read into memory.
     #[error(
-        "{path} has {length} bytes, more than any loader's file; check the ESP with `fsck.fat -n`"
+        "{path} has {length} bytes, more than any loader file; check the ESP with `fsck.fat -n`"
     )]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Bytes it has.
+        /// Its length in bytes.
         length: u64,
     },
-    /// The disk gives back other bytes.
-    #[error("{0} reads back different from what was written; check the disk")]
+    /// The bytes on the disk differ from what was written.
+    #[error("{0} does not read back as it was written; check the disk")]
     ReadBack(PathBuf),
     /// A system call failed.
     #[error("{action} {path}: {source}")]
     Io {
-        /// What was done.
+        /// The action that failed.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -75,12 +76,12 @@ pub struct Esp {
 }
 
 impl Esp {
-    /// The ESP that is mounted on `root`.
+    /// The ESP mounted on `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -91,7 +92,7 @@ impl Esp {
         Path::new(DIRECTORY).join(id8)
     }
 
-    /// A path on the ESP as firmware has it: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
+    /// A path on the ESP as firmware writes it: `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
     ///
     /// # Errors
     /// [`Error::Path`]
@@ -104,7 +105,7 @@ impl Esp {
         Ok(path)
     }
 
-    /// Where a path of the ESP lies in the running system.
+    /// The absolute path, in the running system, of a path on the ESP.
     ///
     /// # Errors
     /// [`Error::Path`]
@@ -112,19 +113,19 @@ impl Esp {
         names(relative).map(|_| self.root.join(relative))
     }
 
-    /// Bytes that can still be written.
+    /// Free space in bytes.
     ///
     /// # Errors
-    /// The file system does not answer.
+    /// statvfs(3) failed.
     pub fn free_bytes(&self) -> Result<u64, Error> {
         self.space().map(|(free, _)| free)
     }
 
-    /// Bytes that the files would take, their directories included. For a plan that
-    /// writes several; each write checks again.
+    /// Bytes that the files would take, including new directories, so that a plan to write several
+    /// files can check the space beforehand. Each write checks again.
     ///
     /// # Errors
-    /// The file system does not answer, or a path is none for an ESP.
+    /// statvfs(3) failed, or a path cannot be on an ESP.
     pub fn needed_bytes(&self, files: &[(&Path, u64)]) -> Result<u64, Error> {
         let (_, cluster) = self.space()?;
         let mut directories: Vec<&Path> = Vec::new();
@@ -138,18 +139,17 @@ impl Esp {
         }
         directories.sort();
         directories.dedup();
-        // One more, for the directory that exists and grows.
+        // One more, for an existing directory that may grow.
         clusters += directories.len() as u64 + 1;
         Ok(clusters * cluster)
     }
 
-    /// Writes a new file and the directories above it, and reads it back from the
-    /// disk. When this returns, something may point at it.
+    /// Writes a new file, creates the directories above it, and reads the file back from the disk.
+    /// After this returns, a boot entry may point at the file.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::NoSpace`] before anything is written,
-    /// [`Error::Path`], [`Error::ReadBack`], or a system call failed. The file is
-    /// then not there.
+    /// [`Error::Exists`], [`Error::NoSpace`] before anything is written, [`Error::Path`],
+    /// [`Error::ReadBack`], or a system call failed. After an error the file does not exist.
     pub fn write_new(&self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
         let path = self.absolute(relative)?;
         if path.symlink_metadata().is_ok() {
@@ -178,14 +178,14 @@ impl Esp {
         }
     }
 
-    /// The bytes of a file; `None` where there is none.
+    /// The bytes of a file, or `None` if it does not exist.
     ///
     /// # Errors
     /// [`Error::TooLarge`], or reading failed.
     pub fn read(&self, relative: &Path) -> Result<Option<Vec<u8>>, Error> {
         let path = self.absolute(relative)?;
         let length = match fs::metadata(&path) {
-            Ok(there) => there.len(),
+            Ok(metadata) => metadata.len(),
             Err(e) if is_absent(&e) => return Ok(None),
             Err(e) => return Err(failed("reading", &path, e)),
         };
@@ -195,12 +195,12 @@ impl Esp {
         fs::read(&path).map(Some).map_err(|e| failed("reading", &path, e))
     }
 
-    /// Deletes a file or a directory with all in it, below Lifeboat's own directory
-    /// only. What is not there is deleted already.
+    /// Deletes a file, or a directory and its contents. The path must be below Lifeboat's own
+    /// directory. Deleting a path that does not exist succeeds.
     ///
     /// # Errors
-    /// [`Error::NotOurs`], [`Error::Path`], or a system call failed; it can be
-    /// run again.
+    /// [`Error::NotOurs`], [`Error::Path`], or a system call failed. The call can be repeated after
+    /// an error.
     pub fn remove_tree(&self, relative: &Path) -> Result<(), Error> {
         let names = names(relative)?;
         let ours = DIRECTORY.split('/');
@@ -222,7 +222,7 @@ impl Esp {
         }
     }
 
-    /// The names in Lifeboat's directory, sorted: one per boot environment.
+    /// The subdirectories of Lifeboat's directory, sorted: one per boot environment.
     ///
     /// # Errors
     /// The directory cannot be listed.
@@ -243,15 +243,15 @@ impl Esp {
         Ok(names)
     }
 
-    /// Free bytes, and those of a cluster.
+    /// Free bytes, and the bytes of one cluster.
     fn space(&self) -> Result<(u64, u64), Error> {
         let space = rustix::fs::statvfs(&self.root)
-            .map_err(|e| failed("asking for the free space of", &self.root, e.into()))?;
+            .map_err(|e| failed("reading the free space of", &self.root, e.into()))?;
         let cluster = space.f_frsize.max(1);
         Ok((space.f_bavail.saturating_mul(cluster), cluster))
     }
 
-    /// Makes the directories above a file, each on the disk before the next.
+    /// Creates the directories above a file; each is on the disk before the next is made.
     fn make_directories(&self, relative: &Path) -> Result<PathBuf, Error> {
         let mut directory = self.root.clone();
         for name in relative.parent().into_iter().flat_map(Path::components) {
@@ -260,14 +260,14 @@ impl Esp {
             match fs::create_dir(&directory) {
                 Ok(()) => sync_directory(&above)?,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(failed("making", &directory, e)),
+                Err(e) => return Err(failed("creating", &directory, e)),
             }
         }
         Ok(directory)
     }
 }
 
-/// The names of a relative path, each of which FAT can hold.
+/// The components of a relative path; FAT can hold each of them.
 fn names(relative: &Path) -> Result<Vec<&str>, Error> {
     let error = || Error::Path(relative.to_owned());
     let mut names = Vec::new();
@@ -306,8 +306,8 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Puts a directory's entries on the disk. vfat's fsync of a directory leaves the
-/// allocation table and the FSINFO sector to syncfs.
+/// Writes a directory's entries to the disk. On vfat, fsync of a directory does not write the
+/// allocation table or the FSINFO sector; syncfs does.
 fn sync_directory(path: &Path) -> Result<(), Error> {
     let sync = || {
         let directory = File::open(path)?;
@@ -317,7 +317,7 @@ fn sync_directory(path: &Path) -> Result<(), Error> {
     sync().map_err(|e| failed("syncing", path, e))
 }
 
-/// Reads what lies on the disk, not what the page cache still has of it.
+/// Reads a file from the disk, bypassing the page cache.
 fn read_from_disk(path: &Path) -> Result<Vec<u8>, Error> {
     let read = || {
         let mut file = File::open(path)?;
@@ -338,5 +338,4 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "esp_tests.rs"]
 mod tests;

@@ -1,9 +1,8 @@
 //! GRUB's environment block: GRUB manual, section 15.2; `grub-core/lib/envblk.c`.
 //!
-//! Exactly 1024 bytes: a signature, `name=value` lines, then `#` up to the end.
-//! In a value a backslash and a line feed have a backslash before them. GRUB
-//! writes back only the blocks that it has read, so the file never changes its
-//! length or its place on the disk.
+//! A block is exactly 1024 bytes: a signature, `name=value` lines, then `#` up to the end. In a
+//! value, backslashes and newlines are escaped with a backslash. GRUB writes to the disk blocks
+//! that it read the file from, so the file must keep its length and its location on the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,53 +14,56 @@ pub const SIZE: usize = 1024;
 
 const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
 
-/// A disk writes this much at once, or not at all.
+/// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// Why there is no environment block.
+/// Why an environment block could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The length is wrong.
     #[error(
-        "environment block has {0} bytes, not {SIZE}; make it anew with `grub-editenv FILE create`"
+        "environment block has {0} bytes, not {SIZE}; recreate it with `grub-editenv FILE create`"
     )]
     Size(usize),
     /// The first line is not the signature.
     #[error(
-        "environment block does not begin with its signature; make it anew with `grub-editenv \
+        "environment block does not begin with its signature; recreate it with `grub-editenv \
         FILE create`"
     )]
     Signature,
-    /// A line cannot be read.
+    /// A line cannot be parsed.
     #[error("environment block has a damaged line at byte {0}")]
     Line(usize),
-    /// GRUB could not read the name.
-    #[error("{0:?} is no name for a GRUB variable")]
+    /// GRUB could not parse the name.
+    #[error("{0:?} cannot be the name of a GRUB variable")]
     Name(String),
-    /// There is no room.
-    #[error("variables take {needed} bytes of an environment block, {limit} are there; unset some")]
+    /// The variables do not fit.
+    #[error(
+        "the variables take {needed} bytes, but the environment block has room for {limit}; unset \
+        some"
+    )]
     Full {
-        /// Bytes they take.
+        /// Bytes that the variables take.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes that are available.
         limit: usize,
     },
     /// The bytes on the disk differ from what was written.
-    #[error("{0} reads back different from what was written; check the disk")]
+    #[error("{0} does not read back as it was written; check the disk")]
     ReadBack(PathBuf),
     /// A system call failed.
     #[error("{action} {path}: {source}")]
     Io {
-        /// What was done.
+        /// The action that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// The variables of a block, in its order.
+/// The variables of a block, in file order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EnvironmentBlock {
     lines: Vec<Line>,
@@ -73,7 +75,7 @@ enum Line {
         name: String,
         value: String,
     },
-    /// `grub-editenv` of 2.06 and later begins with a warning.
+    /// Since 2.06, `grub-editenv` starts the block with a warning.
     Comment(String),
 }
 
@@ -83,10 +85,10 @@ impl EnvironmentBlock {
         Self::default()
     }
 
-    /// Reads a block.
+    /// Parses a block.
     ///
     /// # Errors
-    /// The length, the signature or a line is wrong.
+    /// The length, the signature or a line is invalid.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() != SIZE {
             return Err(Error::Size(bytes.len()));
@@ -106,7 +108,7 @@ impl EnvironmentBlock {
         Ok(Self { lines })
     }
 
-    /// The 1024 bytes.
+    /// Renders the 1024 bytes.
     ///
     /// # Errors
     /// [`Error::Full`]
@@ -122,7 +124,7 @@ impl EnvironmentBlock {
         self.variables().find_map(|(other, value)| (other == name).then_some(value))
     }
 
-    /// Sets a variable, in its old place if it has one.
+    /// Sets a variable. An existing one keeps its position.
     ///
     /// # Errors
     /// [`Error::Name`]
@@ -148,7 +150,7 @@ impl EnvironmentBlock {
             .retain(|line| !matches!(line, Line::Variable { name: other, .. } if other == name));
     }
 
-    /// All names and values.
+    /// The names and values of all variables.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         self.lines.iter().filter_map(|line| match line {
             Line::Variable { name, value } => Some((name.as_str(), value.as_str())),
@@ -196,8 +198,8 @@ impl Line {
     }
 }
 
-/// The length up to the line feed that ends the line: in a comment the first, in
-/// a variable the first without a backslash before it.
+/// The length up to the newline that ends the line: in a comment the first newline, in a variable
+/// the first that is not escaped.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     let comment = bytes.first() == Some(&b'#');
     let mut escaped = false;
@@ -212,10 +214,10 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('#') && !name.contains(['=', '\n', '\\'])
 }
 
-/// Reads the block in a file.
+/// Reads the environment block in a file.
 ///
 /// # Errors
-/// Reading failed, or it is no block.
+/// Reading failed, or the file is not an environment block.
 pub fn read(path: &Path) -> Result<EnvironmentBlock, Error> {
     let failed = |e| failed("reading", path, e);
     let file = File::open(path).map_err(failed)?;
@@ -225,13 +227,12 @@ pub fn read(path: &Path) -> Result<EnvironmentBlock, Error> {
     EnvironmentBlock::parse(&bytes)
 }
 
-/// Overwrites the block in a file: one write of as many bytes, on the disk when
-/// this returns. All that differs is in the first sector, so that a power cut
-/// leaves the old block or the new one.
+/// Overwrites the block in a file with a single write, and returns after the block is on the disk.
+/// Only the first sector differs, so that a power cut leaves either the old block or the new one.
 ///
 /// # Errors
-/// [`Error::Full`] where the variables do not fit into a sector, [`Error::Size`]
-/// where the file is no block, or a system call failed.
+/// [`Error::Full`] if the variables do not fit into a sector, [`Error::Size`] if the file is not an
+/// environment block, or a system call failed.
 pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error> {
     block.rendered(SECTOR)?;
     let bytes = block.to_bytes()?;
@@ -257,7 +258,7 @@ pub fn write_in_place(path: &Path, block: &EnvironmentBlock) -> Result<(), Error
     Ok(())
 }
 
-/// A file of another length is no block, and is not read.
+/// A file of another length is not an environment block and is not read.
 fn expect_length(file: &File) -> io::Result<Result<(), Error>> {
     let length = file.metadata()?.len();
     let size = || Error::Size(usize::try_from(length).unwrap_or(usize::MAX));
@@ -269,5 +270,4 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "grubenv_tests.rs"]
 mod tests;

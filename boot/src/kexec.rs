@@ -1,4 +1,4 @@
-//! Starting a kernel from the running one: kexec_file_load(2), reboot(2).
+//! Booting a kernel from the running one: kexec_file_load(2), reboot(2).
 
 use crate::sys;
 use rustix::io::Errno;
@@ -16,15 +16,15 @@ pub enum Error {
     #[error("kernel command line {0:?} contains a NUL")]
     CommandLine(String),
     /// kexec_file_load failed.
-    #[error("loading a kernel by kexec: {source}{}", advice(.source))]
+    #[error("loading a kernel with kexec: {source}{}", advice(.source))]
     Load {
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// reboot failed.
     #[error("starting the loaded kernel: {0}; load one first, as root")]
     Execute(io::Error),
-    /// The state cannot be read.
+    /// `kexec_loaded` cannot be read.
     #[error("reading {LOADED}: {0}")]
     State(io::Error),
 }
@@ -35,27 +35,27 @@ fn advice(error: &io::Error) -> &'static str {
     };
     match errno {
         Errno::PERM => {
-            " (be root; a kernel that is locked down or has kexec_load_disabled=1 refuses: reboot \
+            " (this needs root; if the kernel is locked down or has kexec_load_disabled=1, reboot \
             instead)"
         }
         Errno::NOEXEC => " (not a kernel for this machine)",
-        Errno::NOSYS => " (this kernel has no kexec_file_load: reboot instead)",
+        Errno::NOSYS => " (this kernel has no kexec_file_load; reboot instead)",
         Errno::KEYREJECTED | Errno::NOKEY | Errno::BADMSG => {
-            " (Secure Boot is on and the kernel has no signature that this one trusts: reboot \
-            instead)"
+            " (Secure Boot is on and the running kernel does not trust the new kernel's signature; \
+            reboot instead)"
         }
         Errno::BUSY => " (another kexec is in progress)",
-        Errno::NOMEM | Errno::ADDRNOTAVAIL => " (too little memory in one piece: reboot instead)",
-        Errno::INVAL => " (a damaged kernel, or a command line that is too long)",
+        Errno::NOMEM | Errno::ADDRNOTAVAIL => " (not enough contiguous memory; reboot instead)",
+        Errno::INVAL => " (the kernel is damaged or the command line is too long)",
         _ => "",
     }
 }
 
-/// Loads a kernel to be started by [`execute`]. The files may be closed and their
-/// file system unmounted afterwards.
+/// Loads a kernel that [`execute`] starts. Afterwards the files may be closed and their file system
+/// unmounted.
 ///
 /// # Errors
-/// The kernel refuses: see the message.
+/// The running kernel refused to load it.
 pub fn load(kernel: &File, initrd: Option<&File>, command_line: &str) -> Result<(), Error> {
     let line = CString::new(command_line);
     let line = line.map_err(|_| Error::CommandLine(command_line.to_owned()))?;
@@ -65,17 +65,17 @@ pub fn load(kernel: &File, initrd: Option<&File>, command_line: &str) -> Result<
 /// Whether a kernel is loaded.
 ///
 /// # Errors
-/// sysfs is not mounted, or the kernel has no kexec.
+/// sysfs is not mounted, or the running kernel does not support kexec.
 pub fn loaded() -> Result<bool, Error> {
     let state = fs::read_to_string(LOADED).map_err(Error::State)?;
     Ok(state.trim() == "1")
 }
 
-/// Starts the loaded kernel at once. Nothing is shut down: stop what runs and
-/// unmount first. What is still dirty is synced.
+/// Starts the loaded kernel immediately, after a sync. Nothing is shut down: the caller stops all
+/// processes and unmounts file systems first.
 ///
 /// # Errors
-/// No kernel is loaded, or the caller may not.
+/// No kernel is loaded, or the caller is not privileged.
 pub fn execute() -> Result<(), Error> {
     rustix::fs::sync();
     rustix::system::reboot(RebootCommand::Kexec).map_err(|e| Error::Execute(e.into()))
@@ -85,9 +85,9 @@ pub fn execute() -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// A file that is no kernel never gets as far as to change anything.
+    /// A file that is not a kernel is refused before anything changes.
     #[test]
-    fn what_is_no_kernel_is_refused_with_advice() {
+    fn a_file_that_is_not_a_kernel_is_refused_with_advice() {
         let file = File::open("/dev/null").unwrap();
         let refused = load(&file, None, "quiet").unwrap_err();
         assert!(matches!(refused, Error::Load { .. }));

@@ -1,10 +1,10 @@
-//! What firmware and loaders read: EFI variables and load options, files on an
-//! EFI system partition, boot loader entries, GRUB's environment block, unified
-//! kernel images, kernel command lines, and kexec.
+//! The formats that firmware and boot loaders read: EFI variables and load options, files on an EFI
+//! system partition, boot loader entries, GRUB's environment block and menu, unified kernel images,
+//! and kernel command lines. Also kexec.
 //!
-//! Parsing and rendering are pure functions on bytes and strings and survive
-//! any input. What touches the system takes the directory to work under, so that
-//! a test hands it a temporary one.
+//! Parsing and rendering are pure functions on bytes and strings that never panic, whatever the
+//! input. Functions that touch the system take the directory to work under, so that tests can pass
+//! a temporary one.
 
 pub mod bls;
 pub mod bzimage;

@@ -1,28 +1,27 @@
-//! PE32+ images: the PE format specification, as far as UEFI 2.10, section 2.1.1,
-//! needs it.
+//! PE32+ images: the parts of the PE format specification that UEFI 2.10, section 2.1.1, uses.
 
 use std::mem::size_of;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 const PE32_PLUS: u16 = 0x20b;
-/// Where the DOS header has the offset of the PE header.
+/// Offset of the DOS header's field that holds the offset of the PE header.
 const LFANEW: usize = 0x3c;
 
-/// Why bytes are no image.
+/// Why bytes are not an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A signature is missing.
     #[error("not a PE32+ image: {0} is missing")]
     Magic(&'static str),
-    /// A header leads past the end.
+    /// A header extends past the end.
     #[error("PE image ends within its {0}")]
     Short(&'static str),
-    /// A section leads past the end.
-    #[error("PE section {0} leads past the end of the image")]
+    /// A section extends past the end.
+    #[error("PE section {0} extends past the end of the image")]
     Section(String),
-    /// An alignment is no power of two, or beyond what there is.
-    #[error("PE image has an alignment of {0}")]
+    /// An alignment is not a power of two, or is too large.
+    #[error("PE image has an invalid alignment of {0}")]
     Alignment(u32),
 }
 
@@ -38,7 +37,7 @@ pub(crate) struct CoffHeader {
     pub characteristics: U16,
 }
 
-/// The optional header, without the data directories behind it.
+/// The optional header, without the data directories that follow it.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct OptionalHeader {
@@ -76,11 +75,11 @@ pub(crate) struct SectionHeader {
     pub characteristics: U32,
 }
 
-/// An image whose headers are sound and whose sections lie within it.
+/// An image whose headers are valid and whose sections are within the file.
 #[derive(Clone)]
 pub(crate) struct Image<'a> {
     pub bytes: &'a [u8],
-    /// Where the COFF header begins.
+    /// Offset of the COFF header.
     pub coff_offset: usize,
     pub coff: CoffHeader,
     pub optional: OptionalHeader,
@@ -124,13 +123,13 @@ impl<'a> Image<'a> {
         Ok(Self { bytes, coff_offset, coff, optional, sections })
     }
 
-    /// Where the first section's header begins.
+    /// Offset of the first section header.
     pub fn section_table(&self) -> usize {
         let optional = usize::from(self.coff.optional_size.get());
         self.coff_offset + size_of::<CoffHeader>() + optional
     }
 
-    /// What the first section of this name holds, as far as the file has it.
+    /// The content of the first section of this name, up to what the file holds of it.
     pub fn section(&self, name: &str) -> Option<&'a [u8]> {
         let section = self.sections.iter().find(|s| s.name() == name)?;
         let start = usize::try_from(section.raw_offset.get()).ok()?;

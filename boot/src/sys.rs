@@ -1,4 +1,4 @@
-//! The system calls that no crate wraps.
+//! System calls that no crate wraps.
 #![allow(unsafe_code, reason = "kexec_file_load has no safe wrapper")]
 
 use std::ffi::CStr;

@@ -1,5 +1,5 @@
-//! Unified kernel images: UAPI.5. A stub, an EFI program of systemd's, and the
-//! kernel, initramfs and command line that it starts, as sections of one file.
+//! Unified kernel images: UAPI.5. One file that consists of systemd's EFI stub and, as sections,
+//! the kernel, initramfs and command line that the stub starts.
 
 use crate::bzimage;
 use crate::pe::{self, Image, OptionalHeader, SectionHeader};
@@ -7,46 +7,46 @@ use std::mem::size_of;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-/// Initialised data, readable.
+/// Characteristics of initialised, readable data.
 const DATA: u32 = 0x4000_0040;
-/// Code, executable and readable: stubs without LoadImage run the kernel in place.
+/// Characteristics of executable code: stubs without LoadImage run the kernel in place.
 const CODE: u32 = 0x6000_0020;
-/// Firmware maps sections by whole pages, whatever the stub's own alignment.
+/// Firmware maps sections in whole pages, whatever the stub's own alignment.
 const PAGE: u64 = 4096;
-/// The data directory of signatures.
+/// Index of the data directory that holds signatures.
 const SECURITY_DIRECTORY: usize = 4;
 /// The first stub that cannot load kernels before 6.0 (systemd#40342).
 const STUB_WITHOUT_OLD_KERNELS: u32 = 258;
 
-/// Why there is no image.
+/// Why an image could not be assembled or parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The stub or the image is none.
+    /// An input is not a PE32+ image.
     #[error("{what}: {source}")]
     Image {
-        /// Which of the files.
+        /// The input: `stub`, `kernel` or `image`.
         what: &'static str,
         /// What is wrong with it.
         source: pe::Error,
     },
-    /// No room for the new sections' headers.
+    /// The stub has no room for the headers of the new sections.
     #[error(
-        "the stub's header has room for {room} more sections, {needed} are needed; use the stub \
-        of another systemd"
+        "the stub's header has room for {room} more sections, but {needed} are needed; use the \
+        stub of another systemd version"
     )]
     HeaderRoom {
         /// How many fit.
         room: usize,
-        /// How many there are.
+        /// How many are needed.
         needed: usize,
     },
     /// The stub has the section already.
     #[error("the stub already has a section {0}; use a plain systemd stub")]
     Duplicate(String),
-    /// Sizes in an image are 32 bits.
+    /// A size or offset does not fit into 32 bits.
     #[error("the image would be larger than 4 GiB; leave something out of the initramfs")]
     TooBig,
-    /// This pair is known not to start.
+    /// This stub is known not to start this kernel.
     #[error(
         "stub {stub} cannot start kernel {kernel} (systemd#40342); use a stub before \
         {STUB_WITHOUT_OLD_KERNELS} or a kernel from 6.0 on"
@@ -57,35 +57,35 @@ pub enum Error {
         /// The kernel's release.
         kernel: String,
     },
-    /// There is no kernel in it.
+    /// The image has no kernel.
     #[error("the image has no section .linux: not a unified kernel image")]
     NoKernel,
-    /// A section that is text is none.
-    #[error("the image's section {0} is no UTF-8 text")]
+    /// A text section is not UTF-8.
+    #[error("the image's section {0} is not UTF-8 text")]
     Text(&'static str),
 }
 
-/// What a unified kernel image holds besides its stub.
+/// The contents of a unified kernel image, besides its stub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sections<'a> {
-    /// The kernel, an EFI program itself. What is read from an image ends with
-    /// zeros up to the file alignment.
+    /// The kernel, itself an EFI program. When parsed from an image, it is padded with zeros to the
+    /// file alignment.
     pub linux: &'a [u8],
     /// The initramfs.
     pub initrd: Option<&'a [u8]>,
     /// The kernel command line.
     pub cmdline: Option<&'a str>,
-    /// An os-release file.
+    /// The content of an os-release file.
     pub osrel: Option<&'a str>,
     /// The kernel's release.
     pub uname: Option<&'a str>,
-    /// A picture, BMP.
+    /// A BMP picture.
     pub splash: Option<&'a [u8]>,
 }
 
 impl<'a> Sections<'a> {
-    /// Name and content; the kernel is last, so that nothing lies where it
-    /// unpacks itself (systemd#34578).
+    /// Names and contents in file order. The kernel is last, so that no section is in the memory
+    /// behind it, where it unpacks itself (systemd#34578).
     fn ordered(&self) -> Vec<(&'static str, &'a [u8])> {
         let text = |text: Option<&'a str>| text.map(str::as_bytes);
         let sections = [
@@ -101,10 +101,10 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// Puts the sections behind those of the stub. Same inputs, same bytes.
+/// Appends the sections to those of the stub. The same inputs give the same bytes.
 ///
 /// # Errors
-/// The stub or the kernel is no PE32+ image, or they do not go together.
+/// The stub or the kernel is not a PE32+ image, or they are incompatible.
 pub fn assemble(stub: &[u8], sections: &Sections<'_>) -> Result<Vec<u8>, Error> {
     let stub = parse_image(stub, "stub")?;
     let kernel = parse_image(sections.linux, "kernel")?;
@@ -121,8 +121,8 @@ pub fn assemble(stub: &[u8], sections: &Sections<'_>) -> Result<Vec<u8>, Error> 
     let mut image = Assembly::new(&stub)?;
     for (name, data) in new {
         let (memory, characteristics) = match name {
-            // The kernel needs room behind itself to unpack, which the file does
-            // not have to have (systemd#34578, systemd#35851).
+            // The kernel needs memory behind itself to unpack; that memory needs no space in the
+            // file (systemd#34578, systemd#35851).
             ".linux" => (u64::from(kernel.optional.image_size).max(data.len() as u64), CODE),
             _ => (data.len() as u64, DATA),
         };
@@ -131,10 +131,10 @@ pub fn assemble(stub: &[u8], sections: &Sections<'_>) -> Result<Vec<u8>, Error> 
     image.finish(&stub)
 }
 
-/// What an image holds.
+/// Parses an image into its sections.
 ///
 /// # Errors
-/// It is no PE32+ image, has no kernel, or its texts are none.
+/// The bytes are not a PE32+ image, there is no kernel, or a text section is not UTF-8.
 pub fn parse(bytes: &[u8]) -> Result<Sections<'_>, Error> {
     let image = parse_image(bytes, "image")?;
     let text = |name| match image.section(name) {
@@ -155,23 +155,23 @@ pub fn parse(bytes: &[u8]) -> Result<Sections<'_>, Error> {
     })
 }
 
-/// The version of a systemd stub: 257.
+/// The version of a systemd stub, such as 257.
 pub fn stub_version(stub: &[u8]) -> Option<u32> {
     version_in(&Image::parse(stub).ok()?)
 }
 
-/// A file that is written section by section.
+/// An image under construction, to which sections are added one by one.
 struct Assembly {
     bytes: Vec<u8>,
     optional: OptionalHeader,
     added: Vec<SectionHeader>,
-    /// The first free address.
+    /// The first free virtual address.
     address: u64,
 }
 
 impl Assembly {
-    /// Begins with the stub up to its last section. What lies behind, a COFF
-    /// symbol table or a signature, would be at a wrong place (systemd#27004).
+    /// Starts with the stub up to the end of its last section. A COFF symbol table or signature
+    /// after that would end up at the wrong offset (systemd#27004).
     fn new(stub: &Image<'_>) -> Result<Self, Error> {
         let sections = || stub.sections.iter();
         let raw_end = sections().map(|s| u64::from(s.raw_offset) + u64::from(s.raw_size)).max();
@@ -239,7 +239,7 @@ impl Assembly {
     fn finish(mut self, stub: &Image<'_>) -> Result<Vec<u8>, Error> {
         let alignment = u64::from(self.optional.section_alignment).max(PAGE);
         self.optional.image_size = to_u32(self.address.next_multiple_of(alignment))?;
-        // Firmware does not look at it, and signing tools set it.
+        // Firmware ignores the checksum, and signing tools set it.
         self.optional.checksum = U32::ZERO;
         let mut coff = stub.coff;
         let count = stub.sections.len() + self.added.len();
@@ -260,13 +260,13 @@ impl Assembly {
     }
 
     fn put(&mut self, offset: usize, bytes: &[u8]) {
-        if let Some(place) = self.bytes.get_mut(offset..offset + bytes.len()) {
-            place.copy_from_slice(bytes);
+        if let Some(range) = self.bytes.get_mut(offset..offset + bytes.len()) {
+            range.copy_from_slice(bytes);
         }
     }
 }
 
-/// How many section headers fit behind those of the stub (systemd#28593).
+/// How many more section headers fit after those of the stub (systemd#28593).
 fn header_room(stub: &Image<'_>) -> usize {
     let taken = stub.section_table() + stub.sections.as_bytes().len();
     let raw = stub.sections.iter().filter(|s| s.raw_size.get() > 0).map(|s| s.raw_offset.get());
@@ -286,7 +286,7 @@ fn refuse_old_kernel(stub: &Image<'_>, linux: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`
+/// Parses `#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####`.
 fn version_in(stub: &Image<'_>) -> Option<u32> {
     let magic = std::str::from_utf8(stub.section(".sdmagic")?).ok()?;
     let (_, version) = magic.split_once("systemd-stub ")?;
@@ -302,5 +302,4 @@ fn to_u32(value: u64) -> Result<U32, Error> {
 }
 
 #[cfg(test)]
-#[path = "uki_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
-//! A private APT (apt.conf(5)): its own lists, status and archives below one directory, so that
-//! the host's package system is neither changed nor asked what is installed.
+//! A private APT (apt.conf(5)) with its own lists, status and archives in one directory. It does
+//! not change the host's package system and does not depend on what is installed there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::tool::{self, Tool};
 
-/// The key ring that Debian's own archives are checked with, where the host has it.
+/// The keyring that verifies Debian's archives, if the host has it.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Why packages cannot be had.
+/// Why packages could not be downloaded or unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program of APT failed.
@@ -22,25 +22,25 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The host has no source for the release.
     #[error(
-        "this host's APT has no source of Debian {release}; give one with \
-         --sources FILE (sources.list(5))"
+        "this host's APT has no sources for Debian {release}; give some with --sources FILE \
+         (sources.list(5))"
     )]
     NoSource {
         /// The release that was asked for.
         release: String,
     },
-    /// A package does not say what it should.
-    #[error("package {package}: {what}")]
+    /// Something is wrong with a package.
+    #[error("package {package}: {problem}")]
     Package {
         /// The package.
         package: String,
-        /// What is wrong.
-        what: String,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -53,18 +53,18 @@ pub struct Package {
     pub version: String,
 }
 
-/// APT with a state of its own.
+/// APT with private state.
 #[derive(Debug)]
 pub struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
-    /// Sets up a private state in `directory` for `release`; the sources are those in the file
-    /// `sources`, else the host's, turned to that release.
+    /// Sets up private state for `release` in `directory`. The sources are those in the file
+    /// `sources`, or else the host's sources, changed to that release.
     ///
     /// # Errors
-    /// When the host has no source of Debian, or `directory` cannot be written.
+    /// When the host has no sources for Debian, or `directory` cannot be written.
     pub fn prepare(directory: &Path, release: &str, sources: Option<&Path>) -> Result<Self, Error> {
         let sources = match sources {
             Some(path) => fs::read_to_string(path).map_err(|source| file_error(path, source))?,
@@ -98,24 +98,24 @@ impl Apt {
     /// Downloads the lists of packages.
     ///
     /// # Errors
-    /// When a source cannot be reached or its signature is not right.
+    /// When a source cannot be reached or its signature is invalid.
     pub fn update(&self) -> Result<(), Error> {
         self.call("apt-get").args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]).run()?;
         Ok(())
     }
 
-    /// The package `name` itself.
+    /// The package `name`, in its newest version.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the release has no such package.
     pub fn package(&self, name: &str) -> Result<Package, Error> {
         Ok(Package { name: name.into(), version: self.field(name, "Version")? })
     }
 
-    /// The first package that `name` depends on: a kernel's meta package has just one.
+    /// The first dependency of the package `name`. A kernel's metapackage has only one.
     ///
     /// # Errors
-    /// When there is no such package.
+    /// When the release does not have both packages.
     pub fn first_dependency(&self, name: &str) -> Result<Package, Error> {
         let depends = self.field(name, "Depends")?;
         let first = depends.split([',', ' ', '(']).next().unwrap_or_default();
@@ -127,18 +127,18 @@ impl Apt {
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
         value.map(str::to_owned).ok_or_else(|| Error::Package {
             package: package.into(),
-            what: format!("has no field {field}"),
+            problem: format!("has no field {field}"),
         })
     }
 
-    /// `names` and all they depend on.
+    /// The packages `names` and all their dependencies.
     ///
     /// # Errors
     /// When a package or a dependency of it is not in the release.
     pub fn with_dependencies(&self, names: &[&str]) -> Result<Vec<Package>, Error> {
         let text = self
             .call("apt-get")
-            // What lies in the archives already would not be listed.
+            // Packages that are already in the archives would not be listed.
             .arg("-o")
             .arg(option("Dir::Cache::archives", &self.directory.join("empty")))
             .args(["-q", "-y", "--print-uris", "--no-install-recommends"])
@@ -148,10 +148,10 @@ impl Apt {
         Ok(text.lines().filter_map(package_of_uri_line).collect())
     }
 
-    /// Downloads `packages` into [`Apt::archives`]; those already there are only checked.
+    /// Downloads `packages` into [`Apt::archives`]. Those that are already there are only verified.
     ///
     /// # Errors
-    /// When a download fails or its check sum is not right.
+    /// When a download fails or has a wrong checksum.
     pub fn download(&self, packages: &[Package]) -> Result<(), Error> {
         self.call("apt-get")
             .args(["-q", "download"])
@@ -170,7 +170,8 @@ fn option(name: &str, path: &Path) -> String {
     format!("{name}={}/", path.display())
 }
 
-/// Hooks of the host's configuration would act on the host; what else it says (a proxy) is kept.
+/// Clears the hooks of the host's configuration, which would act on the host. Everything else in
+/// it, such as a proxy, still applies.
 fn configuration(directory: &Path) -> String {
     let mut text = String::new();
     for hooks in [
@@ -207,7 +208,7 @@ Dir::Etc::preferencesparts "/dev/null";
     text
 }
 
-/// The host's sources of Debian, turned to `release`.
+/// The host's sources for Debian, changed to `release`.
 fn host_sources(release: &str) -> Result<String, Error> {
     let targets = Tool::new("apt-get")
         .args(["indextargets", "--format"])
@@ -234,8 +235,8 @@ fn debian_codename(os_release: &str) -> Option<&str> {
     (value("ID") == Some("debian")).then(|| value("VERSION_CODENAME")).flatten()
 }
 
-/// A sources.list(5) for `release` from lines of "URI SUITE COMPONENT"; a suite of the
-/// host's own release `codename` becomes that of `release`.
+/// Renders a sources.list(5) for `release` from lines of "URI SUITE COMPONENT". Suites of the
+/// host's own release, `codename`, are changed to those of `release`.
 fn sources_of(
     targets: &str,
     codename: Option<&str>,
@@ -259,7 +260,7 @@ fn sources_of(
     lines.into_iter().collect()
 }
 
-/// A line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM`.
+/// Parses a line of `apt-get --print-uris`: `'URI' NAME_VERSION_ARCH.deb SIZE CHECKSUM`.
 fn package_of_uri_line(line: &str) -> Option<Package> {
     let file = line.strip_prefix('\'')?.split_whitespace().nth(1)?;
     let mut parts = file.strip_suffix(".deb")?.split('_');
@@ -280,7 +281,7 @@ http://other.example/ nodistro main
 ";
 
     #[test]
-    fn the_hosts_sources_serve_another_release() {
+    fn the_hosts_sources_are_changed_to_another_release() {
         assert_eq!(
             sources_of(TARGETS, Some("bookworm"), "trixie", Some("/k.gpg")),
             "\

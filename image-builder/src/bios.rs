@@ -1,6 +1,8 @@
-//! GRUB for firmware without UEFI: its first sector and its core image, put where a GPT has room
-//! for them, without root and without `grub-install` (GRUB manual, "BIOS installation"; the
-//! patched bytes are those of grub-core/boot/i386/pc/{boot,diskboot}.S).
+//! GRUB for BIOS firmware: its boot sector and core image, placed in the free space of a GPT disk
+//! without root and without `grub-install`.
+//!
+//! See the GRUB manual, "BIOS installation". The bytes that are patched are those of
+//! grub-core/boot/i386/pc/{boot,diskboot}.S.
 
 use std::fs;
 use std::io;
@@ -12,10 +14,10 @@ use crate::tool::{self, Tool};
 
 /// Blocks of the BIOS boot partition, in the gap before the first aligned partition.
 pub const BLOCKS: Range<u64> = 40..2048;
-/// Boot code of a master boot record; behind it lie the disk's signature and partitions.
+/// Size of the boot code in a master boot record. The disk's signature and partitions follow it.
 pub const MBR_CODE: usize = 440;
 
-/// Directory of what GRUB reads on the EFI system partition.
+/// The directory on the EFI system partition that holds GRUB's files.
 const DIRECTORY: &str = "lifeboat";
 const BLOCK: usize = 512;
 const MODULES: &[&str] = &[
@@ -39,7 +41,7 @@ const MODULES: &[&str] = &[
     "sleep",
 ];
 
-/// Why there is no boot code.
+/// Why the boot code could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `grub-mkimage` failed.
@@ -50,37 +52,37 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A part of GRUB is not in the packages.
     #[error("{0} is in none of the packages")]
     Missing(&'static str),
-    /// A part of GRUB is not what it should be.
-    #[error("GRUB's {what} has {size} bytes, which cannot be")]
+    /// A part of GRUB has an unusable size.
+    #[error("GRUB's {part} has an unusable size of {size} bytes")]
     Size {
-        /// Which part.
-        what: &'static str,
-        /// Its bytes.
+        /// The part.
+        part: &'static str,
+        /// Its size in bytes.
         size: usize,
     },
 }
 
-/// What a BIOS runs, made for the blocks it will lie in.
+/// The code that a BIOS runs, patched for the blocks that it is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootCode {
-    /// For the first bytes of the disk.
+    /// Written to the first bytes of the disk.
     pub mbr: Vec<u8>,
-    /// For [`BLOCKS`].
+    /// Written to [`BLOCKS`].
     pub core: Vec<u8>,
 }
 
-/// The path on the EFI system partition of something GRUB reads.
+/// The path on the EFI system partition of one of GRUB's files.
 pub fn path(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// GRUB's configuration: one system, on screen and serial line, started at once.
+/// GRUB's configuration: it boots the image immediately, with output on screen and serial line.
 pub fn configuration(command_line: &str) -> String {
     let command_line = command_line.replace('\\', "\\\\").replace('$', "\\$");
     format!(
@@ -91,13 +93,13 @@ pub fn configuration(command_line: &str) -> String {
          linux /{DIRECTORY}/vmlinuz {command_line}\n\
          initrd /{DIRECTORY}/initramfs\n\
          boot\n\
-         echo 'The rescue image does not start: its files cannot be read.'\n\
+         echo 'The rescue image cannot be started: its files cannot be read.'\n\
          sleep 10\n\
          reboot\n"
     )
 }
 
-/// Makes the boot code that finds the FAT file system with serial number `volume`.
+/// Creates boot code that boots from the FAT file system with serial number `volume`.
 ///
 /// # Errors
 /// When a part of GRUB is missing or `grub-mkimage` fails.
@@ -116,10 +118,10 @@ pub fn boot_code(packages: &Packages, volume: u32) -> Result<BootCode, Error> {
         .arg(&core)
         .args(MODULES)
         .run()?;
-    place(boot, read(&core)?, BLOCKS.start)
+    patch(boot, read(&core)?, BLOCKS.start)
 }
 
-/// This is read by the rescue parser: plain commands, one a line.
+/// GRUB's rescue parser reads this: only plain commands, one per line.
 fn early_configuration(volume: u32) -> String {
     let (high, low) = (volume >> 16, volume & 0xffff);
     format!(
@@ -130,7 +132,7 @@ fn early_configuration(volume: u32) -> String {
     )
 }
 
-/// A program of the packages, run with its own libraries, whatever this host has.
+/// A program of the packages, run with the packages' libraries instead of the host's.
 fn packaged(packages: &Packages, name: &'static str) -> Result<Tool, Error> {
     let linker =
         packages.library("ld-linux-x86-64.so.2").ok_or(Error::Missing("the dynamic linker"))?;
@@ -138,22 +140,22 @@ fn packaged(packages: &Packages, name: &'static str) -> Result<Tool, Error> {
     Ok(Tool::new(linker).arg("--library-path").arg(packages.library_path()).arg(program))
 }
 
-/// Tells each part where the next one lies, the core beginning at block `first`.
-fn place(mut boot: Vec<u8>, mut core: Vec<u8>, first: u64) -> Result<BootCode, Error> {
+/// Patches the location of the next part into each part. The core image starts at block `first`.
+fn patch(mut boot: Vec<u8>, mut core: Vec<u8>, first: u64) -> Result<BootCode, Error> {
     if boot.len() != BLOCK {
-        return Err(Error::Size { what: "boot.img", size: boot.len() });
+        return Err(Error::Size { part: "boot.img", size: boot.len() });
     }
     core.resize(core.len().next_multiple_of(BLOCK), 0);
     let blocks = core.len() / BLOCK;
     let room = (BLOCKS.end - BLOCKS.start) as usize;
     let Some(rest) = u16::try_from(blocks).ok().and_then(|blocks| blocks.checked_sub(1)) else {
-        return Err(Error::Size { what: "core image", size: core.len() });
+        return Err(Error::Size { part: "core image", size: core.len() });
     };
     if blocks > room || rest == 0 {
-        return Err(Error::Size { what: "core image", size: core.len() });
+        return Err(Error::Size { part: "core image", size: core.len() });
     }
     boot[0x5c..0x64].copy_from_slice(&first.to_le_bytes());
-    // No guess of the drive: a BIOS that starts from a stick says which one it is.
+    // Do not guess the drive: a BIOS that boots from a USB stick passes its number.
     boot[0x66..0x68].copy_from_slice(&[0x90, 0x90]);
     boot.truncate(MBR_CODE);
     core[0x1f4..0x1fc].copy_from_slice(&(first + 1).to_le_bytes());
@@ -175,8 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_knows_where_the_next_lies() {
-        let code = place(vec![0xee; 512], vec![0xcc; 1300], 40).unwrap();
+    fn each_part_contains_the_location_of_the_next() {
+        let code = patch(vec![0xee; 512], vec![0xcc; 1300], 40).unwrap();
         assert_eq!(code.mbr.len(), MBR_CODE);
         assert_eq!(code.mbr[0x5c..0x64], [40, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(code.mbr[0x65..0x69], [0xee, 0x90, 0x90, 0xee]);
@@ -187,15 +189,15 @@ mod tests {
     #[test]
     fn a_core_that_does_not_fit_is_refused() {
         for size in [0, 512, 2009 * 512, 70_000 * 512] {
-            let error = place(vec![0; 512], vec![0; size], 40);
-            assert!(matches!(error, Err(Error::Size { what: "core image", .. })), "{size}");
+            let error = patch(vec![0; 512], vec![0; size], 40);
+            assert!(matches!(error, Err(Error::Size { part: "core image", .. })), "{size}");
         }
-        let error = place(vec![0; 440], vec![0; 2048], 40);
-        assert!(matches!(error, Err(Error::Size { what: "boot.img", .. })));
+        let error = patch(vec![0; 440], vec![0; 2048], 40);
+        assert!(matches!(error, Err(Error::Size { part: "boot.img", .. })));
     }
 
     #[test]
-    fn the_command_line_reaches_the_kernel_as_it_is() {
+    fn the_command_line_reaches_the_kernel_unchanged() {
         let text = configuration("quiet lifeboat.run=\"be list\" a=$b\\c");
         assert!(
             text.contains("linux /lifeboat/vmlinuz quiet lifeboat.run=\"be list\" a=\\$b\\\\c\n")

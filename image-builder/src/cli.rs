@@ -9,10 +9,10 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::image::{self, Addition, Recipe};
 
-/// 1 January 1980, the first time that FAT can tell.
+/// 1 January 1980, the earliest time that FAT can represent.
 const EARLIEST: u32 = 315_532_800;
 
-/// What an image says to its kernel: both consoles, where there are two, and no chatter.
+/// The image's default kernel command line: screen and serial console, and few messages.
 const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 quiet";
 
 #[derive(Debug, Parser)]
@@ -24,49 +24,54 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build lifeboat.efi and lifeboat.img; needs no root and leaves the host as it was
+    /// Build lifeboat.efi and lifeboat.img; needs no root and does not change the host
     Build(Build),
 }
 
 #[derive(Debug, Args)]
 struct Build {
-    /// Debian release whose kernel and tools are taken
+    /// Debian release of the kernel and tools
     #[arg(long, default_value = "bookworm")]
     release: String,
     /// sources.list(5) file to use instead of the host's own sources
     #[arg(long, value_name = "FILE")]
     sources: Option<PathBuf>,
-    /// The static multi-call binary: /init and /bin/be
+    /// The static multi-call binary, installed as /init and /bin/be
     #[arg(long, value_name = "FILE", default_value = "target/lifeboat/rescue-init")]
     binary: PathBuf,
-    /// A kernel to take instead of the release's
+    /// Kernel to use instead of the release's
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// The module directory of --kernel [default: /lib/modules/VERSION]
+    /// Module directory of --kernel [default: /lib/modules/VERSION]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// A module to take along, with those it depends on; can be repeated
+    /// Additional module to include with its dependencies; can be repeated
     #[arg(long = "module", value_name = "NAME")]
-    more_modules: Vec<String>,
-    /// A file to put into the image, at DEST or at /NAME; can be repeated
+    extra_modules: Vec<String>,
+    /// File to add to the image, at DEST or else at /NAME; can be repeated
     #[arg(long = "add", value_name = "FILE[:DEST]", value_parser = addition)]
     additions: Vec<Addition>,
-    /// Compression of the initramfs, 1 (quick) to 19 (small)
-    #[arg(long, value_name = "N", default_value_t = 19, value_parser = clap::value_parser!(i32).range(1..=19))]
+    /// Compression level of the initramfs, 1 (fast) to 19 (small)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 19,
+        value_parser = clap::value_parser!(i32).range(1..=19),
+    )]
     level: i32,
-    /// Kernel command line
+    /// Kernel command line of the image
     #[arg(long, value_name = "TEXT", default_value = COMMAND_LINE)]
     cmdline: String,
     /// Directory the images are written to
     #[arg(long, value_name = "DIR", default_value = "target/lifeboat")]
     output: PathBuf,
-    /// Directory of downloaded and unpacked packages
+    /// Directory for downloaded and unpacked packages
     #[arg(long, value_name = "DIR", default_value = "target/packages")]
     cache: PathBuf,
-    /// Take the newest packages, also where the cache has some
+    /// Download the newest packages even if the cache is complete
     #[arg(long)]
     update: bool,
-    /// Say each program that is run
+    /// Print the command line of each program that is run
     #[arg(long, short)]
     verbose: bool,
     /// Print what was built as JSON
@@ -76,7 +81,7 @@ struct Build {
 
 impl Build {
     fn run(self) -> Result<()> {
-        // Fails only where a logger is set already; that one hears it then.
+        // Fails only if a logger is already set. That one then receives the messages.
         let _ = log::set_logger(&Progress);
         log::set_max_level(if self.verbose { LevelFilter::Debug } else { LevelFilter::Info });
         let report = image::build(&Recipe {
@@ -87,7 +92,7 @@ impl Build {
             binary: self.binary,
             kernel: self.kernel,
             modules: self.modules,
-            more_modules: self.more_modules,
+            extra_modules: self.extra_modules,
             additions: self.additions,
             level: self.level,
             command_line: self.cmdline,
@@ -103,7 +108,7 @@ impl Build {
     }
 }
 
-/// What is being done, on standard error.
+/// A logger that prints progress on standard error.
 struct Progress;
 
 impl Log for Progress {
@@ -120,7 +125,7 @@ impl Log for Progress {
     fn flush(&self) {}
 }
 
-/// Runs the program, and returns its exit status.
+/// Runs the program and returns its exit status.
 pub fn run() -> ExitCode {
     let Command::Build(build) = Cli::parse().command;
     match build.run() {
@@ -132,7 +137,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The time of all files: `SOURCE_DATE_EPOCH` (reproducible-builds.org) or the earliest one.
+/// The time of all files: `SOURCE_DATE_EPOCH` (reproducible-builds.org), or else [`EARLIEST`].
 fn time(source_date_epoch: Option<&str>) -> Result<u32> {
     match source_date_epoch {
         None => Ok(EARLIEST),
@@ -148,7 +153,7 @@ fn addition(argument: &str) -> Result<Addition, String> {
         None => {
             let from = PathBuf::from(argument);
             let name = from.file_name().and_then(|name| name.to_str());
-            let to = format!("/{}", name.ok_or("has no file name: give FILE:DEST")?);
+            let to = format!("/{}", name.ok_or("FILE has no name; give FILE:DEST")?);
             (from, to)
         }
     };
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn additions_have_a_place() {
+    fn an_addition_has_an_absolute_destination() {
         let to = |argument| addition(argument).map(|addition| addition.to);
         assert_eq!(to("a/keys").unwrap(), "/keys");
         assert_eq!(to("a/keys:/etc/keys").unwrap(), "/etc/keys");
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_fixed() {
+    fn the_time_of_files_does_not_depend_on_the_clock() {
         assert_eq!(time(None).unwrap(), EARLIEST);
         assert_eq!(time(Some("1700000000")).unwrap(), 1_700_000_000);
         assert!(time(Some("yesterday")).is_err());

@@ -1,5 +1,5 @@
-//! The disk image: a GPT (UEFI specification, chapter 5) with an EFI system partition, and
-//! boot code for a BIOS in the gap before it.
+//! The disk image: a GPT (UEFI specification, chapter 5) with an EFI system partition, and BIOS
+//! boot code in the gap before that partition.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,47 +16,48 @@ use crate::fat::{self, Volume};
 
 const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;
-/// Where the EFI system partition begins, and what is kept free behind it for the second GPT.
+/// Space before the EFI system partition, and after it for the backup GPT.
 const MARGIN: u64 = MIB;
-/// Room for files that are put onto the stick later.
-const ROOM: u64 = 32 * MIB;
-/// Smallest partition with clusters of 1 KiB; firmware reads those faster than 512 bytes.
+/// Free space for files that the user copies to the stick later.
+const FREE_SPACE: u64 = 32 * MIB;
+/// The smallest partition that has clusters of 1 KiB. Firmware reads those faster than clusters of
+/// 512 bytes.
 const SMALLEST: u64 = 72 * MIB;
 
-/// Why a disk image cannot be written.
+/// Why a disk image could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be written.
     #[error("writing the disk image")]
     Write(#[from] io::Error),
-    /// The partition table cannot be made.
+    /// The partition table cannot be written.
     #[error("writing the partition table")]
     Table(#[from] GptError),
-    /// The protective MBR cannot be made.
+    /// The protective MBR cannot be written.
     #[error("writing the protective MBR")]
     Mbr(#[from] MBRError),
-    /// The file system cannot be made.
+    /// The file system cannot be written.
     #[error(transparent)]
     Fat(#[from] fat::Error),
 }
 
-/// What a disk image is made of.
+/// The contents of a disk image.
 #[derive(Debug)]
 pub struct Disk<'a> {
     /// Files of the EFI system partition, by path.
     pub files: BTreeMap<String, &'a [u8]>,
-    /// Time of every file, seconds since 1970, UTC.
+    /// Timestamp of all files, in seconds since 1970, UTC.
     pub time: u64,
 }
 
 impl Disk<'_> {
-    /// Bytes of the EFI system partition: the files, and room.
+    /// Size of the EFI system partition in bytes: the files and [`FREE_SPACE`].
     fn partition_size(&self) -> u64 {
         let files: u64 = self.files.values().map(|data| data.len() as u64).sum();
-        (files + ROOM).next_multiple_of(MIB).max(SMALLEST)
+        (files + FREE_SPACE).next_multiple_of(MIB).max(SMALLEST)
     }
 
-    /// Bytes of the whole image.
+    /// Size of the whole image in bytes.
     pub fn size(&self) -> u64 {
         self.partition_size() + 2 * MARGIN
     }
@@ -67,10 +68,10 @@ impl Disk<'_> {
         u32::from_le_bytes([a, b, c, d])
     }
 
-    /// Writes the image into `out`, which must be of [`Disk::size`] zero bytes.
+    /// Writes the image to `out`, which must consist of [`Disk::size`] zero bytes.
     ///
-    /// Every identifier is made from the content: images that differ can be told apart, and
-    /// the same content gives the same image.
+    /// All identifiers are derived from the content, so that different images have different
+    /// identifiers and the same content always gives the same image.
     ///
     /// # Errors
     /// When the files do not fit on FAT or `out` cannot be written.
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn sgdisk_fsck_and_mtools_are_content() {
+    fn sgdisk_fsck_and_mtools_accept_the_image() {
         let content = vec![7; 45 << 20];
         let file = image(&content);
         let path = file.path().to_str().unwrap();
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_content_gives_the_same_image_and_other_content_another_identity() {
+    fn identical_content_gives_an_identical_image_and_different_content_another_guid() {
         let read = |file: tempfile::NamedTempFile| std::fs::read(file.path()).unwrap();
         let (a, same, other) = (read(image(b"a")), read(image(b"a")), read(image(b"b")));
         assert!(a == same);

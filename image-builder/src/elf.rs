@@ -1,5 +1,5 @@
-//! ELF: what a program needs from the dynamic linker (System V gABI, chapter 5) and
-//! what a kernel module says about itself (`.modinfo`).
+//! ELF: what a program requires from the dynamic linker (System V gABI, chapter 5), and the
+//! metadata of a kernel module (`.modinfo`).
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader};
 
-/// What a program or library asks of the dynamic linker.
+/// What a program or library requires from the dynamic linker.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dynamic {
-    /// Path of the dynamic linker; none for a static program and for most libraries.
+    /// Path of the dynamic linker; `None` for a static program and for most libraries.
     pub interpreter: Option<String>,
-    /// Names of the shared libraries it is linked with, in their order.
+    /// Names of the shared libraries it is linked with, in order.
     pub needed: Vec<String>,
 }
 
@@ -45,7 +45,7 @@ pub fn dynamic(data: &[u8]) -> Result<Dynamic, object::Error> {
     Ok(found)
 }
 
-/// The `key=value` pairs of a kernel module's `.modinfo` section; a key can come several times.
+/// The `key=value` pairs of a kernel module's `.modinfo` section. A key can be repeated.
 ///
 /// # Errors
 /// When `data` is not a well-formed 64-bit ELF file.
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn a_static_program_needs_nothing() {
-        // This test itself is linked statically, as all of the workspace is.
+        // This test is itself linked statically, as everything in the workspace is.
         let own = std::fs::read("/proc/self/exe").unwrap();
         assert_eq!(dynamic(&own).unwrap(), Dynamic::default());
     }
 
     #[test]
-    fn what_is_not_elf_is_an_error() {
+    fn a_file_that_is_not_elf_is_an_error() {
         assert!(dynamic(b"#!/bin/sh\n").is_err());
         assert!(modinfo(b"").is_err());
     }

@@ -1,25 +1,25 @@
-//! The kinds of hardware and file systems that the rescue image has to know.
+//! The kinds of hardware and file systems that the rescue image supports.
 
-/// One kind, and the kernel modules that make it work.
+/// A kind of hardware or file system, and the kernel modules that support it.
 #[derive(Debug)]
 pub struct Family {
-    /// Its name, as messages say it.
+    /// Its name in messages.
     pub name: &'static str,
-    /// Modules that a kernel must have, as modules or built in.
-    pub needs: &'static [&'static str],
-    /// Modules that are taken along where the kernel has them.
-    pub takes: &'static [&'static str],
+    /// Modules that the kernel must have, as modules or built in.
+    pub required: &'static [&'static str],
+    /// Modules that are included if the kernel has them.
+    pub optional: &'static [&'static str],
 }
 
 const fn family(
     name: &'static str,
-    needs: &'static [&'static str],
-    takes: &'static [&'static str],
+    required: &'static [&'static str],
+    optional: &'static [&'static str],
 ) -> Family {
-    Family { name, needs, takes }
+    Family { name, required, optional }
 }
 
-/// All families of the rescue image.
+/// All families that the rescue image supports.
 pub const FAMILIES: &[Family] = &[
     family(
         "virtio",

@@ -1,6 +1,6 @@
-//! A FAT32 file system, written once from a list of files (Microsoft's "FAT: General Overview of
-//! On-Disk Format", 1.03). Clusters are given out in order, so that every file is contiguous
-//! and the same files give the same bytes.
+//! Writes a FAT32 file system from a list of files (Microsoft's "FAT: General Overview of On-Disk
+//! Format", 1.03). Clusters are allocated in order, so that every file is contiguous and the same
+//! files give the same bytes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -16,46 +16,46 @@ const DIRECTORY: u8 = 0x10;
 const ARCHIVE: u8 = 0x20;
 const VOLUME_LABEL: u8 = 0x08;
 
-/// Why a file system cannot be written.
+/// Why a file system could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The device or file cannot be written.
     #[error("writing the FAT file system")]
     Write(#[from] io::Error),
-    /// The size is not one of a FAT32 file system.
-    #[error("{0} bytes are too few or too many for a FAT32 file system")]
+    /// A FAT32 file system or file cannot have this size.
+    #[error("{0} bytes is too small or too large for FAT32")]
     Size(u64),
     /// The files do not fit.
-    #[error("the files need {needed} bytes, the FAT file system has {room}")]
+    #[error("the files need {needed} bytes, but the FAT file system has only {available}")]
     Full {
         /// Bytes of the files in whole clusters.
         needed: u64,
-        /// Bytes there are.
-        room: u64,
+        /// Bytes of all clusters.
+        available: u64,
     },
-    /// A name that FAT cannot hold.
+    /// FAT cannot hold the name.
     #[error("{0:?} cannot be a path on FAT")]
     Name(String),
 }
 
-/// What a file system is made of.
+/// The contents of a file system.
 #[derive(Debug)]
 pub struct Volume<'a> {
-    /// Bytes of the whole file system.
+    /// Size of the file system in bytes.
     pub size: u64,
-    /// Sectors of the disk before it.
+    /// Sectors of the disk before the file system.
     pub hidden_sectors: u32,
-    /// Label, 11 ASCII capitals and digits at most.
+    /// Label, at most 11 ASCII capitals and digits.
     pub label: &'a str,
     /// Serial number.
     pub id: u32,
-    /// Time of every file, seconds since 1970, UTC.
+    /// Timestamp of all files, in seconds since 1970, UTC.
     pub time: u64,
-    /// Files by path, with `/` between the parts.
+    /// Files by path, with `/` as the separator.
     pub files: BTreeMap<String, &'a [u8]>,
 }
 
-/// A directory while it is being filled.
+/// A directory of the tree to write.
 #[derive(Debug, Default)]
 struct Directory<'a> {
     directories: BTreeMap<&'a str, Directory<'a>>,
@@ -80,7 +80,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// Names with the entries each takes: itself and those of its long name.
+    /// Number of directory entries that the names take, including those of long names.
     fn entries(&self) -> usize {
         self.directories
             .keys()
@@ -91,10 +91,11 @@ impl<'a> Directory<'a> {
 }
 
 impl Volume<'_> {
-    /// Writes the file system into `out`, from `start` on; what is not written must be zero.
+    /// Writes the file system to `out`, beginning at offset `start`. Bytes that are not written
+    /// must already be zero.
     ///
     /// # Errors
-    /// When a name is not one, the files do not fit, or `out` cannot be written.
+    /// When a name is invalid, the files do not fit, or `out` cannot be written.
     pub fn write(&self, out: &mut (impl Write + Seek), start: u64) -> Result<(), Error> {
         let geometry = Geometry::new(self.size).ok_or(Error::Size(self.size))?;
         let mut root = Directory::default();
@@ -137,13 +138,13 @@ impl<W: Write + Seek> Writer<'_, W> {
         if needed > u64::from(self.geometry.clusters) {
             return Err(Error::Full {
                 needed: needed * size,
-                room: u64::from(self.geometry.clusters) * size,
+                available: u64::from(self.geometry.clusters) * size,
             });
         }
         Ok(())
     }
 
-    /// Gives out a chain for `bytes`, and returns its first cluster; 0 for none.
+    /// Allocates a chain for `bytes` and returns its first cluster, or 0 if it needs none.
     fn allocate(&mut self, bytes: u64) -> u32 {
         let count = self.geometry.clusters_of(bytes) as usize;
         let first = self.fat.len() as u32;
@@ -158,7 +159,7 @@ impl<W: Write + Seek> Writer<'_, W> {
     }
 
     fn directory_clusters(&mut self, directory: &Directory<'_>, root: bool) -> u32 {
-        // The root has its label, any other directory "." and "..".
+        // The root has an entry for its label, other directories have "." and "..".
         let own = if root { 1 } else { 2 };
         self.allocate(32 * (directory.entries() + own) as u64)
     }
@@ -172,7 +173,7 @@ impl<W: Write + Seek> Writer<'_, W> {
         Ok(())
     }
 
-    /// Writes the directory at `cluster`, and all that is in it.
+    /// Writes the directory at `cluster` and everything in it.
     fn directory(
         &mut self,
         directory: &Directory<'_>,
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn fsck_is_content_and_the_files_read_back() {
+    fn fsck_accepts_the_file_system_and_the_files_read_back() {
         let big: Vec<u8> = (0..3_000_001u32).map(|n| (n * 7 / 3) as u8).collect();
         let mut files = vec![
             ("EFI/BOOT/BOOTX64.EFI".to_owned(), big.as_slice()),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_more_files_by_another_writer() {
+    fn mtools_can_add_more_files() {
         let file = written(&volume(&[("EFI/BOOT/BOOTX64.EFI", b"efi")]));
         let status = Command::new("mcopy")
             .arg("-i")
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_before_writing() {
+    fn invalid_sizes_and_names_are_refused_before_writing() {
         let big = vec![0; 80 * MIB as usize];
         let error = volume(&[("big", &big)]).write(&mut io::Cursor::new(Vec::new()), 0);
         assert!(matches!(error, Err(Error::Full { .. })), "{error:?}");

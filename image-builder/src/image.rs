@@ -1,4 +1,4 @@
-//! The rescue image from its parts.
+//! Assembles the rescue image from its parts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,13 +12,13 @@ use boot::uki::{self, Sections};
 
 use crate::disk::Disk;
 use crate::families::FAMILIES;
-use crate::initramfs::Archive;
+use crate::initramfs::{Archive, DeviceNumber};
 use crate::modules::ModuleDirectory;
 use crate::packages::Packages;
 use crate::report::{Report, Sizes};
 use crate::{bios, elf, programs};
 
-/// `ID` and the name a boot menu shows (os-release(5)).
+/// The image's os-release(5), with the name that boot menus show.
 const OS_RELEASE: &str = concat!(
     "ID=lifeboat\n",
     "NAME=\"Lifeboat\"\n",
@@ -28,12 +28,12 @@ const OS_RELEASE: &str = concat!(
     "\n",
 );
 
-/// Directories that an init mounts on, or that programs expect.
+/// Mount points of the init, and directories that programs expect.
 const DIRECTORIES: &[&str] =
     &["bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var"];
 
-/// Links that make every usual path of a program right.
-const LINKS: &[(&str, &str)] = &[
+/// Symlinks that make all usual paths of programs work.
+const SYMLINKS: &[(&str, &str)] = &[
     ("bin/be", "/init"),
     ("etc/mtab", "/proc/self/mounts"),
     ("sbin", "bin"),
@@ -43,14 +43,14 @@ const LINKS: &[(&str, &str)] = &[
     ("var/run", "/run"),
 ];
 
-/// Small files of /etc; no nsswitch.conf, a static program could not follow it.
+/// Small files in /etc. No nsswitch.conf, because a static program could not load its modules.
 const FILES: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\n"),
     ("etc/os-release", OS_RELEASE),
     ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
 ];
 
-/// A file that is put into the image.
+/// A file to add to the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addition {
     /// The file on this host.
@@ -59,7 +59,7 @@ pub struct Addition {
     pub to: String,
 }
 
-/// What an image is made of.
+/// The inputs of a build.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// Debian release of the packages.
@@ -68,7 +68,7 @@ pub struct Recipe {
     pub sources: Option<PathBuf>,
     /// Directory of downloaded and unpacked packages.
     pub cache: PathBuf,
-    /// Look for newer packages than those in the cache.
+    /// Download the newest packages even if the cache is complete.
     pub update: bool,
     /// The multi-call binary: `/init` and `/bin/be`.
     pub binary: PathBuf,
@@ -76,17 +76,17 @@ pub struct Recipe {
     pub kernel: Option<PathBuf>,
     /// The module directory of that kernel.
     pub modules: Option<PathBuf>,
-    /// Names of modules beside those of [`FAMILIES`].
-    pub more_modules: Vec<String>,
+    /// Names of modules to include besides those of [`FAMILIES`].
+    pub extra_modules: Vec<String>,
     /// Files to add.
     pub additions: Vec<Addition>,
-    /// zstd's level for the initramfs, 1 to 19.
+    /// Compression level of zstd for the initramfs, 1 to 19.
     pub level: i32,
     /// Kernel command line.
     pub command_line: String,
     /// Directory the images are written to.
     pub output: PathBuf,
-    /// Time of all that has one, seconds since 1970, UTC.
+    /// Timestamp of all files, in seconds since 1970, UTC.
     pub time: u32,
 }
 
@@ -99,7 +99,7 @@ struct Kernel {
 /// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`.
 ///
 /// # Errors
-/// When a part is missing or unfit, or the output cannot be written.
+/// When a part is missing or unusable, or the output cannot be written.
 pub fn build(recipe: &Recipe) -> Result<Report> {
     let packages =
         Packages::obtain(&recipe.cache, &recipe.release, recipe.sources.as_deref(), recipe.update)
@@ -133,7 +133,7 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
         time: recipe.time.into(),
     };
     let boot_code =
-        bios::boot_code(&packages, disk.volume_id()).context("making the boot code for a BIOS")?;
+        bios::boot_code(&packages, disk.volume_id()).context("creating the boot code for BIOS")?;
     sizes.efi = efi.len() as u64;
     sizes.img = disk.size();
     let netboot = recipe.output.join("netboot");
@@ -162,10 +162,10 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
         (Some(kernel), modules) => (kernel.clone(), modules.clone()),
         (None, Some(_)) => bail!("--modules needs --kernel: give the kernel they belong to"),
         (None, None) => {
-            let (_, image, modules) = packages
+            let kernel = packages
                 .kernel()
                 .context("the packages have no kernel; try again with --update")?;
-            (image, Some(modules))
+            (kernel.image, Some(kernel.modules))
         }
     };
     let image = read(&path)?;
@@ -181,8 +181,8 @@ fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
     }
     if modules.file_name().is_none_or(|name| *name != *version) {
         bail!(
-            "{} is not the module directory of kernel {version}; give …/lib/modules/{version} with \
-             --modules",
+            "{} is not the module directory of kernel {version}; give …/lib/modules/{version} \
+             with --modules",
             modules.display()
         );
     }
@@ -199,27 +199,27 @@ fn archive(
     for directory in DIRECTORIES {
         archive.directory(directory)?;
     }
-    for (path, target) in LINKS {
-        archive.link(path, target)?;
+    for (path, target) in SYMLINKS {
+        archive.symlink(path, target)?;
     }
     for (path, content) in FILES {
         archive.file(path, content.as_bytes().to_vec(), 0o644)?;
     }
     // The kernel opens it for PID 1, before /dev is mounted.
-    archive.character("dev/console", (5, 1), 0o600)?;
-    // What PID 1 takes for its standard input and output on a machine without any console.
-    archive.character("dev/null", (1, 3), 0o666)?;
+    archive.character_device("dev/console", DeviceNumber { major: 5, minor: 1 }, 0o600)?;
+    // PID 1 uses it as standard input and output on a machine without a console.
+    archive.character_device("dev/null", DeviceNumber { major: 1, minor: 3 }, 0o666)?;
     let binary = static_binary(&recipe.binary)?;
     sizes.binary = binary.len() as u64;
     archive.file("init", binary, 0o755)?;
     let modules = ModuleDirectory::open(&kernel.modules, &kernel.version)?
-        .select(FAMILIES, &recipe.more_modules)?;
+        .select(FAMILIES, &recipe.extra_modules)?;
     sizes.modules = modules.install(recipe.level, &mut archive)?;
     let programs = programs::install(packages, &mut archive)?;
     sizes.tools = programs.tools;
     sizes.libraries = programs.libraries;
-    let settings = packages.file("etc/mke2fs.conf");
-    archive.file("etc/mke2fs.conf", read(&settings)?, 0o644)?;
+    let mke2fs_conf = packages.file("etc/mke2fs.conf");
+    archive.file("etc/mke2fs.conf", read(&mke2fs_conf)?, 0o644)?;
     for addition in &recipe.additions {
         let (data, mode) = addition_data(&addition.from)?;
         sizes.additions += data.len() as u64;
@@ -231,19 +231,20 @@ fn archive(
 }
 
 fn static_binary(path: &Path) -> Result<Vec<u8>> {
-    let data = read(path).context("the rescue binary; build it or give it with --binary")?;
+    let data =
+        read(path).context("reading the rescue binary; build it or give it with --binary")?;
     let dynamic = elf::dynamic(&data)
         .with_context(|| format!("{}: not a 64-bit ELF program", path.display()))?;
     if dynamic.interpreter.is_some() || !dynamic.needed.is_empty() {
         bail!(
-            "{} is linked dynamically and could not run as /init; link it statically",
+            "{} is dynamically linked and cannot run as /init; link it statically",
             path.display()
         );
     }
     Ok(data)
 }
 
-/// Content and mode of a file to add; who may execute it is all that is kept of its mode.
+/// The content and mode of a file to add. Of its mode, only whether it is executable is kept.
 fn addition_data(path: &Path) -> Result<(Vec<u8>, u32)> {
     let data = read(path)?;
     let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
@@ -255,7 +256,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Writes a file that is complete when it has its name.
+/// Writes a file atomically: it gets its name when it is complete.
 fn write(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let directory = path.parent().unwrap_or(Path::new("."));

@@ -1,46 +1,56 @@
-//! The initramfs: a cpio archive in the "newc" form of the kernel's
+//! The initramfs: a cpio archive in the "newc" format of the kernel's
 //! Documentation/driver-api/early-userspace/buffer-format.rst, compressed with zstd.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// What stands at a path of the archive.
+/// The number of a device node.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// Selects the driver.
+    pub major: u32,
+    /// Selects the device of that driver.
+    pub minor: u32,
+}
+
+/// A file of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Directory,
     File { data: Vec<u8>, mode: u32 },
-    Link { target: String },
-    Character { major: u32, minor: u32, mode: u32 },
+    Symlink { target: String },
+    CharacterDevice { number: DeviceNumber, mode: u32 },
 }
 
-/// A path cannot be put into the archive.
+/// Why a file cannot be added to the archive.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The path is not one that a file in the image can have.
-    #[error("{0:?} cannot be a path in the image: give one without \"..\" or empty parts")]
+    /// A file in the image cannot have this path.
+    #[error("{0:?} cannot be a path in the image: give one without \"..\" or empty components")]
     Path(String),
-    /// The path is taken.
-    #[error("{0} is in the image twice, with different content")]
-    Twice(String),
-    /// A file stands where a directory is needed.
-    #[error("{0} is in the image as a file and as a directory")]
+    /// The archive has another file at this path.
+    #[error("{0} would be in the image twice, with different content")]
+    Conflict(String),
+    /// A component of the path is not a directory.
+    #[error("{0} would be in the image both as a file and as a directory")]
     NotDirectory(String),
-    /// The file is larger than the format can say.
-    #[error("{0} is larger than 4 GiB, which cpio cannot hold")]
+    /// The file is too large for the format.
+    #[error("{0} is larger than 4 GiB, the limit of cpio")]
     TooLarge(String),
 }
 
-/// A tree of files, in memory, owned by root; the order of what is added has no influence.
+/// A tree of files in memory, all owned by root. The order in which files are added does not
+/// matter.
 #[derive(Debug, Default, Clone)]
 pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
 impl Archive {
-    /// Adds a directory and those above it.
+    /// Adds a directory and its parents.
     ///
     /// # Errors
-    /// When the path is not one, or taken.
+    /// When the path is invalid or already in use.
     pub fn directory(&mut self, path: &str) -> Result<(), Error> {
         self.insert(path, Node::Directory)
     }
@@ -48,7 +58,7 @@ impl Archive {
     /// Adds a file with permission bits `mode`.
     ///
     /// # Errors
-    /// When the path is not one, or taken.
+    /// When the path is invalid or already in use.
     pub fn file(&mut self, path: &str, data: Vec<u8>, mode: u32) -> Result<(), Error> {
         if u32::try_from(data.len()).is_err() {
             return Err(Error::TooLarge(path.into()));
@@ -59,30 +69,30 @@ impl Archive {
     /// Adds a symbolic link.
     ///
     /// # Errors
-    /// When the path is not one, or taken.
-    pub fn link(&mut self, path: &str, target: &str) -> Result<(), Error> {
-        self.insert(path, Node::Link { target: target.into() })
+    /// When the path is invalid or already in use.
+    pub fn symlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        self.insert(path, Node::Symlink { target: target.into() })
     }
 
     /// Adds a character device.
     ///
     /// # Errors
-    /// When the path is not one, or taken.
-    pub fn character(
+    /// When the path is invalid or already in use.
+    pub fn character_device(
         &mut self,
         path: &str,
-        (major, minor): (u32, u32),
+        number: DeviceNumber,
         mode: u32,
     ) -> Result<(), Error> {
-        self.insert(path, Node::Character { major, minor, mode })
+        self.insert(path, Node::CharacterDevice { number, mode })
     }
 
-    /// Whether something stands at `path`.
+    /// Whether the archive has a file at `path`.
     pub fn contains(&self, path: &str) -> bool {
         self.nodes.contains_key(path.trim_matches('/'))
     }
 
-    /// Bytes of all files.
+    /// Total size of all files in bytes.
     pub fn size(&self) -> u64 {
         self.nodes
             .values()
@@ -107,8 +117,8 @@ impl Archive {
             }
         }
         match self.nodes.get(clean) {
-            Some(there) if *there == node => Ok(()),
-            Some(_) => Err(Error::Twice(clean.into())),
+            Some(existing) if *existing == node => Ok(()),
+            Some(_) => Err(Error::Conflict(clean.into())),
             None => {
                 self.nodes.insert(clean.into(), node);
                 Ok(())
@@ -116,7 +126,7 @@ impl Archive {
         }
     }
 
-    /// Writes the archive, sorted by path, every file dated `mtime` (seconds since 1970).
+    /// Writes the archive, sorted by path. All files get the time `mtime` (seconds since 1970).
     ///
     /// # Errors
     /// When `out` cannot be written.
@@ -125,23 +135,23 @@ impl Archive {
             let header = Header { inode: index, mtime, ..Header::of(node) };
             let content = match node {
                 Node::File { data, .. } => data.as_slice(),
-                Node::Link { target } => target.as_bytes(),
-                Node::Directory | Node::Character { .. } => &[],
+                Node::Symlink { target } => target.as_bytes(),
+                Node::Directory | Node::CharacterDevice { .. } => &[],
             };
             header.write(path, content, out)?;
         }
         Header::default().write("TRAILER!!!", &[], out)
     }
 
-    /// The archive as the kernel takes it: cpio, then zstd of `level` 1 to 19.
+    /// Renders the archive for the kernel: cpio, compressed with zstd at `level` 1 to 19.
     ///
-    /// The window of level 19 is 8 MiB; the kernel takes at most 128 MiB and needs as much memory.
+    /// Level 19 has a window of 8 MiB. The kernel accepts up to 128 MiB and needs as much memory.
     ///
     /// # Errors
     /// When zstd fails.
     pub fn compress(&self, level: i32, mtime: u32) -> io::Result<Vec<u8>> {
         let mut encoder = zstd::Encoder::new(Vec::new(), level)?;
-        // The number of workers has an influence on the output.
+        // The number of workers affects the output, so it is fixed.
         encoder.multithread(2)?;
         encoder.include_checksum(false)?;
         self.write(mtime, &mut encoder)?;
@@ -155,18 +165,20 @@ struct Header {
     mode: u32,
     links: u32,
     mtime: u32,
-    device: (u32, u32),
+    device: DeviceNumber,
 }
 
 impl Header {
     fn of(node: &Node) -> Self {
-        let (mode, links, device) = match node {
-            Node::Directory => (0o040_755, 2, (0, 0)),
-            Node::File { mode, .. } => (0o100_000 | mode, 1, (0, 0)),
-            Node::Link { .. } => (0o120_777, 1, (0, 0)),
-            Node::Character { major, minor, mode } => (0o020_000 | mode, 1, (*major, *minor)),
-        };
-        Self { mode, links, device, ..Self::default() }
+        let file = |mode| Self { mode, links: 1, ..Self::default() };
+        match node {
+            Node::Directory => Self { links: 2, ..file(0o040_755) },
+            Node::File { mode, .. } => file(0o100_000 | mode),
+            Node::Symlink { .. } => file(0o120_777),
+            Node::CharacterDevice { number, mode } => {
+                Self { device: *number, ..file(0o020_000 | mode) }
+            }
+        }
     }
 
     fn write(&self, path: &str, content: &[u8], out: &mut impl Write) -> io::Result<()> {
@@ -181,12 +193,12 @@ impl Header {
             self.links.max(1),
             self.mtime,
             content.len(),
-            0, // device the archive was made from
+            0, // device that the file was read from
             0,
-            self.device.0,
-            self.device.1,
+            self.device.major,
+            self.device.minor,
             name_size,
-            0, // check sum, not used in this form
+            0, // checksum, not used in this format
         )?;
         out.write_all(path.as_bytes())?;
         out.write_all(&[0])?;
@@ -204,6 +216,8 @@ fn pad(written: usize, out: &mut impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+
+    const CONSOLE: DeviceNumber = DeviceNumber { major: 5, minor: 1 };
 
     fn cpio(archive: &Archive, arguments: &[&str]) -> String {
         let mut child = Command::new("cpio")
@@ -225,14 +239,14 @@ mod tests {
     fn sample() -> Archive {
         let mut archive = Archive::default();
         archive.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
-        archive.link("/bin/sh", "busybox").unwrap();
+        archive.symlink("/bin/sh", "busybox").unwrap();
         archive.directory("proc").unwrap();
-        archive.character("dev/console", (5, 1), 0o600).unwrap();
+        archive.character_device("dev/console", CONSOLE, 0o600).unwrap();
         archive
     }
 
     #[test]
-    fn cpio_lists_what_was_added() {
+    fn cpio_lists_the_files_that_were_added() {
         let listing = cpio(&sample(), &["-tv", "--quiet"]);
         let lines: Vec<String> = listing
             .lines()
@@ -252,23 +266,23 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_adding_has_no_influence() {
+    fn the_order_of_adding_does_not_matter() {
         let mut other = Archive::default();
-        other.character("dev/console", (5, 1), 0o600).unwrap();
+        other.character_device("dev/console", CONSOLE, 0o600).unwrap();
         other.directory("proc").unwrap();
-        other.link("bin/sh", "busybox").unwrap();
+        other.symlink("bin/sh", "busybox").unwrap();
         other.file("init", b"#!/bin/sh\n".to_vec(), 0o755).unwrap();
         assert_eq!(other.compress(3, 0).unwrap(), sample().compress(3, 0).unwrap());
     }
 
     #[test]
-    fn paths_that_cannot_be_are_refused() {
+    fn invalid_and_conflicting_paths_are_refused() {
         let mut archive = sample();
         for path in ["", "/", "a//b", "../x", "a/./b"] {
             assert!(matches!(archive.directory(path), Err(Error::Path(_))), "{path}");
         }
         assert_eq!(archive.file("init/x", vec![], 0o644), Err(Error::NotDirectory("init".into())));
-        assert_eq!(archive.file("init", vec![], 0o644), Err(Error::Twice("init".into())));
+        assert_eq!(archive.file("init", vec![], 0o644), Err(Error::Conflict("init".into())));
         assert_eq!(archive.directory("proc"), Ok(()));
     }
 }

@@ -1,5 +1,6 @@
-//! The rescue image: kernel, modules, tools and one static binary, made into an initramfs, a
-//! unified kernel image and a disk image. Without root, and with the host left as it was.
+//! Builds the rescue image: an initramfs, a unified kernel image and a disk image from a kernel,
+//! its modules, file system tools and one static binary. Needs no root and does not change the
+//! host.
 
 pub mod apt;
 pub mod bios;

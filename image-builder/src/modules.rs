@@ -1,8 +1,8 @@
-//! Kernel modules: which ones an image takes from a kernel's directory, and the files
-//! `modules.dep`, `modules.alias`, `modules.softdep` and `modules.builtin` (modules.dep(5),
-//! depmod.d(5)) that let an init find them again.
+//! Selects the kernel modules of an image, and writes the files `modules.dep`, `modules.alias`,
+//! `modules.softdep` and `modules.builtin` (modules.dep(5), depmod.d(5)) by which an init finds
+//! them.
 //!
-//! What a module needs is read from the module itself, so that `depmod` need not have run.
+//! Dependencies are read from the modules themselves, so that `depmod` need not have run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,15 +13,15 @@ use crate::elf;
 use crate::families::Family;
 use crate::initramfs::{self, Archive};
 
-/// Why the modules of a kernel cannot be taken.
+/// Why the modules of a kernel could not be selected or installed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A directory or file cannot be read.
     #[error("{path}", path = path.display())]
     Read {
-        /// What was read.
+        /// The directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A module is not an ELF file.
@@ -32,23 +32,26 @@ pub enum Error {
         /// What is wrong with it.
         source: object::Error,
     },
-    /// The kernel is not a generic one.
+    /// The kernel lacks required modules.
     #[error(
-        "kernel {version} lacks {families}; a rescue image needs a generic kernel \
+        "kernel {version} lacks {missing}; a rescue image needs a generic kernel \
          (Debian's linux-image-amd64, not linux-image-cloud-amd64)"
     )]
-    Lacks {
+    MissingModules {
         /// The kernel's version.
         version: String,
-        /// The families it lacks, each with its missing modules.
-        families: String,
+        /// The incomplete families, each with its missing modules.
+        missing: String,
     },
-    /// A module names another one that is not there.
-    #[error("module {module} depends on {missing}, which {directory} does not have", directory = directory.display())]
-    Dependency {
+    /// A module depends on another one that does not exist.
+    #[error(
+        "module {module} depends on {missing}, which {directory} does not have",
+        directory = directory.display()
+    )]
+    MissingDependency {
         /// The module.
         module: String,
-        /// What it depends on.
+        /// The missing dependency.
         missing: String,
         /// The kernel's module directory.
         directory: PathBuf,
@@ -58,10 +61,10 @@ pub enum Error {
     Compress {
         /// The module.
         module: String,
-        /// What zstd says.
+        /// zstd's error.
         source: io::Error,
     },
-    /// A module has no place in the archive.
+    /// A module cannot be added to the archive.
     #[error(transparent)]
     Archive(#[from] initramfs::Error),
 }
@@ -76,10 +79,10 @@ pub struct ModuleDirectory {
     builtin: BTreeSet<String>,
 }
 
-/// A module that was chosen.
+/// A selected module.
 #[derive(Debug)]
 struct Module {
-    /// Path below the module directory in the archive.
+    /// Its path in the archive, relative to the module directory.
     path: String,
     data: Vec<u8>,
     depends: Vec<String>,
@@ -88,7 +91,7 @@ struct Module {
     aliases: Vec<String>,
 }
 
-/// The chosen modules, by name.
+/// The selected modules, by name.
 #[derive(Debug)]
 pub struct Selection {
     version: String,
@@ -97,7 +100,7 @@ pub struct Selection {
 }
 
 impl ModuleDirectory {
-    /// Reads which modules the kernel `version` has in the directory `path`.
+    /// Opens the module directory `path` of the kernel `version`.
     ///
     /// # Errors
     /// When the directory or its `modules.builtin` cannot be read.
@@ -119,12 +122,13 @@ impl ModuleDirectory {
         self.files.contains_key(name) || self.builtin.contains(name)
     }
 
-    /// The modules of `families`, those named in `more`, and all they depend on.
+    /// Selects the modules of `families`, those named in `extra`, and all their dependencies.
     ///
     /// # Errors
-    /// When the kernel lacks what a family or `more` needs, or a module cannot be read.
-    pub fn select(&self, families: &[Family], more: &[String]) -> Result<Selection, Error> {
-        self.complete(families, more)?;
+    /// When the kernel lacks a module that a family requires or `extra` names, or a module cannot
+    /// be read.
+    pub fn select(&self, families: &[Family], extra: &[String]) -> Result<Selection, Error> {
+        self.check_complete(families, extra)?;
         let mut selection = Selection {
             version: self.version.clone(),
             builtin_list: self.builtin_list.clone(),
@@ -132,36 +136,35 @@ impl ModuleDirectory {
         };
         let wanted = families
             .iter()
-            .flat_map(|family| family.needs.iter().chain(family.takes))
-            .map(|name| normal(name))
-            .chain(more.iter().map(|name| normal(name)));
+            .flat_map(|family| family.required.iter().chain(family.optional))
+            .map(|name| normalize(name))
+            .chain(extra.iter().map(|name| normalize(name)));
         for name in wanted {
             self.add(&name, &mut selection.modules)?;
         }
         Ok(selection)
     }
 
-    fn complete(&self, families: &[Family], more: &[String]) -> Result<(), Error> {
-        let mut lacks: Vec<String> = families
+    /// Refuses a kernel that lacks a required module.
+    fn check_complete(&self, families: &[Family], extra: &[String]) -> Result<(), Error> {
+        let absent = |name: &&str| !self.has(&normalize(name));
+        let mut missing: Vec<String> = families
             .iter()
             .filter_map(|family| {
-                let missing: Vec<&str> =
-                    family.needs.iter().copied().filter(|name| !self.has(&normal(name))).collect();
-                (!missing.is_empty()).then(|| format!("{} ({})", family.name, missing.join(", ")))
+                let names: Vec<&str> = family.required.iter().copied().filter(absent).collect();
+                (!names.is_empty()).then(|| format!("{} ({})", family.name, names.join(", ")))
             })
             .collect();
-        lacks.extend(
-            more.iter()
-                .filter(|name| !self.has(&normal(name)))
-                .map(|name| format!("module {name}")),
+        missing.extend(
+            extra.iter().filter(|name| absent(&name.as_str())).map(|name| format!("module {name}")),
         );
-        if lacks.is_empty() {
+        if missing.is_empty() {
             return Ok(());
         }
-        Err(Error::Lacks { version: self.version.clone(), families: lacks.join(", ") })
+        Err(Error::MissingModules { version: self.version.clone(), missing: missing.join(", ") })
     }
 
-    /// Adds a module and what it needs; what is built in or absent is passed over.
+    /// Adds a module and its dependencies. Modules that are built in or absent are skipped.
     fn add(&self, name: &str, chosen: &mut BTreeMap<String, Module>) -> Result<(), Error> {
         let Some(relative) = self.files.get(name) else {
             return Ok(());
@@ -175,7 +178,7 @@ impl ModuleDirectory {
         chosen.insert(name.into(), module);
         for dependency in depends {
             if !self.has(&dependency) {
-                return Err(Error::Dependency {
+                return Err(Error::MissingDependency {
                     module: name.into(),
                     missing: dependency,
                     directory: self.path.clone(),
@@ -184,7 +187,7 @@ impl ModuleDirectory {
             self.add(&dependency, chosen)?;
         }
         for name in soft {
-            self.add(&normal(&name), chosen)?;
+            self.add(&normalize(&name), chosen)?;
         }
         Ok(())
     }
@@ -200,7 +203,7 @@ impl ModuleDirectory {
             .iter()
             .flat_map(|names| names.split(','))
             .filter(|name| !name.is_empty())
-            .map(normal)
+            .map(normalize)
             .collect();
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for line in info.remove("softdep").unwrap_or_default() {
@@ -225,13 +228,13 @@ impl Selection {
         self.modules.keys().map(String::as_str)
     }
 
-    /// Puts the modules and their lists into `lib/modules/VERSION` of the archive, and returns the
-    /// bytes of all modules there. Each is compressed with zstd's `level`, 1 to 19: the kernel
-    /// unpacks the whole archive before anything runs, and a machine needs a quarter of the
-    /// modules.
+    /// Adds the modules and their lists to `lib/modules/VERSION` in the archive, and returns the
+    /// total size of the modules. Each module is compressed by itself with zstd's `level`, 1 to 19:
+    /// the kernel unpacks the whole archive before anything runs, but a machine needs only a
+    /// quarter of the modules.
     ///
     /// # Errors
-    /// When something else stands there.
+    /// When the archive already has something else at one of the paths.
     pub fn install(self, level: i32, archive: &mut Archive) -> Result<u64, Error> {
         let directory = format!("lib/modules/{}", self.version);
         for (name, content) in [
@@ -252,7 +255,7 @@ impl Selection {
         Ok(size)
     }
 
-    /// `modules.dep`: what is to be loaded before comes last.
+    /// Renders `modules.dep`. In a line, the dependency to load first comes last.
     fn dependencies(&self) -> String {
         let mut text = String::new();
         for (name, module) in &self.modules {
@@ -270,7 +273,7 @@ impl Selection {
         text
     }
 
-    /// Appends what `name` depends on, then `name`, each once.
+    /// Appends the dependencies of `name`, each once, then `name` itself.
     fn visit<'a>(&'a self, name: &'a str, order: &mut Vec<&'a str>) {
         let Some(module) = self.modules.get(name) else {
             return; // built in
@@ -311,8 +314,8 @@ impl Selection {
     }
 }
 
-/// A module's name as the kernel knows it.
-fn normal(name: &str) -> String {
+/// A module's name in the kernel's spelling.
+fn normalize(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -320,7 +323,7 @@ fn normal(name: &str) -> String {
 fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, compression) = file.split_once(".ko")?;
-    matches!(compression, "" | ".xz" | ".zst" | ".gz").then(|| normal(name))
+    matches!(compression, "" | ".xz" | ".zst" | ".gz").then(|| normalize(name))
 }
 
 fn softdep(line: &str, before: &mut Vec<String>, after: &mut Vec<String>) {
@@ -361,7 +364,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Read { path: path.into(), source })
 }
 
-/// Reads a module; a compressed one is unpacked, as the whole archive is compressed later.
+/// Reads a module, decompressing it if necessary.
 fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
     let data = read(path)?;
     let unpacked = match path.extension().and_then(|extension| extension.to_str()) {
@@ -374,12 +377,11 @@ fn decompress(path: &Path) -> Result<Vec<u8>, Error> {
         Some("zst") => zstd::decode_all(data.as_slice()),
         Some("ko") => Ok(data),
         _ => Err(io::Error::other(
-            "modules compressed like this cannot be read, only plain, xz and zstd",
+            "unsupported compression; only plain, xz and zstd modules can be read",
         )),
     };
     unpacked.map_err(|source| Error::Read { path: path.into(), source })
 }
 
 #[cfg(test)]
-#[path = "modules_tests.rs"]
 mod tests;

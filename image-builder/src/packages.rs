@@ -1,5 +1,5 @@
-//! The packages of a Debian release that an image is made of, downloaded once and unpacked
-//! aside; nothing is installed.
+//! The Debian packages that an image is built from. They are downloaded once and unpacked into a
+//! cache; nothing is installed.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,18 +8,30 @@ use std::path::{Path, PathBuf};
 use crate::apt::{Apt, Error, Package};
 use crate::tool::Tool;
 
-/// Packages that are taken without what they depend on.
-const ALONE: &[&str] = &["systemd-boot-efi", "busybox-static", "grub-common", "grub-pc-bin"];
-/// The kernel's meta package: the kernel is its one dependency.
+/// Packages that are unpacked without their dependencies.
+const WITHOUT_DEPENDENCIES: &[&str] =
+    &["systemd-boot-efi", "busybox-static", "grub-common", "grub-pc-bin"];
+/// The kernel's metapackage. The kernel is its only dependency.
 const KERNEL: &str = "linux-image-amd64";
-/// Packages whose programs are taken, with the libraries they depend on.
-const PROGRAMS: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"];
+/// Packages that are unpacked with their dependencies, for their programs and libraries.
+const WITH_DEPENDENCIES: &[&str] = &["e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"];
 
-/// Where Debian's packages have programs.
+/// The directories where Debian's packages install programs.
 const PROGRAM_DIRECTORIES: &[&str] = &["usr/sbin", "usr/bin", "sbin", "bin"];
-/// Where the dynamic linker of Debian looks for libraries.
+/// The directories that Debian's dynamic linker searches for libraries.
 const LIBRARY_DIRECTORIES: &[&str] =
     &["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib", "usr/lib64", "lib64"];
+
+/// The unpacked files of a kernel package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelFiles {
+    /// The kernel's version.
+    pub version: String,
+    /// Path of the kernel image.
+    pub image: PathBuf,
+    /// Path of its module directory.
+    pub modules: PathBuf,
+}
 
 /// A directory with packages unpacked into it.
 #[derive(Debug)]
@@ -28,11 +40,11 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// The packages of `release`, from `cache` where they were unpacked before, unless `update`
-    /// asks for the newest ones.
+    /// The packages of `release`. They are taken from `cache` if it has them, unless `update` asks
+    /// for the newest ones.
     ///
     /// # Errors
-    /// When they are not in the cache and cannot be downloaded or unpacked.
+    /// When they have to be downloaded or unpacked, and that fails.
     pub fn obtain(
         cache: &Path,
         release: &str,
@@ -44,9 +56,9 @@ impl Packages {
         let directory = directory.canonicalize().map_err(|source| failed(&directory, source))?;
         let _lock = lock(&directory.join("lock"))?;
         let root = directory.join("root");
-        let mark = directory.join("complete");
-        let wanted = format!("{KERNEL} {ALONE:?} {PROGRAMS:?}\n");
-        let complete = fs::read_to_string(&mark).is_ok_and(|have| have.starts_with(&wanted));
+        let marker = directory.join("complete");
+        let wanted = format!("{KERNEL} {WITHOUT_DEPENDENCIES:?} {WITH_DEPENDENCIES:?}\n");
+        let complete = fs::read_to_string(&marker).is_ok_and(|have| have.starts_with(&wanted));
         if !complete || update {
             let apt = Apt::prepare(&directory, release, sources)?;
             log::info!("looking for the packages of Debian {release}");
@@ -58,32 +70,33 @@ impl Packages {
                 root.display()
             );
             apt.download(&packages)?;
-            unpack(&apt.archives(), &packages, &mark, &root)?;
+            unpack(&apt.archives(), &packages, &marker, &root)?;
             let names: Vec<String> = packages
                 .iter()
                 .map(|package| format!("{}={}\n", package.name, package.version))
                 .collect();
-            fs::write(&mark, wanted + &names.concat()).map_err(|source| failed(&mark, source))?;
+            fs::write(&marker, wanted + &names.concat())
+                .map_err(|source| failed(&marker, source))?;
         }
         Ok(Self { root })
     }
 
-    /// Packages that someone else unpacked at `root`.
+    /// Packages that were already unpacked into `root`.
     pub fn at(root: &Path) -> Self {
         Self { root: root.into() }
     }
 
-    /// The program `name`.
+    /// The path of the program `name`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         self.first(PROGRAM_DIRECTORIES, name)
     }
 
-    /// The shared library `name`.
+    /// The path of the shared library `name`.
     pub fn library(&self, name: &str) -> Option<PathBuf> {
         self.first(LIBRARY_DIRECTORIES, name)
     }
 
-    /// Directories of the shared libraries, as the dynamic linker takes them.
+    /// The directories of shared libraries, in the form of the dynamic linker's option.
     pub fn library_path(&self) -> String {
         let directories = LIBRARY_DIRECTORIES.iter().map(|directory| self.root.join(directory));
         directories.map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(":")
@@ -93,7 +106,7 @@ impl Packages {
         directories.iter().find_map(|directory| self.resolve(&self.root.join(directory).join(name)))
     }
 
-    /// Follows links; an absolute one begins at the packages' root, not at the host's.
+    /// Follows symlinks. An absolute target is relative to the packages' root, not to the host's.
     fn resolve(&self, path: &Path) -> Option<PathBuf> {
         let mut path = path.to_owned();
         for _ in 0..8 {
@@ -108,13 +121,13 @@ impl Packages {
         None
     }
 
-    /// The file at `path`.
+    /// The path on the host of the file `path` in the packages.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
-    /// The kernel's version, image and module directory.
-    pub fn kernel(&self) -> Option<(String, PathBuf, PathBuf)> {
+    /// The kernel.
+    pub fn kernel(&self) -> Option<KernelFiles> {
         let boot = fs::read_dir(self.root.join("boot")).ok()?;
         let version = boot
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -125,11 +138,11 @@ impl Packages {
             .map(|directory| self.root.join(directory).join(&version))
             .find(|path| path.exists())?;
         let image = self.root.join(format!("boot/vmlinuz-{version}"));
-        Some((version, image, modules))
+        Some(KernelFiles { version, image, modules })
     }
 }
 
-/// Held until dropped: two builders share one cache in turn.
+/// Locks the cache until the file is dropped, so that only one builder at a time uses it.
 fn lock(path: &Path) -> Result<File, Error> {
     let open = || {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
@@ -140,9 +153,9 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 fn list(apt: &Apt) -> Result<Vec<Package>, Error> {
-    let mut packages = apt.with_dependencies(PROGRAMS)?;
+    let mut packages = apt.with_dependencies(WITH_DEPENDENCIES)?;
     packages.push(apt.first_dependency(KERNEL)?);
-    for name in ALONE {
+    for name in WITHOUT_DEPENDENCIES {
         packages.push(apt.package(name)?);
     }
     packages.sort();
@@ -150,8 +163,8 @@ fn list(apt: &Apt) -> Result<Vec<Package>, Error> {
     Ok(packages)
 }
 
-/// Unpacks into a new directory, and puts it in the place of the old one when it is complete.
-fn unpack(archives: &Path, packages: &[Package], mark: &Path, root: &Path) -> Result<(), Error> {
+/// Unpacks into a new directory, which replaces the old one when it is complete.
+fn unpack(archives: &Path, packages: &[Package], marker: &Path, root: &Path) -> Result<(), Error> {
     let remove = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
         _ => Ok(()),
@@ -162,7 +175,7 @@ fn unpack(archives: &Path, packages: &[Package], mark: &Path, root: &Path) -> Re
     for package in packages {
         Tool::new("dpkg-deb").arg("-x").arg(archive(archives, package)?).arg(&fresh).run()?;
     }
-    let _ = fs::remove_file(mark);
+    let _ = fs::remove_file(marker);
     remove(root)?;
     fs::rename(&fresh, root).map_err(|source| failed(root, source))
 }
@@ -175,7 +188,7 @@ fn archive(archives: &Path, package: &Package) -> Result<PathBuf, Error> {
         .find(|path| path.exists())
         .ok_or_else(|| Error::Package {
             package: package.name.clone(),
-            what: format!(
+            problem: format!(
                 "was not downloaded to {}; remove that directory and try again",
                 archives.display()
             ),
@@ -191,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_libraries_and_kernel_are_found_where_either_release_has_them() {
+    fn programs_libraries_and_kernel_are_found_in_the_directories_of_every_release() {
         let root = tempfile::tempdir().unwrap();
         for path in [
             "sbin/mke2fs",
@@ -205,8 +218,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let link = root.path().join("lib/x86_64-linux-gnu/libz.so.1");
-        std::os::unix::fs::symlink("/usr/bin/btrfs", link).unwrap();
+        let symlink = root.path().join("lib/x86_64-linux-gnu/libz.so.1");
+        std::os::unix::fs::symlink("/usr/bin/btrfs", symlink).unwrap();
         let packages = Packages::at(root.path());
         let below = |path: Option<PathBuf>| {
             path.map(|path| path.strip_prefix(root.path()).unwrap().display().to_string())
@@ -219,9 +232,9 @@ mod tests {
             "usr/lib64/ld-linux-x86-64.so.2"
         );
         assert_eq!(below(packages.library("libz.so.1")).unwrap(), "usr/bin/btrfs");
-        let (version, image, modules) = packages.kernel().unwrap();
-        assert_eq!(version, "6.1.0-9-amd64");
-        assert!(image.ends_with("boot/vmlinuz-6.1.0-9-amd64"));
-        assert!(modules.ends_with("lib/modules/6.1.0-9-amd64"));
+        let kernel = packages.kernel().unwrap();
+        assert_eq!(kernel.version, "6.1.0-9-amd64");
+        assert!(kernel.image.ends_with("boot/vmlinuz-6.1.0-9-amd64"));
+        assert!(kernel.modules.ends_with("lib/modules/6.1.0-9-amd64"));
     }
 }

@@ -1,4 +1,4 @@
-//! The programs of the image: tools of file systems with the libraries they load, and busybox.
+//! The programs of the image: file system tools with their libraries, and busybox.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,17 +10,17 @@ use crate::initramfs::{self, Archive};
 use crate::packages::Packages;
 use crate::tool::{self, Tool};
 
-/// A program, and further names it answers to.
+/// A program, and other names that it can be run by.
 struct Program {
     name: &'static str,
-    links: &'static [&'static str],
+    aliases: &'static [&'static str],
 }
 
-const fn program(name: &'static str, links: &'static [&'static str]) -> Program {
-    Program { name, links }
+const fn program(name: &'static str, aliases: &'static [&'static str]) -> Program {
+    Program { name, aliases }
 }
 
-/// The tools that make, check and change file systems.
+/// The tools that create, check and modify file systems.
 const PROGRAMS: &[Program] = &[
     program("mke2fs", &["mkfs.ext2", "mkfs.ext3", "mkfs.ext4"]),
     program("e2fsck", &["fsck.ext2", "fsck.ext3", "fsck.ext4"]),
@@ -39,17 +39,18 @@ const PROGRAMS: &[Program] = &[
     program("fatlabel", &[]),
 ];
 
-/// Shell scripts of those tools.
+/// Shell scripts that belong to those tools.
 const SCRIPTS: &[&str] = &["xfs_admin"];
 
-/// Libraries that programs open by themselves, which no `DT_NEEDED` names: glibc wants this
-/// one when a thread ends early.
-const OPENED: &[&str] = &["libgcc_s.so.1"];
+/// Libraries that programs load at run time and that no `DT_NEEDED` names. glibc loads this one
+/// when a thread is cancelled.
+const LOADED_AT_RUN_TIME: &[&str] = &["libgcc_s.so.1"];
 
-/// Names of busybox that belong to others in the image, or that end PID 1's rule.
-const NOT_LINKED: &[&str] = &["busybox", "init", "linuxrc"];
+/// busybox applets that get no symlink: other files in the image have their names, or they would
+/// replace PID 1.
+const UNUSED_APPLETS: &[&str] = &["busybox", "init", "linuxrc"];
 
-/// Why the programs cannot be put into the image.
+/// Why the programs could not be added to the image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program is in none of the packages.
@@ -60,7 +61,7 @@ pub enum Error {
     NoLibrary {
         /// The library.
         library: String,
-        /// What needs it.
+        /// The program or library that needs it.
         wanted_by: String,
     },
     /// A file cannot be read.
@@ -68,7 +69,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is not a program.
@@ -79,24 +80,24 @@ pub enum Error {
         /// What is wrong with it.
         source: object::Error,
     },
-    /// busybox could not be asked for its applets.
+    /// busybox did not list its applets.
     #[error(transparent)]
     Tool(#[from] tool::Error),
-    /// A program has no place in the archive.
+    /// A program cannot be added to the archive.
     #[error(transparent)]
     Archive(#[from] initramfs::Error),
 }
 
-/// Bytes of what was put into the image.
+/// Sizes in bytes of what was added to the image.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Sizes {
-    /// Programs, and busybox.
+    /// File system tools and busybox.
     pub tools: u64,
     /// Shared libraries and the dynamic linker.
     pub libraries: u64,
 }
 
-/// Puts the tools, their libraries and busybox into the archive.
+/// Adds the tools, their libraries and busybox to the archive.
 ///
 /// # Errors
 /// When a program or library is missing from the packages or cannot be read.
@@ -108,8 +109,8 @@ pub fn install(packages: &Packages, archive: &mut Archive) -> Result<Sizes, Erro
         libraries.add_needs(program.name, &packages.file(program.name), &data)?;
         sizes.tools += data.len() as u64;
         archive.file(&format!("bin/{}", program.name), data, 0o755)?;
-        for link in program.links {
-            archive.link(&format!("bin/{link}"), program.name)?;
+        for alias in program.aliases {
+            archive.symlink(&format!("bin/{alias}"), program.name)?;
         }
     }
     for name in SCRIPTS {
@@ -117,7 +118,7 @@ pub fn install(packages: &Packages, archive: &mut Archive) -> Result<Sizes, Erro
         sizes.tools += data.len() as u64;
         archive.file(&format!("bin/{name}"), data, 0o755)?;
     }
-    for name in OPENED {
+    for name in LOADED_AT_RUN_TIME {
         libraries.add(name, "glibc")?;
     }
     sizes.libraries = libraries.install(archive)?;
@@ -139,16 +140,16 @@ fn busybox(packages: &Packages, archive: &mut Archive) -> Result<u64, Error> {
     let data = read(&path)?;
     let size = data.len() as u64;
     for applet in Tool::new(&path).arg("--list").run()?.lines() {
-        let link = format!("bin/{applet}");
-        if !NOT_LINKED.contains(&applet) && !archive.contains(&link) {
-            archive.link(&link, "busybox")?;
+        let symlink = format!("bin/{applet}");
+        if !UNUSED_APPLETS.contains(&applet) && !archive.contains(&symlink) {
+            archive.symlink(&symlink, "busybox")?;
         }
     }
     archive.file("bin/busybox", data, 0o755)?;
     Ok(size)
 }
 
-/// The shared libraries that programs need, and those that these need.
+/// The shared libraries that programs need, directly or through other libraries.
 struct Libraries<'a> {
     packages: &'a Packages,
     found: BTreeMap<String, Vec<u8>>,
@@ -187,8 +188,8 @@ impl<'a> Libraries<'a> {
         self.add_needs(library, &path, &data)
     }
 
-    /// Puts every library where Debian's dynamic linker looks first, and the linker where
-    /// the programs name it.
+    /// Adds every library to the directory that Debian's dynamic linker searches first, and the
+    /// linker at the path that the programs name.
     fn install(self, archive: &mut Archive) -> Result<u64, Error> {
         let mut size = 0;
         let directory = "lib/x86_64-linux-gnu";
@@ -197,7 +198,7 @@ impl<'a> Libraries<'a> {
             archive.file(&format!("{directory}/{name}"), data, 0o755)?;
         }
         for (interpreter, name) in self.interpreters {
-            archive.link(&interpreter, &format!("/{directory}/{name}"))?;
+            archive.symlink(&interpreter, &format!("/{directory}/{name}"))?;
         }
         Ok(size)
     }

@@ -1,4 +1,4 @@
-//! What was built, and how large each part of it is.
+//! The result of a build: what was built, and the size of each part.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ pub struct Sizes {
     pub kernel: u64,
     /// Kernel modules, unpacked.
     pub modules: u64,
-    /// Programs for file systems, and busybox.
+    /// File system tools and busybox.
     pub tools: u64,
     /// The libraries of those programs.
     pub libraries: u64,
     /// The multi-call binary.
     pub binary: u64,
-    /// Files that were added by request.
+    /// Files that the user added.
     pub additions: u64,
     /// All files of the initramfs.
     pub initramfs_unpacked: u64,
-    /// The initramfs as it is in the image.
+    /// The compressed initramfs.
     pub initramfs: u64,
     /// `lifeboat.efi`.
     pub efi: u64,

@@ -1,40 +1,40 @@
-//! External programs: one way to run them, one way for them to fail.
+//! Runs external programs and reports their failures in one uniform way.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Why an external program did not do its work.
+/// Why an external program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not installed.
-    #[error("{program}: not found; install the package that has it")]
+    #[error("{program}: not found; install the package that provides it")]
     Missing {
-        /// Its name as it was called.
+        /// Its name or path.
         program: String,
     },
     /// The program could not be started.
     #[error("{program}: cannot be started")]
     Start {
-        /// Its name as it was called.
+        /// Its name or path.
         program: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The program failed.
-    #[error("{command}: {status}: {last_words}")]
+    #[error("{command}: {status}: {last_lines}")]
     Failed {
         /// The whole command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: String,
-        /// The last lines it wrote.
-        last_words: String,
+        /// The last lines of its output.
+        last_lines: String,
     },
 }
 
-/// One call of an external program.
+/// An invocation of an external program.
 #[derive(Debug)]
 pub struct Tool {
     program: OsString,
@@ -43,7 +43,7 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// A call of `program`, found by `PATH` or by its path.
+    /// An invocation of `program`, a path or a name to find in `PATH`.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self { program: program.as_ref().to_owned(), arguments: Vec::new(), directory: None }
     }
@@ -71,10 +71,10 @@ impl Tool {
         self
     }
 
-    /// Runs the program in the C locale, without input, and returns what it printed.
+    /// Runs the program in the C locale, without input, and returns its standard output.
     ///
     /// # Errors
-    /// When it is missing, cannot be started, or ends with another status than 0.
+    /// When it is missing, cannot be started, or exits with a status other than 0.
     pub fn run(&self) -> Result<String, Error> {
         log::debug!("run: {}", self.command_line());
         let mut command = Command::new(&self.program);
@@ -90,11 +90,11 @@ impl Tool {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
         Err(Error::Failed {
             command: self.command_line(),
             status: output.status.to_string(),
-            last_words: last_lines(&String::from_utf8_lossy(said), 6),
+            last_lines: last_lines(&String::from_utf8_lossy(text), 6),
         })
     }
 
@@ -117,12 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_comes_back() {
+    fn standard_output_is_returned() {
         assert_eq!(Tool::new("echo").arg("a").args(["b"]).run().unwrap(), "a b\n");
     }
 
     #[test]
-    fn a_failure_names_the_command_and_its_last_words() {
+    fn a_failure_names_the_command_and_its_last_lines() {
         let error = Tool::new("sh")
             .args(["-c", "echo out; echo why >&2; exit 3"])
             .run()

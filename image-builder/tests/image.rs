@@ -1,5 +1,5 @@
-//! The real image, built from the packages of a real Debian: what is in it, and that it is the
-//! same wherever and however it is built. With a cold cache the packages are downloaded first.
+//! Builds the real image from real Debian packages, and checks its content and that the build is
+//! reproducible. If the cache is empty, the packages are downloaded first.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test")]
 
@@ -13,12 +13,12 @@ use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
-/// The packages that `make image` uses too.
+/// The package cache, which `make image` uses too.
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/packages")
 }
 
-/// A program that needs nothing: an ELF header, no more.
+/// A static program that consists only of an ELF header.
 fn binary(directory: &Path) -> PathBuf {
     let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
     header.resize(52, 0);
@@ -28,7 +28,7 @@ fn binary(directory: &Path) -> PathBuf {
     path
 }
 
-/// Builds in `directory`, after the shell commands `settings`.
+/// Builds in `directory` after running the shell commands `settings`.
 fn build(directory: &Path, settings: &str) -> Value {
     let program = env!("CARGO_BIN_EXE_image-builder");
     fs::create_dir_all(directory).unwrap();
@@ -81,7 +81,7 @@ fn names(initramfs: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn two_builds_elsewhere_and_otherwise_are_the_same_and_hold_all_parts() {
+fn two_builds_in_different_environments_are_identical_and_complete() {
     let here = tempfile::tempdir().unwrap();
     let (one, other) = (here.path().join("one"), here.path().join("a longer name/other"));
     let first = build(&one, "umask 022; export TZ=UTC LC_ALL=C");
@@ -145,7 +145,7 @@ fn two_builds_elsewhere_and_otherwise_are_the_same_and_hold_all_parts() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn unusable_inputs_are_refused_with_a_reason() {
     let refused = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_image-builder"))
             .args(["build", "--output", "/nonexistent", "--cache"])
@@ -160,13 +160,13 @@ fn what_does_not_fit_is_said() {
     let binary = binary(directory.path());
     let own = binary.to_str().unwrap();
     for (arguments, message) in [
-        (&["--binary", "/bin/sh"][..], "/bin/sh is linked dynamically"),
+        (&["--binary", "/bin/sh"][..], "/bin/sh is dynamically linked"),
         (&["--binary", "/nonexistent"], "build it or give it with --binary"),
         (&["--binary", own, "--kernel", "/etc/passwd"], "/etc/passwd: not a Linux kernel"),
         (&["--binary", own, "--modules", "/lib/modules/1"], "--modules needs --kernel"),
         (&["--binary", own, "--module", "nonesuch"], "lacks module nonesuch"),
     ] {
-        let said = refused(arguments);
-        assert!(said.contains(message), "{arguments:?}: {said}");
+        let stderr = refused(arguments);
+        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
     }
 }

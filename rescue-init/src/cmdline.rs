@@ -1,67 +1,67 @@
-//! What the kernel command line asks of the rescue image.
+//! The rescue image's options on the kernel command line.
 
 use std::fs;
 
 use be_tools::command_line::CommandLine;
 
-/// What comes after an unattended command.
+/// What happens after the unattended commands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Then {
-    /// The menu.
+pub enum AfterCommands {
+    /// Show the menu.
     #[default]
     Menu,
     /// Restart the machine.
     Reboot,
-    /// Switch it off.
+    /// Power it off.
     PowerOff,
 }
 
-/// The words of a kernel command line that the rescue image knows.
+/// The options that the rescue image takes from the kernel command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// `lifeboat.run="…"`, each in its order.
+pub struct Options {
+    /// `lifeboat.run="…"`: commands to run unattended, in order.
     pub run: Vec<String>,
     /// `lifeboat.then=menu|reboot|poweroff`
-    pub then: Then,
+    pub then: AfterCommands,
     /// `lifeboat.shell`: shells instead of menus.
     pub shell: bool,
     /// `lifeboat.debug`, `debug` or `ignore_loglevel`: the kernel's messages stay on the console.
     pub debug: bool,
-    /// Words that begin with `lifeboat.` and mean nothing.
+    /// Unknown words that begin with `lifeboat.`.
     pub unknown: Vec<String>,
 }
 
-impl Request {
+impl Options {
     /// Reads the running kernel's command line.
     pub fn read() -> Self {
         Self::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default())
     }
 
-    /// Understands a command line; what is for others is passed over.
+    /// Parses a command line. Words that are not for the rescue image are ignored.
     pub fn parse(line: &str) -> Self {
-        let mut request = Request::default();
+        let mut options = Options::default();
         for (name, value) in CommandLine::parse(line).parameters() {
             match (name, value.unwrap_or_default()) {
                 ("lifeboat.run", command) if !command.trim().is_empty() => {
-                    request.run.push(command.into())
+                    options.run.push(command.into())
                 }
-                ("lifeboat.then", "menu") => request.then = Then::Menu,
-                ("lifeboat.then", "reboot") => request.then = Then::Reboot,
-                ("lifeboat.then", "poweroff") => request.then = Then::PowerOff,
-                ("lifeboat.shell", _) => request.shell = true,
-                ("lifeboat.debug" | "debug" | "ignore_loglevel", _) => request.debug = true,
+                ("lifeboat.then", "menu") => options.then = AfterCommands::Menu,
+                ("lifeboat.then", "reboot") => options.then = AfterCommands::Reboot,
+                ("lifeboat.then", "poweroff") => options.then = AfterCommands::PowerOff,
+                ("lifeboat.shell", _) => options.shell = true,
+                ("lifeboat.debug" | "debug" | "ignore_loglevel", _) => options.debug = true,
                 (other, value) if other.starts_with("lifeboat.") => {
-                    request.unknown.push(format!("{other}={value}"));
+                    options.unknown.push(format!("{other}={value}"));
                 }
                 _ => {}
             }
         }
-        request
+        options
     }
 }
 
-/// The words of a command as a shell would part them: single and double quotes and backslash,
-/// nothing else.
+/// Splits a command into words like a shell. Only single quotes, double quotes and backslashes are
+/// special.
 pub fn command_words(command: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut word: Option<String> = None;
@@ -90,29 +90,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unattended_command_keeps_its_spaces() {
+    fn an_unattended_command_may_contain_spaces() {
         let line = "console=ttyS0 lifeboat.run=\"be boot second\" lifeboat.then=poweroff quiet\n";
-        let request = Request::parse(line);
-        assert_eq!(request.run, ["be boot second"]);
-        assert_eq!(request.then, Then::PowerOff);
-        assert!(!request.shell && !request.debug && request.unknown.is_empty());
+        let options = Options::parse(line);
+        assert_eq!(options.run, ["be boot second"]);
+        assert_eq!(options.then, AfterCommands::PowerOff);
+        assert!(!options.shell && !options.debug && options.unknown.is_empty());
     }
 
     #[test]
     fn the_whole_word_may_be_quoted() {
-        let request = Request::parse("\"lifeboat.run=be list\" lifeboat.shell");
-        assert_eq!(request.run, ["be list"]);
-        assert!(request.shell);
+        let options = Options::parse("\"lifeboat.run=be list\" lifeboat.shell");
+        assert_eq!(options.run, ["be list"]);
+        assert!(options.shell);
     }
 
     #[test]
-    fn a_word_of_ours_that_means_nothing_is_kept_to_be_told() {
-        let request = Request::parse("lifeboat.then=sleep lifeboat.color=blue root=/dev/vda1");
-        assert_eq!(request.unknown, ["lifeboat.then=sleep", "lifeboat.color=blue"]);
+    fn unknown_lifeboat_words_are_kept_for_a_warning() {
+        let options = Options::parse("lifeboat.then=sleep lifeboat.color=blue root=/dev/vda1");
+        assert_eq!(options.unknown, ["lifeboat.then=sleep", "lifeboat.color=blue"]);
     }
 
     #[test]
-    fn commands_are_parted_like_a_shell_does() {
+    fn commands_are_split_as_a_shell_does() {
         for (command, expected) in [
             ("be list", vec!["be", "list"]),
             (

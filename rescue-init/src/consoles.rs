@@ -1,5 +1,5 @@
-//! The consoles a menu is shown on: the kernel's own list (`/proc/consoles`, fs/proc/consoles.c),
-//! and the first virtual terminal.
+//! The consoles that show a menu: those of the kernel (`/proc/consoles`, fs/proc/consoles.c) and
+//! the first virtual terminal.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use rustix::termios::{
     tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-/// A terminal that somebody may sit at.
+/// A terminal for user interaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
-    /// Name under `/dev`.
+    /// Its name in `/dev`.
     pub name: String,
 }
 
@@ -24,13 +24,13 @@ impl Console {
         PathBuf::from("/dev").join(&self.name)
     }
 
-    /// A virtual terminal on a screen, as against a serial line.
+    /// Whether it is a virtual terminal on a screen, not a serial line.
     pub fn is_screen(&self) -> bool {
         self.name.strip_prefix("tty").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
     }
 
-    /// What `TERM` is there. `given` is `TERM` of the kernel command line, which speaks of serial
-    /// lines.
+    /// The value of `TERM` for this console. `given` is `TERM` from the kernel command line, which
+    /// applies to serial lines.
     pub fn terminal(&self, given: Option<&str>) -> String {
         match given {
             _ if self.is_screen() => "linux".into(),
@@ -39,24 +39,24 @@ impl Console {
         }
     }
 
-    /// Opens it and puts its line discipline and size in order, whatever ran there before.
+    /// Opens it and resets its modes and size, whatever ran on it before.
     ///
     /// # Errors
-    /// When there is no such terminal.
+    /// When the terminal does not exist.
     pub fn open(&self) -> io::Result<File> {
         let flags = libc::O_NOCTTY | libc::O_CLOEXEC;
         let mut file =
             OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path())?;
         make_sane(&file)?;
         if self.is_screen() {
-            // Reset, UTF-8.
+            // Reset the terminal and select UTF-8.
             file.write_all(b"\x1bc\x1b%G")?;
         }
         Ok(file)
     }
 }
 
-/// The consoles of this machine.
+/// Finds the consoles of this machine.
 pub fn find() -> Vec<Console> {
     let mut all = parse(&fs::read_to_string("/proc/consoles").unwrap_or_default());
     let screen = Console { name: "tty1".into() };
@@ -66,37 +66,38 @@ pub fn find() -> Vec<Console> {
     all
 }
 
-/// Every console at once.
+/// All consoles at once.
 pub struct Consoles(Vec<File>);
 
 impl Consoles {
-    /// Opens those that can be opened.
+    /// Opens all consoles that can be opened.
     pub fn open() -> Self {
         let open = |console: Console| match console.open() {
             Ok(file) => Some(file),
-            Err(why) => {
-                log::warn!("{}: {why}", console.path().display());
+            Err(error) => {
+                log::warn!("{}: {error}", console.path().display());
                 None
             }
         };
         Consoles(find().into_iter().filter_map(open).collect())
     }
 
-    /// Prints text on each.
+    /// Prints text on all consoles.
     pub fn say(&mut self, text: &str) {
         self.write(text.as_bytes());
     }
 
-    /// Writes on each what a command printed.
+    /// Writes the output of a command to all consoles.
     pub fn write(&mut self, bytes: &[u8]) {
         for console in &mut self.0 {
-            // A console that is gone must not stop the command.
+            // A console that no longer exists must not stop the command.
             let _ = console.write_all(bytes);
         }
     }
 }
 
-/// Those of `/proc/consoles` that are terminals: name, flags with `W`, and a device number.
+/// Parses `/proc/consoles`. Consoles that are terminals can be written to (`W`) and have a device
+/// number.
 fn parse(text: &str) -> Vec<Console> {
     let mut all: Vec<Console> = Vec::new();
     for line in text.lines() {
@@ -106,7 +107,7 @@ fn parse(text: &str) -> Vec<Console> {
         if !operations.contains('W') || !has_device || name.starts_with("ttynull") {
             continue;
         }
-        // tty0 is whichever virtual terminal is in front; the menu has one of its own.
+        // tty0 is the foreground virtual terminal. The menu needs a fixed one.
         let console = Console { name: if name == "tty0" { "tty1".into() } else { name.into() } };
         if !all.contains(&console) {
             all.push(console);
@@ -115,7 +116,7 @@ fn parse(text: &str) -> Vec<Console> {
     all
 }
 
-/// A cooked line with echo, and a size: a serial line reports 0x0.
+/// Sets canonical mode with echo, and a size if the terminal has none: a serial line reports 0x0.
 fn make_sane(terminal: &File) -> io::Result<()> {
     let mut line = tcgetattr(terminal)?;
     line.input_modes = InputModes::ICRNL | InputModes::IXON | InputModes::IUTF8;
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn consoles_with_a_terminal_are_found() {
+    fn only_consoles_that_are_terminals_are_found() {
         let text = "ttyS0                -W- (EC   p a)    4:64\n\
                     tty0                 -WU (E      )    4:1\n\
                     netcon0              -W- (E   p  )\n\
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_terminal_fits_the_console() {
+    fn term_fits_the_console() {
         for (name, given, expected) in [
             ("tty1", Some("dumb"), "linux"),
             ("ttyS0", None, "vt220"),

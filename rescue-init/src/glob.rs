@@ -1,10 +1,10 @@
-//! The patterns of modules.alias: fnmatch(3) without flags.
+//! Patterns of modules.alias: fnmatch(3) without flags.
 
-/// The whole of `text` is what `pattern` describes with `*`, `?` and `[…]`.
+/// Whether `pattern`, with `*`, `?` and `[…]`, matches the whole of `text`.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where the last `*` stood, and how much of the text it has taken.
+    // The position after the last `*`, and how much of the text it has matched.
     let mut star: Option<(usize, usize)> = None;
     loop {
         let step = match pattern.get(p) {
@@ -31,12 +31,12 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// How long the part of the pattern is that describes `byte`, if it does.
+/// The length of the first element of the pattern, if it matches `byte`.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match pattern {
         [b'?', ..] => Some(1),
         [b'[', rest @ ..] => {
-            // A `]` that comes first is one of the set.
+            // A leading `]` is a member of the set.
             let negated = matches!(rest.first(), Some(b'!' | b'^'));
             let set = &rest[usize::from(negated)..];
             let length = 1 + set.iter().skip(1).position(|&b| b == b']')?;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_describe_what_fnmatch_says() {
+    fn patterns_match_as_in_fnmatch() {
         for (pattern, text, expected) in [
             ("", "", true),
             ("", "a", false),

@@ -1,5 +1,5 @@
-//! The hardware child: it loads a module for every device there is and that appears later, and has
-//! the disks looked at again whenever one comes, goes or changes.
+//! The hardware child: loads modules for all devices, including those that appear later, and starts
+//! a scan whenever a disk is added, removed or changed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -17,45 +17,45 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::modules::Loader;
 use crate::scan::{self, DIRECTORY};
-use crate::uevent::{Heard, Listener};
+use crate::uevent::{Listener, ReadResult};
 use crate::{log as kernel_log, mounts};
 
-/// Present once everything was loaded that the machine had when it started.
+/// Exists once the modules are loaded for all devices that were present at boot.
 pub const READY: &str = "/run/rescue-init/hardware";
 
-/// The kernel's way to ask for a module: this program under another name.
+/// The program that the kernel runs to request a module: this one, under another name.
 const MODPROBE: &str = "/run/rescue-init/modprobe";
 
-/// Modules wait for hardware while they start, so more threads than processors help.
+/// Modules wait for hardware while they initialise, so more threads than processors help.
 const THREADS: usize = 4;
 
-/// What every boot environment needs sooner or later; loaded while there is nothing else to do.
+/// Modules that every boot environment needs at some point. They are loaded while nothing else is.
 const EARLY: &[&str] = &["fs-ext4", "fs-vfat"];
 
-/// Partitions come one by one: how long it must be quiet before a look, and how long that may be
-/// put off.
-const QUIET: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Partitions appear one by one: how long the disks must be unchanged before a scan, and how long
+/// the scan may be postponed.
+const QUIET_TIME: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// Runs until the machine ends.
+/// Runs until the machine shuts down.
 pub fn run() -> ExitCode {
     kernel_log::start("hardware");
     match watch() {
         Ok(never) => match never {},
-        Err(why) => {
-            log::error!("devices cannot be watched: {why}");
+        Err(error) => {
+            log::error!("uevents cannot be received: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// `/run/rescue-init/modprobe -q -- NAME`, as the kernel calls it (kernel/module/kmod.c).
+/// `/run/rescue-init/modprobe -q -- NAME`, as run by the kernel (kernel/module/kmod.c).
 pub fn modprobe(names: impl Iterator<Item = String>) -> ExitCode {
     kernel_log::start("modprobe");
     let loader = match Loader::for_running_kernel() {
         Ok(loader) => loader,
-        Err(why) => {
-            log::error!("the lists of kernel modules cannot be read: {why}");
+        Err(error) => {
+            log::error!("reading the lists of kernel modules: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -69,11 +69,11 @@ pub fn modprobe(names: impl Iterator<Item = String>) -> ExitCode {
 enum Never {}
 
 fn watch() -> io::Result<Never> {
-    // Listening comes before looking, so that nothing falls between the two.
+    // The socket is opened before devices are listed, so that no device is missed in between.
     let listener = Listener::open()?;
     fs::create_dir_all(DIRECTORY)?;
-    answer_the_kernel();
-    // Reading the lists of modules takes as long as looking for devices.
+    register_modprobe();
+    // Reading the lists of modules takes as long as listing devices.
     let (loader, devices) = thread::scope(|scope| {
         let devices = scope.spawn(modaliases);
         (Loader::for_running_kernel(), devices.join().unwrap_or_default())
@@ -85,27 +85,33 @@ fn watch() -> io::Result<Never> {
     let queue = Queue::default();
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| queue.work(&loader));
+            scope.spawn(|| queue.run(&loader));
         }
-        let watch =
-            Watch { listener, queue: &queue, asked: HashSet::new(), news: None, scanner: None };
+        let watch = Watcher {
+            listener,
+            queue: &queue,
+            requested: HashSet::new(),
+            changes: None,
+            scanner: None,
+        };
         watch.run(devices, &loader)
     })
 }
 
-/// Has the kernel ask us when something needs a module: a mount, a cipher, a device node.
-fn answer_the_kernel() {
+/// Makes the kernel run [`MODPROBE`] when something needs a module: a mount, a cipher, a device
+/// node.
+fn register_modprobe() {
     let program = std::env::current_exe().unwrap_or_else(|_| "/init".into());
-    let linked = match symlink(program, MODPROBE) {
-        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+    let made = match symlink(program, MODPROBE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };
-    if let Err(why) = linked.and_then(|()| fs::write("/proc/sys/kernel/modprobe", MODPROBE)) {
-        log::error!("the kernel cannot load modules by itself: {why}");
+    if let Err(error) = made.and_then(|()| fs::write("/proc/sys/kernel/modprobe", MODPROBE)) {
+        log::error!("the kernel cannot request modules: {error}");
     }
 }
 
-/// What is to be loaded, the urgent first, and how much of it is not done yet.
+/// The modules to load, the most urgent first, and how many are not loaded yet.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<BinaryHeap<(Urgency, Reverse<usize>, String)>>,
@@ -114,28 +120,28 @@ struct Queue {
 }
 
 impl Queue {
-    fn add(&self, what: String) {
+    fn add(&self, alias: String) {
         let number = self.open.fetch_add(1, Ordering::Acquire);
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push((urgency(&what), Reverse(number), what));
+        waiting.push((urgency(&alias), Reverse(number), alias));
         self.more.notify_one();
     }
 
-    /// Loads what is waiting, for ever.
-    fn work(&self, loader: &Loader) {
+    /// Loads the modules in the queue. Never returns.
+    fn run(&self, loader: &Loader) {
         loop {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let what = loop {
+            let alias = loop {
                 match waiting.pop() {
-                    Some((_, _, what)) => break what,
+                    Some((_, _, alias)) => break alias,
                     None => {
                         waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner)
                     }
                 }
             };
             drop(waiting);
-            hurry(urgency(&what));
-            loader.load(&what);
+            set_nice_value(urgency(&alias));
+            loader.load(&alias);
             self.open.fetch_sub(1, Ordering::Release);
         }
     }
@@ -145,134 +151,134 @@ impl Queue {
     }
 }
 
-/// How soon a module is wanted; what comes later is greater.
+/// How urgently a module is needed. The most urgent is the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     /// Everything else.
-    Later,
-    /// What disks hold.
-    Contents,
-    /// What disks are reached through.
+    Other,
+    /// File systems.
+    FileSystems,
+    /// Drivers of disks and their controllers.
     Disks,
-    /// The same, of disks that answer at once: nothing to spin up, no links to wait for.
-    QuickDisks,
+    /// The same for disks that respond immediately: no spin-up, no bus that has to be probed.
+    FastDisks,
 }
 
-/// Lets this thread stand back for what is urgent: a nice value is a thread's own on Linux.
-fn hurry(urgency: Urgency) {
+/// Sets the nice value of this thread according to urgency. On Linux each thread has its own.
+fn set_nice_value(urgency: Urgency) {
     let nice = match urgency {
-        Urgency::Later => 10,
+        Urgency::Other => 10,
         Urgency::Disks => 0,
-        // The first disk is enough to need it.
-        Urgency::Contents | Urgency::QuickDisks => -5,
+        // File systems are needed as soon as the first disk is found.
+        Urgency::FileSystems | Urgency::FastDisks => -5,
     };
-    // Without it the same is done, only later.
+    // If this fails, modules are loaded all the same, only later.
     let _ = rustix::process::setpriority_process(None, nice);
 }
 
-/// By the device's class: a list of BEs needs disks, then their file systems, and neither keyboards
-/// nor CD drives.
-fn urgency(what: &str) -> Urgency {
+/// The urgency by device class: the list of BEs needs disks, then their file systems, but neither
+/// keyboards nor CD drives.
+fn urgency(alias: &str) -> Urgency {
     let is_any =
         |device: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| device.starts_with(prefix));
-    match what.split_once(':') {
-        // Virtio and NVMe controllers (PCI class 01, subclass 08), then all of mass storage.
+    match alias.split_once(':') {
+        // Virtio and NVMe controllers (PCI class 01, subclass 08), then all mass storage.
         Some(("pci", device)) if device.starts_with("v00001AF4") || device.contains("bc01sc08") => {
-            Urgency::QuickDisks
+            Urgency::FastDisks
         }
         Some(("pci", device)) if device.contains("bc01sc") => Urgency::Disks,
-        // 2 and 8 are disks (virtio 1.2, 5).
+        // Types 2 and 8 are disks (virtio 1.2, section 5).
         Some(("virtio", device)) if is_any(device, &["d00000002", "d00000008"]) => {
-            Urgency::QuickDisks
+            Urgency::FastDisks
         }
-        Some(("vmbus" | "xen" | "nvme", _)) => Urgency::QuickDisks,
-        // Disks; 5 is a CD drive.
+        Some(("vmbus" | "xen" | "nvme", _)) => Urgency::FastDisks,
+        // Types 0x00 and 0x0e are disks; 0x05 is a CD drive.
         Some(("scsi", device)) if is_any(device, &["t-0x00", "t-0x0e"]) => Urgency::Disks,
         Some(("usb", device)) if device.contains("ic08") => Urgency::Disks,
-        None if what.starts_with("fs-") => Urgency::Contents,
-        _ => Urgency::Later,
+        None if alias.starts_with("fs-") => Urgency::FileSystems,
+        _ => Urgency::Other,
     }
 }
 
-/// When the disks changed, since the last look.
+/// When disks changed since the last scan.
 #[derive(Clone, Copy, Debug)]
-struct News {
+struct DiskChanges {
     first: Instant,
     last: Instant,
 }
 
-impl News {
+impl DiskChanges {
     fn now() -> Self {
-        News { first: Instant::now(), last: Instant::now() }
+        DiskChanges { first: Instant::now(), last: Instant::now() }
     }
 
-    fn is_ripe(&self) -> bool {
-        self.last.elapsed() >= QUIET || self.first.elapsed() >= PATIENCE
+    fn is_due(&self) -> bool {
+        self.last.elapsed() >= QUIET_TIME || self.first.elapsed() >= MAX_DELAY
     }
 }
 
-struct Watch<'a> {
+struct Watcher<'a> {
     listener: Listener,
     queue: &'a Queue,
-    asked: HashSet<String>,
-    news: Option<News>,
+    requested: HashSet<String>,
+    changes: Option<DiskChanges>,
     scanner: Option<Child>,
 }
 
-impl Watch<'_> {
+impl Watcher<'_> {
     fn run(mut self, devices: Vec<String>, loader: &Loader) -> io::Result<Never> {
         devices.into_iter().for_each(|modalias| self.load(modalias));
-        EARLY.iter().for_each(|what| self.load((*what).into()));
-        // A look that comes before one of these has the kernel ask for it, by a program that reads
-        // the lists of modules anew.
+        EARLY.iter().for_each(|alias| self.load((*alias).into()));
+        // If a scan started before these are loaded, the kernel would request them through
+        // modprobe, which has to read the lists of modules again.
         loader.load("fs-efivarfs");
-        EARLY.iter().for_each(|what| _ = loader.load(what));
-        if let Err(why) = mounts::firmware_variables() {
-            log::warn!("the firmware's variables cannot be reached: {why}");
+        EARLY.iter().for_each(|alias| _ = loader.load(alias));
+        if let Err(error) = mounts::firmware_variables() {
+            log::warn!("efivarfs cannot be mounted: {error}");
         }
         let mut ready = false;
         loop {
-            self.listen()?;
+            self.handle_uevents()?;
             if !ready && self.queue.is_idle() {
-                // What the last module made known is in the socket by now.
-                self.listen()?;
+                // By now, the socket has received all uevents of the last module.
+                self.handle_uevents()?;
                 ready = self.queue.is_idle();
                 if ready {
-                    log::info!("every device that is there has its module");
+                    log::info!("modules are loaded for all devices");
                     fs::write(READY, "")?;
-                    // Also to say that there is no disk.
-                    if self.news.is_some() || self.scanner.is_none() {
-                        self.look();
+                    // A scan is also needed to report that there is no disk.
+                    if self.changes.is_some() || self.scanner.is_none() {
+                        self.start_scan();
                     }
                 }
             }
-            if self.news.is_some_and(|news| news.is_ripe()) {
-                self.look();
+            if self.changes.is_some_and(|changes| changes.is_due()) {
+                self.start_scan();
             }
             self.wait(ready);
         }
     }
 
-    fn load(&mut self, what: String) {
-        if self.asked.insert(what.clone()) {
-            self.queue.add(what);
+    fn load(&mut self, alias: String) {
+        if self.requested.insert(alias.clone()) {
+            self.queue.add(alias);
         }
     }
 
-    /// Takes note of all that was said.
-    fn listen(&mut self) -> io::Result<()> {
+    /// Handles all uevents that have arrived.
+    fn handle_uevents(&mut self) -> io::Result<()> {
         loop {
-            match self.listener.next()? {
-                Heard::Silence => return Ok(()),
-                Heard::Noise => {}
-                Heard::Lost => {
-                    log::warn!("messages about devices were lost: looking at all of them again");
+            match self.listener.read()? {
+                ReadResult::Empty => return Ok(()),
+                ReadResult::Ignored => {}
+                ReadResult::Overflow => {
+                    log::warn!("uevents were lost; checking all devices again");
                     modaliases().into_iter().for_each(|modalias| self.load(modalias));
-                    self.news.get_or_insert_with(News::now);
+                    self.changes.get_or_insert_with(DiskChanges::now);
                 }
-                Heard::Event(event) => {
+                ReadResult::Event(event) => {
                     if event.is_block() && !event.path.starts_with("/devices/virtual/") {
-                        self.news.get_or_insert_with(News::now).last = Instant::now();
+                        self.changes.get_or_insert_with(DiskChanges::now).last = Instant::now();
                     }
                     if let Some(modalias) = event.modalias.filter(|_| event.action == "add") {
                         self.load(modalias);
@@ -282,40 +288,39 @@ impl Watch<'_> {
         }
     }
 
-    /// Looks at the disks, unless somebody does.
-    fn look(&mut self) {
+    /// Starts a scan, unless one is running.
+    fn start_scan(&mut self) {
         if let Some(scanner) = &mut self.scanner
             && matches!(scanner.try_wait(), Ok(None))
         {
             return;
         }
-        self.news = None;
+        self.changes = None;
         match scan::start(Path::new(DIRECTORY), "be") {
             Ok(scanner) => self.scanner = Some(scanner),
-            Err(why) => log::error!("the disks cannot be looked at: {why}"),
+            Err(error) => log::error!("the scan cannot be started: {error}"),
         }
     }
 
     fn wait(&self, ready: bool) {
         let mut sources = [PollFd::new(&self.listener, PollFlags::IN)];
-        let patience = match (ready, self.news) {
+        let timeout = match (ready, self.changes) {
             (false, _) => Timespec { tv_sec: 0, tv_nsec: 10_000_000 },
             (true, Some(_)) => Timespec { tv_sec: 0, tv_nsec: 50_000_000 },
             (true, None) => Timespec { tv_sec: 60, tv_nsec: 0 },
         };
-        // Interrupted or not: the loop looks at everything.
-        let _ = poll(&mut sources, Some(&patience));
+        // If interrupted, the loop checks everything anyway.
+        let _ = poll(&mut sources, Some(&timeout));
     }
 }
 
-/// What the drivers of all devices are found by.
+/// The modaliases of all devices, by which their drivers are found.
 fn modaliases() -> Vec<String> {
     modaliases_below(Path::new("/sys/bus"))
 }
 
-/// `BUS/devices/DEVICE/modalias`: a device that a driver can be bound to is on a bus.
-/// `/sys/devices` has the same ones in some thousand directories, which takes longer than loading a
-/// module.
+/// Reads `BUS/devices/DEVICE/modalias`: every device that a driver can bind to is on a bus. Walking
+/// the thousands of directories of `/sys/devices` would take longer than loading a module.
 fn modaliases_below(buses: &Path) -> Vec<String> {
     let entries = |directory: &Path| {
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
@@ -333,26 +338,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disks_come_before_file_systems_and_those_before_the_rest() {
-        for (what, expected) in [
+    fn disks_are_more_urgent_than_file_systems_and_those_than_the_rest() {
+        for (alias, expected) in [
             ("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", Urgency::Disks),
-            ("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00", Urgency::QuickDisks),
-            ("pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", Urgency::QuickDisks),
-            ("virtio:d00000002v00001AF4", Urgency::QuickDisks),
-            ("virtio:d00000003v00001AF4", Urgency::Later),
+            ("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00", Urgency::FastDisks),
+            ("pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", Urgency::FastDisks),
+            ("virtio:d00000002v00001AF4", Urgency::FastDisks),
+            ("virtio:d00000003v00001AF4", Urgency::Other),
             ("usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00", Urgency::Disks),
             ("scsi:t-0x00", Urgency::Disks),
-            ("scsi:t-0x05", Urgency::Later),
-            ("fs-ext4", Urgency::Contents),
-            ("pci:v00008086d00002934sv00001AF4sd00001100bc0Csc03i00", Urgency::Later),
-            ("cpu:type:x86,ven0002fam000Fmod006B:feature:,0000", Urgency::Later),
+            ("scsi:t-0x05", Urgency::Other),
+            ("fs-ext4", Urgency::FileSystems),
+            ("pci:v00008086d00002934sv00001AF4sd00001100bc0Csc03i00", Urgency::Other),
+            ("cpu:type:x86,ven0002fam000Fmod006B:feature:,0000", Urgency::Other),
         ] {
-            assert_eq!(urgency(what), expected, "{what}");
+            assert_eq!(urgency(alias), expected, "{alias}");
         }
     }
 
     #[test]
-    fn every_device_on_a_bus_is_found() {
+    fn the_modalias_of_every_device_on_a_bus_is_found() {
         let sys = tempfile::tempdir().unwrap();
         let make = |bus: &str, name: &str, modalias: Option<&str>| {
             let device = sys.path().join("devices").join(name);

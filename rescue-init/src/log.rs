@@ -1,4 +1,4 @@
-//! The log of the rescue image: `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg).
+//! Logs to the kernel's log, `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg).
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,22 +7,22 @@ use std::sync::OnceLock;
 use be_tools::escape::printable;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// The kernel refuses longer records (`LOG_LINE_MAX`, with its own prefix taken off).
-const LONGEST: usize = 900;
+/// The kernel refuses longer records (`LOG_LINE_MAX` minus its own prefix).
+const MAX_LENGTH: usize = 900;
 
 #[derive(Debug)]
 struct Kmsg {
-    who: &'static str,
+    process: &'static str,
     file: Option<File>,
 }
 
 static KMSG: OnceLock<Kmsg> = OnceLock::new();
 
-/// Sends what this process logs to the kernel's log, as `lifeboat WHO: …`; to standard error where
-/// there is no `/dev/kmsg`.
-pub fn start(who: &'static str) {
-    let logger = KMSG
-        .get_or_init(|| Kmsg { who, file: OpenOptions::new().write(true).open("/dev/kmsg").ok() });
+/// Sends what this process logs to the kernel's log as `lifeboat PROCESS: …`, or to standard error
+/// if `/dev/kmsg` cannot be opened.
+pub fn start(process: &'static str) {
+    let open = || OpenOptions::new().write(true).open("/dev/kmsg").ok();
+    let logger = KMSG.get_or_init(|| Kmsg { process, file: open() });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
@@ -37,8 +37,8 @@ impl Log for Kmsg {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let text = line(self.who, record.level(), &record.args().to_string());
-        // One write is one record. Nothing is left to be told when the log cannot be written.
+        let text = line(self.process, record.level(), &record.args().to_string());
+        // One write is one record. A failure to write the log cannot be reported anywhere.
         let _ = match &self.file {
             Some(file) => (&mut &*file).write_all(text.as_bytes()),
             None => std::io::stderr().write_all(text.as_bytes()),
@@ -48,8 +48,8 @@ impl Log for Kmsg {
     fn flush(&self) {}
 }
 
-/// One record: the priority of syslog(3), who speaks, and the message on a single line.
-fn line(who: &str, level: Level, message: &str) -> String {
+/// Formats a record: the priority of syslog(3), the process, and the message on a single line.
+fn line(process: &str, level: Level, message: &str) -> String {
     let priority = match level {
         Level::Error => 3,
         Level::Warn => 4,
@@ -57,10 +57,10 @@ fn line(who: &str, level: Level, message: &str) -> String {
         Level::Debug | Level::Trace => 7,
     };
     let message = message.trim_end().replace('\n', " / ");
-    // The kernel writes records to its consoles as they are.
-    let mut text = format!("<{priority}>lifeboat {who}: {}", printable(&message));
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    // The kernel writes records to its consoles unescaped.
+    let mut text = format!("<{priority}>lifeboat {process}: {}", printable(&message));
+    if text.len() > MAX_LENGTH {
+        let end = (0..=MAX_LENGTH).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_characters() {
+    fn a_long_message_is_truncated_between_characters() {
         let text = line("init", Level::Info, &"ä".repeat(2000));
         assert!(text.len() < 1000 && text.ends_with("ä…\n"));
     }

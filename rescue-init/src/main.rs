@@ -1,4 +1,4 @@
-//! The rescue image's one program: `/init` as PID 1 and its children, and `/bin/be`.
+//! The only program of the rescue image: `/init`, as PID 1 and as its children, and `/bin/be`.
 
 mod cmdline;
 mod consoles;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-/// The rescue image's PID 1, started by hand: one of its children.
+/// Run one part of the rescue image by hand. As PID 1, this program runs them all.
 #[derive(FromArgs)]
 struct Arguments {
     #[argh(subcommand)]
@@ -42,40 +42,40 @@ enum Child {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "menu")]
 struct Menu {
-    /// the terminal's name, as the title shows it
+    /// name of the terminal, shown in the title
     #[argh(option, default = "String::from(\"terminal\")")]
     console: String,
-    /// where the list is kept
+    /// directory that holds the list of boot environments
     #[argh(option, default = "PathBuf::from(scan::DIRECTORY)")]
     directory: PathBuf,
-    /// the program that acts
+    /// program to run as be
     #[argh(option, default = "String::from(\"be\")")]
     be: String,
 }
 
-/// Load kernel modules for the devices that are there and that appear.
+/// Load kernel modules for all devices, including those that appear later.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "hardware")]
 struct Hardware {}
 
-/// Look for boot environments once.
+/// Scan all disks for boot environments once.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "scan")]
 struct Scan {
-    /// where the list is kept
+    /// directory that holds the list of boot environments
     #[argh(option, default = "PathBuf::from(scan::DIRECTORY)")]
     directory: PathBuf,
-    /// the program that lists
+    /// program to run as be
     #[argh(option, default = "String::from(\"be\")")]
     be: String,
 }
 
-/// Run the commands of the kernel command line.
+/// Run the commands given on the kernel command line.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "unattended")]
 struct Unattended {}
 
-/// Write everything to disk and release the disks, before the machine ends.
+/// Sync and unmount all disks before the machine shuts down.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "release")]
 struct Release {}
@@ -94,24 +94,24 @@ fn main() -> ExitCode {
 
 fn child(arguments: Arguments) -> ExitCode {
     match arguments.child {
-        Child::Menu(it) => menu::run(&it.console, &it.directory, &it.be),
+        Child::Menu(menu) => menu::run(&menu.console, &menu.directory, &menu.be),
         Child::Hardware(Hardware {}) => hardware::run(),
-        Child::Scan(it) => {
+        Child::Scan(scan) => {
             log::start("scan");
-            scan::run(&it.directory, &it.be)
+            scan::run(&scan.directory, &scan.be)
         }
         Child::Unattended(Unattended {}) => unattended::run(),
         Child::Release(Release {}) => power::release(),
     }
 }
 
-/// What this program is called as.
+/// The name that this program was started under.
 fn name(arguments: &[OsString]) -> String {
-    let called = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
-    called.to_string_lossy().into_owned()
+    let name = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
-/// `be` starts parts of itself through `/proc/self/exe`, which has no name.
+/// Whether `be` started a part of itself through `/proc/self/exe`, under which the name is lost.
 fn is_internal(arguments: &[OsString]) -> bool {
     arguments.get(1).is_some_and(|verb| verb.to_string_lossy().starts_with("internal-"))
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_part_of_the_path_is_the_name() {
+    fn the_name_is_the_last_component_of_the_path() {
         for (argument, expected) in
             [("/bin/be", "be"), ("lustatus", "lustatus"), ("/init", "init"), ("/", "")]
         {

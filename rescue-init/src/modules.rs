@@ -1,5 +1,5 @@
-//! Kernel modules: which ones a device or a name asks for (modules.dep(5), the alias patterns and
-//! soft dependencies that depmod(8) writes), and loading them with init_module(2).
+//! Finds the kernel modules for a device or alias (modules.dep(5), and the alias patterns and soft
+//! dependencies that depmod(8) writes), and loads them with init_module(2).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
@@ -16,12 +16,13 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::glob;
 
-/// What `/lib/modules/VERSION` says, with the module options of the kernel command line.
+/// The lists of `/lib/modules/VERSION`, with the module options of the kernel command line.
 #[derive(Debug, Default)]
 pub struct Index {
     modules: HashMap<String, Module>,
     builtin: HashSet<String>,
-    /// Patterns by what stands before their first colon; those with a wildcard there are under "".
+    /// Alias patterns and their modules, by the text before the pattern's first colon, or by "" if
+    /// that text contains a wildcard.
     aliases: HashMap<String, Vec<(String, String)>>,
     softdeps: HashMap<String, Softdep>,
     options: HashMap<String, Vec<String>>,
@@ -31,8 +32,16 @@ pub struct Index {
 #[derive(Debug, Default)]
 struct Module {
     path: String,
-    /// Names, in the order in which they must be loaded.
-    needs: Vec<String>,
+    /// Names of modules, in the order in which they must be loaded.
+    dependencies: Vec<String>,
+}
+
+/// A device node that loads its module when it is opened.
+#[derive(Debug, PartialEq, Eq)]
+struct StaticNode<'a> {
+    name: &'a str,
+    major: u64,
+    minor: u64,
 }
 
 #[derive(Debug, Default)]
@@ -42,14 +51,14 @@ struct Softdep {
 }
 
 impl Index {
-    /// Reads the lists in `directory`. One that is missing is empty: a kernel may have everything
-    /// built in.
+    /// Reads the lists in `directory`. A missing list is treated as empty, because a kernel may
+    /// have everything built in.
     ///
     /// # Errors
-    /// When a list is there and cannot be read.
+    /// When a list exists but cannot be read.
     pub fn read(directory: &Path, command_line: &str) -> io::Result<Self> {
         let list = |name: &str| match fs::read_to_string(directory.join(name)) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other,
         };
         let mut index = Index::default();
@@ -62,9 +71,9 @@ impl Index {
     }
 
     fn add_dependencies(&mut self, text: &str) {
-        for (path, needs) in text.lines().filter_map(|line| line.split_once(':')) {
-            let needs = needs.split_whitespace().rev().map(name_of).collect();
-            self.modules.insert(name_of(path), Module { path: path.into(), needs });
+        for (path, dependencies) in text.lines().filter_map(|line| line.split_once(':')) {
+            let dependencies = dependencies.split_whitespace().rev().map(name_of).collect();
+            self.modules.insert(name_of(path), Module { path: path.into(), dependencies });
         }
     }
 
@@ -98,7 +107,8 @@ impl Index {
         }
     }
 
-    /// `MODULE.OPTION=VALUE` is for us to hand over: the kernel keeps it for built-in code only.
+    /// Reads `MODULE.OPTION=VALUE`. The kernel applies these only to built-in code, so they have to
+    /// be passed with the module.
     fn add_options(&mut self, command_line: &str) {
         for (name, value) in CommandLine::parse(command_line).parameters() {
             match name.split_once('.') {
@@ -114,28 +124,29 @@ impl Index {
         }
     }
 
-    /// Modules that a module name, an alias (`fs-ext4`) or a device's modalias asks for.
-    pub fn resolve(&self, what: &str) -> Vec<&str> {
-        let what = normal(what);
-        if self.builtin.contains(&what) {
+    /// The modules for a module name, an alias (`fs-ext4`) or the modalias of a device.
+    pub fn resolve(&self, alias: &str) -> Vec<&str> {
+        let alias = normal(alias);
+        if self.builtin.contains(&alias) {
             return Vec::new();
         }
-        if let Some((name, _)) = self.modules.get_key_value(&what) {
+        if let Some((name, _)) = self.modules.get_key_value(&alias) {
             return vec![name];
         }
         let mut found: Vec<&str> = Vec::new();
         for (pattern, module) in
-            [group_of(&what), ""].iter().filter_map(|g| self.aliases.get(*g)).flatten()
+            [group_of(&alias), ""].iter().filter_map(|g| self.aliases.get(*g)).flatten()
         {
             let known = self.modules.contains_key(module) && !self.blacklist.contains(module);
-            if known && !found.contains(&module.as_str()) && glob::matches(pattern, &what) {
+            if known && !found.contains(&module.as_str()) && glob::matches(pattern, &alias) {
                 found.push(module);
             }
         }
         found
     }
 
-    /// Everything to load for a module, in order; itself among it, soft dependencies around it.
+    /// The modules to load for a module, in order: its dependencies and soft dependencies, and
+    /// itself.
     pub fn order(&self, module: &str) -> Vec<&str> {
         let mut order = Vec::new();
         self.visit(module, &mut order, &mut HashSet::new());
@@ -152,8 +163,8 @@ impl Index {
         for before in softdep.into_iter().flat_map(|s| soft(&s.before)) {
             self.visit(before, order, seen);
         }
-        for need in &module.needs {
-            self.visit(need, order, seen);
+        for dependency in &module.dependencies {
+            self.visit(dependency, order, seen);
         }
         order.push(name);
         for after in softdep.into_iter().flat_map(|s| soft(&s.after)) {
@@ -161,9 +172,9 @@ impl Index {
         }
     }
 
-    /// Device nodes whose opening loads their module: those with an alias for their name and one
-    /// for their number.
-    fn static_nodes(&self) -> Vec<(&str, u64, u64)> {
+    /// The device nodes that load their module when they are opened. Such a module has an alias for
+    /// the name of the node and one for its number.
+    fn static_nodes(&self) -> Vec<StaticNode<'_>> {
         let all = || self.aliases.values().flatten();
         let number = |module: &str| {
             all().filter(|(_, owner)| owner == module).find_map(|(alias, _)| {
@@ -174,7 +185,10 @@ impl Index {
         let named =
             all().filter_map(|(alias, module)| Some((alias.strip_prefix("devname:")?, module)));
         named
-            .filter_map(|(name, module)| number(module).map(|(major, minor)| (name, major, minor)))
+            .filter_map(|(name, module)| {
+                let (major, minor) = number(module)?;
+                Some(StaticNode { name, major, minor })
+            })
             .collect()
     }
 
@@ -182,28 +196,27 @@ impl Index {
     fn options_of(&self, module: &str) -> String {
         let mut options = self.options.get(module).cloned().unwrap_or_default();
         if self.modules.get(module).is_some_and(|module| !module.path.contains("/drivers/")) {
-            // The kernel ends the loading of a module only when no probe of any driver is under way
-            // (`do_init_module`), unless told that this one's may go on: a file system would wait
-            // for every disk that spins up.
+            // Without this option, init_module returns only when no driver is probing
+            // (`do_init_module`), so that a file system would wait for every disk to spin up.
             options.push("async_probe".into());
         }
         options.join(" ")
     }
 }
 
-/// Loads modules, each once. Threads may share it.
+/// Loads modules, each one once. Threads can share it.
 #[derive(Debug)]
 pub struct Loader {
     directory: PathBuf,
     index: Index,
-    /// Every module that was asked for, and whether it is there. Who asks for one that is being
-    /// loaded waits.
-    asked: Mutex<HashMap<String, Arc<OnceLock<bool>>>>,
-    insists_on_signatures: AtomicBool,
+    /// Whether each module that was requested is loaded. A request for a module that is being
+    /// loaded waits for it.
+    requested: Mutex<HashMap<String, Arc<OnceLock<bool>>>>,
+    signatures_required: AtomicBool,
 }
 
 impl Loader {
-    /// For the running kernel.
+    /// A loader for the running kernel.
     ///
     /// # Errors
     /// When the lists of its modules cannot be read.
@@ -215,17 +228,17 @@ impl Loader {
         Ok(Loader {
             directory,
             index,
-            asked: Mutex::default(),
-            insists_on_signatures: AtomicBool::new(false),
+            requested: Mutex::default(),
+            signatures_required: AtomicBool::new(false),
         })
     }
 
-    /// Loads what a name, alias or modalias asks for. True if a module now stands for it, or it is
-    /// built in.
-    pub fn load(&self, what: &str) -> bool {
-        let wanted = self.index.resolve(what);
-        let mut all = !wanted.is_empty() || self.index.builtin.contains(&normal(what));
-        for module in wanted {
+    /// Loads the modules for a name, alias or modalias. Returns whether all of them are now loaded
+    /// or built in.
+    pub fn load(&self, alias: &str) -> bool {
+        let modules = self.index.resolve(alias);
+        let mut all = !modules.is_empty() || self.index.builtin.contains(&normal(alias));
+        for module in modules {
             for each in self.index.order(module) {
                 all &= self.insert(each) || each != module;
             }
@@ -233,33 +246,35 @@ impl Loader {
         all
     }
 
-    /// Makes the device nodes below `dev` that load their module when they are opened
-    /// (`loop-control`, `btrfs-control`). Returns one sentence for each that could not be made.
+    /// Creates the device nodes in `dev` that load their module when they are opened
+    /// (`loop-control`, `btrfs-control`). Returns a message for each failure.
     pub fn make_static_nodes(&self, dev: &Path) -> Vec<String> {
-        let make = |(name, major, minor): (&str, u64, u64)| {
+        let make = |StaticNode { name, major, minor }| {
             let path = dev.join(name);
             let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
                 let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-                mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).or_else(|why| match why {
-                    Errno::EEXIST => Ok(()),
-                    why => Err(why.into()),
+                mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor)).or_else(|error| {
+                    match error {
+                        Errno::EEXIST => Ok(()),
+                        error => Err(error.into()),
+                    }
                 })
             });
-            made.err().map(|why| format!("{}: {why}", path.display()))
+            made.err().map(|error| format!("{}: {error}", path.display()))
         };
         self.index.static_nodes().into_iter().filter_map(make).collect()
     }
 
     fn insert(&self, module: &str) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let once = Arc::clone(asked.entry(module.to_owned()).or_default());
-        drop(asked);
+        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        let once = Arc::clone(requested.entry(module.to_owned()).or_default());
+        drop(requested);
         *once.get_or_init(|| match self.init(module) {
             Ok(()) | Err(Errno::EEXIST) => true,
-            // Its init function found no such hardware or processor feature.
+            // The module found no hardware or processor feature that it supports.
             Err(Errno::ENODEV) => false,
-            Err(why) => {
-                log::warn!("kernel module {module} cannot be loaded: {why}");
+            Err(error) => {
+                log::warn!("kernel module {module} cannot be loaded: {error}");
                 false
             }
         })
@@ -272,15 +287,15 @@ impl Loader {
             return Err(Errno::ENOENT);
         };
         let options = CString::new(self.index.options_of(module)).unwrap_or_default();
-        let image =
-            read(&path).map_err(|why| Errno::from_raw(why.raw_os_error().unwrap_or(libc::EIO)))?;
-        // A signature proves nothing here: whoever could change a module in the initramfs could
-        // change this program. Under emulation its check is most of the time that loading takes. A
-        // kernel that is locked down (Secure Boot) or told to (`module.sig_enforce`) insists on it.
-        if !self.insists_on_signatures.load(Ordering::Relaxed) {
+        let image = read(&path)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        // A signature proves nothing here: an attacker who can change a module in the initramfs can
+        // also change this program. Under emulation, checking it takes most of the loading time.
+        // Only a kernel that is locked down (Secure Boot) or has `module.sig_enforce` requires it.
+        if !self.signatures_required.load(Ordering::Relaxed) {
             match init_module(without_signature(&image), &options) {
                 Err(Errno::EKEYREJECTED | Errno::EPERM) => {
-                    self.insists_on_signatures.store(true, Ordering::Relaxed);
+                    self.signatures_required.store(true, Ordering::Relaxed);
                 }
                 other => return other,
             }
@@ -289,7 +304,7 @@ impl Loader {
     }
 }
 
-/// A module's ELF file with its signature, as `init_module` takes it.
+/// Reads a module's ELF file with its signature, decompressed for `init_module`.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = fs::read(path)?;
     if path.extension().is_some_and(|extension| extension == "zst") {
@@ -299,8 +314,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A module's ELF file without the signature after it (include/linux/module_signature.h: signature,
-/// 12 bytes that end in its length, marker).
+/// Cuts off the signature that follows a module's ELF file (include/linux/module_signature.h: the
+/// signature, 12 bytes that end with its length, a marker).
 fn without_signature(image: &[u8]) -> &[u8] {
     const MARKER: &[u8] = b"~Module signature appended~\n";
     let parts = image.strip_suffix(MARKER).and_then(|rest| rest.split_last_chunk::<12>());
@@ -310,7 +325,8 @@ fn without_signature(image: &[u8]) -> &[u8] {
     end.map_or(image, |end| &rest[..end])
 }
 
-/// Names and aliases mix `-` and `_`; they mean the same, except between brackets of a pattern.
+/// Replaces `-` with `_`, which mean the same in names and aliases, except in the brackets of a
+/// pattern.
 fn normal(name: &str) -> String {
     let mut bracket = false;
     name.chars()
@@ -321,7 +337,7 @@ fn normal(name: &str) -> String {
         .collect()
 }
 
-/// `kernel/fs/nls/nls_iso8859-1.ko` is `nls_iso8859_1`.
+/// The name of the module at a path: `kernel/fs/nls/nls_iso8859-1.ko` is `nls_iso8859_1`.
 fn name_of(path: &str) -> String {
     let file = path.trim().rsplit('/').next().unwrap_or_default();
     normal(file.split_once(".ko").map_or(file, |(name, _)| name))
@@ -367,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_finds_its_driver() {
+    fn a_modalias_resolves_to_its_driver() {
         let index = index();
         for (modalias, expected) in [
             ("pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", vec!["nvme"]),
@@ -380,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn names_aliases_and_what_is_built_in_resolve() {
+    fn names_and_aliases_resolve_and_built_in_modules_need_no_loading() {
         let index = index();
         assert_eq!(index.resolve("nvme-core"), ["nvme_core"]);
         assert_eq!(index.resolve("fs-ext3"), ["ext4"]);
@@ -388,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_come_last_first_and_soft_ones_before() {
+    fn dependencies_are_loaded_in_reverse_order_and_soft_ones_before_them() {
         let index = index();
         assert_eq!(index.order("nvme"), ["t10_pi", "nvme_core", "nvme"]);
         let ext4 = ["crc32c_intel", "crc32c_generic", "crc16", "jbd2", "mbcache", "ext4"];
@@ -396,49 +412,62 @@ mod tests {
     }
 
     #[test]
-    fn soft_dependencies_in_a_circle_end() {
+    fn circular_soft_dependencies_terminate() {
         let mut index = index();
         index.add_softdeps("softdep crc16 post: ext4\n");
         assert_eq!(index.order("crc16").last(), Some(&"ext4"));
     }
 
     #[test]
-    fn the_command_line_gives_options_and_forbids() {
+    fn options_and_blacklist_are_read_from_the_command_line() {
         let mut index = index();
         index.add_options(
             "usb-storage.delay_use=0 nvme.use_threaded_interrupts \
             modprobe.blacklist=nvme,virtio-pci",
         );
-        assert_eq!(index.options_of("ext4"), "async_probe", "it need not wait for disks");
+        assert_eq!(
+            index.options_of("ext4"),
+            "async_probe",
+            "a file system does not wait for disks"
+        );
         assert_eq!(index.options_of("usb_storage"), "delay_use=0");
         assert_eq!(index.options_of("nvme"), "use_threaded_interrupts");
         assert!(index.resolve("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00").is_empty());
-        assert_eq!(index.resolve("nvme"), ["nvme"], "by its own name it may be loaded");
+        assert_eq!(
+            index.resolve("nvme"),
+            ["nvme"],
+            "a blacklisted module can be loaded by its own name"
+        );
     }
 
     #[test]
-    fn nodes_that_load_their_module_are_known_by_name_and_number() {
+    fn nodes_that_load_their_module_have_a_name_and_a_number() {
         let mut index = index();
         index.add_aliases(
             "alias devname:loop-control loop\nalias char-major-10-237 loop\nalias block-major-7-* \
             loop\n",
         );
-        // The name of a node is no module name: `-` stays.
-        assert_eq!(index.static_nodes(), [("loop-control", 10, 237)]);
+        // A node's name is not a module name, so `-` is kept.
+        let expected = StaticNode { name: "loop-control", major: 10, minor: 237 };
+        assert_eq!(index.static_nodes(), [expected]);
     }
 
     #[test]
-    fn a_signature_is_taken_off_and_nothing_else() {
+    fn only_the_signature_is_cut_off() {
         let marker = b"~Module signature appended~\n";
         let signed = |length: u8| [b"ELF", &b"signature"[..], &[0; 11], &[length], marker].concat();
         assert_eq!(without_signature(&signed(9)), b"ELF");
-        assert_eq!(without_signature(&signed(13)), signed(13), "a length beyond the file is none");
+        assert_eq!(
+            without_signature(&signed(13)),
+            signed(13),
+            "a length beyond the file is ignored"
+        );
         assert_eq!(without_signature(b"ELF"), b"ELF");
         assert_eq!(without_signature(marker), marker);
     }
 
     #[test]
-    fn a_module_is_read_as_it_was_before_it_was_compressed() {
+    fn a_compressed_module_is_decompressed() {
         let directory = tempfile::tempdir().unwrap();
         let [plain, packed] = ["a.ko", "a.ko.zst"].map(|name| directory.path().join(name));
         fs::write(&plain, "ELF").unwrap();
@@ -452,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_lists_has_no_modules() {
+    fn missing_lists_are_treated_as_empty() {
         let directory = tempfile::tempdir().unwrap();
         let index = Index::read(directory.path(), "quiet").unwrap();
         assert!(index.resolve("ext4").is_empty());

@@ -1,5 +1,5 @@
-//! The file systems of the rescue image itself, and the links and settings that programs expect of
-//! them.
+//! The virtual file systems of the rescue image, and the symlinks and settings that programs
+//! expect.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ struct Api {
 const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const PLAIN: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// In this order; `proc` first, as it tells what is mounted already.
+/// The file systems to mount, in this order. `proc` is first because it lists what is mounted.
 const API: &[Api] = &[
     Api { kind: "proc", target: "/proc", flags: QUIET, data: "" },
     Api { kind: "sysfs", target: "/sys", flags: QUIET, data: "" },
@@ -34,7 +34,7 @@ const API: &[Api] = &[
     },
 ];
 
-const LINKS: &[(&str, &str)] = &[
+const SYMLINKS: &[(&str, &str)] = &[
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
@@ -42,7 +42,8 @@ const LINKS: &[(&str, &str)] = &[
     ("/proc/self/mounts", "/etc/mtab"),
 ];
 
-/// Mounts what is not mounted yet. Returns one sentence for each thing that could not be done.
+/// Mounts file systems that are not mounted yet, and makes symlinks and settings. Returns a message
+/// for each failure.
 pub fn set_up() -> Vec<String> {
     let mut failures = Vec::new();
     note(&mut failures, "/root", fs::create_dir_all("/root"));
@@ -52,12 +53,12 @@ pub fn set_up() -> Vec<String> {
             note(&mut failures, api.target, mount_api(api));
         }
     }
-    for (target, link) in LINKS {
-        if let Some(directory) = Path::new(link).parent() {
-            note(&mut failures, link, fs::create_dir_all(directory));
+    for (target, path) in SYMLINKS {
+        if let Some(directory) = Path::new(path).parent() {
+            note(&mut failures, path, fs::create_dir_all(directory));
         }
-        if fs::symlink_metadata(link).is_err() {
-            note(&mut failures, link, symlink(target, link));
+        if fs::symlink_metadata(path).is_err() {
+            note(&mut failures, path, symlink(target, path));
         }
     }
     for (setting, value) in [("printk_devkmsg", "on\n"), ("hostname", "lifeboat\n")] {
@@ -67,8 +68,7 @@ pub fn set_up() -> Vec<String> {
     failures
 }
 
-/// Mounts the firmware's variables, where the machine was started by UEFI. Needs modules to be
-/// loadable.
+/// Mounts efivarfs if the machine was booted by UEFI. Its module must be loaded.
 pub fn firmware_variables() -> io::Result<()> {
     const TARGET: &str = "/sys/firmware/efi/efivars";
     let mounted = fs::read_to_string("/proc/self/mounts")?;
@@ -79,7 +79,7 @@ pub fn firmware_variables() -> io::Result<()> {
     Ok(mount(Some("efivarfs"), TARGET, Some("efivarfs"), QUIET, None::<&str>)?)
 }
 
-/// Unmounts every file system that lies on a block device, the last mounted first.
+/// Unmounts all file systems on block devices, the last mounted first.
 pub fn release_disks() {
     let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut on_disks: Vec<&str> = mounted
@@ -94,8 +94,8 @@ pub fn release_disks() {
         if umount2(target.as_str(), MntFlags::empty()).is_err() {
             let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
             let read_only = mount(None::<&str>, target.as_str(), None::<&str>, flags, None::<&str>);
-            if let Err(why) = read_only {
-                log::warn!("{target}: neither unmounted nor made read-only: {why}");
+            if let Err(error) = read_only {
+                log::warn!("{target} could be neither unmounted nor remounted read-only: {error}");
             }
         }
     }
@@ -105,22 +105,22 @@ fn mount_api(api: &Api) -> io::Result<()> {
     fs::create_dir_all(api.target)?;
     match mount(Some(api.kind), api.target, Some(api.kind), api.flags, Some(api.data)) {
         Ok(()) | Err(Errno::EBUSY) => Ok(()),
-        Err(why) => Err(why.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn note(failures: &mut Vec<String>, what: &str, result: io::Result<()>) {
-    if let Err(why) = result {
-        failures.push(format!("{what}: {why}"));
+    if let Err(error) = result {
+        failures.push(format!("{what}: {error}"));
     }
 }
 
-/// The mount points of a `/proc/self/mounts`.
+/// The mount points in the text of `/proc/self/mounts`.
 fn targets(mounts: &str) -> impl Iterator<Item = &str> {
     mounts.lines().filter_map(|line| line.split(' ').nth(1))
 }
 
-/// proc_pid_mounts(5) writes space, tab, newline and backslash as three octal digits.
+/// Undoes the escapes of proc_pid_mounts(5): space, tab, newline and backslash in octal.
 fn unescape(field: &str) -> String {
     [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")]
         .iter()
@@ -132,13 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mount_points_are_the_second_field() {
+    fn the_mount_point_is_the_second_field() {
         let mounts = "rootfs / rootfs rw 0 0\nproc /proc proc rw,nosuid 0 0\n";
         assert_eq!(targets(mounts).collect::<Vec<_>>(), ["/", "/proc"]);
     }
 
     #[test]
-    fn escaped_mount_points_are_read() {
+    fn escaped_mount_points_are_unescaped() {
         assert_eq!(unescape(r"/run/a\040b\134c"), r"/run/a b\c");
     }
 }

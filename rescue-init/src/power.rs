@@ -1,5 +1,5 @@
-//! The machine's end: asked for by signal, as busybox's reboot(8) and poweroff(8) do, and done by
-//! PID 1.
+//! Restart and power-off: requested by a signal, as busybox's reboot(8) and poweroff(8) do, and
+//! carried out by PID 1.
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -15,26 +15,26 @@ use nix::unistd::{Pid, sync};
 use crate::consoles::Consoles;
 use crate::{log as kernel_log, mounts, supervisor};
 
-/// How long programs may take to end by themselves.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long processes may take to exit on SIGTERM.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long the disks may take to be released. One that is dead never is.
-const RELEASE: Duration = Duration::from_secs(60);
+/// How long the disks may take to be released. A dead disk never is.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long that may take before somebody is told.
-const SILENCE: Duration = Duration::from_secs(3);
+/// How long that may take before a message is printed.
+const NOTICE_DELAY: Duration = Duration::from_secs(3);
 
-/// What becomes of the machine.
+/// A way to shut the machine down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
     /// Restart through the firmware.
     Reboot,
-    /// Switch off.
+    /// Power off.
     Off,
 }
 
 impl Power {
-    /// What PID 1 is asked by.
+    /// The signal that requests it from PID 1.
     fn signal(self) -> Signal {
         match self {
             Power::Reboot => Signal::SIGTERM,
@@ -42,8 +42,8 @@ impl Power {
         }
     }
 
-    /// What a signal asks PID 1 for. SIGINT is Ctrl-Alt-Del, SIGUSR1 is halt(8).
-    pub fn asked_by(signal: Signal) -> Option<Self> {
+    /// What a signal to PID 1 requests. SIGINT is Ctrl-Alt-Del, SIGUSR1 is halt(8).
+    pub fn from_signal(signal: Signal) -> Option<Self> {
         match signal {
             Signal::SIGTERM | Signal::SIGINT => Some(Power::Reboot),
             Signal::SIGUSR1 | Signal::SIGUSR2 => Some(Power::Off),
@@ -51,64 +51,68 @@ impl Power {
         }
     }
 
-    /// Asks the supervisor.
+    /// Requests it from the supervisor.
     ///
     /// # Errors
-    /// When the supervisor of the rescue image is not our parent.
+    /// When this process was not started by the supervisor of the rescue image.
     pub fn request(self) -> Result<(), String> {
         if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
             return Err(
-                "only the rescue image itself can restart the machine from this menu".into()
+                "this menu can restart or power off the machine only in the rescue image".into()
             );
         }
-        kill(Pid::from_raw(1), self.signal()).map_err(|why| format!("PID 1 cannot be asked: {why}"))
+        kill(Pid::from_raw(1), self.signal())
+            .map_err(|error| format!("PID 1 cannot be signalled: {error}"))
     }
 
-    /// Ends every program, writes everything to disk, releases the disks, and does it. Returns only
+    /// Ends all processes, releases the disks, and restarts or powers off the machine. Returns only
     /// on failure.
     pub fn carry_out(self) -> Errno {
         log::info!(
             "{}",
-            if self == Power::Reboot { "restarting the machine" } else { "switching off" }
+            if self == Power::Reboot { "restarting the machine" } else { "powering off" }
         );
-        end_all(Signal::SIGTERM, GRACE);
+        end_all(Signal::SIGTERM, GRACE_PERIOD);
         end_all(Signal::SIGKILL, Duration::from_secs(1));
         await_release();
         let mode =
             if self == Power::Reboot { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
         match reboot(mode) {
-            Err(why) => why,
+            Err(error) => error,
             Ok(never) => match never {},
         }
     }
 }
 
-/// Has the disks released by a child, as that can block for ever, and goes on without those that do
-/// not answer.
+/// Releases the disks in a child, because that can block forever, and gives up on disks that do not
+/// respond.
 fn await_release() {
     let started = Instant::now();
     let mut child = match supervisor::child(&["release"]).spawn() {
         Ok(child) => child,
-        Err(why) => {
-            return log::error!("the disks are not released, as no child can be started: {why}");
+        Err(error) => {
+            return log::error!("the disks are not released: no child can be started: {error}");
         }
     };
-    // The child has a moment to tell why.
-    while started.elapsed() < RELEASE + Duration::from_secs(1) {
+    // The extra second lets the child report the reason.
+    while started.elapsed() < RELEASE_TIMEOUT + Duration::from_secs(1) {
         match child.try_wait() {
             Ok(None) => sleep(Duration::from_millis(20)),
             Ok(Some(status)) if status.success() => return,
             Ok(Some(status)) => {
-                return log::error!("the disks may not be released: the child ended with {status}");
+                return log::error!("the disks may not be released: the child failed: {status}");
             }
-            Err(why) => return log::error!("the disks may not be released: {why}"),
+            Err(error) => return log::error!("the disks may not be released: {error}"),
         }
     }
-    log::error!("the disks are not released after {} seconds: going on", RELEASE.as_secs());
+    log::error!(
+        "the disks are not released after {} seconds; continuing",
+        RELEASE_TIMEOUT.as_secs()
+    );
 }
 
-/// What [`await_release`] starts: writes everything to disk, releases the disks, and tells whoever
-/// waits.
+/// The child that [`await_release`] starts: syncs and unmounts the disks. Its exit status says
+/// whether they were released.
 pub fn release() -> ExitCode {
     kernel_log::start("release");
     let (sender, released) = mpsc::channel();
@@ -116,35 +120,35 @@ pub fn release() -> ExitCode {
         sync();
         mounts::release_disks();
         sync();
-        // Nobody waits any more when it was late.
+        // The receiver is gone if this took too long.
         let _ = sender.send(());
     });
     let started = Instant::now();
-    if released.recv_timeout(SILENCE).is_ok() {
+    if released.recv_timeout(NOTICE_DELAY).is_ok() {
         return ExitCode::SUCCESS;
     }
     let mut consoles = Consoles::open();
     consoles.say(&format!(
-        "Waiting for the disks to be written, {} seconds at most.\n",
-        RELEASE.as_secs()
+        "Waiting up to {} seconds for data to be written to the disks.\n",
+        RELEASE_TIMEOUT.as_secs()
     ));
-    if released.recv_timeout(RELEASE.saturating_sub(started.elapsed())).is_ok() {
+    if released.recv_timeout(RELEASE_TIMEOUT.saturating_sub(started.elapsed())).is_ok() {
         return ExitCode::SUCCESS;
     }
-    consoles.say("A disk does not answer: going on without it.\n");
+    consoles.say("A disk does not respond. Continuing without it.\n");
     ExitCode::FAILURE
 }
 
-/// Sends a signal to all processes but PID 1 and waits until they are gone.
+/// Sends a signal to all processes except PID 1 and waits until they have exited.
 fn end_all(signal: Signal, grace: Duration) {
     let started = Instant::now();
-    // ESRCH: there is nobody left.
-    let mut somebody = kill(Pid::from_raw(-1), signal).is_ok();
-    while somebody && started.elapsed() < grace {
+    // ESRCH: no process is left.
+    let mut any_left = kill(Pid::from_raw(-1), signal).is_ok();
+    while any_left && started.elapsed() < grace {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => sleep(Duration::from_millis(20)),
             Ok(_) => {}
-            Err(_) => somebody = false,
+            Err(_) => any_left = false,
         }
     }
 }

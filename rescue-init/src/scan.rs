@@ -1,6 +1,6 @@
-//! The list of boot environments: made by `be list --json` in a process of its own, kept in a file,
-//! read by every menu. Looking gives way to an action and waits until it has ended, so that it
-//! never holds a device that the action needs.
+//! The list of boot environments. A scan runs `be list --json` in a child process and writes the
+//! result to a file, which every menu reads. Actions of the menu have precedence: a scan is
+//! abandoned when an action needs the disks, and repeated after it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,52 +15,53 @@ use be_tools::environment::BootEnvironment;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::OURSELVES;
+use crate::supervisor::OWN_PROGRAM;
 
-/// Where the parts of the rescue image tell each other what they know. `/run/lifeboat` is `be`'s
-/// own.
+/// The directory through which the processes of the rescue image communicate. `/run/lifeboat`
+/// belongs to `be`.
 pub const DIRECTORY: &str = "/run/rescue-init";
 
-/// How long a look at all disks may take. A disk that dies can block for minutes.
+/// How long a scan of all disks may take. A failing disk can block for minutes.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Held by whoever looks at the disks, and shared by the actions that need them.
-const DISKS: &str = "lock";
+/// The lock file that a scan holds exclusively and the actions that need the disks share.
+const DISKS_LOCK: &str = "lock";
 
-/// Shared by the actions that wait for [`DISKS`].
-const WANTED: &str = "wanted";
+/// The lock file that the actions that wait for [`DISKS_LOCK`] share.
+const WANTED_LOCK: &str = "wanted";
 
 /// What `be list --json` prints.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Listing {
-    /// What was found.
+    /// The boot environments that were found.
     pub environments: Vec<BootEnvironment>,
-    /// What could not be looked at.
+    /// What could not be read.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// The last look at the disks.
+/// The result of a scan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scan {
-    /// When it began, in milliseconds since the machine started.
+    /// When it started, in milliseconds since boot.
     pub started: u64,
-    /// The list, or why there is none.
+    /// The list, or why the scan failed.
     pub result: Result<Listing, String>,
 }
 
-/// Looks once and writes what it found into `directory`.
+/// Scans once and writes the result into `directory`.
 pub fn run(directory: &Path, be: &str) -> ExitCode {
-    let asked = since_start();
-    // Somebody waits for the list; modules for keyboards and CD drives can wait. Not allowed to
-    // hurry is no failure.
+    let requested = since_boot();
+    // The user waits for the list, but not for the modules of keyboards and CD drives. If this is
+    // not permitted, the scan is only slower.
     let _ = rustix::process::nice(-15);
-    let outcome = fs::create_dir_all(directory).and_then(|()| look_when_free(directory, be, asked));
+    let outcome =
+        fs::create_dir_all(directory).and_then(|()| scan_when_free(directory, be, requested));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
+        Err(error) => {
             log::error!(
-                "{}: the list of boot environments cannot be kept: {why}",
+                "{}: the list of boot environments cannot be written: {error}",
                 directory.display()
             );
             ExitCode::FAILURE
@@ -68,17 +69,17 @@ pub fn run(directory: &Path, be: &str) -> ExitCode {
     }
 }
 
-fn look_when_free(directory: &Path, be: &str, asked: u64) -> io::Result<()> {
+fn scan_when_free(directory: &Path, be: &str, requested: u64) -> io::Result<()> {
     loop {
-        let held = lock(directory, DISKS, FlockOperation::LockExclusive)?;
-        // Whoever waited for the lock may find that it was done meanwhile.
-        if read(directory).is_some_and(|scan| scan.started > asked) {
+        let held = lock(directory, DISKS_LOCK, FlockOperation::LockExclusive)?;
+        // While this one waited for the lock, another process may have completed a scan.
+        if read(directory).is_some_and(|scan| scan.started > requested) {
             return Ok(());
         }
-        let started = since_start();
-        let result = look(be, || {
-            lock(directory, WANTED, FlockOperation::NonBlockingLockExclusive)
-                .is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock)
+        let started = since_boot();
+        let result = list(be, || {
+            lock(directory, WANTED_LOCK, FlockOperation::NonBlockingLockExclusive)
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
         });
         if let Some(result) = result {
             let unfinished = directory.join("list.new");
@@ -86,17 +87,17 @@ fn look_when_free(directory: &Path, be: &str, asked: u64) -> io::Result<()> {
             return fs::rename(unfinished, directory.join("list.json"));
         }
         drop(held);
-        // Those who want the disks have them first.
-        lock(directory, WANTED, FlockOperation::LockExclusive)?;
+        // The actions that wait for the disks come first.
+        lock(directory, WANTED_LOCK, FlockOperation::LockExclusive)?;
     }
 }
 
-/// Starts a look in a process of its own.
+/// Starts a scan in a child process.
 ///
 /// # Errors
-/// When no process can be started.
+/// When the process cannot be started.
 pub fn start(directory: &Path, be: &str) -> io::Result<Child> {
-    Command::new(OURSELVES)
+    Command::new(OWN_PROGRAM)
         .arg("scan")
         .arg("--directory")
         .arg(directory)
@@ -104,18 +105,17 @@ pub fn start(directory: &Path, be: &str) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Keys that end a command on the terminal are not for it.
+        // Ctrl-C on the terminal must not end it.
         .process_group(0)
         .spawn()
 }
 
-/// What the last look found, if there was one.
+/// Reads the result of the last scan, if there is one.
 pub fn read(directory: &Path) -> Option<Scan> {
     serde_json::from_slice(&fs::read(directory.join("list.json")).ok()?).ok()
 }
 
-/// A wish to have the disks without anybody who looks at them. A look that is under way ends while
-/// there is one.
+/// A claim to the disks. While one exists, a running scan is abandoned.
 #[derive(Debug)]
 pub struct Claim {
     directory: PathBuf,
@@ -123,35 +123,35 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Makes the wish known.
+    /// Announces the claim.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn new(directory: &Path) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let wanted = lock(directory, WANTED, FlockOperation::LockShared)?;
+        let wanted = lock(directory, WANTED_LOCK, FlockOperation::LockShared)?;
         Ok(Claim { directory: directory.to_owned(), _wanted: wanted })
     }
 
-    /// Keeps others from looking at the disks as long as the file is kept open; `None` while
-    /// somebody still does.
+    /// Tries to take the lock, which prevents scans until the file is closed. Returns `None` while
+    /// a scan is still running.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn attempt(&self) -> io::Result<Option<File>> {
-        match lock(&self.directory, DISKS, FlockOperation::NonBlockingLockShared) {
+        match lock(&self.directory, DISKS_LOCK, FlockOperation::NonBlockingLockShared) {
             Ok(held) => Ok(Some(held)),
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(why) => Err(why),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    /// The same, once nobody looks any more.
+    /// Waits for a running scan to end, then takes the lock.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn wait(self) -> io::Result<File> {
-        lock(&self.directory, DISKS, FlockOperation::LockShared)
+        lock(&self.directory, DISKS_LOCK, FlockOperation::LockShared)
     }
 }
 
@@ -161,15 +161,15 @@ fn lock(directory: &Path, name: &str, operation: FlockOperation) -> io::Result<F
     Ok(file)
 }
 
-/// Milliseconds since the machine started.
-fn since_start() -> u64 {
+/// Milliseconds since boot.
+fn since_boot() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-/// `None` when it was ended because the disks are wanted. It reads and mounts nothing for others to
-/// see, so it can be ended at any moment.
-fn look(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
+/// Runs `be list --json`. Returns `None` if it was killed because an action needs the disks. It
+/// only reads, and its mounts are private, so it can be killed at any time.
+fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
     let command = format!("{be} list --json");
     let started = Command::new(be)
         .args(["list", "--json"])
@@ -179,31 +179,32 @@ fn look(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String
         .spawn();
     let mut child = match started {
         Ok(child) => child,
-        Err(why) => return Some(Err(format!("`{command}` cannot be started: {why}"))),
+        Err(error) => return Some(Err(format!("`{command}` cannot be started: {error}"))),
     };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Some(Err(format!("`{command}`: no pipes")));
     };
-    let (output, complaints) = (collect(stdout), collect(stderr));
+    let (output, stderr) = (collect(stdout), collect(stderr));
     let end = Instant::now() + DEADLINE;
     let output = loop {
-        let why = match output.recv_timeout(Duration::from_millis(50)) {
+        let abandoned = match output.recv_timeout(Duration::from_millis(50)) {
             Ok(output) => break output,
             Err(RecvTimeoutError::Timeout) if is_wanted() => None,
             Err(RecvTimeoutError::Timeout) if Instant::now() < end => continue,
             Err(_) => Some(Err(format!(
-                "`{command}` took longer than {} seconds and was ended",
+                "`{command}` took longer than {} seconds and was killed",
                 DEADLINE.as_secs()
             ))),
         };
-        end_without_waiting(&mut child);
-        return why;
+        kill(&mut child);
+        return abandoned;
     };
-    Some(understand(&command, child.wait(), &output, &complaints))
+    Some(parse(&command, child.wait(), &output, &stderr))
 }
 
-/// A process that waits for a dead disk cannot be ended; it is left behind.
-fn end_without_waiting(child: &mut Child) {
+/// Kills a child and waits for it at most a second: a process that waits for a dead disk does not
+/// exit and is left behind.
+fn kill(child: &mut Child) {
     let _ = child.kill();
     for _ in 0..100 {
         if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
@@ -213,29 +214,29 @@ fn end_without_waiting(child: &mut Child) {
     }
 }
 
-/// What it printed and how it ended, as a list.
-fn understand(
+/// Parses the output of `be list --json`, or makes a message of its failure.
+fn parse(
     command: &str,
     status: io::Result<ExitStatus>,
     output: &[u8],
-    complaints: &mpsc::Receiver<Vec<u8>>,
+    stderr: &mpsc::Receiver<Vec<u8>>,
 ) -> Result<Listing, String> {
-    let status = status.map_err(|why| format!("`{command}`: {why}"))?;
-    let complaints = complaints.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-    let complaints = String::from_utf8_lossy(&complaints).trim().replace('\n', " / ");
+    let status = status.map_err(|error| format!("`{command}`: {error}"))?;
+    let stderr = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&stderr).trim().replace('\n', " / ");
     match serde_json::from_slice(output) {
         Ok(listing) => Ok(listing),
-        Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {complaints}")),
-        Err(why) => Err(format!("`{command}` printed what cannot be understood: {why}")),
+        Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {stderr}")),
+        Err(error) => Err(format!("`{command}` printed an invalid list: {error}")),
     }
 }
 
-/// Reads to the end in a thread of its own.
+/// Reads to the end in a new thread.
 fn collect(mut from: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut all = Vec::new();
-        // What was read before an error still says something.
+        // After an error, what was read so far is still useful.
         let _ = from.read_to_end(&mut all);
         let _ = sender.send(all);
     });
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_what_be_printed() {
+    fn the_list_is_read_from_the_output_of_be() {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/list.json");
         let listing = result_of(&format!("test \"$*\" = 'list --json' && cat {fixture}")).unwrap();
         assert_eq!(listing.environments[0].name(), "bookworm");
@@ -270,62 +271,64 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_problems_is_a_list_whatever_the_exit_status() {
+    fn a_valid_list_is_accepted_whatever_the_exit_status() {
         assert!(result_of("echo '{\"environments\":[]}'; exit 5").is_ok());
     }
 
     #[test]
-    fn a_failure_is_told_in_the_words_of_be() {
-        let why = result_of("echo 'warning: old' >&2; echo 'be: no room in /run' >&2; exit 1")
+    fn a_failure_is_reported_with_the_messages_of_be() {
+        let error = result_of("echo 'warning: old' >&2; echo 'be: no room in /run' >&2; exit 1")
             .unwrap_err();
         let words = "be list --json` failed (exit status: 1): warning: old / be: no room in /run";
-        assert!(why.ends_with(words), "{why}");
+        assert!(error.ends_with(words), "{error}");
     }
 
     #[test]
-    fn what_is_not_a_list_is_refused() {
-        let why = result_of("echo '[1,2]'").unwrap_err();
-        assert!(why.contains("cannot be understood"), "{why}");
+    fn output_that_is_not_a_list_is_refused() {
+        let error = result_of("echo '[1,2]'").unwrap_err();
+        assert!(error.contains("invalid list"), "{error}");
     }
 
     #[test]
     fn a_missing_program_is_named() {
         let directory = tempfile::tempdir().unwrap();
         run(directory.path(), "/nowhere/be");
-        let why = read(directory.path()).unwrap().result.unwrap_err();
-        assert!(why.starts_with("`/nowhere/be list --json` cannot be started"), "{why}");
+        let error = read(directory.path()).unwrap().result.unwrap_err();
+        assert!(error.starts_with("`/nowhere/be list --json` cannot be started"), "{error}");
     }
 
     #[test]
-    fn looking_waits_for_an_action() {
+    fn a_scan_waits_for_an_action() {
         let directory = tempfile::tempdir().unwrap();
         let held = Claim::new(directory.path()).unwrap().wait().unwrap();
-        let attempt = || lock(directory.path(), DISKS, FlockOperation::NonBlockingLockExclusive);
+        let attempt =
+            || lock(directory.path(), DISKS_LOCK, FlockOperation::NonBlockingLockExclusive);
         assert!(attempt().is_err());
         drop(held);
         assert!(attempt().is_ok());
     }
 
     #[test]
-    fn a_look_gives_way_to_an_action_and_is_made_after_it() {
+    fn a_scan_is_abandoned_for_an_action_and_repeated_after_it() {
         let directory = tempfile::tempdir().unwrap();
-        // The first look hangs, as at a dying disk; the second finds nothing at once.
-        let script = "cd ${0%/*}; if mkdir looked 2>/dev/null; then exec sleep 60; fi; echo \
+        // The first scan hangs, as on a failing disk. The second finds nothing and ends
+        // immediately.
+        let script = "cd ${0%/*}; if mkdir scanned 2>/dev/null; then exec sleep 60; fi; echo \
             '{\"environments\":[]}'";
         let be = fake_be(directory.path(), script);
         let scan = thread::spawn({
             let directory = directory.path().to_owned();
             move || run(&directory, &be)
         });
-        let soon = Instant::now() + Duration::from_secs(20);
-        while !directory.path().join("looked").exists() {
-            assert!(Instant::now() < soon, "nobody looked");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !directory.path().join("scanned").exists() {
+            assert!(Instant::now() < deadline, "no scan was started");
             thread::sleep(Duration::from_millis(10));
         }
         let claim = Claim::new(directory.path()).unwrap();
         assert!(claim.attempt().unwrap().is_none());
         let held = loop {
-            assert!(Instant::now() < soon, "the look goes on");
+            assert!(Instant::now() < deadline, "the scan was not abandoned");
             if let Some(held) = claim.attempt().unwrap() {
                 break held;
             }

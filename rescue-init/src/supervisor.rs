@@ -1,7 +1,7 @@
-//! PID 1: it mounts, starts what does the work, reaps, restarts, and ends the machine when asked.
+//! PID 1: mounts file systems, starts, reaps and restarts its children, and shuts the machine down.
 //!
-//! The kernel panics when PID 1 ends. So nothing here returns or gives up, the work is done by
-//! children, and a panic starts the supervisor anew in the same process.
+//! The kernel panics if PID 1 exits. So nothing here returns or gives up, children do the work, and
+//! after a panic the process executes the supervisor again.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,66 +12,67 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cmdline::{Request, Then};
+use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
 use crate::{log as kernel_log, mounts, sys};
 
-/// Set for every child: PID 1 is ours and takes requests.
+/// Set for every child: PID 1 is this supervisor and accepts requests.
 pub const SUPERVISED: &str = "LIFEBOAT_SUPERVISED";
 
-/// The program of PID 1 and its children, wherever it lies.
-pub const OURSELVES: &str = "/proc/self/exe";
+/// The program of PID 1 and its children, wherever it is installed.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// How often the supervisor has started anew after a panic.
+/// How often the supervisor has restarted after a panic.
 const RESTARTS: &str = "LIFEBOAT_RESTARTS";
 
-/// A menu that ends this often in a row within [`SOON`] gives way to a shell.
-const ENOUGH: u32 = 3;
-const SOON: Duration = Duration::from_secs(10);
+/// A menu that exits this often in a row, each time within [`SHORT_LIFETIME`], is replaced by a
+/// shell.
+const MAX_FAILURES: u32 = 3;
+const SHORT_LIFETIME: Duration = Duration::from_secs(10);
 
-/// Runs for ever.
+/// Runs the supervisor. Never returns.
 pub fn run() -> ! {
     survive_panics();
     let failures = mounts::set_up();
     kernel_log::start("init");
     for failure in failures {
-        log::error!("cannot be set up: {failure}");
+        log::error!("setting up the system: {failure}");
     }
-    let mut request = Request::read();
-    for word in &request.unknown {
-        log::warn!("{word} on the kernel command line means nothing to the rescue image");
+    let mut options = Options::read();
+    for word in &options.unknown {
+        log::warn!("{word} on the kernel command line is unknown to the rescue image");
     }
-    if restarts() >= ENOUGH {
-        log::error!("started anew {} times: shells instead of menus", restarts());
-        request.shell = true;
+    if restarts() >= MAX_FAILURES {
+        log::error!("restarted {} times: starting shells instead of menus", restarts());
+        options.shell = true;
     }
-    if restarts() > 0 && !request.run.is_empty() {
-        log::error!("the commands of the kernel command line may have run already: not again");
-        request.run.clear();
+    if restarts() > 0 && !options.run.is_empty() {
+        log::error!("not running the unattended commands, because they may have run already");
+        options.run.clear();
     }
-    let mut supervisor = Supervisor::new(request);
+    let mut supervisor = Supervisor::new(options);
     loop {
-        supervisor.turn();
+        supervisor.step();
     }
 }
 
-/// Something that always runs.
+/// A child that is restarted whenever it exits.
 #[derive(Debug)]
 struct Service {
-    work: Work,
+    kind: ServiceKind,
     state: State,
-    /// How often in a row it ended soon.
+    /// How often in a row it exited within [`SHORT_LIFETIME`].
     failures: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Work {
-    /// Loads modules and looks for BEs, also for what appears later.
+enum ServiceKind {
+    /// Loads modules and scans disks, including those that appear later.
     Hardware,
-    /// The commands of the kernel command line; once.
+    /// The commands of the kernel command line, which run once.
     Unattended,
-    /// The menu, or a shell in its place.
+    /// The menu, or a shell instead of it.
     Menu(Console),
 }
 
@@ -84,52 +85,52 @@ enum State {
 
 #[derive(Debug)]
 struct Supervisor {
-    request: Request,
+    options: Options,
     signals: Option<SignalFd>,
     services: Vec<Service>,
 }
 
 impl Supervisor {
-    fn new(request: Request) -> Self {
-        let mut supervisor = Supervisor { signals: signals(), services: Vec::new(), request };
-        supervisor.add(Work::Hardware);
-        if !supervisor.request.debug {
-            // Only what the kernel says when it dies may write over the menu.
-            if let Err(why) = fs::write("/proc/sys/kernel/printk", "1") {
-                log::warn!("/proc/sys/kernel/printk: {why}");
+    fn new(options: Options) -> Self {
+        let mut supervisor = Supervisor { signals: signals(), services: Vec::new(), options };
+        supervisor.add(ServiceKind::Hardware);
+        if !supervisor.options.debug {
+            // Only the messages of a kernel panic may overwrite the menu.
+            if let Err(error) = fs::write("/proc/sys/kernel/printk", "1") {
+                log::warn!("/proc/sys/kernel/printk: {error}");
             }
         }
-        if supervisor.request.run.is_empty() {
+        if supervisor.options.run.is_empty() {
             supervisor.add_menus();
         } else {
-            supervisor.add(Work::Unattended);
+            supervisor.add(ServiceKind::Unattended);
         }
         supervisor
     }
 
     /// Adds a service and starts it.
-    fn add(&mut self, work: Work) {
-        self.services.push(Service { work, state: State::Due(Instant::now()), failures: 0 });
+    fn add(&mut self, kind: ServiceKind) {
+        self.services.push(Service { kind, state: State::Due(Instant::now()), failures: 0 });
         self.start_due();
     }
 
     fn add_menus(&mut self) {
         let consoles = consoles::find();
         if consoles.is_empty() {
-            log::error!("no console to show a menu on: give console= on the kernel command line");
+            log::error!("no console for a menu; give console= on the kernel command line");
         }
         for console in consoles {
-            self.add(Work::Menu(console));
+            self.add(ServiceKind::Menu(console));
         }
     }
 
-    /// Starts what is due, waits for something to happen, and takes note of it.
-    fn turn(&mut self) {
+    /// Starts the services that are due, waits for an event and handles it.
+    fn step(&mut self) {
         self.start_due();
         match self.wait() {
             Some(Signal::SIGCHLD) | None => {}
             Some(other) => {
-                if let Some(power) = Power::asked_by(other) {
+                if let Some(power) = Power::from_signal(other) {
                     self.end_machine(power);
                 }
             }
@@ -143,10 +144,10 @@ impl Supervisor {
             if !matches!(service.state, State::Due(when) if when <= now) {
                 continue;
             }
-            service.state = match service.start(&self.request) {
+            service.state = match service.start(&self.options) {
                 Ok(pid) => State::Running { pid, since: now },
-                Err(why) => {
-                    log::error!("{} cannot be started: {why}", service.name());
+                Err(error) => {
+                    log::error!("{} cannot be started: {error}", service.name());
                     service.failures += 1;
                     State::Due(now + service.pause())
                 }
@@ -154,46 +155,48 @@ impl Supervisor {
         }
     }
 
-    /// Sleeps until a signal comes or something is due.
+    /// Sleeps until a signal arrives or a service is due.
     fn wait(&mut self) -> Option<Signal> {
         let now = Instant::now();
         let due = |service: &Service| match service.state {
             State::Due(when) => Some(when.saturating_duration_since(now)),
             _ => None,
         };
-        let patience =
-            self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
+        let timeout = self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
         let Some(signals) = &self.signals else {
-            // Without signals children are still reaped, and nothing more can be done.
-            thread::sleep(patience.min(Duration::from_millis(200)));
+            // Without signals, children are still reaped, but requests are not received.
+            thread::sleep(timeout.min(Duration::from_millis(200)));
             return None;
         };
         let mut ready = [PollFd::new(signals, PollFlags::IN)];
-        let patience = Timespec {
-            tv_sec: patience.as_secs().cast_signed(),
-            tv_nsec: patience.subsec_nanos().into(),
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
         };
-        if poll(&mut ready, Some(&patience)).is_err() {
+        if poll(&mut ready, Some(&timeout)).is_err() {
             return None;
         }
         let info = signals.read_signal().ok().flatten()?;
         Signal::try_from(info.ssi_signo.cast_signed()).ok()
     }
 
-    /// Takes every child that has ended, also those that others left behind.
+    /// Reaps all children that have exited, including orphans of other processes.
     fn reap(&mut self) {
         loop {
             let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, format!("exited with status {code}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, format!("was ended by {signal}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("was killed by {signal}"))
+                }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            let of_service = |s: &&mut Service| matches!(s.state, State::Running { pid: p, .. } if p == pid.as_raw());
-            if let Some(service) = self.services.iter_mut().find(of_service) {
+            let pid = pid.as_raw();
+            if let Some(service) = self.services.iter_mut().find(|service| service.is_running(pid))
+            {
                 log::info!("{} {status}", service.name());
-                service.ended();
-                if service.work == Work::Unattended {
+                service.record_exit();
+                if service.kind == ServiceKind::Unattended {
                     service.state = State::Done;
                     self.after_unattended();
                 }
@@ -202,10 +205,10 @@ impl Supervisor {
     }
 
     fn after_unattended(&mut self) {
-        let power = match self.request.then {
-            Then::Menu => None,
-            Then::Reboot => Some(Power::Reboot),
-            Then::PowerOff => Some(Power::Off),
+        let power = match self.options.then {
+            AfterCommands::Menu => None,
+            AfterCommands::Reboot => Some(Power::Reboot),
+            AfterCommands::PowerOff => Some(Power::Off),
         };
         if let Some(power) = power {
             self.end_machine(power);
@@ -213,15 +216,16 @@ impl Supervisor {
         self.add_menus();
     }
 
-    /// Returns only when that failed, and then every service is to start anew: all were ended and
-    /// reaped with it.
+    /// Returns only if that failed. Then every service has to be restarted, because all of them were
+    /// killed and reaped.
     fn end_machine(&mut self, power: Power) {
-        let why = power.carry_out();
-        log::error!("the machine cannot be restarted or switched off: {why}");
-        let was_unattended =
-            |s: &Service| s.work == Work::Unattended && matches!(s.state, State::Running { .. });
+        let error = power.carry_out();
+        log::error!("the machine could not be restarted or powered off: {error}");
+        let was_unattended = |s: &Service| {
+            s.kind == ServiceKind::Unattended && matches!(s.state, State::Running { .. })
+        };
         let needs_menus = self.services.iter().any(was_unattended);
-        self.services.iter_mut().for_each(Service::ended_with_all);
+        self.services.iter_mut().for_each(Service::record_mass_exit);
         if needs_menus {
             self.add_menus();
         }
@@ -229,28 +233,32 @@ impl Supervisor {
 }
 
 impl Service {
+    fn is_running(&self, pid: i32) -> bool {
+        matches!(self.state, State::Running { pid: running, .. } if running == pid)
+    }
+
     fn name(&self) -> String {
-        match &self.work {
-            Work::Hardware => "hardware".into(),
-            Work::Unattended => "the unattended command".into(),
-            Work::Menu(console) => format!("the menu on {}", console.name),
+        match &self.kind {
+            ServiceKind::Hardware => "hardware".into(),
+            ServiceKind::Unattended => "the unattended command".into(),
+            ServiceKind::Menu(console) => format!("the menu on {}", console.name),
         }
     }
 
-    fn start(&self, request: &Request) -> io::Result<i32> {
-        let mut command = match &self.work {
-            Work::Hardware => child(&["hardware"]),
-            Work::Unattended => child(&["unattended"]),
-            Work::Menu(console) => self.on_console(console, request)?,
+    fn start(&self, options: &Options) -> io::Result<i32> {
+        let mut command = match &self.kind {
+            ServiceKind::Hardware => child(&["hardware"]),
+            ServiceKind::Unattended => child(&["unattended"]),
+            ServiceKind::Menu(console) => self.on_console(console, options)?,
         };
-        // The handle is dropped: every child is reaped by `waitpid`, whoever started it.
+        // The handle is not needed: `waitpid` reaps every child.
         Ok(command.spawn()?.id().cast_signed())
     }
 
-    fn on_console(&self, console: &Console, request: &Request) -> io::Result<Command> {
+    fn on_console(&self, console: &Console, options: &Options) -> io::Result<Command> {
         let terminal = console.open()?;
-        let mut command = if request.shell || self.failures >= ENOUGH {
-            log::warn!("a shell on {}", console.name);
+        let mut command = if options.shell || self.failures >= MAX_FAILURES {
+            log::warn!("starting a shell on {}", console.name);
             with_environment(Command::new("/bin/sh"), &["-l"])
         } else {
             child(&["menu", "--console", &console.name])
@@ -265,23 +273,23 @@ impl Service {
         Ok(command)
     }
 
-    /// Notes its end, and when it is to start again.
-    fn ended(&mut self) {
+    /// Records that the service has exited, and when to restart it.
+    fn record_exit(&mut self) {
         let lasted = match self.state {
             State::Running { since, .. } => since.elapsed(),
             _ => Duration::ZERO,
         };
-        // A shell that stood in for the menu gives way to it.
-        let was_shell = self.failures >= ENOUGH;
-        self.failures = if lasted < SOON && !was_shell { self.failures + 1 } else { 0 };
+        // A shell that replaced the menu is followed by the menu.
+        let was_shell = self.failures >= MAX_FAILURES;
+        self.failures = if lasted < SHORT_LIFETIME && !was_shell { self.failures + 1 } else { 0 };
         self.state = State::Due(Instant::now() + self.pause());
     }
 
-    /// Notes its end together with all others, which says nothing about it. Unattended commands are
-    /// not run again.
-    fn ended_with_all(&mut self) {
+    /// Records that the service was killed together with all others, which does not count as a
+    /// failure. Unattended commands are not run again.
+    fn record_mass_exit(&mut self) {
         if matches!(self.state, State::Running { .. }) {
-            let is_over = self.work == Work::Unattended;
+            let is_over = self.kind == ServiceKind::Unattended;
             self.state = if is_over { State::Done } else { State::Due(Instant::now()) };
         }
     }
@@ -295,9 +303,9 @@ impl Service {
     }
 }
 
-/// One of our own programs.
+/// Prepares a child that runs this program.
 pub fn child(arguments: &[&str]) -> Command {
-    with_environment(Command::new(OURSELVES), arguments)
+    with_environment(Command::new(OWN_PROGRAM), arguments)
 }
 
 fn with_environment(mut command: Command, arguments: &[&str]) -> Command {
@@ -314,7 +322,8 @@ fn with_environment(mut command: Command, arguments: &[&str]) -> Command {
     command
 }
 
-/// The signals PID 1 hears. Blocked, as they are read; children start with none blocked.
+/// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. Children
+/// start with no signal blocked.
 fn signals() -> Option<SignalFd> {
     let mut set = SigSet::empty();
     for signal in
@@ -322,16 +331,16 @@ fn signals() -> Option<SignalFd> {
     {
         set.add(signal);
     }
-    // Ctrl-Alt-Del becomes SIGINT instead of a reset that loses what was not written.
-    if let Err(why) = nix::sys::reboot::set_cad_enabled(false) {
-        log::warn!("Ctrl-Alt-Del resets the machine at once: {why}");
+    // Ctrl-Alt-Del becomes SIGINT instead of a reset, which would lose unwritten data.
+    if let Err(error) = nix::sys::reboot::set_cad_enabled(false) {
+        log::warn!("Ctrl-Alt-Del will reset the machine without a sync: {error}");
     }
     let made = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK));
     match made {
         Ok(signals) => Some(signals),
-        Err(why) => {
-            log::error!("signals cannot be heard: {why}");
+        Err(error) => {
+            log::error!("signals cannot be received: {error}");
             None
         }
     }
@@ -341,18 +350,18 @@ fn restarts() -> u32 {
     env::var(RESTARTS).ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// Instead of ending, a supervisor that panics becomes a new one. The children it had keep running
-/// until the new one starts its own, so they are ended first.
+/// Makes a supervisor that panics execute itself again instead of exiting. Its children would keep
+/// running beside the new ones, so they are killed first.
 fn survive_panics() {
     std::panic::set_hook(Box::new(|info| {
         log::error!("{info}");
         thread::sleep(Duration::from_secs(1));
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL);
-        let again = restarts().saturating_add(1).to_string();
-        let mut command = Command::new(OURSELVES);
+        let restarts = restarts().saturating_add(1).to_string();
+        let mut command = Command::new(OWN_PROGRAM);
         std::os::unix::process::CommandExt::arg0(&mut command, "/init");
-        let why = std::os::unix::process::CommandExt::exec(command.env(RESTARTS, again));
-        log::error!("the supervisor cannot start anew: {why}");
+        let error = std::os::unix::process::CommandExt::exec(command.env(RESTARTS, restarts));
+        log::error!("the supervisor cannot be restarted: {error}");
         loop {
             thread::sleep(Duration::from_secs(60));
         }
@@ -365,37 +374,37 @@ mod tests {
 
     fn menu(failures: u32, lasted: Duration) -> Service {
         let state = State::Running { pid: 1, since: Instant::now() - lasted };
-        Service { work: Work::Menu(Console { name: "ttyS0".into() }), state, failures }
+        Service { kind: ServiceKind::Menu(Console { name: "ttyS0".into() }), state, failures }
     }
 
     #[test]
-    fn a_menu_that_ends_soon_is_counted_and_one_that_lasted_is_not() {
+    fn only_a_menu_that_exits_soon_counts_as_failed() {
         let mut soon = menu(1, Duration::ZERO);
-        soon.ended();
-        let mut late = menu(1, SOON * 2);
-        late.ended();
+        soon.record_exit();
+        let mut late = menu(1, SHORT_LIFETIME * 2);
+        late.record_exit();
         assert_eq!((soon.failures, late.failures), (2, 0));
         assert!(matches!(soon.state, State::Due(_)) && matches!(late.state, State::Due(_)));
     }
 
     #[test]
-    fn after_the_shell_comes_the_menu_again() {
-        let mut shell = menu(ENOUGH, Duration::ZERO);
-        shell.ended();
+    fn a_shell_is_followed_by_the_menu() {
+        let mut shell = menu(MAX_FAILURES, Duration::ZERO);
+        shell.record_exit();
         assert_eq!(shell.failures, 0);
     }
 
     #[test]
-    fn after_a_restart_that_failed_all_start_anew_but_the_commands() {
+    fn after_a_failed_shutdown_all_services_restart_except_the_commands() {
         let since = Instant::now();
         let mut unattended = Service {
-            work: Work::Unattended,
+            kind: ServiceKind::Unattended,
             state: State::Running { pid: 2, since },
             failures: 0,
         };
         let mut menu = menu(1, Duration::ZERO);
         for service in [&mut unattended, &mut menu] {
-            service.ended_with_all();
+            service.record_mass_exit();
         }
         assert!(matches!(unattended.state, State::Done));
         assert!(matches!(menu.state, State::Due(_)) && menu.failures == 1);

@@ -1,10 +1,11 @@
-//! What is `unsafe` in this crate, and nothing else.
+//! All `unsafe` code of this crate.
 #![allow(unsafe_code, reason = "what happens between fork and exec has no safe wrapper")]
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the program the leader of a session of its own, its standard input the session's terminal.
+/// Makes the program the leader of a new session, with its standard input as the session's
+/// terminal.
 pub fn lead_session_on_stdin(command: &mut Command) -> &mut Command {
     let prepare = || {
         rustix::process::setsid()?;
@@ -12,6 +13,6 @@ pub fn lead_session_on_stdin(command: &mut Command) -> &mut Command {
         Ok(())
     };
     // SAFETY: the closure runs in the child between fork and exec. It makes two system calls and
-    // neither allocates nor takes a lock, so it is safe after a fork in a process with threads.
+    // neither allocates nor takes a lock, so it is safe after a fork in a multi-threaded process.
     unsafe { command.pre_exec(prepare) }
 }

@@ -1,4 +1,4 @@
-//! `lifeboat.run="be …"`: commands of the kernel command line, run without anybody at the console.
+//! `lifeboat.run="be …"`: commands of the kernel command line, run without user interaction.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,35 +10,35 @@ use std::time::{Duration, Instant};
 
 use be_tools::escape::printable;
 
-use crate::cmdline::{Request, command_words};
+use crate::cmdline::{Options, command_words};
 use crate::consoles::Consoles;
 use crate::scan::{Claim, DIRECTORY};
 use crate::{hardware, log as kernel_log};
 
-/// How long disks may take to appear: USB storage waits for its device, a hub for its ports.
-const LONGEST: Duration = Duration::from_secs(20);
-/// No disk has come for this long.
-const QUIET: Duration = Duration::from_secs(2);
+/// How long disks may take to appear: USB storage and hubs wait for their devices.
+const DISK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long no disk may have appeared before the commands run.
+const QUIET_TIME: Duration = Duration::from_secs(2);
 
-/// Runs what the kernel command line asks for, and tells how each command ended.
+/// Runs the commands of the kernel command line and prints the exit status of each.
 pub fn run() -> ExitCode {
     kernel_log::start("unattended");
     let mut consoles = Consoles::open();
     wait_for_disks();
-    for command in Request::read().run {
+    for command in Options::read().run {
         consoles.say(&format!("# {}\n", printable(&command)));
-        let ended = match run_on(&command, &mut consoles) {
+        let report_line = match run_on(&command, &mut consoles) {
             Ok(status) => report(&command, status),
-            Err(why) => format!("lifeboat: \"{command}\" cannot be started: {why}"),
+            Err(error) => format!("lifeboat: \"{command}\" cannot be started: {error}"),
         };
-        log::info!("{ended}");
-        consoles.say(&format!("\n{}\n", printable(&ended)));
+        log::info!("{report_line}");
+        consoles.say(&format!("\n{}\n", printable(&report_line)));
     }
     ExitCode::SUCCESS
 }
 
-/// The line that tells how a command ended; 128 and the signal's number where one ended it, as a
-/// shell says it.
+/// The line that reports the exit status of a command. If a signal killed it, that is 128 plus the
+/// signal's number, as in a shell.
 pub fn report(command: &str, status: ExitStatus) -> String {
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     format!("lifeboat: \"{command}\" exited with status {code}")
@@ -47,7 +47,7 @@ pub fn report(command: &str, status: ExitStatus) -> String {
 fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     let words = command_words(command);
     let Some((program, arguments)) = words.split_first() else {
-        return Err(io::Error::other("there is no program in it"));
+        return Err(io::Error::other("the command is empty"));
     };
     let _quiet = Claim::new(Path::new(DIRECTORY)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
@@ -57,8 +57,8 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
-    // The command held the last writer and is gone from this scope, so the end of the child ends
-    // the pipe.
+    // `Command` is dropped and with it our copies of the writer, so the pipe ends when the child
+    // exits.
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = reader.read(&mut buffer) {
         consoles.write(&buffer[..length]);
@@ -66,13 +66,13 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Waits until the modules are loaded, no more disks appear, and every USB storage has shown its
-/// disk.
+/// Waits until the modules are loaded, every USB storage device has its disk, and no more disks
+/// appear.
 fn wait_for_disks() {
     let started = Instant::now();
     let mut disks = Vec::new();
     let mut quiet_since = Instant::now();
-    while started.elapsed() < LONGEST {
+    while started.elapsed() < DISK_TIMEOUT {
         let now = names(Path::new("/sys/class/block"));
         let waiting = !Path::new(hardware::READY).exists()
             || !silent_usb_storage(Path::new("/sys")).is_empty();
@@ -80,18 +80,18 @@ fn wait_for_disks() {
             disks = now;
             quiet_since = Instant::now();
         }
-        if quiet_since.elapsed() >= QUIET {
+        if quiet_since.elapsed() >= QUIET_TIME {
             return;
         }
         sleep(Duration::from_millis(100));
     }
     log::warn!(
-        "disks are still missing after {} seconds: going on without them",
-        LONGEST.as_secs()
+        "disks are still missing after {} seconds; continuing without them",
+        DISK_TIMEOUT.as_secs()
     );
 }
 
-/// USB storage whose driver has not found a disk behind it yet.
+/// USB storage interfaces whose driver has not found a disk yet.
 fn silent_usb_storage(sys: &Path) -> Vec<String> {
     let drivers = ["usb-storage", "uas"].map(|driver| sys.join("bus/usb/drivers").join(driver));
     let interfaces =
@@ -102,7 +102,7 @@ fn silent_usb_storage(sys: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `hostN/targetN:0:0/N:0:0:0/block` below the interface.
+/// Whether `hostN/targetN:0:0/N:0:0:0/block` exists below the interface.
 fn has_disk(interface: &Path) -> bool {
     let below = |directory: &Path, prefix: &'static str| {
         let directory = directory.to_owned();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usb_stick_is_waited_for_until_its_disk_is_there() {
+    fn a_usb_stick_is_waited_for_until_its_disk_appears() {
         let sys = tempfile::tempdir().unwrap();
         let interface = sys.path().join("bus/usb/drivers/usb-storage/1-1:1.0");
         fs::create_dir_all(interface.join("host0/scsi_host")).unwrap();

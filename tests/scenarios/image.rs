@@ -1,5 +1,4 @@
-//! The rescue image as a file: clean for those who judge such files, and the same from wherever it
-//! is built.
+//! The files of the rescue image: checkers find no fault, and builds are reproducible.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +8,9 @@ use qemu::Release;
 use tests::table::Scenario;
 use tests::{rescue, scenario};
 
-pub const SCENARIOS: &[Scenario] =
-    &[scenario!(the_image_is_clean_and_the_same_wherever_it_is_built)];
+pub const SCENARIOS: &[Scenario] = &[scenario!(the_image_is_valid_and_its_build_reproducible)];
 
-fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Result<()> {
+fn the_image_is_valid_and_its_build_reproducible(release: Release) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let one = build(release, &directory.path().join("one"), "umask 022; export TZ=UTC LC_ALL=C")?;
     let elsewhere = directory.path().join("another directory, with a longer name");
@@ -27,11 +25,11 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
     let stick = stick.to_str().context("the path of a temporary directory is text")?;
     let verdict = sh(&format!("sgdisk -v '{stick}'"))?;
     assert!(verdict.contains("No problems found"), "{verdict}");
-    // The last partition is the ESP; before it lies what BIOS starts.
+    // The last partition is the ESP. The BIOS boot partition is before it.
     let esp = sh(&format!("partx -g -b -o START,SIZE,TYPE '{stick}' | grep -i c12a7328"))?;
     let mut words = esp.split_whitespace();
     let mut number =
-        || words.next().and_then(|w| w.parse::<u64>().ok()).context("a number of partx");
+        || words.next().and_then(|w| w.parse::<u64>().ok()).context("partx printed no number");
     let (start, size) = (number()?, number()?);
     let fat = directory.path().join("esp");
     sh(&format!(
@@ -43,10 +41,10 @@ fn the_image_is_clean_and_the_same_wherever_it_is_built(release: Release) -> Res
     Ok(())
 }
 
-/// Builds the image after the shell commands `settings`; gives back the hashes of its files.
+/// Builds the image after running the shell commands `settings`. Returns the hashes of its files.
 fn build(release: Release, directory: &Path, settings: &str) -> Result<String> {
     std::fs::create_dir_all(directory)?;
-    // The program as well has another time of its own.
+    // The copy of the program has another modification time.
     let binary = directory.join("rescue-init");
     std::fs::copy(rescue::image("rescue-init")?, &binary)?;
     let builder = rescue::image("image-builder")?;

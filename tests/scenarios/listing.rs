@@ -1,15 +1,15 @@
-//! `be list`: every column follows its cause.
+//! `be list`: every column shows the current state.
 
 use anyhow::{Context, Result};
 use qemu::{Release, deadline};
 use serde_json::Value;
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
-use tests::{BeWords, scenario};
+use tests::{BeCommands, scenario};
 
-pub const SCENARIOS: &[Scenario] = &[scenario!(every_column_of_the_list_changes_with_its_cause)];
+pub const SCENARIOS: &[Scenario] = &[scenario!(every_column_of_the_list_shows_the_current_state)];
 
-fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<()> {
+fn every_column_of_the_list_shows_the_current_state(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     let (first, second) = (vm.environment(FIRST)?, vm.environment(SECOND)?);
@@ -26,7 +26,7 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     assert_eq!(second["kernel"], kernel.trim());
     assert_eq!(vm.listed(SECOND, "KERNEL")?, kernel.trim());
 
-    // size
+    // used space
     let used = second["used"].as_u64().context("bytes in use")?;
     vm.run("mount /dev/vda3 /mnt && fallocate -l 64M /mnt/var/tmp/large && sync && umount /mnt")?;
     assert!(vm.environment(SECOND)?["used"].as_u64().context("bytes in use")? >= used + (60 << 20));
@@ -77,7 +77,7 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
     vm.be(&format!("rename renamed {SECOND}"))?;
     vm.be(&format!("describe {SECOND} 'before the upgrade'"))?;
     assert_eq!(vm.be(&format!("describe {SECOND}"))?.trim(), "before the upgrade");
-    // state: a create that is killed
+    // state, while a killed create is incomplete
     vm.run_detached(&format!(
         "be create {SECOND} --replace {SECOND} --yes > /run/create.log 2>&1"
     ))?;
@@ -96,15 +96,15 @@ fn every_column_of_the_list_changes_with_its_cause(release: Release) -> Result<(
         "{}",
         refused.stderr
     );
-    // And run again.
+    // The create can be repeated.
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --yes"))?;
-    let again = vm.environment(SECOND)?;
-    assert_eq!(again["descriptor"]["state"], "complete");
-    assert_eq!(again["problems"], Value::Array(Vec::new()));
+    let repeated = vm.environment(SECOND)?;
+    assert_eq!(repeated["descriptor"]["state"], "complete");
+    assert_eq!(repeated["problems"], Value::Array(Vec::new()));
     // created
-    assert!(again["descriptor"]["created"].as_str() > second["descriptor"]["created"].as_str());
+    assert!(repeated["descriptor"]["created"].as_str() > second["descriptor"]["created"].as_str());
     assert_eq!(vm.listed(SECOND, "DEVICES")?, "/dev/vda3");
-    // devices, name: one on another partition is another line
+    // devices and name: a BE on another partition has its own line
     vm.be("create third -m /:/dev/vda4:ext4 --empty --yes")?;
     assert_eq!(vm.environment("third")?["root"]["device"], "/dev/vda4");
     assert_eq!(vm.listed("third", "DEVICES")?, "/dev/vda4");

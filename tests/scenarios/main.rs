@@ -1,4 +1,5 @@
-//! The slow proofs: every scenario on every release, and a table at the end.
+//! The slow tests: runs every scenario on every release and prints a table of the results.
+//!
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
 mod image;

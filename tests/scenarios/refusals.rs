@@ -1,5 +1,4 @@
-//! What is refused: the reason and the way out in one message, the exit status, and nothing
-//! written.
+//! Refusals: one message with the reason and a remedy, the exit status, and nothing is written.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -9,20 +8,20 @@ use anyhow::{Result, ensure};
 use qemu::{Firmware, Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
-use tests::{BeWords, scenario};
+use tests::{BeCommands, scenario};
 
-use super::running::{watch, written};
+use super::running::{mark_time, written_files};
 
 pub const SCENARIOS: &[Scenario] = &[
-    scenario!(what_would_do_harm_is_refused_and_nothing_written),
-    scenario!(secure_boot_is_refused),
+    scenario!(harmful_commands_are_refused_and_nothing_is_written),
+    scenario!(create_and_activate_are_refused_under_secure_boot),
 ];
 
-fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result<()> {
+fn harmful_commands_are_refused_and_nothing_is_written(release: Release) -> Result<()> {
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     vm.run("mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/vda4")?;
-    watch(&vm)?;
+    mark_time(&vm)?;
     let devices = "vda vda3 vda4";
     let before = state(&vm, devices)?;
 
@@ -75,14 +74,14 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
 
     assert_eq!(state(&vm, devices)?, before);
 
-    // For reading only: a mount for writing changes the device by itself.
+    // Mounted read-only, because mounting for writing changes the device.
     vm.run("mount -o ro,noload /dev/vda4 /mnt")?;
     let mounted = state(&vm, devices)?;
     refused(&vm, "create third -m /:/dev/vda4:ext4 --yes --force", 3, &["/dev/vda4", "/mnt"])?;
     assert_eq!(state(&vm, devices)?, mounted);
     vm.run("umount /mnt")?;
 
-    // A copy made by other means has the name of its source.
+    // A copy made with other tools has the same name as its source.
     vm.run(
         "mount /dev/vda3 /mnt && mkdir -p /run/copy && mount /dev/vda4 /run/copy && mkdir -p \
         /run/copy/usr/lib && \
@@ -106,12 +105,12 @@ fn what_would_do_harm_is_refused_and_nothing_written(release: Release) -> Result
         &["EFI system partition", "--no-boot-entry"],
     )?;
     assert_eq!(state(&vm, devices)?, before);
-    assert_eq!(written(&vm)?, [""; 0]);
+    assert_eq!(written_files(&vm)?, [""; 0]);
     Ok(())
 }
 
-/// The firmware's entries, the files of the ESP where it is mounted, and how each of these devices
-/// begins.
+/// The firmware's entries, the hashes of the ESP's files if it is mounted, and the hash of the
+/// first MiB of each device.
 fn state(vm: &Machine, devices: &str) -> Result<String> {
     let script = format!(
         "efibootmgr && find /boot/efi -type f | sort | xargs -r sha256sum && \
@@ -120,8 +119,8 @@ fn state(vm: &Machine, devices: &str) -> Result<String> {
     Ok(vm.run(&script)?.stdout)
 }
 
-/// The first 34 sectors of a disk whose partition 1 is one for Linux now. The fixtures have no tool
-/// for that.
+/// Changes the type of partition 1 to Linux in the first 34 sectors of a disk. The fixtures have no
+/// tool for that.
 fn without_esp(gpt: &[u8], sectors: u64) -> Result<Vec<u8>> {
     let mut image = tempfile::NamedTempFile::new()?;
     image.write_all(gpt)?;
@@ -135,20 +134,20 @@ fn without_esp(gpt: &[u8], sectors: u64) -> Result<Vec<u8>> {
 
 fn refused(vm: &Machine, command: &str, status: i32, words: &[&str]) -> Result<()> {
     let output = vm.try_be(command)?;
-    let said =
+    let text =
         format!("be {command}\nstatus {}\n{}{}", output.status, output.stdout, output.stderr);
-    assert_eq!(output.status, status, "{said}");
+    assert_eq!(output.status, status, "{text}");
     for word in words {
-        assert!(output.stderr.contains(word), "'{word}' is not said\n{said}");
+        assert!(output.stderr.contains(word), "'{word}' is missing\n{text}");
     }
-    // Wrong usage has the command line's own words and a hint at --help; a refusal is one message.
-    assert!(status == 2 || output.stderr.trim().lines().count() == 1, "{said}");
+    // A usage error also prints the usage and a hint at --help. A refusal is a single line.
+    assert!(status == 2 || output.stderr.trim().lines().count() == 1, "{text}");
     Ok(())
 }
 
-fn secure_boot_is_refused(release: Release) -> Result<()> {
-    // The firmware with Microsoft's keys has no entry of this disk: it takes the path for removable
-    // media.
+fn create_and_activate_are_refused_under_secure_boot(release: Release) -> Result<()> {
+    // The firmware with Microsoft's keys has no entry for this disk, so it boots the path for
+    // removable media.
     let vm = TwoEnvironments::on(release)?.machine()?.start()?;
     vm.ready()?;
     vm.run(
@@ -164,19 +163,19 @@ fn secure_boot_is_refused(release: Release) -> Result<()> {
     let vm = builder.start()?;
     vm.ready_within(deadline(300))?;
     vm.run("od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-* | grep -qw 1")?;
-    watch(&vm)?;
+    mark_time(&vm)?;
     let before = state(&vm, "vda3 vda4")?;
     let create = "create third -m /:/dev/vda4:ext4 --yes";
     refused(&vm, create, 3, &["Secure Boot", "--no-boot-entry"])?;
-    for how in ["", "--permanent", "--force"] {
+    for option in ["", "--permanent", "--force"] {
         refused(
             &vm,
-            &format!("activate {SECOND} {how} --yes"),
+            &format!("activate {SECOND} {option} --yes"),
             3,
             &["Secure Boot", "firmware setup"],
         )?;
     }
     assert_eq!(state(&vm, "vda3 vda4")?, before);
-    assert_eq!(written(&vm)?, [""; 0]);
+    assert_eq!(written_files(&vm)?, [""; 0]);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Two boot environments on a Debian that runs.
+//! Two boot environments on a running Debian.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use anyhow::Result;
 use qemu::{Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments, fresh};
 use tests::table::Scenario;
-use tests::{BeWords, scenario};
+use tests::{BeCommands, scenario};
 
 pub const SCENARIOS: &[Scenario] = &[
-    scenario!(a_copy_is_created_tried_confirmed_and_left_again),
-    scenario!(every_verb_leaves_a_third_dirty_environment_alone),
-    scenario!(only_what_the_plan_names_is_written_on_the_running_root),
+    scenario!(a_copy_is_created_tried_confirmed_and_deleted),
+    scenario!(no_verb_writes_to_a_third_environment_with_a_dirty_journal),
+    scenario!(only_files_named_in_the_plan_are_written_on_the_running_root),
     scenario!(reinstalling_grub_in_the_copy_leaves_the_primary_alone),
 ];
 
-/// Files that may differ between a source and its copy; a `*` at the end stands for anything.
-const DIFFERS: &[&str] = &[
-    // What localize changes, and what update-grub, update-initramfs and debconf make of it.
+/// Files that may differ between a source and its copy. A `*` at the end matches anything.
+const MAY_DIFFER: &[&str] = &[
+    // Files that localize, update-grub, update-initramfs and debconf write.
     "boot/grub/grub.cfg",
     "boot/grub/grubenv",
     "boot/grub/x86_64-efi/core.efi",
@@ -29,15 +29,15 @@ const DIFFERS: &[&str] = &[
     "var/cache/debconf/passwords.dat*",
     "var/cache/debconf/templates.dat*",
     "var/lib/initramfs-tools/*",
-    // What is never copied.
+    // Files that are never copied.
     "etc/lifeboat/environment.toml",
     "tmp/*",
     "var/lib/lifeboat/*",
     "var/log/lifeboat/*",
 ];
 
-/// What a running system writes by itself: its journal, and what its timers do and note.
-const SYSTEMS_OWN: &[&str] = &[
+/// Files that a running system writes: its journal, and the files of its timers.
+const WRITTEN_BY_SYSTEM: &[&str] = &[
     "var/backups/*",
     "var/lib/systemd/random-seed",
     "var/lib/systemd/timers/*",
@@ -46,24 +46,24 @@ const SYSTEMS_OWN: &[&str] = &[
     "var/log/wtmp",
 ];
 
-/// Directories on which another file system is mounted, in the source or in the copy: seen is that
-/// one's own directory.
+/// Directories on which another file system is mounted, in the source or in the copy, so that rsync
+/// compares the root of that file system.
 const MOUNT_POINTS: &[&str] = &["boot/efi/", "dev/", "mnt/", "proc/", "run/", "sys/", "tmp/"];
 
-/// Directories in which something was made and is gone again: by mkfs, by mkinitramfs, and
-/// policy-rc.d while a program runs inside.
-const PASSED_THROUGH: &[&str] = &["lost+found/", "var/tmp/", "usr/sbin/"];
+/// Directories in which files were created and removed again: by mkfs, by mkinitramfs, and
+/// policy-rc.d while a program runs inside the copy.
+const TEMPORARILY_CHANGED: &[&str] = &["lost+found/", "var/tmp/", "usr/sbin/"];
 
-fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<()> {
+fn a_copy_is_created_tried_confirmed_and_deleted(release: Release) -> Result<()> {
     let vm = fresh(release)?;
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
     assert_eq!(vm.current_be()?, FIRST);
-    same_files(&vm)?;
-    // In the firmware's menu without an activation, and not before what was there.
+    assert_same_files(&vm)?;
+    // It is in the firmware's menu without an activation, but not before the existing entries.
     let entries = vm.run("efibootmgr -v")?.stdout;
     for name in [FIRST, SECOND] {
         let entry = entries.lines().find(|line| line.contains(&format!("Lifeboat: {name}")));
-        // `Boot0003* Lifeboat: second`: the asterisk is said of one that is active.
+        // `Boot0003* Lifeboat: second`: the asterisk marks an active entry.
         assert_eq!(entry.and_then(|line| line.get(8..9)), Some("*"), "{entries}");
     }
     assert!(!order(&vm)?[0].contains("Lifeboat"), "{entries}");
@@ -71,12 +71,12 @@ fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<
     vm.be(&format!("activate {SECOND} --yes"))?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, SECOND);
-    confirmed(&vm, SECOND)?;
+    assert_confirmed(&vm, SECOND)?;
 
     vm.be(&format!("activate {FIRST} --yes"))?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);
-    confirmed(&vm, FIRST)?;
+    assert_confirmed(&vm, FIRST)?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);
 
@@ -88,8 +88,9 @@ fn a_copy_is_created_tried_confirmed_and_left_again(release: Release) -> Result<
     Ok(())
 }
 
-/// The unit has made it permanent: first in `BootOrder`, no trial left.
-pub fn confirmed(vm: &Machine, name: &str) -> Result<()> {
+/// Waits until the unit has confirmed the trial: the entry is first in `BootOrder`, and no trial is
+/// left.
+pub fn assert_confirmed(vm: &Machine, name: &str) -> Result<()> {
     vm.run_within(
         "for i in $(seq 60); do systemctl is-active -q lifeboat-confirm.service && exit 0; sleep \
         1; done; \
@@ -104,7 +105,7 @@ pub fn confirmed(vm: &Machine, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The lines of efibootmgr in the order of BootOrder.
+/// The lines of efibootmgr, in the order of BootOrder.
 fn order(vm: &Machine) -> Result<Vec<String>> {
     let text = vm.run("efibootmgr")?.stdout;
     let numbers = text.lines().find_map(|l| l.strip_prefix("BootOrder: ")).unwrap_or_default();
@@ -113,8 +114,8 @@ fn order(vm: &Machine) -> Result<Vec<String>> {
     Ok(numbers.split(',').map(line).collect())
 }
 
-/// rsync finds no difference between the running system and its copy but those that have a reason.
-pub fn same_files(vm: &Machine) -> Result<()> {
+/// Checks with rsync that the running system and its copy differ only where they may.
+pub fn assert_same_files(vm: &Machine) -> Result<()> {
     vm.be(&format!("mount {SECOND} /mnt"))?;
     let command = "rsync -aHAXxn --checksum --numeric-ids --delete -i / /mnt/";
     let report = vm.run_within(command, deadline(900))?.stdout;
@@ -124,11 +125,11 @@ pub fn same_files(vm: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Whether a line of `rsync -i` has a reason.
+/// Whether a line of `rsync -i` reports a permitted difference.
 fn may_differ(line: &str) -> bool {
     let (change, path) =
         line.split_once(' ').map_or(("", line), |(change, path)| (change, path.trim_start()));
-    let has_one_of = |files: &[&str]| {
+    let contains_one_of = |files: &[&str]| {
         let directory = |file: &str| {
             file.trim_end_matches("/*")
                 .rsplit_once('/')
@@ -137,36 +138,38 @@ fn may_differ(line: &str) -> bool {
         files.iter().any(|file| directory(file).is_some_and(|directory| directory == path))
     };
     let is_directory_time = change == ".d..t......"
-        && (PASSED_THROUGH.contains(&path) || has_one_of(DIFFERS) || has_one_of(SYSTEMS_OWN));
+        && (TEMPORARILY_CHANGED.contains(&path)
+            || contains_one_of(MAY_DIFFER)
+            || contains_one_of(WRITTEN_BY_SYSTEM));
     is_directory_time
         || MOUNT_POINTS.contains(&path)
-        || named(DIFFERS, path)
-        || named(SYSTEMS_OWN, path)
+        || matches_one(MAY_DIFFER, path)
+        || matches_one(WRITTEN_BY_SYSTEM, path)
 }
 
-/// Whether a path without its first slash is one of these.
-fn named(files: &[&str], path: &str) -> bool {
-    files.iter().any(|file| match file.strip_suffix('*') {
+/// Whether a path without its leading slash matches one of these patterns.
+fn matches_one(patterns: &[&str], path: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(beginning) => path.starts_with(beginning),
-        None => path == *file,
+        None => path == *pattern,
     })
 }
 
-/// From here on [`written`] sees what is written on the running root.
-pub fn watch(vm: &Machine) -> Result<()> {
+/// Marks the time from which [`written_files`] reports files.
+pub fn mark_time(vm: &Machine) -> Result<()> {
     vm.run("sync; touch /run/before; sleep 1")?;
     Ok(())
 }
 
-/// The files of the running root that were written since [`watch`], whoever did it, but for what
-/// the system writes by itself.
-pub fn written(vm: &Machine) -> Result<Vec<String>> {
+/// The files on the running root that were written by any process since [`mark_time`], except those
+/// that the system itself writes.
+pub fn written_files(vm: &Machine) -> Result<Vec<String>> {
     let files = vm.run("find / -xdev -newerct '@'$(stat -c %Z /run/before) ! -type d")?.stdout;
-    let of_others = |path: &&str| !named(SYSTEMS_OWN, path.trim_start_matches('/'));
-    Ok(files.lines().filter(of_others).map(str::to_owned).collect())
+    let is_relevant = |path: &&str| !matches_one(WRITTEN_BY_SYSTEM, path.trim_start_matches('/'));
+    Ok(files.lines().filter(is_relevant).map(str::to_owned).collect())
 }
 
-fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result<()> {
+fn no_verb_writes_to_a_third_environment_with_a_dirty_journal(release: Release) -> Result<()> {
     let vm = fresh(release)?;
     vm.run(
         "sync && mkfs.ext4 -q /dev/vda4 && mount /dev/vda4 /mnt && mkdir -p /mnt/etc /mnt/usr/lib \
@@ -182,7 +185,7 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
     vm.run("dumpe2fs -h /dev/vda4 2>/dev/null | grep -q needs_recovery")?;
     let hash = || vm.run_within("sha256sum /dev/vda4", deadline(300)).map(|o| o.stdout);
     let untouched = hash()?;
-    // The one that has this label, as an argument.
+    // The number of the entry with this label, as a shell substitution.
     let entry =
         |label: &str| format!("$(efibootmgr | sed -n 's/^Boot\\(....\\).*{label}.*/\\1/p')");
     for verb in [
@@ -217,20 +220,21 @@ fn every_verb_leaves_a_third_dirty_environment_alone(release: Release) -> Result
     Ok(())
 }
 
-fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> Result<()> {
+fn only_files_named_in_the_plan_are_written_on_the_running_root(release: Release) -> Result<()> {
     let vm = fresh(release)?;
     let create = format!("be create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes");
     let plan = vm.run(&format!("{create} --dry-run"))?.stdout;
-    watch(&vm)?;
+    mark_time(&vm)?;
     vm.run_within(
         &format!(
             "strace -f -y --decode-pids=comm --seccomp-bpf -o /run/trace \
-             -e trace=open,openat,openat2,creat,mkdirat,mkdir,unlinkat,renameat,renameat2,linkat,symlinkat,mknodat {create}"
+             -e trace=open,openat,openat2,creat,mkdirat,mkdir,unlinkat,renameat,renameat2,\
+             linkat,symlinkat,mknodat {create}"
         ),
         deadline(1800),
     )?;
-    // The trace is large: what `be` itself opened for writing, or made a name in, comes out of the
-    // machine. What runs inside the copy calls its files by the copy's paths.
+    // The trace is large, so the machine reduces it to the paths that `be` itself opened for
+    // writing or changed the name of. Programs inside the copy use the copy's paths.
     let traced = vm.run(
         "grep -E '^[0-9]+<be>' /run/trace | grep -vE '= -1 ' | sed -E 's/symlinkat\\(\"[^\"]*\", \
         /symlinkat(/' | \
@@ -238,21 +242,21 @@ fn only_what_the_plan_names_is_written_on_the_running_root(release: Release) -> 
          grep -oE '[0-9]+<[^>]*>|\"[^\"]*\"' | sed -E 's/^[0-9]+<//; s/>$//; s/\"//g' | grep '^/' \
          | sort -u",
     )?;
-    let changed = written(&vm)?;
+    let changed = written_files(&vm)?;
     let planned =
         |path: &str| plan.contains(path.trim_end_matches(".lifeboat-new").trim_start_matches('/'));
-    let elsewhere = ["/run", "/proc", "/sys", "/dev", "/tmp", "/boot/efi", "/var/log/lifeboat"];
-    let is_elsewhere = |path: &str| {
-        elsewhere.iter().any(|p| {
+    let excluded = ["/run", "/proc", "/sys", "/dev", "/tmp", "/boot/efi", "/var/log/lifeboat"];
+    let is_excluded = |path: &str| {
+        excluded.iter().any(|p| {
             path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
-    let is_directory_of_a_planned_one =
+    let is_directory_of_planned_file =
         |path: &str| plan.contains(&format!("{}/", path.trim_matches('/')));
-    let traced = traced.stdout.lines().filter(|path| !is_directory_of_a_planned_one(path));
+    let traced = traced.stdout.lines().filter(|path| !is_directory_of_planned_file(path));
     let changed = changed.iter().map(String::as_str);
     let unnamed: BTreeSet<&str> =
-        traced.chain(changed).filter(|path| !is_elsewhere(path) && !planned(path)).collect();
+        traced.chain(changed).filter(|path| !is_excluded(path) && !planned(path)).collect();
     assert!(unnamed.is_empty(), "not in the plan:\n{unnamed:#?}\n{plan}");
     Ok(())
 }
@@ -272,14 +276,14 @@ fn reinstalling_grub_in_the_copy_leaves_the_primary_alone(release: Release) -> R
 
     vm.be(&format!("activate {SECOND} --yes"))?;
     vm.reboot()?;
-    confirmed(&vm, SECOND)?;
+    assert_confirmed(&vm, SECOND)?;
     let after_switch = order(&vm)?;
     vm.run_within(
         "dpkg -i /srv/packages/grub-efi-amd64_*.deb /srv/packages/shim-signed_*.deb",
         deadline(600),
     )?;
     assert_eq!((vm.run(vendor)?.stdout, order(&vm)?), (before.0, after_switch));
-    // The primary still boots as it did before Lifeboat came.
+    // The primary still boots through its original entry.
     let is_vendors = |line: &&String| line.contains("debian") && !line.contains("Lifeboat");
     let debian = order(&vm)?.iter().find(is_vendors).cloned().unwrap_or_default();
     vm.run(&format!("efibootmgr -n {}", &debian[4..8]))?;

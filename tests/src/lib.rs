@@ -1,10 +1,10 @@
-//! End-to-end tests: real Debian systems in virtual machines, and the programs as built. The
-//! machinery is in `qemu`; here are the `be` words for a machine, and the table of scenario ×
+//! End-to-end tests of the built programs on real Debian systems in virtual machines. The crate
+//! `qemu` runs the machines; this one adds the commands of `be` and the table of scenario ×
 //! release.
 
+mod be_commands;
 pub mod prepared;
 pub mod rescue;
 pub mod table;
-mod words;
 
-pub use words::{BeWords, be_program};
+pub use be_commands::{BeCommands, be_program};

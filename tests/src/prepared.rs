@@ -1,5 +1,5 @@
-//! Disks on which `be` has already worked, so that a scenario begins where its sentence begins.
-//! Cached by what they are made of: the fixture's recipe and the program.
+//! Disks on which `be` has already created a boot environment, so that scenarios can start with two.
+//! They are cached by what they are made from: the fixture's recipe and the program.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,25 +9,25 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use qemu::{Builder, Bus, Debian, Disk, Fixture, Machine, Release};
 
-use crate::{BeWords, be_program};
+use crate::{BeCommands, be_program};
 
-/// Names of the two boot environments: the system as it was installed, and its copy.
+/// Name of the boot environment that was installed.
 pub const FIRST: &str = "first";
-/// See [`FIRST`].
+/// Name of its copy.
 pub const SECOND: &str = "second";
 
-/// Where a copy goes: partition 3. Partition 4 is small and for whatever a scenario puts there.
+/// Sizes of the spare partitions: 3 is for the copy, 4 is small and for use by scenarios.
 pub const SPARE_MIB: [u64; 2] = [3072, 256];
 
-/// A Debian as its installer leaves it, with two empty partitions before its swap.
+/// A freshly installed Debian, with two empty partitions before its swap.
 pub fn debian(release: Release) -> Debian {
     Debian::new(release).spares(&SPARE_MIB)
 }
 
-/// A machine with a fresh Debian in which `be` is installed and has done nothing yet.
+/// A running machine with a fresh Debian, in which `be` is installed but has not been run.
 ///
 /// # Errors
-/// The fixture cannot be built, or does not come up.
+/// The fixture cannot be built or does not boot.
 pub fn fresh(release: Release) -> Result<Machine> {
     let vm = debian(release).build()?.machine()?.start()?;
     vm.ready()?;
@@ -35,14 +35,14 @@ pub fn fresh(release: Release) -> Result<Machine> {
     Ok(vm)
 }
 
-/// A disk with two complete boot environments, and the variable store that belongs to it.
+/// A disk with two complete boot environments, and its firmware's variable store.
 #[derive(Clone, Debug)]
 pub struct TwoEnvironments {
     directory: PathBuf,
 }
 
 impl TwoEnvironments {
-    /// From the cache, or made by `be create` in a machine.
+    /// Takes the disk from the cache, or creates it with `be create` in a machine.
     ///
     /// # Errors
     /// The fixture cannot be built, or `be create` failed.
@@ -50,7 +50,7 @@ impl TwoEnvironments {
         Self::of(&debian(release).build()?)
     }
 
-    /// With the generic kernel, which knows NVMe and AHCI.
+    /// As [`TwoEnvironments::on`], with the generic kernel, which supports NVMe and AHCI.
     ///
     /// # Errors
     /// As [`TwoEnvironments::on`].
@@ -63,13 +63,15 @@ impl TwoEnvironments {
         let disk = fixture.disk();
         let mut hasher = DefaultHasher::new();
         (&disk, program).hash(&mut hasher);
-        let cache =
-            disk.ancestors().nth(2).context("a fixture's disk lies in a directory of the cache")?;
+        let cache = disk
+            .ancestors()
+            .nth(2)
+            .context("the disk of a fixture is in a subdirectory of the cache")?;
         let two =
             TwoEnvironments { directory: cache.join(format!("two-{:016x}", hasher.finish())) };
         let lock = File::create(two.directory.with_extension("lock"))
             .context("opening the lock of a prepared disk")?;
-        lock.lock().context("waiting for another test that prepares a disk")?;
+        lock.lock().context("waiting for another test to prepare the disk")?;
         if !two.directory.exists() {
             two.make(fixture)?;
         }
@@ -79,7 +81,8 @@ impl TwoEnvironments {
     fn make(&self, fixture: &Fixture) -> Result<()> {
         let work = self.directory.with_extension("partial");
         if work.exists() {
-            std::fs::remove_dir_all(&work).context("removing what an interrupted test left")?;
+            std::fs::remove_dir_all(&work)
+                .context("removing the leftovers of an interrupted test")?;
         }
         std::fs::create_dir_all(&work)?;
         std::fs::copy(fixture.variables(), work.join("variables.fd"))?;
@@ -96,13 +99,13 @@ impl TwoEnvironments {
         vm.install_be()?;
         vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
         vm.power_off()?;
-        std::fs::rename(&work, &self.directory).context("keeping the prepared disk")
+        std::fs::rename(&work, &self.directory).context("storing the prepared disk")
     }
 
     /// A machine with an overlay of the disk on virtio, serial number `primary`.
     ///
     /// # Errors
-    /// Its directory cannot be made.
+    /// The machine's directory cannot be created.
     pub fn machine(&self) -> Result<Builder> {
         self.machine_on(Bus::Virtio)
     }
@@ -115,7 +118,7 @@ impl TwoEnvironments {
         self.builder(self.disk().overlay().bus(bus))
     }
 
-    /// As [`TwoEnvironments::machine`], whose power can be cut.
+    /// As [`TwoEnvironments::machine`], but the power can be cut.
     ///
     /// # Errors
     /// As [`TwoEnvironments::machine`].
@@ -123,7 +126,7 @@ impl TwoEnvironments {
         self.builder(self.disk().logged())
     }
 
-    /// The disk itself, serial number `primary`; machines get overlays of it.
+    /// The disk itself, serial number `primary`. Machines use overlays of it.
     pub fn disk(&self) -> Disk {
         Disk::new(self.directory.join("disk.raw")).serial("primary")
     }

@@ -1,4 +1,4 @@
-//! Runs scenarios on each release and ends with a table of scenario × release.
+//! Runs scenarios on each release and prints a table of scenario × release.
 
 use qemu::Release;
 use std::collections::BTreeMap;
@@ -7,16 +7,16 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One sentence that is proved on a release.
+/// A statement that is tested on a release.
 #[derive(Clone, Copy)]
 pub struct Scenario {
-    /// The sentence, as the name of its function.
+    /// The statement, which is the name of the function.
     pub name: &'static str,
-    /// Fails by an error or by a panic.
+    /// The test. It fails with an error or a panic.
     pub run: fn(Release) -> anyhow::Result<()>,
 }
 
-/// A scenario by the name of its function.
+/// Makes a scenario of a function, under the function's name.
 #[macro_export]
 macro_rules! scenario {
     ($function:path) => {
@@ -24,90 +24,90 @@ macro_rules! scenario {
     };
 }
 
-/// What the command line chose.
+/// The options of the command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Choice {
-    /// Scenarios whose name has one of these words in it; all where there are none.
+struct Options {
+    /// Scenarios whose name contains one of these words are run; all, if there are no words.
     words: Vec<String>,
     releases: Vec<Release>,
     list: bool,
 }
 
-impl Choice {
-    /// `[WORD…] [--release NAME]… [--list]`; what else begins with a dash is for Rust's own test
-    /// runner.
-    fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Choice, String> {
-        let mut choice = Choice::default();
+impl Options {
+    /// Parses `[WORD…] [--release NAME]… [--list]`. Other options are ignored, because they are for
+    /// Rust's own test runner.
+    fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--release" => {
                     let name = arguments.next().unwrap_or_default();
                     let release = Release::ALL.into_iter().find(|r| r.name() == name);
-                    choice.releases.push(
-                        release.ok_or(format!("no release {name:?}: use bookworm or trixie"))?,
+                    options.releases.push(
+                        release
+                            .ok_or(format!("unknown release {name:?}: use bookworm or trixie"))?,
                     );
                 }
-                "--list" => choice.list = true,
+                "--list" => options.list = true,
                 _ if argument.starts_with('-') => {}
-                _ => choice.words.push(argument),
+                _ => options.words.push(argument),
             }
         }
-        if choice.releases.is_empty() {
-            choice.releases = Release::ALL.to_vec();
+        if options.releases.is_empty() {
+            options.releases = Release::ALL.to_vec();
         }
-        Ok(choice)
+        Ok(options)
     }
 
-    fn takes(&self, name: &str) -> bool {
+    fn selects(&self, name: &str) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
     }
 }
 
-/// What became of a scenario on a release.
+/// The outcome of a scenario on a release.
 struct Outcome {
     failure: Option<String>,
-    took: Duration,
+    duration: Duration,
 }
 
 impl Outcome {
     fn text(&self) -> String {
         match &self.failure {
-            None => format!("ok, {} s", self.took.as_secs()),
-            Some(why) => format!("FAILED\n{why}\n"),
+            None => format!("ok, {} s", self.duration.as_secs()),
+            Some(reason) => format!("FAILED\n{reason}\n"),
         }
     }
 }
 
-/// Runs the scenarios that the command line names and prints the table; fails if one failed or none
-/// was run.
+/// Runs the selected scenarios and prints the table. Fails if a scenario failed or none was run.
 pub fn main(scenarios: &[Scenario]) -> ExitCode {
-    let choice = match Choice::parse(std::env::args().skip(1)) {
-        Ok(choice) => choice,
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    let chosen: Vec<&Scenario> =
-        scenarios.iter().filter(|scenario| choice.takes(scenario.name)).collect();
-    if choice.list {
-        chosen.iter().for_each(|scenario| println!("{}", scenario.name));
+    let selected: Vec<&Scenario> =
+        scenarios.iter().filter(|scenario| options.selects(scenario.name)).collect();
+    if options.list {
+        selected.iter().for_each(|scenario| println!("{}", scenario.name));
         return ExitCode::SUCCESS;
     }
-    let outcomes = run_all(&chosen, &choice.releases);
+    let outcomes = run_all(&selected, &options.releases);
     let failed = outcomes.values().filter(|outcome| outcome.failure.is_some()).count();
-    let names: Vec<&str> = chosen.iter().map(|scenario| scenario.name).collect();
-    print!("\n{}", render(&names, &choice.releases, |row, column| outcomes.get(&(row, column))));
+    let names: Vec<&str> = selected.iter().map(|scenario| scenario.name).collect();
+    print!("\n{}", render(&names, &options.releases, |row, column| outcomes.get(&(row, column))));
     println!("\n{} passed, {failed} failed", outcomes.len() - failed);
     if failed > 0 || outcomes.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Runs every scenario on every release, as many at a time as there may be machines. Outcomes by
-/// row and column of the table.
-fn run_all(chosen: &[&Scenario], releases: &[Release]) -> BTreeMap<(usize, usize), Outcome> {
+/// Runs every scenario on every release, as many at a time as machines are allowed. Returns the
+/// outcomes by row and column of the table.
+fn run_all(selected: &[&Scenario], releases: &[Release]) -> BTreeMap<(usize, usize), Outcome> {
     let columns = || releases.iter().enumerate();
-    let cells = chosen
+    let cells = selected
         .iter()
         .enumerate()
         .flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)));
@@ -135,7 +135,7 @@ fn run(scenario: &Scenario, release: Release) -> Outcome {
     let failure = match result {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("{error:#}")),
-        // The panic's own message and place were printed where it happened.
+        // The panic handler has already printed the location of the panic.
         Err(panic) => Some(
             panic
                 .downcast_ref::<String>()
@@ -144,10 +144,10 @@ fn run(scenario: &Scenario, release: Release) -> Outcome {
                 .unwrap_or_else(|| "panicked".to_owned()),
         ),
     };
-    Outcome { failure, took: start.elapsed() }
+    Outcome { failure, duration: start.elapsed() }
 }
 
-/// The table, one line a scenario.
+/// Renders the table, one line per scenario.
 fn render<'a>(
     names: &[&str],
     releases: &[Release],
@@ -162,7 +162,7 @@ fn render<'a>(
     let mut table = line("scenario", releases.iter().map(ToString::to_string).collect());
     for (row, name) in names.iter().enumerate() {
         let cell = |column| match outcome(row, column) {
-            Some(Outcome { failure: None, took }) => format!("ok {} s", took.as_secs()),
+            Some(Outcome { failure: None, duration }) => format!("ok {} s", duration.as_secs()),
             Some(Outcome { failure: Some(_), .. }) => "FAILED".to_owned(),
             None => "-".to_owned(),
         };
@@ -175,23 +175,24 @@ fn render<'a>(
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Choice, String> {
-        Choice::parse(line.split_whitespace().map(str::to_owned))
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
     }
 
     #[test]
-    fn the_command_line_chooses() {
+    fn the_command_line_selects_scenarios_and_releases() {
         assert_eq!(parse("--all --nocapture").unwrap().releases, Release::ALL);
-        let choice = parse("trial --release trixie").unwrap();
-        assert_eq!(choice.releases, [Release::Trixie]);
+        let options = parse("trial --release trixie").unwrap();
+        assert_eq!(options.releases, [Release::Trixie]);
         assert!(
-            choice.takes("a_trial_that_panics_falls_back") && !choice.takes("create_and_switch")
+            options.selects("a_trial_that_panics_falls_back")
+                && !options.selects("create_and_switch")
         );
         assert!(parse("--release sid").unwrap_err().contains("sid"));
     }
 
     #[test]
-    fn a_scenario_fails_by_an_error_or_by_a_panic() {
+    fn a_scenario_fails_with_an_error_or_a_panic() {
         fn good(_: Release) -> anyhow::Result<()> {
             Ok(())
         }
@@ -209,9 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_line_a_scenario() {
-        let ok = Outcome { failure: None, took: Duration::from_secs(73) };
-        let failed = Outcome { failure: Some("x".to_owned()), took: Duration::ZERO };
+    fn the_table_has_one_line_per_scenario() {
+        let ok = Outcome { failure: None, duration: Duration::from_secs(73) };
+        let failed = Outcome { failure: Some("x".to_owned()), duration: Duration::ZERO };
         let cells = [[Some(&ok), Some(&failed)], [None, Some(&ok)]];
         let table = render(&["create_and_switch", "refusals"], &Release::ALL, |row, column| {
             cells[row][column]

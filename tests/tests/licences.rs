@@ -1,8 +1,9 @@
-//! Every package that can enter the program has a licence and a source that deny.toml allows.
+//! Checks that deny.toml allows the licence and source of every package that can become part of the
+//! programs.
 //!
-//! The file has cargo-deny's format, and cargo-deny reads it too; building that takes longer than
-//! all of our own tests, so what `cargo metadata` says is judged here. Licence expressions: SPDX
-//! 2.3, annex D.
+//! deny.toml has the format of cargo-deny, which can check it too. But building cargo-deny takes
+//! longer than all our own tests, so this test evaluates `cargo metadata` instead. Licence
+//! expressions: SPDX 2.3, annex D.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -90,45 +91,45 @@ fn every_package_has_an_allowed_licence_and_source() -> Result<()> {
             }
         }
     }
-    ensure!(used > 0, "cargo metadata names no package");
+    ensure!(used > 0, "cargo metadata lists no packages");
     ensure!(refused.is_empty(), "not allowed by deny.toml:\n{}", refused.join("\n"));
     Ok(())
 }
 
-/// Whether the expression can be met with these licences. Old manifests have `/` for `OR`.
+/// Whether the allowed licences satisfy the expression. Old manifests use `/` for `OR`.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
-    let met = either(&mut rest, allowed);
+    let met = parse_or(&mut rest, allowed);
     met == Some(true) && rest.is_empty()
 }
 
-fn either(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
-    let mut met = both(words, allowed)?;
+fn parse_or(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+    let mut met = parse_and(words, allowed)?;
     while words.first() == Some(&"OR") {
         *words = &words[1..];
-        met |= both(words, allowed)?;
+        met |= parse_and(words, allowed)?;
     }
     Some(met)
 }
 
-fn both(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
-    let mut met = one(words, allowed)?;
+fn parse_and(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+    let mut met = parse_term(words, allowed)?;
     while words.first() == Some(&"AND") {
         *words = &words[1..];
-        met &= one(words, allowed)?;
+        met &= parse_term(words, allowed)?;
     }
     Some(met)
 }
 
-/// A licence, one with an exception, or an expression in parentheses; `None` where the text is none
-/// of these.
-fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
+/// A licence, a licence with an exception, or an expression in parentheses. Returns `None` if the
+/// text is none of these.
+fn parse_term(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
     let (first, rest) = words.split_first()?;
     *words = rest;
     if *first == "(" {
-        let met = either(words, allowed)?;
+        let met = parse_or(words, allowed)?;
         *words = words.strip_prefix(&[")"])?;
         return Some(met);
     }
@@ -142,7 +143,7 @@ fn one(words: &mut &[&str], allowed: &BTreeSet<String>) -> Option<bool> {
 }
 
 #[test]
-fn licence_expressions_are_understood() {
+fn licence_expressions_are_evaluated() {
     let allowed = ["MIT", "Apache-2.0", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"]
         .map(str::to_owned)
         .into();

@@ -1,9 +1,9 @@
 //! Boot entries: `Boot####`, `BootOrder`, `BootNext` and `BootCurrent`
 //! (UEFI 2.10, sections 3.1 and 3.3).
 //!
-//! Each call leaves a bootable machine if the power fails in it: `BootOrder` is
-//! never empty, an entry is there before it is pointed at, and what points at it
-//! goes before it does. Entries that are not Lifeboat's are never changed.
+//! A power failure during any call leaves the machine bootable: `BootOrder` is never empty, an
+//! entry exists before anything refers to it, and references to it are removed before it is.
+//! Entries that are not Lifeboat's are never changed.
 
 use super::load_option::{self, LoadOption};
 use super::variables::{self, Variable, VariableName, Variables};
@@ -23,12 +23,12 @@ pub enum Error {
         /// What is wrong with it.
         source: load_option::Error,
     },
-    /// The new entry cannot be written as bytes.
+    /// The new entry cannot be rendered.
     #[error("new boot entry: {0}")]
     NewOption(load_option::Error),
-    /// It is not Lifeboat's.
+    /// The entry is not Lifeboat's.
     #[error(
-        "boot entry Boot{number:04X} ({description}) is not Lifeboat's and is left alone; use `be \
+        "boot entry Boot{number:04X} ({description}) is not Lifeboat's and was left alone; use `be \
         boot-entries` to change it"
     )]
     Foreign {
@@ -37,29 +37,33 @@ pub enum Error {
         /// What the firmware's menu shows for it.
         description: String,
     },
-    /// There is no such entry.
-    #[error("there is no boot entry Boot{0:04X}; `be boot-entries` lists those there are")]
+    /// The entry does not exist.
+    #[error("boot entry Boot{0:04X} does not exist; `be boot-entries` lists all entries")]
     Missing(u16),
-    /// All entries of the order would go.
+    /// The new order would be empty.
     #[error(
-        "refused to leave BootOrder empty: the machine would not boot; add another entry first"
+        "refused to leave BootOrder empty, because the machine would not boot; add another entry \
+        first"
     )]
     EmptyOrder,
-    /// An entry of others would be dropped from the order.
+    /// A foreign entry would be dropped from the order.
     #[error("refused to drop Boot{0:04X} from BootOrder: it is not Lifeboat's and was not named")]
     Dropped(u16),
-    /// A number is in the new order twice.
-    #[error("Boot{0:04X} is twice in the new BootOrder")]
+    /// A number is in the new order more than once.
+    #[error("Boot{0:04X} appears more than once in the new BootOrder")]
     Twice(u16),
-    /// `BootOrder`, `BootNext` or `BootCurrent` has an odd length.
-    #[error("{name} has {length} bytes; set it anew with the firmware's setup or `efibootmgr`")]
+    /// `BootOrder`, `BootNext` or `BootCurrent` has an invalid length.
+    #[error(
+        "{name} has an invalid length of {length} bytes; set it again with the firmware's setup or \
+        `efibootmgr`"
+    )]
     Length {
         /// The variable.
         name: &'static str,
-        /// The bytes that it has.
+        /// Its length in bytes.
         length: usize,
     },
-    /// All 65,536 are taken.
+    /// All 65,536 numbers are taken.
     #[error("no free boot entry number; delete unused entries")]
     Full,
 }
@@ -69,18 +73,18 @@ pub enum Error {
 pub struct BootEntry {
     /// The `####` of `Boot####`.
     pub number: u16,
-    /// What is booted.
+    /// The load option.
     pub option: LoadOption,
 }
 
-/// Where in `BootOrder` an entry goes.
+/// The position of an entry in `BootOrder`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
-    /// Before all others: the machine boots it from now on.
+    /// Before all others, so that the machine boots it by default.
     First,
     /// After all others.
     Last,
-    /// Only in the firmware's menu and by `BootNext`.
+    /// Not in the order: booted only from the firmware's menu or through `BootNext`.
     NotInOrder,
 }
 
@@ -89,9 +93,9 @@ pub enum Position {
 pub enum SecureBoot {
     /// Nothing.
     Disabled,
-    /// A signature that it knows.
+    /// A signature that it trusts.
     Enabled,
-    /// Nothing yet: keys can be enrolled without a password.
+    /// Nothing yet: keys can be enrolled without authentication.
     SetupMode,
 }
 
@@ -102,7 +106,7 @@ pub struct BootEntries {
 }
 
 impl BootEntries {
-    /// Those among `variables`.
+    /// The boot entries among `variables`.
     pub fn new(variables: Variables) -> Self {
         Self { variables }
     }
@@ -112,7 +116,7 @@ impl BootEntries {
         &self.variables
     }
 
-    /// All entries by number, those in no order as well. A damaged one is logged
+    /// All entries by number, including those that are not in the order. A damaged entry is logged
     /// and left out.
     ///
     /// # Errors
@@ -130,10 +134,10 @@ impl BootEntries {
         Ok(entries)
     }
 
-    /// One entry; `None` where there is none of this number.
+    /// Reads one entry. Returns `None` if no entry has this number.
     ///
     /// # Errors
-    /// It cannot be read, or is damaged.
+    /// The entry cannot be read or is damaged.
     pub fn entry(&self, number: u16) -> Result<Option<BootEntry>, Error> {
         let Some(variable) = self.variables.read(&name_of(number))? else {
             return Ok(None);
@@ -143,8 +147,8 @@ impl BootEntries {
         Ok(Some(BootEntry { number, option }))
     }
 
-    /// The entries that the firmware tries, in their order. May name some that
-    /// do not exist: the firmware passes over them.
+    /// The entries that the firmware tries, in order. Some of them may not exist; the firmware
+    /// skips those.
     ///
     /// # Errors
     /// The variable cannot be read.
@@ -156,8 +160,7 @@ impl BootEntries {
         Ok(numbers.iter().copied().map(u16::from_le_bytes).collect())
     }
 
-    /// Makes `order` the order. Only Lifeboat's own entries and such that do not
-    /// exist may be missing from it.
+    /// Sets the order. It must keep every existing entry that is not Lifeboat's.
     ///
     /// # Errors
     /// [`Error::EmptyOrder`], [`Error::Dropped`], [`Error::Missing`], [`Error::Twice`],
@@ -166,7 +169,7 @@ impl BootEntries {
         self.set_order_without(order, &[])
     }
 
-    /// As [`Self::set_order`], and the entries in `dropped` may be missing too.
+    /// As [`Self::set_order`], but the order need not keep the entries in `dropped`.
     ///
     /// # Errors
     /// As [`Self::set_order`].
@@ -191,11 +194,10 @@ impl BootEntries {
         Ok(self.write("BootOrder", data)?)
     }
 
-    /// Moves an entry in the order; all others keep theirs.
+    /// Moves an entry within the order, into it or out of it. The others keep their relative order.
     ///
     /// # Errors
-    /// As [`Self::set_order`]; [`Error::EmptyOrder`] where it is the only one and
-    /// is to leave.
+    /// As [`Self::set_order`]; [`Error::EmptyOrder`] if the entry to take out is the only one.
     pub fn place(&self, number: u16, position: Position) -> Result<(), Error> {
         let old = self.order()?;
         let mut order = old.clone();
@@ -206,13 +208,13 @@ impl BootEntries {
             Position::NotInOrder if order.len() == old.len() => return Ok(()),
             Position::NotInOrder => {}
         }
-        // Firmware has been seen to write a number twice; the first one counts.
+        // Some firmware writes a number twice; the first one counts.
         let mut seen = BTreeSet::new();
         order.retain(|number| seen.insert(*number));
         self.set_order(&order)
     }
 
-    /// The entry of the next boot alone.
+    /// The entry for the next boot only.
     ///
     /// # Errors
     /// The variable cannot be read.
@@ -220,8 +222,8 @@ impl BootEntries {
         self.read_number("BootNext")
     }
 
-    /// Sets or clears the entry of the next boot. The firmware clears it before
-    /// it starts the entry.
+    /// Sets or clears the entry for the next boot. The firmware clears it before it starts the
+    /// entry.
     ///
     /// # Errors
     /// [`Error::Missing`], or writing failed.
@@ -235,8 +237,8 @@ impl BootEntries {
         }
     }
 
-    /// The entry that this boot came from; `None` where the firmware does not say,
-    /// as after a direct kernel boot.
+    /// The entry that was booted, or `None` if the firmware does not say, as after a direct kernel
+    /// boot.
     ///
     /// # Errors
     /// The variable cannot be read.
@@ -244,11 +246,11 @@ impl BootEntries {
         self.read_number("BootCurrent")
     }
 
-    /// Makes a new entry under the lowest number that is free and not in the
-    /// order, and returns the number.
+    /// Adds a new entry and returns its number, the lowest one that is neither taken nor referred
+    /// to.
     ///
     /// # Errors
-    /// The option has no bytes, or writing failed. What was made is then removed.
+    /// The option cannot be rendered, or writing failed; the new entry is then removed.
     pub fn add(&self, option: &LoadOption, position: Position) -> Result<u16, Error> {
         let data = option.to_bytes().map_err(Error::NewOption)?;
         let mut taken: BTreeSet<u16> = self.numbers()?;
@@ -266,7 +268,7 @@ impl BootEntries {
         placed.map(|()| number)
     }
 
-    /// Puts `option` in the place of one of Lifeboat's entries.
+    /// Replaces the load option of one of Lifeboat's entries.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Foreign`], or writing failed.
@@ -276,7 +278,7 @@ impl BootEntries {
         Ok(self.variables.write(&name_of(number), &Variable::boot(data))?)
     }
 
-    /// Has the firmware try one of Lifeboat's entries, or pass over it.
+    /// Makes the firmware try one of Lifeboat's entries or skip it.
     ///
     /// # Errors
     /// As [`Self::replace`].
@@ -286,12 +288,12 @@ impl BootEntries {
         self.replace(number, &option)
     }
 
-    /// Removes one of Lifeboat's entries: from `BootNext`, from the order, then
-    /// itself. One that does not exist is removed already.
+    /// Removes one of Lifeboat's entries: from `BootNext`, from the order, then the entry itself.
+    /// Removing one that does not exist succeeds.
     ///
     /// # Errors
-    /// [`Error::Foreign`]; [`Error::EmptyOrder`] where nothing else is in the order;
-    /// or writing failed.
+    /// [`Error::Foreign`]; [`Error::EmptyOrder`] if nothing else is in the order; or writing
+    /// failed.
     pub fn remove(&self, number: u16) -> Result<(), Error> {
         match self.must_be_ours(number) {
             Ok(_) => self.take_out(number),
@@ -300,8 +302,8 @@ impl BootEntries {
         }
     }
 
-    /// Removes any entry, also one that is not Lifeboat's or is damaged. Only for
-    /// a user who named it.
+    /// Removes any entry, even one that is damaged or not Lifeboat's. Only for entries that the
+    /// user named.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::EmptyOrder`], or writing failed.
@@ -344,8 +346,8 @@ impl BootEntries {
     }
 
     fn must_exist(&self, number: u16) -> Result<(), Error> {
-        let there = self.variables.read(&name_of(number))?.is_some();
-        there.then_some(()).ok_or(Error::Missing(number))
+        let exists = self.variables.read(&name_of(number))?.is_some();
+        exists.then_some(()).ok_or(Error::Missing(number))
     }
 
     fn must_be_ours(&self, number: u16) -> Result<LoadOption, Error> {
@@ -356,7 +358,7 @@ impl BootEntries {
         Err(Error::Foreign { number, description: entry.option.description })
     }
 
-    /// Whether there is an entry that is not known to be Lifeboat's.
+    /// Whether the entry exists and is not known to be Lifeboat's.
     fn is_foreign(&self, number: u16) -> Result<bool, Error> {
         match self.must_be_ours(number) {
             Ok(_) | Err(Error::Missing(_)) => Ok(false),
@@ -400,5 +402,4 @@ fn number_of(name: &VariableName) -> Option<u16> {
 }
 
 #[cfg(test)]
-#[path = "boot_entries_tests.rs"]
 mod tests;

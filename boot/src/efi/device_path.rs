@@ -1,5 +1,5 @@
-//! Device paths: UEFI 2.10, section 10. Only the nodes that a loader on a disk
-//! has are understood; all others are kept byte for byte.
+//! Device paths: UEFI 2.10, section 10. Only the nodes that locate a loader on a disk are
+//! interpreted; all others are kept byte for byte.
 
 use super::ucs2;
 use std::fmt;
@@ -12,15 +12,18 @@ const HARD_DRIVE: u8 = 0x01;
 const FILE_PATH: u8 = 0x04;
 const HEADER: usize = 4;
 
-/// Why bytes are no device path, or a device path has no bytes.
+/// Why a device path could not be parsed or rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A node's length is shorter than its header or leads past the end.
-    #[error("device path node at byte {offset} is {length} bytes long, {left} are left")]
+    /// A node's length is shorter than its header or extends past the end.
+    #[error(
+        "device path node at byte {offset} has length {length}, which is not between {HEADER} and \
+        {left}"
+    )]
     NodeLength {
-        /// Where the node begins.
+        /// Offset of the node.
         offset: usize,
-        /// The length that it gives.
+        /// The length that its header claims.
         length: usize,
         /// The bytes that are left from `offset`.
         left: usize,
@@ -31,12 +34,12 @@ pub enum Error {
     /// A node cannot hold more than 65,531 bytes.
     #[error("device path node of {0} bytes is too long; use a shorter path")]
     TooLong(usize),
-    /// A NUL would end the file name early.
+    /// A NUL would terminate the file name early.
     #[error("file name {0:?} in a device path contains a NUL")]
     Nul(String),
 }
 
-/// How a hard drive node names the disk.
+/// How a hard drive node identifies the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signature {
     /// No signature, on a disk with an MBR.
@@ -61,29 +64,28 @@ pub enum Node {
         /// The partition's or disk's signature.
         signature: Signature,
     },
-    /// A file's name, with backslashes (section 10.3.5.4).
+    /// A file's path, with backslashes (section 10.3.5.4).
     FilePath(String),
-    /// Any other node, and one of the above that says more than the above can.
+    /// Any other node, or one of the above with content that they cannot represent.
     Other {
         /// Type.
         kind: u8,
         /// Sub-type.
         sub_kind: u8,
-        /// What follows the four bytes of the header.
+        /// The bytes after the four-byte header.
         data: Vec<u8>,
     },
 }
 
-/// The nodes of a path, without the end node that closes it.
+/// The nodes of a path, without its final end node.
 ///
-/// A load option may hold several paths: then the end nodes between them are
-/// nodes here, so that all bytes are kept.
+/// A load option may hold several paths. The end nodes between them are kept as nodes, so that no
+/// bytes are lost.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DevicePath(pub Vec<Node>);
 
 impl DevicePath {
-    /// The short form that firmware expands: a GPT partition and a file on it,
-    /// as `\EFI\…`.
+    /// The short form that firmware expands: a GPT partition and a file on it, such as `\EFI\…`.
     pub fn hard_drive_file(
         partition: u32,
         start_lba: u64,
@@ -97,10 +99,10 @@ impl DevicePath {
         ])
     }
 
-    /// Reads a whole path list, its end node included.
+    /// Parses a whole path list, including its end node.
     ///
     /// # Errors
-    /// A node leads past the end, or there is no end node.
+    /// A node extends past the end, or the end node is missing.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut nodes = Vec::new();
         let mut offset = 0;
@@ -125,10 +127,10 @@ impl DevicePath {
         }
     }
 
-    /// The bytes, end node included.
+    /// Renders the path, including its end node.
     ///
     /// # Errors
-    /// A node is too long for its length field, or a file name has a NUL.
+    /// A node is too long for its length field, or a file name contains a NUL.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         for node in &self.0 {
@@ -151,8 +153,8 @@ impl DevicePath {
         }
     }
 
-    /// The file that the first path names: `\EFI\debian\shimx64.efi`. A name may
-    /// be spread over several nodes.
+    /// The file that the first path names, such as `\EFI\debian\shimx64.efi`. It may be spread over
+    /// several nodes.
     pub fn file(&self) -> Option<String> {
         let mut file: Option<String> = None;
         for node in self.first() {
@@ -186,7 +188,7 @@ impl Node {
         known.unwrap_or_else(|| Self::Other { kind, sub_kind, data: data.to_vec() })
     }
 
-    /// `None` where rendering would not give the same bytes back.
+    /// Returns `None` if rendering would not give the same bytes.
     fn parse_hard_drive(data: &[u8]) -> Option<Self> {
         let data: &[u8; 38] = data.try_into().ok()?;
         let (partition, rest) = data.split_first_chunk()?;
@@ -240,7 +242,7 @@ impl Node {
 }
 
 impl Signature {
-    /// The signature's 16 bytes, then the partition table's and its own type.
+    /// The 16 bytes of the signature, then the partition table type and signature type.
     fn render(self) -> ([u8; 16], [u8; 2]) {
         match self {
             Self::None => ([0; 16], [1, 0]),
@@ -250,7 +252,7 @@ impl Signature {
     }
 }
 
-/// The text form of section 10.6, as `efibootmgr -v` prints it.
+/// The text form of section 10.6, as printed by `efibootmgr -v`.
 impl fmt::Display for DevicePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, node) in self.0.iter().enumerate() {
@@ -289,5 +291,4 @@ impl fmt::Display for Node {
 }
 
 #[cfg(test)]
-#[path = "device_path_tests.rs"]
 pub(crate) mod tests;

@@ -1,5 +1,5 @@
-//! Vendor GUIDs of variables. In binary a GUID's first three fields are little
-//! endian (UEFI 2.10, appendix A): `Uuid::to_bytes_le` and `from_bytes_le`.
+//! Vendor GUIDs of variables. The first three fields of a binary GUID are little endian (UEFI 2.10,
+//! appendix A): `Uuid::to_bytes_le` and `from_bytes_le`.
 
 use uuid::{Uuid, uuid};
 

@@ -8,22 +8,22 @@ pub const ACTIVE: u32 = 0x0000_0001;
 /// The entry is not shown in the firmware's menu.
 pub const HIDDEN: u32 = 0x0000_0008;
 
-/// Why bytes are no load option, or a load option has no bytes.
+/// Why a load option could not be parsed or rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It ends before its path does.
-    #[error("load option of {0} bytes is cut short")]
+    /// It ends before its device path does.
+    #[error("load option of {0} bytes is truncated")]
     Short(usize),
-    /// The description has no end.
-    #[error("load option has a description without an end")]
+    /// The description has no terminating NUL.
+    #[error("load option has a description without a terminating NUL")]
     Description,
-    /// The path is damaged.
+    /// The device path is damaged.
     #[error(transparent)]
     Path(#[from] device_path::Error),
-    /// A NUL would end the description early.
+    /// A NUL would terminate the description early.
     #[error("description {0:?} contains a NUL")]
     Nul(String),
-    /// The path list has a 16-bit length.
+    /// The length of the path list does not fit into 16 bits.
     #[error("device path of {0} bytes is too long for a load option; use a shorter path")]
     TooLong(usize),
 }
@@ -31,13 +31,13 @@ pub enum Error {
 /// The value of a `Boot####` variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOption {
-    /// [`ACTIVE`], [`HIDDEN`] and others.
+    /// Bits such as [`ACTIVE`] and [`HIDDEN`].
     pub attributes: u32,
     /// What the firmware's menu shows.
     pub description: String,
-    /// What is loaded.
+    /// The program to load.
     pub path: DevicePath,
-    /// What the loaded program is given; for a kernel its command line in UTF-16LE.
+    /// Data for the loaded program; for a kernel, its command line in UTF-16LE.
     pub optional_data: Vec<u8>,
 }
 
@@ -52,10 +52,10 @@ impl LoadOption {
         }
     }
 
-    /// Reads a variable's data. What is no UTF-16 in the description becomes U+FFFD.
+    /// Parses a variable's data. In the description, U+FFFD replaces invalid UTF-16.
     ///
     /// # Errors
-    /// The bytes end early, or the device path is damaged.
+    /// The data is truncated, or the device path is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let short = Error::Short(bytes.len());
         let (attributes, rest) = bytes.split_first_chunk().ok_or(short.clone())?;
@@ -72,10 +72,10 @@ impl LoadOption {
         })
     }
 
-    /// The variable's data.
+    /// Renders the variable's data.
     ///
     /// # Errors
-    /// A NUL in the description, or a path that is too long.
+    /// The description contains a NUL, or the path is too long.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         if self.description.contains('\0') {
             return Err(Error::Nul(self.description.clone()));
@@ -90,12 +90,12 @@ impl LoadOption {
         Ok(bytes)
     }
 
-    /// Whether the firmware tries it.
+    /// Whether the firmware tries the entry.
     pub fn is_active(&self) -> bool {
         self.attributes & ACTIVE != 0
     }
 
-    /// Has the firmware try it, or pass over it.
+    /// Makes the firmware try the entry or skip it.
     pub fn set_active(&mut self, active: bool) {
         if active {
             self.attributes |= ACTIVE;
@@ -104,8 +104,8 @@ impl LoadOption {
         }
     }
 
-    /// Whether its file lies in Lifeboat's directory of an ESP, `\EFI\lifeboat\`.
-    /// FAT ignores case, and firmware takes a slash for a backslash.
+    /// Whether the file is in Lifeboat's directory on an ESP, `\EFI\lifeboat\`. FAT ignores case,
+    /// and firmware treats a slash as a backslash.
     pub fn is_lifeboat(&self) -> bool {
         let Some(file) = self.path.file() else {
             return false;
@@ -125,5 +125,4 @@ impl LoadOption {
 }
 
 #[cfg(test)]
-#[path = "load_option_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
-//! Strings as UEFI has them: UCS-2, little endian, ended by a NUL
-//! (UEFI 2.10, section 2.3.1). Read and written as UTF-16, as firmware does.
+//! UEFI strings: UCS-2, little endian, terminated by a NUL (UEFI 2.10, section 2.3.1). They are
+//! read and written as UTF-16, as firmware does.
 
 /// The UTF-16LE bytes of `text`, without a NUL.
 pub fn encode(text: &str) -> Vec<u8> {
@@ -13,7 +13,7 @@ pub fn encode_nul(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The text of all of `bytes`; `None` where they are no UTF-16.
+/// Decodes all of `bytes`. Returns `None` if they are not UTF-16.
 pub fn decode(bytes: &[u8]) -> Option<String> {
     if !bytes.len().is_multiple_of(2) {
         return None;
@@ -21,7 +21,7 @@ pub fn decode(bytes: &[u8]) -> Option<String> {
     String::from_utf16(&units(bytes)).ok()
 }
 
-/// The text up to the first NUL or the end, with U+FFFD for what is no UTF-16.
+/// Decodes up to the first NUL or the end. U+FFFD replaces whatever is not UTF-16.
 pub fn decode_lossy(bytes: &[u8]) -> String {
     let mut units = units(bytes);
     if let Some(nul) = units.iter().position(|unit| *unit == 0) {
@@ -30,7 +30,7 @@ pub fn decode_lossy(bytes: &[u8]) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// The offset just behind the first NUL of `bytes`.
+/// The offset just after the first NUL of `bytes`.
 pub(crate) fn end_of_string(bytes: &[u8]) -> Option<usize> {
     let units = bytes.chunks_exact(2);
     let nul = units.into_iter().position(|unit| unit == [0, 0])?;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_comes_back() {
+    fn text_is_decoded_as_it_was_encoded() {
         for text in ["", "debian", "Größe", "𝄞 outside the basic plane"] {
             assert_eq!(decode(&encode(text)).as_deref(), Some(text));
             assert_eq!(decode_lossy(&encode_nul(text)), text);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_said_or_marked() {
+    fn invalid_utf16_is_refused_or_replaced() {
         assert_eq!(decode(&[0x41]), None);
         assert_eq!(decode(&[0x00, 0xd8]), None);
         assert_eq!(decode_lossy(&[0x00, 0xd8, 0x41, 0x00]), "\u{fffd}A");

@@ -1,4 +1,4 @@
-//! EFI variables: UEFI 2.10, section 8.2, through Linux's efivarfs
+//! EFI variables: UEFI 2.10, section 8.2, accessed through Linux's efivarfs
 //! (Documentation/filesystems/efivarfs.rst).
 
 use super::guid;
@@ -18,20 +18,20 @@ const EFIVARFS_MAGIC: u64 = 0xde5e_81e4;
 /// Why a variable could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no efivarfs.
+    /// efivarfs is not mounted.
     #[error(
         "{0} has no EFI variables: boot in UEFI mode, or load the module efivarfs and mount it \
-        there"
+        on that directory"
     )]
     Unavailable(PathBuf),
     /// A system call failed.
     #[error("{action} EFI variable {name}: {source}{}", advice(.source))]
     Io {
-        /// What was done.
+        /// The action that failed.
         action: &'static str,
         /// The variable.
         name: VariableName,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The variable is shorter than its attributes.
@@ -39,31 +39,31 @@ pub enum Error {
     Short {
         /// The variable.
         name: VariableName,
-        /// The bytes that it has.
+        /// Its length in bytes.
         length: usize,
     },
-    /// What was read back is not what was written.
+    /// The variable differs from what was written.
     #[error(
-        "EFI variable {0} was written and reads back different: the firmware's store may be full \
-        or locked; free some entries and try again"
+        "EFI variable {0} does not read back as it was written: the firmware's variable store may \
+        be full or locked; delete unused entries and try again"
     )]
     ReadBack(VariableName),
-    /// A variable of this name exists and was to be new.
-    #[error("EFI variable {0} exists")]
+    /// A variable of this name already exists.
+    #[error("EFI variable {0} already exists")]
     Exists(VariableName),
     /// The directory could not be listed.
     #[error("listing EFI variables in {path}: {source}")]
     List {
         /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => " (be root, and have efivarfs mounted rw)",
+        io::ErrorKind::PermissionDenied => " (this needs root and efivarfs mounted rw)",
         io::ErrorKind::ReadOnlyFilesystem => " (remount efivarfs rw)",
         io::ErrorKind::StorageFull => {
             " (the firmware's variable store is full; delete unused entries)"
@@ -72,27 +72,27 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// A variable's name; it is unique only together with its vendor.
+/// A variable's name, which is unique only together with its vendor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VariableName {
     /// `BootOrder`
     pub name: String,
-    /// Who defined it, see [`guid`].
+    /// The GUID of the vendor that defined it, see [`guid`].
     pub vendor: Uuid,
 }
 
 impl VariableName {
-    /// One of the UEFI specification's own: `BootOrder`.
+    /// A variable of the UEFI specification, such as `BootOrder`.
     pub fn global(name: impl Into<String>) -> Self {
         Self { name: name.into(), vendor: guid::GLOBAL }
     }
 
-    /// One of the Boot Loader Interface: `LoaderEntryOneShot`.
+    /// A variable of the Boot Loader Interface, such as `LoaderEntryOneShot`.
     pub fn loader(name: impl Into<String>) -> Self {
         Self { name: name.into(), vendor: guid::LOADER }
     }
 
-    /// The name of a file in efivarfs: `BootOrder-8be4df61-…`.
+    /// Parses the name of a file in efivarfs: `BootOrder-8be4df61-…`.
     pub fn parse(file: &str) -> Option<Self> {
         let (name, vendor) = file.split_at_checked(file.len().checked_sub(37)?)?;
         let vendor = Uuid::try_parse(vendor.strip_prefix('-')?).ok()?;
@@ -100,7 +100,7 @@ impl VariableName {
     }
 }
 
-/// The name of its file in efivarfs; the kernel writes `!` for a slash.
+/// The name of the variable's file in efivarfs. The kernel replaces `/` with `!`.
 impl fmt::Display for VariableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.name.replace('/', "!"), self.vendor)
@@ -112,47 +112,46 @@ impl fmt::Display for VariableName {
 pub struct Attributes(pub u32);
 
 impl Attributes {
-    /// Kept over a reset, readable by loaders and by the running system: what
-    /// all boot variables are.
+    /// Non-volatile, and accessible to loaders and to the running system, like all boot variables.
     pub const BOOT: Self = Self(7);
-    /// As [`Self::BOOT`], but gone after a reset.
+    /// As [`Self::BOOT`], but lost on a reset.
     pub const VOLATILE: Self = Self(6);
 }
 
-/// What a variable holds.
+/// The attributes and data of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Who sees it, and for how long.
+    /// Whether it is non-volatile, and who may access it.
     pub attributes: Attributes,
-    /// Its bytes.
+    /// Its value.
     pub data: Vec<u8>,
 }
 
 impl Variable {
-    /// A variable as boot entries and loaders use them, [`Attributes::BOOT`].
+    /// A variable with [`Attributes::BOOT`], as boot entries and loaders use.
     pub fn boot(data: impl Into<Vec<u8>>) -> Self {
         Self { attributes: Attributes::BOOT, data: data.into() }
     }
 
-    /// A string as the Boot Loader Interface has it: UTF-16LE with a NUL.
+    /// A string of the Boot Loader Interface: UTF-16LE with a NUL.
     pub fn text(text: &str) -> Self {
         Self::boot(ucs2::encode_nul(text))
     }
 
-    /// The string in it.
+    /// The value as a string.
     pub fn to_text(&self) -> String {
         ucs2::decode_lossy(&self.data)
     }
 }
 
-/// The variables of a machine, by way of an efivarfs.
+/// The variables of a machine, accessed through efivarfs.
 #[derive(Debug, Clone)]
 pub struct Variables {
     root: PathBuf,
 }
 
 impl Variables {
-    /// The variables below `root`, an efivarfs or a directory like one.
+    /// The variables in `root`, an efivarfs or a directory with the same layout.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -162,13 +161,13 @@ impl Variables {
         Self::new(SYSTEM)
     }
 
-    /// Whether there are any: the machine was booted in UEFI mode, and efivarfs
-    /// is mounted.
+    /// Whether any variable exists, that is, whether the machine was booted in UEFI mode and
+    /// efivarfs is mounted.
     pub fn available(&self) -> bool {
         self.names().is_ok_and(|names| !names.is_empty())
     }
 
-    /// The variable; `None` where there is none of this name.
+    /// Reads a variable. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// Reading failed.
@@ -178,7 +177,7 @@ impl Variables {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed("reading", name, e)),
         };
-        // A file that was created and never written has no variable behind it.
+        // A file that was created but never written is not a variable.
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -191,24 +190,24 @@ impl Variables {
         }))
     }
 
-    /// Makes the variable hold `variable`, and reads it back. One that holds it
-    /// already is not written: flash wears.
+    /// Sets the variable and reads it back. An equal variable is not written again, to spare the
+    /// flash memory.
     ///
     /// # Errors
-    /// Writing failed, or the firmware kept something else.
+    /// Writing failed, or the firmware stored something else.
     pub fn write(&self, name: &VariableName, variable: &Variable) -> Result<(), Error> {
         if self.read(name)?.as_ref() == Some(variable) {
             return Ok(());
         }
-        let known = self.path(name).exists();
+        let existed = self.path(name).exists();
         let mut options = OpenOptions::new();
-        self.put(name, variable, options.write(true).create(true), known)
+        self.put(name, variable, options.write(true).create(true), existed)
     }
 
-    /// As [`Self::write`], for a variable that must not exist yet.
+    /// As [`Self::write`], but the variable must not exist yet.
     ///
     /// # Errors
-    /// [`Error::Exists`], and those of [`Self::write`].
+    /// [`Error::Exists`], or as [`Self::write`].
     pub fn create(&self, name: &VariableName, variable: &Variable) -> Result<(), Error> {
         let mut options = OpenOptions::new();
         self.put(name, variable, options.write(true).create_new(true), false)
@@ -219,7 +218,7 @@ impl Variables {
         name: &VariableName,
         variable: &Variable,
         options: &OpenOptions,
-        known: bool,
+        existed: bool,
     ) -> Result<(), Error> {
         if !self.root.is_dir() {
             return Err(Error::Unavailable(self.root.clone()));
@@ -235,8 +234,8 @@ impl Variables {
                 return Err(Error::Exists(name.clone()));
             }
             Err(e) => {
-                // A new file whose first write failed stays behind, empty.
-                if !known && path.metadata().is_ok_and(|m| m.len() == 0) {
+                // If its first write fails, a new file is left behind, empty.
+                if !existed && path.metadata().is_ok_and(|m| m.len() == 0) {
                     let _ = fs::remove_file(&path);
                 }
                 return Err(failed("writing", name, e));
@@ -248,7 +247,7 @@ impl Variables {
         }
     }
 
-    /// Deletes the variable. One that does not exist is deleted already.
+    /// Deletes the variable. Deleting one that does not exist succeeds.
     ///
     /// # Errors
     /// Deleting failed.
@@ -289,8 +288,9 @@ impl Variables {
     }
 }
 
-/// One write of attributes and data: efivarfs makes it one `SetVariable`, which
-/// replaces the whole. A common file system, in tests, needs the cut.
+/// Writes attributes and data in a single write, which efivarfs turns into a single `SetVariable`
+/// that replaces the whole variable. On the ordinary file systems of tests, the file has to be
+/// truncated as well.
 fn replace(mut file: File, bytes: &[u8]) -> io::Result<()> {
     if file.write(bytes)? != bytes.len() {
         return Err(io::ErrorKind::WriteZero.into());
@@ -307,8 +307,8 @@ fn failed(action: &'static str, name: &VariableName, source: io::Error) -> Error
     Error::Io { action, name: name.clone(), source }
 }
 
-/// While it lives, a file that was immutable is not. The kernel makes variables
-/// immutable that it does not know, since deleting some bricked machines.
+/// Lifts a file's immutable flag until it is dropped. The kernel makes unknown variables immutable,
+/// because deleting some of them bricked machines.
 struct Mutable(Option<(File, IFlags)>);
 
 impl Mutable {
@@ -318,7 +318,7 @@ impl Mutable {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self(None)),
             Err(e) => return Err(e),
         };
-        // Not every file system has flags.
+        // Not every file system supports flags.
         let Ok(flags) = rustix::fs::ioctl_getflags(&file) else {
             return Ok(Self(None));
         };
@@ -345,5 +345,4 @@ impl Drop for Mutable {
 }
 
 #[cfg(test)]
-#[path = "variables_tests.rs"]
 mod tests;

@@ -1,16 +1,17 @@
-//! What a script makes of the menu, without any effect outside of it.
+//! Evaluates a script into a menu, without side effects.
 
-use super::script::{Part, Statement, Word};
+use super::script::{Branch, Part, Statement, Word};
 use super::{Action, Entry, Item, Menu};
 use crate::grubenv::EnvironmentBlock;
 use std::collections::BTreeMap;
 
-/// A hostile script can make a text from a few bytes as long as it likes. No
-/// honest menu comes near.
-const EXPANDED: usize = 4 << 20;
-const VALUE: usize = 4096;
+/// Limits the bytes that all variables may expand to: a few bytes of a hostile script could
+/// otherwise expand without bound. No real menu comes close.
+const MAX_EXPANDED: usize = 4 << 20;
+/// The longest value of a variable.
+const MAX_VALUE: usize = 4096;
 
-/// What GRUB's core sets before it reads a configuration on UEFI.
+/// The variables that GRUB sets on UEFI before it reads a configuration.
 const BUILT_IN: &[(&str, &str)] = &[
     ("?", "0"),
     ("grub_cpu", "x86_64"),
@@ -29,32 +30,35 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let mut machine = Machine {
+    let mut evaluator = Evaluator {
         environment,
         variables: BUILT_IN.iter().copied().map(own).collect(),
         changes: Vec::new(),
-        budget: EXPANDED,
+        budget: MAX_EXPANDED,
         items: Vec::new(),
         entry: Entry::default(),
     };
-    machine.run(script);
-    Menu { default: machine.variables.remove("default").unwrap_or_default(), items: machine.items }
+    evaluator.run(script);
+    Menu {
+        default: evaluator.variables.remove("default").unwrap_or_default(),
+        items: evaluator.items,
+    }
 }
 
-struct Machine<'a> {
+struct Evaluator<'a> {
     environment: &'a EnvironmentBlock,
     variables: BTreeMap<String, String>,
-    /// What each assignment replaced: nothing of a block is left behind.
+    /// The old value of each assignment, so that assignments in a block can be undone.
     changes: Vec<(String, Option<String>)>,
     /// Bytes that variables may still expand to.
     budget: usize,
-    /// The menu that is being filled.
+    /// The menu that is being built.
     items: Vec<Item>,
-    /// What is known of the entry whose block is read.
+    /// The entry whose block is being evaluated.
     entry: Entry,
 }
 
-impl Machine<'_> {
+impl Evaluator<'_> {
     fn run(&mut self, script: &[Statement]) {
         for statement in script {
             match statement {
@@ -68,8 +72,8 @@ impl Machine<'_> {
         }
     }
 
-    fn choose(&mut self, branches: &[(Vec<Statement>, Vec<Statement>)]) {
-        for (condition, body) in branches {
+    fn choose(&mut self, branches: &[Branch]) {
+        for Branch { condition, body } in branches {
             self.variables.insert("?".into(), "0".into());
             self.run(condition);
             if self.variables.get("?").is_some_and(|status| status == "0") {
@@ -78,7 +82,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Whether the command succeeds, as far as can be known.
+    /// Runs a command and returns whether it succeeds, as far as that is known.
     fn command(&mut self, words: &[String], block: &[Statement]) -> bool {
         let Some((name, arguments)) = words.split_first() else {
             return true;
@@ -111,7 +115,7 @@ impl Machine<'_> {
                 option if option.starts_with("--") => {
                     id = option.strip_prefix("--id=").map(str::to_owned).or(id);
                 }
-                // Further words are arguments of the block.
+                // More words are arguments for the block.
                 _ => title = title.or_else(|| Some(word.clone())),
             }
         }
@@ -134,7 +138,7 @@ impl Machine<'_> {
 
     fn assign(&mut self, word: &str) {
         if let Some((name, value)) = word.split_once('=')
-            && value.len() <= VALUE
+            && value.len() <= MAX_VALUE
         {
             self.put(name, Some(value.to_owned()));
         }
@@ -157,7 +161,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Without `--file`, of the block that was given.
+    /// `load_env`. With `--file` it reads another block, which is not supported.
     fn load_environment(&mut self, arguments: &[String]) {
         let (options, names): (Vec<_>, Vec<_>) =
             arguments.iter().partition(|word| word.starts_with('-'));
@@ -180,7 +184,7 @@ impl Machine<'_> {
         self.entry.options = parameters.join(" ");
     }
 
-    /// What it looks for is the last word that is no option.
+    /// `search --fs-uuid --set=root UUID`.
     fn search(&mut self, name: &str, arguments: &[String]) {
         let mut by_uuid = name == "search.fs_uuid";
         let mut to_root = by_uuid;
@@ -229,7 +233,7 @@ impl Machine<'_> {
             [a, "-ge", b] => number(a) >= number(b),
             ["-z", text] => text.is_empty(),
             ["-n", text] => !text.is_empty(),
-            // No file is looked at; but the environment block was given.
+            // Files are not checked, but the environment block is known to exist.
             ["-e" | "-f" | "-s" | "-d", path] => path.ends_with("/grubenv"),
             [text] => !text.is_empty(),
             _ => false,
@@ -274,8 +278,8 @@ impl Machine<'_> {
     }
 }
 
-/// A word as GRUB hands it to the kernel (`grub-core/lib/cmdline.c`): blanks in
-/// quotes, quotes and backslashes with a backslash before them.
+/// Quotes a word as GRUB does for the kernel (`grub-core/lib/cmdline.c`): a word with spaces is
+/// quoted, and quotes and backslashes are escaped.
 fn requoted(word: &str) -> String {
     let quote = if word.contains(' ') { "\"" } else { "" };
     let mut text = String::from(quote);

@@ -1,21 +1,21 @@
-//! GRUB's script language: GRUB manual, section 6.1 to 6.4, as a tree.
+//! Parser for GRUB's script language: GRUB manual, sections 6.1 to 6.4.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Deeper nesting than this is no menu of anyone's; the rest is passed over.
+/// No real menu is nested deeper than this; anything deeper is skipped.
 const DEPTH: usize = 32;
 
 /// A piece of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Text as it stands.
+    /// Literal text.
     Text(String),
-    /// A variable; one that is not in quotes makes several words of its blanks.
+    /// A variable. Unquoted, its value is split into words at blanks.
     Variable { name: String, quoted: bool },
 }
 
-/// A word: its pieces side by side. Quoted nothing is a word too.
+/// A word: its concatenated pieces. A pair of quotes with nothing in them is also a word.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Word {
     pub parts: Vec<Part>,
@@ -25,26 +25,33 @@ pub struct Word {
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Statement {
-    /// Words, and the block that `menuentry` and `submenu` end with.
+    /// Words, and the block of a `menuentry` or `submenu`.
     Command { words: Vec<Word>, block: Vec<Statement> },
-    /// Conditions with what they guard, in order; `else` has no condition.
-    If(Vec<(Vec<Statement>, Vec<Statement>)>),
+    /// The branches of an `if`, in order.
+    If(Vec<Branch>),
+}
+
+/// `if`, `elif` or `else`, which has an empty condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    pub condition: Vec<Statement>,
+    pub body: Vec<Statement>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Word(Word),
-    /// A line's end or a semicolon.
+    /// A newline or a semicolon.
     End,
 }
 
-/// Reads a script. What makes no sense is passed over.
+/// Parses a script. Whatever is not valid is skipped.
 pub fn parse(text: &str) -> Vec<Statement> {
     let mut parser = Parser { tokens: tokens(text).into_iter().peekable(), depth: 0 };
     let mut statements = Vec::new();
     while parser.tokens.peek().is_some() {
         statements.extend(parser.list(&[]));
-        // A keyword or brace that closes nothing.
+        // A closing keyword or brace without an opening one.
         parser.tokens.next();
     }
     statements
@@ -56,7 +63,7 @@ struct Parser {
 }
 
 impl Parser {
-    /// Commands up to one of `ends`, which is left, or to the end.
+    /// Parses statements up to one of `ends`, which is not consumed, or to the end.
     fn list(&mut self, ends: &[&str]) -> Vec<Statement> {
         let mut statements = Vec::new();
         self.depth += 1;
@@ -84,7 +91,7 @@ impl Parser {
         let Some(Token::Word(first)) = self.tokens.next() else {
             return None;
         };
-        // Beyond the limit nothing nests any more, so that the stack holds.
+        // Beyond the limit keywords are ignored, so that the stack cannot overflow.
         let keyword = first.keyword().filter(|_| self.depth <= DEPTH);
         match keyword {
             Some("if") => return Some(self.condition()),
@@ -114,7 +121,7 @@ impl Parser {
         Some(Statement::Command { words, block })
     }
 
-    /// After `if` and its condition; `elif` and `else` are branches alike.
+    /// Parses an `if` statement after its first keyword.
     fn condition(&mut self) -> Statement {
         let mut branches = Vec::new();
         let mut keyword = "elif".to_owned();
@@ -124,7 +131,7 @@ impl Parser {
                 break;
             }
             let body = self.list(&["elif", "else"]);
-            branches.push((condition, body));
+            branches.push(Branch { condition, body });
             match self.tokens.peek() {
                 Some(Token::Word(word)) if matches!(word.keyword(), Some("elif" | "else")) => {
                     keyword = word.keyword().unwrap_or_default().to_owned();
@@ -137,7 +144,7 @@ impl Parser {
         Statement::If(branches)
     }
 
-    /// The words up to the command's end, or to a brace.
+    /// Parses the words up to the end of the command or to a brace.
     fn words(&mut self) -> Vec<Word> {
         let mut words = Vec::new();
         while let Some(Token::Word(word)) = self.tokens.peek() {
@@ -168,7 +175,7 @@ impl Parser {
 }
 
 impl Word {
-    /// The text of a word without quotes and variables.
+    /// The text of the word if it has neither quotes nor variables.
     fn keyword(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [Part::Text(text)] if !self.quoted => Some(text),
@@ -196,7 +203,7 @@ fn tokens(text: &str) -> Vec<Token> {
             ' ' | '\t' | '\r' => {
                 chars.next();
             }
-            // Braces end words and are words of their own.
+            // A brace ends a word and is itself a word.
             '{' | '}' => {
                 chars.next();
                 tokens.push(Token::Word(Word { parts: vec![Part::Text(c.into())], quoted: false }));
@@ -250,7 +257,7 @@ fn double_quoted(chars: &mut Peekable<Chars<'_>>, word: &mut Word) {
     }
 }
 
-/// After the dollar: `{name}`, `name`, a digit or one of `?#*@`.
+/// Parses what follows the dollar: `{name}`, `name`, a digit or one of `?#*@`.
 fn variable(chars: &mut Peekable<Chars<'_>>, word: &mut Word, quoted: bool) {
     let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
     let mut name = String::new();

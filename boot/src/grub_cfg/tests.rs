@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// As update-grub of each release writes them, of two kernels.
+/// Written by update-grub of each release, with two kernels installed.
 const BOOKWORM: &str = include_str!("fixtures/bookworm.cfg");
 const TRIXIE: &str = include_str!("fixtures/trixie.cfg");
 
@@ -19,7 +19,7 @@ fn default_of(cfg: &str, variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn the_default_of_debian_12() {
+fn the_default_entry_of_debian_12_is_found() {
     let entry = default_entry(BOOKWORM, &EnvironmentBlock::new()).unwrap();
     let uuid = "4ca5c7f1-245b-4fff-a08e-e44d94f49f62";
     let expected = Entry {
@@ -36,7 +36,7 @@ fn the_default_of_debian_12() {
 }
 
 #[test]
-fn the_menu_of_debian_13() {
+fn the_menu_of_debian_13_is_read() {
     let menu = Menu::parse(TRIXIE, &EnvironmentBlock::new());
     let titles: Vec<_> = menu.items.iter().map(|item| item.title.as_str()).collect();
     assert_eq!(
@@ -54,7 +54,7 @@ fn the_menu_of_debian_13() {
 }
 
 #[test]
-fn what_grub_reboot_and_saved_entries_choose() {
+fn grub_reboot_and_saved_entries_choose_the_default() {
     let advanced = "gnulinux-advanced-30a90c04-7797-48af-ade1-c0779d3c5675";
     let cloud = "gnulinux-6.12.107+deb13-cloud-amd64-advanced-30a90c04-7797-48af-ade1-c0779d3c5675";
     let cloud_title = "Debian GNU/Linux, with Linux 6.12.107+deb13-cloud-amd64";
@@ -84,7 +84,7 @@ fn what_grub_reboot_and_saved_entries_choose() {
 }
 
 #[test]
-fn separate_boot_hints_and_microcode() {
+fn an_entry_with_search_hints_and_two_initrds_is_read() {
     let cfg = r#"
 menuentry "A \"quoted\" title" --unrestricted --hotkey=a --id=one {
 	insmod part_gpt
@@ -110,7 +110,7 @@ menuentry "A \"quoted\" title" --unrestricted --hotkey=a --id=one {
 }
 
 #[test]
-fn conditions_and_words() {
+fn conditions_and_words_are_evaluated_as_in_grub() {
     let cases = [
         ("if true; then set default=1; fi", "1"),
         (
@@ -136,7 +136,7 @@ fn conditions_and_words() {
 }
 
 #[test]
-fn hostile_scripts_end() {
+fn hostile_scripts_terminate() {
     let nested = "if true; then submenu x {\n".repeat(50_000);
     let doubled =
         format!("set a={}\n{}", "x".repeat(4000), "set b=\"$a$a$a\" c=$b$b\n".repeat(20_000));
@@ -152,21 +152,24 @@ fn hostile_scripts_end() {
 
 proptest! {
     #[test]
-    fn no_text_is_too_odd(text in any::<String>()) {
+    fn any_text_is_read_without_a_panic(text in any::<String>()) {
         let _ = default_entry(&text, &EnvironmentBlock::new());
     }
 
     #[test]
-    fn no_order_of_words_is_too_odd(words in prop::collection::vec(prop::sample::select(vec![
-        "if", "then", "else", "elif", "fi", "while", "do", "done", "for", "function", "{", "}", ";", "\n",
-        "[", "]", "=", "menuentry", "submenu", "linux", "$a", "\"", "'", "\\", "${", "set", "a=b", "--id", ">",
-    ]), 0..60)) {
+    fn any_order_of_words_is_read_without_a_panic(
+        words in prop::collection::vec(prop::sample::select(vec![
+            "if", "then", "else", "elif", "fi", "while", "do", "done", "for", "function", "{", "}",
+            ";", "\n", "[", "]", "=", "menuentry", "submenu", "linux", "$a", "\"", "'", "\\", "${",
+            "set", "a=b", "--id", ">",
+        ]), 0..60),
+    ) {
         let _ = default_entry(&words.join(" "), &EnvironmentBlock::new());
         let _ = default_entry(&words.concat(), &EnvironmentBlock::new());
     }
 
     #[test]
-    fn no_choice_is_too_odd(choice in "[0-9>a ]{0,12}") {
+    fn any_choice_is_read_without_a_panic(choice in "[0-9>a ]{0,12}") {
         let cfg = TRIXIE.replace(r#"default="0""#, &format!("default='{choice}'"));
         let _ = default_entry(&cfg, &EnvironmentBlock::new());
     }

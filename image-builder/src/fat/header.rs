@@ -1,13 +1,13 @@
-//! The sectors before the FATs, the sizes they tell, and the form of times.
+//! The reserved sectors before the FATs, the geometry in them, and FAT's timestamps.
 
 use super::Volume;
 use super::name::padded;
 
 pub(super) const SECTOR: u32 = 512;
-/// Sectors before the first FAT: boot sector, FSInfo, their copies, and room.
+/// Sectors before the first FAT: boot sector, FSInfo, their copies, and unused ones.
 pub(super) const RESERVED: u32 = 32;
 pub(super) const FATS: u32 = 2;
-/// With fewer clusters a driver takes it for FAT16.
+/// With fewer clusters, drivers treat the file system as FAT16.
 pub(super) const FEWEST_CLUSTERS: u32 = 65_525 + 16;
 pub(super) const ROOT_CLUSTER: u32 = 2;
 
@@ -23,7 +23,7 @@ impl Geometry {
     pub(super) fn new(size: u64) -> Option<Self> {
         let sectors = u32::try_from(size / u64::from(SECTOR)).ok()?;
         [8, 4, 2, 1].into_iter().find_map(|sectors_per_cluster| {
-            // Eight sectors, so that the data begins on a 4 KiB boundary.
+            // A multiple of eight sectors, so that the data begins on a 4 KiB boundary.
             let most = sectors / sectors_per_cluster + 2;
             let sectors_per_fat = (most * 4).div_ceil(SECTOR).next_multiple_of(8);
             let data = sectors.checked_sub(RESERVED + FATS * sectors_per_fat)?;
@@ -62,7 +62,7 @@ pub(super) fn boot_sector(geometry: &Geometry, volume: &Volume<'_>) -> Vec<u8> {
     put(14, &(RESERVED as u16).to_le_bytes());
     put(16, &[FATS as u8]);
     put(21, &[0xf8]); // a hard disk
-    put(24, &63u16.to_le_bytes()); // sectors a track
+    put(24, &63u16.to_le_bytes()); // sectors per track
     put(26, &255u16.to_le_bytes()); // heads
     put(28, &volume.hidden_sectors.to_le_bytes());
     put(32, &geometry.sectors.to_le_bytes());
@@ -74,7 +74,7 @@ pub(super) fn boot_sector(geometry: &Geometry, volume: &Volume<'_>) -> Vec<u8> {
     put(67, &volume.id.to_le_bytes());
     put(71, &padded(volume.label));
     put(82, b"FAT32   ");
-    put(90, &[0xf4, 0xeb, 0xfd]); // hlt, and again
+    put(90, &[0xf4, 0xeb, 0xfd]); // hlt in a loop
     put(510, &[0x55, 0xaa]);
     sector
 }
@@ -90,7 +90,7 @@ pub(super) fn info_sector(free: u32, next: u32) -> Vec<u8> {
     sector
 }
 
-/// A time as FAT has it; it begins in 1980.
+/// A timestamp of FAT, which begins in 1980.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     pub(super) date: u16,
@@ -99,7 +99,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn new(seconds: u64) -> Self {
-        // Days since 1 March of year 0, in which leap days come last.
+        // Days since 1 March of year 0. In years from March on, the leap day is the last day.
         let days = seconds / 86_400 + 719_468;
         let era_day = days % 146_097;
         let era_year = (era_day - era_day / 1460 + era_day / 36_524 - era_day / 146_096) / 365;
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_fat() {
+    fn unix_times_become_fat_timestamps() {
         let stamp = |date: (u16, u16, u16), time: (u16, u16, u16)| Stamp {
             date: ((date.0 - 1980) << 9) | (date.1 << 5) | date.2,
             time: (time.0 << 11) | (time.1 << 5) | (time.2 / 2),

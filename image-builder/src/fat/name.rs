@@ -1,4 +1,4 @@
-//! Names: eight and three capitals, or a long name beside such a one.
+//! File names: a short name (8.3, in capitals), and a long name where that is not enough.
 
 const LONG_NAME: u8 = 0x0f;
 
@@ -14,7 +14,7 @@ pub(super) fn is_short_character(c: char) -> bool {
     c.is_ascii_uppercase() || c.is_ascii_digit() || "!#$%&'()-@^_`{}~".contains(c)
 }
 
-/// `name` as the eleven bytes of an entry, if it is one of eight and three capitals.
+/// The eleven bytes of the entry of `name`, if it is a valid short name.
 pub(super) fn short_name(name: &str) -> Option<[u8; 11]> {
     let (base, extension) = name.split_once('.').unwrap_or((name, ""));
     let fits = |part: &str, most| part.len() <= most && part.chars().all(is_short_character);
@@ -42,20 +42,20 @@ pub(super) fn long_name_entries(name: &str) -> usize {
     }
 }
 
-/// The short names given out in one directory.
+/// The short names assigned in one directory.
 #[derive(Debug, Default)]
 pub(super) struct ShortNames {
     tails: u32,
 }
 
 impl ShortNames {
-    /// The short name of `name`; the entries of its long name, if it needs one, go to `table`.
+    /// The short name for `name`. If it needs a long name, the entries are appended to `table`.
     pub(super) fn entry_name(&mut self, name: &str, table: &mut Vec<u8>) -> [u8; 11] {
         if let Some(short) = short_name(name) {
             return short;
         }
         self.tails += 1;
-        // No plain name has a tail with a tilde and as many digits: "LB~00001".
+        // No file of the image is likely to have such a name: "LB~00001".
         let mut short = padded(&format!("LB~{:05}", self.tails));
         let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
         let capitals = extension.chars().map(|c| c.to_ascii_uppercase());

@@ -1,52 +1,52 @@
-//! What the menu has done: each action is a command, run as it is printed.
+//! The actions of the menu. Each is a command, run exactly as it is shown.
 
 use be_tools::environment::{BootEnvironment, Name};
 
-/// A command line, and what the menu makes of it.
+/// A command, and how the menu runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Program and arguments.
     pub words: Vec<String>,
-    /// It changes disks or needs them for itself: nobody looks at them meanwhile.
+    /// Whether it needs exclusive use of the disks: no scan runs at the same time.
     pub exclusive: bool,
-    /// When it has ended well, a restart is what one wants next.
-    pub then_reboot: bool,
+    /// Whether a restart is offered after it has succeeded.
+    pub offers_reboot: bool,
 }
 
 impl Action {
     fn be(words: &[&str]) -> Self {
         let words = std::iter::once("be").chain(words.iter().copied()).map(String::from).collect();
-        Action { words, exclusive: false, then_reboot: false }
+        Action { words, exclusive: false, offers_reboot: false }
     }
 
     fn exclusive(self) -> Self {
         Action { exclusive: true, ..self }
     }
 
-    /// Start it now, without the firmware.
+    /// Boots the BE immediately, without the firmware.
     pub fn boot(be: &BootEnvironment) -> Self {
         Self::be(&["boot", &be.reference]).exclusive()
     }
 
-    /// Have the firmware start it once.
+    /// Makes the firmware boot the BE once.
     pub fn try_once(be: &BootEnvironment) -> Self {
-        Action { then_reboot: true, ..Self::be(&["activate", &be.reference]).exclusive() }
+        Action { offers_reboot: true, ..Self::be(&["activate", &be.reference]).exclusive() }
     }
 
-    /// Have the firmware start it from now on.
+    /// Makes the firmware boot the BE from now on.
     pub fn activate(be: &BootEnvironment) -> Self {
         Action {
-            then_reboot: true,
+            offers_reboot: true,
             ..Self::be(&["activate", &be.reference, "--permanent"]).exclusive()
         }
     }
 
-    /// Say why it would not boot.
+    /// Reports why the BE would not boot.
     pub fn check(be: &BootEnvironment) -> Self {
         Self::be(&["check", &be.reference]).exclusive()
     }
 
-    /// Put a copy of `source` in the place of `replaced`.
+    /// Replaces `replaced` with a copy of `source`.
     pub fn clone_over(source: &BootEnvironment, replaced: &BootEnvironment, name: &Name) -> Self {
         let words = [
             "create",
@@ -59,35 +59,39 @@ impl Action {
         Self::be(&words).exclusive()
     }
 
-    /// Mount it, or take it off again.
+    /// Mounts or unmounts the BE.
     pub fn mount(be: &BootEnvironment) -> Self {
         let verb = if be.mounted_at.is_empty() { "mount" } else { "umount" };
         Self::be(&[verb, &be.reference]).exclusive()
     }
 
-    /// A shell in it.
+    /// Runs a shell inside the BE.
     pub fn shell_inside(be: &BootEnvironment) -> Self {
-        // Alpine has no bash; every other distribution's installation does.
+        // Unlike the other distributions, Alpine does not install bash by default.
         let shell = if be.os.id == "alpine" { "/bin/sh" } else { "/bin/bash" };
         Self::be(&["run", &be.reference, "--", shell])
     }
 
-    /// Remove it.
+    /// Deletes the BE.
     pub fn delete(be: &BootEnvironment) -> Self {
         Self::be(&["delete", &be.reference]).exclusive()
     }
 
-    /// A shell of the rescue image.
+    /// Runs a shell of the rescue image.
     pub fn shell() -> Self {
-        Action { words: vec!["sh".into(), "-l".into()], exclusive: false, then_reboot: false }
+        Action { words: vec!["sh".into(), "-l".into()], exclusive: false, offers_reboot: false }
     }
 
-    /// Addresses of the network.
+    /// Shows the network addresses.
     pub fn network() -> Self {
-        Action { words: vec!["ip".into(), "address".into()], exclusive: false, then_reboot: false }
+        Action {
+            words: vec!["ip".into(), "address".into()],
+            exclusive: false,
+            offers_reboot: false,
+        }
     }
 
-    /// The command as one would type it.
+    /// The command as the user would type it in a shell.
     pub fn command_line(&self) -> String {
         let plain = |word: &&String| {
             !word.is_empty()
@@ -101,8 +105,8 @@ impl Action {
     }
 }
 
-/// What a copy in the place of `replaced` is called, if nobody says otherwise: as the one it
-/// replaces.
+/// The default name of a copy of `source` that replaces `replaced`: the name of the replaced BE, if
+/// it has one.
 pub fn name_for_copy(
     source: &BootEnvironment,
     replaced: &BootEnvironment,
@@ -126,7 +130,7 @@ mod tests {
     use crate::menu::tests::listing;
 
     #[test]
-    fn actions_are_the_commands_they_print() {
+    fn every_action_is_a_command_of_be() {
         let all = listing().environments;
         let (bookworm, nightly, alpine) = (&all[0], &all[1], &all[3]);
         let name = "bookworm".parse().unwrap();
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_takes_the_name_of_what_it_replaces() {
+    fn a_copy_takes_the_name_of_the_boot_environment_it_replaces() {
         let all = listing().environments;
         assert_eq!(name_for_copy(&all[1], &all[0], &all), "bookworm");
         assert_eq!(name_for_copy(&all[1], &all[3], &all), "nightly-copy");
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_words_are_quoted() {
+    fn words_with_special_characters_are_quoted() {
         let mut action = Action::shell();
         action.words.push("it's".into());
         assert_eq!(action.command_line(), r"sh -l 'it'\''s'");

@@ -1,4 +1,4 @@
-//! Keys, as far as the menu knows them.
+//! The keys that the menu knows.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -14,12 +14,12 @@ pub enum Key {
     Escape,
     Backspace,
     Character(char),
-    /// Ctrl-L: draw everything anew.
+    /// Ctrl-L: redraw the screen.
     Redraw,
 }
 
 impl Key {
-    /// What a terminal event means; `None` for releases and keys without a meaning.
+    /// The key of a terminal event, or `None` for releases and keys without a meaning.
     pub fn from_event(event: KeyEvent) -> Option<Self> {
         if event.kind == KeyEventKind::Release {
             return None;
@@ -30,7 +30,7 @@ impl Key {
                 KeyCode::Char('c' | 'g') => Some(Key::Escape),
                 KeyCode::Char('p') => Some(Key::Up),
                 KeyCode::Char('n') => Some(Key::Down),
-                // How Enter and Backspace arrive from some serial terminals.
+                // Some serial terminals send these for Enter and Backspace.
                 KeyCode::Char('m' | 'j') => Some(Key::Enter),
                 KeyCode::Char('h') => Some(Key::Backspace),
                 _ => None,

@@ -1,4 +1,4 @@
-//! Where the menu has its list from: the file that every look at the disks leaves behind.
+//! The source of the menu's list: the file that every scan writes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,31 +10,31 @@ use std::time::{Duration, Instant};
 use super::state::Menu;
 use crate::scan;
 
-/// The file, and what is known of it.
+/// The file with the list, and the scan that updates it.
 #[derive(Debug)]
-pub struct Source {
-    /// Where the file lies.
+pub struct ListSource {
+    /// The directory of the file.
     pub directory: PathBuf,
-    /// The program that lists.
+    /// The program to run as `be`.
     pub be: String,
-    /// Inode and time of what was read last.
+    /// Inode and modification time of the version that was read last.
     seen: Option<(u64, i64)>,
     scanner: Option<Child>,
 }
 
-impl Source {
-    /// Nothing read yet.
+impl ListSource {
+    /// A source that has not been read yet.
     pub fn new(directory: PathBuf, be: String) -> Self {
-        Source { directory, be, seen: None, scanner: None }
+        ListSource { directory, be, seen: None, scanner: None }
     }
 
-    /// Takes over what is new. True if there was something.
+    /// Updates the menu from the file and from the scan. Returns whether anything changed.
     pub fn refresh(&mut self, menu: &mut Menu) -> bool {
         if let Some(scanner) = &mut self.scanner
             && matches!(scanner.try_wait(), Ok(Some(_)) | Err(_))
         {
             self.scanner = None;
-            menu.looking = false;
+            menu.scanning = false;
         }
         let has_network = has_network(Path::new("/sys"));
         let is_new = std::mem::replace(&mut menu.has_network, has_network) != has_network;
@@ -50,27 +50,27 @@ impl Source {
         let Some(scan) = scan::read(&self.directory) else { return false };
         self.seen = now;
         menu.update(scan.result);
-        menu.looking = self.scanner.is_some();
+        menu.scanning = self.scanner.is_some();
         true
     }
 
-    /// Has the disks looked at, unless that is under way.
-    pub fn look(&mut self, menu: &mut Menu) {
+    /// Starts a scan, unless one is running.
+    pub fn scan(&mut self, menu: &mut Menu) {
         if self.scanner.is_some() {
             return;
         }
         match scan::start(&self.directory, &self.be) {
             Ok(scanner) => {
                 self.scanner = Some(scanner);
-                menu.looking = true;
+                menu.scanning = true;
             }
-            Err(why) => menu.fail(format!("the disks cannot be looked at: {why}")),
+            Err(error) => menu.show_failure(format!("the scan cannot be started: {error}")),
         }
     }
 
-    /// Has the disks looked at and waits for it.
-    pub fn look_and_wait(&mut self, menu: &mut Menu) {
-        self.look(menu);
+    /// Starts a scan and waits until it has ended.
+    pub fn scan_and_wait(&mut self, menu: &mut Menu) {
+        self.scan(menu);
         while self.scanner.is_some() {
             self.refresh(menu);
             sleep(Duration::from_millis(50));
@@ -78,8 +78,8 @@ impl Source {
         self.refresh(menu);
     }
 
-    /// Waits a while for the look that is under way while the machine starts.
-    pub fn wait_for_first(&mut self, menu: &mut Menu) {
+    /// Waits a while for the scan that runs during boot.
+    pub fn wait_for_first_list(&mut self, menu: &mut Menu) {
         let started = Instant::now();
         while !self.refresh_list(menu) && started.elapsed() < Duration::from_secs(10) {
             sleep(Duration::from_millis(50));
@@ -87,7 +87,7 @@ impl Source {
     }
 }
 
-/// An interface besides the loopback.
+/// Whether the machine has a network interface besides the loopback.
 fn has_network(sys: &Path) -> bool {
     fs::read_dir(sys.join("class/net"))
         .is_ok_and(|interfaces| interfaces.flatten().any(|entry| entry.file_name() != "lo"))
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_is_no_network() {
+    fn the_loopback_is_not_a_network() {
         let sys = tempfile::tempdir().unwrap();
         for (interface, expected) in [("", false), ("lo", false), ("enp1s0", true)] {
             fs::create_dir_all(sys.path().join("class/net").join(interface)).unwrap();

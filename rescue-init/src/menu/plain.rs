@@ -1,5 +1,5 @@
-//! The menu in lines, for a terminal that cannot place its cursor (`TERM=dumb`). The same state,
-//! the same keys: a number chooses, a letter acts, an empty line is Enter.
+//! The menu as plain lines, for a terminal that cannot position its cursor (`TERM=dumb`). It has
+//! the same state and keys as on a screen: a number selects, a letter acts, an empty line is Enter.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -7,18 +7,18 @@ use std::path::Path;
 use be_tools::escape::printable;
 
 use super::keys::Key;
-use super::list::Source;
-use super::state::{Effect, Menu, Outcome, Screen};
+use super::list::ListSource;
+use super::state::{Effect, Menu, Outcome, Overlay};
 use super::{terminal, text, view};
 
-/// Shows the menu until the terminal ends.
+/// Shows the menu until the input ends.
 ///
 /// # Errors
-/// When the terminal is gone.
-pub fn run(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
+/// When the terminal no longer exists.
+pub fn run(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
-    source.wait_for_first(menu);
-    super::be_nice(false);
+    source.wait_for_first_list(menu);
+    super::lower_priority(false);
     loop {
         source.refresh(menu);
         write!(output, "{}", page(menu))?;
@@ -35,46 +35,46 @@ pub fn run(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
     }
 }
 
-fn act(menu: &mut Menu, source: &mut Source, effect: Effect) {
+fn act(menu: &mut Menu, source: &mut ListSource, effect: Effect) {
     match effect {
         Effect::None | Effect::Redraw => {}
-        Effect::Rescan => source.look_and_wait(menu),
+        Effect::Rescan => source.scan_and_wait(menu),
         Effect::Power(power) => {
-            if let Err(why) = power.request() {
-                menu.fail(why);
+            if let Err(error) = power.request() {
+                menu.show_failure(error);
             }
         }
         Effect::Run(action) => {
-            let Some(ended) = terminal::run(&action, &source.be, Path::new(&source.directory))
+            let Some(result) = terminal::run(&action, &source.be, Path::new(&source.directory))
             else {
-                return menu.tell(format!("`{}` was not run", action.command_line()));
+                return menu.show_message(format!("`{}` was not run", action.command_line()));
             };
-            menu.tell(ended.text);
+            menu.show_message(result.report);
             if action.exclusive {
-                source.look_and_wait(menu);
+                source.scan_and_wait(menu);
             }
         }
     }
 }
 
-/// What a line means, in keys. In the list a number moves the bar and a letter may follow it (`2
-/// c`).
+/// Translates a line into keys. In the list, a number selects a BE and may be followed by a letter,
+/// as in `2 c`.
 fn keys(menu: &mut Menu, line: &str) -> Vec<Key> {
-    if matches!(menu.screen, Screen::Name(_)) {
-        // What is typed replaces what was proposed; an empty line takes the proposal.
+    if matches!(menu.overlay, Overlay::Name(_)) {
+        // The typed name replaces the proposed one. An empty line accepts the proposal.
         if !line.trim().is_empty()
-            && let Screen::Name(input) = &mut menu.screen
+            && let Overlay::Name(input) = &mut menu.overlay
         {
             input.text = line.trim().to_owned();
         }
         return vec![Key::Enter];
     }
     if line.trim().is_empty() {
-        // In the list an empty line only shows it again: nobody boots by accident.
-        return if matches!(menu.screen, Screen::List) { Vec::new() } else { vec![Key::Enter] };
+        // In the list, an empty line only shows the list again, so that nothing boots by accident.
+        return if matches!(menu.overlay, Overlay::None) { Vec::new() } else { vec![Key::Enter] };
     }
     let mut rest = line.trim();
-    if matches!(menu.screen, Screen::List) {
+    if matches!(menu.overlay, Overlay::None) {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         if let Ok(number @ 1..) = rest[..digits].parse::<usize>() {
             menu.selected = (number - 1).min(menu.environments().len().saturating_sub(1));
@@ -84,23 +84,23 @@ fn keys(menu: &mut Menu, line: &str) -> Vec<Key> {
     rest.chars().next().map(Key::Character).into_iter().collect()
 }
 
-/// What is printed before a line is read. The last line is the question.
+/// The text that is printed before a line is read. Its last line is the prompt.
 fn page(menu: &Menu) -> String {
-    let lines = match &menu.screen {
-        Screen::List => list(menu),
-        Screen::Help => {
+    let lines = match &menu.overlay {
+        Overlay::None => list(menu),
+        Overlay::Help => {
             vec![
                 String::new(),
-                "Every action runs the `be` command that it shows. Enter: back".into(),
+                "Every action runs the `be` command that it shows. Press Enter to go back.".into(),
                 String::new(),
             ]
         }
-        Screen::Name(input) => {
+        Overlay::Name(input) => {
             let problem = input.problem.as_ref().map(|problem| format!("! {problem}"));
             let question = format!("Name of the copy [{}]: ", input.text);
             std::iter::once(String::new()).chain(problem).chain([question]).collect()
         }
-        Screen::Dialog(dialog) => {
+        Overlay::Dialog(dialog) => {
             let mut lines = vec![String::new(), format!("{} {}", dialog.title, dialog.text)];
             for (number, choice) in dialog.choices.iter().enumerate() {
                 let command = match &choice.outcome {
@@ -124,7 +124,7 @@ fn list(menu: &Menu) -> Vec<String> {
     }
     for (number, be) in menu.environments().iter().enumerate() {
         let mark = if number == menu.selected { '>' } else { ' ' };
-        let (health, _) = text::health(be);
+        let health = text::health(be).text;
         lines.push(format!(
             "{mark}{:>2}  {:<16} {:<5} {:<13} {:<20} {:<10} {:>5}  {health}",
             number + 1,
@@ -140,7 +140,7 @@ fn list(menu: &Menu) -> Vec<String> {
         lines.push(String::new());
         lines.extend(be.problems.iter().map(|problem| format!("  ! {problem}")));
         let facts = text::facts(be, menu.environments());
-        lines.extend(facts.into_iter().map(|(about, what)| format!("  {about:<9}{what}")));
+        lines.extend(facts.iter().map(|fact| format!("  {:<9}{}", fact.label, fact.value)));
     }
     let warnings = menu.listing.iter().flat_map(|listing| &listing.warnings);
     lines.extend(warnings.map(|warning| format!("  ! {warning}")));
@@ -151,11 +151,11 @@ fn list(menu: &Menu) -> Vec<String> {
     for keys in view::footer(menu) {
         let words: Vec<_> = keys
             .iter()
-            .map(|(key, what)| format!("{} {what}", key.replace("Enter", "b")))
+            .map(|help| format!("{} {}", help.key.replace("Enter", "b"), help.effect))
             .collect();
         lines.push(words.join("  "));
     }
-    lines.push("Number, letter or both: ".into());
+    lines.push("Number, letter, or both: ".into());
     lines
 }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_is_three_lines() {
+    fn a_clone_takes_three_lines_of_input() {
         let mut menu = menu();
         type_line(&mut menu, "2l");
         type_line(&mut menu, "1");
@@ -191,11 +191,11 @@ mod tests {
     fn an_empty_line_boots_nothing() {
         let mut menu = menu();
         assert!(type_line(&mut menu, "").is_empty());
-        assert_eq!(menu.screen, Screen::List);
+        assert_eq!(menu.overlay, Overlay::None);
     }
 
     #[test]
-    fn the_page_has_every_boot_environment_and_all_keys() {
+    fn the_page_shows_every_boot_environment_and_all_keys() {
         let page = page(&menu());
         for text in [
             "> 1  bookworm",
@@ -207,8 +207,9 @@ mod tests {
             assert!(page.contains(text), "{text} is not in {page}");
         }
     }
+
     #[test]
-    fn a_foreign_disk_forges_no_line_and_steers_no_terminal() {
+    fn text_from_a_foreign_disk_cannot_forge_lines_or_control_the_terminal() {
         let mut menu = menu();
         let usual = page(&menu).lines().count();
         let listing = menu.listing.as_mut().unwrap();

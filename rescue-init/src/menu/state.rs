@@ -1,4 +1,4 @@
-//! What the menu shows and what a key does to it. Nothing here touches the machine.
+//! The state of the menu, and what each key does to it. Nothing here touches the machine.
 
 use be_tools::environment::{BootEnvironment, Name};
 
@@ -12,198 +12,198 @@ use crate::scan::Listing;
 pub struct Menu {
     /// The console's name.
     pub console: String,
-    /// What is known about the disks; `None` until the first look has ended.
+    /// The result of the last successful scan; `None` before the first one.
     pub listing: Option<Listing>,
-    /// Somebody looks at the disks.
-    pub looking: bool,
-    /// The machine has a network interface besides the loopback.
+    /// Whether a scan is running.
+    pub scanning: bool,
+    /// Whether the machine has a network interface besides the loopback.
     pub has_network: bool,
-    /// Position in the list.
+    /// Index of the selected BE in the list.
     pub selected: usize,
-    /// What lies over the list.
-    pub screen: Screen,
-    /// The last thing that happened.
+    /// What is shown on top of the list.
+    pub overlay: Overlay,
+    /// What happened last.
     pub message: Option<Message>,
 }
 
-/// What lies over the list.
+/// What is shown on top of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Screen {
-    /// Nothing.
-    List,
-    /// All keys.
+pub enum Overlay {
+    /// Nothing: keys apply to the list.
+    None,
+    /// The list of all keys.
     Help,
     /// A question with answers to choose from.
     Dialog(Dialog),
-    /// The name of a copy is being typed.
+    /// The name of a copy that the user is typing.
     Name(NameInput),
 }
 
-/// A question.
+/// A question with answers to choose from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialog {
-    /// What is asked.
+    /// The question.
     pub title: String,
-    /// What one should know.
+    /// What the user should know before answering.
     pub text: String,
     /// The answers.
     pub choices: Vec<Choice>,
-    /// Position in the answers.
+    /// Index of the selected answer.
     pub selected: usize,
 }
 
-/// An answer.
+/// An answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// As it is shown.
+    /// Its text.
     pub label: String,
-    /// What it leads to.
+    /// What choosing it does.
     pub outcome: Outcome,
 }
 
-/// What an answer leads to.
+/// What choosing an answer does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A command.
+    /// Runs a command.
     Run(Action),
-    /// The end of the machine.
+    /// Restarts or powers off the machine.
     Power(Power),
-    /// The question for a name: references of the source and of the one replaced.
+    /// Asks for the name of a copy.
     Name {
-        /// What is copied.
+        /// Reference of the BE to copy.
         source: String,
-        /// What makes room.
+        /// Reference of the BE that the copy replaces.
         replaced: String,
     },
 }
 
-/// A name being typed.
+/// The name of a copy while the user types it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameInput {
-    /// Reference of what is copied.
+    /// Reference of the BE to copy.
     pub source: String,
-    /// Reference of what makes room.
+    /// Reference of the BE that the copy replaces.
     pub replaced: String,
-    /// What was typed.
+    /// The text typed so far.
     pub text: String,
-    /// What is wrong with it.
+    /// Why it is not a valid name.
     pub problem: Option<String>,
 }
 
-/// Something to tell.
+/// A message to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// One line.
+    /// A single line.
     pub text: String,
-    /// It is about a failure.
+    /// Whether it reports a failure.
     pub is_failure: bool,
 }
 
-/// What the machine is to do now.
+/// What has to be done after a key was handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     None,
-    /// Draw everything anew.
+    /// Draw the whole screen again.
     Redraw,
-    /// Look at the disks.
+    /// Scan the disks.
     Rescan,
-    /// Run a command with the terminal given over to it.
+    /// Run a command on the terminal.
     Run(Action),
-    /// End the machine.
+    /// Restart or power off the machine.
     Power(Power),
 }
 
 impl Menu {
-    /// Nothing known yet.
+    /// A menu without a list.
     pub fn new(console: impl Into<String>) -> Self {
         Menu {
             console: console.into(),
             listing: None,
-            looking: true,
+            scanning: true,
             has_network: false,
             selected: 0,
-            screen: Screen::List,
+            overlay: Overlay::None,
             message: None,
         }
     }
 
-    /// What was found.
+    /// The boot environments in the list.
     pub fn environments(&self) -> &[BootEnvironment] {
         self.listing.as_ref().map_or(&[], |listing| &listing.environments)
     }
 
-    /// The one under the bar.
+    /// The selected boot environment.
     pub fn current(&self) -> Option<&BootEnvironment> {
         self.environments().get(self.selected)
     }
 
-    /// Takes the result of a look at the disks. The bar stays on its BE; a failed look leaves the
-    /// old list.
+    /// Applies the result of a scan. The selected BE stays selected. After a failed scan the old
+    /// list is kept.
     pub fn update(&mut self, result: Result<Listing, String>) {
-        self.looking = false;
+        self.scanning = false;
         match result {
-            Err(why) => self.fail(why),
+            Err(error) => self.show_failure(error),
             Ok(listing) => {
                 let before = self.current().map(|be| be.reference.clone());
                 let first = self.listing.is_none();
                 self.listing = Some(listing);
                 let same = |be: &BootEnvironment| Some(&be.reference) == before.as_ref();
                 let all = self.environments();
-                let stays = all.iter().position(same);
-                // At first what can be booted without a hand is offered.
-                let fresh = || {
+                let unchanged = all.iter().position(same);
+                // At first, the BE that boots next is selected.
+                let initial = || {
                     all.iter()
                         .position(|be| be.next_boot)
                         .filter(|_| first)
                         .unwrap_or(self.selected)
                 };
-                self.selected = stays.unwrap_or_else(fresh).min(all.len().saturating_sub(1));
+                self.selected = unchanged.unwrap_or_else(initial).min(all.len().saturating_sub(1));
             }
         }
     }
 
-    /// Tells what went well.
-    pub fn tell(&mut self, text: impl Into<String>) {
+    /// Shows a message.
+    pub fn show_message(&mut self, text: impl Into<String>) {
         self.message = Some(Message { text: text.into(), is_failure: false });
     }
 
-    /// Tells what did not.
-    pub fn fail(&mut self, text: impl Into<String>) {
+    /// Shows a failure.
+    pub fn show_failure(&mut self, text: impl Into<String>) {
         self.message = Some(Message { text: text.into(), is_failure: true });
     }
 
-    /// What a key does.
+    /// Handles a key press.
     pub fn handle(&mut self, key: Key) -> Effect {
         if key == Key::Redraw {
             return Effect::Redraw;
         }
-        match std::mem::replace(&mut self.screen, Screen::List) {
-            Screen::List => self.in_list(key),
-            Screen::Help => Effect::None,
-            Screen::Dialog(dialog) => self.in_dialog(dialog, key),
-            Screen::Name(input) => self.in_name(input, key),
+        match std::mem::replace(&mut self.overlay, Overlay::None) {
+            Overlay::None => self.handle_in_list(key),
+            Overlay::Help => Effect::None,
+            Overlay::Dialog(dialog) => self.handle_in_dialog(dialog, key),
+            Overlay::Name(input) => self.handle_in_name(input, key),
         }
     }
 
-    fn in_list(&mut self, key: Key) -> Effect {
+    fn handle_in_list(&mut self, key: Key) -> Effect {
         let last = self.environments().len().saturating_sub(1);
         match key {
             Key::Up | Key::Character('k') => self.selected = self.selected.saturating_sub(1),
             Key::Down | Key::Character('j') => self.selected = (self.selected + 1).min(last),
             Key::First => self.selected = 0,
             Key::Last => self.selected = last,
-            Key::Character('h' | '?') => self.screen = Screen::Help,
+            Key::Character('h' | '?') => self.overlay = Overlay::Help,
             Key::Character('S') => return Effect::Run(Action::shell()),
             Key::Character('n') if self.has_network => return Effect::Run(Action::network()),
             Key::Character('r') => {
-                self.looking = true;
+                self.scanning = true;
                 self.message = None;
                 return Effect::Rescan;
             }
             Key::Character('R') => self.ask_power("Restart the machine?", "Restart", Power::Reboot),
             Key::Character('P') => {
-                self.ask_power("Switch the machine off?", "Switch off", Power::Off)
+                self.ask_power("Power off the machine?", "Power off", Power::Off)
             }
             Key::Enter => return self.on_current(Self::ask_boot),
             Key::Character(c) => return self.letter(c),
@@ -213,7 +213,7 @@ impl Menu {
         Effect::None
     }
 
-    /// Letters that do something to the BE under the bar.
+    /// Handles the letters that act on the selected BE.
     fn letter(&mut self, letter: char) -> Effect {
         let run = |action: fn(&BootEnvironment) -> Action| {
             move |_: &mut Menu, be: &BootEnvironment| Effect::Run(action(be))
@@ -232,7 +232,9 @@ impl Menu {
 
     fn on_current(&mut self, act: impl FnOnce(&mut Self, &BootEnvironment) -> Effect) -> Effect {
         let Some(be) = self.current().cloned() else {
-            self.fail("no boot environment was found: attach a disk, or press r to look again");
+            self.show_failure(
+                "no boot environment was found; attach a disk, or press r to scan again",
+            );
             return Effect::None;
         };
         act(self, &be)
@@ -241,7 +243,7 @@ impl Menu {
     fn ask(&mut self, title: String, text: &str, choices: Vec<(String, Outcome)>) -> Effect {
         let choices =
             choices.into_iter().map(|(label, outcome)| Choice { label, outcome }).collect();
-        self.screen = Screen::Dialog(Dialog { title, text: text.into(), choices, selected: 0 });
+        self.overlay = Overlay::Dialog(Dialog { title, text: text.into(), choices, selected: 0 });
         Effect::None
     }
 
@@ -251,16 +253,17 @@ impl Menu {
 
     fn ask_boot(&mut self, be: &BootEnvironment) -> Effect {
         let text = if be.problems.is_empty() {
-            "Its kernel starts at once, without the firmware. What boots next time stays as it is."
+            "Its kernel starts immediately, without the firmware. The next boot is not affected."
         } else {
-            "It has problems and may not come up. What boots next time stays as it is."
+            "It has problems and may not boot. The next boot is not affected."
         };
         let choices = vec![("Boot it now".into(), Outcome::Run(Action::boot(be)))];
         self.ask(format!("Boot {}?", be.reference), text, choices)
     }
 
     fn ask_activate(&mut self, be: &BootEnvironment) -> Effect {
-        let text = "A trial falls back by itself if the boot environment does not come up well.";
+        let text =
+            "A trial falls back automatically if the boot environment does not start properly.";
         let choices = vec![
             ("Trial: the firmware boots it once".into(), Outcome::Run(Action::try_once(be))),
             (
@@ -272,7 +275,7 @@ impl Menu {
     }
 
     fn ask_delete(&mut self, be: &BootEnvironment) -> Effect {
-        let text = "Its boot entry and its file systems are erased.";
+        let text = "Its boot entry and file systems are erased.";
         let choices = vec![("Delete it".into(), Outcome::Run(Action::delete(be)))];
         self.ask(format!("Delete {}?", be.reference), text, choices)
     }
@@ -291,16 +294,14 @@ impl Menu {
             .map(choice)
             .collect();
         if others.is_empty() {
-            self.fail(format!(
-                "there is no other boot environment that {source} could be cloned over"
-            ));
+            self.show_failure(format!("there is no other boot environment to clone {source} over"));
             return Effect::None;
         }
-        let text = "What is chosen here is erased and becomes a copy of it.";
-        self.ask(format!("Clone {source} over which one?"), text, others)
+        let text = "The boot environment you choose is erased and replaced with the copy.";
+        self.ask(format!("Clone {source} over which boot environment?"), text, others)
     }
 
-    fn in_dialog(&mut self, mut dialog: Dialog, key: Key) -> Effect {
+    fn handle_in_dialog(&mut self, mut dialog: Dialog, key: Key) -> Effect {
         let last = dialog.choices.len().saturating_sub(1);
         match key {
             Key::Escape | Key::Character('q' | 'n') => return Effect::None,
@@ -308,27 +309,28 @@ impl Menu {
             Key::Down | Key::Character('j') => dialog.selected = (dialog.selected + 1).min(last),
             Key::First => dialog.selected = 0,
             Key::Last => dialog.selected = last,
-            Key::Enter => return self.chosen(dialog.choices.swap_remove(dialog.selected).outcome),
+            Key::Enter => return self.choose(dialog.choices.swap_remove(dialog.selected).outcome),
             Key::Character(c) => {
                 let number = c.to_digit(10).and_then(|n| usize::try_from(n).ok()?.checked_sub(1));
                 if let Some(number) = number.filter(|number| *number <= last) {
-                    return self.chosen(dialog.choices.swap_remove(number).outcome);
+                    return self.choose(dialog.choices.swap_remove(number).outcome);
                 }
             }
             Key::Backspace | Key::Redraw => {}
         }
-        self.screen = Screen::Dialog(dialog);
+        self.overlay = Overlay::Dialog(dialog);
         Effect::None
     }
 
-    fn chosen(&mut self, outcome: Outcome) -> Effect {
+    fn choose(&mut self, outcome: Outcome) -> Effect {
         match outcome {
             Outcome::Run(action) => Effect::Run(action),
             Outcome::Power(power) => Effect::Power(power),
             Outcome::Name { source, replaced } => {
                 if let (Some(from), Some(over)) = (self.find(&source), self.find(&replaced)) {
                     let text = name_for_copy(from, over, self.environments());
-                    self.screen = Screen::Name(NameInput { source, replaced, text, problem: None });
+                    self.overlay =
+                        Overlay::Name(NameInput { source, replaced, text, problem: None });
                 }
                 Effect::None
             }
@@ -339,7 +341,7 @@ impl Menu {
         self.environments().iter().find(|be| be.reference == reference)
     }
 
-    fn in_name(&mut self, mut input: NameInput, key: Key) -> Effect {
+    fn handle_in_name(&mut self, mut input: NameInput, key: Key) -> Effect {
         input.problem = None;
         match key {
             Key::Escape => return Effect::None,
@@ -354,16 +356,19 @@ impl Menu {
                     (Ok(name), Some(source), Some(replaced)) => {
                         return Effect::Run(Action::clone_over(source, replaced, &name));
                     }
-                    (Err(why), ..) => input.problem = Some(why.to_string()),
+                    (Err(error), ..) => input.problem = Some(error.to_string()),
                     _ => {
-                        self.fail("one of the two boot environments is gone");
+                        self.show_failure("one of the two boot environments no longer exists");
                         return Effect::None;
                     }
                 }
             }
             _ => {}
         }
-        self.screen = Screen::Name(input);
+        self.overlay = Overlay::Name(input);
         Effect::None
     }
 }
+
+#[cfg(test)]
+mod tests;

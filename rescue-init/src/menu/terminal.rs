@@ -1,4 +1,4 @@
-//! The terminal: given to the menu, given over to a command, and taken back.
+//! The terminal, which the menu and its commands use in turn.
 
 use std::fs::File;
 use std::io::{self, Stdout, Write, stdout};
@@ -29,70 +29,68 @@ use super::keys::Key;
 use crate::scan::Claim;
 use crate::unattended::report;
 
-/// The menu's hold on the terminal.
+/// The terminal while the menu uses it.
 pub struct Screen {
-    /// What is drawn on.
+    /// What the menu is drawn on.
     pub terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Sets up the terminal for the menu.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn take() -> io::Result<Self> {
+    /// When standard input or output is not a terminal.
+    pub fn enter() -> io::Result<Self> {
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))?;
-        // One of a fixed size never asks the terminal for its cursor's position, as a change of
-        // size and `Terminal::clear` otherwise do: a serial line may have nobody who answers.
+        // With a fixed size, ratatui never queries the cursor position, as it would on a resize and
+        // in `Terminal::clear`: on a serial line there may be no terminal that answers.
         let (width, height) = crossterm::terminal::size()?;
         let viewport = Viewport::Fixed(Rect::new(0, 0, width.max(1), height.max(1)));
         let backend = CrosstermBackend::new(stdout());
         Ok(Screen { terminal: Terminal::with_options(backend, TerminalOptions { viewport })? })
     }
 
-    /// Forgets what the terminal shows, so that all of it is drawn anew.
+    /// Clears the terminal, so that everything is drawn again.
     ///
     /// # Errors
-    /// When the terminal is gone.
-    pub fn forget(&mut self) -> io::Result<()> {
-        *self = Self::take()?;
+    /// When the terminal no longer exists.
+    pub fn redraw(&mut self) -> io::Result<()> {
+        *self = Self::enter()?;
         Ok(())
     }
 
-    /// Lends the terminal to a command, and takes it back when somebody has read what it said.
-    /// Returns how it ended and the key that was pressed then; `None` when it was not run after
-    /// all.
+    /// Runs a command on the terminal, and returns to the menu when the user has read the output.
+    /// Returns the command's report and the key that was pressed, or `None` if it was not run.
     ///
     /// # Errors
-    /// When the terminal is gone.
-    pub fn lend(
+    /// When the terminal no longer exists.
+    pub fn run(
         &mut self,
         action: &Action,
         be: &str,
         directory: &Path,
     ) -> io::Result<Option<(String, Key)>> {
-        give_back()?;
-        let Some(ended) = run(action, be, directory) else {
-            self.forget()?;
+        leave()?;
+        let Some(result) = run(action, be, directory) else {
+            self.redraw()?;
             return Ok(None);
         };
-        println!("\n{}", printable(&ended.text));
-        let key = if action.exclusive || !ended.success {
-            self.wait_for_key(action, &ended)?
+        println!("\n{}", printable(&result.report));
+        let key = if action.exclusive || !result.success {
+            self.wait_for_key(action, &result)?
         } else {
             Key::Enter
         };
-        self.forget()?;
-        Ok(Some((ended.text, key)))
+        self.redraw()?;
+        Ok(Some((result.report, key)))
     }
 
-    fn wait_for_key(&self, action: &Action, ended: &Ended) -> io::Result<Key> {
-        let offers_reboot = action.then_reboot && ended.success;
+    fn wait_for_key(&self, action: &Action, result: &CommandResult) -> io::Result<Key> {
+        let offers_reboot = action.offers_reboot && result.success;
         let reboot = if offers_reboot { ", R to restart the machine now" } else { "" };
         enable_raw_mode()?;
-        // What was typed while the command ran was not meant for this question; what comes after it
-        // is.
+        // Keys that were pressed while the command ran are not answers to this question.
         tcflush(stdin(), QueueSelector::IFlush)?;
         print!("Press Enter to return to the menu{reboot}: ");
         stdout().flush()?;
@@ -109,11 +107,11 @@ impl Screen {
     }
 }
 
-/// Leaves the terminal as it was, and empty.
+/// Restores the terminal's modes and clears it.
 ///
 /// # Errors
-/// When the terminal is gone.
-pub fn give_back() -> io::Result<()> {
+/// When the terminal no longer exists.
+pub fn leave() -> io::Result<()> {
     execute!(
         stdout(),
         ResetColor,
@@ -126,26 +124,26 @@ pub fn give_back() -> io::Result<()> {
     disable_raw_mode()
 }
 
-/// How a command ended.
-pub struct Ended {
-    /// In a line.
-    pub text: String,
-    /// With status 0.
+/// The result of a command.
+pub struct CommandResult {
+    /// A line that reports the exit status.
+    pub report: String,
+    /// Whether the exit status was 0.
     pub success: bool,
 }
 
-/// Prints a command and runs it on this terminal; `None` when somebody would not wait for the
+/// Prints a command and runs it on this terminal. Returns `None` if the user did not wait for the
 /// disks.
-pub fn run(action: &Action, be: &str, directory: &Path) -> Option<Ended> {
+pub fn run(action: &Action, be: &str, directory: &Path) -> Option<CommandResult> {
     let line = action.command_line();
     println!("# {}\n", printable(&line));
-    // Whoever looks at the disks now ends first.
-    let held = action.exclusive.then(|| have_disks(directory));
+    // A running scan is abandoned first.
+    let held = action.exclusive.then(|| claim_disks(directory));
     match &held {
         Some(Ok(None)) => return None,
-        Some(Err(why)) => {
+        Some(Err(error)) => {
             log::warn!(
-                "{}: the disks may be looked at while `{line}` runs: {why}",
+                "{}: a scan may run at the same time as `{line}`: {error}",
                 directory.display()
             );
         }
@@ -154,40 +152,44 @@ pub fn run(action: &Action, be: &str, directory: &Path) -> Option<Ended> {
     log::info!("running {line}");
     let before = tcgetattr(stdin()).ok();
     let result = start(action, be);
-    // A shell that was killed leaves the terminal to a group that is gone, and in any mode.
+    // A shell that was killed leaves the terminal in any mode, with a process group that no longer
+    // exists.
     let _ = tcsetpgrp(stdin(), getpgrp());
     if let Some(before) = before {
         let _ = tcsetattr(stdin(), OptionalActions::Drain, &before);
     }
-    let ended = match result {
-        Ok(status) => Ended { text: report(&line, status), success: status.success() },
-        Err(why) => Ended { text: format!("\"{line}\" cannot be started: {why}"), success: false },
+    let result = match result {
+        Ok(status) => CommandResult { report: report(&line, status), success: status.success() },
+        Err(error) => {
+            let report = format!("\"{line}\" cannot be started: {error}");
+            CommandResult { report, success: false }
+        }
     };
-    log::info!("{}", ended.text);
-    Some(ended)
+    log::info!("{}", result.report);
+    Some(result)
 }
 
-/// Waits until nobody looks at the disks; `None` when Ctrl-C came first.
-fn have_disks(directory: &Path) -> io::Result<Option<File>> {
+/// Waits until no scan is running. Returns `None` if the user pressed Ctrl-C before that.
+fn claim_disks(directory: &Path) -> io::Result<Option<File>> {
     let claim = Claim::new(directory)?;
     let interrupt = Interrupt::new()?;
-    let mut patience = Duration::from_millis(20);
-    let mut is_told = false;
+    let mut timeout = Duration::from_millis(20);
+    let mut is_announced = false;
     loop {
         if let Some(held) = claim.attempt()? {
             return Ok(Some(held));
         }
-        if interrupt.comes_within(patience) {
+        if interrupt.arrives_within(timeout) {
             return Ok(None);
         }
-        patience = (patience * 2).min(Duration::from_millis(320));
-        if patience > Duration::from_millis(300) && !std::mem::replace(&mut is_told, true) {
-            println!("Waiting for the disks: somebody looks at them. Ctrl-C goes back.");
+        timeout = (timeout * 2).min(Duration::from_millis(320));
+        if timeout > Duration::from_millis(300) && !std::mem::replace(&mut is_announced, true) {
+            println!("Waiting for a scan of the disks to end. Press Ctrl-C to go back.");
         }
     }
 }
 
-/// Ctrl-C, as long as [`leave_signals_to_commands`] keeps it from us.
+/// Receives Ctrl-C, which [`leave_signals_to_commands`] blocks.
 struct Interrupt(SignalFd);
 
 impl Interrupt {
@@ -196,31 +198,31 @@ impl Interrupt {
         set.add(Signal::SIGINT);
         let interrupt =
             Interrupt(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?);
-        // One that ended an earlier command is still there.
-        while interrupt.has_come() {}
+        // Discard a signal that ended an earlier command.
+        while interrupt.has_arrived() {}
         Ok(interrupt)
     }
 
-    fn has_come(&self) -> bool {
+    fn has_arrived(&self) -> bool {
         matches!(self.0.read_signal(), Ok(Some(_)))
     }
 
-    fn comes_within(&self, patience: Duration) -> bool {
-        let patience = Timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
-        // What is not heard is waited for again.
-        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience));
-        self.has_come()
+    fn arrives_within(&self, timeout: Duration) -> bool {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+        // If poll fails, the caller waits again.
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout));
+        self.has_arrived()
     }
 }
 
 fn start(action: &Action, be: &str) -> io::Result<ExitStatus> {
     let (program, arguments) =
-        action.words.split_first().ok_or_else(|| io::Error::other("there is no program in it"))?;
+        action.words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     Command::new(if program == "be" { be } else { program }).args(arguments).status()
 }
 
-/// Keys that end or stop a command are not for the menu. Blocked and not ignored: the commands
-/// start without.
+/// Makes the keys that end or stop a command have no effect on the menu. The signals are blocked
+/// rather than ignored, because commands would inherit ignored signals.
 pub fn leave_signals_to_commands() {
     let mut set = SigSet::empty();
     for signal in
@@ -228,7 +230,7 @@ pub fn leave_signals_to_commands() {
     {
         set.add(signal);
     }
-    if let Err(why) = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None) {
-        log::warn!("signals cannot be blocked: {why}");
+    if let Err(error) = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None) {
+        log::warn!("signals cannot be blocked: {error}");
     }
 }

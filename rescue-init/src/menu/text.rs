@@ -1,16 +1,34 @@
-//! How facts about a BE read, in a table and in a line.
+//! Facts about a BE as text, for the table and for the details.
 
 use be_tools::environment::{BootEnvironment, OperatingSystem, Trial};
 
-/// How a BE does.
+/// How severe the state of a BE is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    /// It would boot.
+pub enum Severity {
+    /// The BE would boot.
     Good,
-    /// It needs a look.
-    Doubtful,
-    /// It would not boot.
+    /// The user should have a look at it.
+    Warning,
+    /// The BE would not boot.
     Bad,
+}
+
+/// The health of a BE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// A word or two.
+    pub text: String,
+    /// How severe it is.
+    pub severity: Severity,
+}
+
+/// A line of the details.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What it is about; empty where it continues the line above.
+    pub label: &'static str,
+    /// Its text.
+    pub value: String,
 }
 
 /// `Debian 12`: the first word of the pretty name and the version.
@@ -20,10 +38,10 @@ pub fn os(os: &OperatingSystem) -> String {
     if text.trim().is_empty() { "unknown".into() } else { text.trim().to_owned() }
 }
 
-/// `1.2G`, as `ls -h` has it.
+/// `1.2G`, as printed by `ls -h`.
 pub fn size(bytes: Option<u64>) -> String {
     let Some(bytes) = bytes else { return "-".into() };
-    // Exact enough for a column of five characters.
+    // Precise enough for a column of five characters.
     #[allow(clippy::cast_precision_loss, reason = "rounded to two digits")]
     let mut value = bytes as f64;
     for unit in ["", "K", "M", "G", "T", "P"] {
@@ -38,19 +56,20 @@ pub fn size(bytes: Option<u64>) -> String {
     format!("{value:.0}E")
 }
 
-/// What is known about its health, in a word or two.
-pub fn health(be: &BootEnvironment) -> (String, Mood) {
+/// The health of a BE.
+pub fn health(be: &BootEnvironment) -> Health {
     let incomplete = be.state_text().starts_with("incomplete");
-    match (be.problems.len(), incomplete, be.trial) {
-        (_, true, _) => ("incomplete".into(), Mood::Bad),
-        (0, _, Some(Trial::Failed)) => ("trial failed".into(), Mood::Doubtful),
-        (0, ..) => ("ok".into(), Mood::Good),
-        (1, ..) => ("1 problem".into(), Mood::Bad),
-        (n, ..) => (format!("{n} problems"), Mood::Bad),
-    }
+    let (text, severity) = match (be.problems.len(), incomplete, be.trial) {
+        (_, true, _) => ("incomplete".into(), Severity::Bad),
+        (0, _, Some(Trial::Failed)) => ("trial failed".into(), Severity::Warning),
+        (0, ..) => ("ok".into(), Severity::Good),
+        (1, ..) => ("1 problem".into(), Severity::Bad),
+        (n, ..) => (format!("{n} problems"), Severity::Bad),
+    };
+    Health { text, severity }
 }
 
-/// What the firmware will do with it at the next start.
+/// What the firmware will do with the BE at the next boot.
 pub fn next(be: &BootEnvironment) -> &'static str {
     match (be.next_boot, be.trial) {
         (true, Some(Trial::Pending)) => "trial",
@@ -59,25 +78,24 @@ pub fn next(be: &BootEnvironment) -> &'static str {
     }
 }
 
-/// The day it was made.
+/// The date on which it was created.
 pub fn created(be: &BootEnvironment) -> String {
     let day = be.descriptor.as_ref().and_then(|descriptor| descriptor.created.split('T').next());
     day.unwrap_or("-").to_owned()
 }
 
-/// Facts about one BE: what each is about, and what it is. Problems are not among them.
-pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<(&'static str, String)> {
+/// The details of a BE, except its problems.
+pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<Fact> {
     let mut facts = Vec::new();
+    let mut add = |label, value| facts.push(Fact { label, value });
     let kernel = be.kernel.as_deref().unwrap_or("none found");
-    facts.push(("system", format!("{}, kernel {kernel}", be.os.pretty_name)));
+    add("system", format!("{}, kernel {kernel}", be.os.pretty_name));
     let subvolume =
         be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
     let used = be.used.map(|used| format!(", {} used", size(Some(used)))).unwrap_or_default();
-    facts.push((
-        "root",
-        format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type),
-    ));
-    facts.push(("", format!("UUID {}", be.root.uuid)));
+    let root = format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type);
+    add("root", root);
+    add("", format!("UUID {}", be.root.uuid));
     let mut state = be.state_text();
     if let Some(descriptor) = &be.descriptor {
         let is_source = |other: &&BootEnvironment| {
@@ -89,14 +107,14 @@ pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<(&'static str
         let created = descriptor.created.trim_end_matches('Z').replace('T', " ");
         state = format!("{state}, created {created} UTC{}", source.unwrap_or_default());
         if !descriptor.description.is_empty() {
-            facts.push(("about", descriptor.description.clone()));
+            add("about", descriptor.description.clone());
         }
     }
-    facts.push(("state", state));
-    facts.push(("boot", boot(be)));
+    add("state", state);
+    add("boot", boot(be));
     if !be.mounted_at.is_empty() {
-        let places: Vec<_> = be.mounted_at.iter().map(|path| path.display().to_string()).collect();
-        facts.push(("mounted", format!("at {}", places.join(", "))));
+        let paths: Vec<_> = be.mounted_at.iter().map(|path| path.display().to_string()).collect();
+        add("mounted", format!("at {}", paths.join(", ")));
     }
     facts
 }
@@ -137,28 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn each_column_has_its_cause() {
+    fn each_column_shows_its_property() {
         let all = listing().environments;
         let row = |be: &BootEnvironment| (os(&be.os), health(be), next(be), created(be));
         for (be, expected) in all.iter().zip([
-            ("Debian 12", ("2 problems", Mood::Bad), "next", "2026-11-02"),
-            ("Debian 12", ("trial failed", Mood::Doubtful), "", "2026-11-23"),
-            ("Debian 13", ("incomplete", Mood::Bad), "", "2026-11-22"),
-            ("Alpine 3.20.3", ("ok", Mood::Good), "", "-"),
+            ("Debian 12", ("2 problems", Severity::Bad), "next", "2026-11-02"),
+            ("Debian 12", ("trial failed", Severity::Warning), "", "2026-11-23"),
+            ("Debian 13", ("incomplete", Severity::Bad), "", "2026-11-22"),
+            ("Alpine 3.20.3", ("ok", Severity::Good), "", "-"),
         ]) {
-            let (system, (health, mood), next, created) = row(be);
-            assert_eq!(
-                (system.as_str(), (health.as_str(), mood), next, created.as_str()),
-                expected
-            );
+            let (system, health, next, created) = row(be);
+            let health = (health.text.as_str(), health.severity);
+            assert_eq!((system.as_str(), health, next, created.as_str()), expected);
         }
     }
 
     #[test]
-    fn a_copy_names_its_source() {
+    fn the_state_of_a_copy_names_its_source() {
         let all = listing().environments;
         let facts = facts(&all[1], &all);
-        let state = facts.iter().find(|(about, _)| *about == "state").unwrap();
-        assert_eq!(state.1, "complete, created 2026-11-23 06:12:00 UTC, a copy of bookworm");
+        let state = facts.iter().find(|fact| fact.label == "state").unwrap();
+        assert_eq!(state.value, "complete, created 2026-11-23 06:12:00 UTC, a copy of bookworm");
     }
 }

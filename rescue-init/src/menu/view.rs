@@ -1,5 +1,4 @@
-//! What the menu looks like. It fits 80x24 and grows with the terminal; colours are a help, never
-//! the only sign.
+//! Draws the menu. It fits 80x24 and grows with the terminal. Nothing is shown by colour alone.
 
 use be_tools::environment::BootEnvironment;
 use ratatui::Frame;
@@ -8,67 +7,78 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Row, Table, TableState, Wrap};
 
-use super::state::{Dialog, Menu, NameInput, Outcome, Screen};
-use super::text::{self, Mood};
+use super::state::{Dialog, Menu, NameInput, Outcome, Overlay};
+use super::text::{self, Fact, Severity};
 
 const BAR: Style = Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Modifier::BOLD);
 const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
 const LABEL: Style = Style::new().fg(Color::Cyan);
 const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-/// The row under the bar. Not reversed and not bold: on the Linux console that is grey on grey.
-const CHOSEN: Style = Style::new().fg(Color::Black).bg(Color::Cyan).remove_modifier(Modifier::BOLD);
+/// The selected row. Reversed or bold would be grey on grey on the Linux console.
+const SELECTED: Style =
+    Style::new().fg(Color::Black).bg(Color::Cyan).remove_modifier(Modifier::BOLD);
 
 /// A key and what it does.
-pub type KeyHelp = (&'static str, &'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHelp {
+    /// The name of the key, or of several.
+    pub key: &'static str,
+    /// What it does.
+    pub effect: &'static str,
+}
 
-const NETWORK: KeyHelp = ("n", "network");
-const NETWORK_HELP: KeyHelp = ("n", "network addresses");
+const fn key(key: &'static str, effect: &'static str) -> KeyHelp {
+    KeyHelp { key, effect }
+}
 
-/// Keys of the footer, one array a line.
+const NETWORK: KeyHelp = key("n", "network");
+const NETWORK_HELP: KeyHelp = key("n", "show network addresses");
+
+/// Keys of the footer, one array per line.
 const KEYS: [&[KeyHelp]; 2] = [
     &[
-        ("Enter", "boot"),
-        ("a", "activate"),
-        ("c", "check"),
-        ("l", "clone"),
-        ("m", "mount"),
-        ("s", "shell inside"),
-        ("d", "delete"),
+        key("Enter", "boot"),
+        key("a", "activate"),
+        key("c", "check"),
+        key("l", "clone"),
+        key("m", "mount"),
+        key("s", "shell inside"),
+        key("d", "delete"),
     ],
     &[
-        ("h", "help"),
-        ("r", "look again"),
+        key("h", "help"),
+        key("r", "rescan"),
         NETWORK,
-        ("S", "shell"),
-        ("R", "restart"),
-        ("P", "power off"),
+        key("S", "shell"),
+        key("R", "restart"),
+        key("P", "power off"),
     ],
 ];
 
 const HELP: &[KeyHelp] = &[
-    ("Up Down j k", "choose a boot environment"),
-    ("Enter, b", "boot it now by kexec; what boots next stays as it is"),
-    ("a", "activate it: the firmware boots it, once or from now on"),
-    ("c", "check: why it would not boot"),
-    ("l", "clone it over another one"),
-    ("m", "mount it, or unmount it"),
-    ("s", "a shell inside it"),
-    ("d", "delete it"),
-    ("r", "look at all disks again; new disks are seen by themselves"),
+    key("Up Down j k", "select a boot environment"),
+    key("Enter, b", "boot it now with kexec; the next boot is not affected"),
+    key("a", "activate it: the firmware boots it once or from now on"),
+    key("c", "check whether it would boot"),
+    key("l", "clone it over another boot environment"),
+    key("m", "mount or unmount it"),
+    key("s", "run a shell inside it"),
+    key("d", "delete it"),
+    key("r", "scan all disks again; new disks are scanned automatically"),
     NETWORK_HELP,
-    ("S", "a shell of the rescue image"),
-    ("R P", "restart, power off"),
-    ("Ctrl-L", "draw the screen anew"),
+    key("S", "run a shell of the rescue image"),
+    key("R P", "restart or power off"),
+    key("Ctrl-L", "redraw the screen"),
 ];
 
-/// The keys of the footer that mean something on this machine, one list a line.
+/// The keys of the footer that have an effect on this machine, one list per line.
 pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
     KEYS.map(|line| {
         line.iter().copied().filter(|key| menu.has_network || *key != NETWORK).collect()
     })
 }
 
-/// Draws all of it.
+/// Draws the whole menu.
 pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
     let rows = u16::try_from(menu.environments().len()).unwrap_or(u16::MAX);
     let rows = rows.max(3).min((frame.area().height / 2).saturating_sub(2));
@@ -83,38 +93,38 @@ pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
     .areas(frame.area());
     draw_title(frame, title, menu);
     if menu.environments().is_empty() {
-        draw_nothing(frame, list.union(details), menu);
+        draw_empty(frame, list.union(details), menu);
     } else {
         draw_list(frame, list, menu);
         draw_details(frame, details, menu);
     }
     draw_message(frame, message, menu);
     frame.render_widget(Text::from_iter(footer(menu).map(key_line)), keys);
-    match &menu.screen {
-        Screen::List => {}
-        Screen::Help => draw_help(frame, menu),
-        Screen::Dialog(dialog) => draw_dialog(frame, dialog),
-        Screen::Name(input) => draw_name(frame, input),
+    match &menu.overlay {
+        Overlay::None => {}
+        Overlay::Help => draw_help(frame, menu),
+        Overlay::Dialog(dialog) => draw_dialog(frame, dialog),
+        Overlay::Name(input) => draw_name(frame, input),
     }
 }
 
 fn draw_title(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
-    let busy = if menu.looking { "looking at the disks  " } else { "" };
+    let busy = if menu.scanning { "scanning disks  " } else { "" };
     let right = format!("{busy}{} ", menu.console);
     frame.render_widget(Block::new().style(BAR), area);
     frame.render_widget(Line::styled(" Lifeboat rescue image", BAR), area);
     frame.render_widget(Line::styled(right, BAR).right_aligned(), area);
 }
 
-fn draw_nothing(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
+fn draw_empty(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let lines = if menu.listing.is_none() && menu.message.is_none() {
         vec![Line::from("Looking for boot environments on all disks ...")]
     } else {
         vec![
             Line::styled("No boot environment was found.", BOLD),
             Line::default(),
-            Line::from("A disk that is attached now is looked at by itself."),
-            Line::from("r looks again, S opens a shell, h explains all keys."),
+            Line::from("If you attach a disk now, it is scanned automatically."),
+            Line::from("r scans again, S opens a shell, h lists all keys."),
         ]
     };
     let [_, middle] =
@@ -147,7 +157,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let rows = menu.environments().iter().map(|be| row(be, wide));
     let table = Table::new(rows, widths)
         .header(Row::new(header).style(LABEL.add_modifier(Modifier::BOLD)))
-        .row_highlight_style(CHOSEN)
+        .row_highlight_style(SELECTED)
         .highlight_symbol(">")
         .highlight_spacing(ratatui::widgets::HighlightSpacing::Always)
         .column_spacing(if wide { 2 } else { 1 });
@@ -156,7 +166,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
 }
 
 fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
-    let (health, mood) = text::health(be);
+    let text::Health { text: health, severity } = text::health(be);
     let system = if wide { be.os.pretty_name.clone() } else { text::os(&be.os) };
     let mut cells = vec![
         Span::styled(be.reference.clone(), BOLD),
@@ -168,7 +178,7 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
         Span::from(be.kernel.clone().unwrap_or_else(|| "-".into())),
         Span::from(text::created(be)),
         Span::from(text::size(be.used)),
-        Span::styled(health, colour(mood)),
+        Span::styled(health, colour(severity)),
     ];
     if wide {
         cells.push(Span::from(be.root.device.display().to_string()));
@@ -176,13 +186,13 @@ fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     Row::new(cells)
 }
 
-/// Bright colours are bold as well: the Linux console makes them so and stays bold until it is told
-/// otherwise.
-fn colour(mood: Mood) -> Style {
-    let colour = match mood {
-        Mood::Good => Color::LightGreen,
-        Mood::Doubtful => Color::LightYellow,
-        Mood::Bad => Color::LightRed,
+/// Bright colours are set bold as well: the Linux console makes them bold and then stays bold until
+/// the attribute is reset.
+fn colour(severity: Severity) -> Style {
+    let colour = match severity {
+        Severity::Good => Color::LightGreen,
+        Severity::Warning => Color::LightYellow,
+        Severity::Bad => Color::LightRed,
     };
     Style::new().fg(colour).add_modifier(Modifier::BOLD)
 }
@@ -193,15 +203,14 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         .border_style(LABEL)
         .title(Line::styled(format!(" {} ", be.reference), BOLD))
         .padding(Padding::horizontal(1));
-    let problem = |problem: &String| Line::styled(format!("! {problem}"), colour(Mood::Bad));
-    let fact = |(about, what): (&'static str, String)| {
-        Line::from(vec![Span::styled(format!("{about:<9}"), LABEL), Span::from(what)])
+    let problem = |problem: &String| Line::styled(format!("! {problem}"), colour(Severity::Bad));
+    let fact = |Fact { label, value }| {
+        Line::from(vec![Span::styled(format!("{label:<9}"), LABEL), Span::from(value)])
     };
     let problems = be.problems.iter().map(problem);
     let facts = text::facts(be, menu.environments()).into_iter().map(fact);
     let lines: Vec<Line<'_>> = problems.chain(facts).collect();
-    // On a tall screen it is no taller than it needs to be, and does not jump from one BE to the
-    // next.
+    // On a tall screen, the box is as high as necessary, but its height is the same for most BEs.
     let height =
         wrapped(&lines, area.width.saturating_sub(4)).saturating_add(2).max(14).min(area.height);
     let area = Rect { height, ..area };
@@ -213,14 +222,14 @@ fn draw_message(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         menu.listing.as_ref().map(|listing| listing.warnings.as_slice()).unwrap_or_default();
     let line = match (&menu.message, warnings) {
         (Some(message), _) if message.is_failure => {
-            Line::styled(format!(" ! {}", one_line(&message.text)), colour(Mood::Bad))
+            Line::styled(format!(" ! {}", one_line(&message.text)), colour(Severity::Bad))
         }
         (Some(message), _) => Line::styled(format!(" {}", one_line(&message.text)), BOLD),
         (None, []) => Line::default(),
-        (None, [only]) => Line::styled(format!(" ! {}", one_line(only)), colour(Mood::Doubtful)),
+        (None, [only]) => Line::styled(format!(" ! {}", one_line(only)), colour(Severity::Warning)),
         (None, [first, rest @ ..]) => Line::styled(
             format!(" ! {} (and {} more)", one_line(first), rest.len()),
-            colour(Mood::Doubtful),
+            colour(Severity::Warning),
         ),
     };
     frame.render_widget(line, area);
@@ -231,26 +240,26 @@ fn one_line(text: &str) -> String {
 }
 
 fn key_line(keys: Vec<KeyHelp>) -> Line<'static> {
-    let spans = keys.into_iter().flat_map(|(key, what)| {
+    let spans = keys.into_iter().flat_map(|KeyHelp { key, effect }| {
         [
             Span::from(" "),
             Span::styled(key, KEY),
             Span::from(" "),
-            Span::from(what),
+            Span::from(effect),
             Span::from(" "),
         ]
     });
     spans.collect()
 }
 
-/// How many rows lines take at a width, near enough: words that are kept whole may take one more.
+/// Estimates how many rows lines take at a width. Wrapping at words may take one more.
 fn wrapped(lines: &[Line<'_>], width: u16) -> u16 {
     let width = usize::from(width).max(1);
     let rows: usize = lines.iter().map(|line| line.width().div_ceil(width).max(1)).sum();
     u16::try_from(rows).unwrap_or(u16::MAX)
 }
 
-/// A window in the middle, as high as its lines.
+/// Draws a window in the middle, as high as its lines.
 fn draw_window(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>, hint: &str) {
     let all = frame.area();
     let width = all.width.min(76);
@@ -272,10 +281,10 @@ fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
         lines.extend([Line::from(dialog.text.as_str()), Line::default()]);
     }
     for (number, choice) in dialog.choices.iter().enumerate() {
-        let is_chosen = number == dialog.selected;
+        let is_selected = number == dialog.selected;
         let text =
-            format!("{} {}  {} ", if is_chosen { ">" } else { " " }, number + 1, choice.label);
-        lines.push(Line::styled(text, if is_chosen { CHOSEN } else { Style::new() }));
+            format!("{} {}  {} ", if is_selected { ">" } else { " " }, number + 1, choice.label);
+        lines.push(Line::styled(text, if is_selected { SELECTED } else { Style::new() }));
     }
     lines.push(Line::default());
     if let Some(Outcome::Run(action)) =
@@ -283,16 +292,19 @@ fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
     {
         lines.extend([Line::styled(format!("# {}", action.command_line()), BOLD), Line::default()]);
     }
-    draw_window(frame, &dialog.title, lines, "Enter: do it   Esc: back");
+    draw_window(frame, &dialog.title, lines, "Enter: confirm   Esc: back");
 }
 
 fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
-    let cursor = Span::styled(" ", CHOSEN);
+    let cursor = Span::styled(" ", SELECTED);
     let command =
         format!("# be create {} --from {} --replace {}", input.text, input.source, input.replaced);
     let mut lines = vec![
         Line::default(),
-        Line::from(format!("{} is erased and becomes a copy of {}.", input.replaced, input.source)),
+        Line::from(format!(
+            "{} is erased and replaced with a copy of {}.",
+            input.replaced, input.source
+        )),
         Line::default(),
         Line::from(vec![
             Span::styled("Name: ", LABEL),
@@ -304,21 +316,25 @@ fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
         Line::default(),
     ];
     if let Some(problem) = &input.problem {
-        lines.extend([Line::styled(format!("! {problem}"), colour(Mood::Bad)), Line::default()]);
+        lines
+            .extend([Line::styled(format!("! {problem}"), colour(Severity::Bad)), Line::default()]);
     }
-    draw_window(frame, "Name of the copy", lines, "Enter: do it   Esc: back");
+    draw_window(frame, "Name of the copy", lines, "Enter: confirm   Esc: back");
 }
 
 fn draw_help(frame: &mut Frame<'_>, menu: &Menu) {
-    let line = |(key, what): &KeyHelp| {
-        Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*what)])
+    let line = |KeyHelp { key, effect }: &KeyHelp| {
+        Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*effect)])
     };
     let shown = HELP.iter().filter(|key| menu.has_network || **key != NETWORK_HELP);
     let mut lines: Vec<Line<'_>> = shown.map(line).collect();
     lines.insert(0, Line::default());
     lines.push(Line::default());
     lines.push(Line::from(
-        "Every action runs the `be` command that it shows; `be --help` has them all.",
+        "Every action runs the `be` command that it shows; `be --help` lists them all.",
     ));
     draw_window(frame, "Keys", lines, "any key: back");
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,21 @@
-//! The figures: what was measured, and what it must not exceed.
+//! Figures: measured values and their limits.
 
-/// One figure.
+/// A measured value, and its limit if it has one.
 #[derive(Clone, Debug, Default)]
 pub struct Figure {
-    pub what: String,
+    pub name: String,
     /// `None` if it could not be measured.
     pub value: Option<f64>,
     /// Empty for a ratio.
     pub unit: &'static str,
-    /// The largest value that is right.
+    /// The largest acceptable value.
     pub limit: Option<f64>,
 }
 
 impl Figure {
     /// A ratio with a limit.
-    pub fn ratio(what: impl Into<String>, value: Option<f64>, limit: f64) -> Figure {
-        Figure { what: what.into(), value, unit: "", limit: Some(limit) }
+    pub fn ratio(name: impl Into<String>, value: Option<f64>, limit: f64) -> Figure {
+        Figure { name: name.into(), value, unit: "", limit: Some(limit) }
     }
 
     /// The value with its unit.
@@ -28,12 +28,12 @@ impl Figure {
         self.limit.map_or_else(String::new, |limit| self.with_unit(limit))
     }
 
-    /// It was measured and is too large.
+    /// Whether it was measured and exceeds its limit.
     pub fn is_missed(&self) -> bool {
         self.value.zip(self.limit).is_some_and(|(value, limit)| value > limit)
     }
 
-    /// What a reader must not overlook.
+    /// A mark for values that exceed their limit.
     pub fn mark(&self) -> &'static str {
         if self.is_missed() { "MISSED" } else { "" }
     }
@@ -47,7 +47,8 @@ impl Figure {
     }
 }
 
-/// The middle one of several; the mean of the two in the middle of an even number. `None` of none.
+/// The median, which is the mean of the middle two for an even number of values. `None` without
+/// values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -60,14 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn the_median_is_the_middle_value_or_the_mean_of_two() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(Vec::new()), None);
     }
 
     #[test]
-    fn a_missed_limit_is_marked_and_an_unmeasured_one_is_not() {
+    fn only_a_measured_value_above_its_limit_is_marked() {
         let figure = |value| Figure::ratio("copying", value, 0.5);
         assert_eq!(figure(Some(0.51)).mark(), "MISSED");
         assert_eq!(figure(Some(0.50)).mark(), "");

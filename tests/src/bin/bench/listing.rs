@@ -1,4 +1,4 @@
-//! `be list` with 32 partitions on 4 disks, a system on each.
+//! `be list` with 32 partitions on 4 disks, and a system on each.
 
 use std::time::Instant;
 
@@ -32,8 +32,8 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
             DISKS * PARTITIONS
         );
     }
-    let what = "be list, 32 systems on 32 partitions of 4 disks".to_owned();
-    bench.report.figures.push(Figure { what, value: median(seconds), unit: "s", limit: Some(1.0) });
+    let name = "be list, 32 systems on 32 partitions of 4 disks".to_owned();
+    bench.report.figures.push(Figure { name, value: median(seconds), unit: "s", limit: Some(1.0) });
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Loop devices and mounts that are gone with their handle.
+//! Loop devices and mounts that are removed when their handle is dropped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,32 +6,32 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// Where programs are looked for: also where only root's `PATH` looks, and where the peers are that
-/// Debian does not have.
+/// The `PATH` for programs, with the directories of root's programs and of the peers that Debian
+/// does not package.
 pub fn path() -> String {
     let peers = qemu::target_dir().join("peers/bin");
     format!("{}:/usr/sbin:/sbin:{}", std::env::var("PATH").unwrap_or_default(), peers.display())
 }
 
-/// Runs a program of the host that must succeed; returns what it printed.
+/// Runs a program on the host and returns its output. The program must succeed.
 pub fn run(words: &[&str]) -> Result<String> {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env("PATH", path()).env("LC_ALL", "C.UTF-8");
     let output = command.output().with_context(|| format!("starting {}", words[0]))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{}` failed: {said}", words.join(" "));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{}` failed: {stderr}", words.join(" "));
     Ok(text)
 }
 
-/// An image behind a loop device, past the page cache of the host.
+/// A loop device whose image is accessed with direct I/O, past the page cache of the host.
 pub struct Loop {
     pub node: PathBuf,
     _image: tempfile::TempPath,
 }
 
 impl Loop {
-    /// A sparse one of so many MiB.
+    /// A device with a sparse image of this many MiB.
     pub fn new(directory: &Path, mebibytes: u64) -> Result<Self> {
         let image =
             tempfile::Builder::new().prefix("bench-").suffix(".loop").tempfile_in(directory)?;
@@ -39,9 +39,9 @@ impl Loop {
         Loop::on(image.into_temp_path())
     }
 
-    /// One whose image has all its blocks and keeps them: no tool is the first to write to a place,
-    /// as on a disk that is in use for long.
-    pub fn solid(directory: &Path, mebibytes: u64) -> Result<Self> {
+    /// A device whose image has all blocks allocated and keeps them, like a disk that has been in
+    /// use: no tool is the first to write to a block.
+    pub fn preallocated(directory: &Path, mebibytes: u64) -> Result<Self> {
         let image = tempfile::Builder::new()
             .prefix("bench-")
             .suffix(".loop")
@@ -65,12 +65,12 @@ impl Loop {
     }
 
     fn on(image: tempfile::TempPath) -> Result<Self> {
-        let name = image.to_str().context("the path of the image is text")?;
+        let name = image.to_str().context("the path of the image is UTF-8")?;
         let node = run(&["losetup", "-f", "-P", "--direct-io=on", "--show", name])?;
         Ok(Loop { node: node.trim().into(), _image: image })
     }
 
-    /// Its name.
+    /// Its path.
     pub fn name(&self) -> &str {
         self.node.to_str().unwrap_or_default()
     }
@@ -90,16 +90,16 @@ impl Drop for Loop {
     }
 }
 
-/// A mount that is gone with its handle.
+/// A mount that is removed when it is dropped.
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
-    /// Mounts a device on a directory, which is made.
+    /// Mounts a device on a directory, which is created.
     pub fn new(node: &str, directory: &Path) -> Result<Self> {
         Mounted::with(node, directory, "defaults")
     }
 
-    /// Mounts it with these options.
+    /// As [`Mounted::new`], with mount options.
     pub fn with(node: &str, directory: &Path, options: &str) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
         run(&["mount", "-o", options, node, &directory.to_string_lossy()])?;
@@ -109,7 +109,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // What a signal has ended may still be going.
+        // A command that a signal has ended may still be running.
         for _ in 0..20 {
             if run(&["umount", &self.0.to_string_lossy()]).is_ok() {
                 return;
@@ -122,7 +122,7 @@ impl Drop for Mounted {
     }
 }
 
-/// The kernel forgets what it has read, and these devices too.
+/// Drops the kernel's caches, and the buffers of these devices.
 pub fn drop_caches(devices: &[&Loop]) -> Result<()> {
     run(&["sync"])?;
     for device in devices {

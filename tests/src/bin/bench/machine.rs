@@ -1,12 +1,12 @@
-//! What the figures were measured on: processor, memory, kernel, and the tools' versions. Nothing
-//! that names the machine.
+//! Describes the machine that the figures were measured on: processor, memory, kernel, and versions
+//! of the tools, but nothing that identifies it.
 
 use std::process::Command;
 
 use crate::loops::path;
 use crate::report::Machine;
 
-/// What prints a tool's version, in its first line.
+/// Commands that print the version of a tool in their first line.
 const VERSIONS: &[&str] = &[
     "mke2fs -V",
     "mkfs.xfs -V",
@@ -35,13 +35,13 @@ pub fn describe() -> Machine {
         processor: field(&read("/proc/cpuinfo"), "model name"),
         cores: std::thread::available_parallelism().map_or(0, usize::from),
         memory_gib: kib / f64::from(1 << 20),
-        // What follows the numbers is the builder's.
+        // Without the suffix of the distribution.
         kernel: release.trim().split('-').next().unwrap_or_default().to_owned(),
         tools: VERSIONS.iter().filter_map(|command| version(command)).collect(),
     }
 }
 
-/// The first line that has a number; `None` where the tool is missing.
+/// The first line with a digit, or `None` if the tool is missing.
 fn version(command: &str) -> Option<String> {
     let output = Command::new("sh")
         .args(["-c", &format!("{command} 2>&1")])
@@ -51,6 +51,6 @@ fn version(command: &str) -> Option<String> {
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit()))?;
-    let there = output.status.code() != Some(127);
-    there.then(|| line.split_whitespace().collect::<Vec<_>>().join(" "))
+    let is_installed = output.status.code() != Some(127);
+    is_installed.then(|| line.split_whitespace().collect::<Vec<_>>().join(" "))
 }

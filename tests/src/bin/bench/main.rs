@@ -1,8 +1,7 @@
-//! `make bench`: what Lifeboat takes beside what others take, as ratios from one run on this
-//! machine.
+//! `make bench`: compares Lifeboat's performance with that of other tools, as ratios measured in
+//! one run on this machine.
 //!
-//! Needs root for loop devices. Writes to nothing but images that it made, and
-//! `docs/PERFORMANCE.md`.
+//! Needs root for loop devices. Writes only to images that it created and to `docs/PERFORMANCE.md`.
 
 mod copying;
 mod figures;
@@ -28,14 +27,14 @@ use figures::Figure;
 use report::Report;
 use tests::rescue;
 
-/// What the parts work with, and what they found.
+/// The state that the parts share: their results, and the disks.
 pub struct Bench {
     report: Report,
     disks: Option<Rc<Disks>>,
 }
 
 impl Bench {
-    /// Source and target with a Debian, made once.
+    /// The source with a Debian and the target, created on first use.
     fn disks(&mut self) -> Result<Rc<Disks>> {
         if let Some(disks) = &self.disks {
             return Ok(Rc::clone(disks));
@@ -47,20 +46,28 @@ impl Bench {
     }
 }
 
-type Part = (&'static str, fn(&mut Bench) -> Result<()>);
+/// A part of the benchmark.
+struct Part {
+    name: &'static str,
+    measure: fn(&mut Bench) -> Result<()>,
+}
+
+const fn part(name: &'static str, measure: fn(&mut Bench) -> Result<()>) -> Part {
+    Part { name, measure }
+}
 
 const PARTS: &[Part] = &[
-    ("size", size),
-    ("listing", listing::measure),
-    ("copying", copying::measure),
-    ("refreshing", refreshing::measure),
-    ("scale", scale::measure),
-    ("menu", menu::measure),
+    part("size", size),
+    part("listing", listing::measure),
+    part("copying", copying::measure),
+    part("refreshing", refreshing::measure),
+    part("scale", scale::measure),
+    part("menu", menu::measure),
 ];
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    match bench(&wanted) {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    match bench(&names) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -70,19 +77,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the parts, prints the figures and writes the document; false if a part could not be
-/// measured.
-fn bench(wanted: &[String]) -> Result<bool> {
-    let parts = choose(wanted)?;
+/// Runs the parts with these names, prints the figures and writes the document. Returns false if a
+/// part could not be measured.
+fn bench(names: &[String]) -> Result<bool> {
+    let parts = select(names)?;
     signals::watch()?;
     let report =
         Report { rounds: rounds::number(), machine: machine::describe(), ..Report::default() };
     let mut bench = Bench { report, disks: None };
     let mut complete = true;
-    for (name, measure) in &parts {
+    for Part { name, measure } in &parts {
         eprintln!("part {name}");
         if let Err(error) = measure(&mut bench) {
-            signals::go_on()?;
+            signals::check()?;
             println!("{name}: not measured: {error:#}");
             complete = false;
         }
@@ -91,7 +98,7 @@ fn bench(wanted: &[String]) -> Result<bool> {
     println!("{:<62} {:>12}  {:>8}", "figure", "measured", "limit");
     for figure in figures {
         let (measured, allowed) = (figure.measured(), figure.allowed());
-        println!("{:<62} {measured:>12}  {allowed:>8}  {}", figure.what, figure.mark());
+        println!("{:<62} {measured:>12}  {allowed:>8}  {}", figure.name, figure.mark());
     }
     let missed = figures.iter().filter(|figure| figure.is_missed()).count();
     println!("{missed} limits missed");
@@ -102,16 +109,18 @@ fn bench(wanted: &[String]) -> Result<bool> {
     Ok(complete)
 }
 
-fn choose(wanted: &[String]) -> Result<Vec<&'static Part>> {
-    if let Some(unknown) = wanted.iter().find(|word| PARTS.iter().all(|(name, _)| name != word)) {
-        let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
-        bail!("there is no part '{unknown}': the parts are {}", names.join(", "));
+/// The parts with these names, or all if there are none.
+fn select(names: &[String]) -> Result<Vec<&'static Part>> {
+    if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
+        let known: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+        bail!("unknown part '{unknown}'; the parts are {}", known.join(", "));
     }
-    let chosen = |part: &&Part| wanted.is_empty() || wanted.iter().any(|word| word == part.0);
-    Ok(PARTS.iter().filter(chosen).collect())
+    let is_selected =
+        |part: &&Part| names.is_empty() || names.iter().any(|name| *name == part.name);
+    Ok(PARTS.iter().filter(is_selected).collect())
 }
 
-/// Where the document goes: only a whole run of the real thing is worth keeping.
+/// The path of the document. Only a complete run with the real tree goes to `docs`.
 fn document(whole: bool) -> PathBuf {
     if whole && std::env::var_os(OTHER_TREE).is_none() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PERFORMANCE.md")
@@ -122,7 +131,7 @@ fn document(whole: bool) -> PathBuf {
 
 fn size(bench: &mut Bench) -> Result<()> {
     let mib = rescue::image("lifeboat.efi")?.metadata()?.len() as f64 / f64::from(1 << 20);
-    let what = "size of lifeboat.efi (goal 24 MiB)".to_owned();
-    bench.report.figures.push(Figure { what, value: Some(mib), unit: "MiB", limit: Some(32.0) });
+    let name = "size of lifeboat.efi (goal 24 MiB)".to_owned();
+    bench.report.figures.push(Figure { name, value: Some(mib), unit: "MiB", limit: Some(32.0) });
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! From the kernel's start to a usable menu, against the same kernel with an init that does
-//! nothing.
+//! The time from the kernel's start to a usable menu, relative to the same kernel with a trivial
+//! init.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::figures::{Figure, median};
 use crate::loops::run;
 
 const ROUNDS: usize = 3;
-/// What the rescue image must run in.
+/// The memory in which the rescue image must run.
 const MEMORY_MIB: u32 = 256;
-const MARKER: &str = "trivial init is here";
+const MARKER: &str = "trivial init is running";
 
 pub fn measure(bench: &mut Bench) -> Result<()> {
     let directory = tempfile::tempdir_in(qemu::target_dir())?;
-    let (image, initrd) = parts(directory.path())?;
+    let (image, initrd) = extract_kernel(directory.path())?;
     let trivial = trivial_init(directory.path())?;
     let two = TwoEnvironments::on(Release::Bookworm)?;
     let (mut menu, mut floor) = (Vec::new(), Vec::new());
@@ -61,8 +61,8 @@ fn machine(two: &TwoEnvironments) -> Result<Builder> {
     Ok(two.machine()?.memory(MEMORY_MIB))
 }
 
-/// Kernel and initramfs as they are in the image.
-fn parts(directory: &Path) -> Result<(PathBuf, PathBuf)> {
+/// Extracts the kernel and the initramfs from the image.
+fn extract_kernel(directory: &Path) -> Result<(PathBuf, PathBuf)> {
     let efi = rescue::image("lifeboat.efi")?;
     let (linux, initrd) = (directory.join("linux"), directory.join("initrd"));
     let section = |name: &str, path: &Path| format!("{name}={}", path.display());
@@ -73,13 +73,13 @@ fn parts(directory: &Path) -> Result<(PathBuf, PathBuf)> {
         "--dump-section",
         &section(".initrd", &initrd),
         &efi.to_string_lossy(),
-        // It writes the whole program anew, too.
+        // objcopy needs an output file, which is not used.
         &directory.join("copy.efi").to_string_lossy(),
     ])?;
     Ok((linux, initrd))
 }
 
-/// An initramfs whose init says that it is there.
+/// Creates an initramfs whose init prints [`MARKER`].
 fn trivial_init(directory: &Path) -> Result<PathBuf> {
     let root = directory.join("trivial");
     std::fs::create_dir_all(root.join("dev"))?;

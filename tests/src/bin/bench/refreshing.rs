@@ -1,5 +1,5 @@
-//! Bringing a copy up to date that nearly is: ext4 to ext4, nothing changed, and one file in a
-//! hundred.
+//! Refreshing an existing copy, ext4 to ext4, with nothing changed and with one file in a hundred
+//! changed.
 
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::FileExt;
@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use crate::Bench;
 use crate::copying::root::Disks;
 use crate::copying::rounds::{self, Temperature};
-use crate::copying::{agree, names, read_all};
+use crate::copying::{check_equal, read_all, variables};
 use crate::figures::Figure;
 use crate::loops::{drop_caches, run};
-use crate::report::{Contest, Contestant};
+use crate::report::{Comparison, ToolResult};
 use crate::stopwatch::time;
 
 const BASELINE: &str = "rsync -aHAXS --delete";
@@ -24,7 +24,7 @@ const MKFS: &[&str] = &["mke2fs", "-q", "-F", "-t", "ext4"];
 
 const TOOLS: &[(&str, &str)] = &[
     (
-        "find in both trees at once: the walk alone",
+        "find in both trees at once: only the walk",
         "find \"$SOURCE\" -links +64000 & find \"$TARGET\" -links +64000; wait $!",
     ),
     (BASELINE, "rsync -aHAXS --numeric-ids --delete \"$SOURCE/\" \"$TARGET/\""),
@@ -40,28 +40,29 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let target = disks.mount_target()?;
     let [from, to] =
         [&source.0, &target.0].map(|directory| directory.to_string_lossy().into_owned());
-    let names = names(&be, &disks, "ext4");
-    time("\"$BE-engine\" copy-tree \"$SOURCE\" \"$TARGET\"", &names).context("making the copy")?;
-    settle(&from, &to)?;
+    let variables = variables(&be, &disks, "ext4");
+    time("\"$BE-engine\" copy-tree \"$SOURCE\" \"$TARGET\"", &variables)
+        .context("creating the copy")?;
+    synchronize(&from, &to)?;
     let labels: Vec<&str> = TOOLS.iter().map(|(name, _)| *name).collect();
     for changed in [false, true] {
         eprintln!("refreshing, {}", state(changed));
-        let samples = rounds::run(&labels, bench.report.rounds, |who, temperature, round| {
+        let samples = rounds::run(&labels, bench.report.rounds, |tool, temperature, round| {
             if changed {
-                settle(&from, &to)?;
+                synchronize(&from, &to)?;
                 change_one_in_a_hundred(&target.0)?;
             }
             prepare(&disks, &from, &to, temperature)?;
-            let (name, script) = TOOLS[who];
-            let once = time(&format!("{script}{SYNC}"), &names)?;
+            let (name, script) = TOOLS[tool];
+            let run = time(&format!("{script}{SYNC}"), &variables)?;
             if round == 0 && name == LIFEBOAT {
-                agree(&from, &to)?;
+                check_equal(&from, &to)?;
             }
-            Ok(Some(once))
+            Ok(Some(run))
         })?;
-        let contest = contest(changed, samples);
-        figures(&contest, changed, &mut bench.report.figures);
-        bench.report.contests.push(contest);
+        let comparison = comparison(changed, samples);
+        figures(&comparison, changed, &mut bench.report.figures);
+        bench.report.comparisons.push(comparison);
     }
     Ok(())
 }
@@ -70,8 +71,8 @@ fn state(changed: bool) -> &'static str {
     if changed { "1 % of the files changed" } else { "nothing changed" }
 }
 
-/// The two trees differ in nothing afterwards.
-fn settle(from: &str, to: &str) -> Result<()> {
+/// Makes the two trees identical with rsync.
+fn synchronize(from: &str, to: &str) -> Result<()> {
     let [from, to] = [from, to].map(|directory| format!("{directory}/"));
     run(&["rsync", "-aHAXS", "--numeric-ids", "--delete", &from, &to]).map(drop)
 }
@@ -87,20 +88,20 @@ fn prepare(disks: &Disks, from: &str, to: &str, temperature: Temperature) -> Res
     }
 }
 
-fn contest(changed: bool, samples: Vec<rounds::Samples>) -> Contest {
-    let about = if changed {
-        "Before each run one regular file in a hundred gets another first byte and an older time \
+fn comparison(changed: bool, samples: Vec<rounds::Samples>) -> Comparison {
+    let description = if changed {
+        "Before each run, one regular file in a hundred gets another first byte and an older time \
         in the target."
     } else {
-        "The target is a copy that differs in nothing."
+        "The target is an identical copy."
     };
-    let contestants = TOOLS.iter().zip(samples);
-    Contest {
+    let results = TOOLS.iter().zip(samples);
+    Comparison {
         title: format!("Refreshing ext4 from ext4, {}", state(changed)),
-        about: about.into(),
+        description: description.into(),
         baseline: BASELINE.into(),
-        contestants: contestants
-            .map(|((name, script), samples)| Contestant {
+        results: results
+            .map(|((name, script), samples)| ToolResult {
                 name: (*name).into(),
                 command: format!("{script}{SYNC}"),
                 samples,
@@ -110,17 +111,17 @@ fn contest(changed: bool, samples: Vec<rounds::Samples>) -> Contest {
     }
 }
 
-fn figures(contest: &Contest, changed: bool, figures: &mut Vec<Figure>) {
+fn figures(comparison: &Comparison, changed: bool, figures: &mut Vec<Figure>) {
     let limits = if changed { [0.7, 0.7] } else { [0.65, 0.40] };
-    for (how, temperature, limit) in
+    for (label, temperature, limit) in
         [("cold", Temperature::Cold, limits[0]), ("warm", Temperature::Warm, limits[1])]
     {
-        let what = format!("{LIFEBOAT}, {}, {how}, to rsync", state(changed));
-        figures.push(Figure::ratio(what, contest.ratio(LIFEBOAT, temperature), limit));
+        let name = format!("{LIFEBOAT}, {}, {label}, to rsync", state(changed));
+        figures.push(Figure::ratio(name, comparison.ratio(LIFEBOAT, temperature), limit));
     }
 }
 
-/// Makes one regular file in a hundred of the target older and another than its source.
+/// Changes one regular file in a hundred in the target: its first byte, and to an older time.
 fn change_one_in_a_hundred(target: &Path) -> Result<()> {
     let found =
         run(&["find", &target.to_string_lossy(), "-type", "f", "-size", "+0", "-links", "1"])?;

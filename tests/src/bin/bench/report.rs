@@ -1,22 +1,22 @@
-//! `docs/PERFORMANCE.md` from what was measured. Pure.
+//! Renders `docs/PERFORMANCE.md` from the measurements, without I/O.
 
 use std::fmt::Write as _;
 
 use crate::copying::rounds::{Samples, Temperature};
 use crate::figures::{Figure, median};
 
-/// Everything that was measured in a run of this program.
+/// All measurements of a run of this program.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub rounds: usize,
     pub machine: Machine,
     pub tree: Option<Tree>,
-    pub contests: Vec<Contest>,
+    pub comparisons: Vec<Comparison>,
     pub scale: Vec<Scale>,
     pub figures: Vec<Figure>,
 }
 
-/// What it was measured on.
+/// The machine that was measured on.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     pub processor: String,
@@ -26,84 +26,89 @@ pub struct Machine {
     pub tools: Vec<String>,
 }
 
-/// What was copied.
+/// The tree that was copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Tree {
     pub entries: u64,
-    /// That the file system uses.
+    /// Bytes that the file system uses.
     pub bytes: u64,
 }
 
-/// Tools that did the same thing.
+/// The results of several tools on the same task.
 #[derive(Clone, Debug)]
-pub struct Contest {
+pub struct Comparison {
     pub title: String,
-    pub about: String,
-    /// The name of the one that all are compared with.
+    pub description: String,
+    /// The name of the tool that all are compared with.
     pub baseline: String,
-    pub contestants: Vec<Contestant>,
-    /// Who could not take part, and why.
-    pub missing: Vec<(String, String)>,
+    pub results: Vec<ToolResult>,
+    pub missing: Vec<MissingTool>,
 }
 
-/// One of them.
+/// A tool that could not be measured.
 #[derive(Clone, Debug)]
-pub struct Contestant {
+pub struct MissingTool {
+    pub name: String,
+    pub reason: String,
+}
+
+/// The result of one tool.
+#[derive(Clone, Debug)]
+pub struct ToolResult {
     pub name: String,
     pub command: String,
     pub samples: Samples,
 }
 
-/// One size of a tree.
+/// The result for one size of a tree.
 #[derive(Clone, Debug)]
 pub struct Scale {
     pub names: u64,
-    /// Each file has two names.
+    /// Whether each file has two names.
     pub pairs: bool,
-    /// Of the copy alone.
+    /// Time of the copy engine.
     pub seconds: Option<f64>,
-    /// Of the copy alone.
+    /// Memory of the copy engine.
     pub peak_kib: Option<u64>,
-    /// Of `be create`.
+    /// Memory of `be create`.
     pub create_peak_kib: Option<u64>,
 }
 
-impl Contest {
-    /// The median of the ratios of a contestant.
+impl Comparison {
+    /// The median of a tool's ratios to the baseline.
     pub fn ratio(&self, name: &str, temperature: Temperature) -> Option<f64> {
         median(self.ratios(self.find(name)?, temperature))
     }
 
-    fn find(&self, name: &str) -> Option<&Contestant> {
-        self.contestants.iter().find(|contestant| contestant.name == name)
+    fn find(&self, name: &str) -> Option<&ToolResult> {
+        self.results.iter().find(|result| result.name == name)
     }
 
-    fn ratios(&self, contestant: &Contestant, temperature: Temperature) -> Vec<f64> {
+    fn ratios(&self, result: &ToolResult, temperature: Temperature) -> Vec<f64> {
         let baseline = self.find(&self.baseline);
         baseline
-            .map(|baseline| contestant.samples.ratios(&baseline.samples, temperature))
+            .map(|baseline| result.samples.ratios(&baseline.samples, temperature))
             .unwrap_or_default()
     }
 }
 
-/// The whole document.
+/// Renders the whole document.
 pub fn render(report: &Report) -> String {
     let mut text = String::from(
-        "# Performance\n\nWritten by `make bench`. A ratio is one tool's time by another's in the \
-        same round, so that it says \
-         more than seconds do; it is the median over the rounds, with the smallest and the \
-         largest behind it. Seconds \
-         are medians.\n\n## Limits\n\n| figure | measured | limit | |\n| --- | ---: | ---: | --- \
-         |\n",
+        "# Performance\n\nWritten by `make bench`. A ratio is one tool's time divided by \
+        another's in the same round, so that it depends less on the machine than seconds do. The \
+        tables show the median over the rounds, with the smallest and largest ratio in \
+        parentheses. Seconds are medians.\n\n\
+        ## Limits\n\n| figure | measured | limit | |\n| --- | ---: | ---: | --- |\n",
     );
     for figure in &report.figures {
         let (measured, allowed) = (figure.measured(), figure.allowed());
         let mark = if figure.is_missed() { "**missed**" } else { "" };
-        put(&mut text, &format!("| {} | {measured} | {allowed} | {mark} |\n", figure.what));
+        put(&mut text, &format!("| {} | {measured} | {allowed} | {mark} |\n", figure.name));
     }
     machine(&mut text, report);
-    for contest in &report.contests {
-        table(&mut text, contest);
+    for comparison in &report.comparisons {
+        table(&mut text, comparison);
     }
     if !report.scale.is_empty() {
         scale(&mut text, &report.scale);
@@ -126,81 +131,75 @@ fn machine(text: &mut String, report: &Report) {
         put(
             text,
             &format!(
-                "The source is a Debian 12 made from packages: {} entries, {gigabytes:.2} GB used \
-                on ext4. ",
+                "The source is a Debian 12 installed from packages: {} entries, {gigabytes:.2} GB \
+                used on ext4. ",
                 tree.entries
             ),
         );
     }
     text.push_str(
-        "Source and target are loop devices with direct I/O, every block of their images \
-        allocated, discard off. The tools \
-         take turns within a round, and each round begins with another. Before each run the \
-         target gets a new file \
-         system, which is not counted but where the tool makes it itself (`be create`, \
-         fsarchiver). The source is \
-         mounted with `ro,noatime`, the target with no options; tools that copy devices find both \
-         not mounted. Cold: sync, \
-         then the kernel's caches and both devices' buffers dropped. Warm: the source was read \
-         once. Counted is the \
-         whole command below, the last sync with it. Memory is the resident set of the command's \
-         largest process; \
-         bash, which starts it, has about 4 MiB. `be create` is \
-         without update-grub, which does not work on loop devices.\n\n",
+        "Source and target are loop devices with direct I/O. All blocks of their images are \
+        allocated, and discard is off. Within a round, the tools run one after the other; each \
+        round starts with another tool. Before each run, a new file system is created on the \
+        target. This is not timed, except for tools that create it themselves (`be create`, \
+        fsarchiver). The source is mounted with `ro,noatime`, the target with default options; \
+        for tools that copy devices, both are unmounted. Cold: after a sync, the kernel's caches \
+        and the buffers of both devices are dropped. Warm: the source was read once. The time \
+        is that of the whole command below, including the final sync. Memory is the resident set \
+        of the command's largest process; bash, which starts it, takes about 4 MiB. `be create` \
+        runs without update-grub, which does not work on loop devices.\n\n",
     );
     for tool in &machine.tools {
         put(text, &format!("- {tool}\n"));
     }
 }
 
-fn table(text: &mut String, contest: &Contest) {
-    put(text, &format!("\n## {}\n\n{}\n\n", contest.title, contest.about));
-    put(text, &format!("| | cold | to `{0}` | warm | to `{0}` | memory |\n", contest.baseline));
+fn table(text: &mut String, comparison: &Comparison) {
+    put(text, &format!("\n## {}\n\n{}\n\n", comparison.title, comparison.description));
+    put(text, &format!("| | cold | to `{0}` | warm | to `{0}` | memory |\n", comparison.baseline));
     text.push_str("| --- | ---: | ---: | ---: | ---: | ---: |\n");
-    let mut ranked: Vec<&Contestant> = contest.contestants.iter().collect();
-    let place = |c: &Contestant| contest.ratio(&c.name, Temperature::Cold).unwrap_or(f64::INFINITY);
-    ranked.sort_by(|a, b| place(a).total_cmp(&place(b)));
-    for contestant in ranked {
-        let mut line = format!("| {} |", contestant.name);
+    let mut ranked: Vec<&ToolResult> = comparison.results.iter().collect();
+    let cold_ratio = |result: &ToolResult| {
+        comparison.ratio(&result.name, Temperature::Cold).unwrap_or(f64::INFINITY)
+    };
+    ranked.sort_by(|a, b| cold_ratio(a).total_cmp(&cold_ratio(b)));
+    for result in ranked {
+        let mut line = format!("| {} |", result.name);
         for temperature in [Temperature::Cold, Temperature::Warm] {
-            let seconds = median(contestant.samples.seconds(temperature));
+            let seconds = median(result.samples.seconds(temperature));
             let seconds = seconds.map_or_else(String::new, |seconds| format!("{seconds:.2} s"));
-            put(
-                &mut line,
-                &format!(" {seconds} | {} |", spread(contest.ratios(contestant, temperature))),
-            );
+            let ratios = spread(comparison.ratios(result, temperature));
+            put(&mut line, &format!(" {seconds} | {ratios} |"));
         }
-        let memory = Some(contestant.samples.peak_kib).filter(|kib| *kib > 0);
+        let memory = Some(result.samples.peak_kib).filter(|kib| *kib > 0);
         put(text, &format!("{line} {} |\n", mebibytes(memory)));
     }
     text.push('\n');
-    for (name, why) in &contest.missing {
-        put(text, &format!("Not measured: {name}: {why}.\n\n"));
+    for MissingTool { name, reason } in &comparison.missing {
+        put(text, &format!("Not measured: {name}: {reason}.\n\n"));
     }
-    for contestant in &contest.contestants {
-        if let Some(why) = &contestant.samples.failure {
+    for result in &comparison.results {
+        if let Some(reason) = &result.samples.failure {
             put(
                 text,
-                &format!("{} failed and was left out from then on: {why}.\n\n", contestant.name),
+                &format!("{} failed and was left out of later runs: {reason}.\n\n", result.name),
             );
         }
     }
     text.push_str("```\n");
-    for contestant in &contest.contestants {
-        put(text, &format!("# {}\n{}\n", contestant.name, contestant.command));
+    for result in &comparison.results {
+        put(text, &format!("# {}\n{}\n", result.name, result.command));
     }
     text.push_str("```\n");
 }
 
 fn scale(text: &mut String, sizes: &[Scale]) {
     text.push_str(
-        "\n## Size\n\nCopying ext4 to ext4, cold: directories of a hundred files, a line of text \
-        in \
-        one of ten, or the same number of \
-         names as pairs, a file with its second name in a directory far away.\n\n| names | | copy \
-         | \
-         per name | its memory | memory of \
-         `be create` |\n| ---: | --- | ---: | ---: | ---: | ---: |\n",
+        "\n## Size\n\nCopying ext4 to ext4, cold: directories of a hundred files, one in ten of \
+        them with a line of text, or the same number of names in pairs, where each file has a \
+        second name in a distant directory.\n\n\
+        | names | | copy | per name | its memory | memory of `be create` |\n\
+        | ---: | --- | ---: | ---: | ---: | ---: |\n",
     );
     for size in sizes {
         let shape = if size.pairs { "hard-linked pairs" } else { "files" };
@@ -216,7 +215,7 @@ fn scale(text: &mut String, sizes: &[Scale]) {
     }
 }
 
-/// The median, and the smallest and the largest where there are several.
+/// The median, with the smallest and the largest if there are several.
 fn spread(ratios: Vec<f64>) -> String {
     let Some(middle) = median(ratios.clone()) else { return String::new() };
     let [least, most] =

@@ -1,5 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP end what is being measured; then `Drop` removes mounts and loop
-//! devices.
+//! SIGINT, SIGTERM and SIGHUP end the running command. Then `Drop` removes mounts and loop devices.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 
-/// Listens from now on. A second signal ends the program at once.
+/// Starts handling the signals. A second signal ends the program immediately.
 pub fn watch() -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let listen = move || {
@@ -29,8 +28,8 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// The process group that ends with this program. One at a time.
-pub fn running(group: Option<Pid>) {
+/// Sets the process group that a signal ends. There is one at a time.
+pub fn set_running(group: Option<Pid>) {
     *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) = group;
     if interrupted() {
         end_running();
@@ -39,18 +38,18 @@ pub fn running(group: Option<Pid>) {
 
 fn end_running() {
     if let Some(group) = *RUNNING.lock().unwrap_or_else(|e| e.into_inner()) {
-        // It may have ended meanwhile, which is what is wanted.
+        // An error means that it has already exited.
         let _ = kill_process_group(group, Signal::TERM);
     }
 }
 
-/// One of the signals has arrived.
+/// Whether one of the signals has arrived.
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Stops between two steps once one has.
-pub fn go_on() -> Result<()> {
+/// Checks between two steps that no signal has arrived.
+pub fn check() -> Result<()> {
     ensure!(!interrupted(), "interrupted");
     Ok(())
 }

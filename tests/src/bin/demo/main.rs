@@ -1,8 +1,8 @@
-//! `make demo`: a Debian whose primary no longer boots, and the rescue stick that brings the other
-//! one up.
+//! `make demo`: a Debian whose primary boot environment no longer boots, and the rescue stick that
+//! boots the other one.
 //!
-//! On a terminal the machine's serial console is this terminal, and the user is left at the menu.
-//! Without one the keys are pressed here, and the screens are shown.
+//! On a terminal, the terminal becomes the serial console of the machine, and the user operates the
+//! menu. Otherwise, this program presses the keys and prints the screens.
 
 mod screen;
 
@@ -27,19 +27,20 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     println!(
         "1. A Debian 12 with two boot environments, '{FIRST}' and its copy '{SECOND}' (the first \
-        time takes minutes)"
+        run takes minutes)"
     );
     let builder = TwoEnvironments::on(Release::Bookworm)?.machine()?.memory(1024);
     println!(
-        "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and chosen \
-        for the next start"
+        "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and selected \
+        for the next boot"
     );
-    let builder = destroyed(builder)?;
-    println!("3. The machine starts from the stick\n");
+    let builder = break_primary(builder)?;
+    println!("3. The machine boots from the stick\n");
     let vm = builder.start()?;
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         println!(
-            "The keys are yours: 'a' activates, Enter boots, 'h' helps. Ctrl-] ends the machine.\n"
+            "It is your turn: 'a' activates, Enter boots, 'h' shows help. Ctrl-] ends the \
+            machine.\n"
         );
         vm.console().interact()?;
         return Ok(());
@@ -47,10 +48,10 @@ fn run() -> Result<()> {
     press_keys(&vm)
 }
 
-fn destroyed(builder: Builder) -> Result<Builder> {
+fn break_primary(builder: Builder) -> Result<Builder> {
     let vm = rescue::with_stick(builder)?.start()?;
     vm.ready()?;
-    rescue::choose_stick(&vm)?;
+    rescue::boot_stick_next(&vm)?;
     vm.run("rm /boot/vmlinuz-* /usr/sbin/init /usr/lib/systemd/systemd")?;
     Ok(vm.power_off()?)
 }
@@ -73,7 +74,7 @@ fn press_keys(vm: &Machine) -> Result<()> {
     console.send("a")?;
     console.send("j")?;
     settle();
-    show(&format!("Keys j, a, j: activate '{SECOND}' for good"), vm);
+    show(&format!("Keys j, a, j: activate '{SECOND}' permanently"), vm);
     console.send("\r")?;
     console.expect("Go on?", deadline(60))?;
     console.send("y\r")?;
@@ -81,22 +82,22 @@ fn press_keys(vm: &Machine) -> Result<()> {
     console.expect("Press Enter", deadline(60))?;
     show("The plan, confirmed", vm);
     console.send("R")?;
-    println!("\n4. Restart, through the firmware");
-    vm.ready_within(deadline(300)).context("waiting for the good one to come up")?;
+    println!("\n4. Restart through the firmware");
+    vm.ready_within(deadline(300)).context("waiting for the intact boot environment to boot")?;
     let running = vm.run("/usr/lib/lifeboat/be current")?.stdout;
-    ensure!(running.trim() == SECOND, "'{}' came up instead of '{SECOND}'", running.trim());
+    ensure!(running.trim() == SECOND, "'{}' booted instead of '{SECOND}'", running.trim());
     let target = vm.run("systemctl is-active multi-user.target")?.stdout;
     println!("\n'{SECOND}' is running, multi-user.target is {}", target.trim());
     print!("\n# be list\n{}", vm.run("/usr/lib/lifeboat/be list")?.stdout);
     Ok(())
 }
 
-/// Time for a screen to be drawn.
+/// Waits for the screen to be drawn.
 fn settle() {
     std::thread::sleep(std::time::Duration::from_secs(2));
 }
 
-/// What a terminal would show now.
+/// Prints what a terminal would show now.
 fn show(title: &str, vm: &Machine) {
     println!("--- {title} {}", "-".repeat(74_usize.saturating_sub(title.len())));
     for line in screen::text(&vm.console().raw()) {

@@ -1,11 +1,11 @@
-//! What a terminal would show.
+//! Renders the output for a terminal as text.
 
 use std::num::NonZero;
 
 const ROWS: NonZero<u16> = NonZero::new(24).unwrap();
 const COLUMNS: NonZero<u16> = NonZero::new(80).unwrap();
 
-/// The last screen that was drawn on a terminal of 80 by 24, as text.
+/// The lines that a terminal of 80 by 24 shows after `bytes`.
 pub fn text(bytes: &[u8]) -> Vec<String> {
     let mut parser = vt100::Parser::new(ROWS, COLUMNS, 0);
     parser.process(bytes);

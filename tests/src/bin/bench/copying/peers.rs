@@ -1,4 +1,5 @@
-//! Who copies: one table. A new tool is a line here, and in scripts/requirements.
+//! The tools that are compared, in one table. A new tool needs an entry here and in
+//! scripts/requirements.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,36 +8,36 @@ use anyhow::{Context, Result, ensure};
 
 use crate::loops::path;
 
-/// All ratios are to this one.
+/// The tool that all ratios are relative to.
 pub const BASELINE: &str = "cp -a";
 pub const FILES: &str = "Lifeboat, files";
 pub const BLOCKS: &str = "Lifeboat, blocks";
 pub const CREATE: &str = "be create, files";
 pub const CREATE_BLOCKS: &str = "be create, blocks";
 
-/// Reads all of `$SOURCE`, with all attributes.
-pub const READING: &str =
+/// A script that reads all files and attributes of `$SOURCE`.
+pub const READ_SOURCE: &str =
     "tar -C \"$SOURCE\" --acls --xattrs --xattrs-include='*' -cf - . | cat >/dev/null";
 
-/// What a tool works on, and what is done before and after it.
+/// What a tool works on, which determines what is done before and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Reads the mounted source, and writes nothing.
+    /// Reads the mounted source and writes nothing.
     Reads,
-    /// From the mounted source into the mounted, empty target.
+    /// Copies from the mounted source into the mounted, empty target.
     Files,
-    /// From device to device, neither of them mounted.
+    /// Copies from device to device, both unmounted.
     Devices,
-    /// So, and what is there afterwards is checked.
+    /// As `Devices`, and the file system of the target is checked.
     Blocks,
-    /// A verb that makes the target's file system by itself, from a mounted source.
+    /// A verb of `be` that creates the target's file system itself, from a mounted source.
     Verb,
-    /// So, and the source is not mounted.
+    /// As `Verb`, but the source is not mounted.
     VerbOnBlocks,
 }
 
 impl Kind {
-    /// What is counted with every tool of the kind.
+    /// Commands that are run and timed after every tool of this kind.
     pub fn ending(self) -> &'static str {
         match self {
             Kind::Reads => "",
@@ -50,32 +51,37 @@ impl Kind {
         matches!(self, Kind::Reads | Kind::Files | Kind::Verb)
     }
 
-    /// Files that were just read are in memory for it.
+    /// Whether the tool benefits from files that were read before and are still in memory.
     pub fn can_be_warm(self) -> bool {
         self.mounts_source()
     }
 }
 
-/// What must be there.
+/// The program that a tool requires.
 #[derive(Clone, Copy, Debug)]
 pub enum Need {
-    /// A program, of scripts/requirements.
+    /// A program that scripts/requirements installs.
     Program(&'static str),
-    /// A program of crates.io at a version.
-    Crate(&'static str, &'static str),
-    /// `be` as it is.
+    /// A program on crates.io.
+    Crate {
+        /// Its name.
+        name: &'static str,
+        /// Its version.
+        version: &'static str,
+    },
+    /// `be`.
     Be,
 }
 
-/// A tool.
+/// A tool to compare with.
 #[derive(Debug)]
 pub struct Peer {
     pub name: &'static str,
     pub kind: Kind,
     need: Need,
-    /// For bash. `$USED` is the number of used MiB.
+    /// A bash script. `$USED` is the number of used MiB.
     script: &'static str,
-    /// Also to other file systems than the source's.
+    /// Whether it is also measured with other file system types than the source's.
     pub to_others: bool,
 }
 
@@ -89,12 +95,12 @@ const fn to_all(peer: Peer) -> Peer {
 
 const PEERS: &[Peer] = &[
     peer(
-        "find: the walk alone",
+        "find: only the walk",
         Kind::Reads,
         Need::Program("find"),
         "find \"$SOURCE\" -links +64000",
     ),
-    peer("tar to a pipe: reading alone", Kind::Reads, Need::Program("tar"), READING),
+    peer("tar to a pipe: only reading", Kind::Reads, Need::Program("tar"), READ_SOURCE),
     peer(
         "dd of the used bytes",
         Kind::Devices,
@@ -126,7 +132,7 @@ const PEERS: &[Peer] = &[
     peer(
         "xcp -r",
         Kind::Files,
-        Need::Crate("xcp", "0.24.9"),
+        Need::Crate { name: "xcp", version: "0.24.9" },
         "xcp -r --no-progress -T \"$SOURCE\" \"$TARGET\"",
     ),
     to_all(peer(BASELINE, Kind::Files, Need::Program("cp"), "cp -a \"$SOURCE/.\" \"$TARGET\"")),
@@ -180,35 +186,35 @@ const PEERS: &[Peer] = &[
 ];
 
 impl Peer {
-    /// Why it cannot be measured here, if so.
+    /// The reason why it cannot be measured here, if there is one.
     pub fn missing(&self) -> Option<String> {
         match self.need {
-            Need::Program(program) if !is_there(program) => Some("not installed".into()),
-            Need::Crate(name, version) => {
+            Need::Program(program) if !is_installed(program) => Some("not installed".into()),
+            Need::Crate { name, version } => {
                 cargo_install(name, version).err().map(|e| format!("not built: {e:#}"))
             }
             _ => None,
         }
     }
 
-    /// What is run and counted.
+    /// The script to run and time.
     pub fn command(&self) -> String {
         self.script.to_owned() + self.kind.ending()
     }
 }
 
-/// Every tool, or those that also copy to another file system.
+/// All tools, or only those that are also measured with other file system types.
 pub fn peers(to_others: bool) -> Vec<&'static Peer> {
     PEERS.iter().filter(|peer| !to_others || peer.to_others).collect()
 }
 
-fn is_there(program: &str) -> bool {
+fn is_installed(program: &str) -> bool {
     path().split(':').any(|directory| Path::new(directory).join(program).exists())
 }
 
-/// Builds a program of crates.io below `target/peers`, once.
+/// Builds a program from crates.io in `target/peers`, once.
 fn cargo_install(name: &str, version: &str) -> Result<()> {
-    if is_there(name) {
+    if is_installed(name) {
         return Ok(());
     }
     eprintln!("building {name}");
@@ -229,14 +235,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_that_all_are_compared_with_copies_to_everything() {
+    fn the_baseline_is_measured_with_every_file_system_type() {
         for to_others in [false, true] {
             assert_eq!(peers(to_others).iter().filter(|peer| peer.name == BASELINE).count(), 1);
         }
     }
 
     #[test]
-    fn the_final_sync_counts_for_all_that_write() {
+    fn the_final_sync_is_timed_for_every_tool_that_writes() {
         for peer in PEERS.iter().filter(|peer| peer.kind != Kind::Reads) {
             assert!(peer.kind.ending().contains("sync"), "{}", peer.name);
         }

@@ -1,4 +1,4 @@
-//! What is copied: a Debian of more than 40,000 files, made from packages, on ext4.
+//! The tree to copy: a Debian of more than 40,000 files, created from packages, on ext4.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::loops::{Loop, Mounted, run};
 use crate::report::Tree;
 
 const DEVICE_MIB: u64 = 4096;
-const ENTRIES: u64 = 40_000;
-const BYTES: u64 = 1_500_000_000;
+const MIN_ENTRIES: u64 = 40_000;
+const MIN_BYTES: u64 = 1_500_000_000;
 
-/// What makes a Debian the machine of someone who works on it.
+/// The packages of a developer's machine.
 const PACKAGES: &[&str] = &[
     "build-essential",
     "clang",
@@ -25,10 +25,10 @@ const PACKAGES: &[&str] = &[
     "vim",
 ];
 
-/// A tarball in the place of the Debian, to try this program out.
+/// The variable that names a tarball to use instead of the Debian, to try this program out.
 pub const OTHER_TREE: &str = "LIFEBOAT_BENCH_TREE";
 
-/// Only a boot environment with a descriptor can be copied as blocks.
+/// The descriptor of the source. Without one, a boot environment cannot be copied by blocks.
 const DESCRIPTOR: &str = r#"format = 1
 id = "7be0c4a2-5d3e-4f0b-9d55-62f1a0f5c3de"
 name = "benchmark"
@@ -39,7 +39,7 @@ shared = []
 lost = []
 "#;
 
-/// The source, the target, and the directory in which both lie.
+/// The source, the target, and the directory that contains both.
 pub struct Disks {
     pub source: Loop,
     pub target: Loop,
@@ -48,32 +48,33 @@ pub struct Disks {
 }
 
 impl Disks {
-    /// Both, the source filled and clean, the target empty.
+    /// Creates both: the source with the tree and a clean file system, and an empty target.
     pub fn new() -> Result<Self> {
         let directory = tempfile::tempdir_in(qemu::target_dir())?;
-        let source = Loop::solid(directory.path(), DEVICE_MIB)?;
-        let target = Loop::solid(directory.path(), DEVICE_MIB)?;
+        let source = Loop::preallocated(directory.path(), DEVICE_MIB)?;
+        let target = Loop::preallocated(directory.path(), DEVICE_MIB)?;
         let tree = fill(&source, directory.path())?;
         Ok(Disks { source, target, tree, directory })
     }
 
-    /// Where archives lie.
+    /// The directory for archives.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Mounts the source. It is never written to, so that its super block stays as e2fsck has left
-    /// it and tune2fs accepts a copy of it.
+    /// Mounts the source read-only, so that its super block stays as e2fsck left it and tune2fs
+    /// accepts a copy of it.
     pub fn mount_source(&self) -> Result<Mounted> {
         Mounted::with(self.source.name(), &self.directory().join("source"), "ro,noatime")
     }
 
-    /// Mounts it in one more place: what was read of it stays in memory until that is gone, too.
+    /// Mounts the source on another directory as well, which keeps its files in memory while it is
+    /// mounted.
     pub fn keep_source(&self) -> Result<Mounted> {
         Mounted::with(self.source.name(), &self.directory().join("kept"), "ro,noatime")
     }
 
-    /// Makes a file system on the target, and does not mount it.
+    /// Creates a file system on the target without mounting it.
     pub fn fresh_target(&self, mkfs: &[&str]) -> Result<()> {
         run(&["wipefs", "-qa", self.target.name()])?;
         run(&[mkfs, &[self.target.name()]].concat()).map(drop)
@@ -86,9 +87,9 @@ impl Disks {
 }
 
 fn fill(source: &Loop, directory: &Path) -> Result<Tree> {
-    eprintln!("making the source");
+    eprintln!("creating the source");
     let tarball = tarball()?;
-    let tarball = tarball.to_str().context("the path of the tarball is text")?;
+    let tarball = tarball.to_str().context("the path of the tarball is UTF-8")?;
     run(&["mke2fs", "-q", "-F", "-t", "ext4", source.name()])?;
     let root = Mounted::new(source.name(), &directory.join("source"))?;
     run(&[
@@ -100,8 +101,8 @@ fn fill(source: &Loop, directory: &Path) -> Result<Tree> {
         "-C",
         &root.0.to_string_lossy(),
     ])?;
-    // GRUB takes a loop device for the file behind it: update-grub fails in a copy on one. Without
-    // this file a system has no GRUB to `be`, which then leaves update-grub out.
+    // GRUB resolves a loop device to its backing file, so update-grub fails in a copy on a loop
+    // device. Without this file, `be` finds no GRUB in the system and does not run update-grub.
     match std::fs::remove_file(root.0.join("etc/grub.d/10_linux")) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).context("removing 10_linux");
@@ -115,7 +116,7 @@ fn fill(source: &Loop, directory: &Path) -> Result<Tree> {
     run(&["e2fsck", "-fy", source.name()])?;
     let tree = Tree { entries, bytes: used(source)? };
     if std::env::var_os(OTHER_TREE).is_none() {
-        ensure!(tree.entries > ENTRIES && tree.bytes > BYTES, "{tree:?} is less than it should be");
+        ensure!(tree.entries > MIN_ENTRIES && tree.bytes > MIN_BYTES, "{tree:?} is too small");
     }
     Ok(tree)
 }
@@ -136,7 +137,7 @@ fn used(device: &Loop) -> Result<u64> {
     let field = |name: &str| -> Result<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|value| value.trim().parse().ok())
-            .with_context(|| format!("dumpe2fs says no {name}"))
+            .with_context(|| format!("dumpe2fs printed no {name}"))
     };
     Ok((field("Block count:")? - field("Free blocks:")?) * field("Block size:")?)
 }

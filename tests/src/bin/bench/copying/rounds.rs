@@ -1,4 +1,4 @@
-//! Interleaved rounds: in each, every contestant runs cold, then every one warm, in an order that
+//! Interleaved rounds: in each round, every tool runs cold and then every tool runs warm. The order
 //! changes from round to round.
 
 use anyhow::Result;
@@ -6,25 +6,25 @@ use anyhow::Result;
 use crate::signals;
 use crate::stopwatch::Run;
 
-/// What is in memory when a run begins.
+/// What is in memory when a run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temperature {
     /// Nothing of either device.
     Cold,
-    /// What the contestant will read.
+    /// The files that the tool will read.
     Warm,
 }
 
-/// What was measured of one contestant; one place a round, so that ratios are within a round.
+/// The measurements of one tool. The index is the round, so that ratios are taken within a round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// Seconds.
     pub cold: Vec<Option<f64>>,
     /// Seconds.
     pub warm: Vec<Option<f64>>,
-    /// Of all runs.
+    /// The maximum of all runs.
     pub peak_kib: u64,
-    /// Why it was left out from some run on.
+    /// Why the tool was left out after a run that failed.
     pub failure: Option<String>,
 }
 
@@ -36,18 +36,18 @@ impl Samples {
         }
     }
 
-    /// The seconds that were measured.
+    /// The measured seconds.
     pub fn seconds(&self, temperature: Temperature) -> Vec<f64> {
         self.at(temperature).iter().copied().flatten().collect()
     }
 
-    /// The ratios to another contestant, each within its round.
+    /// The ratios to another tool, each within a round.
     pub fn ratios(&self, baseline: &Samples, temperature: Temperature) -> Vec<f64> {
         let pairs = self.at(temperature).iter().zip(baseline.at(temperature));
         pairs.filter_map(|(ours, theirs)| Some((*ours)? / (*theirs)?)).collect()
     }
 
-    fn note(&mut self, temperature: Temperature, round: usize, run: Run) {
+    fn record(&mut self, temperature: Temperature, round: usize, run: Run) {
         let seconds = match temperature {
             Temperature::Cold => &mut self.cold,
             Temperature::Warm => &mut self.warm,
@@ -57,45 +57,45 @@ impl Samples {
     }
 }
 
-/// How many; `$ROUNDS`, or three.
+/// The number of rounds: `$ROUNDS`, or else three.
 pub fn number() -> usize {
     std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).filter(|n| *n > 0).unwrap_or(3)
 }
 
-/// Runs the contestants against each other. `once` prepares and measures one run; `None` where
-/// there is nothing to measure at this temperature. Who fails is left out from then on, and says
-/// why.
+/// Runs the tools in rounds. `measure` prepares and measures one run of the tool with this index,
+/// and returns `None` if there is nothing to measure at this temperature. A tool that fails is left
+/// out of later runs.
 ///
 /// # Errors
 /// A signal has arrived.
 pub fn run(
     names: &[&str],
     rounds: usize,
-    mut once: impl FnMut(usize, Temperature, usize) -> Result<Option<Run>>,
+    mut measure: impl FnMut(usize, Temperature, usize) -> Result<Option<Run>>,
 ) -> Result<Vec<Samples>> {
     let empty =
         Samples { cold: vec![None; rounds], warm: vec![None; rounds], ..Samples::default() };
     let mut all = vec![empty; names.len()];
     for round in 0..rounds {
         for temperature in [Temperature::Cold, Temperature::Warm] {
-            for who in order(names.len(), round, rounds) {
-                if all[who].failure.is_some() {
+            for tool in order(names.len(), round, rounds) {
+                if all[tool].failure.is_some() {
                     continue;
                 }
-                match once(who, temperature, round) {
+                match measure(tool, temperature, round) {
                     Ok(None) => {}
                     Ok(Some(run)) => {
-                        let (name, seconds) = (names[who], run.seconds);
+                        let (name, seconds) = (names[tool], run.seconds);
                         eprintln!(
                             "  round {} of {rounds}, {temperature:?}: {seconds:>7.2} s  {name}",
                             round + 1
                         );
-                        all[who].note(temperature, round, run);
+                        all[tool].record(temperature, round, run);
                     }
                     Err(error) => {
-                        signals::go_on()?;
-                        eprintln!("  {}: {error:#}", names[who]);
-                        all[who].failure = Some(format!("{error:#}"));
+                        signals::check()?;
+                        eprintln!("  {}: {error:#}", names[tool]);
+                        all[tool].failure = Some(format!("{error:#}"));
                     }
                 }
             }
@@ -104,10 +104,10 @@ pub fn run(
     Ok(all)
 }
 
-/// Each round begins elsewhere in the list, as far from the other beginnings as can be.
-fn order(contestants: usize, round: usize, rounds: usize) -> impl Iterator<Item = usize> {
-    let first = contestants * round / rounds;
-    (0..contestants).map(move |n| (first + n) % contestants)
+/// The order of the tools in a round. The rounds start at evenly spaced tools.
+fn order(tools: usize, round: usize, rounds: usize) -> impl Iterator<Item = usize> {
+    let first = tools * round / rounds;
+    (0..tools).map(move |n| (first + n) % tools)
 }
 
 #[cfg(test)]
@@ -117,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_round_has_everyone_and_begins_elsewhere() {
+    fn every_round_has_all_tools_and_starts_at_another() {
         assert_eq!(order(4, 0, 3).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(order(4, 1, 3).collect::<Vec<_>>(), [1, 2, 3, 0]);
         assert_eq!(order(4, 2, 3).collect::<Vec<_>>(), [2, 3, 0, 1]);
     }
 
     #[test]
-    fn a_ratio_is_within_its_round() {
+    fn ratios_are_taken_within_a_round() {
         let ours = Samples { cold: vec![Some(1.0), None, Some(3.0)], ..Samples::default() };
         let theirs = Samples { cold: vec![Some(2.0), Some(9.0), Some(4.0)], ..Samples::default() };
         assert_eq!(ours.ratios(&theirs, Temperature::Cold), [0.5, 0.75]);
@@ -132,11 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_is_left_out_and_says_why() {
+    fn a_tool_that_fails_is_left_out_with_the_reason() {
         let mut runs = 0;
-        let all = run(&["fails", "works"], 2, |who, temperature, _| {
+        let all = run(&["fails", "works"], 2, |tool, temperature, _| {
             runs += 1;
-            match (who, temperature) {
+            match (tool, temperature) {
                 (0, _) => bail!("broken"),
                 (_, Temperature::Warm) => Ok(None),
                 _ => Ok(Some(Run { seconds: 1.0, peak_kib: 7 })),

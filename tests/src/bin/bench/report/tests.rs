@@ -1,6 +1,6 @@
 use super::*;
 
-fn contestant(name: &str, cold: [f64; 3], warm: Option<[f64; 3]>) -> Contestant {
+fn result(name: &str, cold: [f64; 3], warm: Option<[f64; 3]>) -> ToolResult {
     let some = |values: [f64; 3]| values.map(Some).to_vec();
     let samples = Samples {
         cold: some(cold),
@@ -8,30 +8,30 @@ fn contestant(name: &str, cold: [f64; 3], warm: Option<[f64; 3]>) -> Contestant 
         peak_kib: 6 << 10,
         failure: None,
     };
-    Contestant { name: name.into(), command: format!("run {name}"), samples }
+    ToolResult { name: name.into(), command: format!("run {name}"), samples }
 }
 
-fn contest() -> Contest {
-    Contest {
+fn comparison() -> Comparison {
+    Comparison {
         title: "Copying ext4 to ext4".into(),
-        about: "The target is made by `mke2fs DEVICE`.".into(),
+        description: "The target is created with `mke2fs DEVICE`.".into(),
         baseline: "cp -a".into(),
-        contestants: vec![
-            contestant("cp -a", [8.0, 10.0, 9.0], Some([4.0, 4.0, 4.0])),
-            contestant("dd", [2.0, 2.0, 3.0], None),
+        results: vec![
+            result("cp -a", [8.0, 10.0, 9.0], Some([4.0, 4.0, 4.0])),
+            result("dd", [2.0, 2.0, 3.0], None),
         ],
-        missing: vec![("xcp -r".into(), "not built".into())],
+        missing: vec![MissingTool { name: "xcp -r".into(), reason: "not built".into() }],
     }
 }
 
 #[test]
-fn a_table_is_ranked_and_its_ratios_are_within_the_rounds() {
+fn a_table_is_ranked_and_its_ratios_are_taken_within_rounds() {
     let mut text = String::new();
-    table(&mut text, &contest());
+    table(&mut text, &comparison());
     let expected = "
 ## Copying ext4 to ext4
 
-The target is made by `mke2fs DEVICE`.
+The target is created with `mke2fs DEVICE`.
 
 | | cold | to `cp -a` | warm | to `cp -a` | memory |
 | --- | ---: | ---: | ---: | ---: | ---: |
@@ -51,11 +51,11 @@ run dd
 }
 
 #[test]
-fn a_missed_limit_and_an_unmeasured_one_are_seen() {
+fn missed_limits_and_unmeasured_figures_are_shown() {
     let figures = vec![
         Figure::ratio("files, cold", Some(0.61), 0.5),
         Figure::ratio("blocks", None, 0.35),
-        Figure { what: "memory".into(), value: Some(20.0), unit: "MiB", limit: Some(64.0) },
+        Figure { name: "memory".into(), value: Some(20.0), unit: "MiB", limit: Some(64.0) },
     ];
     let text = render(&Report { figures, ..Report::default() });
     assert!(text.contains("| files, cold | 0.61 | 0.50 | **missed** |\n"), "{text}");
@@ -64,7 +64,7 @@ fn a_missed_limit_and_an_unmeasured_one_are_seen() {
 }
 
 #[test]
-fn a_size_has_its_time_per_name() {
+fn a_size_is_shown_with_its_time_per_name() {
     let size = Scale {
         names: 10_000,
         pairs: true,

@@ -7,8 +7,8 @@ use std::process::Command;
 
 const MAGIC: &str = "#### LoaderInfo: systemd-stub 252.39-1~deb12u2 ####";
 
-/// An image as small as can be: one section, alignments of Debian 12's stub.
-/// Behind it a symbol table, and `room` more section headers fit.
+/// A minimal image: one section, aligned as in Debian 12's stub, and a symbol table after it. The
+/// header has room for `room` more sections.
 fn stub(magic: &str, room: usize) -> Vec<u8> {
     let headers_size = 0x40 + 4 + 20 + 240 + 40 * (1 + room);
     let mut bytes = vec![0; headers_size];
@@ -54,12 +54,12 @@ fn stub(magic: &str, room: usize) -> Vec<u8> {
     bytes
 }
 
-/// An EFI kernel that takes `memory` bytes to run.
+/// An EFI kernel that needs `memory` bytes to run.
 fn kernel(version: &str, memory: u32) -> Vec<u8> {
     let mut image = header(version);
     let pe = stub("", 0);
     image[..0x170].copy_from_slice(&pe[..0x170]);
-    // The one section's bytes would lie behind the end.
+    // The section's bytes would be past the end of the file.
     image[0x46] = 0;
     image[0x58 + 56..0x58 + 60].copy_from_slice(&memory.to_le_bytes());
     image
@@ -77,7 +77,7 @@ fn sections(linux: &[u8]) -> Sections<'_> {
 }
 
 #[test]
-fn what_was_put_in_is_read_out() {
+fn sections_are_read_back_as_they_were_assembled() {
     let linux = kernel("6.1.0-50-amd64 (d) #1", 0x10_0000);
     let parts = sections(&linux);
     let stub = stub(MAGIC, 5);
@@ -92,7 +92,7 @@ fn what_was_put_in_is_read_out() {
 }
 
 #[test]
-fn the_traps_of_the_format() {
+fn an_assembled_image_has_valid_headers_and_layout() {
     let linux = kernel("6.1.0-50-amd64 (d) #1", 0x10_0000);
     let bytes = assemble(&stub(MAGIC, 5), &sections(&linux)).unwrap();
     let image = Image::parse(&bytes).unwrap();
@@ -114,7 +114,7 @@ fn the_traps_of_the_format() {
 }
 
 #[test]
-fn what_would_not_boot_is_refused() {
+fn an_image_that_would_not_boot_is_refused() {
     let old = kernel("5.15.0-1-amd64 (d) #1", 0x1000);
     let new = kernel("6.12.0 (d) #1", 0x1000);
     let refused = |stub: &[u8], linux: &[u8]| assemble(stub, &sections(linux)).unwrap_err();
@@ -130,10 +130,9 @@ fn what_would_not_boot_is_refused() {
     assert!(matches!(parse(&stub(MAGIC, 5)), Err(Error::NoKernel)));
 }
 
-/// binutils reads each section back, of our small stub and of systemd's where
-/// it is installed.
+/// Checked with our minimal stub and, where it is installed, with systemd's.
 #[test]
-fn binutils_agree() {
+fn binutils_reads_every_section_back() {
     let linux = kernel("6.1.0-50-amd64 (d) #1", 0x10_0000);
     let parts = sections(&linux);
     let installed = std::fs::read("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").ok();
@@ -168,7 +167,10 @@ fn dump(image: &Path, section: &str) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn no_bytes_are_too_odd(changes in prop::collection::vec((0usize..0x400, any::<u8>()), 0..20), cut in 0usize..0x1000) {
+    fn a_damaged_image_is_parsed_without_a_panic(
+        changes in prop::collection::vec((0usize..0x400, any::<u8>()), 0..20),
+        cut in 0usize..0x1000,
+    ) {
         let linux = kernel("6.1.0-50-amd64 (d) #1", 0x1000);
         let mut damaged = assemble(&stub(MAGIC, 12), &sections(&linux)).unwrap();
         for (at, byte) in changes {

@@ -7,7 +7,7 @@ fn esp() -> (tempfile::TempDir, Esp) {
 }
 
 #[test]
-fn a_new_file_is_there_with_its_directories_and_nothing_else() {
+fn a_new_file_is_written_with_its_directories_and_nothing_else() {
     let (_directory, esp) = esp();
     let file = Esp::directory_of("2f0c1a94").join("grubx64.efi");
     esp.write_new(&file, b"MZ").unwrap();
@@ -18,13 +18,15 @@ fn a_new_file_is_there_with_its_directories_and_nothing_else() {
 }
 
 #[test]
-fn a_file_as_large_as_no_loader_is_not_read() {
+fn a_file_larger_than_any_loader_is_not_read() {
     let (_directory, esp) = esp();
     let file = Path::new("huge.efi");
     for (length, is_read) in [(LARGEST + 1, false), (4 << 30, false), (4096, true)] {
         File::create(esp.root().join(file)).unwrap().set_len(length).unwrap();
         match esp.read(file) {
-            Err(Error::TooLarge { length: said, .. }) => assert!(said == length && !is_read),
+            Err(Error::TooLarge { length: reported, .. }) => {
+                assert!(reported == length && !is_read)
+            }
             read => assert!(read.unwrap().unwrap().len() as u64 == length && is_read),
         }
     }
@@ -35,24 +37,24 @@ fn a_file_is_never_replaced() {
     let (_directory, esp) = esp();
     let file = Path::new("EFI/debian/grub.cfg");
     esp.write_new(file, b"theirs").unwrap();
-    let again = esp.write_new(file, b"ours");
-    assert!(matches!(again, Err(Error::Exists(_))));
+    let second = esp.write_new(file, b"ours");
+    assert!(matches!(second, Err(Error::Exists(_))));
     assert_eq!(esp.read(file).unwrap().as_deref(), Some(&b"theirs"[..]));
 }
 
 #[test]
-fn what_a_power_cut_left_behind_does_not_stop_the_next_run() {
+fn a_file_left_by_a_power_cut_does_not_stop_the_next_write() {
     let (directory, esp) = esp();
     let file = Esp::directory_of("2f0c1a94").join("lifeboat.cfg");
-    let left = directory.path().join(DIRECTORY).join("2f0c1a94");
-    fs::create_dir_all(&left).unwrap();
-    fs::write(left.join(TEMPORARY), b"half a fi").unwrap();
+    let leftover = directory.path().join(DIRECTORY).join("2f0c1a94");
+    fs::create_dir_all(&leftover).unwrap();
+    fs::write(leftover.join(TEMPORARY), b"half a fi").unwrap();
     esp.write_new(&file, b"set x=1\n").unwrap();
-    assert_eq!(fs::read_dir(&left).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&leftover).unwrap().count(), 1);
 }
 
 #[test]
-fn too_little_space_is_found_before_anything_is_written() {
+fn lack_of_space_is_found_before_anything_is_written() {
     let (directory, esp) = esp();
     let needed = esp.needed_bytes(&[(Path::new("EFI/lifeboat/1/big"), u64::MAX / 4)]).unwrap();
     assert!(needed > esp.free_bytes().unwrap());
@@ -60,7 +62,7 @@ fn too_little_space_is_found_before_anything_is_written() {
 }
 
 #[test]
-fn only_what_lies_below_our_directory_is_deleted() {
+fn only_files_below_our_directory_are_deleted() {
     let (_directory, esp) = esp();
     esp.write_new(Path::new("EFI/debian/shimx64.efi"), b"MZ").unwrap();
     esp.write_new(Path::new("EFI/lifeboat/1/a/b"), b"x").unwrap();

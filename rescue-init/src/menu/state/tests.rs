@@ -1,7 +1,7 @@
-use super::actions::Action;
-use super::keys::Key;
-use super::state::{Effect, Menu, Screen};
-use super::tests::{listing, menu};
+use super::{Effect, Menu, Overlay};
+use crate::menu::actions::Action;
+use crate::menu::keys::Key;
+use crate::menu::tests::{listing, menu};
 use crate::power::Power;
 use crate::scan::Listing;
 
@@ -25,7 +25,7 @@ fn command(effect: Effect) -> String {
 }
 
 #[test]
-fn keys_lead_to_the_commands_that_are_printed() {
+fn keys_run_the_commands_that_are_shown() {
     for (keys, expected) in [
         ("j\n\n", "be boot nightly"),
         ("jb\n", "be boot nightly"),
@@ -47,24 +47,24 @@ fn keys_lead_to_the_commands_that_are_printed() {
 }
 
 #[test]
-fn nothing_that_writes_runs_without_a_second_key() {
+fn nothing_that_writes_runs_without_confirmation() {
     for key in ["\n", "b", "a", "l", "d", "R", "P"] {
         let mut menu = menu();
         assert_eq!(press(&mut menu, key), Effect::None, "{key:?}");
-        assert!(matches!(menu.screen, Screen::Dialog(_)), "{key:?}");
+        assert!(matches!(menu.overlay, Overlay::Dialog(_)), "{key:?}");
         assert_eq!(press(&mut menu, "\x1b"), Effect::None, "{key:?}");
-        assert_eq!(menu.screen, Screen::List, "{key:?}");
+        assert_eq!(menu.overlay, Overlay::None, "{key:?}");
     }
 }
 
 #[test]
-fn the_machine_ends_when_asked_twice() {
+fn the_machine_shuts_down_only_after_confirmation() {
     assert_eq!(press(&mut menu(), "R\n"), Effect::Power(Power::Reboot));
     assert_eq!(press(&mut menu(), "P\n"), Effect::Power(Power::Off));
 }
 
 #[test]
-fn the_bar_stays_within_the_list() {
+fn the_selection_stays_within_the_list() {
     let mut menu = menu();
     press(&mut menu, "↑↑");
     assert_eq!(menu.selected, 0);
@@ -75,7 +75,7 @@ fn the_bar_stays_within_the_list() {
 }
 
 #[test]
-fn the_bar_follows_its_boot_environment() {
+fn the_selection_follows_its_boot_environment() {
     let mut menu = menu();
     press(&mut menu, "jj");
     let mut shorter = listing();
@@ -87,7 +87,7 @@ fn the_bar_follows_its_boot_environment() {
 }
 
 #[test]
-fn a_failed_look_keeps_the_list_and_says_why() {
+fn a_failed_scan_keeps_the_list_and_shows_the_reason() {
     let mut menu = menu();
     menu.update(Err("`be list --json` took too long".into()));
     assert_eq!(menu.environments().len(), 4);
@@ -96,7 +96,7 @@ fn a_failed_look_keeps_the_list_and_says_why() {
 }
 
 #[test]
-fn an_empty_list_is_no_dead_end() {
+fn with_an_empty_list_a_shell_and_a_rescan_are_available() {
     let mut menu = Menu::new("ttyS0");
     assert_eq!(press(&mut menu, "b"), Effect::None);
     assert!(menu.message.as_ref().unwrap().text.contains("no boot environment"));
@@ -105,17 +105,17 @@ fn an_empty_list_is_no_dead_end() {
 }
 
 #[test]
-fn an_illegal_name_is_told_and_can_be_put_right() {
+fn an_invalid_name_is_reported_and_can_be_corrected() {
     let mut menu = menu();
     assert_eq!(press(&mut menu, "jl1 /\n"), Effect::None);
-    let Screen::Name(input) = &menu.screen else { panic!("{:?}", menu.screen) };
+    let Overlay::Name(input) = &menu.overlay else { panic!("{:?}", menu.overlay) };
     assert!(input.problem.as_ref().unwrap().contains("is not a name"));
     let effect = press(&mut menu, "\x08\x08\n");
     assert_eq!(command(effect), "be create bookworm --from nightly --replace bookworm");
 }
 
 #[test]
-fn a_clone_needs_another_one() {
+fn a_clone_needs_a_second_boot_environment() {
     let mut menu = menu();
     let mut alone = listing();
     alone.environments.truncate(1);

@@ -2,7 +2,7 @@ use super::*;
 use crate::families::FAMILIES;
 use std::process::Command;
 
-/// A relocatable ELF file with nothing but a `.modinfo` section.
+/// A relocatable ELF file with only a `.modinfo` section.
 fn module(info: &[&str]) -> Vec<u8> {
     let mut data: Vec<u8> = info.join("\0").into_bytes();
     data.push(0);
@@ -28,8 +28,8 @@ fn module(info: &[&str]) -> Vec<u8> {
     file
 }
 
-/// A module directory: files with their `.modinfo` (those of Debian's 6.1.0-56-amd64, shortened),
-/// and what is built in.
+/// A module directory with the given files and their `.modinfo` (from Debian's 6.1.0-56-amd64,
+/// shortened), and the given built-in modules.
 fn directory(modules: &[(&str, &[&str])], builtin: &[&str]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (path, info) in modules {
@@ -76,23 +76,24 @@ const FILE_SYSTEMS: &[(&str, &[&str])] = &[
     ("drivers/net/unwanted.ko", &["depends="]),
 ];
 
-const EXT4: Family = Family { name: "ext4", needs: &["ext4"], takes: &["crc32c_intel"] };
+const EXT4: Family = Family { name: "ext4", required: &["ext4"], optional: &["crc32c_intel"] };
 
-fn text(directory: &tempfile::TempDir, families: &[Family], more: &[&str]) -> String {
-    let more: Vec<String> = more.iter().map(|name| (*name).into()).collect();
+fn lists(directory: &tempfile::TempDir, families: &[Family], extra: &[&str]) -> String {
+    let extra: Vec<String> = extra.iter().map(|name| (*name).into()).collect();
     let directory = ModuleDirectory::open(directory.path(), "6.1.0-56-amd64").unwrap();
-    let selection = directory.select(families, &more).unwrap();
+    let selection = directory.select(families, &extra).unwrap();
     format!("{}{}{}", selection.dependencies(), selection.aliases(), selection.soft_dependencies())
 }
 
 #[test]
-fn a_module_brings_what_it_depends_on_in_the_order_of_depmod() {
+fn a_module_brings_its_dependencies_in_the_order_of_depmod() {
     let directory = directory(FILE_SYSTEMS, &["lib/crc32c.ko"]);
     assert_eq!(
-        text(&directory, &[EXT4], &["usb-storage"]),
+        lists(&directory, &[EXT4], &["usb-storage"]),
         "\
 kernel/lib/crc16.ko.zst:
-kernel/fs/ext4/ext4.ko.zst: kernel/fs/mbcache.ko.zst kernel/fs/jbd2/jbd2.ko.zst kernel/lib/crc16.ko.zst
+kernel/fs/ext4/ext4.ko.zst: kernel/fs/mbcache.ko.zst kernel/fs/jbd2/jbd2.ko.zst \
+kernel/lib/crc16.ko.zst
 kernel/fs/jbd2/jbd2.ko.zst: kernel/lib/crc16.ko.zst
 kernel/fs/mbcache.ko.zst:
 kernel/drivers/scsi/scsi_mod.ko.zst:
@@ -106,7 +107,7 @@ softdep ext4 pre: crc32c
 }
 
 #[test]
-fn modules_are_compressed_one_by_one_however_the_kernel_came() {
+fn every_module_is_compressed_with_zstd_whatever_the_kernel_package_used() {
     let directory = directory(FILE_SYSTEMS, &[]);
     let modules = ModuleDirectory::open(directory.path(), "6.1").unwrap();
     let mut archive = Archive::default();
@@ -123,14 +124,14 @@ fn modules_are_compressed_one_by_one_however_the_kernel_came() {
 }
 
 #[test]
-fn built_in_is_as_good_as_a_module() {
+fn a_built_in_module_counts_as_present() {
     let directory = directory(&[("lib/x.ko", &["depends="])], &["fs/ext4/ext4.ko"]);
-    assert_eq!(text(&directory, &[EXT4], &[]), "");
+    assert_eq!(lists(&directory, &[EXT4], &[]), "");
 }
 
 #[test]
-fn a_kernel_without_a_family_is_refused_by_its_name() {
-    // Debian's cloud kernel has NVMe, no AHCI and no USB storage.
+fn a_kernel_that_lacks_a_family_is_refused_and_the_family_named() {
+    // Debian's cloud kernel has NVMe, but no AHCI and no USB storage.
     let directory = directory(&[("drivers/nvme/host/nvme.ko", &["depends="])], &[]);
     let directory = ModuleDirectory::open(directory.path(), "6.1.0-56-cloud-amd64").unwrap();
     let error = directory.select(FAMILIES, &["e1000e".into()]).unwrap_err().to_string();
@@ -141,7 +142,7 @@ fn a_kernel_without_a_family_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_dependency_that_is_not_there_is_an_error() {
+fn a_missing_dependency_is_an_error() {
     let directory = directory(&[("fs/ext4/ext4.ko", &["depends=jbd2"])], &[]);
     let directory = ModuleDirectory::open(directory.path(), "6.1").unwrap();
     let error = directory.select(&[EXT4], &[]).unwrap_err().to_string();

@@ -10,7 +10,7 @@ fn block(variables: &[(&str, &str)]) -> EnvironmentBlock {
     block
 }
 
-/// Runs `grub-editenv`; `None` where it is not installed.
+/// Runs `grub-editenv`. Returns `None` if it is not installed.
 fn editenv(path: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("grub-editenv").arg(path).args(arguments).output().ok()?;
     assert!(output.status.success(), "{output:?}");
@@ -18,11 +18,11 @@ fn editenv(path: &Path, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn a_file_of_another_length_is_named_and_not_read() {
+fn a_file_of_another_length_is_reported_and_not_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for length in [0, 1023, 1025, 1 << 40] {
         file.as_file().set_len(length).unwrap();
-        assert!(matches!(read(file.path()), Err(Error::Size(said)) if said as u64 == length));
+        assert!(matches!(read(file.path()), Err(Error::Size(size)) if size as u64 == length));
     }
 }
 
@@ -38,7 +38,7 @@ fn grub_editenv_reads_what_we_write() {
 }
 
 #[test]
-fn we_write_the_bytes_that_grub_editenv_writes() {
+fn we_write_the_same_bytes_as_grub_editenv() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("grubenv");
     if editenv(&path, &["create"]).is_none() {
@@ -71,7 +71,7 @@ fn the_block_is_overwritten_in_place() {
 }
 
 #[test]
-fn what_does_not_fit_into_a_sector_is_not_written() {
+fn variables_that_do_not_fit_into_a_sector_are_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("grubenv");
     let old = EnvironmentBlock::new().to_bytes().unwrap();
@@ -84,7 +84,7 @@ fn what_does_not_fit_into_a_sector_is_not_written() {
 }
 
 #[test]
-fn a_file_that_is_no_block_is_left_alone() {
+fn a_file_that_is_not_a_block_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("grubenv");
     std::fs::write(&path, b"timeout=5\n").unwrap();
@@ -102,7 +102,9 @@ fn names_that_grub_would_misread_are_refused() {
 
 proptest! {
     #[test]
-    fn any_variables_come_back(variables in prop::collection::vec(("[a-z_][a-z0-9_]{0,8}", any::<String>()), 0..6)) {
+    fn any_variables_are_read_back(
+        variables in prop::collection::vec(("[a-z_][a-z0-9_]{0,8}", any::<String>()), 0..6),
+    ) {
         let mut block = EnvironmentBlock::new();
         for (name, value) in &variables {
             block.set(name, value).unwrap();
@@ -113,7 +115,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_odd(body in prop::collection::vec(prop_oneof![Just(b'\\'), Just(b'\n'), Just(b'='), Just(b'#'), any::<u8>()], 999)) {
+    fn a_block_that_is_parsed_is_rendered_the_same(
+        body in prop::collection::vec(
+            prop_oneof![Just(b'\\'), Just(b'\n'), Just(b'='), Just(b'#'), any::<u8>()],
+            999,
+        ),
+    ) {
         let bytes = [SIGNATURE, &body].concat();
         if let Ok(block) = EnvironmentBlock::parse(&bytes) {
             prop_assert_eq!(EnvironmentBlock::parse(&block.to_bytes().unwrap()).unwrap(), block);

@@ -1,9 +1,9 @@
-//! GRUB's configuration, read without being executed: GRUB manual, chapter 6.
+//! GRUB's menu, read from `grub.cfg` without side effects: GRUB manual, chapter 6.
 //!
-//! A `grub.cfg` is a script. Of it only what decides the menu has an effect here:
-//! variables, conditions, `menuentry`, `submenu`, and in an entry the commands
-//! `linux`, `initrd` and `search`. All other commands are taken to succeed and do
-//! nothing; loops and functions are passed over. Any text ends in some menu.
+//! A `grub.cfg` is a script. Only what determines the menu is evaluated: variables, conditions,
+//! `menuentry`, `submenu`, and within an entry the commands `linux`, `initrd` and `search`. All
+//! other commands are assumed to succeed and have no effect; loops and functions are skipped. Every
+//! text yields a menu, if an empty one.
 
 mod evaluate;
 mod script;
@@ -17,33 +17,33 @@ pub struct Entry {
     pub title: String,
     /// `--id`: `gnulinux-simple-UUID`.
     pub id: Option<String>,
-    /// The kernel's path on GRUB's root, with the device before it where it says so.
+    /// The kernel's path on GRUB's root device, or `(device)/path` if the script says so.
     pub linux: String,
-    /// The initramfs images in order, in paths alike.
+    /// The paths of the initramfs images, in order, in the same form.
     pub initrd: Vec<String>,
     /// The kernel command line, without the `BOOT_IMAGE=` that GRUB adds.
     pub options: String,
-    /// The file system that `search --fs-uuid` made GRUB's root last.
+    /// UUID of the file system that the last `search --fs-uuid` made GRUB's root.
     pub root_uuid: Option<String>,
 }
 
 /// One line of a menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What it shows.
+    /// What the menu shows.
     pub title: String,
     /// `--id`
     pub id: Option<String>,
-    /// What it does.
+    /// What selecting the line does.
     pub action: Action,
 }
 
-/// What a line of a menu does.
+/// What selecting a line of a menu does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// It starts a kernel.
+    /// Starts a kernel.
     Linux(Entry),
-    /// It opens another menu.
+    /// Opens another menu.
     Submenu(Vec<Item>),
     /// Anything else: another loader, the firmware's setup.
     Other,
@@ -54,25 +54,25 @@ pub enum Action {
 pub struct Menu {
     /// Its lines, in order.
     pub items: Vec<Item>,
-    /// The variable `default`: a number, title or id, with `>` into submenus.
+    /// The variable `default`: a number, title or id; `>` leads into a submenu.
     pub default: String,
 }
 
 impl Menu {
-    /// Reads a configuration, with the variables that its `load_env` would find.
+    /// Parses a configuration; `environment` is what its `load_env` reads.
     pub fn parse(cfg: &str, environment: &EnvironmentBlock) -> Self {
         evaluate::menu(&script::parse(cfg), environment)
     }
 
-    /// All entries that start a kernel, those of submenus too, in order.
+    /// All entries that start a kernel, including those in submenus, in order.
     pub fn entries(&self) -> Vec<&Entry> {
         let mut entries = Vec::new();
         collect(&self.items, &mut entries);
         entries
     }
 
-    /// The entry that boots when nobody presses a key; `None` where that starts
-    /// no kernel. As with GRUB, the first where `default` names none.
+    /// The entry that boots if no key is pressed, or `None` if it does not start a kernel. As in
+    /// GRUB, that is the first entry if `default` names none.
     pub fn default_entry(&self) -> Option<&Entry> {
         let mut items = &self.items;
         let mut path = self.default.as_str();
@@ -87,12 +87,12 @@ impl Menu {
     }
 }
 
-/// The entry that boots when nobody presses a key.
+/// The entry that boots if no key is pressed: [`Menu::default_entry`].
 pub fn default_entry(cfg: &str, environment: &EnvironmentBlock) -> Option<Entry> {
     Menu::parse(cfg, environment).default_entry().cloned()
 }
 
-/// All entries that start a kernel.
+/// All entries that start a kernel: [`Menu::entries`].
 pub fn entries(cfg: &str, environment: &EnvironmentBlock) -> Vec<Entry> {
     Menu::parse(cfg, environment).entries().into_iter().cloned().collect()
 }
@@ -107,8 +107,8 @@ fn collect<'a>(items: &'a [Item], entries: &mut Vec<&'a Entry>) {
     }
 }
 
-/// The item that a path begins with, and the rest of the path. A title may have
-/// `>` in it, doubled.
+/// The item that the first part of a path names, and the rest of the path. In a title, `>` is
+/// written twice.
 fn choose<'a, 'b>(items: &'a [Item], path: &'b str) -> Option<(&'a Item, &'b str)> {
     let end = separator(path);
     let (head, rest) = match end {

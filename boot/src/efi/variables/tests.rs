@@ -7,7 +7,7 @@ fn directory() -> (tempfile::TempDir, Variables) {
 }
 
 #[test]
-fn names_are_efivarfs_names() {
+fn names_are_printed_and_parsed_as_efivarfs_file_names() {
     let file = "BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c";
     let name = VariableName::global("BootOrder");
     assert_eq!(name.to_string(), file);
@@ -27,7 +27,7 @@ fn names_are_efivarfs_names() {
 }
 
 #[test]
-fn attributes_and_data_are_in_the_file() {
+fn attributes_and_data_are_written_to_the_file() {
     let (directory, variables) = directory();
     let name = VariableName::global("BootOrder");
     assert_eq!(variables.read(&name).unwrap(), None);
@@ -45,17 +45,17 @@ fn attributes_and_data_are_in_the_file() {
 }
 
 #[test]
-fn a_new_variable_never_replaces_one() {
+fn create_never_replaces_a_variable() {
     let (_directory, variables) = directory();
     let name = VariableName::global("Boot0000");
     variables.create(&name, &Variable::boot([1])).unwrap();
-    let again = variables.create(&name, &Variable::boot([2]));
-    assert!(matches!(again, Err(Error::Exists(_))));
+    let second = variables.create(&name, &Variable::boot([2]));
+    assert!(matches!(second, Err(Error::Exists(_))));
     assert_eq!(variables.read(&name).unwrap(), Some(Variable::boot([1])));
 }
 
 #[test]
-fn an_empty_file_is_no_variable_and_three_bytes_are_an_error() {
+fn an_empty_file_is_not_a_variable_and_three_bytes_are_an_error() {
     let (directory, variables) = directory();
     let name = VariableName::global("BootNext");
     let file = directory.path().join(name.to_string());
@@ -67,7 +67,7 @@ fn an_empty_file_is_no_variable_and_three_bytes_are_an_error() {
 }
 
 #[test]
-fn no_directory_means_no_firmware() {
+fn without_efivarfs_no_variables_are_available() {
     let variables = Variables::new("/nonexistent/efivars");
     assert!(!variables.available());
     let written = variables.write(&VariableName::global("BootNext"), &Variable::boot([1, 0]));
@@ -75,15 +75,15 @@ fn no_directory_means_no_firmware() {
 }
 
 #[test]
-fn a_loader_string_ends_with_a_nul() {
+fn a_loader_string_is_terminated_by_a_nul() {
     let variable = Variable::text("a.conf");
     assert_eq!(variable.data.len(), 14);
     assert_eq!(variable.to_text(), "a.conf");
 }
 
-/// Needs root and a file system with inode flags.
+/// Needs root and a file system that supports inode flags.
 #[test]
-fn an_immutable_variable_is_written_and_immutable_again() {
+fn an_immutable_variable_is_written_and_stays_immutable() {
     let (directory, variables) = directory();
     let name = VariableName::loader("LoaderEntryOneShot");
     variables.write(&name, &Variable::text("a.conf")).unwrap();

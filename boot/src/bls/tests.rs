@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What kernel-install of Debian 13 writes.
+/// As written by kernel-install of Debian 13.
 const TRIXIE: &str = "\
 # Boot Loader Specification type#1 entry
 # File created by /usr/lib/kernel/install.d/90-loaderentry.install (systemd 257.8-1~deb13u2)
@@ -15,7 +15,7 @@ initrd     /lifeboat-2f0c1a94/6.12.48+deb13-amd64/initrd.img-6.12.48+deb13-amd64
 ";
 
 #[test]
-fn an_entry_of_kernel_install() {
+fn an_entry_of_kernel_install_is_parsed() {
     let entry = Entry::parse("lifeboat-2f0c1a94-6.12.48+deb13-amd64+3.conf", TRIXIE).unwrap();
     assert_eq!(entry.id, "lifeboat-2f0c1a94-6.12.48+deb13-amd64");
     assert_eq!(entry.tries, Some(Tries { left: 3, done: 0 }));
@@ -27,7 +27,7 @@ fn an_entry_of_kernel_install() {
 }
 
 #[test]
-fn options_and_initrds_may_be_several() {
+fn options_and_initrd_may_be_repeated() {
     let text = "linux\t/l\ninitrd /ucode\ninitrd /main\noptions a=1\noptions  b\nunknown x\n";
     let entry = Entry::parse("a.conf", text).unwrap();
     assert_eq!(entry.initrd, ["/ucode", "/main"]);
@@ -36,7 +36,7 @@ fn options_and_initrds_may_be_several() {
 }
 
 #[test]
-fn counters_are_in_the_file_name() {
+fn counters_are_read_from_the_file_name() {
     let tries = |left, done| Some(Tries { left, done });
     let cases = [
         ("a.conf", "a", None),
@@ -77,7 +77,7 @@ fn the_newest_good_entry_is_first() {
 }
 
 #[test]
-fn versions_are_in_the_order_of_the_specification() {
+fn versions_compare_as_the_specification_says() {
     let ordered =
         ["6.1~rc1", "6.1", "6.1-1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.12.48+deb13-amd64"];
     for pair in ordered.windows(2) {
@@ -87,7 +87,11 @@ fn versions_are_in_the_order_of_the_specification() {
 
 proptest! {
     #[test]
-    fn no_text_is_too_odd(file in any::<String>(), text in any::<String>(), versions in any::<[String; 2]>()) {
+    fn any_text_is_parsed_without_a_panic(
+        file in any::<String>(),
+        text in any::<String>(),
+        versions in any::<[String; 2]>(),
+    ) {
         let _ = Entry::parse(&format!("{file}.conf"), &text);
         let [a, b] = versions;
         prop_assert_eq!(compare_versions(&a, &b), compare_versions(&b, &a).reverse());

@@ -10,7 +10,7 @@ fn with_file(file: &str) -> LoadOption {
 }
 
 #[test]
-fn an_entry_with_a_command_line() {
+fn an_entry_with_a_command_line_is_rendered_and_parsed() {
     let mut option = with_file(r"\EFI\lifeboat\2f0c1a94\vmlinuz.efi");
     option.optional_data = ucs2::encode("root=UUID=1 ro panic=5");
     let bytes = option.to_bytes().unwrap();
@@ -20,7 +20,7 @@ fn an_entry_with_a_command_line() {
 }
 
 #[test]
-fn lifeboats_own_entries_are_known_by_their_file() {
+fn lifeboats_own_entries_are_recognised_by_their_file() {
     let cases = [
         (r"\EFI\lifeboat\2f0c1a94\grubx64.efi", true),
         (r"\efi\LIFEBOAT\lifeboat.efi", true),
@@ -39,7 +39,7 @@ fn lifeboats_own_entries_are_known_by_their_file() {
 }
 
 #[test]
-fn active_is_one_bit_of_several() {
+fn set_active_changes_no_other_attribute() {
     let mut option = with_file(r"\x");
     option.attributes = ACTIVE | HIDDEN;
     option.set_active(false);
@@ -49,7 +49,7 @@ fn active_is_one_bit_of_several() {
 }
 
 #[test]
-fn damaged_options_are_errors() {
+fn damaged_options_are_refused() {
     let whole = with_file(r"\x").to_bytes().unwrap();
     for length in 0..whole.len() {
         assert!(LoadOption::parse(&whole[..length]).is_err(), "{length}");
@@ -60,7 +60,7 @@ fn damaged_options_are_errors() {
 
 proptest! {
     #[test]
-    fn any_option_comes_back(
+    fn any_option_is_parsed_as_it_was_rendered(
         attributes in any::<u32>(),
         description in "[^\0]{0,30}",
         path in any_path(),
@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_odd(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_parsed_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(option) = LoadOption::parse(&bytes) {
             let _ = (option.to_bytes(), option.is_lifeboat());
         }
@@ -83,26 +83,26 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digits).collect()
 }
 
-/// As OVMF 2022.11 makes them in a machine with a CD and a virtio disk.
+/// Made by OVMF 2022.11 in a machine with a CD drive and a virtio disk.
 #[test]
-fn the_firmwares_own_entries_come_back_byte_for_byte() {
+fn the_firmwares_own_entries_are_rendered_byte_for_byte() {
     let cases = [
         (
-            "090100002c0055006900410070007000000004071400c9bdb87cebf8344faaea3ee4af6516a10406140021aa2c46\
-             14760345836e8ab6f46623317fff0400",
+            "090100002c0055006900410070007000000004071400c9bdb87cebf8344faaea3ee4af6516a10406\
+             140021aa2c4614760345836e8ab6f46623317fff0400",
             "UiApp",
             "Path(4,7,c9bdb87cebf8344faaea3ee4af6516a1)/Path(4,6,21aa2c4614760345836e8ab6f4662331)",
         ),
         (
-            "01000000200055004500460049002000510045004d00550020004400560044002d0052004f004d00200051004d00\
-             300030003000300035002000000002010c00d041030a0000000001010600021f03120a000200ffff00007fff0400\
-             4eac0881119f594d850ee21a522c59b2",
+            "01000000200055004500460049002000510045004d00550020004400560044002d0052004f004d00\
+             200051004d00300030003000300035002000000002010c00d041030a0000000001010600021f0312\
+             0a000200ffff00007fff04004eac0881119f594d850ee21a522c59b2",
             "UEFI QEMU DVD-ROM QM00005 ",
             "Path(2,1,d041030a00000000)/Path(1,1,021f)/Path(3,18,0200ffff0000)",
         ),
         (
-            "010000001600550045004600490020004d006900730063002000440065007600690063006500000002010c00d041\
-             030a000000000101060000027fff04004eac0881119f594d850ee21a522c59b2",
+            "010000001600550045004600490020004d0069007300630020004400650076006900630065000000\
+             02010c00d041030a000000000101060000027fff04004eac0881119f594d850ee21a522c59b2",
             "UEFI Misc Device",
             "Path(2,1,d041030a00000000)/Path(1,1,0002)",
         ),

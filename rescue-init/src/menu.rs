@@ -1,17 +1,13 @@
-//! The menu: a child on every console.
+//! The menu, which runs as a child on every console.
 
 mod actions;
 mod keys;
 mod list;
 mod plain;
 mod state;
-#[cfg(test)]
-mod state_tests;
 mod terminal;
 mod text;
 mod view;
-#[cfg(test)]
-mod view_tests;
 
 use std::io;
 use std::path::Path;
@@ -21,7 +17,7 @@ use std::time::Duration;
 use crossterm::event::{self, Event};
 
 use self::keys::Key;
-use self::list::Source;
+use self::list::ListSource;
 use self::state::{Effect, Menu};
 use self::terminal::Screen;
 use crate::log as kernel_log;
@@ -31,11 +27,11 @@ pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
     kernel_log::start("menu");
     std::panic::set_hook(Box::new(|info| log::error!("{info}")));
     terminal::leave_signals_to_commands();
-    be_nice(true);
+    lower_priority(true);
     let mut menu = Menu::new(console);
-    let mut source = Source::new(directory.to_owned(), be.to_owned());
+    let mut source = ListSource::new(directory.to_owned(), be.to_owned());
     if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
-        source.look(&mut menu);
+        source.scan(&mut menu);
     }
     let dumb = std::env::var("TERM")
         .map_or(true, |terminal| matches!(terminal.as_str(), "" | "dumb" | "unknown"));
@@ -43,45 +39,45 @@ pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
         plain::run(&mut menu, &mut source)
     } else {
         let result = on_screen(&mut menu, &mut source);
-        // The first error is the one to tell.
-        let _ = terminal::give_back();
+        // The first error is the one to report.
+        let _ = terminal::leave();
         result
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("the terminal {console} cannot be used: {why}");
+        Err(error) => {
+            log::error!("the terminal {console} cannot be used: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Lets what finds the list go first, until there is one or somebody is here. Where that is not
-/// allowed, nothing is lost.
-fn be_nice(nice: bool) {
-    let _ = rustix::process::setpriority_process(None, if nice { 10 } else { 0 });
+/// Lowers the priority of this process in favour of the scan, until there is a list or the user
+/// presses a key. If this is not permitted, the list only takes longer.
+fn lower_priority(lower: bool) {
+    let _ = rustix::process::setpriority_process(None, if lower { 10 } else { 0 });
 }
 
-fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
-    let mut screen = Screen::take()?;
+fn on_screen(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
+    let mut screen = Screen::enter()?;
     let mut changed = true;
-    let mut nice = true;
+    let mut is_lowered = true;
     loop {
         changed |= source.refresh(menu);
-        if nice && menu.listing.is_some() {
-            nice = false;
-            be_nice(false);
+        if is_lowered && menu.listing.is_some() {
+            is_lowered = false;
+            lower_priority(false);
         }
         if changed {
             screen.terminal.draw(|frame| view::draw(frame, menu))?;
         }
-        // Until the first list is there somebody waits for it.
-        let patience = if menu.listing.is_none() { 30 } else { 250 };
-        let was_looking = menu.looking;
+        // The user waits for the first list, so it is shown soon.
+        let timeout = if menu.listing.is_none() { 30 } else { 250 };
+        let was_scanning = menu.scanning;
         changed = false;
-        if event::poll(Duration::from_millis(patience))? {
+        if event::poll(Duration::from_millis(timeout))? {
             changed = true;
-            be_nice(false);
+            lower_priority(false);
             match event::read()? {
                 Event::Key(event) => {
                     if let Some(key) = Key::from_event(event) {
@@ -89,44 +85,42 @@ fn on_screen(menu: &mut Menu, source: &mut Source) -> io::Result<()> {
                         carry_out(effect, menu, source, &mut screen)?;
                     }
                 }
-                Event::Resize(..) => screen.forget()?,
+                Event::Resize(..) => screen.redraw()?,
                 _ => {}
             }
         }
         source.refresh(menu).then(|| changed = true);
-        changed |= was_looking != menu.looking;
+        changed |= was_scanning != menu.scanning;
     }
 }
 
 fn carry_out(
     effect: Effect,
     menu: &mut Menu,
-    source: &mut Source,
+    source: &mut ListSource,
     screen: &mut Screen,
 ) -> io::Result<()> {
     match effect {
         Effect::None => {}
-        Effect::Redraw => screen.forget()?,
+        Effect::Redraw => screen.redraw()?,
         Effect::Rescan => {
-            screen.forget()?;
-            source.look(menu);
+            screen.redraw()?;
+            source.scan(menu);
         }
         Effect::Power(power) => match power.request() {
-            Ok(()) => menu.tell("the machine goes down"),
-            Err(why) => menu.fail(why),
+            Ok(()) => menu.show_message("shutting down"),
+            Err(error) => menu.show_failure(error),
         },
         Effect::Run(action) => {
-            let Some((ended, key)) = screen.lend(&action, &source.be, &source.directory)? else {
-                menu.tell(format!("`{}` was not run", action.command_line()));
+            let Some((report, key)) = screen.run(&action, &source.be, &source.directory)? else {
+                menu.show_message(format!("`{}` was not run", action.command_line()));
                 return Ok(());
             };
-            // How a shell ended is known to whoever left it.
+            // The exit status of a shell is of no interest to the user who left it.
             menu.message = None;
             if action.exclusive {
-                menu.tell(ended);
-            }
-            if action.exclusive {
-                source.look(menu);
+                menu.show_message(report);
+                source.scan(menu);
             }
             if key == Key::Character('R') {
                 return carry_out(Effect::Power(crate::power::Power::Reboot), menu, source, screen);
@@ -141,9 +135,9 @@ mod tests {
     use super::state::Menu;
     use crate::scan::Listing;
 
-    /// What `be list --json` prints of a machine with four BEs.
+    /// The output of `be list --json` on a machine with four BEs.
     pub fn listing() -> Listing {
-        serde_json::from_str(include_str!("../../fixtures/list.json")).unwrap()
+        serde_json::from_str(include_str!("../fixtures/list.json")).unwrap()
     }
 
     /// The menu of that machine.

@@ -1,83 +1,81 @@
-//! A machine that speaks `be`.
+//! Runs `be` in a machine.
 
 use anyhow::{Context, Result, ensure};
 use qemu::{Machine, Output, deadline};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// How long one `be` verb may take in an emulated machine, in seconds: a create copies a whole
-/// system.
-const VERB: u64 = 900;
+/// Seconds that a verb of `be` may take in an emulated machine: `create` copies a whole system.
+const VERB_TIMEOUT: u64 = 900;
 
-/// The static program as built: `$LIFEBOAT_BE`, or `target/lifeboat/be`.
+/// The built static program: `$LIFEBOAT_BE`, or else `target/lifeboat/be`.
 ///
 /// # Errors
-/// It is not built.
+/// The program is not built.
 pub fn be_program() -> Result<PathBuf> {
     let path = std::env::var_os("LIFEBOAT_BE")
         .map_or_else(|| qemu::target_dir().join("lifeboat/be"), PathBuf::from);
-    ensure!(path.exists(), "{} is not there: run `make build`", path.display());
+    ensure!(path.exists(), "{} does not exist: run `make build`", path.display());
     Ok(path)
 }
 
-/// What a machine does with boot environments. Every word runs the real program in the running
-/// system.
-pub trait BeWords {
-    /// Installs the program as it was built.
+/// The commands of `be`, run by the real program in a running machine.
+pub trait BeCommands {
+    /// Installs the built program.
     ///
     /// # Errors
-    /// It is not built, or the guest is not there.
+    /// The program is not built, or the guest does not respond.
     fn install_be(&self) -> Result<()>;
 
-    /// `be ARGUMENTS`, that must succeed; gives back its standard output.
+    /// Runs `be ARGUMENTS` and returns its standard output.
     ///
     /// # Errors
-    /// Another exit status than 0.
+    /// The exit status is not 0.
     fn be(&self, arguments: &str) -> Result<String>;
 
-    /// `be ARGUMENTS`, whatever its exit status.
+    /// Runs `be ARGUMENTS`, which may fail.
     ///
     /// # Errors
-    /// The guest is not there.
+    /// The guest does not respond.
     fn try_be(&self, arguments: &str) -> Result<Output>;
 
-    /// `be ARGUMENTS --json`, parsed.
+    /// Runs `be ARGUMENTS --json` and parses its output.
     ///
     /// # Errors
-    /// Another exit status than 0, or no JSON.
+    /// The exit status is not 0, or the output is not JSON.
     fn be_json(&self, arguments: &str) -> Result<Value>;
 
-    /// What `be list NAME --json` says of one.
+    /// The boot environment `name` in the output of `be list NAME --json`.
     ///
     /// # Errors
-    /// As [`BeWords::be`], or it is not listed.
+    /// As [`BeCommands::be`], or it is not listed.
     fn environment(&self, name: &str) -> Result<Value>;
 
-    /// What `be list`, as it is printed, says of one in the column with this title.
+    /// The cell of the boot environment `name` in the column `title` of `be list`.
     ///
     /// # Errors
-    /// As [`BeWords::be`], or there is no such line or column.
+    /// As [`BeCommands::be`], or the line or column does not exist.
     fn listed(&self, name: &str, title: &str) -> Result<String>;
 
-    /// The name of the boot environment that is running.
+    /// The name of the running boot environment.
     ///
     /// # Errors
-    /// As [`BeWords::be`].
+    /// As [`BeCommands::be`].
     fn current_be(&self) -> Result<String>;
 }
 
-impl BeWords for Machine {
+impl BeCommands for Machine {
     fn install_be(&self) -> Result<()> {
         self.put(&be_program()?, "/usr/local/sbin/be").context("installing be")?;
         Ok(())
     }
 
     fn be(&self, arguments: &str) -> Result<String> {
-        Ok(self.run_within(&format!("be {arguments}"), deadline(VERB))?.stdout)
+        Ok(self.run_within(&format!("be {arguments}"), deadline(VERB_TIMEOUT))?.stdout)
     }
 
     fn try_be(&self, arguments: &str) -> Result<Output> {
-        Ok(self.try_run_within(&format!("be {arguments}"), deadline(VERB))?)
+        Ok(self.try_run_within(&format!("be {arguments}"), deadline(VERB_TIMEOUT))?)
     }
 
     fn be_json(&self, arguments: &str) -> Result<Value> {
@@ -103,13 +101,13 @@ impl BeWords for Machine {
     }
 }
 
-/// The cell of a table whose columns begin where their titles do. The first column has the name.
+/// A cell of a table whose columns are aligned with their titles. The first column is the name.
 fn cell(table: &str, name: &str, title: &str) -> Option<String> {
     let header = table.lines().next()?;
     let row = table.lines().skip(1).find(|line| line.split(' ').next() == Some(name))?;
     let start = header.find(title)?;
-    let behind = start + title.len();
-    let end = header[behind..].find(|c| c != ' ').map_or(row.len(), |gap| behind + gap);
+    let title_end = start + title.len();
+    let end = header[title_end..].find(|c| c != ' ').map_or(row.len(), |gap| title_end + gap);
     Some(row.get(start..end.min(row.len()))?.trim().to_owned())
 }
 
@@ -118,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_lies_below_its_title() {
+    fn a_cell_is_found_below_its_title() {
         let table = "NAME    OS         KERNEL          DEVICES\n\
                      first   Debian 12  6.1.0-50-amd64  /dev/vda2\n\
                      second  Debian 12  -               /dev/vda3,/dev/vdb1\n";

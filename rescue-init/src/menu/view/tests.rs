@@ -1,10 +1,10 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::keys::Key;
-use super::state::{Effect, Menu};
-use super::tests::menu;
-use super::view::draw;
+use super::draw;
+use crate::menu::keys::Key;
+use crate::menu::state::{Effect, Menu};
+use crate::menu::tests::{listing, menu};
 use crate::scan::Listing;
 
 fn show(menu: &Menu, width: u16, height: u16) -> String {
@@ -16,22 +16,22 @@ fn show(menu: &Menu, width: u16, height: u16) -> String {
     (0..height).map(row).collect::<Vec<_>>().join("\n")
 }
 
-fn has(screen: &str, texts: &[&str]) {
+fn assert_shows(screen: &str, texts: &[&str]) {
     for text in texts {
         assert!(screen.contains(text), "{text:?} is not in\n{screen}");
     }
 }
 
 #[test]
-fn the_menu_on_a_serial_console() {
+fn the_menu_fits_a_serial_console() {
     let screen = show(&menu(), 80, 24);
-    assert_eq!(screen + "\n", include_str!("../../fixtures/menu-80x24.txt"));
+    assert_eq!(screen + "\n", include_str!("../../../fixtures/menu-80x24.txt"));
 }
 
 #[test]
 fn a_wide_screen_has_room_for_the_whole_name_and_the_root() {
     let screen = show(&menu(), 160, 50);
-    has(
+    assert_shows(
         &screen,
         &[
             "ROOT",
@@ -48,47 +48,47 @@ fn a_question_shows_the_command_of_each_answer() {
     let mut menu = menu();
     menu.handle(Key::Down);
     menu.handle(Key::Character('a'));
-    has(
+    assert_shows(
         &show(&menu, 80, 24),
         &["Activate nightly?", "> 1  Trial: the firmware boots it once", "# be activate nightly "],
     );
     menu.handle(Key::Down);
-    has(&show(&menu, 80, 24), &["> 2  Permanent", "# be activate nightly --permanent"]);
+    assert_shows(&show(&menu, 80, 24), &["> 2  Permanent", "# be activate nightly --permanent"]);
 }
 
 #[test]
-fn the_name_of_a_copy_is_seen_in_the_command() {
+fn the_name_of_a_copy_appears_in_the_command() {
     let mut menu = menu();
     for key in [Key::Down, Key::Character('l'), Key::Enter, Key::Backspace] {
         menu.handle(key);
     }
     let screen = show(&menu, 80, 24);
-    has(
+    assert_shows(
         &screen,
         &[
-            "bookworm is erased and becomes a copy of nightly.",
+            "bookworm is erased and replaced with a copy of nightly.",
             "# be create bookwor --from nightly --replace bookworm",
         ],
     );
 }
 
 #[test]
-fn before_the_first_list_and_without_any_there_is_a_way_on() {
+fn without_a_list_the_user_sees_what_to_do() {
     let mut menu = Menu::new("tty1");
-    has(
+    assert_shows(
         &show(&menu, 80, 24),
-        &["Looking for boot environments", "looking at the disks", "S shell"],
+        &["Looking for boot environments", "scanning disks", "S shell"],
     );
     menu.update(Ok(Listing::default()));
-    has(&show(&menu, 80, 24), &["No boot environment was found.", "S opens a shell"]);
+    assert_shows(&show(&menu, 80, 24), &["No boot environment was found.", "S opens a shell"]);
     menu.update(Err("`be list --json` cannot be started: No such file".into()));
-    has(&show(&menu, 80, 24), &["! `be list --json` cannot be started"]);
+    assert_shows(&show(&menu, 80, 24), &["! `be list --json` cannot be started"]);
 }
 
 #[test]
 fn many_boot_environments_scroll() {
     let mut menu = menu();
-    let mut many = super::tests::listing();
+    let mut many = listing();
     many.environments = (0..40)
         .map(|n| {
             let mut be = many.environments[3].clone();
@@ -98,11 +98,11 @@ fn many_boot_environments_scroll() {
         .collect();
     menu.update(Ok(many));
     menu.handle(Key::Last);
-    has(&show(&menu, 80, 24), &[">be-39", "┌ be-39 "]);
+    assert_shows(&show(&menu, 80, 24), &[">be-39", "┌ be-39 "]);
 }
 
 #[test]
-fn any_size_of_terminal_is_drawn() {
+fn the_menu_is_drawn_at_any_terminal_size() {
     let mut menu = menu();
     for key in ['\0', 'h', 'a', 'l', '1'] {
         if key != '\0' {
@@ -115,15 +115,15 @@ fn any_size_of_terminal_is_drawn() {
 }
 
 #[test]
-fn a_foreign_disk_steers_no_terminal() {
+fn text_from_a_foreign_disk_cannot_control_the_terminal() {
     let mut menu = menu();
-    let mut all = super::tests::listing();
-    let steering = "a\x1b[2Jb\u{9b}1m\nc";
+    let mut all = listing();
+    let control = "a\x1b[2Jb\u{9b}1m\nc";
     let be = &mut all.environments[0];
-    be.reference = steering.into();
-    be.os.pretty_name = steering.into();
-    be.kernel = Some(steering.into());
-    be.problems = vec![steering.into()];
+    be.reference = control.into();
+    be.os.pretty_name = control.into();
+    be.kernel = Some(control.into());
+    be.problems = vec![control.into()];
     menu.update(Ok(all));
     menu.handle(Key::First);
     for key in ['\0', 'b', 'l'] {
@@ -134,16 +134,16 @@ fn a_foreign_disk_steers_no_terminal() {
             assert!(!screen.contains(|c: char| c != '\n' && c.is_control()), "{screen:?}");
         }
     }
-    menu.fail(steering);
+    menu.show_failure(control);
     assert!(!show(&menu, 80, 24).contains('\x1b'));
 }
 
 #[test]
-fn without_a_network_there_is_no_key_for_it() {
+fn the_network_key_exists_only_with_a_network() {
     let mut menu = menu();
-    for (has_network, expected) in [(true, "n network"), (false, "r look again  S shell")] {
+    for (has_network, expected) in [(true, "n network"), (false, "r rescan  S shell")] {
         menu.has_network = has_network;
-        has(&show(&menu, 80, 24), &[expected]);
+        assert_shows(&show(&menu, 80, 24), &[expected]);
         assert_eq!(menu.handle(Key::Character('n')) != Effect::None, has_network);
     }
 }

@@ -18,7 +18,7 @@ fn ours() -> LoadOption {
     option("Lifeboat: nightly", r"\EFI\lifeboat\2f0c1a94\grubx64.efi")
 }
 
-/// Boot0000 is Debian's, Boot0001 another foreign one; the order is 1, 0.
+/// Boot0000 is Debian's and Boot0001 is Windows'; the order is 1, 0.
 fn machine() -> Machine {
     let directory = tempfile::tempdir().unwrap();
     let entries = BootEntries::new(Variables::new(directory.path()));
@@ -47,18 +47,20 @@ fn efibootmgr_reads_what_we_write() {
     let m = machine();
     let number = m.entries.add(&ours(), Position::First).unwrap();
     m.entries.set_next(Some(0)).unwrap();
-    let Some(said) = efibootmgr(m.directory.path()) else {
+    let Some(output) = efibootmgr(m.directory.path()) else {
         return;
     };
-    let line = "Boot0002* Lifeboat: nightly\tHD(1,GPT,d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a,0x800,0xff800)/File(\\EFI\\lifeboat\\2f0c1a94\\grubx64.efi)";
+    let line = "Boot0002* Lifeboat: nightly\t\
+        HD(1,GPT,d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a,0x800,0xff800)\
+        /File(\\EFI\\lifeboat\\2f0c1a94\\grubx64.efi)";
     assert_eq!(number, 2);
-    assert!(said.contains("BootNext: 0000\n"), "{said}");
-    assert!(said.contains("BootOrder: 0002,0001,0000\n"), "{said}");
-    assert!(said.contains(line), "{said}");
+    assert!(output.contains("BootNext: 0000\n"), "{output}");
+    assert!(output.contains("BootOrder: 0002,0001,0000\n"), "{output}");
+    assert!(output.contains(line), "{output}");
 }
 
 #[test]
-fn a_new_entry_takes_the_lowest_number_that_nothing_names() {
+fn a_new_entry_takes_the_lowest_number_that_nothing_refers_to() {
     let m = machine();
     m.entries.write("BootOrder", vec![1, 0, 0, 0, 2, 0]).unwrap();
     m.entries.write("BootNext", vec![3, 0]).unwrap();
@@ -102,7 +104,7 @@ fn the_order_is_never_empty() {
 }
 
 #[test]
-fn an_entry_leaves_with_all_that_points_at_it() {
+fn an_entry_is_removed_with_all_references_to_it() {
     let m = machine();
     let number = m.entries.add(&ours(), Position::First).unwrap();
     m.entries.set_next(Some(number)).unwrap();
@@ -114,7 +116,7 @@ fn an_entry_leaves_with_all_that_points_at_it() {
 }
 
 #[test]
-fn an_order_names_what_exists_and_once() {
+fn an_order_names_existing_entries_once_each() {
     let m = machine();
     assert!(matches!(m.entries.set_order(&[1, 0, 7]), Err(Error::Missing(7))));
     assert!(matches!(m.entries.set_order(&[1, 0, 1]), Err(Error::Twice(1))));
@@ -124,7 +126,7 @@ fn an_order_names_what_exists_and_once() {
 }
 
 #[test]
-fn ours_are_made_inactive_and_active() {
+fn our_entries_can_be_made_inactive_and_active() {
     let m = machine();
     let number = m.entries.add(&ours(), Position::Last).unwrap();
     m.entries.set_active(number, false).unwrap();
@@ -134,7 +136,7 @@ fn ours_are_made_inactive_and_active() {
 }
 
 #[test]
-fn damaged_variables_are_errors_or_left_out() {
+fn damaged_variables_are_refused_or_left_out() {
     let m = machine();
     let damaged = Variable::boot([1, 2, 3]);
     m.entries.variables.write(&name_of(9), &damaged).unwrap();
@@ -150,7 +152,7 @@ fn damaged_variables_are_errors_or_left_out() {
 }
 
 #[test]
-fn secure_boot_is_what_the_firmware_says() {
+fn secure_boot_is_read_from_the_firmwares_variables() {
     let m = machine();
     assert_eq!(m.entries.secure_boot().unwrap(), SecureBoot::Disabled);
     m.entries.write("SetupMode", vec![1]).unwrap();

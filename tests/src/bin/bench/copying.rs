@@ -1,5 +1,5 @@
-//! Copying a Debian from ext4 to ext4, xfs and btrfs, by every tool that can be installed and by
-//! Lifeboat.
+//! Copying a Debian from ext4 to ext4, xfs and btrfs, with Lifeboat and with every other tool that
+//! can be installed.
 
 pub mod peers;
 pub mod root;
@@ -12,13 +12,13 @@ use anyhow::{Result, ensure};
 use crate::Bench;
 use crate::figures::Figure;
 use crate::loops::{drop_caches, run};
-use crate::report::{Contest, Contestant};
-use crate::stopwatch::{Names, Run, time};
+use crate::report::{Comparison, MissingTool, ToolResult};
+use crate::stopwatch::{Run, Variables, time};
 use peers::{Kind, Peer};
 use root::Disks;
 use rounds::Temperature;
 
-/// A type, and what makes the target; to begin with the source's own.
+/// File system types of the target, and the commands that create them.
 const TARGETS: &[(&str, &[&str])] = &[
     ("ext4", &["mke2fs", "-q", "-F", "-t", "ext4"]),
     ("xfs", &["mkfs.xfs", "-q", "-f"]),
@@ -30,17 +30,17 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
     let disks = bench.disks()?;
     for (fs_type, mkfs) in TARGETS {
         eprintln!("copying to {fs_type}");
-        let race = Race { be: &be, disks: &disks, fs_type, mkfs };
-        let contest = race.run(bench.report.rounds)?;
-        figures(&contest, fs_type, &mut bench.report.figures);
-        bench.report.contests.push(contest);
+        let setup = Setup { be: &be, disks: &disks, fs_type, mkfs };
+        let comparison = setup.compare(bench.report.rounds)?;
+        figures(&comparison, fs_type, &mut bench.report.figures);
+        bench.report.comparisons.push(comparison);
     }
     Ok(())
 }
 
-/// What the issue of this benchmark asks of Lifeboat.
-fn figures(contest: &Contest, fs_type: &str, figures: &mut Vec<Figure>) {
-    let what = |name: &str, how: &str| format!("{name}, ext4 to {fs_type}, {how}, to cp -a");
+/// The figures of Lifeboat, with the limits that it must keep.
+fn figures(comparison: &Comparison, fs_type: &str, figures: &mut Vec<Figure>) {
+    let title = |name: &str, label: &str| format!("{name}, ext4 to {fs_type}, {label}, to cp -a");
     let limits: &[(&str, Temperature, Option<f64>)] = match fs_type {
         "ext4" => &[
             (peers::FILES, Temperature::Cold, Some(0.50)),
@@ -52,56 +52,57 @@ fn figures(contest: &Contest, fs_type: &str, figures: &mut Vec<Figure>) {
         _ => &[(peers::FILES, Temperature::Cold, None), (peers::FILES, Temperature::Warm, None)],
     };
     for (name, temperature, limit) in limits {
-        let how = if *temperature == Temperature::Cold { "cold" } else { "warm" };
-        let value = contest.ratio(name, *temperature);
-        figures.push(Figure { what: what(name, how), value, unit: "", limit: *limit });
+        let label = if *temperature == Temperature::Cold { "cold" } else { "warm" };
+        let value = comparison.ratio(name, *temperature);
+        figures.push(Figure { name: title(name, label), value, unit: "", limit: *limit });
     }
 }
 
-struct Race<'a> {
+struct Setup<'a> {
     be: &'a Path,
     disks: &'a Disks,
     fs_type: &'a str,
     mkfs: &'a [&'a str],
 }
 
-impl Race<'_> {
-    fn run(&self, rounds: usize) -> Result<Contest> {
+impl Setup<'_> {
+    fn compare(&self, rounds: usize) -> Result<Comparison> {
         let mut missing = Vec::new();
-        let mut racing: Vec<(&Peer, String)> = Vec::new();
+        let mut available: Vec<(&Peer, String)> = Vec::new();
         for peer in peers::peers(self.fs_type != "ext4") {
             match peer.missing() {
-                Some(why) => missing.push((peer.name.to_owned(), why)),
-                None => racing.push((peer, peer.command())),
+                Some(reason) => missing.push(MissingTool { name: peer.name.to_owned(), reason }),
+                None => available.push((peer, peer.command())),
             }
         }
-        missing.iter().for_each(|(name, why)| eprintln!("  not measured: {name}: {why}"));
-        let names: Vec<&str> = racing.iter().map(|(peer, _)| peer.name).collect();
+        missing.iter().for_each(|tool| eprintln!("  not measured: {}: {}", tool.name, tool.reason));
+        let names: Vec<&str> = available.iter().map(|(peer, _)| peer.name).collect();
         let mut kept = None;
-        let samples = rounds::run(&names, rounds, |who, temperature, round| {
-            let (peer, command) = &racing[who];
+        let samples = rounds::run(&names, rounds, |tool, temperature, round| {
+            let (peer, command) = &available[tool];
             match temperature {
                 Temperature::Cold => kept = None,
                 Temperature::Warm if kept.is_none() => {
                     let source = self.disks.keep_source()?;
-                    // The first of the warm contestants finds in memory what the others find.
+                    // Read the source, so that the first tool finds the same in memory as the
+                    // others.
                     time(
-                        peers::READING,
+                        peers::READ_SOURCE,
                         &vec![("SOURCE", source.0.to_string_lossy().into_owned())],
                     )?;
                     kept = Some(source);
                 }
                 Temperature::Warm => {}
             }
-            self.once(peer, command, temperature, round)
+            self.measure(peer, command, temperature, round)
         })?;
-        let contestants = racing.into_iter().zip(samples);
-        Ok(Contest {
+        let results = available.into_iter().zip(samples);
+        Ok(Comparison {
             title: format!("Copying ext4 to {}", self.fs_type),
-            about: self.about(),
+            description: self.description(),
             baseline: peers::BASELINE.into(),
-            contestants: contestants
-                .map(|((peer, command), samples)| Contestant {
+            results: results
+                .map(|((peer, command), samples)| ToolResult {
                     name: peer.name.into(),
                     command,
                     samples,
@@ -111,19 +112,18 @@ impl Race<'_> {
         })
     }
 
-    fn about(&self) -> String {
-        let made = format!("The target is made by `{} DEVICE`.", self.mkfs.join(" "));
+    fn description(&self) -> String {
+        let mkfs = format!("The target is created with `{} DEVICE`.", self.mkfs.join(" "));
         match self.fs_type {
-            "ext4" => made,
+            "ext4" => mkfs,
             other => format!(
-                "{made} `be create` makes the initramfs of the copy anew, too: it mounts {other} \
-                now, and the source's \
-                 has only the fsck of ext4."
+                "{mkfs} `be create` also rebuilds the initramfs of the copy, because it has to \
+                mount {other} and the initramfs of the source contains only the fsck of ext4."
             ),
         }
     }
 
-    fn once(
+    fn measure(
         &self,
         peer: &Peer,
         command: &str,
@@ -151,20 +151,20 @@ impl Race<'_> {
         } else {
             run(&["sync"])?;
         }
-        let measured = time(command, &names(self.be, disks, self.fs_type))?;
+        let run = time(command, &variables(self.be, disks, self.fs_type))?;
         if let (true, true, Some(from), Some(to)) =
             (round == 0, peer.name == peers::FILES, &source, &target)
         {
-            agree(&from.0.to_string_lossy(), &to.0.to_string_lossy())?;
+            check_equal(&from.0.to_string_lossy(), &to.0.to_string_lossy())?;
         }
         drop((source, target));
         let _ = std::fs::remove_file(disks.directory().join("archive.fsa"));
-        Ok(Some(measured))
+        Ok(Some(run))
     }
 }
 
-/// What the commands call things.
-pub fn names(be: &Path, disks: &Disks, fs_type: &str) -> Names {
+/// The environment variables of the commands.
+pub fn variables(be: &Path, disks: &Disks, fs_type: &str) -> Variables {
     let directory = |name: &str| disks.directory().join(name).to_string_lossy().into_owned();
     vec![
         ("SOURCE", directory("source")),
@@ -184,12 +184,13 @@ pub fn read_all(tree: &str) -> Result<()> {
     time(script, &vec![("TREE", tree.to_owned())]).map(drop)
 }
 
-/// rsync finds no difference between two trees but in the times of what mkfs made.
-pub fn agree(source: &str, target: &str) -> Result<()> {
+/// Checks with rsync that two trees are equal, except for lost+found, which mkfs creates.
+pub fn check_equal(source: &str, target: &str) -> Result<()> {
     let [source, target] = [source, target].map(|directory| format!("{directory}/"));
-    // XFS shows ACLs a second time, as attributes.
-    let but = ["--exclude=/lost+found", "--filter=-x trusted.SGI_ACL_*"];
-    let found = run(&[&["rsync", "-aHAXSni", "--delete"], &but[..], &[&source, &target]].concat())?;
+    // XFS also lists ACLs as extended attributes.
+    let ignored = ["--exclude=/lost+found", "--filter=-x trusted.SGI_ACL_*"];
+    let found =
+        run(&[&["rsync", "-aHAXSni", "--delete"], &ignored[..], &[&source, &target]].concat())?;
     ensure!(
         found.is_empty(),
         "rsync finds differences: {}",

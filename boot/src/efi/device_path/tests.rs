@@ -2,8 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use uuid::uuid;
 
-/// `HD(1,GPT,…)/\EFI\debian\shimx64.efi` as the Debian installer's efibootmgr
-/// leaves it.
+/// The first node of `HD(1,GPT,…)/\EFI\debian\shimx64.efi`, written by the Debian installer's
+/// efibootmgr.
 const HARD_DRIVE_NODE: &[u8] = &[
     0x04, 0x01, 0x2a, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     0x00, 0xf8, 0x0f, 0x00, 0x00, 0x00, 0x00, 0x00, 0x2d, 0xdd, 0xd6, 0xd5, 0x2f, 0x9b, 0xf8, 0x4b,
@@ -22,7 +22,7 @@ fn path(nodes: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn a_loader_on_a_gpt_disk() {
+fn the_path_of_a_loader_on_a_gpt_disk_is_parsed() {
     let file = r"\EFI\debian\shimx64.efi";
     let bytes = path(&[HARD_DRIVE_NODE, &file_node(file)]);
     let partuuid = uuid!("d5d6dd2d-9b2f-4bf8-8c33-8a4e39a8be0a");
@@ -34,13 +34,13 @@ fn a_loader_on_a_gpt_disk() {
 }
 
 #[test]
-fn nodes_that_say_more_than_we_know_are_kept() {
+fn nodes_that_we_cannot_interpret_are_kept() {
     let mut no_nul = file_node("x");
     no_nul.truncate(6);
     no_nul[2] = 6;
     let mut odd_disk = HARD_DRIVE_NODE.to_vec();
     odd_disk[41] = 7;
-    // PciRoot(0x0)/Pci(0x1,0x1)/Ata(0,0,0), the start of OVMF's own entry of a disk.
+    // PciRoot(0x0)/Pci(0x1,0x1)/Ata(0,0,0), the start of OVMF's own entry for a disk.
     let pci =
         [2, 1, 12, 0, 0xd0, 0x41, 3, 0x0a, 0, 0, 0, 0, 1, 1, 6, 0, 1, 1, 3, 1, 8, 0, 0, 0, 0, 0];
     let second_path = path(&[HARD_DRIVE_NODE]);
@@ -61,7 +61,7 @@ fn only_the_first_of_several_paths_names_the_file() {
 }
 
 #[test]
-fn damaged_paths_are_errors() {
+fn damaged_paths_are_refused() {
     let length = |offset, length, left| Error::NodeLength { offset, length, left };
     let cases: &[(&[u8], Error)] = &[
         (&[], Error::NoEnd),
@@ -108,12 +108,14 @@ pub(crate) fn any_path() -> impl Strategy<Value = DevicePath> {
 
 proptest! {
     #[test]
-    fn any_path_comes_back(path in any_path()) {
+    fn any_path_is_parsed_as_it_was_rendered(path in any_path()) {
         prop_assert_eq!(DevicePath::parse(&path.to_bytes().unwrap()).unwrap(), path);
     }
 
     #[test]
-    fn any_bytes_are_refused_or_come_back(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_refused_or_rendered_the_same(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let with_end = path(&[&bytes]);
         for bytes in [bytes, with_end] {
             if let Ok(path) = DevicePath::parse(&bytes) {

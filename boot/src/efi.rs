@@ -1,5 +1,5 @@
-//! UEFI 2.10: variables (section 8.2), device paths (section 10) and the boot
-//! manager's load options (section 3.1).
+//! UEFI 2.10: variables (section 8.2), device paths (section 10), and the boot manager's load
+//! options (section 3.1).
 
 pub mod boot_entries;
 pub mod device_path;
