@@ -8,8 +8,11 @@ use std::io::{self, Seek, SeekFrom, Write};
 use self::header::{Geometry, RESERVED, ROOT_CLUSTER, SECTOR, Stamp, boot_sector, info_sector};
 use self::name::{ShortNames, is_name, long_name_entries, padded};
 
+pub use self::volume::Volume;
+
 mod header;
 mod name;
+mod volume;
 
 const END_OF_CHAIN: u32 = 0x0fff_ffff;
 const DIRECTORY: u8 = 0x10;
@@ -36,23 +39,6 @@ pub enum Error {
     /// FAT cannot hold the name.
     #[error("{0:?} cannot be a path on FAT")]
     Name(String),
-}
-
-/// The contents of a file system.
-#[derive(Debug)]
-pub struct Volume<'a> {
-    /// Size of the file system in bytes.
-    pub size: u64,
-    /// Sectors of the disk before the file system.
-    pub hidden_sectors: u32,
-    /// Label, at most 11 ASCII capitals and digits.
-    pub label: &'a str,
-    /// Serial number.
-    pub id: u32,
-    /// Timestamp of all files, in seconds since 1970, UTC.
-    pub time: u64,
-    /// Files by path, with `/` as the separator.
-    pub files: BTreeMap<String, &'a [u8]>,
 }
 
 /// A directory of the tree to write.

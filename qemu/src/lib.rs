@@ -27,6 +27,7 @@ mod firmware;
 mod fixture;
 mod guest;
 mod host;
+mod launcher;
 mod lock;
 mod machine;
 mod process;

@@ -1,27 +1,22 @@
 //! A machine's QEMU: its start, its sockets, its end.
 
-use crate::accel::{Accelerator, Chosen};
+use crate::accel::Chosen;
 use crate::agent::Agent;
 use crate::disk::Attached;
-use crate::host::{last_lines, target_dir};
+use crate::host::target_dir;
+use crate::launcher::{Launched, Launcher, Running};
 use crate::lock::MachineLock;
-use crate::qmp::Qmp;
 use crate::status::Status;
 use crate::watch::{Line, Watch};
 use crate::{Builder, Console, Error, Result};
-use serde_json::json;
 use std::cell::RefCell;
-use std::fs::File;
 use std::net::Shutdown;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::time::Duration;
 
 /// A machine's QEMU and what is connected with it. It ends when it is dropped.
 pub(crate) struct Process {
@@ -33,39 +28,6 @@ pub(crate) struct Process {
     running: Arc<Mutex<Running>>,
     watch: Option<JoinHandle<()>>,
     _lock: Option<MachineLock>,
-}
-
-/// What another start of the machine replaces.
-pub(crate) struct Running {
-    pub(crate) child: Child,
-    pub(crate) monitor: Qmp,
-    /// Shuts the watch's monitor down.
-    watch_end: UnixStream,
-    killed: bool,
-}
-
-/// Starts QEMU, more than once.
-pub(crate) struct Launcher {
-    builder: Builder,
-    sockets: TempDir,
-    listeners: Vec<UnixListener>,
-}
-
-/// A QEMU that was started.
-pub(crate) struct Launched {
-    pub(crate) running: Running,
-    /// The watch's monitor.
-    pub(crate) watch: Qmp,
-    /// The agent's, then the consoles'.
-    pub(crate) streams: Vec<UnixStream>,
-}
-
-/// Every socket of a QEMU.
-struct Connection {
-    monitor: Qmp,
-    watch: Qmp,
-    watch_end: UnixStream,
-    streams: Vec<UnixStream>,
 }
 
 impl Process {
@@ -159,152 +121,6 @@ impl Drop for Process {
             let _ = watch.join();
         }
     }
-}
-
-impl Running {
-    /// Ends QEMU in order: `quit` lets it write the tables of its images; a killed one would lose
-    /// what its guest had written.
-    pub(crate) fn end(&mut self) {
-        if !self.killed
-            && matches!(self.child.try_wait(), Ok(None))
-            && self.monitor.execute("quit", json!({})).is_ok()
-        {
-            ends_within(&mut self.child, Duration::from_secs(20));
-        }
-        self.kill();
-    }
-
-    fn kill(&mut self) {
-        if !self.killed {
-            self.killed = true;
-            kill(&mut self.child);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Launcher {
-    fn new(builder: Builder) -> Result<Launcher> {
-        // The name of a socket is limited to 107 bytes, so it cannot lie below the checkout.
-        let sockets = tempfile::Builder::new()
-            .prefix("vm")
-            .tempdir()
-            .map_err(Error::io(|| "making a temporary directory".to_owned()))?;
-        let consoles = (0..builder.console_count()).map(|n| format!("console{n}"));
-        let listeners = ["qmp", "watch", "agent"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(consoles)
-            .map(|name| listen(&sockets.path().join(name)))
-            .collect::<Result<_>>()?;
-        Ok(Launcher { builder, sockets, listeners })
-    }
-
-    /// The file of QEMU's standard error.
-    pub(crate) fn stderr(&self) -> PathBuf {
-        self.sockets.path().join("stderr")
-    }
-
-    /// Starts QEMU, which must come up within `limit`.
-    pub(crate) fn launch(&self, accelerator: Accelerator, limit: Duration) -> Result<Launched> {
-        let words = self.stderr();
-        let stderr =
-            File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
-        let qemu = self.builder.qemu(accelerator, self.sockets.path())?;
-        let mut child = qemu.spawn(Stdio::null(), Stdio::from(stderr))?;
-        let connected = self.connect(&mut child, limit);
-        let Connection { monitor, watch, watch_end, streams } = connected.map_err(|error| {
-            let ended = ends_within(&mut child, Duration::from_secs(1));
-            kill(&mut child);
-            ended.map_or(error, |status| self.ended(&status, "starting", String::new()))
-        })?;
-        let running = Running { child, monitor, watch_end, killed: false };
-        Ok(Launched { running, watch, streams })
-    }
-
-    fn connect(&self, child: &mut Child, limit: Duration) -> Result<Connection> {
-        let accepted = self.listeners.iter().map(|listener| {
-            accept(listener, child, limit).ok_or_else(|| Error::Deadline {
-                machine: self.builder.name.clone(),
-                what: "the start of QEMU".to_owned(),
-                limit,
-                tail: self.words(),
-            })
-        });
-        let mut streams = accepted.collect::<Result<Vec<_>>>()?.into_iter();
-        let (Some(monitor), Some(watch)) = (streams.next(), streams.next()) else {
-            return Err(Error::Description("a machine has two monitors".to_owned()));
-        };
-        let watch_end = watch
-            .try_clone()
-            .map_err(Error::io(|| format!("sharing a monitor of {}", self.builder.name)))?;
-        Ok(Connection {
-            monitor: Qmp::new(monitor, limit)?,
-            watch: Qmp::new(watch, limit)?,
-            watch_end,
-            streams: streams.collect(),
-        })
-    }
-
-    fn ended(&self, status: &str, doing: &str, tail: String) -> Error {
-        Error::Ended {
-            machine: self.builder.name.clone(),
-            status: status.to_owned(),
-            doing: doing.to_owned(),
-            words: self.words(),
-            tail,
-        }
-    }
-
-    /// The last lines of QEMU's standard error.
-    fn words(&self) -> String {
-        let words = std::fs::read(self.stderr()).unwrap_or_default();
-        last_lines(&String::from_utf8_lossy(&words), 20)
-    }
-}
-
-/// A guest that hangs in the kernel may not die at once; it must not take us along.
-fn kill(child: &mut Child) {
-    // It may have ended already.
-    let _ = child.kill();
-    ends_within(child, Duration::from_secs(5));
-}
-
-/// The exit status of a process that ends in time.
-fn ends_within(child: &mut Child, limit: Duration) -> Option<String> {
-    let start = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status.to_string()),
-            Ok(None) if start.elapsed() < limit => std::thread::sleep(Duration::from_millis(10)),
-            _ => return None,
-        }
-    }
-}
-
-fn listen(path: &Path) -> Result<UnixListener> {
-    let listener = UnixListener::bind(path).and_then(|l| l.set_nonblocking(true).map(|()| l));
-    listener.map_err(Error::io(|| format!("listening on {}", path.display())))
-}
-
-/// QEMU connects to its sockets before the guest's first instruction; nothing if it ended instead.
-fn accept(listener: &UnixListener, child: &mut Child, limit: Duration) -> Option<UnixStream> {
-    let start = Instant::now();
-    while start.elapsed() < limit {
-        if let Ok((stream, _)) = listener.accept() {
-            return stream.set_nonblocking(false).is_ok().then_some(stream);
-        }
-        if !matches!(child.try_wait(), Ok(None)) {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    None
 }
 
 fn log_path(name: &str, console: usize) -> Result<PathBuf> {

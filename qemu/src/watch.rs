@@ -3,7 +3,7 @@
 
 use crate::accel::{Accelerator, Choice, internal_error, summary};
 use crate::host::deadline;
-use crate::process::{Launcher, Running};
+use crate::launcher::{Launcher, Running};
 use crate::qmp::Qmp;
 use crate::status::Status;
 use std::net::Shutdown;

@@ -1,5 +1,6 @@
 //! The only program of the rescue image: `/init`, as PID 1 and as its children, and `/bin/be`.
 
+mod child;
 mod cmdline;
 mod consoles;
 mod glob;

@@ -4,6 +4,7 @@ mod actions;
 mod keys;
 mod list;
 mod plain;
+mod priority;
 mod state;
 mod terminal;
 mod text;
@@ -27,10 +28,10 @@ pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
     kernel_log::start("menu");
     std::panic::set_hook(Box::new(|info| log::error!("{info}")));
     terminal::leave_signals_to_commands();
-    lower_priority(true);
+    priority::lower(true);
     let mut menu = Menu::new(console);
     let mut source = ListSource::new(directory.to_owned(), be.to_owned());
-    if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
+    if std::env::var_os(crate::child::SUPERVISED).is_none() {
         source.scan(&mut menu);
     }
     let dumb = std::env::var("TERM")
@@ -52,12 +53,6 @@ pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
     }
 }
 
-/// Lowers the priority of this process in favour of the scan, until there is a list or the user
-/// presses a key. If this is not permitted, the list only takes longer.
-fn lower_priority(lower: bool) {
-    let _ = rustix::process::setpriority_process(None, if lower { 10 } else { 0 });
-}
-
 fn on_screen(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
     let mut screen = Screen::enter()?;
     let mut changed = true;
@@ -66,7 +61,7 @@ fn on_screen(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
         changed |= source.refresh(menu);
         if is_lowered && menu.listing.is_some() {
             is_lowered = false;
-            lower_priority(false);
+            priority::lower(false);
         }
         if changed {
             screen.terminal.draw(|frame| view::draw(frame, menu))?;
@@ -77,7 +72,7 @@ fn on_screen(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
         changed = false;
         if event::poll(Duration::from_millis(timeout))? {
             changed = true;
-            lower_priority(false);
+            priority::lower(false);
             match event::read()? {
                 Event::Key(event) => {
                     if let Some(key) = Key::from_event(event) {

@@ -12,8 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, sync};
 
+use crate::child::{self, SUPERVISED};
 use crate::consoles::Consoles;
-use crate::{log as kernel_log, mounts, supervisor};
+use crate::{log as kernel_log, mounts};
 
 /// How long processes may take to exit on SIGTERM.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ impl Power {
     /// # Errors
     /// When this process was not started by the supervisor of the rescue image.
     pub fn request(self) -> Result<(), String> {
-        if std::env::var_os(crate::supervisor::SUPERVISED).is_none() {
+        if std::env::var_os(SUPERVISED).is_none() {
             return Err(
                 "this menu can restart or power off the machine only in the rescue image".into()
             );
@@ -88,7 +89,7 @@ impl Power {
 /// respond.
 fn await_release() {
     let started = Instant::now();
-    let mut child = match supervisor::child(&["release"]).spawn() {
+    let mut child = match child::child(&["release"]).spawn() {
         Ok(child) => child,
         Err(error) => {
             return log::error!("the disks are not released: no child can be started: {error}");

@@ -15,7 +15,7 @@ use be_tools::environment::BootEnvironment;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::OWN_PROGRAM;
+use crate::child::OWN_PROGRAM;
 
 /// The directory through which the processes of the rescue image communicate. `/run/lifeboat`
 /// belongs to `be`.

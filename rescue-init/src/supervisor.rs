@@ -12,16 +12,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::child::{OWN_PROGRAM, child, with_environment};
 use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
 use crate::{log as kernel_log, mounts, sys};
-
-/// Set for every child: PID 1 is this supervisor and accepts requests.
-pub const SUPERVISED: &str = "LIFEBOAT_SUPERVISED";
-
-/// The program of PID 1 and its children, wherever it is installed.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// How often the supervisor has restarted after a panic.
 const RESTARTS: &str = "LIFEBOAT_RESTARTS";
@@ -301,25 +296,6 @@ impl Service {
             _ => Duration::from_secs(5),
         }
     }
-}
-
-/// Prepares a child that runs this program.
-pub fn child(arguments: &[&str]) -> Command {
-    with_environment(Command::new(OWN_PROGRAM), arguments)
-}
-
-fn with_environment(mut command: Command, arguments: &[&str]) -> Command {
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", "/root")
-        .env("SHELL", "/bin/sh")
-        .env("PS1", "rescue:\\w# ")
-        .env("LC_ALL", "C.UTF-8")
-        .env(SUPERVISED, "1")
-        .current_dir("/root");
-    command
 }
 
 /// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. Children

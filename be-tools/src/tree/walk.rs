@@ -278,8 +278,7 @@ impl<S: Sink> Walk<'_, S> {
             batch.whole = end && batch.first && is_readable;
             for entry in batch.entries.iter().filter(|entry| entry.kind == FileType::Directory) {
                 let (name, verdict) = (entry.name.clone(), entry.verdict);
-                subdirectories
-                    .push((entry.inode, Task::Directory { parent: id, name, verdict }));
+                subdirectories.push((entry.inode, Task::Directory { parent: id, name, verdict }));
             }
             self.directories.expect(id, batch.entries.len());
             let full = std::mem::replace(

@@ -1,7 +1,7 @@
 //! Evaluates a script into a menu, without side effects.
 
+use super::menu::{Action, Entry, Item, Menu};
 use super::script::{Branch, Part, Statement, Word};
-use super::{Action, Entry, Item, Menu};
 use crate::grubenv::EnvironmentBlock;
 use std::collections::BTreeMap;
 

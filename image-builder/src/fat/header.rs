@@ -1,7 +1,7 @@
 //! The reserved sectors before the FATs, the geometry in them, and FAT's timestamps.
 
-use super::Volume;
 use super::name::padded;
+use super::volume::Volume;
 
 pub(super) const SECTOR: u32 = 512;
 /// Sectors before the first FAT: boot sector, FSInfo, their copies, and unused ones.

@@ -9,7 +9,7 @@ use be_tools::escape::printable;
 use super::keys::Key;
 use super::list::ListSource;
 use super::state::{Effect, Menu, Outcome, Overlay};
-use super::{terminal, text, view};
+use super::{priority, terminal, text, view};
 
 /// Shows the menu until the input ends.
 ///
@@ -18,7 +18,7 @@ use super::{terminal, text, view};
 pub fn run(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     source.wait_for_first_list(menu);
-    super::lower_priority(false);
+    priority::lower(false);
     loop {
         source.refresh(menu);
         write!(output, "{}", page(menu))?;
