@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
+use crate::tool::RunningProgram;
 use policy::Policy;
 
 /// Exit status when the namespaces could not be prepared, as env(1).
@@ -80,6 +81,7 @@ impl Inside<'_> {
     /// # Errors
     /// As [`Inside::run`].
     pub fn capture(&self, command: &[OsString]) -> Result<Output> {
+        let _running = command.first().map(|program| RunningProgram::note(program));
         let _policy = Policy::put(self.root)?;
         let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
