@@ -22,6 +22,9 @@ pub(super) struct Job<'a> {
     pub(super) layout: Layout,
     /// Of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
+    /// Of what the replaced one has on the target's devices. While those are made one after the
+    /// other, what is not made yet belongs to the target by them.
+    pub(super) replaced_uuids: Vec<String>,
     /// Of the layout's swap spaces, in their order.
     pub(super) swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.

@@ -52,8 +52,6 @@ impl Job<'_> {
                         Step::Grow(blocks),
                         Step::Check(blocks),
                     ]);
-                    let is_root = target.mountpoint.is_root();
-                    steps.extend(is_root.then_some(Step::WriteDescriptor(target)));
                 }
                 None if target.mountpoint.is_root() => steps.push(Step::MakeRoot(target)),
                 None => steps.push(Step::MakeFileSystem(target)),

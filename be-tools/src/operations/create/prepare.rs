@@ -53,6 +53,8 @@ impl<'a> Job<'a> {
             .collect();
         let swap_uuids: Vec<_> = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
         descriptor.made = uuids.values().chain(&swap_uuids).cloned().collect();
+        let replaced_uuids =
+            replaced.as_ref().map(|old| uuids_of(inventory, old, &layout)).unwrap_or_default();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
         let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
         let mut job = Job {
@@ -62,6 +64,7 @@ impl<'a> Job<'a> {
             replaced,
             layout,
             uuids,
+            replaced_uuids,
             swap_uuids,
             journals: Vec::new(),
             blocks: BTreeMap::new(),
@@ -211,6 +214,14 @@ fn lay_out(
         placements = layout::in_the_place_of(old, &esps)?;
     }
     layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &placements)
+}
+
+/// Of what a BE has on the devices that the target gets.
+fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Vec<String> {
+    let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
+    let is_used =
+        |node: &&PathBuf| inventory.users_of(node).iter().any(|user| user.root == old.root);
+    devices.filter(is_used).filter_map(|node| inventory.devices.uuid_on(node)).collect()
 }
 
 /// The new BE as discovery will find it, for the loader that has to be written before that.

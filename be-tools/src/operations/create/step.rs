@@ -42,8 +42,6 @@ pub(super) enum Step<'a> {
     },
     Grow(&'a Blocks),
     Check(&'a Blocks),
-    /// The whole of it, where a copied root has the short one of an unfinished copy.
-    WriteDescriptor(&'a TargetFileSystem),
     MakeSwap {
         device: &'a Path,
         uuid: &'a str,
@@ -106,7 +104,10 @@ impl<'a> State<'a> {
     fn write_descriptor(&mut self, root: &TargetFileSystem) -> Result<()> {
         let alone = &self.session.work.alone;
         let mounted = mounts::mount_target(&root.device, root.fs_type.as_str(), alone)?;
-        self.descriptor.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
+        let mut first = self.descriptor.clone();
+        first.made.extend(self.job.replaced_uuids.iter().cloned());
+        first.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
+        self.descriptor.began = first.began;
         mounted.unmount()
     }
 
@@ -178,11 +179,10 @@ impl Display for Step<'_> {
                     write!(f, " ({})", HumanBytes(bytes))?;
                 }
                 f.write_str(", with a UUID of its own")?;
-                f.write_str(if blocks.source.is_root() {
-                    " and an incomplete descriptor"
-                } else {
-                    ""
-                })
+                if target.mountpoint.is_root() {
+                    write!(f, " and the descriptor /{DESCRIPTOR_PATH}: incomplete")?;
+                }
+                Ok(())
             }
             Step::Grow(blocks) => {
                 write!(f, "grow the copy of {} to {}", blocks.source, blocks.target.display())
@@ -190,11 +190,6 @@ impl Display for Step<'_> {
             Step::Check(blocks) => {
                 write!(f, "check the copy of {} on {}", blocks.source, blocks.target.display())
             }
-            Step::WriteDescriptor(root) => write!(
-                f,
-                "write its descriptor /{DESCRIPTOR_PATH} on {}: incomplete",
-                root.device.display()
-            ),
             Step::MakeSwap { device, .. } => write!(f, "make swap on {}", device.display()),
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::CopyFiles(TreeStep { tree, source, target }) => write!(
@@ -246,10 +241,13 @@ impl step::Step<State<'_>> for Step<'_> {
                 state.write_descriptor(root)
             }
             Step::MakeFileSystem(target) => state.make(target),
-            Step::CopyBlocks { blocks, target, .. } => state.copy_blocks(blocks, target, report),
+            Step::CopyBlocks { blocks, target, .. } => {
+                state.copy_blocks(blocks, target, report)?;
+                // The blocks came with a short one, which does not know what else was made.
+                if target.mountpoint.is_root() { state.write_descriptor(target) } else { Ok(()) }
+            }
             Step::Grow(blocks) => blocks.grow(&work.alone),
             Step::Check(blocks) => blocks.check(),
-            Step::WriteDescriptor(root) => state.write_descriptor(root),
             Step::MakeSwap { device, uuid } => mkfs::make("swap", device, uuid, None),
             Step::Mount(_) => {
                 state.mounted = populate::mount_target(&job.layout, &work.target)?;
