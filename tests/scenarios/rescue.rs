@@ -137,7 +137,7 @@ fn a_broken_environment_is_cloned_over_from_the_menu(release: Release) -> Result
     )?;
     agreed(&vm)?;
     // Nobody writes to the source, so blocks are copied.
-    console.expect("copying the blocks of /", deadline(120))?;
+    console.expect("copy the blocks of /", deadline(120))?;
     console.expect("is complete", deadline(300))?;
     console.expect("Press Enter", deadline(60))?;
 
