@@ -104,7 +104,7 @@ impl Terminal {
     /// A step or a part of one begins.
     fn begin(&mut self, line: &str) {
         self.end_part();
-        // Whoever was not asked wants the result.
+        // A user who was not asked wants the result.
         if self.unasked && !self.verbose {
             log::note(line);
         } else {

@@ -1,4 +1,4 @@
-//! The step that writes the changed descriptor of a BE where it lies, for what changes nothing else.
+//! The step that writes the changed descriptor of a BE where it lies, for verbs that write no more.
 
 use std::fmt::{Display, Formatter};
 

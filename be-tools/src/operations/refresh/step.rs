@@ -164,7 +164,8 @@ impl Display for Step<'_> {
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::Compare(TreeStep { tree, source, target, checksum }) => write!(
                 f,
-                "compare {} on {} with {} of '{source}' {}: write what differs, remove what is gone",
+                "compare {} on {} with {} of '{source}' {}: write what differs, remove what is \
+                gone",
                 tree.target_place().display(),
                 target.device.display(),
                 tree.source_place().display(),
