@@ -14,6 +14,7 @@ mod current;
 mod delete;
 mod describe;
 mod filesystems;
+mod heartbeat;
 mod internal;
 mod list;
 mod log;

@@ -57,22 +57,23 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     Ok(done)
 }
 
-/// What [`adopt`] writes, relative to the root.
-pub const ADOPTED_FILES: [&str; 6] = [
-    PROGRAM_PATH,
-    "etc/systemd/system/lifeboat-confirm.service",
-    "etc/systemd/system/lifeboat-deadline.service",
-    "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
-    "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
-    GRUB_SETTINGS_PATH,
-];
+/// What [`adopt`] writes below this root, relative to it.
+pub fn adopted_files(root: &RootDir) -> Vec<&'static str> {
+    let mut files = vec![
+        PROGRAM_PATH,
+        "etc/systemd/system/lifeboat-confirm.service",
+        "etc/systemd/system/lifeboat-deadline.service",
+        "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
+        "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
+    ];
+    files.extend(has_grub(root).then_some(GRUB_SETTINGS_PATH));
+    files
+}
 
-/// The file of a running system that [`adopt`] changes, relative to the root.
+/// The file of a running system that [`adopt_menu`] changes, relative to the root.
 pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
 
-/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that
-/// panics must restart the machine, so its grub.cfg says now what update-grub will make of the
-/// settings.
+/// What a running system needs to be a BE, and but for its menu nothing else of it changes.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -81,20 +82,30 @@ pub fn adopt(root: &RootDir) -> Result<Vec<String>> {
     if has_grub(root) {
         root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
         done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
-        match utf8(root, ADOPTED_MENU) {
-            Ok(menu) => {
-                let menu = menu.unwrap_or_default();
-                if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
-                    done.push(format!("/{ADOPTED_MENU}: panic=30"));
-                }
-            }
-            Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
-        }
     }
     Ok(done)
 }
 
-fn has_grub(root: &RootDir) -> bool {
+/// A trial of a running system that panics must restart the machine, so its grub.cfg says now what
+/// update-grub will make of the settings.
+///
+/// # Errors
+/// When the menu cannot be written.
+pub fn adopt_menu(root: &RootDir) -> Result<()> {
+    match utf8(root, ADOPTED_MENU) {
+        Ok(menu) => {
+            let menu = menu.unwrap_or_default();
+            if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
+                log::info!("/{ADOPTED_MENU}: panic=30");
+            }
+        }
+        Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
+    }
+    Ok(())
+}
+
+/// It boots through a menu that grub-mkconfig makes.
+pub fn has_grub(root: &RootDir) -> bool {
     root.exists("etc/grub.d/10_linux")
 }
 

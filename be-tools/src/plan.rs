@@ -45,6 +45,8 @@ pub trait Report {
     fn step(&mut self, number: usize, line: &str);
     /// Part of a step begins, which the plan does not list.
     fn part(&mut self, _: &str) {}
+    /// No step is under way any more.
+    fn ended(&mut self) {}
     /// How far a long step is. Called often; must be cheap.
     fn progress(&mut self, progress: &Progress);
     /// Something the administrator must see, which is not an error.
@@ -83,4 +85,32 @@ impl Report for Silent {
 /// [`Error::Interrupted`].
 pub fn go_on() -> Result<()> {
     if crate::signals::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A report that remembers what it was told.
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Recorder {
+        /// The steps that were begun; their numbers are checked.
+        pub(crate) steps: Vec<String>,
+        pub(crate) warnings: Vec<String>,
+    }
+
+    impl Report for Recorder {
+        fn confirm(&mut self, _: &Plan) -> Result<bool> {
+            Ok(true)
+        }
+        fn step(&mut self, number: usize, line: &str) {
+            self.steps.push(line.to_owned());
+            assert_eq!(number, self.steps.len(), "{line}");
+        }
+        fn progress(&mut self, _: &Progress) {}
+        fn warn(&mut self, message: &str) {
+            self.warnings.push(message.to_owned());
+        }
+    }
 }

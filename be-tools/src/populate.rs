@@ -16,7 +16,7 @@ use crate::installed;
 use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity::NewMachine;
 use crate::localize::{self, Localization};
-use crate::plan::{Report, go_on};
+use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::Session;
@@ -37,6 +37,15 @@ pub(crate) struct Filling<'a> {
     pub(crate) swap_uuids: &'a [String],
 }
 
+/// One tree of the layout, and how it is copied.
+pub(crate) struct TreeRequest<'a> {
+    pub(crate) tree: &'a layout::TreeCopy,
+    pub(crate) exclude: Exclude,
+    pub(crate) mode: Mode,
+    /// What there is in all, for the progress.
+    pub(crate) totals: Option<Totals>,
+}
+
 /// Mounts the target's file systems as it will have them when it runs.
 pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Mounted>> {
     let mut mounted = Vec::new();
@@ -53,9 +62,7 @@ pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Moun
 }
 
 /// Waits until all that was written to the target's file systems is on their devices.
-pub(crate) fn sync(mounted: &[Mounted], report: &mut dyn Report) -> Result<()> {
-    go_on()?;
-    report.part("syncing");
+pub(crate) fn sync(mounted: &[Mounted]) -> Result<()> {
     mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
 }
 
@@ -70,7 +77,7 @@ pub(crate) fn measure<'t>(
     let mut totals = Totals::default();
     for tree in trees {
         let mounted = source::mount(host, inventory, source, &tree.source, &work.source)?;
-        let place = tree.source.as_path().join(&tree.from);
+        let place = tree.source_place();
         let measured = measure::measure((mounted.dir(), &tree.from), &place, &rules(tree))?;
         totals.files += measured.files;
         totals.bytes += measured.bytes;
@@ -89,9 +96,7 @@ pub(crate) fn refuse_links(
     let mounted = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
     let root = RootDir::open(mounted.dir())?;
     let copies = layout.copies();
-    let ends = copies
-        .iter()
-        .flat_map(|c| [c.source.as_path().join(&c.from), c.target.as_path().join(&c.to)]);
+    let ends = copies.iter().flat_map(|c| [c.source_place(), c.target_place()]);
     for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
         let place: PathBuf = place.components().collect();
         for way in place.ancestors() {
@@ -133,7 +138,7 @@ pub(crate) fn exclude(
     selection: &Selection,
     tree: &layout::TreeCopy,
 ) -> Exclude {
-    let place = tree.source.as_path().join(&tree.from);
+    let place = tree.source_place();
     let mut rules = Exclude::standard();
     if source.running {
         // Those that fstab does not name, too.
@@ -161,11 +166,10 @@ impl Filling<'_> {
     /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
     pub(crate) fn copy(
         &self,
-        tree: &layout::TreeCopy,
-        exclude: Exclude,
-        (mode, totals): (Mode, Option<Totals>),
+        request: TreeRequest<'_>,
         report: &mut dyn Report,
     ) -> Result<Summary> {
+        let TreeRequest { tree, exclude, mode, totals } = request;
         let Session { host, inventory, work, .. } = self.session;
         let from = source::mount(host, inventory, self.source, &tree.source, &work.source)?;
         let file_system = self
@@ -179,7 +183,7 @@ impl Filling<'_> {
             target: to.dir(),
             from: &tree.from,
             to: &tree.to,
-            mountpoint: &tree.source.as_path().join(&tree.from),
+            mountpoint: &tree.source_place(),
             exclude,
             mode,
             two_pass: self.source.running,
@@ -195,10 +199,7 @@ impl Filling<'_> {
         id: Id,
         new_machine: Option<&NewMachine>,
         fstab: Option<&str>,
-        report: &mut dyn Report,
     ) -> Result<()> {
-        go_on()?;
-        report.part("making the copy a system of its own");
         let own = self.layout.file_systems.iter();
         let devices: Vec<_> =
             own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();

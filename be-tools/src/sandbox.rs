@@ -22,6 +22,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
+use crate::tool::RunningProgram;
 use order::{NOT_PREPARED, Order};
 use policy::Policy;
 
@@ -79,6 +80,7 @@ impl Inside<'_> {
     /// # Errors
     /// As [`Inside::run`].
     pub fn capture(&self, command: &[OsString]) -> Result<Output> {
+        let _running = command.first().map(|program| RunningProgram::note(program));
         let _policy = Policy::put(self.root)?;
         let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());

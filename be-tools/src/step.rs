@@ -18,6 +18,12 @@ pub trait Step<S>: Display {
     /// # Errors
     /// What failed; the steps after it are not run.
     fn run(&self, state: &mut S, report: &mut dyn Report) -> Result<()>;
+
+    /// Whether it is run although a step before it failed or the operation was interrupted: it
+    /// wakes what an earlier one quieted. Its own failure is then a warning.
+    fn is_due_after_failure(&self, _: &S) -> bool {
+        false
+    }
 }
 
 /// The lines of a plan.
@@ -25,7 +31,8 @@ pub fn lines<S>(steps: &[impl Step<S>]) -> Vec<String> {
     steps.iter().map(ToString::to_string).collect()
 }
 
-/// Runs the steps in their order. Before each one, an interruption ends the operation.
+/// Runs the steps in their order. Before each one, an interruption ends the operation. Of the steps
+/// after a failure only those are run that are due all the same.
 ///
 /// The environment variable `LIFEBOAT_FAIL` names a step at which a test ends it instead:
 /// `before:3` fails before the third step, `before:sync` before the first one whose line begins
@@ -36,16 +43,39 @@ pub fn lines<S>(steps: &[impl Step<S>]) -> Vec<String> {
 /// [`Error::Interrupted`], and those of the steps.
 pub fn run_all<S>(steps: &[impl Step<S>], state: &mut S, report: &mut dyn Report) -> Result<()> {
     let fail_point = FailPoint::of_environment()?;
+    let done = run_until(steps, state, report, fail_point.as_ref());
+    report.ended();
+    done
+}
+
+fn run_until<S>(
+    steps: &[impl Step<S>],
+    state: &mut S,
+    report: &mut dyn Report,
+    fail_point: Option<&FailPoint>,
+) -> Result<()> {
+    let mut failure = None;
     for (index, step) in steps.iter().enumerate() {
         let (number, line) = (index + 1, step.to_string());
-        go_on()?;
-        if let Some(fail_point) = &fail_point {
-            fail_point.reach(number, &line)?;
+        if failure.is_some() {
+            if step.is_due_after_failure(state) {
+                report.step(number, &line);
+                if let Err(why) = step.run(state, report) {
+                    report.warn(&why.to_string());
+                }
+            }
+            continue;
         }
-        report.step(number, &line);
-        step.run(state, report)?;
+        let reached =
+            go_on().and_then(|()| fail_point.map_or(Ok(()), |point| point.reach(number, &line)));
+        failure = reached
+            .and_then(|()| {
+                report.step(number, &line);
+                step.run(state, report)
+            })
+            .err();
     }
-    go_on()
+    failure.map_or_else(go_on, Err)
 }
 
 /// Where a test ends an operation.
@@ -105,6 +135,7 @@ mod tests {
     use super::*;
     use crate::plan::{Plan, Progress};
 
+    /// What a step says, and does: `fail` fails, and `wake` is due after a failure too.
     struct Say(&'static str);
 
     impl Display for Say {
@@ -117,6 +148,10 @@ mod tests {
         fn run(&self, said: &mut Vec<&'static str>, _: &mut dyn Report) -> Result<()> {
             said.push(self.0);
             if self.0 == "fail" { Err(Error::Failed("it failed".into())) } else { Ok(()) }
+        }
+
+        fn is_due_after_failure(&self, said: &Vec<&'static str>) -> bool {
+            self.0 == "wake" && said.contains(&"quiet")
         }
     }
 
@@ -142,6 +177,20 @@ mod tests {
         assert!(run_all(&steps, &mut said, &mut heard).is_err());
         assert_eq!(said, ["make", "copy", "fail"]);
         assert_eq!(heard.0, ["1 make", "2 copy", "3 fail"]);
+    }
+
+    #[test]
+    fn what_was_quieted_is_woken_after_a_failure() {
+        let point = FailPoint::parse("before:2").unwrap();
+        for (steps, expected) in [
+            (["quiet", "fail", "never", "wake"], vec!["1 quiet", "4 wake"]),
+            (["first", "quiet", "fail", "wake"], vec!["1 first"]),
+        ] {
+            let (mut said, mut heard) = (Vec::new(), Heard::default());
+            let done = run_until(&steps.map(Say), &mut said, &mut heard, Some(&point));
+            assert!(done.unwrap_err().to_string().contains("before step 2"));
+            assert_eq!(heard.0, expected);
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::MemfdFlags;
 
@@ -33,6 +34,34 @@ pub enum ToolError {
         /// The last lines it printed.
         last_words: String,
     },
+}
+
+/// The program that runs now.
+static RUNNING: Mutex<Option<String>> = Mutex::new(None);
+
+/// The name of the program that runs now, for those who wait for it.
+pub fn running() -> Option<String> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A program counts as the one that runs until this is dropped.
+pub(crate) struct RunningProgram {
+    before: Option<String>,
+}
+
+impl RunningProgram {
+    pub(crate) fn note(program: &OsStr) -> Self {
+        let name = Path::new(program).file_name().unwrap_or(program);
+        let name = Some(name.to_string_lossy().into_owned());
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        RunningProgram { before: std::mem::replace(&mut running, name) }
+    }
+}
+
+impl Drop for RunningProgram {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = self.before.take();
+    }
 }
 
 /// An external program and its arguments.
@@ -121,6 +150,7 @@ impl Tool {
     /// When it cannot be started.
     pub fn output(&self) -> Result<Output, ToolError> {
         log::info!("running {}", self.command_line());
+        let _running = RunningProgram::note(self.program.as_os_str());
         let start =
             |source| ToolError::Start { program: self.program.display().to_string(), source };
         if self.is_script {

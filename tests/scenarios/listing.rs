@@ -81,9 +81,10 @@ fn every_column_of_the_list_shows_the_current_state(release: Release) -> Result<
     vm.run_detached(&format!(
         "be create {SECOND} --replace {SECOND} --yes > /run/create.log 2>&1"
     ))?;
+    // Once in the plan, once when it is done.
     vm.run_within(
-        "for i in $(seq 300); do grep -q 'copying' /run/create.log && break; sleep 0.2; done; \
-        sleep 2; pkill -KILL -x be",
+        "for i in $(seq 300); do [ $(grep -c 'copy the files' /run/create.log) -ge 2 ] && break; \
+        sleep 0.2; done; sleep 2; pkill -KILL -x be",
         deadline(180),
     )?;
     let killed = vm.environment(SECOND)?;

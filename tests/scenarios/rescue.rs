@@ -139,7 +139,7 @@ fn a_broken_environment_is_replaced_with_a_clone_from_the_menu(release: Release)
     )?;
     confirm_plan(&vm)?;
     // The source is not mounted for writing, so blocks are copied.
-    console.expect("copying the blocks of /", deadline(120))?;
+    console.expect("copy the blocks of /", deadline(120))?;
     console.expect("is complete", deadline(300))?;
     console.expect("Press Enter", deadline(60))?;
 

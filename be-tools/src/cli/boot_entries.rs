@@ -12,9 +12,8 @@ use super::context::Context;
 use super::output::print_json;
 use super::table;
 use crate::error::{Error, Result};
-use crate::loader::firmware::boot_entries;
-use crate::operations::boot_entries::Change;
-use crate::plan::Report;
+use crate::loader::firmware;
+use crate::operations::boot_entries::{self, Change};
 use crate::session::lock::Lock;
 
 /// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
@@ -91,7 +90,7 @@ struct Row {
 impl BootEntries {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot-entries")?;
-        let entries = boot_entries(&context.host)?;
+        let mut entries = firmware::boot_entries(&context.host)?;
         let Some(action) = self.action else { return list(&entries, self.json) };
         let _lock = Lock::acquire(&context.host)?;
         let (change, mut acting) = match action {
@@ -110,10 +109,9 @@ impl BootEntries {
             Change::Remove { .. } | Change::Order(_) => context.report("boot-entries", &acting),
             _ => context.unasked_report("boot-entries", &acting),
         };
-        if !report.confirm(&change.plan(&entries)?)? {
+        if !boot_entries::change(&mut entries, &change, &mut report)? {
             return Ok(0);
         }
-        change.run(&entries)?;
         if acting.json || context.quiet { Ok(0) } else { list(&entries, false) }
     }
 }

@@ -27,7 +27,12 @@ pub struct Create {
     empty: bool,
     /// Where a file system of the new one lies: MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap,
     /// MOUNTPOINT:merged or MOUNTPOINT:shared; repeat it for each
-    #[arg(short = 'm', long = "filesystem", value_name = "MOUNTPOINT:DEVICE:FSTYPE")]
+    #[arg(
+        short = 'm',
+        long = "filesystem",
+        value_name = "MOUNTPOINT:DEVICE:FSTYPE",
+        allow_hyphen_values = true
+    )]
     filesystem: Vec<Placement>,
     /// Put the new one in the place of this one, whose devices are erased
     #[arg(long, value_name = "BE", conflicts_with = "filesystem")]

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
-use crate::operations::rename;
+use crate::operations::describe;
 
 /// Set or print a boot environment's description (ludesc)
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ impl Describe {
         match self.text {
             Some(text) => {
                 let mut report = context.unasked_report("describe", &self.acting);
-                rename::describe(&context.host, &self.be, text, &mut report)?;
+                describe::describe(&context.host, &self.be, text, &mut report)?;
             }
             None => {
                 let inventory = discover::discover(&context.host)?;

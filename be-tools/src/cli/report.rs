@@ -1,18 +1,23 @@
 //! What the person at the terminal sees of an operation: plan, question, steps, progress, warnings.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::acting::Acting;
+use super::heartbeat::{self, Heartbeat, spent};
 use super::log;
 use super::output::{print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::escape::say;
 use crate::plan::{Plan, Progress, Report};
+use crate::tool;
 
+/// Before it is known how far a step is.
+const TIME_ONLY: &str = "  {spinner} {elapsed}{running}";
 const BY_BYTES: &str =
     "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
 const BY_FILES: &str =
@@ -28,9 +33,14 @@ pub struct Terminal {
     json: bool,
     quiet: bool,
     verbose: bool,
+    /// A command of the user has the terminal.
+    is_handed_over: bool,
     bar: Option<ProgressBar>,
+    /// While a step is under way.
+    heartbeat: Option<Heartbeat>,
     started: Instant,
-    last: Progress,
+    /// Of the step, or part of it, that is under way.
+    last: Arc<Mutex<Progress>>,
 }
 
 impl Terminal {
@@ -43,15 +53,23 @@ impl Terminal {
             json: acting.json,
             quiet,
             verbose,
+            is_handed_over: false,
             bar: None,
+            heartbeat: None,
             started: Instant::now(),
-            last: Progress::default(),
+            last: Arc::default(),
         }
     }
 
     /// Shows the plan only with `--dry-run` or `--json`, and does not ask.
     pub(super) fn unasked(mut self) -> Self {
         (self.unasked, self.yes) = (true, true);
+        self
+    }
+
+    /// Leaves the terminal to a command of the user, and says nothing of what lasts.
+    pub(super) fn handed_over(mut self) -> Self {
+        self.is_handed_over = true;
         self
     }
 
@@ -85,36 +103,53 @@ impl Terminal {
         4
     }
 
+    /// A step or a part of one begins.
     fn begin(&mut self, line: &str) {
-        self.end_step();
-        self.say(line);
-        if !self.quiet && !self.verbose && std::io::stderr().is_terminal() {
+        self.end_part();
+        // A user who was not asked wants the result.
+        if self.unasked && !self.verbose {
+            log::note(line);
+        } else {
+            self.say(line);
+        }
+        let is_silent = self.quiet || self.verbose || self.is_handed_over;
+        if !is_silent && std::io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner();
+            bar.set_style(style(TIME_ONLY));
             bar.enable_steady_tick(Duration::from_millis(200));
             self.bar = Some(bar);
         }
     }
 
-    fn end_step(&mut self) {
+    fn end_part(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        if self.last.files > 0 || self.last.bytes > 0 {
+        let last = std::mem::take(&mut *locked(&self.last));
+        if last.files > 0 || last.bytes > 0 {
             let took = self.started.elapsed();
-            let rate = self.last.bytes as f64 / took.as_secs_f64().max(0.001);
-            let files = match self.last.files {
-                0 => String::new(),
-                some => format!("{} files, ", HumanCount(some)),
-            };
+            let rate = last.bytes as f64 / took.as_secs_f64().max(0.001);
             self.say(&format!(
-                "  {files}{} in {} ({}/s)",
-                HumanBytes(self.last.bytes),
+                "  {} in {} ({}/s)",
+                amount(&last),
                 HumanDuration(took),
                 HumanBytes(rate as u64)
             ));
         }
-        self.last = Progress::default();
         self.started = Instant::now();
+    }
+
+    /// The log hears of a step that lasts, and standard error where no spinner turns.
+    fn beat(&self, step: String) -> Heartbeat {
+        let is_said = !self.quiet && self.bar.is_none();
+        let last = Arc::clone(&self.last);
+        Heartbeat::start(heartbeat::INTERVAL, move |time| {
+            let line = still(&step, time, &locked(&last), tool::running().as_deref());
+            log::note(&line);
+            if is_said {
+                say(&line);
+            }
+        })
     }
 
     fn show(&self, plan: &Plan) -> Result<()> {
@@ -162,6 +197,42 @@ fn numbered(number: usize, line: &str) -> String {
     format!("{number:>4}. {line}")
 }
 
+/// What tells after some time that a step lasts, how far it is and what it waits for.
+fn still(step: &str, time: Duration, progress: &Progress, program: Option<&str>) -> String {
+    let mut line = format!("      still {step}: {}", spent(time));
+    if progress.files > 0 || progress.bytes > 0 {
+        line.push_str(&format!(", {}", amount(progress)));
+    }
+    if let Some(program) = program {
+        line.push_str(&format!(", running {program}"));
+    }
+    line
+}
+
+fn amount(progress: &Progress) -> String {
+    let bytes = HumanBytes(progress.bytes);
+    match progress.files {
+        0 => bytes.to_string(),
+        files => format!("{} files, {bytes}", HumanCount(files)),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // A template that is a constant either always parses or never does; the default style is no
+    // harm.
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("running", |_: &ProgressState, line: &mut dyn std::fmt::Write| {
+        if let Some(program) = tool::running() {
+            let _ = write!(line, ", running {program}");
+        }
+    })
+}
+
+fn locked(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Report for Terminal {
     fn confirm(&mut self, plan: &Plan) -> Result<bool> {
         let mut plan = plan.clone();
@@ -185,17 +256,26 @@ impl Report for Terminal {
     }
 
     fn step(&mut self, number: usize, line: &str) {
+        self.heartbeat = None;
         self.begin(&numbered(number, line));
+        if !self.is_handed_over {
+            self.heartbeat = Some(self.beat(format!("{number}. {line}")));
+        }
     }
 
     fn part(&mut self, line: &str) {
         self.begin(&format!("      {line}"));
     }
 
+    fn ended(&mut self) {
+        self.heartbeat = None;
+        self.end_part();
+    }
+
     fn progress(&mut self, progress: &Progress) {
-        self.last = *progress;
+        *locked(&self.last) = *progress;
         let Some(bar) = &self.bar else { return };
-        // What is copied anew is measured by its bytes, what is compared by its files.
+        // What is copied afresh is measured by its bytes, what is compared by its files.
         let total = match (progress.total_bytes, progress.total_files) {
             (Some(bytes), _) => Some((bytes, BY_BYTES)),
             (None, Some(files)) => Some((files.max(progress.files), BY_FILES)),
@@ -203,12 +283,7 @@ impl Report for Terminal {
         };
         if let Some((total, template)) = total {
             if bar.length().is_none() {
-                // A template that is a constant either always parses or never does; the default
-                // style is no harm.
-                bar.set_style(
-                    ProgressStyle::with_template(template)
-                        .unwrap_or_else(|_| ProgressStyle::default_bar()),
-                );
+                bar.set_style(style(template));
             }
             bar.set_length(total);
         }
@@ -231,7 +306,7 @@ impl Report for Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.end_step();
+        self.ended();
     }
 }
 
@@ -239,6 +314,20 @@ impl Drop for Terminal {
 mod tests {
     use super::*;
     use crate::plan::PlannedDevice;
+
+    #[test]
+    fn a_step_that_lasts_tells_how_far_it_is_and_what_it_waits_for() {
+        let (minutes, nothing) = (Duration::from_secs(90), Progress::default());
+        assert_eq!(
+            still("7. localize the copy", minutes, &nothing, Some("update-initramfs")),
+            "      still 7. localize the copy: 1 min 30 s, running update-initramfs"
+        );
+        let some = Progress { files: 12_000, bytes: 3 << 30, ..nothing };
+        assert_eq!(
+            still("3. copy", minutes, &some, None),
+            "      still 3. copy: 1 min 30 s, 12,000 files, 3.00 GiB"
+        );
+    }
 
     #[test]
     fn a_plan_has_a_line_for_each_thing() {

@@ -26,7 +26,7 @@ impl Run {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("run")?;
         let acting = Acting { dry_run: false, yes: true, json: false };
-        let mut report = context.unasked_report("run", &acting);
+        let mut report = context.unasked_report("run", &acting).handed_over();
         let status = run::in_environment(
             &context.host,
             &self.be,

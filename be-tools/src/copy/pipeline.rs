@@ -58,7 +58,7 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     let since = Timestamp::now().earlier();
     let mut summary = run(request, None, (0, 0), report)?;
     if request.two_pass {
-        report.part("Copying what changed meanwhile");
+        report.part("copy what changed meanwhile");
         let first_pass = FirstPass {
             since,
             lost: summary.lost.drain(..).collect(),

@@ -125,7 +125,25 @@ impl MountedEnvironment {
         access: Access,
         extent: Extent,
     ) -> Result<Self> {
-        let table = Mounts::read(host)?;
+        let mut mounted = Self::mount_root_on(host, inventory, environment, dir, access)?;
+        for file_system in nested(environment, extent) {
+            mounted.mount_nested(host, inventory, file_system, access)?;
+        }
+        Ok(mounted)
+    }
+
+    /// Mounts the root file system of a BE on `dir`, which must be there; the others are mounted
+    /// one by one.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub(crate) fn mount_root_on(
+        host: &Host,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        dir: PathBuf,
+        access: Access,
+    ) -> Result<Self> {
         let device = inventory
             .devices
             .by_node(&environment.root.device)
@@ -136,37 +154,32 @@ impl MountedEnvironment {
             subvolume: environment.root.subvolume.as_deref(),
             options: in_fstab.map_or("", |f| f.options.as_str()),
         };
-        let mut mounted =
-            MountedEnvironment { root: dir.clone(), mounts: Vec::new(), is_temporary: false };
-        mounted.mounts.push(what.mount(&table, &dir, access)?);
-        for file_system in nested(environment, extent) {
-            mounted.mount_nested(inventory, &table, file_system, access)?;
-        }
-        Ok(mounted)
+        let mounted = what.mount(&Mounts::read(host)?, &dir, access)?;
+        Ok(MountedEnvironment { root: dir, mounts: vec![mounted], is_temporary: false })
     }
 
-    fn mount_nested(
+    /// Mounts one of [`nested`] in its place. The ESP stays away, and what is optional and missing.
+    ///
+    /// # Errors
+    /// When it cannot be mounted and is not optional.
+    pub(crate) fn mount_nested(
         &mut self,
+        host: &Host,
         inventory: &Inventory,
-        table: &Mounts,
         file_system: &FileSystemUse,
         access: Access,
     ) -> Result<()> {
+        if !is_due(inventory, file_system) {
+            return Ok(());
+        }
         let shown = file_system.mountpoint.display();
         let optional = has_option(file_system, "nofail");
-        let device = file_system.device.as_deref().and_then(|node| inventory.devices.by_node(node));
-        let Some(device) = device else {
-            if optional {
-                return Ok(());
-            }
+        let Some(device) = device_of(inventory, file_system) else {
             return Err(Error::Failed(format!(
                 "{shown} lies on {}, and there is no such device: attach it, or correct the fstab",
                 file_system.spec
             )));
         };
-        if device.is_esp() {
-            return Ok(());
-        }
         let root = RootDir::open(&self.root)?;
         let directory = match access {
             Access::ReadOnly => root.directory(&file_system.mountpoint)?,
@@ -186,7 +199,7 @@ impl MountedEnvironment {
             subvolume: subvolume.filter(|s| !s.is_empty()),
             options: &file_system.options,
         };
-        match what.mount(table, &place, access) {
+        match what.mount(&Mounts::read(host)?, &place, access) {
             Ok(mounted) => self.mounts.push(mounted),
             Err(error) if optional => log::warn!("{error}"),
             Err(error) => return Err(error),
@@ -292,6 +305,18 @@ pub(crate) fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&File
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
     all
+}
+
+/// It is mounted with the rest: it is not the ESP, nor optional and missing.
+pub(crate) fn is_due(inventory: &Inventory, file_system: &FileSystemUse) -> bool {
+    match device_of(inventory, file_system) {
+        Some(device) => !device.is_esp(),
+        None => !has_option(file_system, "nofail"),
+    }
+}
+
+fn device_of<'i>(inventory: &'i Inventory, file_system: &FileSystemUse) -> Option<&'i BlockDevice> {
+    inventory.devices.by_node(file_system.device.as_deref()?)
 }
 
 fn has_option(file_system: &FileSystemUse, name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Which part of which source file system goes where.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Layout, MountPoint};
 
@@ -21,6 +21,23 @@ pub struct TreeCopy {
     /// Directories below `from`, relative to it, that are made but stay empty: their content goes
     /// elsewhere, or what is hidden under them would come to light.
     pub without: Vec<PathBuf>,
+}
+
+impl TreeCopy {
+    /// The directory as the source sees it.
+    pub fn source_place(&self) -> PathBuf {
+        joined(&self.source, &self.from)
+    }
+
+    /// The directory as the target sees it.
+    pub fn target_place(&self) -> PathBuf {
+        joined(&self.target, &self.to)
+    }
+}
+
+/// Without the slash that joining an empty path leaves at the end.
+fn joined(mountpoint: &MountPoint, directory: &Path) -> PathBuf {
+    mountpoint.as_path().join(directory).components().collect()
 }
 
 impl Layout {

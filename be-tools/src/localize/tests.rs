@@ -300,8 +300,10 @@ fn adopting_adds_its_files_and_panic_to_the_menu() {
     root_of(&copied).write(ADOPTED_MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
     let before = files_below(copied.directory.path());
     adopt(&root_of(&copied)).unwrap();
+    adopt_menu(&root_of(&copied)).unwrap();
     assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
-    let mut listed: Vec<PathBuf> = ADOPTED_FILES.iter().map(|path| copied.path(path)).collect();
+    let mut listed: Vec<PathBuf> =
+        adopted_files(&root_of(&copied)).iter().map(|path| copied.path(path)).collect();
     listed.sort();
     let added: Vec<PathBuf> = files_below(copied.directory.path())
         .into_iter()

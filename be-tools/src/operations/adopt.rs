@@ -1,31 +1,38 @@
-//! The running, unmanaged system becomes a BE: `be adopt`, and the first step of the first `be
+//! The running, unmanaged system becomes a BE: `be adopt`, and the first steps of the first `be
 //! create`.
 
-use std::path::Path;
+use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
 
 use crate::discover;
-use crate::environment::Inventory;
-use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation, State};
+use crate::environment::{
+    self, BootEnvironment, DESCRIPTOR_PATH, Descriptor, Id, Inventory, Name, Operation,
+};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Subject};
 use crate::localize;
-use crate::plan::{Plan, Report, go_on};
+use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
+use crate::step;
 use crate::storage::namespace;
 
 /// An adoption that is known to be possible. Preparing one writes nothing.
 pub struct Adoption {
     descriptor: Descriptor,
     environment: BootEnvironment,
+    /// Its root: `/`.
+    root: PathBuf,
 }
 
 impl Adoption {
     /// The running system is no BE yet, or an adoption of it was interrupted.
     pub fn is_due(running: &BootEnvironment) -> bool {
         running.descriptor.as_ref().is_none_or(|d| {
-            running.running && d.state == State::Incomplete && d.operation == Some(Operation::Adopt)
+            running.running
+                && d.state == environment::State::Incomplete
+                && d.operation == Some(Operation::Adopt)
         })
     }
 
@@ -38,8 +45,8 @@ impl Adoption {
         running: &BootEnvironment,
         name: Option<Name>,
     ) -> Result<Self> {
-        let session = running.descriptor.clone();
-        if let (Some(descriptor), false) = (&session, Self::is_due(running)) {
+        let begun = running.descriptor.clone();
+        if let (Some(descriptor), false) = (&begun, Self::is_due(running)) {
             return Err(Refusal::Other(format!(
                 "the running system is boot environment '{}' already: `be rename` gives it \
                 another name",
@@ -47,19 +54,19 @@ impl Adoption {
             ))
             .into());
         }
-        let name = match (name, &session) {
+        let name = match (name, &begun) {
             (Some(name), _) => name,
-            (None, Some(session)) => session.name.clone(),
+            (None, Some(begun)) => begun.name.clone(),
             (None, None) => host_name()?,
         };
-        if session.as_ref().is_none_or(|b| b.name != name) {
+        if begun.as_ref().is_none_or(|b| b.name != name) {
             inventory.refuse_taken(&name)?;
         }
-        let mut descriptor = session.unwrap_or_else(|| Descriptor::new(name.clone(), None));
+        let mut descriptor = begun.unwrap_or_else(|| Descriptor::new(name.clone(), None));
         descriptor.name = name;
         let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
         descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
-        Ok(Adoption { descriptor, environment: running.clone() })
+        Ok(Adoption { descriptor, environment: running.clone(), root: "/".into() })
     }
 
     /// Its name once it is done.
@@ -67,59 +74,101 @@ impl Adoption {
         &self.descriptor.name
     }
 
-    /// What will be written, one step each: all of it on the running root and the ESP.
-    pub fn steps(&self, boot_entry: bool) -> Vec<String> {
-        let mut steps = vec![
-            format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name()),
-            format!("adopt: write {}", localize::ADOPTED_FILES.join(", ")),
-            format!(
+    /// Its id, which stays.
+    pub(crate) fn id(&self) -> Id {
+        self.descriptor.id
+    }
+
+    /// What will be done: all of it on the running root and, for a boot entry, the ESP and the
+    /// firmware's variables. Doing it once more is safe.
+    ///
+    /// # Errors
+    /// When the running root cannot be read.
+    pub(crate) fn steps(&self, boot_entry: bool) -> Result<Vec<Step<'_>>> {
+        let root = RootDir::open(&self.root)?;
+        let name = self.name();
+        let mut steps = vec![Step::Begin(name), Step::Install(localize::adopted_files(&root))];
+        steps.extend(localize::has_grub(&root).then_some(Step::AddPanic));
+        steps.extend(boot_entry.then_some(Step::InstallLoader));
+        steps.push(Step::Complete(name));
+        steps.extend(boot_entry.then_some(Step::MakeActive));
+        Ok(steps)
+    }
+
+    /// What its steps hand on to each other.
+    pub(crate) fn begin<'a>(&'a self, host: &'a Host, inventory: &'a Inventory) -> State<'a> {
+        State { host, inventory, adoption: self, descriptor: self.descriptor.clone() }
+    }
+}
+
+/// What is done to the running system.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Begin(&'a Name),
+    Install(Vec<&'static str>),
+    AddPanic,
+    InstallLoader,
+    Complete(&'a Name),
+    MakeActive,
+}
+
+pub(crate) struct State<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    adoption: &'a Adoption,
+    descriptor: Descriptor,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Begin(name) => {
+                write!(f, "adopt the running system as '{name}': write /{DESCRIPTOR_PATH}")
+            }
+            Step::Install(files) => write!(f, "adopt: write {}", files.join(", ")),
+            Step::AddPanic => write!(
+                f,
                 "adopt: add panic=30 to the kernel lines of {} that have none",
                 localize::ADOPTED_MENU
             ),
-        ];
-        if boot_entry {
-            steps.push(
+            Step::InstallLoader => f.write_str(
                 "adopt: write its loader directory on the ESP and append its boot entry to \
-                BootOrder"
-                    .into(),
-            );
+                BootOrder, inactive",
+            ),
+            Step::Complete(name) => write!(f, "adopt: mark '{name}' as complete"),
+            Step::MakeActive => f.write_str("adopt: make its boot entry active"),
         }
-        steps
     }
+}
 
-    /// Does it. The running root is `/`.
-    ///
-    /// # Errors
-    /// When a file, the ESP or a variable cannot be written; running it again is safe.
-    pub fn run(
-        self,
-        host: &Host,
-        inventory: &Inventory,
-        boot_entry: bool,
-        report: &mut dyn Report,
-    ) -> Result<Descriptor> {
-        report.part(&format!("adopting the running system as '{}'", self.name()));
-        let root = RootDir::open(Path::new("/"))?;
-        let mut descriptor = self.descriptor;
-        descriptor.begin(Operation::Adopt, &root)?;
-        localize::adopt(&root)?;
-        go_on()?;
-        if boot_entry {
-            let loader = loader::for_environment(host, inventory, &self.environment)?;
-            loader.install(&Subject::new(&descriptor, &self.environment, Path::new("/")))?;
-            descriptor.complete(&root)?;
-            loader.set_active(descriptor.id, true)?;
-        } else {
-            descriptor.complete(&root)?;
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, adoption, descriptor } = state;
+        let environment = &adoption.environment;
+        let root = RootDir::open(&adoption.root)?;
+        match self {
+            Step::Begin(_) => descriptor.begin(Operation::Adopt, &root),
+            Step::Install(_) => {
+                localize::adopt(&root)?.iter().for_each(|done| log::info!("{done}"));
+                Ok(())
+            }
+            Step::AddPanic => localize::adopt_menu(&root),
+            Step::InstallLoader => {
+                let subject = Subject::new(descriptor, environment, &adoption.root);
+                loader::for_environment(host, inventory, environment)?.install(&subject).map(drop)
+            }
+            Step::Complete(_) => descriptor.complete(&root),
+            Step::MakeActive => loader::for_environment(host, inventory, environment)?
+                .set_active(descriptor.id, true),
         }
-        Ok(descriptor)
     }
 }
 
 /// Makes the running system a BE; `None` when the report stopped after the plan.
 ///
 /// # Errors
-/// See [`Adoption::prepare`] and [`Adoption::run`].
+/// See [`Adoption::prepare`]; when a file, the ESP or a variable cannot be written, it can be run
+/// again.
 pub fn adopt(
     host: &Host,
     name: Option<Name>,
@@ -135,16 +184,19 @@ pub fn adopt(
     })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
     loader::for_environment(host, &inventory, running)?.prove(running)?;
+    let steps = adoption.steps(true)?;
     let plan = Plan {
         title: format!("Make the running system boot environment '{}'", adoption.name()),
-        steps: adoption.steps(true),
+        steps: step::lines(&steps),
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
-    adoption.run(host, &inventory, true, report).map(Some)
+    let mut state = adoption.begin(host, &inventory);
+    step::run_all(&steps, &mut state, report)?;
+    Ok(Some(state.descriptor))
 }
 
 /// The host's name without its domain.
@@ -162,7 +214,38 @@ fn host_name() -> Result<Name> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::loader::testing::Firmware;
+    use crate::plan::testing::Recorder;
+
+    #[test]
+    fn the_running_system_is_adopted_as_the_plan_says() {
+        let (root, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
+        std::fs::create_dir_all(root.path().join("etc/grub.d")).unwrap();
+        std::fs::create_dir_all(root.path().join("boot/grub")).unwrap();
+        std::fs::write(root.path().join("etc/grub.d/10_linux"), "").unwrap();
+        let menu = root.path().join(localize::ADOPTED_MENU);
+        std::fs::write(&menu, "linux /boot/vmlinuz root=UUID=a ro\n").unwrap();
+        let adoption = Adoption {
+            descriptor: Descriptor::new("first".parse().unwrap(), None),
+            environment: BootEnvironment::empty(Path::new("/dev/lifeboat-none1")),
+            root: root.path().into(),
+        };
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let steps = adoption.steps(false).unwrap();
+        let lines = step::lines(&steps);
+        assert!(lines[0].contains("adopt the running system as 'first'"), "{lines:?}");
+        assert!(lines[1].contains("lifeboat-confirm.service"), "{lines:?}");
+        let (mut state, mut heard) = (adoption.begin(&host, &inventory), Recorder::default());
+        step::run_all(&steps, &mut state, &mut heard).unwrap();
+        assert_eq!(heard.steps, lines);
+        assert!(std::fs::read_to_string(menu).unwrap().contains("panic=30"));
+        let written = Descriptor::load(&RootDir::open(root.path()).unwrap()).unwrap().unwrap();
+        assert_eq!(written, state.descriptor);
+        assert_eq!(written.state, environment::State::Complete);
+    }
 
     #[test]
     fn an_interrupted_adoption_is_taken_up_again_and_an_interrupted_copy_is_not() {

@@ -2,6 +2,7 @@
 
 mod kernel;
 
+use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::io::Write;
 
@@ -12,9 +13,10 @@ use crate::environment::State;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
-use crate::plan::{Plan, Report, go_on};
+use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
+use crate::step;
 use crate::storage::namespace;
 use crate::tool::Tool;
 
@@ -33,13 +35,10 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
         MountedEnvironment::mount_system(host, &inventory, environment, Access::ReadOnly)?;
     let root = RootDir::open(mounted.root())?;
     let choice = choose(&root, environment)?;
+    let steps = [Step::Load(&choice), Step::Start];
     let mut plan = Plan {
         title: format!("Start '{}' now, without the firmware", environment.name()),
-        steps: vec![
-            format!("load /{} with {}", choice.kernel, choice.initrds_text()),
-            format!("command line: {}", choice.command_line),
-            "end the running system and start that kernel".into(),
-        ],
+        steps: step::lines(&steps),
         notes: choice.notes.clone(),
         ..Plan::default()
     };
@@ -49,22 +48,61 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     if !report.confirm(&plan)? {
         return Ok(());
     }
-    report.part("loading the kernel");
-    let kernel = open(&root, &choice.kernel)?;
-    let initrd = initrd(&root, &choice.initrds)?;
-    let loading =
-        |e| Error::boot(format!("loading /{} of '{}'", choice.kernel, environment.name()), e);
-    boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(loading)?;
-    drop((kernel, initrd, root, mounted));
-    go_on()?;
-    if host.run.join("systemd/system").exists() {
-        report.part("ending the running system");
-        Tool::new("systemctl").arg("kexec").run()?;
-        return Ok(());
+    let mut starting = Starting { host, name: environment.name(), mounted: Some((root, mounted)) };
+    step::run_all(&steps, &mut starting, report)
+}
+
+/// What is done to start a BE.
+enum Step<'a> {
+    Load(&'a Choice),
+    Start,
+}
+
+/// What the steps hand on to each other.
+struct Starting<'a> {
+    host: &'a Host,
+    name: &'a str,
+    /// Until its kernel is loaded.
+    mounted: Option<(RootDir, MountedEnvironment)>,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Load(choice) => write!(
+                f,
+                "load /{} with {}, command line: {}",
+                choice.kernel,
+                choice.initrds_text(),
+                choice.command_line
+            ),
+            Step::Start => f.write_str("end the running system and start that kernel"),
+        }
     }
-    report.part("starting it");
-    rustix::fs::sync();
-    boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
+}
+
+impl step::Step<Starting<'_>> for Step<'_> {
+    fn run(&self, starting: &mut Starting, _: &mut dyn Report) -> Result<()> {
+        match self {
+            Step::Load(choice) => {
+                // Unmounted when this returns.
+                let Some((root, _mounted)) = starting.mounted.take() else { return Ok(()) };
+                let kernel = open(&root, &choice.kernel)?;
+                let initrd = initrd(&root, &choice.initrds)?;
+                boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(|e| {
+                    Error::boot(format!("loading /{} of '{}'", choice.kernel, starting.name), e)
+                })
+            }
+            Step::Start if starting.host.run.join("systemd/system").exists() => {
+                Tool::new("systemctl").arg("kexec").run()?;
+                Ok(())
+            }
+            Step::Start => {
+                rustix::fs::sync();
+                boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
+            }
+        }
+    }
 }
 
 fn open(root: &RootDir, path: &str) -> Result<File> {

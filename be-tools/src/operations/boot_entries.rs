@@ -1,5 +1,6 @@
 //! A change of the firmware's boot entries: what it will do, and doing it.
 
+use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +12,8 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware::{reading, writing};
-use crate::plan::Plan;
+use crate::plan::{Plan, Report};
+use crate::step;
 use crate::storage::device::Devices;
 use crate::storage::mounts::Mounts;
 
@@ -71,15 +73,13 @@ impl Change {
         Ok(Change::Add(LoadOption::new(label, esp.device_path(&path))))
     }
 
-    /// What it will do.
+    /// Its steps.
     ///
     /// # Errors
     /// An entry that it names is not there or not Lifeboat's, or the variables cannot be read.
-    pub fn plan(&self, entries: &Entries) -> Result<Plan> {
-        let mut plan = Plan::default();
-        match self {
+    fn steps(&self, entries: &Entries) -> Result<Vec<Step<'_>>> {
+        Ok(vec![match self {
             Change::Order(wanted) => {
-                plan.title = "Set the order in which the firmware tries its boot entries".into();
                 for number in wanted {
                     named(entries, *number)?;
                 }
@@ -87,13 +87,11 @@ impl Change {
                 // BootOrder may name entries that are not there.
                 let names =
                     order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
-                plan.steps
-                    .push(format!("write BootOrder: {}", names.collect::<Vec<_>>().join(", ")));
+                Step::WriteOrder { names: names.collect::<Vec<_>>().join(", "), order }
             }
             Change::Next(number) => {
-                plan.title =
-                    format!("Start boot entry {} at the next boot only", named(entries, *number)?);
-                plan.steps.push(format!("write BootNext: {number:04X}"));
+                named(entries, *number)?;
+                Step::WriteNext(*number)
             }
             Change::Remove { entry, foreign } => {
                 let name = named(entries, *entry)?;
@@ -105,52 +103,104 @@ impl Change {
                     ))
                     .into());
                 }
-                plan.title = format!("Remove boot entry {name}");
-                plan.steps.push(format!("take {entry:04X} out of BootNext and BootOrder"));
-                plan.steps.push(format!("delete Boot{entry:04X}; what it points at stays"));
+                Step::Remove { entry: *entry, foreign: *foreign }
+            }
+            Change::Add(option) => Step::Add(option),
+        }])
+    }
+
+    fn title(&self, entries: &Entries) -> Result<String> {
+        Ok(match self {
+            Change::Order(_) => "Set the order in which the firmware tries its boot entries".into(),
+            Change::Next(number) => {
+                format!("Start boot entry {} at the next boot only", named(entries, *number)?)
+            }
+            Change::Remove { entry, .. } => {
+                format!("Remove boot entry {}", named(entries, *entry)?)
             }
             Change::Add(option) => {
                 let file = option.path.file().unwrap_or_default();
-                plan.title = format!("Add boot entry '{}' for {file}", option.description);
-                plan.steps.push("write a new entry, and put it last in BootOrder".into());
-                for other in entries.entries().map_err(reading)? {
-                    if other.option.path == option.path {
-                        plan.notes.push(format!(
-                            "{} starts this file too",
-                            named(entries, other.number)?
-                        ));
-                    }
-                }
-                if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
-                    plan.notes.push(
-                        "Secure Boot is enforced: the firmware starts this file only if it trusts \
-                        its signature"
-                            .into(),
-                    );
-                }
+                format!("Add boot entry '{}' for {file}", option.description)
             }
-        }
-        Ok(plan)
+        })
     }
 
-    /// Does it.
-    ///
-    /// # Errors
-    /// A variable cannot be written, or the firmware did not keep it.
-    pub fn run(&self, entries: &Entries) -> Result<()> {
-        match self {
-            Change::Order(wanted) => {
-                entries.set_order(&in_front(wanted, entries)?).map_err(writing)
+    fn notes(&self, entries: &Entries) -> Result<Vec<String>> {
+        let Change::Add(option) = self else { return Ok(Vec::new()) };
+        let mut notes = Vec::new();
+        for other in entries.entries().map_err(reading)? {
+            if other.option.path == option.path {
+                notes.push(format!("{} starts this file too", named(entries, other.number)?));
             }
-            Change::Next(number) => entries.set_next(Some(*number)).map_err(writing),
-            Change::Remove { entry, foreign: true } => {
+        }
+        if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
+            notes.push(
+                "Secure Boot is enforced: the firmware starts this file only if it trusts its \
+                signature"
+                    .into(),
+            );
+        }
+        Ok(notes)
+    }
+}
+
+/// Makes a change; `Ok(false)` when the report stopped after the plan.
+///
+/// # Errors
+/// An entry that it names is not there or not Lifeboat's, a variable cannot be written, or the
+/// firmware did not keep it.
+pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -> Result<bool> {
+    let steps = change.steps(entries)?;
+    let plan = Plan {
+        title: change.title(entries)?,
+        steps: step::lines(&steps),
+        notes: change.notes(entries)?,
+        ..Plan::default()
+    };
+    if !report.confirm(&plan)? {
+        return Ok(false);
+    }
+    step::run_all(&steps, entries, report)?;
+    Ok(true)
+}
+
+/// What is written to the firmware's variables.
+#[derive(Debug)]
+enum Step<'a> {
+    WriteOrder { order: Vec<u16>, names: String },
+    WriteNext(u16),
+    Remove { entry: u16, foreign: bool },
+    Add(&'a LoadOption),
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::WriteOrder { names, .. } => write!(f, "write BootOrder: {names}"),
+            Step::WriteNext(number) => write!(f, "write BootNext: {number:04X}"),
+            Step::Remove { entry, .. } => write!(
+                f,
+                "take {entry:04X} out of BootNext and BootOrder, then delete Boot{entry:04X}; what \
+                it points at stays"
+            ),
+            Step::Add(_) => f.write_str("write a new entry, and put it last in BootOrder"),
+        }
+    }
+}
+
+impl step::Step<Entries> for Step<'_> {
+    fn run(&self, entries: &mut Entries, _: &mut dyn Report) -> Result<()> {
+        match self {
+            Step::WriteOrder { order, .. } => entries.set_order(order).map_err(writing),
+            Step::WriteNext(number) => entries.set_next(Some(*number)).map_err(writing),
+            Step::Remove { entry, foreign: true } => {
                 entries.remove_foreign(*entry).map_err(writing)
             }
-            Change::Remove { entry, foreign: false } => entries.remove(*entry).map_err(writing),
-            Change::Add(option) => {
+            Step::Remove { entry, foreign: false } => entries.remove(*entry).map_err(writing),
+            Step::Add(option) => {
                 let number = entries.add(option, Position::Last).map_err(writing)?;
                 let kept =
-                    entries.entry(number).map_err(reading)?.is_some_and(|e| e.option == *option);
+                    entries.entry(number).map_err(reading)?.is_some_and(|e| e.option == **option);
                 if kept && entries.order().map_err(reading)?.contains(&number) {
                     return Ok(());
                 }
@@ -190,10 +240,7 @@ fn firmware_path(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use crate::loader::testing::Firmware;
-
-    fn steps(firmware: &Firmware, change: &Change) -> String {
-        change.plan(&firmware.entries()).unwrap().steps.join("; ")
-    }
+    use crate::plan::testing::Recorder;
 
     #[test]
     fn what_is_planned_is_done() {
@@ -205,7 +252,7 @@ mod tests {
         assert_eq!((debian, ours), (0, 1));
         let rescue = Change::Add(Firmware::option("rescue", r"\EFI\lifeboat\rescue.efi"));
         let gone = |entry, foreign| Change::Remove { entry, foreign };
-        for (change, planned, order) in [
+        for (wanted, planned, order) in [
             (rescue, "write a new entry, and put it last in BootOrder", vec![0, 1, 2]),
             (
                 Change::Order(vec![2, 0]),
@@ -215,17 +262,21 @@ mod tests {
             (Change::Next(1), "write BootNext: 0001", vec![2, 0, 1]),
             (
                 gone(1, false),
-                "take 0001 out of BootNext and BootOrder; delete Boot0001; what it points at stays",
+                "take 0001 out of BootNext and BootOrder, then delete Boot0001; what it points at \
+                stays",
                 vec![2, 0],
             ),
             (
                 gone(0, true),
-                "take 0000 out of BootNext and BootOrder; delete Boot0000; what it points at stays",
+                "take 0000 out of BootNext and BootOrder, then delete Boot0000; what it points at \
+                stays",
                 vec![2],
             ),
         ] {
-            assert_eq!(steps(&firmware, &change), planned);
-            change.run(&firmware.entries()).unwrap();
+            assert_eq!(step::lines(&wanted.steps(&firmware.entries()).unwrap()), [planned]);
+            let mut heard = Recorder::default();
+            assert!(change(&mut firmware.entries(), &wanted, &mut heard).unwrap());
+            assert_eq!(heard.steps, [planned]);
             assert_eq!(firmware.entries().order().unwrap(), order, "{planned}");
         }
     }
@@ -241,11 +292,8 @@ mod tests {
             (Change::Remove { entry: 7, foreign: true }, 2),
             (foreign, 3),
         ] {
-            assert_eq!(
-                change.plan(&firmware.entries()).unwrap_err().exit_status(),
-                status,
-                "{change:?}"
-            );
+            let refused = change.steps(&firmware.entries()).unwrap_err();
+            assert_eq!(refused.exit_status(), status, "{change:?}");
         }
     }
 
@@ -253,9 +301,9 @@ mod tests {
     fn a_second_entry_for_a_file_is_noted() {
         let firmware = Firmware::new();
         firmware.add("rescue", r"\EFI\lifeboat\rescue.efi");
-        let plan = Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi"))
-            .plan(&firmware.entries());
-        assert_eq!(plan.unwrap().notes, ["0000 (rescue) starts this file too"]);
+        let notes = Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi"))
+            .notes(&firmware.entries());
+        assert_eq!(notes.unwrap(), ["0000 (rescue) starts this file too"]);
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP
 //! directory, then the device.
 
-use std::path::PathBuf;
+use std::fmt::{Display, Formatter};
+use std::path::{Path, PathBuf};
 
 use crate::discover;
-use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Operation};
+use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader;
-use crate::plan::{Plan, Report, go_on};
+use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
+use crate::step;
 use crate::storage::namespace;
 use crate::storage::{mkfs, usage::Usage};
 
@@ -30,14 +31,15 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
 
     let devices = to_erase(environment);
     refuse_in_use(host, &inventory, environment, &devices)?;
+    let mut steps = forgetting(&inventory, environment);
+    steps.extend(devices.iter().map(|device| Step::Erase(device)));
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
-        steps: steps(&inventory, environment),
+        steps: step::lines(&steps),
         ..Plan::default()
     };
     for device in &devices {
         plan.devices.push(inventory.devices.planned(device, "blank")?);
-        plan.steps.push(format!("erase the file system signature on {}", device.display()));
     }
     for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
         plan.notes.push(format!(
@@ -46,17 +48,13 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
             environment.name()
         ));
     }
-    plan.notes.extend(note(host, &inventory, environment));
+    plan.notes.extend(notes(host, &inventory, environment));
     if !report.confirm(&plan)? {
         return Ok(false);
     }
     namespace::enter_private_namespace()?;
-    forget(host, &inventory, environment, report)?;
-    for device in &devices {
-        go_on()?;
-        report.part(&format!("erasing the signature on {}", device.display()));
-        mkfs::wipe(device)?;
-    }
+    let mut state = State { host, inventory: &inventory, environment };
+    step::run_all(&steps, &mut state, report)?;
     Ok(true)
 }
 
@@ -132,75 +130,117 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// The steps of [`forget`], for a plan.
-pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String> {
+/// What is done to a BE that goes.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// What is full or too broken for that is deleted all the same.
+    Mark(&'a Descriptor),
+    /// Out of everything that points at it.
+    Forget { id: Id, entry: Option<u16> },
+    /// What is on the device goes.
+    Erase(&'a Path),
+}
+
+/// What the steps need.
+pub(crate) struct State<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) environment: &'a BootEnvironment,
+}
+
+/// The steps that take a BE out of everything that points at it, so that what its devices hold can
+/// be erased. They can be run again.
+pub(crate) fn forgetting<'a>(
+    inventory: &Inventory,
+    environment: &'a BootEnvironment,
+) -> Vec<Step<'a>> {
     let Some(descriptor) = &environment.descriptor else { return Vec::new() };
-    let mut steps = vec![format!("mark '{}' as incomplete (delete)", descriptor.name)];
-    if let Some(twin) = inventory.twin_of(environment) {
-        steps.push(format!(
-            "leave boot entry and loader to '{}', which has the same id",
-            twin.reference
-        ));
-        return steps;
+    // What was never complete says so already, and the `be create` that made it can be run again.
+    let is_marked = descriptor.operation == Some(Operation::Create);
+    let mut steps: Vec<Step> = (!is_marked).then_some(Step::Mark(descriptor)).into_iter().collect();
+    if inventory.twin_of(environment).is_none() {
+        steps.push(Step::Forget { id: descriptor.id, entry: environment.boot_entry });
     }
-    if let Some(number) = environment.boot_entry {
-        steps.push(format!("remove Boot{number:04X} from BootNext and BootOrder, then the entry"));
-    }
-    steps.push(format!("remove \\EFI\\lifeboat\\{} from the ESP", descriptor.id.short()));
     steps
 }
 
-/// What [`forget`] cannot do, for a plan.
-pub fn note(host: &Host, inventory: &Inventory, environment: &BootEnvironment) -> Option<String> {
-    let may_have_entry =
-        environment.descriptor.is_some() && inventory.devices.esps().next().is_some();
-    let goes = may_have_entry && inventory.twin_of(environment).is_none();
-    let unseen = goes && loader::firmware::boot_entries(host).is_err();
-    unseen.then(|| {
-        format!(
-            "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be \
-            seen: if it has one, it stays and leads nowhere, \
-             until `be boot-entries remove`",
-            environment.name()
-        )
-    })
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Mark(descriptor) => {
+                write!(f, "mark '{}' as incomplete (delete)", descriptor.name)
+            }
+            Step::Forget { id, entry: Some(number) } => write!(
+                f,
+                "remove Boot{number:04X} from BootNext and BootOrder, then the entry, then \
+                \\EFI\\lifeboat\\{} from the ESP",
+                id.short()
+            ),
+            Step::Forget { id, entry: None } => {
+                write!(f, "remove \\EFI\\lifeboat\\{} from the ESP", id.short())
+            }
+            Step::Erase(device) => {
+                write!(f, "erase the file system signature on {}", device.display())
+            }
+        }
+    }
 }
 
-/// Takes a BE out of everything that points at it; what its devices hold is erased by the caller
-/// afterwards.
-///
-/// # Errors
-/// When a write fails; running it again is safe.
-pub fn forget(
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, environment } = *state;
+        match self {
+            Step::Mark(descriptor) => {
+                let access = Access::ReadWrite;
+                let marked = MountedEnvironment::mount_root(host, inventory, environment, access)
+                    .and_then(|mounted| {
+                        let root = RootDir::open(mounted.root())?;
+                        (*descriptor).clone().begin(Operation::Delete, &root)
+                    });
+                if let Err(why) = marked {
+                    let name = &descriptor.name;
+                    report.warn(&format!("'{name}' could not be marked as incomplete: {why}"));
+                }
+                Ok(())
+            }
+            Step::Forget { id, .. } => loader::remove(host, inventory, *id),
+            Step::Erase(device) => mkfs::wipe(device),
+        }
+    }
+}
+
+/// What the steps leave as it is, for a plan.
+pub(crate) fn notes(
     host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
-    report: &mut dyn Report,
-) -> Result<()> {
-    let Some(descriptor) = &environment.descriptor else { return Ok(()) };
-    report.part(&format!("taking '{}' out of the boot menu", descriptor.name));
-    let marked = MountedEnvironment::mount_root(host, inventory, environment, Access::ReadWrite)
-        .and_then(|mounted| {
-            descriptor.clone().begin(Operation::Delete, &RootDir::open(mounted.root())?)
-        });
-    // What is full or too broken for that is deleted all the same, its boot entry first.
-    if let Err(e) = marked {
-        report.warn(&format!("'{}' could not be marked as incomplete: {e}", descriptor.name));
+) -> Vec<String> {
+    if environment.descriptor.is_none() {
+        return Vec::new();
     }
-    go_on()?;
-    if inventory.twin_of(environment).is_some() {
-        return Ok(());
+    if let Some(twin) = inventory.twin_of(environment) {
+        return vec![format!(
+            "boot entry and loader stay with '{}', which has the same id",
+            twin.reference
+        )];
     }
-    loader::remove(host, inventory, descriptor.id)
+    let may_have_entry = inventory.devices.esps().next().is_some();
+    if !may_have_entry || loader::firmware::boot_entries(host).is_ok() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be seen: if \
+        it has one, it stays and leads nowhere, until `be boot-entries remove`",
+        environment.name()
+    )]
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::environment::{Descriptor, FileSystemUse};
+    use crate::environment::{self, FileSystemUse};
     use crate::loader::testing::Firmware;
+    use crate::plan::testing::Recorder;
     use crate::storage::device::BlockDevice;
     use crate::storage::partitions::{PartitionInfo, PartitionType};
     use crate::storage::probe::{Kind, SuperBlock};
@@ -208,7 +248,7 @@ mod tests {
     fn environment(node: &str) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(node));
         let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
-        descriptor.operation = None;
+        (descriptor.state, descriptor.operation) = (environment::State::Complete, None);
         found.descriptor = Some(descriptor);
         found
     }
@@ -268,18 +308,19 @@ mod tests {
             Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
         let elsewhere = Host { sys: "/lifeboat-none".into(), ..firmware.host() };
-        let said = note(&elsewhere, &inventory, &second).unwrap();
+        let said = notes(&elsewhere, &inventory, &second).join("\n");
         assert!(
             said.contains("variables cannot be read here") && said.contains("'second'"),
             "{said}"
         );
-        assert_eq!(note(&firmware.host(), &inventory, &second), None);
+        assert!(notes(&firmware.host(), &inventory, &second).is_empty());
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
         inventory.environments.push(twin);
-        assert_eq!(note(&elsewhere, &inventory, &second), None);
+        let said = notes(&elsewhere, &inventory, &second).join("\n");
+        assert!(said.contains("which has the same id"), "{said}");
         second.descriptor = None;
-        assert_eq!(note(&elsewhere, &inventory, &second), None);
+        assert!(notes(&elsewhere, &inventory, &second).is_empty());
     }
 
     #[test]
@@ -287,11 +328,40 @@ mod tests {
         let second = environment("/dev/lifeboat-none1");
         let mut inventory =
             Inventory { environments: vec![second.clone()], ..Inventory::default() };
-        assert_eq!(steps(&inventory, &second).len(), 2);
+        let lines = |inventory: &Inventory| step::lines(&forgetting(inventory, &second));
+        assert_eq!(lines(&inventory).len(), 2);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
-        twin.reference = "second@none2".into();
         inventory.environments.push(twin);
-        assert!(steps(&inventory, &second)[1].contains("second@none2"));
+        assert_eq!(lines(&inventory), ["mark 'second' as incomplete (delete)"]);
+    }
+
+    #[test]
+    fn it_is_taken_out_of_the_menu_as_the_plan_says() {
+        let firmware = Firmware::new();
+        let mut second = environment("/dev/lifeboat-none1");
+        let id = second.descriptor.as_ref().unwrap().id;
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short());
+        second.boot_entry = Some(firmware.add("Lifeboat: second", &file));
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let steps = forgetting(&inventory, &second);
+        let mut state = State { host: &host, inventory: &inventory, environment: &second };
+        let mut heard = Recorder::default();
+        step::run_all(&steps, &mut state, &mut heard).unwrap();
+        assert_eq!(heard.steps, step::lines(&steps));
+        assert!(heard.steps[1].starts_with("remove Boot0001 from BootNext"), "{:?}", heard.steps);
+        assert_eq!(firmware.entries().order().unwrap(), [debian]);
+        // Its device is not there, which hinders nothing.
+        assert_eq!(heard.warnings.len(), 1);
+    }
+
+    #[test]
+    fn what_was_never_complete_stays_an_interrupted_create() {
+        let mut second = environment("/dev/lifeboat-none1");
+        second.descriptor = Some(Descriptor::new("second".parse().unwrap(), None));
+        let lines = step::lines(&forgetting(&Inventory::default(), &second));
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].starts_with("remove "), "{lines:?}");
     }
 }

@@ -1,14 +1,16 @@
 //! `be mount` and `be umount`: a BE mounted until it is unmounted again.
 
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover::discover;
-use crate::environment::FileSystemUse;
-use crate::environment::mounted::{Access, Extent, MountedEnvironment, nested};
+use crate::environment::mounted::{Access, Extent, MountedEnvironment, is_due, nested};
+use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
+use crate::step;
 use crate::storage::mounts::unmount_all;
 
 /// Mounts a BE until it is unmounted again, on `dir` or on `/run/lifeboat/mnt/NAME`, and says
@@ -53,37 +55,94 @@ pub fn mount(
         let why = "mounting on / would hide the running system: name another directory, or none";
         return Err(Refusal::Other(why.into()).into());
     }
-    let place =
-        |f: &FileSystemUse| dir.join(f.mountpoint.strip_prefix("/").unwrap_or(&f.mountpoint));
-    let mut steps =
-        vec![format!("mount {} on {}", environment.root.device.display(), dir.display())];
-    steps.extend(
-        nested(environment, Extent::All)
-            .iter()
-            .map(|f| format!("mount {} on {}", f.spec, place(f).display())),
-    );
-    let access = if read_only { "for reading only" } else { "for writing" };
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
+    steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
+    for file_system in nested(environment, Extent::All) {
+        if is_due(&inventory, file_system) {
+            let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
+            steps.push(Step::MountNested { file_system, place: dir.join(below) });
+        }
+    }
+    let how = if read_only { "for reading only" } else { "for writing" };
     let plan = Plan {
-        title: format!("Mount '{}' {access}", environment.name()),
-        steps,
+        title: format!("Mount '{}' {how}", environment.name()),
+        steps: step::lines(&steps),
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
         return Ok(None);
     }
-    if dir == own {
-        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
-    }
-    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    match MountedEnvironment::mount(&inventory, environment, &dir, access) {
-        Ok(mounted) => Ok(Some(mounted.into_persistent())),
-        Err(error) => {
-            if dir == own {
-                // It is empty, unless something is still mounted there.
-                let _ = std::fs::remove_dir(&dir);
-            }
-            Err(error)
+    let mut state = State { host, inventory: &inventory, environment, access, mounted: None };
+    let done = step::run_all(&steps, &mut state, report);
+    let mounted = state.mounted;
+    if let Err(error) = done {
+        drop(mounted);
+        if dir == own {
+            // It is empty, unless something is still mounted there.
+            let _ = std::fs::remove_dir(&dir);
         }
+        return Err(error);
+    }
+    Ok(mounted.map(MountedEnvironment::into_persistent))
+}
+
+/// What is done to mount a BE.
+#[derive(Debug)]
+enum Step<'a> {
+    Make(&'a Path),
+    MountRoot { device: &'a Path, dir: &'a Path },
+    MountNested { file_system: &'a FileSystemUse, place: PathBuf },
+}
+
+/// What the steps hand on to each other.
+struct State<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    environment: &'a BootEnvironment,
+    access: Access,
+    /// Unmounted when a step fails.
+    mounted: Option<MountedEnvironment>,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Make(dir) => write!(f, "make the directory {}", dir.display()),
+            Step::MountRoot { device, dir } => {
+                write!(f, "mount {} on {}", device.display(), dir.display())
+            }
+            Step::MountNested { file_system, place } => {
+                write!(f, "mount {} on {}", file_system.spec, place.display())
+            }
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, environment, access, .. } = *state;
+        match self {
+            Step::Make(dir) => {
+                std::fs::create_dir_all(dir).at("making the directory", dir)?;
+            }
+            Step::MountRoot { dir, .. } => {
+                let dir = dir.to_path_buf();
+                state.mounted = Some(MountedEnvironment::mount_root_on(
+                    host,
+                    inventory,
+                    environment,
+                    dir,
+                    access,
+                )?);
+            }
+            Step::MountNested { file_system, .. } => {
+                if let Some(mounted) = &mut state.mounted {
+                    mounted.mount_nested(host, inventory, file_system, access)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,17 +178,44 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         let way_out = "boot another one, then it can be unmounted".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
+    let is_ours = dir.starts_with(host.run.join("lifeboat/mnt"));
+    let mut steps = vec![Unmounting::Unmount(&dir)];
+    steps.extend(is_ours.then_some(Unmounting::Remove(&dir)));
     let plan = Plan {
         title: format!("Unmount '{}'", environment.name()),
-        steps: vec![format!("unmount {} and what is mounted below it", dir.display())],
+        steps: step::lines(&steps),
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
         return Ok(());
     }
-    unmount_all(host, &dir)?;
-    if dir.starts_with(host.run.join("lifeboat/mnt")) {
-        std::fs::remove_dir(&dir).at("removing the directory", &dir)?;
+    step::run_all(&steps, &mut host.clone(), report)
+}
+
+/// What is done to unmount one.
+#[derive(Debug)]
+enum Unmounting<'a> {
+    Unmount(&'a Path),
+    /// Made when it was mounted.
+    Remove(&'a Path),
+}
+
+impl Display for Unmounting<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unmounting::Unmount(dir) => {
+                write!(f, "unmount {} and what is mounted below it", dir.display())
+            }
+            Unmounting::Remove(dir) => write!(f, "remove the directory {}", dir.display()),
+        }
     }
-    Ok(())
+}
+
+impl step::Step<Host> for Unmounting<'_> {
+    fn run(&self, host: &mut Host, _: &mut dyn Report) -> Result<()> {
+        match self {
+            Unmounting::Unmount(dir) => unmount_all(host, dir),
+            Unmounting::Remove(dir) => std::fs::remove_dir(dir).at("removing the directory", dir),
+        }
+    }
 }

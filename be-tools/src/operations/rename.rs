@@ -1,17 +1,16 @@
-//! `be rename` and `be describe`: what a descriptor says of itself.
+//! `be rename`: another name in the descriptor and in the firmware's menu.
 
+use std::fmt::{Display, Formatter};
+
+use super::write_descriptor::{WriteDescriptor, managed};
 use crate::discover;
-use crate::environment::Inventory;
-use crate::environment::mounted::Access;
-use crate::environment::mounted::MountedEnvironment;
-use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name};
-use crate::error::{Refusal, Result};
+use crate::environment::{Descriptor, Inventory, Name, OperatingSystem};
+use crate::error::Result;
 use crate::host::Host;
 use crate::loader;
 use crate::plan::{Plan, Report};
-use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
-use crate::storage::namespace;
+use crate::step;
 
 /// Gives a BE another name. Its id, loader directory and boot entry number stay; the entry's text
 /// follows.
@@ -26,57 +25,73 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
-    let mut plan =
-        plan(format!("Rename boot environment '{}' to '{name}'", environment.name()), environment);
-    plan.steps.push("give its boot entry the new name".into());
+    let mut steps = vec![Step::Write(WriteDescriptor(environment))];
+    steps.extend(environment.boot_entry.map(Step::NameEntry));
+    let plan = Plan {
+        title: format!("Rename boot environment '{}' to '{name}'", environment.name()),
+        steps: step::lines(&steps),
+        ..Plan::default()
+    };
     if !report.confirm(&plan)? {
         return Ok(());
     }
     descriptor.name = name;
-    store(host, &inventory, environment, &descriptor)?;
-    loader::set_description(host, &descriptor, &environment.os)
+    let (inventory, os) = (&inventory, &environment.os);
+    step::run_all(&steps, &mut State { host, inventory, os, descriptor }, report)
 }
 
-/// Sets a BE's description.
-///
-/// # Errors
-/// When the BE is unmanaged or cannot be written.
-pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(host)?;
-    let inventory = discover::discover(host)?;
-    let environment = inventory.find(reference)?;
-    let mut descriptor = managed(environment)?.clone();
-    let title = format!("Describe boot environment '{}' as '{text}'", environment.name());
-    if !report.confirm(&plan(title, environment))? {
-        return Ok(());
+enum Step<'a> {
+    Write(WriteDescriptor<'a>),
+    NameEntry(u16),
+}
+
+struct State<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    os: &'a OperatingSystem,
+    /// With the new name.
+    descriptor: Descriptor,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Write(write) => write.fmt(f),
+            Step::NameEntry(number) => {
+                write!(f, "give its boot entry Boot{number:04X} the new name")
+            }
+        }
     }
-    descriptor.description = text;
-    store(host, &inventory, environment, &descriptor)
 }
 
-fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
-    environment.descriptor.as_ref().ok_or_else(|| {
-        Refusal::Other(format!(
-            "'{}' is unmanaged and has no descriptor: boot it and run `be adopt` there",
-            environment.reference
-        ))
-        .into()
-    })
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, os, descriptor } = state;
+        match self {
+            Step::Write(write) => write.run(host, inventory, descriptor),
+            Step::NameEntry(_) => loader::set_description(host, descriptor, os),
+        }
+    }
 }
 
-fn plan(title: String, environment: &BootEnvironment) -> Plan {
-    let step = format!("write /{DESCRIPTOR_PATH} on {}", environment.root.device.display());
-    Plan { title, steps: vec![step], ..Plan::default() }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::{Firmware, environment};
+    use crate::plan::testing::Recorder;
 
-/// Writes a changed descriptor where it lies.
-fn store(
-    host: &Host,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-    descriptor: &Descriptor,
-) -> Result<()> {
-    namespace::enter_private_namespace()?;
-    let mounted = MountedEnvironment::mount_root(host, inventory, environment, Access::ReadWrite)?;
-    descriptor.store(&RootDir::open(mounted.root())?)
+    #[test]
+    fn the_boot_entry_gets_the_new_name_as_the_plan_says() {
+        let (firmware, found) = (Firmware::new(), environment("second", "aaaa-02"));
+        let descriptor = Descriptor::new("third".parse().unwrap(), None);
+        let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", descriptor.id.short());
+        let number = firmware.add("Lifeboat: second", &file);
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let mut state = State { host: &host, inventory: &inventory, os: &found.os, descriptor };
+        let (steps, mut heard) = ([Step::NameEntry(number)], Recorder::default());
+        step::run_all(&steps, &mut state, &mut heard).unwrap();
+        assert_eq!(heard.steps, ["give its boot entry Boot0000 the new name"]);
+        let entry = firmware.entries().entry(number).unwrap().unwrap();
+        assert!(entry.option.description.starts_with("Lifeboat: third"), "{entry:?}");
+    }
 }

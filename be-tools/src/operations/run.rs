@@ -1,6 +1,7 @@
 //! `be run`: a BE is mounted as a whole, in a private namespace, and the command runs in it.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover;
@@ -13,6 +14,7 @@ use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::lock::Lock;
+use crate::step;
 use crate::storage::namespace;
 
 /// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
@@ -31,34 +33,77 @@ pub fn in_environment(
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     refuse(environment)?;
-    if !report.confirm(&plan(environment, privileged, command))? {
+    let steps = [Step::Mount(environment.name()), Step::Run(command)];
+    let how = if privileged { ", privileged" } else { "" };
+    let plan = Plan {
+        title: format!("Run a command in '{}'{how}", environment.name()),
+        steps: step::lines(&steps),
+        ..Plan::default()
+    };
+    if !report.confirm(&plan)? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
-    let mounted =
-        MountedEnvironment::mount_system(host, &inventory, environment, Access::ReadWrite)?;
-    let devices = block_devices(&inventory, environment);
-    let shared = shared_directories(environment, &RootDir::open(mounted.root())?)?;
-    let inside = Inside {
-        root: mounted.root(),
-        block_devices: &devices,
-        esp: None,
-        shared: &shared,
-        privileged,
-        interactive: true,
-    };
-    let status = inside.run(command)?;
-    let said = format!("the command ended with status {status}");
-    log::info!("{said}");
-    u8::try_from(status).map(Some).map_err(|_| Error::Failed(said))
+    let mut state =
+        State { host, inventory: &inventory, environment, privileged, mounted: None, status: None };
+    step::run_all(&steps, &mut state, report)?;
+    Ok(state.status)
 }
 
-fn plan(environment: &BootEnvironment, privileged: bool, command: &[OsString]) -> Plan {
-    let how = if privileged { ", privileged" } else { "" };
-    Plan {
-        title: format!("Run a command in '{}'{how}", environment.name()),
-        steps: vec![command.join(OsStr::new(" ")).display().to_string()],
-        ..Plan::default()
+enum Step<'a> {
+    Mount(&'a str),
+    Run(&'a [OsString]),
+}
+
+/// What the steps hand on to each other.
+struct State<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    environment: &'a BootEnvironment,
+    privileged: bool,
+    mounted: Option<MountedEnvironment>,
+    /// The command's.
+    status: Option<u8>,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
+            Step::Run(command) => write!(f, "run {}", command.join(OsStr::new(" ")).display()),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, environment, privileged, .. } = *state;
+        let command = match self {
+            Step::Mount(_) => {
+                let access = Access::ReadWrite;
+                let mounted =
+                    MountedEnvironment::mount_system(host, inventory, environment, access)?;
+                state.mounted = Some(mounted);
+                return Ok(());
+            }
+            Step::Run(command) => command,
+        };
+        let Some(mounted) = &state.mounted else { return Ok(()) };
+        let devices = block_devices(inventory, environment);
+        let shared = shared_directories(environment, &RootDir::open(mounted.root())?)?;
+        let inside = Inside {
+            root: mounted.root(),
+            block_devices: &devices,
+            esp: None,
+            shared: &shared,
+            privileged,
+            interactive: true,
+        };
+        let status = inside.run(command)?;
+        let said = format!("the command ended with status {status}");
+        log::info!("{said}");
+        state.status = Some(u8::try_from(status).map_err(|_| Error::Failed(said))?);
+        Ok(())
     }
 }
 

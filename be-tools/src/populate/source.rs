@@ -1,5 +1,6 @@
 //! The source's file systems, each seen alone and read-only.
 
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::environment::BootEnvironment;
@@ -7,7 +8,6 @@ use crate::environment::Inventory;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::layout::MountPoint;
-use crate::plan::Report;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::{self, Mounted, Mounts};
 
@@ -98,35 +98,29 @@ pub(crate) fn with_journals(
     Ok(dirty)
 }
 
-/// What a plan says of [`replay_journals`].
-pub(crate) fn journal_steps(nodes: &[PathBuf]) -> impl Iterator<Item = String> {
-    nodes.iter().map(|node| {
-        format!(
+/// Replays the journal of a file system of the source, as a step of the operation that copies it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplayJournal<'a>(pub(crate) &'a Path);
+
+impl Display for ReplayJournal<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
             "replay the journal on {} (the source was not cleanly unmounted; nothing else of it \
             is written)",
-            node.display()
+            self.0.display()
         )
-    })
+    }
 }
 
-/// Replays journals by mounting each file system once for writing.
-///
-/// # Errors
-/// When one cannot be mounted.
-pub(crate) fn replay_journals(
-    inventory: &Inventory,
-    nodes: &[PathBuf],
-    directory: &Path,
-    report: &mut dyn Report,
-) -> Result<()> {
-    for node in nodes {
-        report.part(&format!("replaying the journal on {}", node.display()));
-        let kind = inventory
-            .devices
-            .by_node(node)
-            .and_then(|d| d.content.kind())
-            .map_or("auto", |k| k.name());
-        mounts::mount_target(node, kind, directory)?.unmount()?;
+impl ReplayJournal<'_> {
+    /// Mounts the file system once for writing.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub(crate) fn run(&self, inventory: &Inventory, directory: &Path) -> Result<()> {
+        let device = inventory.devices.by_node(self.0);
+        let kind = device.and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
+        mounts::mount_target(self.0, kind, directory)?.unmount()
     }
-    Ok(())
 }

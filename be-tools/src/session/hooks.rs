@@ -1,11 +1,13 @@
 //! What the administrator has run around a copy of the running system, to quiet a database:
 //! `/etc/lifeboat/hooks.d/{before,after}-copy` (DESIGN.md, "Copying").
 
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Report, go_on};
+use crate::step;
 use crate::storage::namespace::Namespace;
 use crate::tool::Tool;
 
@@ -36,44 +38,75 @@ impl Hooks {
         })
     }
 
-    /// The steps of a plan before the copy, and those after it.
-    pub(crate) fn steps(&self) -> [Vec<String>; 2] {
-        [&self.before, &self.after]
-            .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
+    /// Those before the copy.
+    pub(crate) fn before(&self) -> impl Iterator<Item = Step<'_>> {
+        self.before.iter().map(|hook| Step::Before(hook))
     }
 
-    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks; they see the mounts
-    /// of `outside`. Those after the copy are run however it ends, also when one before it failed,
-    /// and each of them whatever became of the others.
-    ///
-    /// # Errors
-    /// Those of `copy`. When a hook before it cannot be started or fails, and
-    /// [`Error::Interrupted`]: then nothing is copied.
-    pub(crate) fn around<T>(
-        &self,
-        (verb, target): (&str, &str),
-        outside: &Namespace,
-        report: &mut dyn Report,
-        copy: impl FnOnce(&mut dyn Report) -> Result<T>,
-    ) -> Result<T> {
-        let run = |hook: Tool| {
-            let hook = hook.script().env("LIFEBOAT_VERB", verb).env("LIFEBOAT_TARGET", target);
-            outside.run(|| hook.run().map(drop).map_err(Error::from))
-        };
-        let quieted = self.before.iter().try_for_each(|hook| {
-            report.part(&format!("running {}", hook.display()));
-            let done = run(Tool::new(hook));
-            // A Ctrl-C has ended the hook too.
-            go_on().and(done)
-        });
-        let copied = quieted.and_then(|()| copy(report));
-        for hook in &self.after {
-            report.part(&format!("running {}", hook.display()));
-            if let Err(why) = run(Tool::new(hook).apart()) {
-                report.warn(&why.to_string());
+    /// Those after it.
+    pub(crate) fn after(&self) -> impl Iterator<Item = Step<'_>> {
+        self.after.iter().map(|hook| Step::After(hook))
+    }
+}
+
+/// One hook, as a step of the operation around whose copy it is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// When it fails, nothing is copied.
+    Before(&'a Path),
+    /// It is run however the copy ends, also when a hook before it failed, and whatever became of
+    /// the others.
+    After(&'a Path),
+}
+
+/// What the hooks of one operation share.
+#[derive(Debug)]
+pub(crate) struct State<'a> {
+    /// What they are told: the verb.
+    pub(crate) verb: &'static str,
+    /// And the target's name.
+    pub(crate) target: &'a str,
+    /// The mounts that they see.
+    pub(crate) outside: &'a Namespace,
+    /// The first of them, or the copy, was begun.
+    pub(crate) is_begun: bool,
+}
+
+impl State<'_> {
+    fn run(&self, hook: Tool) -> Result<()> {
+        let hook =
+            hook.script().env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
+        self.outside.run(|| hook.run().map(drop).map_err(Error::from))
+    }
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let (Step::Before(hook) | Step::After(hook)) = self;
+        write!(f, "run {}", hook.display())
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        match self {
+            Step::Before(hook) => {
+                state.is_begun = true;
+                let done = state.run(Tool::new(*hook));
+                // A Ctrl-C has ended the hook too.
+                go_on().and(done)
+            }
+            Step::After(hook) => {
+                if let Err(why) = state.run(Tool::new(*hook).apart()) {
+                    report.warn(&why.to_string());
+                }
+                Ok(())
             }
         }
-        copied
+    }
+
+    fn is_due_after_failure(&self, state: &State) -> bool {
+        matches!(self, Step::After(_)) && state.is_begun
     }
 }
 
@@ -132,14 +165,52 @@ mod tests {
             Hooks::below(self.root.path()).unwrap()
         }
 
-        fn around(&self, verb: &str, copy: impl FnOnce() -> Result<()>) -> Result<()> {
-            let outside = Namespace::current().unwrap();
-            self.hooks().around((verb, "second"), &outside, &mut Silent, |_| copy())
+        fn around(&self, verb: &'static str, copy: impl Fn() -> Result<()>) -> Result<()> {
+            let (outside, hooks) = (Namespace::current().unwrap(), self.hooks());
+            let mut state = State { verb, target: "second", outside: &outside, is_begun: false };
+            let steps: Vec<_> = hooks
+                .before()
+                .map(Around::Hook)
+                .chain([Around::Copy(&copy)])
+                .chain(hooks.after().map(Around::Hook))
+                .collect();
+            step::run_all(&steps, &mut state, &mut Silent)
         }
 
         fn log(&self) -> Vec<String> {
             let text = std::fs::read_to_string(self.root.path().join("log")).unwrap_or_default();
             text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    /// The hooks, and the copy that they are around.
+    enum Around<'a> {
+        Hook(Step<'a>),
+        Copy(&'a dyn Fn() -> Result<()>),
+    }
+
+    impl Display for Around<'_> {
+        fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+            match self {
+                Around::Hook(hook) => hook.fmt(f),
+                Around::Copy(_) => f.write_str("copy"),
+            }
+        }
+    }
+
+    impl step::Step<State<'_>> for Around<'_> {
+        fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+            match self {
+                Around::Hook(hook) => hook.run(state, report),
+                Around::Copy(copy) => {
+                    state.is_begun = true;
+                    copy()
+                }
+            }
+        }
+
+        fn is_due_after_failure(&self, state: &State) -> bool {
+            matches!(self, Around::Hook(hook) if hook.is_due_after_failure(state))
         }
     }
 
@@ -151,7 +222,10 @@ mod tests {
         machine.add("before-copy/README", 0o644, "");
         machine.add("after-copy/10-c", 0o755, "");
         let hooks = machine.hooks();
-        assert_eq!(hooks.steps().map(|steps| steps.len()), [2, 1]);
+        let names = |line: String| line.rsplit('/').next().unwrap().to_owned();
+        let lines: Vec<_> =
+            hooks.before().chain(hooks.after()).map(|hook| names(hook.to_string())).collect();
+        assert_eq!(lines, ["10-a", "20-b", "10-c"]);
         machine
             .around("create", || {
                 assert_eq!(

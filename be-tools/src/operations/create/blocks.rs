@@ -1,13 +1,13 @@
 //! A file system of the target whose blocks are copied: it comes with its UUID, its label and, on a
 //! root, with a descriptor that says it is incomplete; then it is grown to its device and checked.
 
-use super::Job;
-use super::method::Blocks;
+use std::path::{Path, PathBuf};
+
 use crate::block_copy::{self, Identity};
-use crate::environment::{DESCRIPTOR_PATH, Descriptor};
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor};
 use crate::error::{Error, Result};
-use crate::layout::TargetFileSystem;
-use crate::plan::{Report, go_on};
+use crate::layout::MountPoint;
+use crate::plan::Report;
 use crate::populate::source;
 use crate::root_dir::RootDir;
 use crate::session::Session;
@@ -15,63 +15,76 @@ use crate::storage::mounts;
 use crate::storage::probe::Kind;
 use crate::tool::Tool;
 
-impl Job<'_> {
-    pub(super) fn copy_blocks(
+/// A file system whose blocks are copied.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks {
+    /// Its mount point in the source.
+    pub(super) source: MountPoint,
+    /// The device it is on.
+    pub(super) device: PathBuf,
+    /// The device that it is copied to.
+    pub(super) target: PathBuf,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// Bytes to copy; not known before a journal is replayed.
+    pub(super) bytes: Option<u64>,
+}
+
+impl Blocks {
+    /// Copies them from `found`; `descriptor` is the copy's.
+    pub(super) fn copy(
         &self,
         session: &Session,
-        (target, blocks): (&TargetFileSystem, &Blocks),
-        label: Option<&str>,
+        found: &BootEnvironment,
+        descriptor: &Descriptor,
+        identity: Identity,
         report: &mut dyn Report,
     ) -> Result<()> {
         let Session { host, inventory, work, .. } = session;
-        let Some(found) = &self.source else { return Ok(()) };
-        report.part(&format!("copying the blocks of {} of '{}'", blocks.source, found.name()));
-        // While it is mounted like this, nobody else can mount it for writing.
-        let mounted = source::mount(host, inventory, found, &blocks.source, &work.source)?;
-        let edits = if blocks.source.is_root() {
+        // While it is mounted like this, it cannot be mounted for writing.
+        let mounted = source::mount(host, inventory, found, &self.source, &work.source)?;
+        let edits = if self.source.is_root() {
             let root = RootDir::open(mounted.dir())?;
-            block_copy::overwrite(&root, DESCRIPTOR_PATH, &unfinished(&self.descriptor))?.map_err(
+            block_copy::overwrite(&root, DESCRIPTOR_PATH, &unfinished(descriptor))?.map_err(
                 |why| {
                     Error::Failed(format!(
                         "the blocks of {} cannot be copied: {why}; use --method copy",
-                        blocks.device.display()
+                        self.device.display()
                     ))
                 },
             )?
         } else {
             Vec::new()
         };
-        let uuid = &self.uuids[&target.mountpoint];
-        let uuid =
-            uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
-        let request = block_copy::Request {
-            source: &blocks.device,
-            target: &target.device,
-            identity: Identity { uuid, label: label.unwrap_or_default().to_owned() },
-            edits,
-        };
+        let request =
+            block_copy::Request { source: &self.device, target: &self.target, identity, edits };
         block_copy::copy(&request, report)?;
-        mounted.unmount()?;
-        go_on()?;
-        report.part(&format!("growing and checking {}", target.device.display()));
-        if blocks.kind == Kind::Xfs {
+        mounted.unmount()
+    }
+
+    /// Grows the copy to its device. `directory` is free to mount it on.
+    pub(super) fn grow(&self, directory: &Path) -> Result<()> {
+        if self.kind == Kind::Xfs {
             // It grows only while it is mounted.
-            let mounted = mounts::mount_target(&target.device, "xfs", &work.alone)?;
+            let mounted = mounts::mount_target(&self.target, "xfs", directory)?;
             Tool::new("xfs_growfs").arg("-d").arg(mounted.dir()).run()?;
-            mounted.unmount()?;
-        } else {
-            Tool::new("resize2fs").arg("-f").arg(&target.device).run()?;
+            return mounted.unmount();
         }
-        go_on()?;
-        let check = match blocks.kind {
+        Tool::new("resize2fs").arg("-f").arg(&self.target).run()?;
+        Ok(())
+    }
+
+    /// Checks the copy.
+    pub(super) fn check(&self) -> Result<()> {
+        let check = match self.kind {
             Kind::Xfs => Tool::new("xfs_repair").arg("-n"),
             _ => Tool::new("e2fsck").arg("-fn"),
         };
-        check.arg(&target.device).run().map_err(|error| {
+        check.arg(&self.target).run().map_err(|error| {
             Error::Failed(format!(
                 "the copy of {} is damaged, as its source may be: check that, or use --method \
                 copy ({error})",
-                blocks.device.display()
+                self.device.display()
             ))
         })?;
         Ok(())

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Job, Request, blocks};
+use super::blocks::{self, Blocks};
+use super::job::Job;
+use super::request::Method;
 use crate::block_copy::{self, Unfit};
 use crate::environment::DESCRIPTOR_PATH;
 use crate::error::{Refusal, Result};
@@ -15,51 +17,6 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::Mounts;
-use crate::storage::probe::Kind;
-
-/// How the target gets its content (`--method`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// The cheapest way that is right, for each file system.
-    #[default]
-    Auto,
-    /// Only by snapshot.
-    Snapshot,
-    /// Only by blocks.
-    Block,
-    /// Only by files.
-    Copy,
-}
-
-/// A file system whose blocks are copied.
-#[derive(Clone, Debug)]
-pub(super) struct Blocks {
-    /// Its mount point in the source.
-    pub source: MountPoint,
-    /// The device it is on.
-    pub device: PathBuf,
-    /// What it is.
-    pub kind: Kind,
-    /// Bytes to copy; not known before a journal is replayed.
-    pub bytes: Option<u64>,
-}
-
-impl Request {
-    /// Refuses what no method can do, whatever the source.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub(super) fn refuse_method(&self) -> Result<(), Refusal> {
-        match self.method {
-            Method::Snapshot => Err(Refusal::Other(
-                "this version of be makes no snapshots: leave --method out, and the files or \
-                blocks are copied"
-                    .into(),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
 
 impl Job<'_> {
     /// Decides which file systems of the target are filled by blocks.
@@ -146,7 +103,13 @@ impl Job<'_> {
         }
         let dirty = device.super_block().is_some_and(|found| found.dirty);
         let bytes = if dirty { None } else { Some(block_copy::measure(&device.node)?) };
-        Ok(Blocks { source: source.clone(), device: device.node.clone(), kind, bytes })
+        Ok(Blocks {
+            source: source.clone(),
+            device: device.node.clone(),
+            target: target.device.clone(),
+            kind,
+            bytes,
+        })
     }
 }
 

@@ -1,13 +1,12 @@
-//! What must hold before `be create` writes anything, and its plan.
+//! What must hold before `be create` writes anything.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use indicatif::HumanBytes;
-
-use super::{Job, Request, target};
-use crate::environment::Inventory;
-use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation, Root, State};
+use super::job::Job;
+use super::request::Request;
+use super::target;
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, Layout, MountPoint};
@@ -15,7 +14,6 @@ use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
-use crate::plan::Plan;
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
@@ -45,15 +43,19 @@ impl<'a> Job<'a> {
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);
         descriptor.description.clone_from(&request.description);
-        descriptor.source = source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
+        let known = || source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
+        descriptor.source = adoption.as_ref().map(Adoption::id).or_else(known);
         descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         let uuids: BTreeMap<_, _> = layout
             .file_systems
             .iter()
             .map(|f| (f.mountpoint.clone(), identity::fresh_uuid()))
             .collect();
+        let swap_uuids: Vec<_> = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
+        descriptor.made = uuids.values().chain(&swap_uuids).cloned().collect();
+        let replaced_uuids =
+            replaced.as_ref().map(|old| uuids_of(inventory, old, &layout)).unwrap_or_default();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
-        let swap_uuids = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
         let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
         let mut job = Job {
             request,
@@ -62,6 +64,7 @@ impl<'a> Job<'a> {
             replaced,
             layout,
             uuids,
+            replaced_uuids,
             swap_uuids,
             journals: Vec::new(),
             blocks: BTreeMap::new(),
@@ -107,89 +110,6 @@ impl<'a> Job<'a> {
             self.totals.bytes += totals.bytes;
         }
         Ok(())
-    }
-
-    /// What will be done, in order.
-    pub(super) fn plan(&self, session: &Session) -> Result<Plan> {
-        let Session { host, inventory, .. } = session;
-        let name = &self.descriptor.name;
-        let title = match &self.source {
-            Some(source) => {
-                format!(
-                    "Create boot environment '{name}', a copy of '{}'",
-                    self.source_name(source)
-                )
-            }
-            None => format!("Create the empty boot environment '{name}'"),
-        };
-        let mut plan = Plan { title, ..Plan::default() };
-        for file_system in &self.layout.file_systems {
-            let becomes =
-                format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
-            plan.devices
-                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
-        }
-        for device in &self.layout.swap {
-            let becomes = format!("swap of '{name}'");
-            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
-        }
-        if let Some(adoption) = &self.adoption {
-            plan.steps.extend(adoption.steps(self.request.boot_entry));
-        }
-        let [before_copy, after_copy] = self.hooks.steps();
-        plan.steps.extend(before_copy);
-        if let Some(replaced) = &self.replaced {
-            plan.steps.extend(delete::steps(inventory, replaced));
-        }
-        plan.steps.extend(source::journal_steps(&self.journals));
-        for file_system in &self.layout.file_systems {
-            let device = file_system.device.display();
-            plan.steps.push(match self.blocks.get(&file_system.mountpoint) {
-                Some(blocks) => format!(
-                    "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an \
-                    incomplete descriptor; grow it to its device; check it",
-                    blocks.source,
-                    self.source.as_ref().map_or("", |source| self.source_name(source)),
-                    blocks
-                        .bytes
-                        .map(|bytes| format!(" ({})", HumanBytes(bytes)))
-                        .unwrap_or_default()
-                ),
-                None => format!("make {} on {device}", file_system.fs_type),
-            });
-        }
-        plan.steps.push(format!("write its descriptor /{DESCRIPTOR_PATH}: incomplete"));
-        if let Some(source) = &self.source {
-            for tree in self.layout.copies() {
-                let (from, name) = (&tree.source, self.source_name(source));
-                plan.steps.push(match self.blocks.contains_key(&tree.target) {
-                    true => format!("remove from the copy of {from} what is never copied"),
-                    false => format!("copy the files of {from} of '{name}'"),
-                });
-            }
-            plan.steps.extend(after_copy);
-            plan.steps.push(
-                "localize the copy: fstab, loader settings, its own grub.cfg, be and its units"
-                    .into(),
-            );
-        }
-        if self.is_bootable() {
-            plan.steps
-                .push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
-            plan.steps.push("append its boot entry to BootOrder, inactive".into());
-        }
-        plan.notes.clone_from(&self.notes);
-        plan.notes
-            .extend(self.replaced.as_ref().and_then(|old| delete::note(host, inventory, old)));
-        plan.steps.push("sync, then mark it complete".into());
-        if self.is_bootable() {
-            plan.steps.push("make its boot entry active".into());
-        }
-        Ok(plan)
-    }
-
-    fn source_name<'s>(&'s self, source: &'s BootEnvironment) -> &'s str {
-        self.adoption.as_ref().map_or_else(|| source.name(), |a| a.name().as_str())
     }
 }
 
@@ -296,6 +216,14 @@ fn lay_out(
     layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &placements)
 }
 
+/// Of what a BE has on the devices that the target gets.
+fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Vec<String> {
+    let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
+    let is_used =
+        |node: &&PathBuf| inventory.users_of(node).iter().any(|user| user.root == old.root);
+    devices.filter(is_used).filter_map(|node| inventory.devices.uuid_on(node)).collect()
+}
+
 /// The new BE as discovery will find it, for the loader that has to be written before that.
 fn as_found(
     inventory: &Inventory,
@@ -332,7 +260,7 @@ fn as_found(
 mod tests {
     use super::*;
     use crate::loader::testing::environment;
-    use crate::operations::create::Method;
+    use crate::operations::create::request::Method;
     use crate::storage::device::BlockDevice;
     use crate::storage::probe::{Kind, SuperBlock};
     use crate::tree::exclude::Selection;

@@ -1,16 +1,15 @@
-//! What must hold before `be refresh` writes anything, and its plan.
+//! What must hold before `be refresh` writes anything.
 
 use std::path::{Path, PathBuf};
 
-use super::{Job, OWN_SETTINGS, Request};
-use crate::environment::Inventory;
+use super::job::Job;
+use super::request::Request;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Operation, State};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, MountPoint};
 use crate::localize::identity;
-use crate::plan::Plan;
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
@@ -98,53 +97,6 @@ impl<'a> Job<'a> {
             self.totals.files += needed.files;
         }
         Ok(())
-    }
-
-    /// What will be done, in order.
-    pub(super) fn plan(&self, inventory: &Inventory) -> Result<Plan> {
-        let (name, source) = (&self.descriptor.name, self.source.name());
-        let mut plan = Plan {
-            title: format!("Refresh boot environment '{name}' from '{source}'"),
-            ..Plan::default()
-        };
-        for file_system in &self.layout.file_systems {
-            let becomes =
-                format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
-            plan.devices
-                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
-        }
-        let [before_copy, after_copy] = self.hooks.steps();
-        plan.steps.extend(before_copy);
-        plan.steps.extend(source::journal_steps(&self.journals));
-        plan.steps.push(format!("mark '{name}' as incomplete (refresh)"));
-        if let Some(number) = self.target.boot_entry {
-            plan.steps.push(format!("make its boot entry Boot{number:04X} inactive"));
-        }
-        for tree in self.layout.copies() {
-            let how = if self.request.checksum { "byte for byte" } else { "by size and times" };
-            plan.steps.push(format!(
-                "compare {} with '{source}' {how}: write what differs, remove what is gone",
-                tree.source
-            ));
-        }
-        plan.steps.extend(after_copy);
-        plan.steps
-            .push("localize it: fstab, loader settings, its own grub.cfg, be and its units".into());
-        plan.steps.push("sync, then mark it complete".into());
-        if self.target.boot_entry.is_some() {
-            plan.steps.push("make its boot entry active".into());
-        }
-        if !self.kept.is_empty() {
-            plan.notes.push(format!(
-                "'{name}' is another machine than '{source}': its machine-id and ssh host keys stay"
-            ));
-        }
-        plan.notes.push(format!(
-            "what was changed in '{name}' itself is lost, except its own {} and what is never \
-            copied",
-            OWN_SETTINGS.join(", ")
-        ));
-        Ok(plan)
     }
 }
 
@@ -235,7 +187,7 @@ fn refuse_device(
     let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
     uuid.ok_or_else(|| {
         Error::Failed(format!(
-            "{} holds no file system with a UUID: create it anew",
+            "{} holds no file system with a UUID: create it again",
             node.display()
         ))
     })

@@ -1,0 +1,104 @@
+//! What `be create` will do, in order.
+
+use super::job::Job;
+use super::step::{Step, TreeStep};
+use crate::error::Result;
+use crate::operations::delete;
+use crate::plan::Plan;
+use crate::populate::source::ReplayJournal;
+use crate::session::Session;
+use crate::step::lines;
+
+impl Job<'_> {
+    /// The steps.
+    ///
+    /// # Errors
+    /// When the running system, which is to be adopted, cannot be read.
+    pub(super) fn steps(&self, session: &Session) -> Result<Vec<Step<'_>>> {
+        let name = &self.descriptor.name;
+        let mut steps = Vec::new();
+        if let Some(adoption) = &self.adoption {
+            steps.extend(adoption.steps(self.request.boot_entry)?.into_iter().map(Step::Adopt));
+        }
+        steps.extend(self.hooks.before().map(Step::Hook));
+        if let Some(replaced) = &self.replaced {
+            let forgetting = delete::forgetting(&session.inventory, replaced);
+            steps.extend(forgetting.into_iter().map(Step::Replace));
+        }
+        steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
+        steps.extend(self.making());
+        steps.push(Step::Mount(name));
+        if self.source.is_some() {
+            steps.extend(self.filling_trees());
+            steps.extend(self.hooks.after().map(Step::Hook));
+            steps.push(Step::Localize);
+        }
+        steps.extend(self.is_bootable().then_some(Step::InstallLoader));
+        steps.extend([Step::Sync(name), Step::Complete(name)]);
+        steps.extend(self.is_bootable().then_some(Step::MakeActive));
+        Ok(steps)
+    }
+
+    /// What the target consists of. The root is the first, and says whose the others are before
+    /// they are made.
+    fn making(&self) -> Vec<Step<'_>> {
+        let mut steps = Vec::new();
+        for target in &self.layout.file_systems {
+            match self.blocks.get(&target.mountpoint) {
+                Some(blocks) => {
+                    let source = self.source_name();
+                    steps.extend([
+                        Step::CopyBlocks { blocks, target, source },
+                        Step::Grow(blocks),
+                        Step::Check(blocks),
+                    ]);
+                }
+                None if target.mountpoint.is_root() => steps.push(Step::MakeRoot(target)),
+                None => steps.push(Step::MakeFileSystem(target)),
+            }
+        }
+        let swap = self.layout.swap.iter().zip(&self.swap_uuids);
+        steps.extend(swap.map(|(device, uuid)| Step::MakeSwap { device, uuid }));
+        steps
+    }
+
+    /// What fills it.
+    fn filling_trees(&self) -> Vec<Step<'_>> {
+        let mut steps = Vec::new();
+        for tree in self.layout.copies() {
+            let Some(target) = self.layout.at(&tree.target) else { continue };
+            let is_copied = self.blocks.contains_key(&tree.target);
+            let step = TreeStep { tree, source: self.source_name(), target };
+            steps.push(if is_copied { Step::RemoveLeftOut(step) } else { Step::CopyFiles(step) });
+        }
+        steps
+    }
+
+    /// What is shown of these steps.
+    pub(super) fn plan(&self, session: &Session, steps: &[Step]) -> Plan {
+        let Session { host, inventory, .. } = session;
+        let name = &self.descriptor.name;
+        let title = match self.source {
+            Some(_) => {
+                format!("Create boot environment '{name}', a copy of '{}'", self.source_name())
+            }
+            None => format!("Create the empty boot environment '{name}'"),
+        };
+        let mut plan = Plan { title, steps: lines(steps), ..Plan::default() };
+        for file_system in &self.layout.file_systems {
+            let becomes =
+                format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+        }
+        for device in &self.layout.swap {
+            let becomes = format!("swap of '{name}'");
+            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
+        }
+        plan.notes.clone_from(&self.notes);
+        if let Some(old) = &self.replaced {
+            plan.notes.extend(delete::notes(host, inventory, old));
+        }
+        plan
+    }
+}

@@ -1,0 +1,272 @@
+//! The steps of `be create`.
+
+use std::fmt::{Display, Formatter};
+use std::path::Path;
+
+use indicatif::HumanBytes;
+
+use super::blocks::Blocks;
+use super::job::Job;
+use crate::block_copy::{self, Identity};
+use crate::copy::Mode;
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
+use crate::error::{Error, Result};
+use crate::layout::{TargetFileSystem, TreeCopy};
+use crate::loader::{self, Loader, Subject};
+use crate::localize::identity::NewMachine;
+use crate::operations::{adopt, delete};
+use crate::plan::Report;
+use crate::populate::source::ReplayJournal;
+use crate::populate::{self, TreeRequest};
+use crate::root_dir::RootDir;
+use crate::session::{Session, hooks};
+use crate::step;
+use crate::storage::mkfs;
+use crate::storage::mounts::{self, Mounted};
+
+/// One step; what it prints is in it.
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    Adopt(adopt::Step<'a>),
+    Hook(hooks::Step<'a>),
+    /// To the BE whose devices become the target.
+    Replace(delete::Step<'a>),
+    ReplayJournal(ReplayJournal<'a>),
+    /// It says at once whose it is: what is made after it is found again by it.
+    MakeRoot(&'a TargetFileSystem),
+    MakeFileSystem(&'a TargetFileSystem),
+    CopyBlocks {
+        blocks: &'a Blocks,
+        target: &'a TargetFileSystem,
+        source: &'a str,
+    },
+    Grow(&'a Blocks),
+    Check(&'a Blocks),
+    MakeSwap {
+        device: &'a Path,
+        uuid: &'a str,
+    },
+    Mount(&'a Name),
+    CopyFiles(TreeStep<'a>),
+    /// From a block copy what a file copy would not have copied.
+    RemoveLeftOut(TreeStep<'a>),
+    Localize,
+    InstallLoader,
+    Sync(&'a Name),
+    Complete(&'a Name),
+    MakeActive,
+}
+
+/// One tree of the layout, with the names that its steps print.
+#[derive(Debug)]
+pub(super) struct TreeStep<'a> {
+    pub(super) tree: TreeCopy,
+    pub(super) source: &'a str,
+    pub(super) target: &'a TargetFileSystem,
+}
+
+/// What the steps hand on to each other.
+pub(super) struct State<'a> {
+    job: &'a Job<'a>,
+    session: &'a Session<'a>,
+    adoption: Option<adopt::State<'a>>,
+    hooks: hooks::State<'a>,
+    /// The target's file systems, where it is mounted as a whole.
+    mounted: Vec<Mounted>,
+    pub(super) descriptor: Descriptor,
+}
+
+impl<'a> State<'a> {
+    pub(super) fn new(job: &'a Job<'a>, session: &'a Session<'a>) -> Self {
+        let adoption = job.adoption.as_ref().map(|a| a.begin(session.host, &session.inventory));
+        let target = job.request.name.as_str();
+        let outside = &session.outside;
+        let hooks = hooks::State { verb: "create", target, outside, is_begun: false };
+        let descriptor = job.descriptor.clone();
+        State { job, session, adoption, hooks, mounted: Vec::new(), descriptor }
+    }
+
+    fn source(&self) -> Result<&'a BootEnvironment> {
+        let found = self.job.source.as_ref();
+        found.ok_or_else(|| Error::Failed("an empty boot environment has no source".into()))
+    }
+
+    fn make(&self, target: &TargetFileSystem) -> Result<()> {
+        mkfs::make(
+            target.fs_type.as_str(),
+            &target.device,
+            &self.job.uuids[&target.mountpoint],
+            self.job.label(&self.session.inventory, target).as_deref(),
+        )
+    }
+
+    /// Says on the root file system that the target is incomplete.
+    fn write_descriptor(&mut self, root: &TargetFileSystem) -> Result<()> {
+        let alone = &self.session.work.alone;
+        let mounted = mounts::mount_target(&root.device, root.fs_type.as_str(), alone)?;
+        let mut first = self.descriptor.clone();
+        first.made.extend(self.job.replaced_uuids.iter().cloned());
+        first.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
+        self.descriptor.began = first.began;
+        mounted.unmount()
+    }
+
+    fn copy_blocks(
+        &self,
+        blocks: &Blocks,
+        target: &TargetFileSystem,
+        report: &mut dyn Report,
+    ) -> Result<()> {
+        let uuid = &self.job.uuids[&target.mountpoint];
+        let uuid =
+            uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
+        let label = self.job.label(&self.session.inventory, target).unwrap_or_default();
+        let identity = Identity { uuid, label };
+        blocks.copy(self.session, self.source()?, &self.descriptor, identity, report)
+    }
+
+    fn copy_files(&mut self, tree: &TreeCopy, report: &mut dyn Report) -> Result<()> {
+        let source = self.source()?;
+        let request = TreeRequest {
+            tree,
+            exclude: populate::exclude(source, &self.job.request.selection, tree),
+            mode: Mode::Fresh,
+            totals: Some(self.job.totals),
+        };
+        let summary = self.job.filling(self.session, source).copy(request, report)?;
+        populate::note(&summary, &mut self.descriptor, report);
+        Ok(())
+    }
+
+    fn remove_left_out(&self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
+        let alone = &self.session.work.alone;
+        let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), alone)?;
+        let rules = populate::exclude(self.source()?, &self.job.request.selection, tree);
+        block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
+    }
+
+    fn localize(&self) -> Result<()> {
+        let new_machine = self.job.request.new_machine.then(NewMachine::default);
+        let filling = self.job.filling(self.session, self.source()?);
+        filling.localize(self.descriptor.id, new_machine.as_ref(), None)
+    }
+
+    fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
+        loader::for_new(self.session.host, &self.session.inventory, &self.job.target)
+    }
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Adopt(step) => step.fmt(f),
+            Step::Hook(hook) => hook.fmt(f),
+            Step::Replace(step) => step.fmt(f),
+            Step::ReplayJournal(journal) => journal.fmt(f),
+            Step::MakeRoot(root) => write!(
+                f,
+                "make {} on {}, with the descriptor /{DESCRIPTOR_PATH}: incomplete",
+                root.fs_type,
+                root.device.display()
+            ),
+            Step::MakeFileSystem(target) => {
+                write!(f, "make {} on {}", target.fs_type, target.device.display())
+            }
+            Step::CopyBlocks { blocks, target, source } => {
+                let device = target.device.display();
+                write!(f, "copy the blocks of {} of '{source}' to {device}", blocks.source)?;
+                if let Some(bytes) = blocks.bytes {
+                    write!(f, " ({})", HumanBytes(bytes))?;
+                }
+                f.write_str(", with a UUID of its own")?;
+                if target.mountpoint.is_root() {
+                    write!(f, " and the descriptor /{DESCRIPTOR_PATH}: incomplete")?;
+                }
+                Ok(())
+            }
+            Step::Grow(blocks) => {
+                write!(f, "grow the copy of {} to {}", blocks.source, blocks.target.display())
+            }
+            Step::Check(blocks) => {
+                write!(f, "check the copy of {} on {}", blocks.source, blocks.target.display())
+            }
+            Step::MakeSwap { device, .. } => write!(f, "make swap on {}", device.display()),
+            Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
+            Step::CopyFiles(TreeStep { tree, source, target }) => write!(
+                f,
+                "copy the files of {} of '{source}' to {} ({})",
+                tree.source_place().display(),
+                target.device.display(),
+                tree.target_place().display()
+            ),
+            Step::RemoveLeftOut(TreeStep { tree, target, .. }) => write!(
+                f,
+                "remove from the copy of {} on {} what is never copied",
+                tree.source,
+                target.device.display()
+            ),
+            Step::Localize => f.write_str(
+                "localize the copy: fstab, loader settings, its own grub.cfg, be and its units",
+            ),
+            // Its directory has the name of the id, which a plan that is made again has not.
+            Step::InstallLoader => f.write_str(
+                "write its loader's directory on the ESP, then append its boot entry to \
+                BootOrder, inactive",
+            ),
+            Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
+            Step::Complete(name) => write!(f, "mark '{name}' as complete"),
+            Step::MakeActive => f.write_str("make its boot entry active"),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        let State { job, session, .. } = *state;
+        let Session { host, inventory, work, .. } = session;
+        if let (Step::Adopt(step), Some(adoption)) = (self, &mut state.adoption) {
+            return step.run(adoption, report);
+        }
+        state.hooks.is_begun = true;
+        match self {
+            Step::Adopt(_) => Ok(()),
+            Step::Hook(hook) => hook.run(&mut state.hooks, report),
+            Step::Replace(step) => {
+                let Some(environment) = &job.replaced else { return Ok(()) };
+                step.run(&mut delete::State { host, inventory, environment }, report)
+            }
+            Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
+            Step::MakeRoot(root) => {
+                state.make(root)?;
+                state.write_descriptor(root)
+            }
+            Step::MakeFileSystem(target) => state.make(target),
+            Step::CopyBlocks { blocks, target, .. } => {
+                state.copy_blocks(blocks, target, report)?;
+                // The blocks came with a short one, which does not know what else was made.
+                if target.mountpoint.is_root() { state.write_descriptor(target) } else { Ok(()) }
+            }
+            Step::Grow(blocks) => blocks.grow(&work.alone),
+            Step::Check(blocks) => blocks.check(),
+            Step::MakeSwap { device, uuid } => mkfs::make("swap", device, uuid, None),
+            Step::Mount(_) => {
+                state.mounted = populate::mount_target(&job.layout, &work.target)?;
+                Ok(())
+            }
+            Step::CopyFiles(TreeStep { tree, .. }) => state.copy_files(tree, report),
+            Step::RemoveLeftOut(tree) => state.remove_left_out(tree),
+            Step::Localize => state.localize(),
+            Step::InstallLoader => {
+                let subject = Subject::new(&state.descriptor, &job.target, &work.target);
+                state.loader()?.install(&subject).map(drop)
+            }
+            Step::Sync(_) => populate::sync(&state.mounted),
+            Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
+            Step::MakeActive => state.loader()?.set_active(state.descriptor.id, true),
+        }
+    }
+
+    fn is_due_after_failure(&self, state: &State) -> bool {
+        matches!(self, Step::Hook(hook) if hook.is_due_after_failure(&state.hooks))
+    }
+}

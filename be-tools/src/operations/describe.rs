@@ -1,0 +1,56 @@
+//! `be describe`: the description in the descriptor.
+
+use std::fmt::{Display, Formatter};
+
+use super::write_descriptor::{WriteDescriptor, managed};
+use crate::discover;
+use crate::environment::{Descriptor, Inventory};
+use crate::error::Result;
+use crate::host::Host;
+use crate::plan::{Plan, Report};
+use crate::session::lock::Lock;
+use crate::step;
+
+/// Sets a BE's description.
+///
+/// # Errors
+/// When the BE is unmanaged or cannot be written.
+pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
+    let _lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
+    let environment = inventory.find(reference)?;
+    let mut descriptor = managed(environment)?.clone();
+    let steps = [Step(WriteDescriptor(environment))];
+    let plan = Plan {
+        title: format!("Describe boot environment '{}' as '{text}'", environment.name()),
+        steps: step::lines(&steps),
+        ..Plan::default()
+    };
+    if !report.confirm(&plan)? {
+        return Ok(());
+    }
+    descriptor.description = text;
+    step::run_all(&steps, &mut State { host, inventory: &inventory, descriptor }, report)
+}
+
+/// The only one.
+struct Step<'a>(WriteDescriptor<'a>);
+
+struct State<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    /// With the new description.
+    descriptor: Descriptor,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        self.0.run(state.host, state.inventory, &state.descriptor)
+    }
+}

@@ -1,0 +1,60 @@
+//! What `be refresh` will do, in order.
+
+use super::job::{Job, OWN_SETTINGS};
+use super::step::{Step, TreeStep};
+use crate::environment::Inventory;
+use crate::plan::Plan;
+use crate::populate::source::ReplayJournal;
+use crate::step::lines;
+
+impl Job<'_> {
+    /// The steps.
+    pub(super) fn steps(&self) -> Vec<Step<'_>> {
+        let name = &self.descriptor.name;
+        let mut steps: Vec<Step> = self.hooks.before().map(Step::Hook).collect();
+        steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
+        steps.push(Step::Begin(name));
+        steps.extend(self.target.boot_entry.map(Step::MakeInactive));
+        steps.push(Step::Mount(name));
+        for tree in self.layout.copies() {
+            let Some(target) = self.layout.at(&tree.target) else { continue };
+            steps.push(Step::Compare(TreeStep {
+                tree,
+                source: self.source.name(),
+                target,
+                checksum: self.request.checksum,
+            }));
+        }
+        steps.extend(self.hooks.after().map(Step::Hook));
+        steps.extend([Step::Localize, Step::Sync(name), Step::Complete(name)]);
+        steps.extend(self.target.boot_entry.map(Step::MakeActive));
+        steps
+    }
+
+    /// What is shown of these steps.
+    pub(super) fn plan(&self, inventory: &Inventory, steps: &[Step]) -> Plan {
+        let (name, source) = (&self.descriptor.name, self.source.name());
+        let mut plan = Plan {
+            title: format!("Refresh boot environment '{name}' from '{source}'"),
+            steps: lines(steps),
+            ..Plan::default()
+        };
+        for file_system in &self.layout.file_systems {
+            let becomes =
+                format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
+            plan.devices
+                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+        }
+        if !self.kept.is_empty() {
+            plan.notes.push(format!(
+                "'{name}' is another machine than '{source}': its machine-id and ssh host keys stay"
+            ));
+        }
+        plan.notes.push(format!(
+            "what was changed in '{name}' itself is lost, except its own {} and what is never \
+            copied",
+            OWN_SETTINGS.join(", ")
+        ));
+        plan
+    }
+}

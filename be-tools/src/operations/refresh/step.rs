@@ -1,0 +1,209 @@
+//! The steps of `be refresh`.
+
+use std::fmt::{Display, Formatter};
+use std::path::{Path, PathBuf};
+
+use super::job::{Job, OWN_SETTINGS};
+use crate::copy::{Mode, Trust};
+use crate::environment::{self, Descriptor, Name, Operation};
+use crate::error::{Error, Result};
+use crate::installed;
+use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
+use crate::loader;
+use crate::plan::Report;
+use crate::populate::source::{self, ReplayJournal};
+use crate::populate::{self, TreeRequest};
+use crate::root_dir::RootDir;
+use crate::session::{Session, hooks};
+use crate::step;
+use crate::storage::mounts::{self, Mounted};
+use crate::timestamp::Timestamp;
+
+/// One step; what it prints is in it.
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    Hook(hooks::Step<'a>),
+    ReplayJournal(ReplayJournal<'a>),
+    Begin(&'a Name),
+    MakeInactive(u16),
+    Mount(&'a Name),
+    Compare(TreeStep<'a>),
+    Localize,
+    Sync(&'a Name),
+    Complete(&'a Name),
+    MakeActive(u16),
+}
+
+/// One tree of the layout, with what its step prints.
+#[derive(Debug)]
+pub(super) struct TreeStep<'a> {
+    pub(super) tree: TreeCopy,
+    pub(super) source: &'a str,
+    pub(super) target: &'a TargetFileSystem,
+    pub(super) checksum: bool,
+}
+
+/// What the steps hand on to each other.
+pub(super) struct State<'a> {
+    job: &'a Job<'a>,
+    session: &'a Session<'a>,
+    hooks: hooks::State<'a>,
+    /// How far what is there is believed.
+    trust: Trust,
+    /// The target's file systems, where it is mounted as a whole.
+    mounted: Vec<Mounted>,
+    pub(super) descriptor: Descriptor,
+    /// Entries that are in it.
+    pub(super) files: u64,
+    /// Those of them that differed.
+    pub(super) changed: u64,
+    /// Entries that were removed.
+    pub(super) removed: u64,
+}
+
+impl<'a> State<'a> {
+    pub(super) fn new(job: &'a Job<'a>, session: &'a Session<'a>) -> Self {
+        let target = job.descriptor.name.as_str();
+        let outside = &session.outside;
+        let hooks = hooks::State { verb: "refresh", target, outside, is_begun: false };
+        State {
+            job,
+            session,
+            hooks,
+            trust: Trust::default(),
+            mounted: Vec::new(),
+            descriptor: job.descriptor.clone(),
+            files: 0,
+            changed: 0,
+            removed: 0,
+        }
+    }
+
+    /// Marks the target as incomplete. What it says of itself before tells how far it is believed.
+    fn begin(&mut self) -> Result<()> {
+        let root = self.job.root().ok_or_else(|| {
+            Error::Failed(format!("'{}' has no root file system", self.descriptor.name))
+        })?;
+        let alone = &self.session.work.alone;
+        let mounted = mounts::mount_target(&root.device, root.fs_type.as_str(), alone)?;
+        self.trust = self.mark(&RootDir::open(mounted.dir())?)?;
+        mounted.unmount()?;
+        // What is written at the end is about this refresh.
+        self.descriptor.source = self.job.source.descriptor.as_ref().map(|d| d.id);
+        let shared = self.job.layout.shared.iter();
+        self.descriptor.shared = shared.map(|m| m.as_path().to_owned()).collect();
+        (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    fn mark(&mut self, root: &RootDir) -> Result<Trust> {
+        let now = Timestamp::now();
+        let source = self.job.source.descriptor.as_ref();
+        // Its times say nothing of another source, and nothing once the clock was set back.
+        let same_source = source.is_some_and(|d| self.descriptor.source == Some(d.id));
+        let complete = self.descriptor.completed.filter(|moment| same_source && *moment <= now);
+        let checksum = self.job.request.checksum;
+        if self.descriptor.state == environment::State::Complete {
+            self.descriptor.begin(Operation::Refresh, root)?;
+            return Ok(Trust { checksum, complete, interrupted: None });
+        }
+        let began = self.descriptor.began.filter(|moment| *moment <= now);
+        if began.is_none() {
+            self.descriptor.begin(Operation::Refresh, root)?;
+        }
+        Ok(Trust {
+            checksum: checksum || began.is_none(),
+            complete,
+            interrupted: began.map(Timestamp::earlier),
+        })
+    }
+
+    fn set_active(&self, active: bool) -> Result<()> {
+        let Session { host, inventory, .. } = self.session;
+        loader::for_environment(host, inventory, &self.job.target)?
+            .set_active(self.descriptor.id, active)
+    }
+
+    fn compare(&mut self, tree: &TreeCopy, report: &mut dyn Report) -> Result<()> {
+        let job = self.job;
+        let mut exclude = populate::exclude(&job.source, &job.request.selection, tree);
+        let own = OWN_SETTINGS.into_iter().chain(installed::installed()).map(PathBuf::from);
+        for kept in own.chain(job.kept.iter().cloned()) {
+            exclude = exclude.never(&Path::new("/").join(kept));
+        }
+        let (mode, totals) = (Mode::Refresh(self.trust), Some(job.totals));
+        let request = TreeRequest { tree, exclude, mode, totals };
+        let summary = job.filling(self.session).copy(request, report)?;
+        populate::note(&summary, &mut self.descriptor, report);
+        self.files += summary.files;
+        self.changed += summary.changed;
+        self.removed += summary.removed;
+        Ok(())
+    }
+
+    fn localize(&self) -> Result<()> {
+        let Session { host, inventory, work, .. } = self.session;
+        let fstab = {
+            let source = &self.job.source;
+            let root = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+            RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
+        };
+        self.job.filling(self.session).localize(self.descriptor.id, None, Some(&fstab))
+    }
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Hook(hook) => hook.fmt(f),
+            Step::ReplayJournal(journal) => journal.fmt(f),
+            Step::Begin(name) => write!(f, "mark '{name}' as incomplete (refresh)"),
+            Step::MakeInactive(number) => {
+                write!(f, "make its boot entry Boot{number:04X} inactive")
+            }
+            Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
+            Step::Compare(TreeStep { tree, source, target, checksum }) => write!(
+                f,
+                "compare {} on {} with {} of '{source}' {}: write what differs, remove what is \
+                gone",
+                tree.target_place().display(),
+                target.device.display(),
+                tree.source_place().display(),
+                if *checksum { "byte for byte" } else { "by size and times" }
+            ),
+            Step::Localize => f.write_str(
+                "localize it: fstab, loader settings, its own grub.cfg, be and its units",
+            ),
+            Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
+            Step::Complete(name) => write!(f, "mark '{name}' as complete"),
+            Step::MakeActive(number) => write!(f, "make its boot entry Boot{number:04X} active"),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        let State { job, session, .. } = *state;
+        let Session { inventory, work, .. } = session;
+        state.hooks.is_begun = true;
+        match self {
+            Step::Hook(hook) => hook.run(&mut state.hooks, report),
+            Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
+            Step::Begin(_) => state.begin(),
+            Step::MakeInactive(_) => state.set_active(false),
+            Step::Mount(_) => {
+                state.mounted = populate::mount_target(&job.layout, &work.target)?;
+                Ok(())
+            }
+            Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),
+            Step::Localize => state.localize(),
+            Step::Sync(_) => populate::sync(&state.mounted),
+            Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
+            Step::MakeActive(_) => state.set_active(true),
+        }
+    }
+
+    fn is_due_after_failure(&self, state: &State) -> bool {
+        matches!(self, Step::Hook(hook) if hook.is_due_after_failure(&state.hooks))
+    }
+}

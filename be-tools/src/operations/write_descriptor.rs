@@ -1,0 +1,48 @@
+//! The step that writes the changed descriptor of a BE where it lies, for verbs that write no more.
+
+use std::fmt::{Display, Formatter};
+
+use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Inventory};
+use crate::error::{Refusal, Result};
+use crate::host::Host;
+use crate::root_dir::RootDir;
+use crate::storage::namespace;
+
+/// The descriptor of a BE that must have one.
+///
+/// # Errors
+/// The refusal.
+pub(super) fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
+    environment.descriptor.as_ref().ok_or_else(|| {
+        Refusal::Other(format!(
+            "'{}' is unmanaged and has no descriptor: boot it and run `be adopt` there",
+            environment.reference
+        ))
+        .into()
+    })
+}
+
+/// Writes the descriptor of this BE.
+pub(super) struct WriteDescriptor<'a>(pub(super) &'a BootEnvironment);
+
+impl Display for WriteDescriptor<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "write /{DESCRIPTOR_PATH} on {}", self.0.root.device.display())
+    }
+}
+
+impl WriteDescriptor<'_> {
+    /// # Errors
+    /// When it cannot be mounted or written.
+    pub(super) fn run(
+        &self,
+        host: &Host,
+        inventory: &Inventory,
+        descriptor: &Descriptor,
+    ) -> Result<()> {
+        namespace::enter_private_namespace()?;
+        let mounted = MountedEnvironment::mount_root(host, inventory, self.0, Access::ReadWrite)?;
+        descriptor.store(&RootDir::open(mounted.root())?)
+    }
+}
