@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use descriptor::{DESCRIPTOR_PATH, Descriptor, FORMAT, Operation, State};
+pub use health::Problem;
 pub use inventory::Inventory;
 pub use name::{Id, Name};
 
@@ -119,7 +120,7 @@ pub struct BootEnvironment {
     /// Bytes in use on its root file system.
     pub used: Option<u64>,
     /// Why it would not boot; empty means healthy.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Where it is mounted now.
     pub mounted_at: Vec<PathBuf>,
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Context, print_json, print_line};
 use crate::discover;
+use crate::environment::Problem;
 use crate::error::Result;
 
 /// Say why a boot environment would not boot; exit status 5 if it would not
@@ -20,7 +21,7 @@ pub struct Check {
 #[derive(Serialize)]
 struct Checked<'a> {
     name: &'a str,
-    problems: &'a [String],
+    problems: &'a [Problem],
 }
 
 impl Check {

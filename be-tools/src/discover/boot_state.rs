@@ -85,7 +85,7 @@ fn annotate_all(
         let Some(entry) = own.into_iter().next() else { continue };
         environment.boot_entry = Some(entry.number);
         let Some(mounted) = entry.option.path.partuuid().and_then(|p| esps.esp(p)) else {
-            environment.problems.push(NO_ESP.into());
+            environment.problems.push(NO_ESP.to_owned().into());
             continue;
         };
         let is_next = boot_next == Some(entry.number);
@@ -93,7 +93,7 @@ fn annotate_all(
             trial_in(mounted.esp(), &descriptor.id.short(), environment.running, is_next);
         if let Some((_, file)) = firmware::loader_file(&entry.option) {
             let problems = grub::check(mounted.esp(), descriptor.id, &file, environment);
-            environment.problems.extend(problems);
+            environment.problems.extend(problems.into_iter().map(Into::into));
         }
     }
     let mut lost = Vec::new();
@@ -181,6 +181,7 @@ mod tests {
     use boot::grubenv::EnvironmentBlock;
 
     use super::*;
+    use crate::environment::health::sentences;
     use crate::environment::{Descriptor, State};
     use crate::loader::environment_path;
     use crate::loader::testing::{Firmware, PARTUUID, environment};
@@ -280,7 +281,7 @@ mod tests {
     fn a_loader_that_is_gone_is_a_problem_of_its_be() {
         let mut machine = machine();
         machine.next();
-        let problems = |machine: &Machine| machine.environments[1].problems.join("; ");
+        let problems = |machine: &Machine| sentences(&machine.environments[1].problems).join("; ");
         assert_eq!(problems(&machine), "its loader grubx64.efi is missing on the ESP");
         machine.environments[1].problems.clear();
         std::fs::remove_dir_all(machine.directory.path().join("EFI/lifeboat")).unwrap();

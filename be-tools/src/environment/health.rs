@@ -1,21 +1,53 @@
 //! Why a BE would not boot. Pure.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::environment::facts::{Facts, GrubEntry};
 use crate::environment::{BootEnvironment, FileSystemUse, State};
 use crate::fstab::Spec;
 use crate::storage::device::Devices;
 
-/// One reason why a BE would not boot.
+/// One reason why a BE would not boot. Its sentence is what `--json` has of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct Problem {
-    /// A stable word for programs, such as `no-kernel`.
+    /// A stable word for programs, such as `no-kernel`; empty where only the sentence is known.
     pub code: &'static str,
     /// A sentence for people.
     pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<Problem> for String {
+    fn from(problem: Problem) -> Self {
+        problem.text
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Problem { code: "", text }
+    }
+}
+
+// Derived, it would ask for text that lives as long as `code`.
+impl<'de> Deserialize<'de> for Problem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Problem::from)
+    }
+}
+
+/// The sentences alone.
+pub fn sentences(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(|problem| problem.text.clone()).collect()
 }
 
 fn problem(code: &'static str, text: impl Into<String>) -> Problem {

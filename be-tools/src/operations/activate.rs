@@ -7,6 +7,7 @@ use boot::grubenv;
 
 use crate::discover;
 use crate::environment::Inventory;
+use crate::environment::health::sentences;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Id, Trial};
 use crate::error::{Error, Refusal, Result};
@@ -275,8 +276,8 @@ fn faults(
     devices: &Devices,
     put_right: &[String],
 ) -> Vec<String> {
-    let remains = |problem: &&String| !put_right.contains(problem);
-    let mut faults: Vec<String> = environment.problems.iter().filter(remains).cloned().collect();
+    let all = sentences(&environment.problems).into_iter();
+    let mut faults: Vec<String> = all.filter(|problem| !put_right.contains(problem)).collect();
     if descriptor.lost_count() > 0 {
         faults.push(match &descriptor.lost[..] {
             [one] => format!("{} could not be read when it was copied", one.display()),
@@ -394,7 +395,8 @@ mod tests {
             )
         };
         assert!(all(&environment).is_empty());
-        environment.problems = vec!["its kernel has no initramfs".into(), "its loader".into()];
+        environment.problems =
+            ["its kernel has no initramfs", "its loader"].map(|p| p.to_owned().into()).into();
         environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
         environment.file_systems.push(FileSystemUse {
             mountpoint: "none".into(),

@@ -1,7 +1,7 @@
 //! What the menu looks like. It fits 80x24 and grows with the terminal; colours are a help, never
 //! the only sign.
 
-use be_tools::environment::BootEnvironment;
+use be_tools::environment::{BootEnvironment, Problem};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -193,7 +193,7 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         .border_style(LABEL)
         .title(Line::styled(format!(" {} ", be.reference), BOLD))
         .padding(Padding::horizontal(1));
-    let problem = |problem: &String| Line::styled(format!("! {problem}"), colour(Mood::Bad));
+    let problem = |problem: &Problem| Line::styled(format!("! {problem}"), colour(Mood::Bad));
     let fact = |(about, what): (&'static str, String)| {
         Line::from(vec![Span::styled(format!("{about:<9}"), LABEL), Span::from(what)])
     };

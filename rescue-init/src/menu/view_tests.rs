@@ -123,7 +123,7 @@ fn a_foreign_disk_steers_no_terminal() {
     be.reference = steering.into();
     be.os.pretty_name = steering.into();
     be.kernel = Some(steering.into());
-    be.problems = vec![steering.into()];
+    be.problems = vec![steering.to_owned().into()];
     menu.update(Ok(all));
     menu.handle(Key::First);
     for key in ['\0', 'b', 'l'] {
