@@ -5,6 +5,7 @@ mod descriptor;
 pub mod facts;
 pub mod health;
 pub mod inventory;
+mod loader_name;
 pub mod mounted;
 mod name;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use descriptor::{DESCRIPTOR_PATH, Descriptor, FORMAT, Operation, State};
 pub use health::Problem;
 pub use inventory::Inventory;
+pub use loader_name::LoaderName;
 pub use name::{Id, Name};
 
 /// The operating system of a BE, from os-release(5).
