@@ -1,7 +1,6 @@
 //! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
 //! writer.
 
-mod grub;
 pub mod identity;
 mod mounts;
 mod resume;
@@ -13,9 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use boot::command_line::CommandLine;
-use boot::grubenv::EnvironmentBlock;
-
-pub use grub::GRUB_SETTINGS_PATH;
 
 use crate::environment::{Id, Root};
 use crate::error::{Error, Result};
@@ -49,26 +45,72 @@ pub struct Localization<'a> {
 }
 
 impl Localization<'_> {
-    fn root_uuid(&self) -> Result<&str> {
+    /// The UUID of its root file system.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn root_uuid(&self) -> Result<&str> {
         let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
         uuid.ok_or_else(|| {
-            Error::Failed("the target's root file system has no UUID: make it anew".into())
+            Error::Failed("the target's root file system has no UUID: make it again".into())
         })
     }
 
-    fn keeps_root_type(&self) -> bool {
+    /// Its root has the type of the source's.
+    pub fn keeps_root_type(&self) -> bool {
         self.layout
             .at(&MountPoint::root())
             .is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)
     }
 }
 
+/// What a loader keeps in a BE itself. Each method returns a sentence for what it did.
+pub trait LoaderSettings {
+    /// The files that [`LoaderSettings::adopt`] writes, relative to the root.
+    fn adopted_files(&self) -> &'static [&'static str];
+
+    /// Runs in a running system that becomes a BE: a trial of it that panics must restart the
+    /// machine, and nothing else changes.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn adopt(&self, root: &RootDir) -> Result<Vec<String>>;
+
+    /// Whether the kernel of the BE at `root` is told where to resume from, so that its initramfs
+    /// need not know.
+    fn passes_resume(&self, root: &RootDir) -> bool;
+
+    /// Runs before the copy's own programs: the loader's settings become the copy's. `resume` is
+    /// the kernel's parameter for hibernation.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn localize(&self, root: &RootDir, change: &Localization, resume: &str) -> Result<Vec<String>>;
+
+    /// Runs after all else in the copy: the loader's menu is made from its settings, by the copy's
+    /// own programs.
+    ///
+    /// # Errors
+    /// When a program fails, or the menu would not boot the copy.
+    fn write_menu(
+        &self,
+        root: &RootDir,
+        change: &Localization,
+        inside: &dyn Programs,
+    ) -> Result<Vec<String>>;
+}
+
 /// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
 ///
 /// # Errors
-/// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
-/// name the copy's root.
-pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
+/// When a file cannot be written, a program inside the BE fails, or its loader's menu would not
+/// boot the copy.
+pub fn localize(
+    root: &Path,
+    change: &Localization,
+    loader: &dyn LoaderSettings,
+    inside: &dyn Programs,
+) -> Result<Vec<String>> {
     let root = &RootDir::open(root)?;
     let mut done = Vec::new();
     let there = utf8(root, "etc/fstab")?.unwrap_or_default();
@@ -82,61 +124,40 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     done.extend(resume.iter().cloned());
     let parameter = resume::parameter(&swap);
     done.extend(command_line(root, change, &parameter)?);
-    done.extend(grub_settings(root, change, &parameter)?);
+    done.extend(loader.localize(root, change, &parameter)?);
     done.extend(crate::distribution::debian::keep_off_the_esp(root, inside)?);
     if let Some(machine) = change.new_machine {
         done.extend(machine.apply(root, inside)?);
     }
-    if let Some(why) = initramfs_reason(root, change, &old_fstab, !resume.is_empty())? {
+    let resume_changed = !resume.is_empty() && !loader.passes_resume(root);
+    if let Some(why) = initramfs_reason(root, change, &old_fstab, resume_changed)? {
         done.push(rebuild_initramfs(root, inside, why)?);
     }
-    done.extend(update_grub(root, change, inside)?);
+    done.extend(loader.write_menu(root, change, inside)?);
     Ok(done)
 }
 
-/// What [`adopt`] writes, relative to the root.
-pub const ADOPTED_FILES: [&str; 6] = [
+/// What [`adopt`] writes, relative to the root, beside what its loader does.
+pub const ADOPTED_FILES: [&str; 5] = [
     PROGRAM_PATH,
     "etc/systemd/system/lifeboat-confirm.service",
     "etc/systemd/system/lifeboat-deadline.service",
     "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
     "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
-    GRUB_SETTINGS_PATH,
 ];
 
-/// The file of a running system that [`adopt`] changes, relative to the root.
-pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
-
-/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that
-/// panics must restart the machine, so its grub.cfg says now what update-grub will make of the
-/// settings.
+/// What a running system needs to be a BE, and nothing else of it changes.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn adopt(root: &RootDir) -> Result<Vec<String>> {
+pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>> {
     let mut done = installed::install(root, Path::new("/proc/self/exe"))?;
-    if has_grub(root) {
-        root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
-        done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
-        match utf8(root, ADOPTED_MENU) {
-            Ok(menu) => {
-                let menu = menu.unwrap_or_default();
-                if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
-                    done.push(format!("/{ADOPTED_MENU}: panic=30"));
-                }
-            }
-            Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
-        }
-    }
+    done.extend(loader.adopt(root)?);
     Ok(done)
 }
 
-fn has_grub(root: &RootDir) -> bool {
-    root.exists("etc/grub.d/10_linux")
-}
-
 /// A text that will be written back: other bytes than UTF-8 would be lost.
-fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
+pub(crate) fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     let not_text = |_| Error::Format {
         path: root.path().join(path),
         why: "not UTF-8 text: correct it by hand".into(),
@@ -144,7 +165,8 @@ fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
 }
 
-fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) -> Result<bool> {
+/// Whether it differed, and was written.
+pub(crate) fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) -> Result<bool> {
     if old == new {
         return Ok(false);
     }
@@ -207,45 +229,14 @@ fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<O
     Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
 }
 
-fn grub_settings(root: &RootDir, change: &Localization, resume: &str) -> Result<Vec<String>> {
-    if !has_grub(root) {
-        return Ok(Vec::new());
-    }
-    let mut done = Vec::new();
-    let names = root.names("etc/default/grub.d")?.into_iter().filter_map(|n| n.into_string().ok());
-    let snippets = names.filter(|n| n.ends_with(".cfg")).map(|n| format!("etc/default/grub.d/{n}"));
-    for path in std::iter::once("etc/default/grub".to_owned()).chain(snippets) {
-        let Some(old) = utf8(root, &path)? else { continue };
-        let uuid = change.root_uuid()?;
-        let new =
-            grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
-        if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
-            done.push(format!("/{path}: names the new root"));
-        }
-    }
-    let os_release = root.text("etc/os-release")?.unwrap_or_default();
-    let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
-    // grub.d/10_linux adds " GNU/Linux" to the menu's title.
-    let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
-    let settings = grub::settings(change.id, name, resume);
-    root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
-    done.push(format!(
-        "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
-        GRUB_SETTINGS_PATH,
-        grub::bootloader_id(change.id)
-    ));
-    Ok(done)
-}
-
-/// Why the copy's initramfs must be made anew, if it must.
+/// Why the copy's initramfs must be made again, if it must.
 fn initramfs_reason(
     root: &RootDir,
     change: &Localization,
     old_fstab: &Fstab,
     resume_changed: bool,
 ) -> Result<Option<&'static str>> {
-    // Where GRUB starts it, the kernel's command line says where to resume from.
-    if resume_changed && !has_grub(root) {
+    if resume_changed {
         return Ok(Some("the swap to resume from changed"));
     }
     // The initramfs mounts / and /usr, and carries their fsck.
@@ -277,37 +268,5 @@ fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result
         ));
     }
     inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs made anew: {why}"))
-}
-
-fn update_grub(
-    root: &RootDir,
-    change: &Localization,
-    inside: &dyn Programs,
-) -> Result<Vec<String>> {
-    const CONFIG: &str = "boot/grub/grub.cfg";
-    const ENVIRONMENT: &str = "boot/grub/grubenv";
-    if !has_grub(root) {
-        return Ok(Vec::new());
-    }
-    let failed = |e| Error::boot(format!("making /{ENVIRONMENT}"), e);
-    root.write(ENVIRONMENT, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
-    if root.exists("usr/sbin/update-grub") {
-        inside.run(&["update-grub"])?;
-    } else {
-        inside.run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"])?;
-    }
-    let uuid = change.root_uuid()?;
-    let device =
-        change.layout.at(&MountPoint::root()).map(|t| t.device.as_path()).unwrap_or(Path::new(""));
-    if let Some(why) = grub::wrong_root(&root.text(CONFIG)?.unwrap_or_default(), uuid, device) {
-        return Err(Error::Format {
-            path: root.path().join(CONFIG),
-            why: format!("{why}; look at /etc/default/grub and /etc/grub.d of the copy"),
-        });
-    }
-    Ok(vec![
-        format!("update-grub: /{CONFIG} boots root=UUID={uuid}"),
-        format!("/{ENVIRONMENT} is empty"),
-    ])
+    Ok(format!("initramfs made again: {why}"))
 }

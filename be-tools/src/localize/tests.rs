@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use super::*;
 use crate::environment::FileSystemUse;
 use crate::layout::{Placement, lay_out};
+use crate::loader::grub::GrubSettings;
+
+const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
+const MENU: &str = "boot/grub/grub.cfg";
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
@@ -129,7 +133,7 @@ impl Copied {
             source_fstab: None,
             new_machine,
         };
-        let done = localize(self.directory.path(), &change, &programs);
+        let done = localize(self.directory.path(), &change, &GrubSettings, &programs);
         (done, programs.asked.into_inner())
     }
 
@@ -214,14 +218,14 @@ fn localizing_twice_changes_nothing_more() {
         !first.iter().any(|c| c.starts_with("update-initramfs")),
         "the command line turns resume off"
     );
-    assert!(copied.text(GRUB_SETTINGS_PATH).contains(" noresume\""));
+    assert!(copied.text(SETTINGS).contains(" noresume\""));
 }
 
 #[test]
 fn the_loader_packages_find_nothing_to_install_over() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let asked = copied.localize();
-    let settings = copied.text(GRUB_SETTINGS_PATH);
+    let settings = copied.text(SETTINGS);
     assert!(settings.contains("GRUB_DISTRIBUTOR=\"lifeboat-2f0c1a94 Debian\""), "{settings}");
     assert!(
         copied
@@ -293,11 +297,12 @@ fn root_of(copied: &Copied) -> RootDir {
 fn adopting_adds_its_files_and_panic_to_the_menu() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
-    root_of(&copied).write(ADOPTED_MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
+    root_of(&copied).write(MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
     let before = files_below(copied.directory.path());
-    adopt(&root_of(&copied)).unwrap();
-    assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
-    let mut listed: Vec<PathBuf> = ADOPTED_FILES.iter().map(|path| copied.path(path)).collect();
+    adopt(&root_of(&copied), &GrubSettings).unwrap();
+    assert_eq!(copied.text(MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
+    let mut listed: Vec<PathBuf> =
+        ADOPTED_FILES.iter().chain([&SETTINGS]).map(|path| copied.path(path)).collect();
     listed.sort();
     let added: Vec<PathBuf> = files_below(copied.directory.path())
         .into_iter()
@@ -306,7 +311,7 @@ fn adopting_adds_its_files_and_panic_to_the_menu() {
     assert_eq!(added, listed);
     let program = fs::metadata(copied.path(PROGRAM_PATH)).unwrap();
     assert_eq!(program.permissions().mode() & 0o7777, 0o755);
-    let settings = copied.text(GRUB_SETTINGS_PATH);
+    let settings = copied.text(SETTINGS);
     assert!(settings.contains("panic=30") && !settings.contains("DISTRIBUTOR"), "{settings}");
     assert_eq!(
         (copied.text("etc/default/grub"), copied.text("etc/fstab")),

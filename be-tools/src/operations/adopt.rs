@@ -8,7 +8,7 @@ use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation, State};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::loader::{self, Subject};
+use crate::loader::{self, Stage, Subject};
 use crate::localize;
 use crate::plan::{Plan, Report, go_on};
 use crate::root_dir::RootDir;
@@ -59,7 +59,9 @@ impl Adoption {
         descriptor.name = name;
         let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
         descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
-        Ok(Adoption { descriptor, environment: running.clone() })
+        let environment =
+            BootEnvironment { descriptor: Some(descriptor.clone()), ..running.clone() };
+        Ok(Adoption { descriptor, environment })
     }
 
     /// Its name once it is done.
@@ -68,23 +70,26 @@ impl Adoption {
     }
 
     /// What will be written, one step each: all of it on the running root and the ESP.
-    pub fn steps(&self, boot_entry: bool) -> Vec<String> {
+    ///
+    /// # Errors
+    /// Its loader is not known.
+    pub fn steps(
+        &self,
+        host: &Host,
+        inventory: &Inventory,
+        boot_entry: bool,
+    ) -> Result<Vec<String>> {
+        let loader = loader::for_environment(host, inventory, &self.environment)?;
+        let files = [&localize::ADOPTED_FILES[..], loader.settings().adopted_files()].concat();
         let mut steps = vec![
             format!("adopt the running system as '{}': write /{DESCRIPTOR_PATH}", self.name()),
-            format!("adopt: write {}", localize::ADOPTED_FILES.join(", ")),
-            format!(
-                "adopt: add panic=30 to the kernel lines of {} that have none",
-                localize::ADOPTED_MENU
-            ),
+            format!("adopt: write {}", files.join(", ")),
         ];
+        steps.extend(loader.lines(Stage::Adopt));
         if boot_entry {
-            steps.push(
-                "adopt: write its loader directory on the ESP and append its boot entry to \
-                BootOrder"
-                    .into(),
-            );
+            steps.extend(loader.lines(Stage::InstallAdopted));
         }
-        steps
+        Ok(steps)
     }
 
     /// Does it. The running root is `/`.
@@ -102,13 +107,13 @@ impl Adoption {
         let root = RootDir::open(Path::new("/"))?;
         let mut descriptor = self.descriptor;
         descriptor.begin(Operation::Adopt, &root)?;
-        localize::adopt(&root)?;
+        let loader = loader::for_environment(host, inventory, &self.environment)?;
+        localize::adopt(&root, loader.settings())?;
         go_on()?;
         if boot_entry {
-            let loader = loader::for_environment(host, inventory, &self.environment)?;
             loader.install(&Subject::new(&descriptor, &self.environment, Path::new("/")))?;
             descriptor.complete(&root)?;
-            loader.set_active(descriptor.id, true)?;
+            loader.set_listed(true)?;
         } else {
             descriptor.complete(&root)?;
         }
@@ -134,10 +139,10 @@ pub fn adopt(
         )
     })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
-    loader::for_environment(host, &inventory, running)?.prove(running)?;
+    loader::for_environment(host, &inventory, &adoption.environment)?.prove(running)?;
     let plan = Plan {
         title: format!("Make the running system boot environment '{}'", adoption.name()),
-        steps: adoption.steps(true),
+        steps: adoption.steps(host, &inventory, true)?,
         ..Plan::default()
     };
     if !report.confirm(&plan)? {

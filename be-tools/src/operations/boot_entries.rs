@@ -10,7 +10,7 @@ use boot::efi::load_option::LoadOption;
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
-use crate::loader::firmware::{reading, writing};
+use crate::loader::firmware::{lines, reading, writing};
 use crate::plan::Plan;
 use crate::storage::device::Devices;
 use crate::storage::mounts::Mounts;
@@ -84,16 +84,15 @@ impl Change {
                     named(entries, *number)?;
                 }
                 let order = in_front(wanted, entries)?;
-                // BootOrder may name entries that are not there.
+                // An order may name entries that are not there.
                 let names =
                     order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
-                plan.steps
-                    .push(format!("write BootOrder: {}", names.collect::<Vec<_>>().join(", ")));
+                plan.steps.push(lines::order(&names.collect::<Vec<_>>()));
             }
             Change::Next(number) => {
                 plan.title =
                     format!("Start boot entry {} at the next boot only", named(entries, *number)?);
-                plan.steps.push(format!("write BootNext: {number:04X}"));
+                plan.steps.push(lines::next(*number));
             }
             Change::Remove { entry, foreign } => {
                 let name = named(entries, *entry)?;
@@ -106,13 +105,13 @@ impl Change {
                     .into());
                 }
                 plan.title = format!("Remove boot entry {name}");
-                plan.steps.push(format!("take {entry:04X} out of BootNext and BootOrder"));
+                plan.steps.push(lines::take_out(*entry));
                 plan.steps.push(format!("delete Boot{entry:04X}; what it points at stays"));
             }
             Change::Add(option) => {
                 let file = option.path.file().unwrap_or_default();
                 plan.title = format!("Add boot entry '{}' for {file}", option.description);
-                plan.steps.push("write a new entry, and put it last in BootOrder".into());
+                plan.steps.push(lines::add());
                 for other in entries.entries().map_err(reading)? {
                     if other.option.path == option.path {
                         plan.notes.push(format!(

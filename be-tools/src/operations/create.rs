@@ -131,7 +131,7 @@ impl Job<'_> {
         populate::sync(&mounted, report)?;
         self.descriptor.complete(&RootDir::open(&work.target)?)?;
         if self.is_bootable() {
-            loader::for_new(host, inventory, &self.target)?.set_active(self.descriptor.id, true)?;
+            loader::for_new(host, inventory, &self.target)?.set_listed(true)?;
         }
         Ok(self.descriptor)
     }
@@ -216,7 +216,8 @@ impl Job<'_> {
         let Some(source) = &self.source else { return Ok(()) };
         let new_machine = self.request.new_machine.then(NewMachine::default);
         let filling = self.filling(session, source);
-        filling.localize(self.descriptor.id, new_machine.as_ref(), None, report)
+        let loader = loader::for_new(session.host, &session.inventory, &self.target)?;
+        filling.localize(self.descriptor.id, loader.settings(), new_machine.as_ref(), None, report)
     }
 
     fn filling<'a>(&'a self, session: &'a Session, source: &'a BootEnvironment) -> Filling<'a> {

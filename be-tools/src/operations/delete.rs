@@ -1,5 +1,5 @@
-//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP
-//! directory, then the device.
+//! `be delete`, in the order of DESIGN.md: state, what points at its loader, the loader, then the
+//! device.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     refuse_in_use(host, &inventory, environment, &devices)?;
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
-        steps: steps(&inventory, environment),
+        steps: steps(host, &inventory, environment)?,
         ..Plan::default()
     };
     for device in &devices {
@@ -133,21 +133,25 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
 }
 
 /// The steps of [`forget`], for a plan.
-pub fn steps(inventory: &Inventory, environment: &BootEnvironment) -> Vec<String> {
-    let Some(descriptor) = &environment.descriptor else { return Vec::new() };
+///
+/// # Errors
+/// The firmware's variables cannot be read.
+pub fn steps(
+    host: &Host,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+) -> Result<Vec<String>> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(Vec::new()) };
     let mut steps = vec![format!("mark '{}' as incomplete (delete)", descriptor.name)];
     if let Some(twin) = inventory.twin_of(environment) {
         steps.push(format!(
             "leave boot entry and loader to '{}', which has the same id",
             twin.reference
         ));
-        return steps;
+        return Ok(steps);
     }
-    if let Some(number) = environment.boot_entry {
-        steps.push(format!("remove Boot{number:04X} from BootNext and BootOrder, then the entry"));
-    }
-    steps.push(format!("remove \\EFI\\lifeboat\\{} from the ESP", descriptor.id.short()));
-    steps
+    steps.extend(loader::removal_lines(host, inventory, environment)?);
+    Ok(steps)
 }
 
 /// What [`forget`] cannot do, for a plan.
@@ -287,11 +291,12 @@ mod tests {
         let second = environment("/dev/lifeboat-none1");
         let mut inventory =
             Inventory { environments: vec![second.clone()], ..Inventory::default() };
-        assert_eq!(steps(&inventory, &second).len(), 2);
+        let firmware = Firmware::new();
+        assert_eq!(steps(&firmware.host(), &inventory, &second).unwrap().len(), 2);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
         twin.reference = "second@none2".into();
         inventory.environments.push(twin);
-        assert!(steps(&inventory, &second)[1].contains("second@none2"));
+        assert!(steps(&firmware.host(), &inventory, &second).unwrap()[1].contains("second@none2"));
     }
 }

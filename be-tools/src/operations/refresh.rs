@@ -101,8 +101,7 @@ impl Job<'_> {
         populate::sync(&mounted, report)?;
         self.descriptor.complete(&RootDir::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
-            loader::for_environment(host, inventory, &self.target)?
-                .set_active(self.descriptor.id, true)?;
+            loader::for_environment(host, inventory, &self.target)?.set_listed(true)?;
         }
         done.descriptor = self.descriptor;
         Ok(done)
@@ -121,8 +120,7 @@ impl Job<'_> {
         let mounted = populate::mount_target(&self.layout, &work.target)?;
         let trust = self.begin(&RootDir::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
-            loader::for_environment(host, inventory, &self.target)?
-                .set_active(self.descriptor.id, false)?;
+            loader::for_environment(host, inventory, &self.target)?.set_listed(false)?;
         }
         let done = self.copy_trees(session, trust, report)?;
         Ok((mounted, done))
@@ -190,7 +188,8 @@ impl Job<'_> {
             RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
         let filling = self.filling(session);
-        filling.localize(self.descriptor.id, None, Some(&fstab), report)
+        let loader = loader::for_environment(host, inventory, &self.target)?;
+        filling.localize(self.descriptor.id, loader.settings(), None, Some(&fstab), report)
     }
 
     fn filling<'a>(&'a self, session: &'a Session) -> Filling<'a> {

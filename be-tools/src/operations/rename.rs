@@ -23,6 +23,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = managed(environment)?.clone();
+    loader::for_environment(host, &inventory, environment)?;
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
@@ -46,6 +47,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = managed(environment)?.clone();
+    loader::for_environment(host, &inventory, environment)?;
     let title = format!("Describe boot environment '{}' as '{text}'", environment.name());
     if !report.confirm(&plan(title, environment))? {
         return Ok(());

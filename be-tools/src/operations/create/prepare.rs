@@ -11,7 +11,7 @@ use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Operation
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, Layout, MountPoint};
-use crate::loader;
+use crate::loader::{self, Stage};
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
@@ -134,12 +134,12 @@ impl<'a> Job<'a> {
             plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
         }
         if let Some(adoption) = &self.adoption {
-            plan.steps.extend(adoption.steps(self.request.boot_entry));
+            plan.steps.extend(adoption.steps(host, inventory, self.request.boot_entry)?);
         }
         let [before_copy, after_copy] = self.hooks.steps();
         plan.steps.extend(before_copy);
         if let Some(replaced) = &self.replaced {
-            plan.steps.extend(delete::steps(inventory, replaced));
+            plan.steps.extend(delete::steps(host, inventory, replaced)?);
         }
         plan.steps.extend(source::journal_steps(&self.journals));
         for file_system in &self.layout.file_systems {
@@ -174,9 +174,8 @@ impl<'a> Job<'a> {
             );
         }
         if self.is_bootable() {
-            plan.steps
-                .push(format!("write \\EFI\\lifeboat\\{} on the ESP", self.descriptor.id.short()));
-            plan.steps.push("append its boot entry to BootOrder, inactive".into());
+            let loader = loader::for_new(host, inventory, &self.target)?;
+            plan.steps.extend(loader.lines(Stage::Install));
         }
         plan.notes.clone_from(&self.notes);
         plan.notes
