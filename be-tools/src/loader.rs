@@ -8,6 +8,8 @@ pub mod firmware;
 pub mod grub;
 mod problem;
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 pub(crate) mod testing;
 pub mod trial_record;
 

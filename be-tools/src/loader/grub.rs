@@ -57,6 +57,12 @@ impl<'a> GrubEfi<'a> {
         GrubEfi { host, inventory, target: target.clone(), entry, make_image }
     }
 
+    /// One whose images are no programs, so that nothing of a BE is run.
+    #[cfg(test)]
+    pub(crate) fn with_images(self, make_image: MakeImage) -> Self {
+        GrubEfi { make_image, ..self }
+    }
+
     /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
     fn grub_for_target(&self, root: &Path, name: &str) -> Result<Grub> {
         let grub = Grub::find(&RootDir::open(root)?, name)?;
@@ -228,5 +234,7 @@ impl Loader for GrubEfi<'_> {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

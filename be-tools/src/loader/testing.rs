@@ -1,5 +1,7 @@
 //! A firmware and an ESP in a temporary directory.
 
+mod memory;
+
 use boot::efi::{BootEntries, DevicePath, LoadOption, Position, Variable, VariableName, Variables};
 use boot::esp::Esp;
 use boot::grubenv::EnvironmentBlock;
@@ -7,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::trial_record;
-use crate::environment::{BootEnvironment, Id, OperatingSystem, Root};
+use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Root, State};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::partitions::{ESP_TYPE, PartitionInfo, PartitionType};
@@ -96,6 +98,16 @@ impl Firmware {
     /// Appends an entry to the order.
     pub(crate) fn add(&self, description: &str, file: &str) -> u16 {
         self.entries().add(&Self::option(description, file), Position::Last).unwrap()
+    }
+}
+
+impl BootEnvironment {
+    /// The same as a complete BE, whose name is its reference.
+    pub(crate) fn complete(mut self) -> Self {
+        let mut descriptor = Descriptor::new(self.reference.parse().unwrap(), None);
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        self.descriptor = Some(descriptor);
+        self
     }
 }
 
