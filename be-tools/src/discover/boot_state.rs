@@ -152,6 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn a_be_of_a_loader_that_is_not_known_is_listed_and_said() {
+        let mut machine = machine();
+        let descriptor = machine.environments[1].descriptor.as_mut().unwrap();
+        descriptor.loader = "of-the-future".parse().unwrap();
+        let [warning] = &machine.annotate()[..] else { panic!("one warning") };
+        assert!(warning.contains("'second' is started by the loader 'of-the-future'"), "{warning}");
+        assert_eq!(machine.next(), ["first"]);
+        let second = &machine.environments[1];
+        assert_eq!((second.boot_entry, second.problems.len()), (None, 0));
+        let (host, inventory) = (machine.firmware.host(), Inventory::default());
+        let refused = loader::for_environment(&host, &inventory, second).err().unwrap();
+        assert_eq!(refused.exit_status(), 3);
+        assert!(refused.to_string().contains("use a newer be"), "{refused}");
+    }
+
+    #[test]
     fn an_entry_whose_root_is_gone_is_told_with_its_trial() {
         let mut machine = machine();
         machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });

@@ -2,6 +2,7 @@
 //! [`Loader`](super::Loader) passes, on a machine that is simulated as far as the loader sees it.
 
 use super::contract::{BootState, Loader, LoaderStep, run};
+use super::problem::Problem;
 use crate::environment::{State, Trial};
 
 /// What a machine does when it is switched on.
@@ -411,7 +412,7 @@ pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: New) {
     let mut machine = new();
     machine.add("second");
     let problems = |machine: &dyn Machine| machine.loader("second").problems().unwrap();
-    assert_eq!(problems(&*machine), [super::Problem::NoEntry]);
+    assert_eq!(problems(&*machine), [Problem::NoEntry]);
     machine.install("second");
     assert_eq!(problems(&*machine), []);
     machine.damage("second");
