@@ -1,5 +1,5 @@
-//! The boot entries of the machine as a whole: those that lead to no BE that was found, and those of
-//! others that lead to one.
+//! The boot entries of the machine as a whole: those that lead to no BE that was found, and those
+//! of others that lead to one.
 
 use std::collections::BTreeSet;
 
