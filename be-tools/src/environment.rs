@@ -5,11 +5,15 @@ mod descriptor;
 pub mod facts;
 pub mod health;
 pub mod inventory;
+mod loader_name;
 pub mod mounted;
 mod name;
+mod problem;
 
 pub use crate::installed::DESCRIPTOR_PATH;
 pub use boot_environment::{BootEnvironment, FileSystemUse, OperatingSystem, Root, Trial};
 pub use descriptor::{Descriptor, FORMAT, Operation, State};
 pub use inventory::Inventory;
+pub use loader_name::LoaderName;
 pub use name::{Id, Name};
+pub use problem::{Problem, sentences};

@@ -192,6 +192,17 @@ pub enum Refusal {
         /// Which disks were looked at.
         searched: String,
     },
+    /// Its descriptor names a loader that is not known here.
+    #[error(
+        "'{name}' is started by the loader '{loader}', which this program does not know: use a \
+        newer be"
+    )]
+    UnknownLoader {
+        /// The BE.
+        name: String,
+        /// As its descriptor names it.
+        loader: String,
+    },
     /// Not started by UEFI firmware, or without its runtime services.
     #[error(
         "the firmware's variables cannot be read here: start this system in UEFI mode, without \

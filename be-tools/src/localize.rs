@@ -1,8 +1,8 @@
 //! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
 //! writer.
 
-mod grub;
 pub mod identity;
+mod loader_settings;
 mod localization;
 mod mounts;
 mod resume;
@@ -14,24 +14,26 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use boot::command_line::CommandLine;
-use boot::grubenv::EnvironmentBlock;
-
-pub use grub::GRUB_SETTINGS_PATH;
+pub use loader_settings::LoaderSettings;
 pub use localization::Localization;
 
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};
-use crate::layout::MountPoint;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
 /// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
 ///
 /// # Errors
-/// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
-/// name the copy's root.
-pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Result<Vec<String>> {
+/// When a file cannot be written, a program inside the BE fails, or its loader's menu would not
+/// boot the copy.
+pub fn localize(
+    root: &Path,
+    change: &Localization,
+    loader: &dyn LoaderSettings,
+    inside: &dyn Programs,
+) -> Result<Vec<String>> {
     let root = &RootDir::open(root)?;
     let mut done = Vec::new();
     let there = utf8(root, "etc/fstab")?.unwrap_or_default();
@@ -45,20 +47,21 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     done.extend(resume.iter().cloned());
     let parameter = resume::parameter(&swap);
     done.extend(command_line(root, change, &parameter)?);
-    done.extend(grub_settings(root, change, &parameter)?);
+    done.extend(loader.localize(root, change, &parameter)?);
     done.extend(crate::distribution::debian::keep_off_the_esp(root, inside)?);
     if let Some(machine) = change.new_machine {
         done.extend(machine.apply(root, inside)?);
     }
-    if let Some(why) = initramfs_reason(root, change, &old_fstab, !resume.is_empty())? {
+    let resume_changed = !resume.is_empty() && !loader.passes_resume(root);
+    if let Some(why) = initramfs_reason(root, change, &old_fstab, resume_changed)? {
         done.push(rebuild_initramfs(root, inside, why)?);
     }
-    done.extend(update_grub(root, change, inside)?);
+    done.extend(loader.write_menu(root, change, inside)?);
     Ok(done)
 }
 
 /// What [`adopt`] writes below this root, relative to it.
-pub fn adopted_files(root: &RootDir) -> Vec<&'static str> {
+pub fn adopted_files(root: &RootDir, loader: &dyn LoaderSettings) -> Vec<&'static str> {
     let mut files = vec![
         PROGRAM_PATH,
         "etc/systemd/system/lifeboat-confirm.service",
@@ -66,51 +69,22 @@ pub fn adopted_files(root: &RootDir) -> Vec<&'static str> {
         "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
         "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
     ];
-    files.extend(has_grub(root).then_some(GRUB_SETTINGS_PATH));
+    files.extend(loader.adopted_files(root));
     files
 }
-
-/// The file of a running system that [`adopt_menu`] changes, relative to the root.
-pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
 
 /// What a running system needs to be a BE, and but for its menu nothing else of it changes.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn adopt(root: &RootDir) -> Result<Vec<String>> {
+pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>> {
     let mut done = installed::install(root, Path::new("/proc/self/exe"))?;
-    if has_grub(root) {
-        root.write(GRUB_SETTINGS_PATH, grub::adopted_settings().as_bytes(), 0o644)?;
-        done.push(format!("/{GRUB_SETTINGS_PATH}: a kernel that panics restarts the machine"));
-    }
+    done.extend(loader.adopt(root)?);
     Ok(done)
 }
 
-/// A trial of a running system that panics must restart the machine, so its grub.cfg says now what
-/// update-grub will make of the settings.
-///
-/// # Errors
-/// When the menu cannot be written.
-pub fn adopt_menu(root: &RootDir) -> Result<()> {
-    match utf8(root, ADOPTED_MENU) {
-        Ok(menu) => {
-            let menu = menu.unwrap_or_default();
-            if write_changed(root, ADOPTED_MENU, &menu, &grub::with_panic(&menu))? {
-                log::info!("/{ADOPTED_MENU}: panic=30");
-            }
-        }
-        Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
-    }
-    Ok(())
-}
-
-/// It boots through a menu that grub-mkconfig makes.
-pub fn has_grub(root: &RootDir) -> bool {
-    root.exists("etc/grub.d/10_linux")
-}
-
 /// A text that will be written back: other bytes than UTF-8 would be lost.
-fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
+pub(crate) fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     let not_text = |_| Error::Format {
         path: root.path().join(path),
         why: "not UTF-8 text: correct it by hand".into(),
@@ -118,7 +92,8 @@ fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
 }
 
-fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) -> Result<bool> {
+/// Whether it differed, and was written.
+pub(crate) fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) -> Result<bool> {
     if old == new {
         return Ok(false);
     }
@@ -181,45 +156,14 @@ fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<O
     Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
 }
 
-fn grub_settings(root: &RootDir, change: &Localization, resume: &str) -> Result<Vec<String>> {
-    if !has_grub(root) {
-        return Ok(Vec::new());
-    }
-    let mut done = Vec::new();
-    let names = root.names("etc/default/grub.d")?.into_iter().filter_map(|n| n.into_string().ok());
-    let snippets = names.filter(|n| n.ends_with(".cfg")).map(|n| format!("etc/default/grub.d/{n}"));
-    for path in std::iter::once("etc/default/grub".to_owned()).chain(snippets) {
-        let Some(old) = utf8(root, &path)? else { continue };
-        let uuid = change.root_uuid()?;
-        let new =
-            grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
-        if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
-            done.push(format!("/{path}: names the new root"));
-        }
-    }
-    let os_release = root.text("etc/os-release")?.unwrap_or_default();
-    let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
-    // grub.d/10_linux adds " GNU/Linux" to the menu's title.
-    let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
-    let settings = grub::settings(change.id, name, resume);
-    root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
-    done.push(format!(
-        "/{}: GRUB_DISTRIBUTOR {}, no os-prober, panic=30",
-        GRUB_SETTINGS_PATH,
-        grub::bootloader_id(change.id)
-    ));
-    Ok(done)
-}
-
-/// Why the copy's initramfs must be made anew, if it must.
+/// Why the copy's initramfs must be made again, if it must.
 fn initramfs_reason(
     root: &RootDir,
     change: &Localization,
     old_fstab: &Fstab,
     resume_changed: bool,
 ) -> Result<Option<&'static str>> {
-    // Where GRUB starts it, the kernel's command line says where to resume from.
-    if resume_changed && !has_grub(root) {
+    if resume_changed {
         return Ok(Some("the swap to resume from changed"));
     }
     // The initramfs mounts / and /usr, and carries their fsck.
@@ -251,37 +195,5 @@ fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result
         ));
     }
     inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs made anew: {why}"))
-}
-
-fn update_grub(
-    root: &RootDir,
-    change: &Localization,
-    inside: &dyn Programs,
-) -> Result<Vec<String>> {
-    const CONFIG: &str = "boot/grub/grub.cfg";
-    const ENVIRONMENT: &str = "boot/grub/grubenv";
-    if !has_grub(root) {
-        return Ok(Vec::new());
-    }
-    let failed = |e| Error::boot(format!("making /{ENVIRONMENT}"), e);
-    root.write(ENVIRONMENT, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
-    if root.exists("usr/sbin/update-grub") {
-        inside.run(&["update-grub"])?;
-    } else {
-        inside.run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"])?;
-    }
-    let uuid = change.root_uuid()?;
-    let device =
-        change.layout.at(&MountPoint::root()).map(|t| t.device.as_path()).unwrap_or(Path::new(""));
-    if let Some(why) = grub::wrong_root(&root.text(CONFIG)?.unwrap_or_default(), uuid, device) {
-        return Err(Error::Format {
-            path: root.path().join(CONFIG),
-            why: format!("{why}; look at /etc/default/grub and /etc/grub.d of the copy"),
-        });
-    }
-    Ok(vec![
-        format!("update-grub: /{CONFIG} boots root=UUID={uuid}"),
-        format!("/{ENVIRONMENT} is empty"),
-    ])
+    Ok(format!("initramfs made again: {why}"))
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::installed;
 use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity::NewMachine;
-use crate::localize::{self, Localization};
+use crate::localize::{self, LoaderSettings, Localization};
 use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
@@ -197,6 +197,7 @@ impl Filling<'_> {
     pub(crate) fn localize(
         &self,
         id: Id,
+        loader: &dyn LoaderSettings,
         new_machine: Option<&NewMachine>,
         fstab: Option<&str>,
     ) -> Result<()> {
@@ -221,7 +222,7 @@ impl Filling<'_> {
             source_fstab: fstab,
             new_machine,
         };
-        for done in localize::localize(&self.session.work.target, &change, &inside)? {
+        for done in localize::localize(&self.session.work.target, &change, loader, &inside)? {
             log::info!("{done}");
         }
         for done in

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, lay_out};
+use be_tools::loader::grub::GrubSettings;
 use be_tools::localize::{Localization, localize};
 use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
@@ -143,7 +144,7 @@ impl Copy {
             new_machine: None,
         };
         let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);
-        localize(&root, &change, &self.inside(&root, &devices, None)).unwrap()
+        localize(&root, &change, &GrubSettings, &self.inside(&root, &devices, None)).unwrap()
     }
 
     /// The vendor's files on the ESP, and all others.

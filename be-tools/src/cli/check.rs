@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
+use crate::environment::Problem;
 use crate::error::Result;
 
 /// Say why a boot environment would not boot; exit status 5 if it would not
@@ -21,7 +22,7 @@ pub struct Check {
 #[derive(Serialize)]
 struct Checked<'a> {
     name: &'a str,
-    problems: &'a [String],
+    problems: &'a [Problem],
 }
 
 impl Check {

@@ -7,7 +7,6 @@ use super::context::Context;
 use crate::error::Result;
 use crate::escape::say;
 use crate::operations::confirm::{self, Confirmed};
-use crate::plan::{Plan, Report};
 
 /// Make the running trial permanent
 #[derive(Debug, Args)]
@@ -26,10 +25,11 @@ impl Confirm {
         let confirmed = if self.unit {
             confirm::confirm_at_boot(&context.host)?
         } else {
-            if !context.unasked_report("confirm", &self.acting).confirm(&plan())? {
+            let mut report = context.unasked_report("confirm", &self.acting);
+            let Some(confirmed) = confirm::confirm(&context.host, &mut report)? else {
                 return Ok(0);
-            }
-            confirm::confirm(&context.host)?
+            };
+            confirmed
         };
         let said = match confirmed {
             Confirmed::Permanent(name) => format!("'{name}' came up and boots from now on."),
@@ -39,18 +39,5 @@ impl Confirm {
             say(&said);
         }
         Ok(0)
-    }
-}
-
-/// The steps are those of a trial that runs.
-fn plan() -> Plan {
-    Plan {
-        title: "Make the running trial permanent".into(),
-        steps: vec![
-            "put the running boot environment's entry first in BootOrder".into(),
-            "clear the record of the trial and the count of its attempts".into(),
-        ],
-        notes: vec!["where no trial is running, only the count of attempts is cleared".into()],
-        ..Plan::default()
     }
 }

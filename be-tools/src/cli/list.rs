@@ -107,7 +107,7 @@ fn trial(state: Option<Trial>) -> &'static str {
 fn health(e: &BootEnvironment) -> String {
     match e.problems.as_slice() {
         [] => "ok".into(),
-        [one] => one.clone(),
+        [one] => one.to_string(),
         [first, rest @ ..] => format!("{first} (+{} more)", rest.len()),
     }
 }

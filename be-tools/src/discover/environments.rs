@@ -120,10 +120,7 @@ pub(super) fn environments(
         roots.iter().map(|root| environment(root, devices, mounts)).collect();
     mark_shared(&mut all);
     for (environment, root) in all.iter_mut().zip(roots) {
-        environment.problems = health::problems(&root.facts, environment, devices)
-            .into_iter()
-            .map(|problem| problem.text)
-            .collect();
+        environment.problems = health::problems(&root.facts, environment, devices);
     }
     name_all(&mut all, devices);
     all

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::environment::BootEnvironment;
+use crate::environment::sentences;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use crate::error::{Error, Refusal};
 use crate::storage::mounts::{mount_target, mount_with};
@@ -40,7 +41,7 @@ fn roots_are_found_on_every_type_and_are_healthy() {
         let root = Root::debian(fs_type);
         let inventory = found_on(&[&root.device.node]);
         let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
-        assert_eq!(found.problems, [""; 0], "{fs_type}");
+        assert_eq!(found.problems, [], "{fs_type}");
         assert_eq!(found.os.pretty_name, "Debian GNU/Linux 12 (bookworm)");
         assert_eq!((found.os.version_id.as_str(), found.kernel.as_deref()), ("12", Some(RELEASE)));
         assert_eq!((&found.root.uuid, found.root.fs_type.as_str()), (&root.uuid, fs_type));
@@ -123,7 +124,7 @@ fn a_boot_of_its_own_is_looked_into() {
     });
     let inventory = found_on(&[&root.device.node, &boot.device.node]);
     let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
-    assert_eq!(found.problems, [""; 0]);
+    assert_eq!(found.problems, []);
     assert_eq!(found.kernel.as_deref(), Some(RELEASE));
     assert_eq!(found.own_devices(), [&root.device.node, &boot.device.node]);
     assert_eq!(inventory.owner_of(&boot.device.node).unwrap().root, found.root);
@@ -134,11 +135,11 @@ fn a_boot_of_its_own_is_looked_into() {
         .run()
         .unwrap();
     let damaged = found_on(&[&root.device.node, &boot.device.node]);
-    let problems = damaged.environments[0].problems.join("; ");
+    let problems = sentences(&damaged.environments[0].problems).join("; ");
     assert!(problems.contains("/boot on ") && problems.contains("cannot be mounted"), "{problems}");
     // Without the device of its /boot it is still listed, and says why it would not boot.
     let alone = found_on(&[&root.device.node]);
-    let problems = alone.environments[0].problems.join("; ");
+    let problems = sentences(&alone.environments[0].problems).join("; ");
     assert!(problems.contains(&format!("UUID={} for /boot", boot.uuid)), "{problems}");
     assert!(problems.contains("no kernel"), "{problems}");
 }
@@ -199,7 +200,7 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
     assert_eq!(own("b"), [&b.device.node]);
     assert_eq!(own("c"), [&c.device.node]);
     assert_eq!(inventory.owner_of(&a.device.node).unwrap().name(), "a");
-    let problems = inventory.find("c").unwrap().problems.join("; ");
+    let problems = sentences(&inventory.find("c").unwrap().problems).join("; ");
     assert!(problems.contains("create was interrupted"), "{problems}");
     assert!(problems.contains("not its own"), "{problems}");
 }

@@ -1,5 +1,5 @@
 //! What keeps Debian's loader packages in a copy away from the vendor's directory on the ESP and
-//! from `BootOrder`.
+//! from the firmware's order of entries.
 //!
 //! - grub-efi-amd64.postinst runs grub-install if `/boot/efi/EFI/$bootloader_id` exists (bookworm),
 //!   or if

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{Descriptor, Operation, State};
+use super::problem::Problem;
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,7 @@ pub struct BootEnvironment {
     /// Bytes in use on its root file system.
     pub used: Option<u64>,
     /// Why it would not boot; empty means healthy.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Where it is mounted now.
     pub mounted_at: Vec<PathBuf>,
 }

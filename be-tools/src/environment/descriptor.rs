@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::loader_name::LoaderName;
 use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
 use crate::installed::DESCRIPTOR_PATH;
@@ -93,6 +94,9 @@ pub struct Descriptor {
     /// its fstab names stays when it is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<String>,
+    /// What loads its kernel.
+    #[serde(default, skip_serializing_if = "LoaderName::is_default")]
+    pub loader: LoaderName,
     /// Mount points of its fstab that it does not own.
     #[serde(default)]
     pub shared: Vec<PathBuf>,
@@ -119,6 +123,7 @@ impl Descriptor {
             completed: None,
             began: None,
             made: Vec::new(),
+            loader: LoaderName::default(),
             shared: Vec::new(),
             lost: Vec::new(),
             lost_more: 0,
@@ -308,5 +313,18 @@ mod tests {
         let d = Descriptor::parse(text).unwrap();
         assert_eq!((d.name.as_str(), d.id.short().as_str()), ("nightly", "2f0c1a94"));
         assert_eq!(d.state_text(), "complete");
+        assert_eq!(d.loader.as_str(), "grub");
+    }
+
+    #[test]
+    fn only_another_loader_than_the_first_is_named() {
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        assert!(!d.render().unwrap().contains("loader"));
+        d.loader = "of-the-future".parse().unwrap();
+        let text = d.render().unwrap();
+        assert!(text.contains("loader = \"of-the-future\"\n"), "{text}");
+        assert_eq!(Descriptor::parse(&text).unwrap(), d);
+        let why = Descriptor::parse(&text.replace("of-the", "of the")).unwrap_err();
+        assert!(why.contains("is not the name of a loader"), "{why}");
     }
 }

@@ -2,24 +2,15 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
-use crate::environment::facts::{Facts, GrubEntry};
-use crate::environment::{BootEnvironment, FileSystemUse, State};
+use super::boot_environment::{BootEnvironment, FileSystemUse};
+use super::descriptor::State;
+use super::facts::{Facts, GrubEntry};
+use super::problem::Problem;
 use crate::fstab::Spec;
 use crate::storage::device::Devices;
 
-/// One reason why a BE would not boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// A stable word for programs, such as `no-kernel`.
-    pub code: &'static str,
-    /// A sentence for people.
-    pub text: String,
-}
-
 fn problem(code: &'static str, text: impl Into<String>) -> Problem {
-    Problem { code, text: text.into() }
+    Problem::new(code, text)
 }
 
 /// Everything that would keep a BE from booting, as far as its own files tell. What its loader

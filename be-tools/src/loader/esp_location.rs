@@ -162,6 +162,17 @@ impl EspLocation {
         })
     }
 
+    /// The one that a boot entry names, mounted to be read; `None`, with a warning in the log, where
+    /// that does not work.
+    pub fn try_read(host: &Host, devices: &Devices, partuuid: Uuid) -> Option<MountedEsp> {
+        Self::by_partuuid(devices, partuuid)
+            .and_then(|found| found.map(|e| e.mount_read_only(host, devices)).transpose())
+            .unwrap_or_else(|e| {
+                log::warn!("{e}");
+                None
+            })
+    }
+
     fn mounted(&self, host: &Host, devices: &Devices, read_only: bool) -> Result<Option<PathBuf>> {
         let Some(device) = devices.by_node(&self.device) else { return Ok(None) };
         let mounts = Mounts::read(host)?;
@@ -207,12 +218,6 @@ impl MountedEsp {
     /// Its files.
     pub fn esp(&self) -> &Esp {
         &self.esp
-    }
-
-    /// A directory that takes the place of an ESP.
-    #[cfg(test)]
-    pub(crate) fn of_directory(directory: &std::path::Path) -> Self {
-        MountedEsp { esp: Esp::new(directory), mount: None }
     }
 
     /// Unmounts it, if the mount is ours; everything is then on the device.

@@ -1,6 +1,9 @@
 //! The firmware's boot entries as BEs see them: whose they are, and what boots next.
 
-use boot::efi::{BootEntries, BootEntry, LoadOption};
+pub mod environment_entry;
+pub mod lines;
+
+use boot::efi::{BootEntries, BootEntry, LoadOption, Position};
 
 use crate::environment::{Id, Name, OperatingSystem};
 use crate::error::{Error, Refusal, Result};
@@ -113,6 +116,48 @@ pub fn others(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
     Ok(order)
 }
 
+/// The entry that has to come before the BE's own, so that a failed trial does not end in the same
+/// one again: what runs, or what started it, or the next in order. `None` where the order is right,
+/// or has nothing else.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Option<u16>> {
+    let order = entries.order().map_err(reading)?;
+    let mut there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
+    // Its own is made active before it is tried.
+    let first = there.find(|e| is_started(&e.option) || is_of(&e.option, id));
+    if !first.is_some_and(|first| is_of(&first.option, id)) {
+        return Ok(None);
+    }
+    let others = others(entries, id)?;
+    let current = entries.current().map_err(reading)?;
+    let found = running.into_iter().chain(current).find(|number| others.contains(number));
+    Ok(found.or(others.first().copied()))
+}
+
+/// Makes the BE's one entry hold `option`; a new one is inactive and last in `BootOrder`, others of
+/// the BE go.
+///
+/// # Errors
+/// The variables cannot be written; the entry that was there leads where it did.
+pub fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
+    let found = entries_of(entries, id)?;
+    let Some((first, others)) = found.split_first() else {
+        option.set_active(false);
+        return entries.add(&option, Position::Last).map_err(writing);
+    };
+    option.set_active(first.option.is_active());
+    entries.replace(first.number, &option).map_err(writing)?;
+    if !entries.order().map_err(reading)?.contains(&first.number) {
+        entries.place(first.number, Position::Last).map_err(writing)?;
+    }
+    for other in others {
+        entries.remove(other.number).map_err(writing)?;
+    }
+    Ok(first.number)
+}
+
 /// An error of reading them.
 pub(crate) fn reading(error: boot::efi::boot_entries::Error) -> Error {
     Error::boot("reading the firmware's boot entries", error)
@@ -155,6 +200,28 @@ mod tests {
         assert_eq!(description("second", &os), "Lifeboat: second (Debian 12)");
         assert_eq!(name_in("Lifeboat: second (Debian 12)"), Some("second"));
         assert_eq!(name_in("debian"), None);
+    }
+
+    #[test]
+    fn a_failed_trial_of_the_first_in_order_ends_in_another() {
+        let (firmware, id) = (Firmware::new(), Id::random());
+        let own =
+            firmware.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let third = firmware.add("Lifeboat: third", r"\EFI\lifeboat\2f0c1a94\grubx64.efi");
+        let entries = firmware.entries();
+        for (order, running, expected) in [
+            ([own, debian, third], Some(third), Some(third)),
+            ([own, debian, third], None, Some(debian)),
+            ([own, third, debian], Some(own), Some(third)),
+            ([debian, own, third], Some(third), None),
+        ] {
+            entries.set_order(&order).unwrap();
+            assert_eq!(fallback(&entries, id, running).unwrap(), expected, "{order:?} {running:?}");
+        }
+        let alone = Firmware::new();
+        alone.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        assert_eq!(fallback(&alone.entries(), id, None).unwrap(), None);
     }
 
     #[test]

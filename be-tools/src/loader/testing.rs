@@ -1,16 +1,27 @@
-//! A firmware and an ESP in temporary directories.
+//! A firmware and an ESP in a temporary directory.
+
+mod memory;
 
 use boot::efi::{BootEntries, DevicePath, LoadOption, Position, Variable, VariableName, Variables};
+use boot::esp::Esp;
+use boot::grubenv::EnvironmentBlock;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::environment::{BootEnvironment, OperatingSystem, Root};
+use super::trial_record;
+use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Root, State};
 use crate::host::Host;
+use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::partitions::{ESP_TYPE, PartitionInfo, PartitionType};
+use crate::storage::probe::{Kind, SuperBlock};
 
 /// PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
 
-/// EFI variables in a directory.
+/// Device number of the ESP: of none that a machine has.
+const NUMBER: (u32, u32) = (250_000, 7);
+
+/// EFI variables in a directory, and another one that is a mounted ESP.
 pub(crate) struct Firmware {
     directory: TempDir,
 }
@@ -19,10 +30,17 @@ impl Firmware {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("sys/firmware/efi/efivars")).unwrap();
-        for name in ["run", "dev", "proc"] {
-            std::fs::create_dir(directory.path().join(name)).unwrap();
+        for name in ["run", "dev", "proc/thread-self", "esp"] {
+            std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         let firmware = Firmware { directory };
+        let (major, minor) = NUMBER;
+        let table = format!(
+            "1 0 {major}:{minor} / {} rw - vfat /dev/lifeboat-esp1 rw\n",
+            firmware.esp().root().display()
+        );
+        let mountinfo = firmware.host().proc.join("thread-self/mountinfo");
+        std::fs::write(mountinfo, table).unwrap();
         firmware.set("SecureBoot", vec![0]);
         firmware
     }
@@ -35,6 +53,33 @@ impl Firmware {
 
     pub(crate) fn entries(&self) -> BootEntries {
         BootEntries::new(self.variables())
+    }
+
+    /// The ESP.
+    pub(crate) fn esp(&self) -> Esp {
+        Esp::new(self.directory.path().join("esp"))
+    }
+
+    /// The ESP's device, and nothing else.
+    pub(crate) fn devices(&self) -> Devices {
+        let mut esp = BlockDevice::example("lifeboat-esp1", SuperBlock::new(Kind::Vfat));
+        esp.number = NUMBER;
+        esp.partition = Some(PartitionInfo {
+            number: 1,
+            start_lba: 2048,
+            size_lba: 131_072,
+            logical_block_size: 512,
+            kind: Some(PartitionType::Guid(ESP_TYPE)),
+            part_uuid: PARTUUID.to_string(),
+            name: String::new(),
+        });
+        [esp].into_iter().collect()
+    }
+
+    /// The record of a BE that was never tried.
+    pub(crate) fn make_record(&self, id: Id) {
+        let path = Esp::directory_of(&id.short()).join(trial_record::FILE);
+        self.esp().write_new(&path, &EnvironmentBlock::new().to_bytes().unwrap()).unwrap();
     }
 
     fn variables(&self) -> Variables {
@@ -53,6 +98,16 @@ impl Firmware {
     /// Appends an entry to the order.
     pub(crate) fn add(&self, description: &str, file: &str) -> u16 {
         self.entries().add(&Self::option(description, file), Position::Last).unwrap()
+    }
+}
+
+impl BootEnvironment {
+    /// The same as a complete BE, whose name is its reference.
+    pub(crate) fn complete(mut self) -> Self {
+        let mut descriptor = Descriptor::new(self.reference.parse().unwrap(), None);
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        self.descriptor = Some(descriptor);
+        self
     }
 }
 

@@ -1,5 +1,5 @@
-//! The record of a trial: variables in the environment block beside the stub, which counts there
-//! too.
+//! The record of a trial: variables in the environment block in a BE's directory on the ESP, where
+//! what starts it counts too.
 //!
 //! | variable | written by | meaning |
 //! | --- | --- | --- |
@@ -8,9 +8,16 @@
 //! | `attempts` | the stub | starts since the last confirm, up to 3 |
 //! | `previous` | `be activate` | what was first in `BootOrder`, four hex digits |
 
+use std::path::PathBuf;
+
+use boot::esp::Esp;
 use boot::grubenv::{self, EnvironmentBlock};
 
 use crate::environment::Trial;
+use crate::error::{Error, Result};
+
+/// The environment block, in a BE's directory. Never replaced, only written in place.
+pub const FILE: &str = "lifeboat.env";
 
 /// Attempts after which the stub starts the rescue image.
 pub const MAX_ATTEMPTS: u8 = 3;
@@ -34,6 +41,33 @@ impl Record {
         Record { trial: true, tried: false, attempts: 0, previous }
     }
 
+    /// Reads that of the BE whose directory on the ESP this is.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn load(esp: &Esp, directory: &str) -> Result<Self> {
+        let path = path(esp, directory);
+        let block = grubenv::read(&path).map_err(|e| {
+            Error::boot(format!("reading {}; `be activate` writes it again", path.display()), e)
+        })?;
+        Ok(Self::read(&block))
+    }
+
+    /// Writes it in place, if it is not what is there.
+    ///
+    /// # Errors
+    /// As [`Record::load`], and when it cannot be written.
+    pub fn store(&self, esp: &Esp, directory: &str) -> Result<()> {
+        let path = path(esp, directory);
+        let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
+        let mut block = grubenv::read(&path).map_err(failed)?;
+        if Self::read(&block) == *self {
+            return Ok(());
+        }
+        self.write(&mut block).map_err(failed)?;
+        grubenv::write_in_place(&path, &block).map_err(failed)
+    }
+
     /// Reads it. What has no meaning counts as absent.
     pub fn read(block: &EnvironmentBlock) -> Self {
         let is_set = |name| block.get(name) == Some("1");
@@ -53,7 +87,7 @@ impl Record {
     ///
     /// # Errors
     /// None of these names is refused.
-    pub fn write(&self, block: &mut EnvironmentBlock) -> Result<(), grubenv::Error> {
+    pub fn write(&self, block: &mut EnvironmentBlock) -> std::result::Result<(), grubenv::Error> {
         let flag = |set: bool| set.then(|| "1".to_owned());
         let values = [
             ("trial", flag(self.trial)),
@@ -80,6 +114,10 @@ impl Record {
             (true, false) => Some(Trial::Interrupted),
         }
     }
+}
+
+fn path(esp: &Esp, directory: &str) -> PathBuf {
+    esp.root().join(Esp::directory_of(directory)).join(FILE)
 }
 
 #[cfg(test)]

@@ -30,14 +30,19 @@ pub struct Localization<'a> {
 }
 
 impl Localization<'_> {
-    pub(super) fn root_uuid(&self) -> Result<&str> {
+    /// The UUID of its root file system.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn root_uuid(&self) -> Result<&str> {
         let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
         uuid.ok_or_else(|| {
             Error::Failed("the target's root file system has no UUID: make it anew".into())
         })
     }
 
-    pub(super) fn keeps_root_type(&self) -> bool {
+    /// Its root has the type of the source's.
+    pub fn keeps_root_type(&self) -> bool {
         self.layout
             .at(&MountPoint::root())
             .is_some_and(|t| t.fs_type.as_str() == self.source_root.fs_type)

@@ -8,9 +8,13 @@ use std::path::PathBuf;
 use super::*;
 use crate::environment::FileSystemUse;
 use crate::environment::Root;
-use crate::layout::Layout;
+use crate::layout::{Layout, MountPoint};
 use crate::layout::{Placement, lay_out};
+use crate::loader::grub::GrubSettings;
 use crate::localize::identity::NewMachine;
+
+const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
+const MENU: &str = "boot/grub/grub.cfg";
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
@@ -133,7 +137,7 @@ impl Copied {
             source_fstab: None,
             new_machine,
         };
-        let done = localize(self.directory.path(), &change, &programs);
+        let done = localize(self.directory.path(), &change, &GrubSettings, &programs);
         (done, programs.asked.into_inner())
     }
 
@@ -218,14 +222,14 @@ fn localizing_twice_changes_nothing_more() {
         !first.iter().any(|c| c.starts_with("update-initramfs")),
         "the command line turns resume off"
     );
-    assert!(copied.text(GRUB_SETTINGS_PATH).contains(" noresume\""));
+    assert!(copied.text(SETTINGS).contains(" noresume\""));
 }
 
 #[test]
 fn the_loader_packages_find_nothing_to_install_over() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let asked = copied.localize();
-    let settings = copied.text(GRUB_SETTINGS_PATH);
+    let settings = copied.text(SETTINGS);
     assert!(settings.contains("GRUB_DISTRIBUTOR=\"lifeboat-2f0c1a94 Debian\""), "{settings}");
     assert!(
         copied
@@ -297,13 +301,15 @@ fn root_of(copied: &Copied) -> RootDir {
 fn adopting_adds_its_files_and_panic_to_the_menu() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
-    root_of(&copied).write(ADOPTED_MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
+    root_of(&copied).write(MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
     let before = files_below(copied.directory.path());
-    adopt(&root_of(&copied)).unwrap();
-    adopt_menu(&root_of(&copied)).unwrap();
-    assert_eq!(copied.text(ADOPTED_MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
-    let mut listed: Vec<PathBuf> =
-        adopted_files(&root_of(&copied)).iter().map(|path| copied.path(path)).collect();
+    adopt(&root_of(&copied), &GrubSettings).unwrap();
+    GrubSettings.adopt_menu(&root_of(&copied)).unwrap();
+    assert_eq!(copied.text(MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
+    let mut listed: Vec<PathBuf> = adopted_files(&root_of(&copied), &GrubSettings)
+        .iter()
+        .map(|path| copied.path(path))
+        .collect();
     listed.sort();
     let added: Vec<PathBuf> = files_below(copied.directory.path())
         .into_iter()
@@ -312,7 +318,7 @@ fn adopting_adds_its_files_and_panic_to_the_menu() {
     assert_eq!(added, listed);
     let program = fs::metadata(copied.path(PROGRAM_PATH)).unwrap();
     assert_eq!(program.permissions().mode() & 0o7777, 0o755);
-    let settings = copied.text(GRUB_SETTINGS_PATH);
+    let settings = copied.text(SETTINGS);
     assert!(settings.contains("panic=30") && !settings.contains("DISTRIBUTOR"), "{settings}");
     assert_eq!(
         (copied.text("etc/default/grub"), copied.text("etc/fstab")),

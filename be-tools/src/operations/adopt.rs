@@ -10,7 +10,7 @@ use crate::environment::{
 };
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::loader::{self, Subject};
+use crate::loader::{self, Loader, Stage, Subject};
 use crate::localize;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
@@ -66,12 +66,19 @@ impl Adoption {
         descriptor.name = name;
         let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
         descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
-        Ok(Adoption { descriptor, environment: running.clone(), root: "/".into() })
+        let environment =
+            BootEnvironment { descriptor: Some(descriptor.clone()), ..running.clone() };
+        Ok(Adoption { descriptor, environment, root: "/".into() })
     }
 
     /// Its name once it is done.
     pub fn name(&self) -> &Name {
         &self.descriptor.name
+    }
+
+    /// The running system, with the descriptor that it gets.
+    pub(crate) fn environment(&self) -> &BootEnvironment {
+        &self.environment
     }
 
     /// Its id, which stays.
@@ -84,12 +91,13 @@ impl Adoption {
     ///
     /// # Errors
     /// When the running root cannot be read.
-    pub(crate) fn steps(&self, boot_entry: bool) -> Result<Vec<Step<'_>>> {
+    pub(crate) fn steps(&self, loader: &dyn Loader, boot_entry: bool) -> Result<Vec<Step<'_>>> {
         let root = RootDir::open(&self.root)?;
-        let name = self.name();
-        let mut steps = vec![Step::Begin(name), Step::Install(localize::adopted_files(&root))];
-        steps.extend(localize::has_grub(&root).then_some(Step::AddPanic));
-        steps.extend(boot_entry.then_some(Step::InstallLoader));
+        let (name, settings) = (self.name(), loader.settings());
+        let files = localize::adopted_files(&root, settings);
+        let mut steps = vec![Step::Begin(name), Step::Install(files)];
+        steps.extend(settings.adopted_menu(&root).map(Step::AddPanic));
+        steps.extend(boot_entry.then(|| Step::InstallLoader(loader.line(Stage::InstallAdopted))));
         steps.push(Step::Complete(name));
         steps.extend(boot_entry.then_some(Step::MakeActive));
         Ok(steps)
@@ -106,8 +114,9 @@ impl Adoption {
 pub(crate) enum Step<'a> {
     Begin(&'a Name),
     Install(Vec<&'static str>),
-    AddPanic,
-    InstallLoader,
+    /// To this menu.
+    AddPanic(&'static str),
+    InstallLoader(String),
     Complete(&'a Name),
     MakeActive,
 }
@@ -126,15 +135,10 @@ impl Display for Step<'_> {
                 write!(f, "adopt the running system as '{name}': write /{DESCRIPTOR_PATH}")
             }
             Step::Install(files) => write!(f, "adopt: write {}", files.join(", ")),
-            Step::AddPanic => write!(
-                f,
-                "adopt: add panic=30 to the kernel lines of {} that have none",
-                localize::ADOPTED_MENU
-            ),
-            Step::InstallLoader => f.write_str(
-                "adopt: write its loader directory on the ESP and append its boot entry to \
-                BootOrder, inactive",
-            ),
+            Step::AddPanic(menu) => {
+                write!(f, "adopt: add panic=30 to the kernel lines of {menu} that have none")
+            }
+            Step::InstallLoader(line) => f.write_str(line),
             Step::Complete(name) => write!(f, "adopt: mark '{name}' as complete"),
             Step::MakeActive => f.write_str("adopt: make its boot entry active"),
         }
@@ -149,17 +153,22 @@ impl step::Step<State<'_>> for Step<'_> {
         match self {
             Step::Begin(_) => descriptor.begin(Operation::Adopt, &root),
             Step::Install(_) => {
-                localize::adopt(&root)?.iter().for_each(|done| log::info!("{done}"));
+                let loader = loader::for_environment(host, inventory, environment)?;
+                let done = localize::adopt(&root, loader.settings())?;
+                done.iter().for_each(|done| log::info!("{done}"));
                 Ok(())
             }
-            Step::AddPanic => localize::adopt_menu(&root),
-            Step::InstallLoader => {
+            Step::AddPanic(_) => {
+                loader::for_environment(host, inventory, environment)?.settings().adopt_menu(&root)
+            }
+            Step::InstallLoader(_) => {
                 let subject = Subject::new(descriptor, environment, &adoption.root);
-                loader::for_environment(host, inventory, environment)?.install(&subject).map(drop)
+                loader::for_environment(host, inventory, environment)?.install(&subject)
             }
             Step::Complete(_) => descriptor.complete(&root),
-            Step::MakeActive => loader::for_environment(host, inventory, environment)?
-                .set_active(descriptor.id, true),
+            Step::MakeActive => {
+                loader::for_environment(host, inventory, environment)?.set_listed(true)
+            }
         }
     }
 }
@@ -183,8 +192,9 @@ pub fn adopt(
         )
     })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
-    loader::for_environment(host, &inventory, running)?.prove(running)?;
-    let steps = adoption.steps(true)?;
+    let loader = loader::for_environment(host, &inventory, &adoption.environment)?;
+    loader.prove(running)?;
+    let steps = adoption.steps(&*loader, true)?;
     let plan = Plan {
         title: format!("Make the running system boot environment '{}'", adoption.name()),
         steps: step::lines(&steps),
@@ -226,7 +236,7 @@ mod tests {
         std::fs::create_dir_all(root.path().join("etc/grub.d")).unwrap();
         std::fs::create_dir_all(root.path().join("boot/grub")).unwrap();
         std::fs::write(root.path().join("etc/grub.d/10_linux"), "").unwrap();
-        let menu = root.path().join(localize::ADOPTED_MENU);
+        let menu = root.path().join("boot/grub/grub.cfg");
         std::fs::write(&menu, "linux /boot/vmlinuz root=UUID=a ro\n").unwrap();
         let adoption = Adoption {
             descriptor: Descriptor::new("first".parse().unwrap(), None),
@@ -234,7 +244,8 @@ mod tests {
             root: root.path().into(),
         };
         let (host, inventory) = (firmware.host(), Inventory::default());
-        let steps = adoption.steps(false).unwrap();
+        let loader = loader::for_environment(&host, &inventory, &adoption.environment).unwrap();
+        let steps = adoption.steps(&*loader, false).unwrap();
         let lines = step::lines(&steps);
         assert!(lines[0].contains("adopt the running system as 'first'"), "{lines:?}");
         assert!(lines[1].contains("lifeboat-confirm.service"), "{lines:?}");

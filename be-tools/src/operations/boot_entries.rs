@@ -11,7 +11,7 @@ use boot::efi::load_option::LoadOption;
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
-use crate::loader::firmware::{reading, writing};
+use crate::loader::firmware::{lines, reading, writing};
 use crate::plan::{Plan, Report};
 use crate::step;
 use crate::storage::device::Devices;
@@ -84,10 +84,10 @@ impl Change {
                     named(entries, *number)?;
                 }
                 let order = in_front(wanted, entries)?;
-                // BootOrder may name entries that are not there.
+                // An order may name entries that are not there.
                 let names =
                     order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
-                Step::WriteOrder { names: names.collect::<Vec<_>>().join(", "), order }
+                Step::WriteOrder { names: names.collect(), order }
             }
             Change::Next(number) => {
                 named(entries, *number)?;
@@ -167,7 +167,7 @@ pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -
 /// What is written to the firmware's variables.
 #[derive(Debug)]
 enum Step<'a> {
-    WriteOrder { order: Vec<u16>, names: String },
+    WriteOrder { order: Vec<u16>, names: Vec<String> },
     WriteNext(u16),
     Remove { entry: u16, foreign: bool },
     Add(&'a LoadOption),
@@ -176,14 +176,10 @@ enum Step<'a> {
 impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Step::WriteOrder { names, .. } => write!(f, "write BootOrder: {names}"),
-            Step::WriteNext(number) => write!(f, "write BootNext: {number:04X}"),
-            Step::Remove { entry, .. } => write!(
-                f,
-                "take {entry:04X} out of BootNext and BootOrder, then delete Boot{entry:04X}; what \
-                it points at stays"
-            ),
-            Step::Add(_) => f.write_str("write a new entry, and put it last in BootOrder"),
+            Step::WriteOrder { names, .. } => f.write_str(&lines::order(names)),
+            Step::WriteNext(number) => f.write_str(&lines::next(*number)),
+            Step::Remove { entry, .. } => f.write_str(&lines::delete(*entry)),
+            Step::Add(_) => f.write_str(&lines::add()),
         }
     }
 }

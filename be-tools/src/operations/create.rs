@@ -32,7 +32,8 @@ pub fn create(
 ) -> Result<Option<Descriptor>> {
     let session = Session::new(host, "create")?;
     let job = Job::prepare(&session, request)?;
-    let steps = job.steps(&session)?;
+    let loaders = job.loaders(&session)?;
+    let steps = job.steps(&session, &loaders)?;
     if !report.confirm(&job.plan(&session, &steps))? {
         return Ok(None);
     }

@@ -1,15 +1,15 @@
-//! `be delete`, in the order of DESIGN.md: state, BootNext, BootOrder, the entry, the ESP
-//! directory, then the device.
+//! `be delete`, in the order of DESIGN.md: state, what points at its loader, the loader, then the
+//! device.
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Operation};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
-use crate::loader;
+use crate::loader::{self, Loader, LoaderStep};
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
@@ -31,7 +31,8 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
 
     let devices = to_erase(environment);
     refuse_in_use(host, &inventory, environment, &devices)?;
-    let mut steps = forgetting(&inventory, environment);
+    let loader = loader::for_environment(host, &inventory, environment)?;
+    let mut steps = forgetting(&inventory, environment, &*loader)?;
     steps.extend(devices.iter().map(|device| Step::Erase(device)));
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
@@ -136,7 +137,7 @@ pub(crate) enum Step<'a> {
     /// What is full or too broken for that is deleted all the same.
     Mark(&'a Descriptor),
     /// Out of everything that points at it.
-    Forget { id: Id, entry: Option<u16> },
+    Forget(LoaderStep<'a>),
     /// What is on the device goes.
     Erase(&'a Path),
 }
@@ -150,18 +151,22 @@ pub(crate) struct State<'a> {
 
 /// The steps that take a BE out of everything that points at it, so that what its devices hold can
 /// be erased. They can be run again.
+///
+/// # Errors
+/// What points at it cannot be read.
 pub(crate) fn forgetting<'a>(
     inventory: &Inventory,
     environment: &'a BootEnvironment,
-) -> Vec<Step<'a>> {
-    let Some(descriptor) = &environment.descriptor else { return Vec::new() };
+    loader: &'a dyn Loader,
+) -> Result<Vec<Step<'a>>> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(Vec::new()) };
     // What was never complete says so already, and the `be create` that made it can be run again.
     let is_marked = descriptor.operation == Some(Operation::Create);
     let mut steps: Vec<Step> = (!is_marked).then_some(Step::Mark(descriptor)).into_iter().collect();
     if inventory.twin_of(environment).is_none() {
-        steps.push(Step::Forget { id: descriptor.id, entry: environment.boot_entry });
+        steps.extend(loader.remove()?.into_iter().map(Step::Forget));
     }
-    steps
+    Ok(steps)
 }
 
 impl Display for Step<'_> {
@@ -170,15 +175,7 @@ impl Display for Step<'_> {
             Step::Mark(descriptor) => {
                 write!(f, "mark '{}' as incomplete (delete)", descriptor.name)
             }
-            Step::Forget { id, entry: Some(number) } => write!(
-                f,
-                "remove Boot{number:04X} from BootNext and BootOrder, then the entry, then \
-                \\EFI\\lifeboat\\{} from the ESP",
-                id.short()
-            ),
-            Step::Forget { id, entry: None } => {
-                write!(f, "remove \\EFI\\lifeboat\\{} from the ESP", id.short())
-            }
+            Step::Forget(step) => step.fmt(f),
             Step::Erase(device) => {
                 write!(f, "erase the file system signature on {}", device.display())
             }
@@ -203,7 +200,7 @@ impl step::Step<State<'_>> for Step<'_> {
                 }
                 Ok(())
             }
-            Step::Forget { id, .. } => loader::remove(host, inventory, *id),
+            Step::Forget(step) => step.run(),
             Step::Erase(device) => mkfs::wipe(device),
         }
     }
@@ -328,7 +325,12 @@ mod tests {
         let second = environment("/dev/lifeboat-none1");
         let mut inventory =
             Inventory { environments: vec![second.clone()], ..Inventory::default() };
-        let lines = |inventory: &Inventory| step::lines(&forgetting(inventory, &second));
+        let firmware = Firmware::new();
+        let host = firmware.host();
+        let lines = |inventory: &Inventory| {
+            let loader = loader::for_environment(&host, inventory, &second).unwrap();
+            step::lines(&forgetting(inventory, &second, &*loader).unwrap())
+        };
         assert_eq!(lines(&inventory).len(), 2);
         let mut twin = second.clone();
         twin.root.device = "/dev/lifeboat-none2".into();
@@ -345,7 +347,8 @@ mod tests {
         let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short());
         second.boot_entry = Some(firmware.add("Lifeboat: second", &file));
         let (host, inventory) = (firmware.host(), Inventory::default());
-        let steps = forgetting(&inventory, &second);
+        let loader = loader::for_environment(&host, &inventory, &second).unwrap();
+        let steps = forgetting(&inventory, &second, &*loader).unwrap();
         let mut state = State { host: &host, inventory: &inventory, environment: &second };
         let mut heard = Recorder::default();
         step::run_all(&steps, &mut state, &mut heard).unwrap();
@@ -360,7 +363,10 @@ mod tests {
     fn what_was_never_complete_stays_an_interrupted_create() {
         let mut second = environment("/dev/lifeboat-none1");
         second.descriptor = Some(Descriptor::new("second".parse().unwrap(), None));
-        let lines = step::lines(&forgetting(&Inventory::default(), &second));
+        let (firmware, inventory) = (Firmware::new(), Inventory::default());
+        let host = firmware.host();
+        let loader = loader::for_environment(&host, &inventory, &second).unwrap();
+        let lines = step::lines(&forgetting(&inventory, &second, &*loader).unwrap());
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("remove "), "{lines:?}");
     }

@@ -7,6 +7,7 @@ use crate::discover;
 use crate::environment::{Descriptor, Inventory};
 use crate::error::Result;
 use crate::host::Host;
+use crate::loader;
 use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step;
@@ -20,6 +21,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = managed(environment)?.clone();
+    loader::for_environment(host, &inventory, environment)?;
     let steps = [Step(WriteDescriptor(environment))];
     let plan = Plan {
         title: format!("Describe boot environment '{}' as '{text}'", environment.name()),

@@ -1,6 +1,6 @@
 //! Draws the menu. It fits 80x24 and grows with the terminal. Nothing is shown by colour alone.
 
-use be_tools::environment::BootEnvironment;
+use be_tools::environment::{BootEnvironment, Problem};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -203,7 +203,7 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         .border_style(LABEL)
         .title(Line::styled(format!(" {} ", be.reference), BOLD))
         .padding(Padding::horizontal(1));
-    let problem = |problem: &String| Line::styled(format!("! {problem}"), colour(Severity::Bad));
+    let problem = |problem: &Problem| Line::styled(format!("! {problem}"), colour(Severity::Bad));
     let fact = |Fact { label, value }| {
         Line::from(vec![Span::styled(format!("{label:<9}"), LABEL), Span::from(value)])
     };

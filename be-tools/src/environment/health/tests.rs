@@ -9,12 +9,12 @@ use crate::storage::testing::{RELEASE, debian_root};
 const UUID: &str = "5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55";
 
 /// What is wrong with a Debian after `damage`.
-fn after(damage: impl FnOnce(&Path)) -> Vec<&'static str> {
+fn after(damage: impl FnOnce(&Path)) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     debian_root(dir.path(), &format!("UUID={UUID} / ext4 errors=remount-ro 0 1\n"), UUID);
     damage(dir.path());
     let (facts, environment, devices) = environment_in(dir.path(), UUID);
-    problems(&facts, &environment, &devices).into_iter().map(|p| p.code).collect()
+    problems(&facts, &environment, &devices).into_iter().map(|p| p.code.into_owned()).collect()
 }
 
 fn write(dir: &Path, path: &str, text: impl AsRef<[u8]>) {

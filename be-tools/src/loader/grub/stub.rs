@@ -8,8 +8,7 @@
 
 use std::fmt::Write;
 
-/// The environment block, in the same directory. Never replaced, only written in place.
-pub const ENVIRONMENT: &str = "lifeboat.env";
+use crate::loader::trial_record;
 
 /// Where the stub looks for the rescue image: on its own ESP first, then on every partition.
 pub const RESCUE_IMAGE: &str = "/EFI/lifeboat/rescue.efi";
@@ -145,7 +144,7 @@ impl Stub {
         let mut text = TEMPLATE
             .replace("@image@", &image)
             .replace("@rescue@", RESCUE_IMAGE)
-            .replace("@environment@", ENVIRONMENT)
+            .replace("@environment@", trial_record::FILE)
             .replace("@uuid@", &quoted(&self.boot.uuid))
             .replace(
                 "@missing@",

@@ -1,8 +1,13 @@
 use std::path::Path;
 
-use boot::efi::Position;
+use boot::efi::{BootEntries, Position};
+use boot::esp::Esp;
 
+use super::check::{check, stub_of};
+use super::stub::BootPlace;
 use super::*;
+use crate::environment::sentences;
+use crate::loader::firmware::point;
 use crate::loader::testing::{Firmware, PARTUUID, environment};
 
 const ID: &str = "2f0c1a94-8a3c-4a52-9a7e-0c6f6e1f3b55";
@@ -112,7 +117,10 @@ fn each_fault_of_the_files_is_said() {
         let _ = std::fs::remove_dir_all(&own);
         Generation::next(&esp, id).unwrap().write(&esp, b"MZ image", place()).unwrap();
     };
-    let problems = |target: &BootEnvironment| check(&esp, id, "grubx64.efi", target).join("; ");
+    let problems = |target: &BootEnvironment| {
+        let found = check(&esp, id, "grubx64.efi", target).into_iter().map(Into::into);
+        sentences(&found.collect::<Vec<_>>()).join("; ")
+    };
 
     fresh();
     assert_eq!(problems(&target), "");

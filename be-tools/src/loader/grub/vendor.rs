@@ -1,10 +1,45 @@
-//! A distribution's own directory on the ESP: which root its loader leads to.
+//! A distribution's own directory on the ESP: which BE its loader leads to.
 //!
 //! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
 //! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never
 //! executed.
 
+use std::path::Path;
+
+use boot::esp::Esp;
+
 use super::stub::BootPlace;
+use crate::environment::BootEnvironment;
+use crate::storage::device::Devices;
+
+/// Where the loader that a boot entry names as `file` leads, by the grub.cfg beside it.
+pub fn place_of(esp: &Esp, file: &str) -> Option<BootPlace> {
+    let file = file.replace('\\', "/");
+    let file = Path::new(file.trim_start_matches('/'));
+    // Without the loader the firmware goes on with the next entry.
+    esp.absolute(file).ok()?.is_file().then_some(())?;
+    let configuration = esp.read(&file.parent()?.join("grub.cfg")).ok().flatten()?;
+    boot_place(&String::from_utf8_lossy(&configuration))
+}
+
+/// Whether the BE's `/boot` is there.
+pub fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace) -> bool {
+    let boot = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/boot"));
+    match boot {
+        Some(boot) => {
+            let device = boot.device.as_ref().and_then(|d| devices.by_node(d));
+            let uuid = device.and_then(|d| d.super_block()).map(|s| s.uuid.as_str());
+            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&place.uuid))
+        }
+        None => {
+            let subvolume =
+                environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
+            environment.root.uuid.eq_ignore_ascii_case(&place.uuid)
+                && place.path.trim_matches('/').strip_suffix("boot").map(|p| p.trim_matches('/'))
+                    == Some(subvolume)
+        }
+    }
+}
 
 /// Where the stub in a vendor's directory leads; `None` where it does not say so in a way that is
 /// known.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{boots_first, standing};
+use super::running::{is_default, trial};
 use crate::environment::Trial;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -22,24 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// machine.
 pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> {
     let start = Instant::now();
-    let mut trial = false;
+    let mut is_trial = false;
     loop {
-        let found = standing(host);
+        let found = trial(host);
         match &found {
-            Ok(Some(Trial::Running)) => trial = true,
+            Ok(Some(Trial::Running)) => is_trial = true,
             Ok(_) => return Ok(()),
             Err(e) => log::info!("{e}"),
         }
         if start.elapsed() >= limit {
             // Confirmed, when the record could not be read any more.
-            if trial && !boots_first(host).unwrap_or(false) {
+            if is_trial && !is_default(host).unwrap_or(false) {
                 break;
             }
             return found.map(drop);
         }
         // Once it is known, the record is looked at rarely: each look mounts the ESP where nothing
         // else has.
-        let pause = if trial {
+        let pause = if is_trial {
             limit.saturating_sub(start.elapsed()).min(Duration::from_secs(30))
         } else {
             PATIENCE

@@ -1,30 +1,23 @@
 //! What is said at login about trials that failed or were interrupted: pam_motd(8) shows
 //! `/run/motd.d`.
 
-use boot::efi::BootEntries;
-
-use crate::environment::{Descriptor, Trial};
+use super::running;
+use crate::environment::Trial;
 use crate::error::{Doing, Result};
 use crate::host::Host;
-use crate::loader::esp_location::EspLocation;
-use crate::loader::firmware::{self, reading};
-use crate::loader::trial_in;
-use crate::root_dir::RootDir;
+use crate::loader::{AllEntries, Unconfirmed};
 use crate::storage::device::Devices;
 use crate::storage::namespace;
 
 const FILE: &str = "motd.d/lifeboat";
 
-/// Writes the notice anew, or removes it where there is nothing to say.
+/// Writes the notice, or removes an old one where there is nothing to say.
 ///
 /// # Errors
 /// The variables cannot be read, or `/run` not be written.
 pub fn write(host: &Host) -> Result<()> {
     let path = host.run.join(FILE);
-    let text = match firmware::boot_entries(host) {
-        Ok(entries) => text(&namespace::in_private_namespace(|| trials(host, &entries))?),
-        Err(_) => String::new(),
-    };
+    let text = text(&trials(host)?);
     if text.is_empty() {
         return match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).at("removing", &path),
@@ -37,41 +30,22 @@ pub fn write(host: &Host) -> Result<()> {
     std::fs::write(&path, text).at("writing", &path)
 }
 
-/// The trial of a BE that does not run.
-struct Judged {
-    name: String,
-    entry: u16,
-    trial: Trial,
-}
-
-/// The BEs that do not run, and how their trials stand, by their entries and environment blocks
-/// alone: no root file system is looked at.
-fn trials(host: &Host, entries: &BootEntries) -> Result<Vec<Judged>> {
-    let descriptor = RootDir::open("/".as_ref())?.text(crate::environment::DESCRIPTOR_PATH)?;
-    let running = descriptor.and_then(|text| Descriptor::parse(&text).ok()).map(|d| d.id.short());
-    let devices = Devices::scan(host)?;
-    let next = entries.next().map_err(reading)?;
-    let mut found = Vec::new();
-    for entry in entries.entries().map_err(reading)? {
-        let Some((directory, _)) = firmware::loader_file(&entry.option) else { continue };
-        if Some(&directory) == running.as_ref() {
-            continue;
-        }
-        let Some(partuuid) = entry.option.path.partuuid() else { continue };
-        let Ok(Some(location)) = EspLocation::by_partuuid(&devices, partuuid) else { continue };
-        let Ok(mounted) = location.mount_read_only(host, &devices) else { continue };
-        if let Some(trial) = trial_in(mounted.esp(), &directory, false, next == Some(entry.number))
-        {
-            let name = firmware::shown_name(&entry.option, &directory).to_owned();
-            found.push(Judged { name, entry: entry.number, trial });
-        }
+/// The trials of the BEs that do not run.
+fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
+    if AllEntries::of(host, &Devices::default()).is_none() {
+        return Ok(Vec::new());
     }
-    Ok(found)
+    // One that cannot be read has no name to leave out.
+    let running = running::descriptor().ok().flatten().map(|descriptor| descriptor.id);
+    namespace::in_private_namespace(|| {
+        let devices = Devices::scan(host)?;
+        AllEntries::of(host, &devices).map_or(Ok(Vec::new()), |all| all.unconfirmed(running))
+    })
 }
 
-fn text(trials: &[Judged]) -> String {
+fn text(trials: &[Unconfirmed]) -> String {
     let mut text = String::new();
-    for Judged { name, entry, trial } in trials {
+    for Unconfirmed { name, entry, trial } in trials {
         let said = match trial {
             Trial::Failed => format!(
                 "Lifeboat: the trial of boot environment '{name}' failed: it was started and did \
@@ -106,7 +80,7 @@ mod tests {
             ("d", Trial::Running),
         ];
         let text =
-            text(&trials.map(|(name, trial)| Judged { name: name.into(), entry: 0xA, trial }));
+            text(&trials.map(|(name, trial)| Unconfirmed { name: name.into(), entry: 0xA, trial }));
         assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
         assert!(text.contains("be boot-entries remove 000A"), "{text}");
         assert!(

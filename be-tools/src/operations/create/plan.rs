@@ -3,26 +3,53 @@
 use super::job::Job;
 use super::step::{Step, TreeStep};
 use crate::error::Result;
+use crate::loader::{self, Loader, Stage};
 use crate::operations::delete;
 use crate::plan::Plan;
 use crate::populate::source::ReplayJournal;
 use crate::session::Session;
 use crate::step::lines;
 
+/// The loaders of the BEs that the plan changes.
+pub(super) struct Loaders<'a> {
+    adopted: Option<Box<dyn Loader + 'a>>,
+    replaced: Option<Box<dyn Loader + 'a>>,
+    target: Box<dyn Loader + 'a>,
+}
+
 impl Job<'_> {
+    /// The loaders of the BEs that the plan changes.
+    ///
+    /// # Errors
+    /// A descriptor names one that is not known.
+    pub(super) fn loaders<'a>(&'a self, session: &'a Session) -> Result<Loaders<'a>> {
+        let Session { host, inventory, .. } = session;
+        let of = |environment| loader::for_environment(host, inventory, environment);
+        Ok(Loaders {
+            adopted: self.adoption.as_ref().map(|a| of(a.environment())).transpose()?,
+            replaced: self.replaced.as_ref().map(of).transpose()?,
+            target: loader::for_new(host, inventory, &self.target)?,
+        })
+    }
+
     /// The steps.
     ///
     /// # Errors
     /// When the running system, which is to be adopted, cannot be read.
-    pub(super) fn steps(&self, session: &Session) -> Result<Vec<Step<'_>>> {
+    pub(super) fn steps<'a>(
+        &'a self,
+        session: &Session,
+        loaders: &'a Loaders,
+    ) -> Result<Vec<Step<'a>>> {
         let name = &self.descriptor.name;
         let mut steps = Vec::new();
-        if let Some(adoption) = &self.adoption {
-            steps.extend(adoption.steps(self.request.boot_entry)?.into_iter().map(Step::Adopt));
+        if let (Some(adoption), Some(loader)) = (&self.adoption, &loaders.adopted) {
+            let adopting = adoption.steps(&**loader, self.request.boot_entry)?;
+            steps.extend(adopting.into_iter().map(Step::Adopt));
         }
         steps.extend(self.hooks.before().map(Step::Hook));
-        if let Some(replaced) = &self.replaced {
-            let forgetting = delete::forgetting(&session.inventory, replaced);
+        if let (Some(replaced), Some(loader)) = (&self.replaced, &loaders.replaced) {
+            let forgetting = delete::forgetting(&session.inventory, replaced, &**loader)?;
             steps.extend(forgetting.into_iter().map(Step::Replace));
         }
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
@@ -33,7 +60,9 @@ impl Job<'_> {
             steps.extend(self.hooks.after().map(Step::Hook));
             steps.push(Step::Localize);
         }
-        steps.extend(self.is_bootable().then_some(Step::InstallLoader));
+        steps.extend(
+            self.is_bootable().then(|| Step::InstallLoader(loaders.target.line(Stage::Install))),
+        );
         steps.extend([Step::Sync(name), Step::Complete(name)]);
         steps.extend(self.is_bootable().then_some(Step::MakeActive));
         Ok(steps)

@@ -51,7 +51,7 @@ pub(super) enum Step<'a> {
     /// From a block copy what a file copy would not have copied.
     RemoveLeftOut(TreeStep<'a>),
     Localize,
-    InstallLoader,
+    InstallLoader(String),
     Sync(&'a Name),
     Complete(&'a Name),
     MakeActive,
@@ -148,7 +148,7 @@ impl<'a> State<'a> {
     fn localize(&self) -> Result<()> {
         let new_machine = self.job.request.new_machine.then(NewMachine::default);
         let filling = self.job.filling(self.session, self.source()?);
-        filling.localize(self.descriptor.id, new_machine.as_ref(), None)
+        filling.localize(self.descriptor.id, self.loader()?.settings(), new_machine.as_ref(), None)
     }
 
     fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
@@ -208,11 +208,7 @@ impl Display for Step<'_> {
             Step::Localize => f.write_str(
                 "localize the copy: fstab, loader settings, its own grub.cfg, be and its units",
             ),
-            // Its directory has the name of the id, which a plan that is made again has not.
-            Step::InstallLoader => f.write_str(
-                "write its loader's directory on the ESP, then append its boot entry to \
-                BootOrder, inactive",
-            ),
+            Step::InstallLoader(line) => f.write_str(line),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
             Step::MakeActive => f.write_str("make its boot entry active"),
@@ -256,13 +252,13 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::CopyFiles(TreeStep { tree, .. }) => state.copy_files(tree, report),
             Step::RemoveLeftOut(tree) => state.remove_left_out(tree),
             Step::Localize => state.localize(),
-            Step::InstallLoader => {
+            Step::InstallLoader(_) => {
                 let subject = Subject::new(&state.descriptor, &job.target, &work.target);
-                state.loader()?.install(&subject).map(drop)
+                state.loader()?.install(&subject)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
-            Step::MakeActive => state.loader()?.set_active(state.descriptor.id, true),
+            Step::MakeActive => state.loader()?.set_listed(true),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Stat
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, MountPoint};
+use crate::loader;
 use crate::localize::identity;
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
@@ -23,6 +24,7 @@ impl<'a> Job<'a> {
         let Session { host, inventory, work, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
+        loader::for_environment(host, inventory, target)?;
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
             let why = format!(

@@ -9,7 +9,7 @@ use crate::environment::{self, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::installed;
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
-use crate::loader;
+use crate::loader::{self, Loader};
 use crate::plan::Report;
 use crate::populate::source::{self, ReplayJournal};
 use crate::populate::{self, TreeRequest};
@@ -118,10 +118,9 @@ impl<'a> State<'a> {
         })
     }
 
-    fn set_active(&self, active: bool) -> Result<()> {
+    fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
         let Session { host, inventory, .. } = self.session;
-        loader::for_environment(host, inventory, &self.job.target)?
-            .set_active(self.descriptor.id, active)
+        loader::for_environment(host, inventory, &self.job.target)
     }
 
     fn compare(&mut self, tree: &TreeCopy, report: &mut dyn Report) -> Result<()> {
@@ -148,7 +147,9 @@ impl<'a> State<'a> {
             let root = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
             RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
-        self.job.filling(self.session).localize(self.descriptor.id, None, Some(&fstab))
+        let loader = self.loader()?;
+        let filling = self.job.filling(self.session);
+        filling.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
     }
 }
 
@@ -190,7 +191,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
             Step::Begin(_) => state.begin(),
-            Step::MakeInactive(_) => state.set_active(false),
+            Step::MakeInactive(_) => state.loader()?.set_listed(false),
             Step::Mount(_) => {
                 state.mounted = populate::mount_target(&job.layout, &work.target)?;
                 Ok(())
@@ -199,7 +200,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Localize => state.localize(),
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
-            Step::MakeActive(_) => state.set_active(true),
+            Step::MakeActive(_) => state.loader()?.set_listed(true),
         }
     }
 

@@ -1,3 +1,4 @@
+use be_tools::environment::Problem;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
@@ -123,7 +124,7 @@ fn text_from_a_foreign_disk_cannot_control_the_terminal() {
     be.reference = control.into();
     be.os.pretty_name = control.into();
     be.kernel = Some(control.into());
-    be.problems = vec![control.into()];
+    be.problems = vec![Problem::new("init", control)];
     menu.update(Ok(all));
     menu.handle(Key::First);
     for key in ['\0', 'b', 'l'] {

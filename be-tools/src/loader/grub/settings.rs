@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::environment::Id;
 
 /// Lifeboat's own settings, in a BE.
-pub const GRUB_SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
+pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
 
 const PANIC: &str = r#"# A kernel that panics, or an initramfs that finds no root, restarts the machine instead of waiting for ever.
 case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in
@@ -18,14 +18,14 @@ esac
 "#;
 
 /// Settings of an adopted system, which keeps the loader its vendor gave it.
-pub(super) fn adopted_settings() -> String {
+pub fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
 /// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer
 /// scripts of grub-efi and shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the
 /// directory on the ESP.
-pub(super) fn settings(id: Id, os_name: &str, resume: &str) -> String {
+pub fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String =
         os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
@@ -45,14 +45,14 @@ GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {resume}"
 }
 
 /// The first word of a BE's `GRUB_DISTRIBUTOR`.
-pub(super) fn bootloader_id(id: Id) -> String {
+pub fn bootloader_id(id: Id) -> String {
     format!("lifeboat-{}", id.short())
 }
 
 /// Settings of the source, made to name the target's root: its UUID wherever it stands
 /// (`GRUB_DEFAULT` holds it in menu entry ids), `root=` of a kernel command line; `resume=` is
 /// settled elsewhere, and options of another file system are left out.
-pub(super) fn renamed_root(text: &str, old_uuid: &str, new_uuid: &str, same_type: bool) -> String {
+pub fn renamed_root(text: &str, old_uuid: &str, new_uuid: &str, same_type: bool) -> String {
     let text = if old_uuid.is_empty() { text.to_owned() } else { text.replace(old_uuid, new_uuid) };
     let line = |line: &str| {
         if !line.trim_start().trim_start_matches("export ").starts_with("GRUB_CMDLINE_") {
@@ -101,7 +101,7 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
 /// A grub.cfg whose kernels restart the machine when they panic: what update-grub will make of
 /// [`adopted_settings`], without running it, because it may look at other systems' disks and does
 /// not replace the file in one step.
-pub(super) fn with_panic(grub_cfg: &str) -> String {
+pub fn with_panic(grub_cfg: &str) -> String {
     let line = |line: &str| {
         let has =
             |name: &str| kernel(line).is_some_and(|mut words| words.any(|w| w.starts_with(name)));
@@ -123,7 +123,7 @@ fn kernel(line: &str) -> Option<std::str::SplitWhitespace<'_>> {
 
 /// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical
 /// volume Debian's scripts write its name.
-pub(super) fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
+pub fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
     let kernels = grub_cfg.lines().filter_map(kernel);
     let mut roots = kernels.map(|mut words| words.find_map(|w| w.strip_prefix("root=")));
     let Some(first) = roots.next() else {

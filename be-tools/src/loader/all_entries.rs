@@ -1,0 +1,153 @@
+//! The boot entries of the machine as a whole: those that lead to no BE that was found, and those
+//! of others that lead to one.
+
+use std::collections::BTreeSet;
+
+use boot::efi::{BootEntries, BootEntry};
+
+use super::esp_location::{EspLocation, MountedEsp};
+use super::firmware::{self, reading};
+use super::grub::vendor;
+use super::trial_record::Record;
+use crate::environment::{BootEnvironment, Id, Trial};
+use crate::error::Result;
+use crate::host::Host;
+use crate::storage::device::Devices;
+
+/// The boot entries of a machine, and the ESPs that they name.
+pub struct AllEntries<'a> {
+    host: &'a Host,
+    devices: &'a Devices,
+    entries: BootEntries,
+}
+
+/// A trial that is not confirmed, of a BE that does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The BE, as its entry names it.
+    pub name: String,
+    /// The number of its entry.
+    pub entry: u16,
+    /// How it stands.
+    pub trial: Trial,
+}
+
+impl<'a> AllEntries<'a> {
+    /// `None` where the machine has none.
+    pub fn of(host: &'a Host, devices: &'a Devices) -> Option<Self> {
+        let entries = firmware::boot_entries(host).ok()?;
+        Some(AllEntries { host, devices, entries })
+    }
+
+    /// Mounts every ESP that an entry names, so that what is read from it afterwards need not. To
+    /// be called in a mount namespace of its own.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn hold_esps(&self) -> Result<Vec<MountedEsp>> {
+        let all = self.entries.entries().map_err(reading)?;
+        let named: BTreeSet<_> = all.iter().filter_map(|e| e.option.path.partuuid()).collect();
+        let read = |partuuid| EspLocation::try_read(self.host, self.devices, partuuid);
+        Ok(named.into_iter().filter_map(read).collect())
+    }
+
+    /// Tells the BEs that entries of others lead to them.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn follow_foreign(&self, environments: &mut [BootEnvironment]) -> Result<()> {
+        let next = firmware::next(&self.entries)?;
+        let next_number = next.as_ref().map(|entry| entry.number);
+        for entry in self.foreign()? {
+            let place = self
+                .esp_of(&entry)
+                .and_then(|esp| vendor::place_of(esp.esp(), &entry.option.path.file()?));
+            let leads = |e: &&mut BootEnvironment| {
+                place.as_ref().is_some_and(|place| vendor::leads_to(self.devices, e, place))
+            };
+            if let Some(environment) = environments.iter_mut().find(leads) {
+                environment.boot_entry.get_or_insert(entry.number);
+                environment.next_boot |= Some(entry.number) == next_number;
+            }
+        }
+        // One that does not say where it leads, but led to the system that runs.
+        if let Some(next) = &next
+            && !next.option.is_lifeboat()
+            && !environments.iter().any(|e| e.next_boot)
+            && self.entries.current().map_err(reading)? == Some(next.number)
+            && let Some(running) = environments.iter_mut().find(|e| e.running)
+        {
+            running.next_boot = true;
+        }
+        Ok(())
+    }
+
+    /// A warning for each entry of Lifeboat's whose BE is not among those that were found.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn without_root(&self, environments: &[BootEnvironment]) -> Result<Vec<String>> {
+        let ids: BTreeSet<String> = environments
+            .iter()
+            .filter_map(|e| e.descriptor.as_ref())
+            .map(|d| d.id.short())
+            .collect();
+        let mut warnings = Vec::new();
+        for entry in self.entries.entries().map_err(reading)? {
+            let Some((directory, _)) = firmware::loader_file(&entry.option) else { continue };
+            if ids.contains(&directory) {
+                continue;
+            }
+            let failed = match self.trial_in(&entry, &directory)? {
+                Some(Trial::Failed) => ", whose trial failed",
+                _ => "",
+            };
+            warnings.push(format!(
+                "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is \
+                gone for good, `be boot-entries remove {number:04X}` takes it out of the \
+                firmware's menu",
+                firmware::shown_name(&entry.option, &directory),
+                number = entry.number
+            ));
+        }
+        Ok(warnings)
+    }
+
+    /// The trials of all BEs but the running one, by their entries and records alone: no root file
+    /// system is looked at.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn unconfirmed(&self, running: Option<Id>) -> Result<Vec<Unconfirmed>> {
+        let running = running.map(|id| id.short());
+        let mut found = Vec::new();
+        for entry in self.entries.entries().map_err(reading)? {
+            let Some((directory, _)) = firmware::loader_file(&entry.option) else { continue };
+            if Some(&directory) == running.as_ref() {
+                continue;
+            }
+            if let Some(trial) = self.trial_in(&entry, &directory)? {
+                let name = firmware::shown_name(&entry.option, &directory).to_owned();
+                found.push(Unconfirmed { name, entry: entry.number, trial });
+            }
+        }
+        Ok(found)
+    }
+
+    fn foreign(&self) -> Result<Vec<BootEntry>> {
+        let mut all = self.entries.entries().map_err(reading)?;
+        all.retain(|entry| !entry.option.is_lifeboat());
+        Ok(all)
+    }
+
+    fn esp_of(&self, entry: &BootEntry) -> Option<MountedEsp> {
+        EspLocation::try_read(self.host, self.devices, entry.option.path.partuuid()?)
+    }
+
+    /// How the trial of a BE that does not run stands; `None` also where its record cannot be read.
+    fn trial_in(&self, entry: &BootEntry, directory: &str) -> Result<Option<Trial>> {
+        let is_next = self.entries.next().map_err(reading)? == Some(entry.number);
+        let record = self.esp_of(entry).and_then(|esp| Record::load(esp.esp(), directory).ok());
+        Ok(record.and_then(|record| record.standing(false, is_next)))
+    }
+}

@@ -1,0 +1,367 @@
+//! The boot entry of one BE, and the record of its trial on the ESP that the entry names: what
+//! every loader that the firmware starts has.
+
+use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
+use boot::esp::Esp;
+
+use super::{boot_entries, first, next, reading, writing};
+use super::{description, entries_of, fallback, is_of, lines, loader_file, others, point};
+use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Name, State, Trial};
+use crate::error::{Error, Refusal, Result};
+use crate::host::Host;
+use crate::loader::contract::{BootState, LoaderStep};
+use crate::loader::esp_location::{EspLocation, esp_error};
+use crate::loader::problem::Problem;
+use crate::loader::trial_record::Record;
+use crate::storage::device::Devices;
+
+/// The boot entry of a BE. It may have none yet.
+#[derive(Debug)]
+pub struct EnvironmentEntry<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    environment: BootEnvironment,
+}
+
+impl<'a> EnvironmentEntry<'a> {
+    /// That of `environment`.
+    pub fn new(host: &'a Host, inventory: &'a Inventory, environment: &BootEnvironment) -> Self {
+        EnvironmentEntry { host, inventory, environment: environment.clone() }
+    }
+
+    fn devices(&self) -> &'a Devices {
+        &self.inventory.devices
+    }
+
+    fn descriptor(&self) -> Result<&Descriptor> {
+        self.environment.descriptor.as_ref().ok_or_else(|| {
+            Refusal::Other(format!(
+                "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot \
+                {0}` and run `be adopt` there",
+                self.environment.reference
+            ))
+            .into()
+        })
+    }
+
+    fn id(&self) -> Result<Id> {
+        self.descriptor().map(|descriptor| descriptor.id)
+    }
+
+    fn entries(&self) -> Result<BootEntries> {
+        boot_entries(self.host)
+    }
+
+    /// `None` also where the machine has no such entries.
+    fn find(&self) -> Result<Option<BootEntry>> {
+        let Ok(entries) = self.entries() else { return Ok(None) };
+        Ok(entries_of(&entries, self.id()?)?.into_iter().next())
+    }
+
+    fn entry(&self) -> Result<BootEntry> {
+        self.find()?.ok_or_else(|| {
+            Error::Failed(format!(
+                "'{}' has no boot entry: `be activate` makes it again",
+                self.environment.name()
+            ))
+        })
+    }
+
+    /// Where its files lie: on the ESP that its entry names, where that is still there, else where
+    /// those of a new BE go.
+    ///
+    /// # Errors
+    /// [`Refusal::NoEsp`], and a PARTUUID that is there twice.
+    pub fn location(&self) -> Result<EspLocation> {
+        if let Some(descriptor) = &self.environment.descriptor {
+            for entry in entries_of(&self.entries()?, descriptor.id)? {
+                if let Some(partuuid) = entry.option.path.partuuid()
+                    && let Some(found) = EspLocation::by_partuuid(self.devices(), partuuid)?
+                {
+                    return Ok(found);
+                }
+            }
+        }
+        let running = self.inventory.running();
+        EspLocation::choose(self.host, self.devices(), &self.environment, running)
+    }
+
+    /// That the machine has entries, and starts a program that it knows no signature of.
+    ///
+    /// # Errors
+    /// [`Refusal::NoFirmwareVariables`], [`Refusal::SecureBoot`].
+    pub fn prove_unsigned(&self) -> Result<()> {
+        match self.entries()?.secure_boot().map_err(reading)? {
+            SecureBoot::Enabled => Err(Refusal::SecureBoot.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// See [`Loader::prove_switch`](crate::loader::Loader::prove_switch).
+    pub fn prove_switch(&self, force: bool) -> Result<()> {
+        self.prove_unsigned()?;
+        let descriptor = self.descriptor()?;
+        if force || !others(&self.entries()?, descriptor.id)?.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::Other(format!(
+            "nothing but '{}' is in BootOrder, so there would be nothing to fall back to: make \
+            another boot environment, add the rescue image to the firmware's entries, or give \
+            --force",
+            descriptor.name
+        ))
+        .into())
+    }
+
+    /// See [`Loader::prove_removal`](crate::loader::Loader::prove_removal).
+    pub fn prove_removal(&self) -> Result<()> {
+        let (Some(descriptor), Ok(entries)) = (&self.environment.descriptor, self.entries()) else {
+            return Ok(());
+        };
+        if entries_of(&entries, descriptor.id)?.is_empty()
+            || !others(&entries, descriptor.id)?.is_empty()
+        {
+            return Ok(());
+        }
+        Err(Refusal::Other(format!(
+            "'{}' is the only thing in BootOrder that the firmware could start: make another boot \
+            environment first",
+            descriptor.name
+        ))
+        .into())
+    }
+
+    /// Makes the entry lead to `file`, which is there, on the ESP at `location`.
+    ///
+    /// # Errors
+    /// The variables cannot be written; the entry that was there leads where it did.
+    pub fn point_to(&self, location: &EspLocation, file: &str) -> Result<()> {
+        let descriptor = self.descriptor()?;
+        let description = description(descriptor.name.as_str(), &self.environment.os);
+        let option = LoadOption::new(description, location.device_path(file));
+        point(&self.entries()?, descriptor.id, option).map(drop)
+    }
+
+    /// See [`Loader::set_listed`](crate::loader::Loader::set_listed).
+    pub fn set_listed(&self, listed: bool) -> Result<()> {
+        self.entries()?.set_active(self.entry()?.number, listed).map_err(writing)
+    }
+
+    /// See [`Loader::try_once`](crate::loader::Loader::try_once).
+    pub fn try_once(&self) -> Result<Vec<LoaderStep<'_>>> {
+        let entries = self.entries()?;
+        let running = self.inventory.running().and_then(|running| running.boot_entry);
+        let mut steps = Vec::new();
+        if let Some(fallback) = fallback(&entries, self.id()?, running)? {
+            let line = format!(
+                "put Boot{fallback:04X} first in BootOrder: a trial that fails ends there, not in \
+                '{}' again",
+                self.environment.name()
+            );
+            steps.push(LoaderStep::new(line, move || {
+                self.entries()?.place(fallback, Position::First).map_err(writing)
+            }));
+        }
+        steps.push(LoaderStep::new("write the trial record beside its loader", || {
+            let previous = self.entries()?.order().map_err(reading)?.first().copied();
+            self.write_record(Record::begin(previous))
+        }));
+        steps.push(LoaderStep::new("set BootNext to its boot entry", || {
+            self.set_listed(true)?;
+            self.entries()?.set_next(Some(self.entry()?.number)).map_err(writing)
+        }));
+        Ok(steps)
+    }
+
+    /// See [`Loader::make_default`](crate::loader::Loader::make_default).
+    pub fn make_default(&self) -> Result<Vec<LoaderStep<'_>>> {
+        // An old count of attempts must not send its first start to the rescue image.
+        let clear =
+            LoaderStep::new("clear its trial record", || self.write_record(Record::default()));
+        let line = "put its boot entry first in BootOrder, and clear BootNext";
+        let put_first = LoaderStep::new(line, || {
+            let (entries, entry) = (self.entries()?, self.entry()?);
+            entries.set_active(entry.number, true).map_err(writing)?;
+            entries.place(entry.number, Position::First).map_err(writing)?;
+            entries.set_next(None).map_err(writing)
+        });
+        Ok(vec![clear, put_first])
+    }
+
+    /// See [`Loader::call_off`](crate::loader::Loader::call_off).
+    pub fn call_off(&self) -> Result<()> {
+        self.write_record(Record::default())
+    }
+
+    /// See [`Loader::running_trial`](crate::loader::Loader::running_trial).
+    pub fn running_trial(&self) -> Result<Option<Trial>> {
+        match self.running_record()? {
+            Some((record, entry)) => self.standing(&record, &entry),
+            None => Ok(None),
+        }
+    }
+
+    /// See [`Loader::confirm`](crate::loader::Loader::confirm).
+    pub fn confirm(&self) -> Result<Vec<LoaderStep<'_>>> {
+        let Some((record, entry)) = self.running_record()? else { return Ok(Vec::new()) };
+        let clear = |line: &str, record| LoaderStep::new(line, move || self.write_record(record));
+        if self.standing(&record, &entry)? != Some(Trial::Running) {
+            // Activated, and this boot is not the trial: only the count goes.
+            let cleared = Record { attempts: 0, ..record };
+            let step = clear("clear the count of its attempts", cleared);
+            return Ok(Some(step).filter(|_| cleared != record).into_iter().collect());
+        }
+        let descriptor = self.descriptor()?;
+        if descriptor.state == State::Incomplete {
+            return Err(Error::Failed(format!(
+                "'{}' is {}: its trial is not confirmed",
+                descriptor.name,
+                descriptor.state_text()
+            )));
+        }
+        let number = entry.number;
+        let line = "put the running boot environment's entry first in BootOrder";
+        let put_first = LoaderStep::new(line, move || self.put_first(number));
+        let line = "clear the record of the trial and the count of its attempts";
+        Ok(vec![put_first, clear(line, Record::default())])
+    }
+
+    fn put_first(&self, number: u16) -> Result<()> {
+        let entries = self.entries()?;
+        entries.set_active(number, true).map_err(writing)?;
+        entries.place(number, Position::First).map_err(writing)?;
+        if entries.order().map_err(reading)?.first() == Some(&number) {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "the firmware did not keep Boot{number:04X} first in BootOrder: set the order in its \
+            setup"
+        )))
+    }
+
+    /// See [`Loader::is_default`](crate::loader::Loader::is_default).
+    pub fn is_default(&self) -> Result<bool> {
+        let (Ok(entries), id) = (self.entries(), self.id()?) else { return Ok(false) };
+        Ok(first(&entries)?.is_some_and(|first| is_of(&first.option, id)))
+    }
+
+    /// See [`Loader::state`](crate::loader::Loader::state). `check` tells what is wrong with the
+    /// file that the entry names.
+    pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<Problem>) -> Result<BootState> {
+        let Ok(entries) = self.entries() else { return Ok(BootState::default()) };
+        let own = entries_of(&entries, self.id()?)?;
+        let next = next(&entries)?.map(|entry| entry.number);
+        let is_next = own.iter().any(|entry| Some(entry.number) == next);
+        let mut state = BootState { next: is_next, ..BootState::default() };
+        let Some(entry) = own.into_iter().next() else { return Ok(state) };
+        state.entry = Some(entry.number);
+        let read = |partuuid| EspLocation::try_read(self.host, self.devices(), partuuid);
+        let Some(mounted) = entry.option.path.partuuid().and_then(read) else {
+            state.problems.push(Problem::NoEsp);
+            return Ok(state);
+        };
+        let Some((directory, file)) = loader_file(&entry.option) else {
+            state.problems.push(Problem::NoFileNamed);
+            return Ok(state);
+        };
+        let is_next = entries.next().map_err(reading)? == Some(entry.number);
+        let record = Record::load(mounted.esp(), &directory).ok();
+        state.trial = record.and_then(|r| r.standing(self.environment.running, is_next));
+        state.problems = check(mounted.esp(), &file);
+        Ok(state)
+    }
+
+    /// See [`Loader::rename`](crate::loader::Loader::rename).
+    pub fn rename(&self, name: &Name) -> Result<()> {
+        let Ok(entries) = self.entries() else { return Ok(()) };
+        for entry in entries_of(&entries, self.id()?)? {
+            let mut option = entry.option;
+            option.description = description(name.as_str(), &self.environment.os);
+            entries.replace(entry.number, &option).map_err(writing)?;
+        }
+        Ok(())
+    }
+
+    /// See [`Loader::remove`](crate::loader::Loader::remove): the entries, then the directory on
+    /// every ESP that has it.
+    pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
+        let id = self.id()?;
+        let mut steps = Vec::new();
+        if let Ok(entries) = self.entries() {
+            for BootEntry { number, .. } in entries_of(&entries, id)? {
+                steps.push(LoaderStep::new(lines::remove(number), move || {
+                    self.entries()?.remove(number).map_err(writing)
+                }));
+            }
+        }
+        let line = lines::remove_directory(&id.short());
+        steps.push(LoaderStep::new(line, move || self.remove_directories(&id.short())));
+        Ok(steps)
+    }
+
+    fn remove_directories(&self, name: &str) -> Result<()> {
+        for location in EspLocation::all(self.devices()) {
+            let has_it = location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
+                let directories = mounted
+                    .esp()
+                    .directories()
+                    .map_err(esp_error("looking for the loader's directory"))?;
+                Ok(directories.iter().any(|found| found.eq_ignore_ascii_case(name)))
+            });
+            match has_it {
+                Ok(true) => {}
+                Ok(false) => continue,
+                // An ESP that cannot be read has no loader that works.
+                Err(e) => {
+                    log::warn!("{e}");
+                    continue;
+                }
+            }
+            let mounted = location.mount(self.host, self.devices())?;
+            let removing =
+                format!("removing the loader's directory on {}", location.device.display());
+            mounted.esp().remove_tree(&Esp::directory_of(name)).map_err(esp_error(&removing))?;
+            mounted.close()?;
+        }
+        Ok(())
+    }
+
+    /// The record of the running BE, and the entry whose ESP it lies on. `None` where what runs has
+    /// no entry of its own.
+    fn running_record(&self) -> Result<Option<(Record, BootEntry)>> {
+        let Some(entry) = self.find()? else { return Ok(None) };
+        let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
+        let location = EspLocation::by_partuuid(self.devices(), partuuid)?.ok_or_else(|| {
+            Error::Failed(format!(
+                "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
+                entry.number
+            ))
+        })?;
+        let mounted = location.mount_read_only(self.host, self.devices())?;
+        Ok(Some((Record::load(mounted.esp(), &self.id()?.short())?, entry)))
+    }
+
+    /// How the trial stands, for this boot: one that came by another entry, such as a kexec from
+    /// the rescue image, is none.
+    fn standing(&self, record: &Record, entry: &BootEntry) -> Result<Option<Trial>> {
+        let by_own_entry = self.entries()?.current().map_err(reading)? == Some(entry.number);
+        Ok(record.standing(true, false).filter(|s| by_own_entry || *s != Trial::Running))
+    }
+
+    fn write_record(&self, record: Record) -> Result<()> {
+        let partuuid = self.find()?.and_then(|entry| entry.option.path.partuuid());
+        let location = partuuid.map(|p| EspLocation::by_partuuid(self.devices(), p)).transpose()?;
+        let location = location.flatten().ok_or_else(|| {
+            Error::Failed(format!(
+                "the EFI system partition of '{}' is not there",
+                self.environment.name()
+            ))
+        })?;
+        let mounted = location.mount(self.host, self.devices())?;
+        record.store(mounted.esp(), &self.id()?.short())?;
+        mounted.close()
+    }
+}
+
+#[cfg(test)]
+mod tests;

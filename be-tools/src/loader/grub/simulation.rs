@@ -1,0 +1,185 @@
+//! GRUB on UEFI held to the promises of every loader: the real variables and files of a fake
+//! machine, whose firmware and stub are simulated as the specification and `stub.cfg` say.
+
+use std::path::Path;
+
+use boot::efi::BootEntry;
+use boot::esp::Esp;
+
+use super::check::stub_of;
+use super::stub::{REQUIRED, Stub};
+use super::*;
+use crate::environment::{BootEnvironment, Descriptor, Id, State};
+use crate::loader::firmware;
+use crate::loader::promises::{Machine, Started, keep_every_promise};
+use crate::loader::testing::{Firmware, environment};
+use crate::loader::trial_record::{MAX_ATTEMPTS, Record};
+
+const FOREIGN: &str = "EFI/debian/shimx64.efi";
+
+struct GrubMachine {
+    firmware: Firmware,
+    host: Host,
+    inventory: Inventory,
+    /// A tree that has a GRUB, for every BE.
+    root: tempfile::TempDir,
+}
+
+impl GrubMachine {
+    fn new() -> Self {
+        let (firmware, root) = (Firmware::new(), tempfile::tempdir().unwrap());
+        firmware.esp().write_new(Path::new(FOREIGN), b"MZ").unwrap();
+        let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        firmware.set("BootCurrent", debian.to_le_bytes().to_vec());
+        let modules = root.path().join("usr/lib/grub/x86_64-efi");
+        for directory in [&modules, &root.path().join("usr/bin")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        for module in REQUIRED {
+            std::fs::write(modules.join(format!("{module}.mod")), "").unwrap();
+        }
+        std::fs::write(root.path().join("usr/bin/grub-mkimage"), "").unwrap();
+        let inventory = Inventory { devices: firmware.devices(), ..Inventory::default() };
+        GrubMachine { host: firmware.host(), firmware, inventory, root }
+    }
+
+    fn environment(&self, name: &str) -> &BootEnvironment {
+        self.inventory.environments.iter().find(|e| e.name() == name).unwrap()
+    }
+
+    fn descriptor(&self, name: &str) -> &Descriptor {
+        self.environment(name).descriptor.as_ref().unwrap()
+    }
+
+    fn id(&self, name: &str) -> Id {
+        self.descriptor(name).id
+    }
+
+    fn entry(&self, name: &str) -> Option<BootEntry> {
+        let found = firmware::entries_of(&self.firmware.entries(), self.id(name)).unwrap();
+        found.into_iter().next()
+    }
+
+    /// The first entry that the firmware can start: `BootNext`, active or not, else the order
+    /// (UEFI 2.10, 3.1.1). One whose file is not there is passed over.
+    fn chosen(&self) -> Option<BootEntry> {
+        let entries = self.firmware.entries();
+        let next = entries.next().unwrap();
+        entries.set_next(None).unwrap();
+        let at = |number| entries.entry(number).unwrap();
+        let order = entries.order().unwrap().into_iter().filter_map(at);
+        let active = order.filter(|entry| entry.option.is_active());
+        next.and_then(at).into_iter().chain(active).find(|entry| {
+            let file = entry.option.path.file().unwrap().replace('\\', "/");
+            self.firmware.esp().root().join(file.trim_start_matches('/')).is_file()
+        })
+    }
+
+    /// What the stub does: it counts, and leads to the BE whose `/boot` it names.
+    fn hand_over(&self, directory: &str, file: &str) -> Started {
+        let esp = self.firmware.esp();
+        let text = esp.read(&Esp::directory_of(directory).join(stub_of(file))).unwrap().unwrap();
+        let stub = Stub::parse(std::str::from_utf8(&text).unwrap()).unwrap();
+        let mut record = Record::load(&esp, directory).unwrap();
+        if record.attempts == MAX_ATTEMPTS {
+            return Started::Rescue;
+        }
+        record.attempts += 1;
+        record.tried |= record.trial;
+        record.store(&esp, directory).unwrap();
+        let is_it = |e: &&BootEnvironment| e.root.uuid == stub.boot.uuid;
+        let found = self.inventory.environments.iter().find(is_it).unwrap();
+        Started::Environment(found.name().to_owned())
+    }
+
+    /// As a scan would find it.
+    fn run(&mut self, running: Option<&str>) {
+        let entries = self.inventory.environments.iter();
+        let entries: Vec<_> = entries.map(|e| self.entry(e.name()).map(|e| e.number)).collect();
+        for (environment, entry) in self.inventory.environments.iter_mut().zip(entries) {
+            environment.running = Some(environment.name()) == running;
+            environment.boot_entry = entry;
+        }
+    }
+}
+
+impl Machine for GrubMachine {
+    fn add(&mut self, name: &str) {
+        let uuid = format!("aaaa-{:02}", self.inventory.environments.len());
+        let mut added = environment(name, &uuid).complete();
+        added.root.disk = "/dev/lifeboat-esp1".into();
+        self.inventory.environments.push(added);
+    }
+
+    fn loader(&self, name: &str) -> Box<dyn Loader + '_> {
+        let loader = GrubEfi::new(&self.host, &self.inventory, self.environment(name));
+        Box::new(loader.with_images(|_, subject, _, stub| {
+            Ok(format!("MZ {} {stub}", subject.descriptor.name).into())
+        }))
+    }
+
+    fn install(&self, name: &str) {
+        let subject = Subject::new(self.descriptor(name), self.environment(name), self.root.path());
+        self.loader(name).install(&subject).unwrap();
+    }
+
+    fn set_state(&mut self, name: &str, state: State) {
+        let found = self.inventory.environments.iter_mut().find(|e| e.name() == name).unwrap();
+        found.descriptor.as_mut().unwrap().state = state;
+    }
+
+    fn start(&mut self) -> Started {
+        let Some(entry) = self.chosen() else { return Started::Nothing };
+        self.firmware.set("BootCurrent", entry.number.to_le_bytes().to_vec());
+        let started = match firmware::loader_file(&entry.option) {
+            Some((directory, file)) => self.hand_over(&directory, &file),
+            None => Started::Foreign,
+        };
+        match &started {
+            Started::Environment(name) => self.run(Some(name)),
+            _ => self.run(None),
+        }
+        started
+    }
+
+    fn kexec(&mut self, name: &str) {
+        self.run(Some(name));
+    }
+
+    fn lose_foreign(&mut self) {
+        std::fs::remove_file(self.firmware.esp().root().join(FOREIGN)).unwrap();
+        let entries = self.firmware.entries();
+        let foreign = entries.entries().unwrap().into_iter().find(|e| !e.option.is_lifeboat());
+        entries.remove_foreign(foreign.unwrap().number).unwrap();
+    }
+
+    fn damage(&mut self, name: &str) {
+        let (directory, file) = firmware::loader_file(&self.entry(name).unwrap().option).unwrap();
+        let path = self.firmware.esp().root().join(Esp::directory_of(&directory)).join(file);
+        std::fs::write(path, "MZ damaged").unwrap();
+    }
+
+    fn shown(&self, name: &str) -> Option<String> {
+        self.entry(name).map(|entry| entry.option.description)
+    }
+
+    fn has_files(&self, name: &str) -> bool {
+        let directory = Esp::directory_of(&self.id(name).short());
+        self.firmware.esp().root().join(directory).exists()
+    }
+}
+
+keep_every_promise! { || Box::new(GrubMachine::new()) }
+
+#[test]
+fn a_machine_that_enforces_signatures_is_refused() {
+    let mut machine = GrubMachine::new();
+    machine.add("second");
+    machine.firmware.set("SecureBoot", vec![1]);
+    let loader = machine.loader("second");
+    for refused in
+        [loader.prove(machine.environment("second")).map(drop), loader.prove_switch(true)]
+    {
+        assert!(matches!(refused, Err(crate::Error::Refused(Refusal::SecureBoot))));
+    }
+}

@@ -1,0 +1,94 @@
+//! Why a loader would not lead to its BE.
+
+use std::fmt;
+
+use crate::environment;
+
+/// A file beside a BE's boot entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoaderFile {
+    /// What the firmware starts, by its name.
+    Image(String),
+    /// What that reads.
+    Beside(String),
+}
+
+impl fmt::Display for LoaderFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoaderFile::Image(name) => write!(f, "its loader {name}"),
+            LoaderFile::Beside(name) => write!(f, "its loader's {name}"),
+        }
+    }
+}
+
+/// Why a loader would not lead to its BE. Each of them goes when the loader is installed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Nothing makes it selectable.
+    NoEntry,
+    /// The ESP of its boot entry is gone.
+    NoEsp,
+    /// Its boot entry does not name a file.
+    NoFileNamed,
+    /// A file is not there.
+    Missing(LoaderFile),
+    /// A file cannot be read.
+    Unreadable {
+        /// Which one.
+        file: LoaderFile,
+        /// What the kernel or the format says.
+        why: String,
+    },
+    /// A file has other bytes than were written.
+    Damaged(LoaderFile),
+    /// A file that is not as Lifeboat writes it.
+    Malformed {
+        /// Which one.
+        file: LoaderFile,
+        /// A phrase that follows it.
+        why: &'static str,
+    },
+    /// What it leads to is not this BE.
+    LeadsElsewhere,
+}
+
+impl Problem {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::NoEntry => "loader-no-entry",
+            Problem::NoEsp => "loader-no-esp",
+            Problem::NoFileNamed => "loader-no-file-named",
+            Problem::Missing(_) => "loader-missing",
+            Problem::Unreadable { .. } => "loader-unreadable",
+            Problem::Damaged(_) => "loader-damaged",
+            Problem::Malformed { .. } => "loader-malformed",
+            Problem::LeadsElsewhere => "loader-leads-elsewhere",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::NoEntry => f.write_str("it has no boot entry"),
+            Problem::NoEsp => f.write_str(
+                "the EFI system partition (ESP) that its boot entry names is not there or cannot \
+                be read",
+            ),
+            Problem::NoFileNamed => f.write_str("its boot entry names no loader"),
+            Problem::Missing(file) => write!(f, "{file} is missing on the ESP"),
+            Problem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
+            Problem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
+            Problem::Malformed { file, why } => write!(f, "{file} {why}"),
+            Problem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
+        }
+    }
+}
+
+impl From<Problem> for environment::Problem {
+    fn from(problem: Problem) -> Self {
+        environment::Problem::new(problem.code(), problem.to_string())
+    }
+}

@@ -1,0 +1,423 @@
+//! What must hold of every loader: the suite that each implementation of
+//! [`Loader`](super::Loader) passes, on a machine that is simulated as far as the loader sees it.
+
+use super::contract::{BootState, Loader, LoaderStep, run};
+use super::problem::Problem;
+use crate::environment::{State, Trial};
+
+/// What a machine does when it is switched on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// A BE, by its name.
+    Environment(String),
+    /// The system that was there before Lifeboat.
+    Foreign,
+    /// The rescue image.
+    Rescue,
+    /// Nothing is left to start.
+    Nothing,
+}
+
+/// A machine with a loader under test. At first the foreign system runs and is started by itself;
+/// there is a rescue image.
+pub(crate) trait Machine {
+    /// A complete BE is on the disks; it has no loader yet.
+    fn add(&mut self, name: &str);
+    /// The loader of a BE.
+    fn loader(&self, name: &str) -> Box<dyn Loader + '_>;
+    /// Installs it.
+    fn install(&self, name: &str);
+    /// The BE's descriptor has another state.
+    fn set_state(&mut self, name: &str, state: State);
+    /// Switches it on: what is started runs from then on.
+    fn start(&mut self) -> Started;
+    /// The BE is started by other means than its boot entry.
+    fn kexec(&mut self, name: &str);
+    /// The foreign system is gone.
+    fn lose_foreign(&mut self);
+    /// The BE's loader has other bytes than were written.
+    fn damage(&mut self, name: &str);
+    /// What the menu shows for the BE; `None` where it has no entry.
+    fn shown(&self, name: &str) -> Option<String>;
+    /// The BE's loader has files.
+    fn has_files(&self, name: &str) -> bool;
+}
+
+/// Makes a machine.
+pub(crate) type New = fn() -> Box<dyn Machine>;
+
+/// A test for each promise, of the machines that an expression makes.
+macro_rules! keep_every_promise {
+    ($new:expr) => {
+        $crate::loader::promises::keep_every_promise! { $new;
+            a_new_be_is_started_only_once_it_is_listed
+            a_new_be_comes_after_all_others
+            installing_again_keeps_place_and_listing
+            what_is_written_to_is_not_started
+            a_trial_is_started_once
+            a_failed_trial_ends_in_what_ran
+            a_failed_trial_of_the_first_in_order_ends_in_another
+            a_confirmed_trial_stays
+            a_trial_is_not_confirmed_by_another_be
+            a_be_that_came_another_way_is_on_no_trial
+            an_incomplete_be_is_not_confirmed
+            a_permanent_switch_calls_off_the_trial_of_another
+            three_starts_without_a_confirm_end_in_the_rescue_image
+            a_rename_keeps_the_entry_and_its_place
+            a_removal_takes_away_what_points_before_the_files
+            something_else_must_remain
+            every_cut_of_a_trial_leaves_a_machine_that_boots
+            every_cut_of_a_permanent_switch_leaves_a_machine_that_boots
+            every_cut_of_a_confirmation_leaves_a_machine_that_boots
+            faults_of_its_files_go_when_it_is_installed_again
+        }
+    };
+    ($new:expr; $($promise:ident)*) => {
+        $(
+            #[test]
+            fn $promise() {
+                $crate::loader::promises::$promise($new);
+            }
+        )*
+    };
+}
+pub(crate) use keep_every_promise;
+
+fn be(name: &str) -> Started {
+    Started::Environment(name.into())
+}
+
+/// A machine on which these BEs are complete and listed, in this order.
+fn with(new: New, names: &[&str]) -> Box<dyn Machine> {
+    let mut machine = new();
+    for name in names {
+        machine.add(name);
+        machine.install(name);
+        machine.loader(name).set_listed(true).unwrap();
+    }
+    machine
+}
+
+fn try_once(machine: &dyn Machine, name: &str) {
+    run(&machine.loader(name).try_once().unwrap()).unwrap();
+}
+
+fn make_default(machine: &dyn Machine, name: &str) {
+    run(&machine.loader(name).make_default().unwrap()).unwrap();
+}
+
+fn confirm(machine: &dyn Machine, name: &str) {
+    run(&machine.loader(name).confirm().unwrap()).unwrap();
+}
+
+fn state(machine: &dyn Machine, name: &str) -> BootState {
+    machine.loader(name).state().unwrap()
+}
+
+/// Restarts until something comes up that is not broken.
+fn reboot(machine: &mut dyn Machine, broken: &[&str]) -> Vec<Started> {
+    let mut all = Vec::new();
+    loop {
+        let started = machine.start();
+        all.push(started.clone());
+        match started {
+            Started::Environment(name) if broken.contains(&name.as_str()) => {}
+            _ => return all,
+        }
+        assert!(all.len() < 10, "it restarts for ever: {all:?}");
+    }
+}
+
+/// Runs the first steps of what `steps` makes, on a machine for each number of them; then `holds`.
+fn cut(
+    make: impl Fn() -> Box<dyn Machine>,
+    steps: for<'l> fn(&'l dyn Loader) -> Vec<LoaderStep<'l>>,
+    name: &str,
+    holds: impl Fn(&mut dyn Machine, bool),
+) {
+    for count in 0.. {
+        let mut machine = make();
+        let all = {
+            let loader = machine.loader(name);
+            let steps = steps(&*loader);
+            assert!(steps.iter().all(|step| !step.to_string().is_empty()));
+            let all = steps.len();
+            run(&steps[..count.min(all)]).unwrap();
+            all
+        };
+        holds(&mut *machine, count >= all);
+        if count >= all {
+            return;
+        }
+    }
+}
+
+pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: New) {
+    let mut machine = new();
+    machine.add("second");
+    assert_eq!(state(&*machine, "second"), BootState::default());
+    machine.install("second");
+    machine.lose_foreign();
+    assert!(!state(&*machine, "second").next);
+    assert_eq!(machine.start(), Started::Nothing);
+    machine.loader("second").set_listed(true).unwrap();
+    assert!(state(&*machine, "second").next);
+    assert!(machine.loader("second").is_default().unwrap());
+    assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn a_new_be_comes_after_all_others(new: New) {
+    let mut machine = with(new, &["second", "third"]);
+    assert_eq!(machine.start(), Started::Foreign);
+    machine.lose_foreign();
+    assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn installing_again_keeps_place_and_listing(new: New) {
+    let mut machine = with(new, &["second", "third"]);
+    let entry = state(&*machine, "second").entry;
+    machine.loader("third").set_listed(false).unwrap();
+    for name in ["second", "third"] {
+        machine.install(name);
+        assert_eq!(state(&*machine, name).problems, []);
+    }
+    assert_eq!(state(&*machine, "second").entry, entry);
+    machine.lose_foreign();
+    assert_eq!(machine.start(), be("second"));
+    machine.loader("second").set_listed(false).unwrap();
+    assert_eq!(machine.start(), Started::Nothing);
+}
+
+pub(crate) fn what_is_written_to_is_not_started(new: New) {
+    let mut machine = with(new, &["second"]);
+    make_default(&*machine, "second");
+    machine.loader("second").set_listed(false).unwrap();
+    assert!(!machine.loader("second").is_default().unwrap());
+    assert_eq!(machine.start(), Started::Foreign);
+    machine.loader("second").set_listed(true).unwrap();
+    assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn a_trial_is_started_once(new: New) {
+    let mut machine = with(new, &["second"]);
+    try_once(&*machine, "second");
+    let pending = state(&*machine, "second");
+    assert_eq!((pending.next, pending.trial), (true, Some(Trial::Pending)));
+    assert!(!machine.loader("second").is_default().unwrap());
+    assert_eq!(machine.start(), be("second"));
+    assert_eq!(state(&*machine, "second").trial, Some(Trial::Running));
+    assert_eq!(machine.loader("second").running_trial().unwrap(), Some(Trial::Running));
+    // It came up, and was not confirmed.
+    assert_eq!(machine.start(), Started::Foreign);
+    assert_eq!(state(&*machine, "second").trial, Some(Trial::Failed));
+}
+
+pub(crate) fn a_failed_trial_ends_in_what_ran(new: New) {
+    let mut machine = with(new, &["first", "second"]);
+    make_default(&*machine, "first");
+    assert_eq!(machine.start(), be("first"));
+    try_once(&*machine, "second");
+    assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), be("first")]);
+    assert_eq!(state(&*machine, "second").trial, Some(Trial::Failed));
+    assert!(state(&*machine, "first").next);
+}
+
+pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: New) {
+    let mut machine = with(new, &["first", "second"]);
+    make_default(&*machine, "first");
+    machine.start();
+    make_default(&*machine, "second");
+    try_once(&*machine, "second");
+    assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), be("first")]);
+}
+
+pub(crate) fn a_confirmed_trial_stays(new: New) {
+    let mut machine = with(new, &["second"]);
+    try_once(&*machine, "second");
+    machine.start();
+    confirm(&*machine, "second");
+    assert!(machine.loader("second").is_default().unwrap());
+    assert_eq!(state(&*machine, "second").trial, None);
+    assert_eq!(machine.start(), be("second"));
+    assert_eq!(machine.loader("second").running_trial().unwrap(), None);
+}
+
+pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: New) {
+    let mut machine = with(new, &["first", "second"]);
+    make_default(&*machine, "first");
+    machine.start();
+    try_once(&*machine, "second");
+    reboot(&mut *machine, &["second"]);
+    assert_eq!(machine.loader("first").running_trial().unwrap(), None);
+    confirm(&*machine, "first");
+    assert_eq!(state(&*machine, "second").trial, Some(Trial::Failed));
+    assert!(!machine.loader("second").is_default().unwrap());
+    assert_eq!(machine.start(), be("first"));
+}
+
+pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: New) {
+    let mut machine = with(new, &["second"]);
+    try_once(&*machine, "second");
+    assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), Started::Foreign]);
+    machine.kexec("second");
+    assert_eq!(machine.loader("second").running_trial().unwrap(), None);
+    confirm(&*machine, "second");
+    assert!(!machine.loader("second").is_default().unwrap());
+    assert_eq!(machine.start(), Started::Foreign);
+}
+
+pub(crate) fn an_incomplete_be_is_not_confirmed(new: New) {
+    let mut machine = with(new, &["second"]);
+    try_once(&*machine, "second");
+    machine.start();
+    machine.set_state("second", State::Incomplete);
+    assert!(machine.loader("second").confirm().is_err());
+    assert_eq!(machine.start(), Started::Foreign);
+}
+
+pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: New) {
+    let mut machine = with(new, &["second", "third"]);
+    try_once(&*machine, "third");
+    make_default(&*machine, "second");
+    assert_eq!(state(&*machine, "third").trial, Some(Trial::Interrupted));
+    machine.loader("third").call_off().unwrap();
+    assert_eq!(state(&*machine, "third").trial, None);
+    assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: New) {
+    let mut machine = with(new, &["second"]);
+    make_default(&*machine, "second");
+    machine.start();
+    confirm(&*machine, "second");
+    let [a, b, c] = [be("second"), be("second"), be("second")];
+    assert_eq!(reboot(&mut *machine, &["second"]), [a, b, c, Started::Rescue]);
+    // To activate it begins to count again.
+    make_default(&*machine, "second");
+    assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: New) {
+    let mut machine = with(new, &["second", "third"]);
+    make_default(&*machine, "second");
+    let before = state(&*machine, "second");
+    machine.loader("second").rename(&"other".parse().unwrap()).unwrap();
+    assert!(machine.shown("second").unwrap().contains("other"));
+    assert_eq!(state(&*machine, "second"), before);
+    assert!(!machine.shown("third").unwrap().contains("other"));
+    assert_eq!(machine.start(), be("second"));
+    machine.add("fourth");
+    machine.loader("fourth").rename(&"fifth".parse().unwrap()).unwrap();
+}
+
+pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
+    let make = || {
+        let machine = with(new, &["first", "second"]);
+        make_default(&*machine, "second");
+        try_once(&*machine, "second");
+        machine.loader("second").prove_removal().unwrap();
+        machine
+    };
+    cut(
+        make,
+        |loader| loader.remove().unwrap(),
+        "second",
+        |machine, done| {
+            let has_entry = machine.shown("second").is_some();
+            assert!(machine.has_files("second") || !has_entry, "an entry leads nowhere");
+            assert!(has_entry || !state(machine, "second").next);
+            if !done {
+                // It can be run again.
+                run(&machine.loader("second").remove().unwrap()).unwrap();
+            }
+            assert!(!machine.has_files("second") && machine.shown("second").is_none());
+            run(&machine.loader("second").remove().unwrap()).unwrap();
+            assert!(machine.has_files("first"));
+            assert_eq!(machine.start(), Started::Foreign);
+        },
+    );
+}
+
+pub(crate) fn something_else_must_remain(new: New) {
+    let mut machine = with(new, &["second"]);
+    let status = |result: crate::error::Result<()>| result.map_or_else(|e| e.exit_status(), |()| 0);
+    assert_eq!(status(machine.loader("second").prove_switch(false)), 0);
+    assert_eq!(status(machine.loader("second").prove_removal()), 0);
+    machine.lose_foreign();
+    assert_eq!(status(machine.loader("second").prove_switch(false)), 3);
+    assert_eq!(status(machine.loader("second").prove_switch(true)), 0);
+    assert_eq!(status(machine.loader("second").prove_removal()), 3);
+}
+
+pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
+    let make = || {
+        let mut machine = with(new, &["first", "second"]);
+        make_default(&*machine, "first");
+        machine.start();
+        make_default(&*machine, "second");
+        machine
+    };
+    cut(
+        make,
+        |loader| loader.try_once().unwrap(),
+        "second",
+        |machine, done| {
+            let BootState { next, trial, .. } = state(machine, "second");
+            if !machine.loader("second").is_default().unwrap() {
+                assert_eq!(next, trial == Some(Trial::Pending), "started, and not as a trial");
+            }
+            assert_eq!(trial == Some(Trial::Pending), done);
+            let started = reboot(machine, &["second"]);
+            assert!(
+                matches!(started.last(), Some(s) if *s == be("first") || *s == Started::Rescue)
+            );
+        },
+    );
+}
+
+pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: New) {
+    cut(
+        || with(new, &["second"]),
+        |loader| loader.make_default().unwrap(),
+        "second",
+        |machine, done| {
+            let expected = if done { be("second") } else { Started::Foreign };
+            assert_eq!(machine.start(), expected);
+        },
+    );
+}
+
+pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) {
+    let make = || {
+        let mut machine = with(new, &["second"]);
+        try_once(&*machine, "second");
+        machine.start();
+        machine
+    };
+    cut(
+        make,
+        |loader| loader.confirm().unwrap(),
+        "second",
+        |machine, done| {
+            // Until its record goes it can be confirmed once more.
+            let trial = machine.loader("second").running_trial().unwrap();
+            assert_eq!(trial.is_none(), done);
+            confirm(machine, "second");
+            assert_eq!(machine.start(), be("second"));
+        },
+    );
+}
+
+pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: New) {
+    let mut machine = new();
+    machine.add("second");
+    let problems = |machine: &dyn Machine| machine.loader("second").problems().unwrap();
+    assert_eq!(problems(&*machine), [Problem::NoEntry]);
+    machine.install("second");
+    assert_eq!(problems(&*machine), []);
+    machine.damage("second");
+    assert_eq!(problems(&*machine).len(), 1);
+    assert_eq!(problems(&*machine), state(&*machine, "second").problems);
+    machine.install("second");
+    assert_eq!(problems(&*machine), []);
+}

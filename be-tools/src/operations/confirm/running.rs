@@ -1,0 +1,73 @@
+//! The BE that runs, by its own descriptor: no other disk than its ESP's is looked into, because it
+//! may be early at boot.
+
+use std::path::Path;
+
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Trial};
+use crate::error::Result;
+use crate::host::Host;
+use crate::loader::{self, Loader};
+use crate::root_dir::RootDir;
+use crate::storage::device::Devices;
+use crate::storage::namespace;
+
+/// What runs, where it is a BE.
+pub struct RunningEnvironment {
+    /// Of it alone.
+    pub descriptor: Descriptor,
+    environment: BootEnvironment,
+    inventory: Inventory,
+}
+
+impl RunningEnvironment {
+    /// `None` where what runs has no descriptor. Its ESP is looked for among `devices`.
+    ///
+    /// # Errors
+    /// The descriptor cannot be read.
+    pub fn find(devices: Devices) -> Result<Option<Self>> {
+        let Some(descriptor) = descriptor()? else { return Ok(None) };
+        let environment = BootEnvironment {
+            descriptor: Some(descriptor.clone()),
+            running: true,
+            ..BootEnvironment::empty(Path::new("/"))
+        };
+        let inventory = Inventory { devices, ..Inventory::default() };
+        Ok(Some(RunningEnvironment { descriptor, environment, inventory }))
+    }
+
+    /// Its loader.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownLoader`](crate::Refusal::UnknownLoader)
+    pub fn loader<'a>(&'a self, host: &'a Host) -> Result<Box<dyn Loader + 'a>> {
+        loader::for_environment(host, &self.inventory, &self.environment)
+    }
+}
+
+/// The descriptor of what runs.
+///
+/// # Errors
+/// It cannot be read.
+pub fn descriptor() -> Result<Option<Descriptor>> {
+    Descriptor::load(&RootDir::open(Path::new("/"))?)
+}
+
+/// How the trial of the running BE stands.
+///
+/// # Errors
+/// An ESP or the variables cannot be read.
+pub fn trial(host: &Host) -> Result<Option<Trial>> {
+    namespace::in_private_namespace(|| {
+        let running = RunningEnvironment::find(Devices::scan(host)?)?;
+        running.map_or(Ok(None), |running| running.loader(host)?.running_trial())
+    })
+}
+
+/// The machine would start the running BE again. No disk is looked at.
+///
+/// # Errors
+/// When the descriptor or the variables cannot be read.
+pub fn is_default(host: &Host) -> Result<bool> {
+    let running = RunningEnvironment::find(Devices::default())?;
+    running.map_or(Ok(false), |running| running.loader(host)?.is_default())
+}
