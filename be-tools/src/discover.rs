@@ -5,20 +5,24 @@ mod boot_state;
 mod environments;
 pub(crate) mod scan;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::environment::inventory::Inventory;
 use crate::error::Result;
 use crate::host::Host;
-use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device::{BlockDevice, Devices, contents};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
-use crate::workers;
-
-pub(crate) use workers::serve;
+use crate::workers::{self, Kind};
 
 /// How long looking into one file system may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The hidden verb `internal-scan`: a worker that reads devices and looks into file systems.
+pub(crate) fn serve() -> ExitCode {
+    workers::serve(&[Kind::of::<contents::Request>(), Kind::of::<scan::Request>()])
+}
 
 /// Finds the boot environments of this machine. Writes nothing to any disk.
 ///

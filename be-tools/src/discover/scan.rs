@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::root_dir::RootDir;
 use crate::storage::mounts::{Mounted, bind_read_only, mount_for_scan};
 use crate::storage::namespace::enter_private_namespace;
-use crate::workers::{self, Answer, Question};
+use crate::workers::{Answer, Question};
 
 /// A file system to look into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,13 +44,8 @@ pub struct Place {
     pub mounted_at: Option<PathBuf>,
 }
 
-impl From<Request> for workers::Request {
-    fn from(request: Request) -> Self {
-        workers::Request::Look(request)
-    }
-}
-
 impl Question for Request {
+    const KIND: &'static str = "look";
     type Found = Vec<Facts>;
 
     fn answer(&self) -> Answer<Vec<Facts>> {
