@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FsType, MountPoint, Placement, PlacementKind};
+use super::mount_point::MountPoint;
+use super::placement::{FsType, Placement, PlacementKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 

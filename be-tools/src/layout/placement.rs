@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::MountPoint;
+use super::mount_point::MountPoint;
 use crate::error::{Error, Result};
 
 /// A type of file system that Lifeboat makes.

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::environment::FileSystemUse;
+use crate::error::Result;
 
 fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSystemUse {
     FileSystemUse {
