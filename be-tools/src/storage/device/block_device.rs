@@ -97,6 +97,7 @@ impl BlockDevice {
             size: self.size,
             holds: self.content.description(),
             becomes: becomes.into(),
+            parent: None,
         }
     }
 
