@@ -6,6 +6,7 @@ pub mod mounts;
 pub mod namespace;
 pub mod number;
 pub mod partitions;
+pub(crate) mod patience;
 pub mod probe;
 pub mod swap;
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change,
     mount_remount, unmount,
@@ -14,6 +13,7 @@ use rustix::mount::{
 
 use super::device::BlockDevice;
 use super::number::device_number;
+use super::patience::{LOOKING, WORKING, retry_busy};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 
@@ -161,29 +161,6 @@ impl Drop for Mounted {
             && let Err(error) = unmount(&self.dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
         {
             log::warn!("unmounting {}: {error}", self.dir.display());
-        }
-    }
-}
-
-/// How long to wait for a busy device that is to be worked on.
-const WORKING: Duration = Duration::from_secs(3);
-
-/// As [`WORKING`], for one that is only looked at: what a container has mounted stays mounted.
-const LOOKING: Duration = Duration::from_millis(200);
-
-/// Waits a little for whoever looks at the same device: a scan that is about to end, or the kernel,
-/// which gives a file system up some time after its last mount has gone.
-fn retry_busy(
-    patience: Duration,
-    mut call: impl FnMut() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
-    let start = Instant::now();
-    loop {
-        match call() {
-            Err(Errno::BUSY) if start.elapsed() < patience => {
-                std::thread::sleep(Duration::from_millis(20))
-            }
-            result => return result,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Blocks or files: how each file system of the target is filled.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Job, Request, blocks};
@@ -16,6 +14,7 @@ use crate::session::Session;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Kind;
+use crate::storage::usage;
 
 /// How the target gets its content (`--method`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,10 +174,10 @@ fn refuse_written(host: &Host, device: &BlockDevice) -> Result<(), Unfit> {
         }
         seen = true;
     }
-    // Whatever uses it and is not in this table is in another one.
-    let flags = nix::libc::O_EXCL | nix::libc::O_CLOEXEC;
-    match File::options().read(true).custom_flags(flags).open(&device.node) {
-        Err(error) if !seen => Err(Unfit(format!("{} is in use ({error})", device.node.display()))),
-        _ => Ok(()),
+    if seen {
+        return Ok(());
     }
+    // Whatever uses it and is not in this table is in another one.
+    usage::refuse_busy(&device.node)
+        .map_err(|error| Unfit(format!("{} is in use ({error})", device.node.display())))
 }
