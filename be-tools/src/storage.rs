@@ -8,6 +8,7 @@ pub mod number;
 pub mod partitions;
 pub(crate) mod patience;
 pub mod probe;
+pub mod stack;
 pub mod swap;
 #[cfg(test)]
 pub(crate) mod testing;
