@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::placement::FsType;
 use crate::environment::FileSystemUse;
+use crate::storage::subvolume::Subvolume;
 
 /// The source's options as far as they mean something for the new file system: those of another
 /// type, of a subvolume and of further devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
@@ -39,21 +40,14 @@ pub(super) fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String
         "user",
         "users",
     ];
-    const BOUND: [&str; 8] = [
-        "subvol=",
-        "subvolid=",
-        "device=",
-        "logdev=",
-        "rtdev=",
-        "journal_dev=",
-        "journal_path=",
-        "degraded",
-    ];
+    const BOUND: [&str; 6] =
+        ["device=", "logdev=", "rtdev=", "journal_dev=", "journal_path=", "degraded"];
     let same_type = line.fs_type == fs_type.as_str();
     let keep = |option: &&str| {
         let generic =
             GENERIC.contains(option) || option.starts_with("x-") || option.starts_with("comment=");
-        !option.is_empty() && (generic || same_type && !BOUND.iter().any(|b| option.starts_with(b)))
+        let bound = Subvolume::is_option(option) || BOUND.iter().any(|b| option.starts_with(b));
+        !option.is_empty() && (generic || same_type && !bound)
     };
     let mut options: Vec<&str> = line.options.split(',').filter(keep).collect();
     if options.is_empty() {

@@ -9,6 +9,7 @@ use super::placement::{FsType, Placement, PlacementKind};
 use super::target::{Layout, TargetFileSystem};
 use crate::environment::FileSystemUse;
 use crate::error::{Error, Refusal, Result};
+use crate::storage::volume::Provision;
 
 /// What of the source stands behind a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +26,23 @@ type Origins<'a> = BTreeMap<MountPoint, Origin<'a>>;
 
 /// Lays out the target for a source with these lines of fstab (its root among them, swap ignored).
 ///
-/// `esps` are the EFI system partitions of the machine; devices of `wishes` are resolved.
+/// `esps` are the EFI system partitions of the machine.
 ///
 /// # Errors
-/// `Error::Usage` for wishes that contradict each other or the source; `Refusal` for sharing or
+/// `Error::Usage` for placements that contradict each other or the source; `Refusal` for sharing or
 /// moving what every BE must have for itself.
 pub fn lay_out(
     source: &[FileSystemUse],
     esps: &[PathBuf],
-    placements: &[Placement],
+    placements: &[Placement<Provision>],
 ) -> Result<Layout> {
     let origins = origins(source, esps);
-    let mut places: BTreeMap<&MountPoint, &Placement> = BTreeMap::new();
-    let mut devices: BTreeMap<&Path, &Placement> = BTreeMap::new();
+    let mut places: BTreeMap<&MountPoint, &Placement<Provision>> = BTreeMap::new();
+    let mut devices: BTreeMap<&Path, &Placement<Provision>> = BTreeMap::new();
     let mut swap = Vec::new();
     for placement in placements {
-        if let Some(other) = placement.device().and_then(|device| devices.insert(device, placement))
-        {
+        let node = placement.device().map(|provision| provision.volume().node());
+        if let Some(other) = node.and_then(|node| devices.insert(node, placement)) {
             return Err(placement
                 .error(format_args!("its device is the one of '-m {other}': give each its own")));
         }
@@ -126,7 +127,7 @@ fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
 }
 
 /// Whether the content of a source file system goes into the target.
-fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement>) -> bool {
+fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) -> bool {
     match placement.map(|w| &w.kind) {
         Some(PlacementKind::Shared(_)) => false,
         Some(_) => true,
@@ -139,7 +140,11 @@ fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement>) -> bool {
 }
 
 /// Whether a wish makes sense for what the source has there.
-fn check(placement: &Placement, mountpoint: &MountPoint, origin: Option<&Origin>) -> Result<()> {
+fn check(
+    placement: &Placement<Provision>,
+    mountpoint: &MountPoint,
+    origin: Option<&Origin>,
+) -> Result<()> {
     let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", placement.text)).into());
     match (&placement.kind, origin) {
         (PlacementKind::Shared(_), origin)
@@ -205,7 +210,7 @@ fn no_root(mountpoint: &MountPoint) -> Error {
 }
 
 fn target<'a>(
-    placement: &'a Placement,
+    placement: &'a Placement<Provision>,
     origins: &Origins,
 ) -> Option<(&'a MountPoint, TargetFileSystem)> {
     let PlacementKind::FileSystem { mountpoint, device, fs_type, options } = &placement.kind else {
@@ -215,15 +220,12 @@ fn target<'a>(
         Some(Origin::Disk(line)) => inherited_options(line, *fs_type),
         _ => "defaults".into(),
     });
-    let (device, sources) = (device.clone(), Vec::new());
-    Some((
-        mountpoint,
-        TargetFileSystem {
-            mountpoint: mountpoint.clone(),
-            device,
-            fs_type: *fs_type,
-            options,
-            sources,
-        },
-    ))
+    let target = TargetFileSystem {
+        mountpoint: mountpoint.clone(),
+        provision: device.clone(),
+        fs_type: *fs_type,
+        options,
+        sources: Vec::new(),
+    };
+    Some((mountpoint, target))
 }

@@ -1,18 +1,19 @@
 //! What the target will consist of.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::mount_point::MountPoint;
 use super::placement::FsType;
 use crate::error::{Error, Result};
+use crate::storage::volume::{FileSystem, Provision};
 
 /// A file system of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetFileSystem {
     /// Where it is mounted in the target.
     pub mountpoint: MountPoint,
-    /// The device it is made on.
-    pub device: PathBuf,
+    /// Where it is made.
+    pub provision: Provision,
     /// The type it is made with.
     pub fs_type: FsType,
     /// Mount options for fstab.
@@ -32,8 +33,24 @@ pub struct Layout {
     /// Lines of fstab that no disk of this machine stands behind, or that are mounted only on
     /// request (tmpfs, network, bind, optical): they stay as they are.
     pub kept: Vec<MountPoint>,
-    /// Its own swap devices; where there are none, the swap of the source is shared.
-    pub swap: Vec<PathBuf>,
+    /// Its own swap spaces; where there are none, the swap of the source is shared.
+    pub swap: Vec<Provision>,
+}
+
+impl TargetFileSystem {
+    /// The node of its device.
+    pub fn node(&self) -> &Path {
+        self.provision.volume().node()
+    }
+
+    /// The file system as it is once it has been made with this UUID.
+    pub fn file_system(&self, uuid: &str) -> FileSystem {
+        FileSystem {
+            volume: self.provision.volume().clone(),
+            kind: self.fs_type.kind(),
+            uuid: uuid.to_owned(),
+        }
+    }
 }
 
 impl Layout {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::environment::FileSystemUse;
 use crate::layout::{Placement, lay_out};
+use crate::storage::volume::Provision;
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
@@ -64,7 +65,11 @@ impl Copied {
             shared: false,
         };
         let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
-        let placements: Vec<Placement> = placements.iter().map(|w| w.parse().unwrap()).collect();
+        let find = |node: &String| Ok(Provision::example(node));
+        let placements: Vec<_> = placements
+            .iter()
+            .map(|text| text.parse::<Placement>().unwrap().resolve(find).unwrap())
+            .collect();
         let layout = lay_out(&source, &[], &placements).unwrap();
         let uuid = |(n, t): (usize, &crate::layout::TargetFileSystem)| {
             let uuid = if n == 0 { NEW.to_owned() } else { format!("uuid-of-{}", t.mountpoint) };

@@ -27,7 +27,7 @@ use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::session::work_dirs::WorkDirs;
 use crate::storage::mkfs;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts::Mounted;
 use crate::tree::exclude::Selection;
 use crate::tree::measure::Totals;
 
@@ -145,7 +145,7 @@ impl Job<'_> {
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         self.descriptor.made = self.uuids.values().chain(&self.swap_uuids).cloned().collect();
         self.make_file_systems(session, report)?;
-        let mounted = populate::mount_target(&self.layout, &work.target)?;
+        let mounted = populate::mount_target(&self.layout, &self.uuids, &work.target)?;
         self.copy_trees(session, report)?;
         Ok(mounted)
     }
@@ -173,23 +173,22 @@ impl Job<'_> {
                 let pair = (file_system, blocks);
                 self.copy_blocks(session, pair, label.as_deref(), report)?;
             } else {
-                report.part(&format!("making {fs_type} on {}", file_system.device.display()));
+                report.part(&format!("making {fs_type} on {}", file_system.node().display()));
                 mkfs::make(
                     fs_type.as_str(),
-                    &file_system.device,
+                    &file_system.provision.volume().device,
                     &self.uuids[mountpoint],
                     label.as_deref(),
                 )?;
             }
             if mountpoint.is_root() {
-                let mounted =
-                    mounts::mount_target(&file_system.device, fs_type.as_str(), &work.alone)?;
+                let mounted = populate::mount_alone(file_system, &self.uuids, &work.alone)?;
                 self.descriptor.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
                 mounted.unmount()?;
             }
         }
-        for (device, uuid) in self.layout.swap.iter().zip(&self.swap_uuids) {
-            mkfs::make("swap", device, uuid, None)?;
+        for (swap, uuid) in self.layout.swap.iter().zip(&self.swap_uuids) {
+            mkfs::make("swap", &swap.volume().device, uuid, None)?;
         }
         Ok(())
     }
@@ -232,7 +231,7 @@ impl Job<'_> {
         tree: &TreeCopy,
     ) -> Result<()> {
         let Some(target) = self.layout.at(&tree.target) else { return Ok(()) };
-        let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), &work.alone)?;
+        let mounted = populate::mount_alone(target, &self.uuids, &work.alone)?;
         let rules = populate::exclude(source, &self.request.selection, tree);
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }

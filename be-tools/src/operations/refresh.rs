@@ -84,7 +84,7 @@ pub fn refresh(
 ) -> Result<Option<Refreshed>> {
     let session = Session::new(host, "refresh")?;
     let job = Job::prepare(&session, request)?;
-    if !report.confirm(&job.plan(&session.inventory)?)? {
+    if !report.confirm(&job.plan()?)? {
         return Ok(None);
     }
     job.run(&session, report).map(Some)
@@ -118,7 +118,7 @@ impl Job<'_> {
         let Session { host, inventory, work, .. } = session;
         source::replay_journals(inventory, &self.journals, &work.source, report)?;
         go_on()?;
-        let mounted = populate::mount_target(&self.layout, &work.target)?;
+        let mounted = populate::mount_target(&self.layout, &self.uuids, &work.target)?;
         let trust = self.begin(&RootDir::open(&work.target)?)?;
         if self.target.boot_entry.is_some() {
             loader::for_environment(host, inventory, &self.target)?

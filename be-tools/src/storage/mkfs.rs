@@ -5,6 +5,7 @@ mod capacity;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::device::BlockDevice;
 use super::patience::{WORKING, retry};
 use super::probe::{self, OpenDevice, Source};
 use super::usage::claim;
@@ -21,11 +22,15 @@ pub use capacity::{Capacity, capacity};
 /// # Errors
 /// When something uses the device, the program is missing or fails, or what it made is not what was
 /// asked for.
-pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Result<()> {
-    let tool = tool(fs_type, uuid, label)?.arg(device);
-    wipe(device)?;
+pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>) -> Result<()> {
+    let node = &device.node;
+    let tool = tool(fs_type, uuid, label)?.arg(node);
+    let claimed = claim(node)?;
+    device.refuse_exchanged(&claimed)?;
+    erase(&claimed, node)?;
+    drop(claimed);
     run_when_free(&tool)?;
-    let made = probe::probe(&open(device)?);
+    let made = probe::probe(&open(node)?);
     match made.super_block() {
         Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => {
             Ok(())
@@ -33,7 +38,7 @@ pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Re
         _ => Err(Error::Failed(format!(
             "`{}` ended well, but {} holds {}: the device does not keep what is written to it",
             tool.command_line(),
-            device.display(),
+            node.display(),
             made.description()
         ))),
     }

@@ -137,6 +137,12 @@ pub fn refuse_busy(device: &Path) -> std::io::Result<()> {
     open_exclusively(device, File::options().read(true)).map(drop)
 }
 
+/// Something uses a device at this moment, in whatever mount namespace.
+pub(super) fn is_busy(device: &Path) -> bool {
+    let opened = File::options().read(true).custom_flags(nix::libc::O_EXCL).open(device);
+    opened.is_err_and(|error| patience::is_busy(&error))
+}
+
 fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let options = options.custom_flags(nix::libc::O_EXCL);
     retry(WORKING, patience::is_busy, || options.open(device))
@@ -145,8 +151,7 @@ fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::mounts::mount_target;
-    use crate::storage::testing::{Loop, image, in_namespace, is_root};
+    use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
     use crate::tool::Tool;
 
     #[test]

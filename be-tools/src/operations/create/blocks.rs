@@ -8,10 +8,9 @@ use crate::environment::{DESCRIPTOR_PATH, Descriptor};
 use crate::error::{Error, Result};
 use crate::layout::TargetFileSystem;
 use crate::plan::{Report, go_on};
-use crate::populate::source;
+use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
-use crate::storage::mounts;
 use crate::storage::probe::Kind;
 use crate::tool::Tool;
 
@@ -46,28 +45,28 @@ impl Job<'_> {
             uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
         let request = block_copy::Request {
             source: &blocks.device,
-            target: &target.device,
+            target: target.node(),
             identity: Identity { uuid, label: label.unwrap_or_default().to_owned() },
             edits,
         };
         block_copy::copy(&request, report)?;
         mounted.unmount()?;
         go_on()?;
-        report.part(&format!("growing and checking {}", target.device.display()));
+        report.part(&format!("growing and checking {}", target.node().display()));
         if blocks.kind == Kind::Xfs {
             // It grows only while it is mounted.
-            let mounted = mounts::mount_target(&target.device, "xfs", &work.alone)?;
+            let mounted = populate::mount_alone(target, &self.uuids, &work.alone)?;
             Tool::new("xfs_growfs").arg("-d").arg(mounted.dir()).run()?;
             mounted.unmount()?;
         } else {
-            Tool::new("resize2fs").arg("-f").arg(&target.device).run()?;
+            Tool::new("resize2fs").arg("-f").arg(target.node()).run()?;
         }
         go_on()?;
         let check = match blocks.kind {
             Kind::Xfs => Tool::new("xfs_repair").arg("-n"),
             _ => Tool::new("e2fsck").arg("-fn"),
         };
-        check.arg(&target.device).run().map_err(|error| {
+        check.arg(target.node()).run().map_err(|error| {
             Error::Failed(format!(
                 "the copy of {} is damaged, as its source may be: check that, or use --method \
                 copy ({error})",

@@ -103,30 +103,27 @@ impl Job<'_> {
             return unfit("--exclude and --include are about files".into());
         }
         let source = whole(copies, target).ok_or_else(|| Unfit("it is split or merged".into()))?;
-        let place = source::place(inventory, found, source).map_err(failed)?;
-        let (device, kind) = (place.device, place.device.content.kind());
-        let becomes = inventory
-            .devices
-            .by_node(&target.device)
-            .ok_or_else(|| Unfit(format!("{} is gone", target.device.display())))?;
-        let Some(kind) = kind.filter(|kind| kind.name() == target.fs_type.as_str()) else {
-            let is = kind.map_or("unknown", |kind| kind.description());
+        let file_system = source::file_system(inventory, found, source).map_err(failed)?;
+        let (device, kind) = (&file_system.volume.device, file_system.kind);
+        let becomes = &target.provision.volume().device;
+        if kind.name() != target.fs_type.as_str() {
             return unfit(format!(
-                "it is {is} on {} and {} in the copy",
+                "it is {} on {} and {} in the copy",
+                kind.description(),
                 device.node.display(),
                 target.fs_type
             ));
-        };
+        }
         refuse_written(host, device)?;
-        let file_system = block_copy::inspect(&device.node)?;
-        if becomes.size < file_system.size() {
+        let blocks = block_copy::inspect(&device.node)?;
+        if becomes.size < blocks.size() {
             return unfit(format!(
                 "{} is smaller than {}",
                 becomes.node.display(),
                 device.node.display()
             ));
         }
-        if u64::from(becomes.logical_block_size) > file_system.sector() {
+        if u64::from(becomes.logical_block_size) > blocks.sector() {
             return unfit(format!("{} has larger sectors", becomes.node.display()));
         }
         if source.is_root() {

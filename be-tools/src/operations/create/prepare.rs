@@ -38,8 +38,9 @@ impl<'a> Job<'a> {
         }
         let adoption = adoption(inventory, request, source.as_ref())?;
         let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
-        let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
-        for device in devices {
+        let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+        for provision in provisions {
+            let device = &provision.volume().device;
             target::refuse(host, inventory, device, replaced.as_ref(), request.force)?;
         }
 
@@ -100,7 +101,7 @@ impl<'a> Job<'a> {
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
             let totals = populate::measure(session, found, trees, rules)?;
-            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
             self.totals.files += totals.files;
@@ -126,12 +127,10 @@ impl<'a> Job<'a> {
         for file_system in &self.layout.file_systems {
             let becomes =
                 format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
-            plan.devices
-                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+            plan.devices.push(file_system.provision.planned(becomes));
         }
-        for device in &self.layout.swap {
-            let becomes = format!("swap of '{name}'");
-            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
+        for swap in &self.layout.swap {
+            plan.devices.push(swap.planned(format!("swap of '{name}'")));
         }
         if let Some(adoption) = &self.adoption {
             plan.steps.extend(adoption.steps(self.request.boot_entry));
@@ -143,7 +142,7 @@ impl<'a> Job<'a> {
         }
         plan.steps.extend(source::journal_steps(&self.journals));
         for file_system in &self.layout.file_systems {
-            let device = file_system.device.display();
+            let device = file_system.node().display();
             plan.steps.push(match self.blocks.get(&file_system.mountpoint) {
                 Some(blocks) => format!(
                     "copy the blocks of {} of '{}' to {device}{}, with a UUID of its own and an \
@@ -282,18 +281,15 @@ fn lay_out(
     source: Option<&BootEnvironment>,
     replaced: Option<&BootEnvironment>,
 ) -> Result<Layout> {
-    let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-    let mut placements = Vec::new();
-    for placement in request.placements.iter().cloned() {
-        placements.push(
-            placement
-                .resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
-        );
-    }
-    if let (true, Some(old)) = (placements.is_empty(), replaced) {
-        placements = layout::in_the_place_of(old, &esps)?;
-    }
-    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &placements)
+    let placements = match replaced {
+        Some(old) if request.placements.is_empty() => {
+            let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+            layout::in_the_place_of(old, &esps)?
+        }
+        _ => request.placements.clone(),
+    };
+    let source = source.map_or(&[][..], |s| s.file_systems.as_slice());
+    populate::lay_out(inventory, source, placements)
 }
 
 /// The new BE as discovery will find it, for the loader that has to be written before that.
@@ -310,11 +306,11 @@ fn as_found(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE".into(),
         ));
     };
-    let device = inventory.devices.resolve(&root.device.to_string_lossy())?;
-    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&root.device));
+    let device = &root.provision.volume().device;
+    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&device.node));
     target.reference = descriptor.name.to_string();
     target.root = Root {
-        device: root.device.clone(),
+        device: device.node.clone(),
         fs_type: root.fs_type.to_string(),
         uuid: uuid.clone(),
         subvolume: None,

@@ -1,11 +1,11 @@
 //! One block device, with what it holds.
 
-#[cfg(test)]
-use std::path::Path;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Doing, Refusal, Result};
 use crate::plan::PlannedDevice;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::{Content, SuperBlock};
@@ -54,13 +54,24 @@ impl BlockDevice {
     #[cfg(test)]
     pub(crate) fn example(name: &str, found: SuperBlock) -> Self {
         BlockDevice {
-            name: name.into(),
-            node: Path::new("/dev").join(name),
-            number: (0, 0),
             size: 1 << 30,
+            disk: name.trim_end_matches(|c: char| c.is_ascii_digit()).into(),
+            content: Content::Known(found),
+            ..Self::bare(&Path::new("/dev").join(name))
+        }
+    }
+
+    /// Nothing but a node, of which nothing is known.
+    pub fn bare(node: &Path) -> Self {
+        let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        BlockDevice {
+            node: node.to_owned(),
+            number: (0, 0),
+            size: 0,
             read_only: false,
             removable: false,
-            disk: name.trim_end_matches(|c: char| c.is_ascii_digit()).into(),
+            disk: name.clone(),
+            name,
             model: String::new(),
             serial: String::new(),
             transport: String::new(),
@@ -69,7 +80,7 @@ impl BlockDevice {
             holders: Vec::new(),
             slaves: Vec::new(),
             dm_name: None,
-            content: Content::Known(found),
+            content: Content::Unknown,
         }
     }
 
@@ -99,6 +110,23 @@ impl BlockDevice {
             becomes: becomes.into(),
             parent: None,
         }
+    }
+
+    /// Refuses an open file that is another device than this: the name has passed to it since.
+    ///
+    /// # Errors
+    /// The refusal, and as fstat(2).
+    pub fn refuse_exchanged(&self, opened: &File) -> Result<()> {
+        let number = rustix::fs::fstat(opened).at("looking at", &self.node)?.st_rdev;
+        let number = (rustix::fs::major(number), rustix::fs::minor(number));
+        if number == self.number {
+            return Ok(());
+        }
+        Err(Refusal::Other(format!(
+            "{} is another device now than the one in the plan: run the command again",
+            self.node.display()
+        ))
+        .into())
     }
 
     /// DEVICE of `NAME@DEVICE`: the kernel name, or the volume's.
