@@ -5,20 +5,25 @@ mod boot_state;
 mod environments;
 pub(crate) mod scan;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::environment::inventory::Inventory;
 use crate::error::Result;
 use crate::host::Host;
-use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device::{BlockDevice, Devices, contents};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
-use crate::workers;
-
-pub(crate) use workers::serve;
+use crate::storage::volume::FileSystem;
+use crate::workers::{self, Kind};
 
 /// How long looking into one file system may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The hidden verb `internal-scan`: a worker that reads devices and looks into file systems.
+pub(crate) fn serve() -> ExitCode {
+    workers::serve(&[Kind::of::<contents::Request>(), Kind::of::<scan::Request>()])
+}
 
 /// Finds the boot environments of this machine. Writes nothing to any disk.
 ///
@@ -37,25 +42,31 @@ pub fn discover(host: &Host) -> Result<Inventory> {
 fn look(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = environments::candidates(&devices);
-    let dir = scan::directory(&host.run);
-    let place = |device: &BlockDevice| environments::place(device, mounts);
+    let request = |file_system: &FileSystem| scan::Request {
+        dir: scan::directory(&host.run),
+        file_system: file_system.clone(),
+        subvolume: None,
+        nested: Vec::new(),
+    };
     let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
 
-    let requests: Vec<_> =
-        candidates.iter().map(|device| environments::request(place(device), &dir)).collect();
+    let not_looked_into = |file_system: &FileSystem, why: String| {
+        format!("{} was not looked into: {why}", file_system.volume.node().display())
+    };
+
+    let requests: Vec<_> = candidates.iter().map(request).collect();
     let mut roots = Vec::new();
-    for (device, answer) in candidates.iter().zip(ask(&requests)) {
+    for (file_system, answer) in candidates.iter().zip(ask(&requests)) {
         match answer {
-            Ok(found) => roots
-                .extend(found.into_iter().map(|facts| environments::FoundRoot { device, facts })),
-            Err(why) => {
-                warnings.push(format!("{} was not looked into: {why}", device.node.display()))
-            }
+            Ok(found) => roots.extend(
+                found.into_iter().map(|facts| environments::FoundRoot { file_system, facts }),
+            ),
+            Err(why) => warnings.push(not_looked_into(file_system, why)),
         }
     }
     // A BE with a /boot or /usr of its own is looked at again, with those in their places.
     let split: Vec<usize> = (0..roots.len())
-        .filter(|i| !environments::nested(&roots[*i], &devices, mounts).is_empty())
+        .filter(|i| !environments::nested(&roots[*i], &devices).is_empty())
         .collect();
     let again: Vec<_> = split
         .iter()
@@ -63,8 +74,8 @@ fn look(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
             let root = &roots[*index];
             scan::Request {
                 subvolume: root.facts.subvolume.clone(),
-                nested: environments::nested(root, &devices, mounts),
-                ..environments::request(place(root.device), &dir)
+                nested: environments::nested(root, &devices),
+                ..request(root.file_system)
             }
         })
         .collect();
@@ -73,9 +84,7 @@ fn look(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
         match answer.map(|mut found| found.pop()) {
             Ok(Some(facts)) => root.facts = facts,
             Ok(None) => {}
-            Err(why) => {
-                warnings.push(format!("{} was not looked into: {why}", root.device.node.display()))
-            }
+            Err(why) => warnings.push(not_looked_into(root.file_system, why)),
         }
     }
     let environments = environments::environments(&roots, &devices, mounts);
@@ -117,6 +126,7 @@ pub(crate) fn environment_in(
 ) -> (crate::environment::facts::Facts, crate::environment::BootEnvironment, Devices) {
     use crate::environment::facts::Facts;
     use crate::storage::probe::{Kind, SuperBlock};
+    use crate::storage::volume::Volume;
     let device = |name: &str, uuid: &str, label: &str| {
         let mut found = SuperBlock::new(Kind::Ext4);
         (found.uuid, found.label) = (uuid.into(), label.into());
@@ -125,8 +135,9 @@ pub(crate) fn environment_in(
     let devices: Devices =
         [device("vdy1", uuid, "first"), device("vdy2", "2", "second")].into_iter().collect();
     let facts = Facts::read(&crate::root_dir::RootDir::open(dir).unwrap(), None).unwrap();
-    let root =
-        environments::FoundRoot { device: devices.by_name("vdy1").unwrap(), facts: facts.clone() };
+    let volume = Volume::of(&devices, devices.by_name("vdy1").unwrap());
+    let file_system = FileSystem::found(volume).unwrap();
+    let root = environments::FoundRoot { file_system: &file_system, facts: facts.clone() };
     let environment = environments::environments(&[root], &devices, &Mounts::default()).remove(0);
     (facts, environment, devices)
 }

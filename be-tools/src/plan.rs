@@ -19,6 +19,48 @@ pub struct PlannedDevice {
     pub holds: String,
     /// What will become of it.
     pub becomes: String,
+    /// What it is taken from, where it does not exist yet; the other facts are then those that it
+    /// will have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<PlannedParent>,
+}
+
+/// What a device that does not exist yet is taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedParent {
+    /// What it is.
+    pub kind: ParentKind,
+    /// `/dev/sdb`, or the name of the group or pool.
+    pub name: String,
+    /// Model of the disk; empty for others.
+    pub model: String,
+    /// Serial number of the disk; empty for others.
+    pub serial: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What a device can be taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ParentKind {
+    /// A disk with free space.
+    Disk,
+    /// A volume group.
+    Group,
+    /// A pool, such as a btrfs.
+    Pool,
+}
+
+impl ParentKind {
+    /// As a plan calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ParentKind::Disk => "disk",
+            ParentKind::Group => "group",
+            ParentKind::Pool => "pool",
+        }
+    }
 }
 
 /// What an operation will do. Building one writes nothing.

@@ -10,10 +10,10 @@ use indicatif::HumanBytes;
 
 use crate::copy::{self, Mode, Summary};
 use crate::environment::Inventory;
-use crate::environment::{BootEnvironment, Descriptor, Id};
+use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, Id};
 use crate::error::{Error, Refusal, Result};
 use crate::installed;
-use crate::layout::{self, Layout, MountPoint, TargetFileSystem};
+use crate::layout::{self, Layout, MountPoint, Placement, TargetFileSystem};
 use crate::localize::identity::NewMachine;
 use crate::localize::{self, LoaderSettings, Localization};
 use crate::plan::Report;
@@ -21,7 +21,8 @@ use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::Session;
 use crate::storage::mkfs::Capacity;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts::{Mounted, Mounts};
+use crate::storage::volume::{Access, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Totals};
 
@@ -46,17 +47,44 @@ pub(crate) struct TreeRequest<'a> {
     pub(crate) totals: Option<Totals>,
 }
 
+/// The layout for these placements, whose devices are found here and nowhere else.
+///
+/// # Errors
+/// A device that is not here, or several of that name; those of [`layout::lay_out`].
+pub(crate) fn lay_out(
+    inventory: &Inventory,
+    source: &[FileSystemUse],
+    placements: Vec<Placement>,
+) -> Result<Layout> {
+    let devices = &inventory.devices;
+    let find = |name: &String| Ok(Provision::Existing(Volume::of(devices, devices.resolve(name)?)));
+    let placements: Vec<_> =
+        placements.into_iter().map(|placement| placement.resolve(find)).collect::<Result<_>>()?;
+    let esps: Vec<PathBuf> = devices.esps().map(|d| d.node.clone()).collect();
+    layout::lay_out(source, &esps, &placements)
+}
+
+/// Mounts one file system of the target, which has this UUID, alone.
+pub(crate) fn mount_alone(
+    target: &TargetFileSystem,
+    uuids: &BTreeMap<MountPoint, String>,
+    directory: &Path,
+) -> Result<Mounted> {
+    let uuid = uuids.get(&target.mountpoint).map_or("", String::as_str);
+    target.file_system(uuid).show(&Mounts::default(), Access::Write, directory)
+}
+
 /// Mounts the target's file systems as it will have them when it runs.
-pub(crate) fn mount_target(layout: &Layout, directory: &Path) -> Result<Vec<Mounted>> {
+pub(crate) fn mount_target(
+    layout: &Layout,
+    uuids: &BTreeMap<MountPoint, String>,
+    directory: &Path,
+) -> Result<Vec<Mounted>> {
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
         // What is mounted already is a foreign tree: its links lead nowhere but into itself.
         let place = RootDir::open(directory)?.make_place(file_system.mountpoint.relative())?;
-        mounted.push(mounts::mount_target(
-            &file_system.device,
-            file_system.fs_type.as_str(),
-            &place,
-        )?);
+        mounted.push(mount_alone(file_system, uuids, &place)?);
     }
     Ok(mounted)
 }
@@ -125,7 +153,7 @@ pub(crate) fn refuse_too_small(
         return Ok(());
     }
     Err(Refusal::TooSmall {
-        device: target.device.display().to_string(),
+        device: target.node().display().to_string(),
         mountpoint: target.mountpoint.to_string(),
         needed: HumanBytes(needed.bytes).to_string(),
         available: HumanBytes(capacity.bytes).to_string(),
@@ -176,8 +204,7 @@ impl Filling<'_> {
             .layout
             .at(&tree.target)
             .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
-        let to =
-            mounts::mount_target(&file_system.device, file_system.fs_type.as_str(), &work.alone)?;
+        let to = mount_alone(file_system, self.uuids, &work.alone)?;
         let request = copy::Request {
             source: from.dir(),
             target: to.dir(),
@@ -203,7 +230,7 @@ impl Filling<'_> {
     ) -> Result<()> {
         let own = self.layout.file_systems.iter();
         let devices: Vec<_> =
-            own.map(|f| (f.device.clone(), self.uuids.get(&f.mountpoint).cloned())).collect();
+            own.map(|f| (f.node().to_owned(), self.uuids.get(&f.mountpoint).cloned())).collect();
         let inside = Inside {
             root: &self.session.work.target,
             block_devices: &devices,

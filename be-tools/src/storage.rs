@@ -2,15 +2,20 @@
 
 pub mod device;
 pub mod mkfs;
+mod mount_call;
 pub mod mounts;
 pub mod namespace;
 pub mod number;
 pub mod partitions;
+pub(crate) mod patience;
 pub mod probe;
+pub mod stack;
+pub mod subvolume;
 pub mod swap;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod usage;
+pub mod volume;
 
 /// A size for people: `1.5 GiB`.
 pub fn size_text(bytes: u64) -> String {

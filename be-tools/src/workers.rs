@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::discover::scan;
-use crate::storage::device::contents;
+use serde_json::Value;
 
 /// Two: mounting is mostly waiting, and a third gains nothing on the small machines that rescue
 /// runs on.
@@ -32,7 +30,10 @@ pub(crate) const LATE: &str = "no answer within";
 pub(crate) type Answer<T> = Result<T, String>;
 
 /// Something that a worker is asked.
-pub(crate) trait Question: Clone + Into<Request> + Sync {
+pub(crate) trait Question: Serialize + DeserializeOwned + Sync {
+    /// The word that names this kind of question in the line to a child.
+    const KIND: &'static str;
+
     /// What the answer holds.
     type Found: Serialize + DeserializeOwned + Send;
 
@@ -40,13 +41,36 @@ pub(crate) trait Question: Clone + Into<Request> + Sync {
     fn answer(&self) -> Answer<Self::Found>;
 }
 
-/// Any question, as it is sent to a child.
+/// A kind of question that a child can answer.
+pub(crate) struct Kind {
+    name: &'static str,
+    /// From the question to its answer, both as JSON.
+    answer: fn(Value) -> Result<String, String>,
+}
+
+impl Kind {
+    /// The kind of `Q`.
+    pub(crate) fn of<Q: Question>() -> Self {
+        Kind { name: Q::KIND, answer: answer_text::<Q> }
+    }
+}
+
+fn answer_text<Q: Question>(question: Value) -> Result<String, String> {
+    let question: Q = serde_json::from_value(question).map_err(|e| e.to_string())?;
+    serde_json::to_string(&question.answer()).map_err(|e| e.to_string())
+}
+
+/// The line to a child.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
-    /// What a device holds.
-    Probe(contents::Request),
-    /// What a file system holds.
-    Look(scan::Request),
+struct Line<Q> {
+    kind: String,
+    question: Q,
+}
+
+impl<'a, Q: Question> Line<&'a Q> {
+    fn of(question: &'a Q) -> Self {
+        Line { kind: Q::KIND.into(), question }
+    }
 }
 
 /// Has all questions answered, in their order. Those of one group ask the same disk, one after the
@@ -151,8 +175,7 @@ impl Looker {
 
     fn ask<Q: Question>(&mut self, question: &Q, deadline: Duration) -> Answer<Answer<Q::Found>> {
         let end = Instant::now() + deadline;
-        let request: Request = question.clone().into();
-        let line = serde_json::to_string(&request).map_err(|e| e.to_string())?;
+        let line = serde_json::to_string(&Line::of(question)).map_err(|e| e.to_string())?;
         let requests = self.requests.as_mut().ok_or("the child was told to end")?;
         writeln!(requests, "{line}")
             .map_err(|e| format!("the child that looked has died ({e})"))?;
@@ -203,20 +226,17 @@ impl Drop for Looker {
     }
 }
 
-/// The hidden verb `internal-scan`: answers requests from standard input until it ends.
-pub(crate) fn serve() -> ExitCode {
+/// What a child does: it answers the lines of standard input until that ends, each as one of
+/// `kinds`.
+pub(crate) fn serve(kinds: &[Kind]) -> ExitCode {
     // The end of the one who asked is the end of this child, whatever it waits for.
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     for line in std::io::stdin().lock().lines() {
-        let request: Request = match line.map_err(|e| e.to_string()).and_then(|line| parse(&line)) {
-            Ok(request) => request,
+        let answer = line.map_err(|e| e.to_string()).and_then(|line| answer_line(kinds, &line));
+        let mut answer = match answer {
+            Ok(answer) => answer,
             Err(why) => return complain(&why),
         };
-        let answer = match request {
-            Request::Probe(question) => serde_json::to_string(&question.answer()),
-            Request::Look(question) => serde_json::to_string(&question.answer()),
-        };
-        let Ok(mut answer) = answer else { return ExitCode::FAILURE };
         answer.push('\n');
         if std::io::stdout().lock().write_all(answer.as_bytes()).is_err() {
             return ExitCode::FAILURE;
@@ -225,8 +245,11 @@ pub(crate) fn serve() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn parse(line: &str) -> Result<Request, String> {
-    serde_json::from_str(line).map_err(|e| e.to_string())
+fn answer_line(kinds: &[Kind], line: &str) -> Result<String, String> {
+    let line: Line<Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let kind = kinds.iter().find(|kind| kind.name == line.kind);
+    let kind = kind.ok_or_else(|| format!("'{}' is not a question", line.kind.escape_debug()))?;
+    (kind.answer)(line.question)
 }
 
 fn complain(why: &str) -> ExitCode {
@@ -243,15 +266,21 @@ mod tests {
 
     use super::*;
 
-    fn question() -> scan::Request {
-        let place = scan::Place {
-            device: "/dev/none".into(),
-            number: (0, 0),
-            fs_type: "ext4".into(),
-            subvolume: None,
-            mounted_at: None,
-        };
-        scan::Request { dir: "/nowhere".into(), place, subvolume: None, nested: Vec::new() }
+    /// What is asked of a child that never understands it.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Word(String);
+
+    impl Question for Word {
+        const KIND: &'static str = "word";
+        type Found = Vec<String>;
+
+        fn answer(&self) -> Answer<Vec<String>> {
+            Ok(vec![self.0.clone()])
+        }
+    }
+
+    fn question() -> Word {
+        Word("x".into())
     }
 
     fn looker(script: &str) -> Looker {
@@ -326,7 +355,9 @@ mod tests {
 
     #[test]
     fn a_request_is_understood_by_the_child() {
-        let line = serde_json::to_string(&Request::from(question())).unwrap();
-        assert!(matches!(parse(&line), Ok(Request::Look(asked)) if asked == question()));
+        let line = serde_json::to_string(&Line::of(&question())).unwrap();
+        assert_eq!(answer_line(&[Kind::of::<Word>()], &line).unwrap(), r#"{"Ok":["x"]}"#);
+        assert!(answer_line(&[], &line).unwrap_err().contains("'word' is not a question"));
+        assert!(answer_line(&[Kind::of::<Word>()], "no json").is_err());
     }
 }

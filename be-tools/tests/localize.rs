@@ -8,14 +8,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
-use be_tools::layout::{MountPoint, lay_out};
+use be_tools::layout::{MountPoint, Placement, lay_out};
 use be_tools::loader::grub::GrubSettings;
 use be_tools::localize::{Localization, localize};
 use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
+use be_tools::storage::device::BlockDevice;
+use be_tools::storage::stack::Stack;
+use be_tools::storage::volume::{Provision, Volume};
 use loop_device::{root, sh};
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
@@ -124,7 +128,10 @@ impl Copy {
             shared: false,
         };
         let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
-        let placement = format!("/:{}:ext4", self.node.display()).parse().unwrap();
+        let device = Arc::new(BlockDevice::bare(&self.node));
+        let volume = Volume { device, subvolume: None, stack: Stack::default() };
+        let placement: Placement = "/:node:ext4".parse().unwrap();
+        let placement = placement.resolve(|_| Ok(Provision::Existing(volume))).unwrap();
         let layout = lay_out(&source, &[], &[placement]).unwrap();
         let source_root = Root {
             device: "/dev/vda2".into(),

@@ -6,7 +6,6 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
@@ -66,22 +65,12 @@ impl Device {
         Self::new(file.at("opening", path)?, path)
     }
 
-    /// Opens one to write to, for nobody else to use.
+    /// Opens one to write to, which no other program can use meanwhile.
     ///
     /// # Errors
-    /// Those of [`claim`], when they last: what has just been closed is looked at by udev, LVM and
-    /// md.
+    /// Those of [`claim`].
     pub fn target(path: &Path) -> Result<Self> {
-        const ATTEMPTS: u32 = 10;
-        let mut claimed = claim(path);
-        for _ in 1..ATTEMPTS {
-            if !matches!(claimed, Err(Error::Refused(_))) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-            claimed = claim(path);
-        }
-        Self::new(claimed?, path)
+        Self::new(claim(path)?, path)
     }
 
     /// Erases the signatures of what a target holds; what is written from then on goes past the

@@ -13,7 +13,7 @@ use super::output::{print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::escape::say;
-use crate::plan::{Plan, Progress, Report};
+use crate::plan::{Plan, PlannedParent, Progress, Report};
 use crate::tool;
 
 /// Before it is known how far a step is.
@@ -173,13 +173,18 @@ fn lines(plan: &Plan) -> Vec<String> {
     if !plan.devices.is_empty() {
         lines.push("Devices that will be written to:".into());
         for d in &plan.devices {
-            let disk = match [&d.model, &d.serial].map(|s| s.trim()) {
-                ["", ""] => "unnamed disk".to_owned(),
-                [model, ""] => model.to_owned(),
-                ["", serial] => format!("serial {serial}"),
-                [model, serial] => format!("{model}, serial {serial}"),
-            };
-            lines.push(format!("  {}  {}  {disk}", d.device, HumanBytes(d.size)));
+            match &d.parent {
+                None => lines.push(format!(
+                    "  {}  {}  {}",
+                    d.device,
+                    HumanBytes(d.size),
+                    make(&d.model, &d.serial).unwrap_or_else(|| "unnamed disk".into())
+                )),
+                Some(parent) => {
+                    lines.push(format!("  {}  {}  to be made", d.device, HumanBytes(d.size)));
+                    lines.push(parent_line(parent));
+                }
+            }
             lines.push(format!("      holds {}", d.holds));
             lines.push(format!("      becomes {}", d.becomes));
         }
@@ -190,6 +195,27 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
     lines.push(String::new());
     lines
+}
+
+/// Model and serial number, where there is any.
+fn make(model: &str, serial: &str) -> Option<String> {
+    match [model, serial].map(str::trim) {
+        ["", ""] => None,
+        [model, ""] => Some(model.to_owned()),
+        ["", serial] => Some(format!("serial {serial}")),
+        [model, serial] => Some(format!("{model}, serial {serial}")),
+    }
+}
+
+fn parent_line(parent: &PlannedParent) -> String {
+    let make = make(&parent.model, &parent.serial).map(|make| format!("  {make}"));
+    format!(
+        "      from {} {}  {}{}",
+        parent.kind.name(),
+        parent.name,
+        HumanBytes(parent.size),
+        make.unwrap_or_default()
+    )
 }
 
 /// A step, the same in the plan, on the terminal and in the log.
@@ -313,7 +339,7 @@ impl Drop for Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlannedDevice;
+    use crate::plan::{ParentKind, PlannedDevice};
 
     #[test]
     fn a_step_that_lasts_tells_how_far_it_is_and_what_it_waits_for() {
@@ -329,19 +355,55 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_plan_has_a_line_for_each_thing() {
-        let device = PlannedDevice {
+    fn device() -> PlannedDevice {
+        PlannedDevice {
             device: "/dev/vdb2".into(),
             model: "QEMU ".into(),
             serial: String::new(),
             size: 2 << 30,
             holds: "ext4\n  nothing".into(),
             becomes: "/ (xfs)".into(),
+            parent: None,
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_is_shown_with_what_it_comes_from() {
+        let disk = PlannedParent {
+            kind: ParentKind::Disk,
+            name: "/dev/vdb".into(),
+            model: "Acme".into(),
+            serial: "7".into(),
+            size: 8 << 30,
         };
+        let group = PlannedParent {
+            kind: ParentKind::Group,
+            name: "vg".into(),
+            model: String::new(),
+            serial: String::new(),
+            ..disk.clone()
+        };
+        let shown = |parent: PlannedParent| {
+            let devices = vec![PlannedDevice { parent: Some(parent), ..device() }];
+            lines(&Plan { devices, ..Plan::default() })[3..5].to_vec()
+        };
+        assert_eq!(
+            shown(disk),
+            [
+                "  /dev/vdb2  2.00 GiB  to be made",
+                "      from disk /dev/vdb  8.00 GiB  Acme, serial 7"
+            ]
+        );
+        assert_eq!(shown(group)[1], "      from group vg  8.00 GiB");
+        let json = serde_json::to_value(device()).unwrap();
+        assert!(json.get("parent").is_none(), "{json}");
+    }
+
+    #[test]
+    fn a_plan_has_a_line_for_each_thing() {
         let plan = Plan {
             title: "Make".into(),
-            devices: vec![device],
+            devices: vec![device()],
             steps: vec!["make".into(), "copy".into()],
             notes: vec!["wait".into()],
         };

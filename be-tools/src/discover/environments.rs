@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::scan::{Place, Request};
+use super::scan::Nested;
 use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
@@ -11,16 +11,24 @@ use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{Mount, Mounts};
 use crate::storage::probe::Kind;
+use crate::storage::subvolume::Subvolume;
+use crate::storage::volume::{FileSystem, Volume};
 
 /// A root file system that was found.
 pub(super) struct FoundRoot<'a> {
-    pub(super) device: &'a BlockDevice,
+    pub(super) file_system: &'a FileSystem,
     pub(super) facts: Facts,
 }
 
-/// The devices worth mounting: one for each file system that can hold a root, and nothing that
-/// something else, such as an array or a volume group, is made of.
-pub(super) fn candidates(devices: &Devices) -> Vec<&BlockDevice> {
+impl FoundRoot<'_> {
+    fn device(&self) -> &BlockDevice {
+        &self.file_system.volume.device
+    }
+}
+
+/// The file systems worth mounting: those that can hold a root, and nothing that something else,
+/// such as an array or a volume group, is made of.
+pub(super) fn candidates(devices: &Devices) -> Vec<FileSystem> {
     let mut spanned = Vec::new();
     devices
         .iter()
@@ -36,62 +44,30 @@ pub(super) fn candidates(devices: &Devices) -> Vec<&BlockDevice> {
             }
             device.holders.is_empty()
         })
+        .filter_map(|device| FileSystem::found(Volume::of(devices, device)).ok())
         .collect()
-}
-
-/// Where to find the file system of a device: mounted already, or to be mounted.
-pub(super) fn place(device: &BlockDevice, mounts: &Mounts) -> Place {
-    let fs_type = device.content.kind().map_or("auto", Kind::name);
-    // btrfs mounts once more beside a mount for writing, and only so shows all its subvolumes.
-    let mounted =
-        mounts.of(device).find(|m| m.root == Path::new("/")).filter(|_| fs_type != "btrfs");
-    Place {
-        device: device.node.clone(),
-        number: device.number,
-        fs_type: fs_type.into(),
-        subvolume: None,
-        mounted_at: mounted.map(|m| m.mount_point.clone()),
-    }
-}
-
-pub(super) fn request(place: Place, dir: &Path) -> Request {
-    Request { dir: dir.to_owned(), place, subvolume: None, nested: Vec::new() }
 }
 
 /// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root
 /// itself.
-pub(super) fn nested(
-    root: &FoundRoot,
-    devices: &Devices,
-    mounts: &Mounts,
-) -> Vec<(PathBuf, Place)> {
+pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<Nested> {
     let Some(text) = &root.facts.fstab else { return Vec::new() };
     let fstab = Fstab::parse(text);
     ["/usr", "/boot"]
         .iter()
         .filter_map(|mount_point| {
             let entry = fstab.entries().find(|e| e.mountpoint() == Path::new(mount_point))?;
-            let device = device_of(entry, root.device, devices)?;
+            let device = device_of(entry, root.device(), devices)?;
             let kind =
                 device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
-            let mut place = place(device, mounts);
-            if kind == Kind::Btrfs {
-                place.subvolume = subvolume(entry);
-            }
-            Some((PathBuf::from(mount_point), place))
+            let volume = Volume::of(devices, device);
+            let file_system = FileSystem::found(match kind {
+                Kind::Btrfs => volume.with_subvolume(Subvolume::of_options(&entry.options()).ok()?),
+                _ => volume,
+            });
+            Some(Nested { mount_point: mount_point.into(), file_system: file_system.ok()? })
         })
         .collect()
-}
-
-/// The subvolume that a line of fstab mounts.
-pub(crate) fn subvolume(entry: &Entry) -> Option<String> {
-    let options = entry.options();
-    let path = options
-        .split(',')
-        .find_map(|option| option.strip_prefix("subvol="))?
-        .trim_matches('/')
-        .to_owned();
-    (!path.is_empty()).then_some(path)
 }
 
 /// The device that a line of fstab names; where several answer, the one on the disk of the root.
@@ -127,7 +103,7 @@ pub(super) fn environments(
 }
 
 fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvironment {
-    let FoundRoot { device, facts } = root;
+    let (device, facts) = (root.device(), &root.facts);
     let fs_type = device.content.kind().map_or("", Kind::name);
     let is_here = |mount: &&Mount| {
         let inside = mount.root.strip_prefix("/").unwrap_or(&mount.root);
@@ -179,7 +155,7 @@ fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
     let mut all: Vec<FileSystemUse> = fstab
         .entries()
         .map(|entry| {
-            let device = device_of(entry, root.device, devices);
+            let device = device_of(entry, root.device(), devices);
             let mountpoint = entry.mountpoint();
             FileSystemUse {
                 shared: shared.contains(&mountpoint) || device.is_some_and(BlockDevice::is_esp),
@@ -197,10 +173,10 @@ fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
         all.push(FileSystemUse {
             mountpoint: "/".into(),
             spec: String::new(),
-            device: Some(root.device.node.clone()),
-            fs_type: root.device.content.kind().map_or("", Kind::name).into(),
+            device: Some(root.device().node.clone()),
+            fs_type: root.device().content.kind().map_or("", Kind::name).into(),
             options: "defaults".into(),
-            size: Some(root.device.size),
+            size: Some(root.device().size),
             shared: false,
         });
     }

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::facts::Facts;
 use crate::error::{Doing, Error, Result};
+use crate::host::Host;
 use crate::root_dir::RootDir;
-use crate::storage::mounts::{Mounted, bind_read_only, mount_for_scan};
+use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::namespace::enter_private_namespace;
-use crate::workers::{self, Answer, Question};
+use crate::storage::probe::Kind;
+use crate::storage::volume::{Access, FileSystem};
+use crate::workers::{Answer, Question};
 
 /// A file system to look into.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,36 +24,24 @@ pub struct Request {
     /// Where to mount it: a directory that may be made.
     pub dir: PathBuf,
     /// The file system.
-    pub place: Place,
+    pub file_system: FileSystem,
     /// On btrfs, the one subvolume to look at; all of them otherwise.
     pub subvolume: Option<String>,
     /// What to mount below it first: a /boot or /usr of its own.
-    pub nested: Vec<(PathBuf, Place)>,
+    pub nested: Vec<Nested>,
 }
 
-/// Where a file system is found.
+/// A file system that is mounted in another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Device node.
-    pub device: PathBuf,
-    /// Its number, to tell that a mount really shows it.
-    pub number: (u32, u32),
-    /// Type as the probe found it.
-    pub fs_type: String,
-    /// On btrfs, the subvolume to mount; the top level otherwise.
-    pub subvolume: Option<String>,
-    /// Where it is mounted already. A file system mounted for writing cannot be mounted again
-    /// read-only.
-    pub mounted_at: Option<PathBuf>,
-}
-
-impl From<Request> for workers::Request {
-    fn from(request: Request) -> Self {
-        workers::Request::Look(request)
-    }
+pub struct Nested {
+    /// Where, in the other one.
+    pub mount_point: PathBuf,
+    /// The file system.
+    pub file_system: FileSystem,
 }
 
 impl Question for Request {
+    const KIND: &'static str = "look";
     type Found = Vec<Facts>;
 
     fn answer(&self) -> Answer<Vec<Facts>> {
@@ -77,11 +68,11 @@ fn enter_namespace() -> Result<()> {
 
 fn look(request: &Request) -> Result<Vec<Facts>> {
     std::fs::create_dir_all(&request.dir).at("making", &request.dir)?;
-    let mounted = show(&request.place, &request.dir)?;
+    let mounted = show(&request.file_system, &request.dir)?;
     let found = if let Some(subvolume) = &request.subvolume {
         let root = RootDir::open(&mounted.dir().join(subvolume))?;
         facts(&root, Some(subvolume.clone()), &request.nested).into_iter().collect()
-    } else if request.place.fs_type == "btrfs" {
+    } else if request.file_system.kind == Kind::Btrfs {
         subvolumes(mounted.dir())
     } else {
         facts(&RootDir::open(mounted.dir())?, None, &request.nested).into_iter().collect()
@@ -91,30 +82,16 @@ fn look(request: &Request) -> Result<Vec<Facts>> {
     Ok(found)
 }
 
-fn show(place: &Place, dir: &Path) -> Result<Mounted> {
-    let Some(existing) = &place.mounted_at else {
-        return mount_for_scan(&place.device, &place.fs_type, place.subvolume.as_deref(), dir);
-    };
-    let mounted = bind_read_only(existing, dir)?;
-    let seen = std::fs::metadata(dir).at("looking at", dir)?.dev();
-    if place.fs_type != "btrfs"
-        && (rustix::fs::major(seen), rustix::fs::minor(seen)) != place.number
-    {
-        return Err(Error::Failed(format!(
-            "{} is mounted on {}, where something else hides it",
-            place.device.display(),
-            existing.display()
-        )));
-    }
-    Ok(mounted)
+fn show(file_system: &FileSystem, dir: &Path) -> Result<Mounted> {
+    file_system.show(&Mounts::read(&Host::local())?, Access::Look, dir)
 }
 
 /// The facts of a root with its nested file systems. One that cannot be mounted is left out and
 /// named.
-fn facts(root: &RootDir, subvolume: Option<String>, nested: &[(PathBuf, Place)]) -> Option<Facts> {
+fn facts(root: &RootDir, subvolume: Option<String>, nested: &[Nested]) -> Option<Facts> {
     let mut mounted = Vec::new();
     let mut not_mounted = Vec::new();
-    for (mount_point, place) in nested {
+    for Nested { mount_point, file_system } in nested {
         let Ok(Some(directory)) = root.directory(mount_point) else {
             not_mounted.push(format!(
                 "there is no directory {} to mount its file system on",
@@ -124,13 +101,13 @@ fn facts(root: &RootDir, subvolume: Option<String>, nested: &[(PathBuf, Place)])
         };
         // Through the descriptor: no link of the foreign root leads the mount elsewhere.
         let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        match here.canonicalize().at("finding", &here).and_then(|here| show(place, &here)) {
+        match here.canonicalize().at("finding", &here).and_then(|here| show(file_system, &here)) {
             Ok(mount) => mounted.push(mount),
             Err(Error::Io { source, .. }) => {
                 not_mounted.push(format!(
                     "{} on {} cannot be mounted: {source}",
                     mount_point.display(),
-                    place.device.display()
+                    file_system.volume.node().display()
                 ));
             }
             Err(other) => not_mounted.push(other.to_string()),

@@ -5,8 +5,9 @@ use crate::environment::BootEnvironment;
 use crate::environment::sentences;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use crate::error::{Error, Refusal};
-use crate::storage::mounts::{mount_target, mount_with};
-use crate::storage::testing::{Loop, RELEASE, Root, debian_root, image, in_namespace, is_root};
+use crate::storage::testing::{
+    Loop, RELEASE, Root, debian_root, image, in_namespace, is_root, mount_target, mount_with,
+};
 use crate::tool::Tool;
 
 /// What is found on these devices alone: the machine has others.

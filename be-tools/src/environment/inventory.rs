@@ -137,12 +137,23 @@ impl Inventory {
     /// The BEs that use a device: first that whose root it is, then those that mount it, shared or
     /// not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
-        let is = |device: &Path| match (self.devices.by_node(node), self.devices.by_node(device)) {
-            (Some(a), Some(b)) => a.number == b.number,
-            _ => device == node,
-        };
+        match self.devices.by_node(node) {
+            Some(device) => self.users_of_device(device),
+            None => self.users_where(|device| device == node),
+        }
+    }
+
+    /// As [`Inventory::users_of`], for a device that was found.
+    pub fn users_of_device(&self, device: &BlockDevice) -> Vec<&BootEnvironment> {
+        self.users_where(|node| match self.devices.by_node(node) {
+            Some(other) => other.number == device.number,
+            None => node == device.node,
+        })
+    }
+
+    fn users_where(&self, is: impl Fn(&Path) -> bool) -> Vec<&BootEnvironment> {
         let mounts_it = |e: &BootEnvironment| {
-            e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(is))
+            e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(&is))
         };
         let made = |e: &BootEnvironment| e.made.iter().any(|device| is(device));
         let mut users: Vec<_> = self

@@ -11,8 +11,10 @@ use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::device::BlockDevice;
-use crate::storage::mounts::{Mounted, Mounts, bind_read_only, mount_read_only, mount_with};
+use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::probe::Kind;
+use crate::storage::subvolume::Subvolume;
+use crate::storage::volume::{self, FileSystem, Volume};
 
 /// What may be done to a mounted BE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,12 +151,10 @@ impl MountedEnvironment {
             .by_node(&environment.root.device)
             .ok_or_else(|| gone(&environment.root.device))?;
         let in_fstab = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/"));
-        let what = What {
-            device,
-            subvolume: environment.root.subvolume.as_deref(),
-            options: in_fstab.map_or("", |f| f.options.as_str()),
-        };
-        let mounted = what.mount(&Mounts::read(host)?, &dir, access)?;
+        let options = in_fstab.map_or("", |f| f.options.as_str());
+        let subvolume = environment.root.subvolume.as_deref().and_then(Subvolume::at);
+        let volume = Volume::of(&inventory.devices, device).with_subvolume(subvolume);
+        let mounted = show(volume, &Mounts::read(host)?, options, &dir, access)?;
         Ok(MountedEnvironment { root: dir, mounts: vec![mounted], is_temporary: false })
     }
 
@@ -193,13 +193,13 @@ impl MountedEnvironment {
         // Through the descriptor: no link inside the BE leads the mount out of it.
         let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         let place = link.canonicalize().at("finding", &link)?;
-        let subvolume = option(file_system, "subvol").map(|path| path.trim_matches('/'));
-        let what = What {
-            device,
-            subvolume: subvolume.filter(|s| !s.is_empty()),
-            options: &file_system.options,
-        };
-        match what.mount(&Mounts::read(host)?, &place, access) {
+        let options = &file_system.options;
+        let volume = Volume::of(&inventory.devices, device);
+        let table = Mounts::read(host)?;
+        let shown = Subvolume::of_options(options)
+            .map(|subvolume| volume.with_subvolume(subvolume))
+            .and_then(|volume| show(volume, &table, options, &place, access));
+        match shown {
             Ok(mounted) => self.mounts.push(mounted),
             Err(error) if optional => log::warn!("{error}"),
             Err(error) => return Err(error),
@@ -244,43 +244,23 @@ impl Drop for MountedEnvironment {
     }
 }
 
-/// What is mounted in one place.
-struct What<'a> {
-    device: &'a BlockDevice,
-    subvolume: Option<&'a str>,
-    options: &'a str,
-}
-
-impl What<'_> {
-    fn mount(&self, table: &Mounts, place: &Path, access: Access) -> Result<Mounted> {
-        let fs_type =
-            self.device.content.kind().filter(|kind| kind.is_file_system()).map(Kind::name);
-        let Some(fs_type) = fs_type else {
-            return Err(Error::Failed(format!(
-                "{} holds {} and no file system",
-                self.device.node.display(),
-                self.device.content.description()
-            )));
-        };
-        let whole = Path::new("/").join(self.subvolume.unwrap_or_default());
-        let existing = table
-            .of(self.device)
-            .find(|mount| mount.root == whole)
-            .filter(|mount| !mount.is_read_only());
-        match (access, existing) {
-            // What is mounted for writing cannot be mounted read-only beside it.
-            (Access::ReadOnly, Some(mount)) => bind_read_only(&mount.mount_point, place),
-            (Access::ReadOnly, None) => {
-                mount_read_only(&self.device.node, fs_type, self.subvolume, place)
+/// Shows a volume in its place, with its options of the fstab where it is written to.
+fn show(
+    volume: Volume,
+    table: &Mounts,
+    options: &str,
+    place: &Path,
+    access: Access,
+) -> Result<Mounted> {
+    let file_system = FileSystem::found(volume)?;
+    match access {
+        Access::ReadOnly => file_system.show(table, volume::Access::Read, place),
+        Access::ReadWrite => {
+            let mut options: Vec<&str> = options.split(',').filter(|o| *o != "ro").collect();
+            if file_system.kind == Kind::Xfs {
+                options.push("nouuid");
             }
-            (Access::ReadWrite, _) => {
-                let mut options: Vec<&str> =
-                    self.options.split(',').filter(|o| *o != "ro").collect();
-                if fs_type == "xfs" {
-                    options.push("nouuid");
-                }
-                mount_with(&self.device.node, fs_type, self.subvolume, &options.join(","), place)
-            }
+            file_system.show(table, volume::Access::Use(&options.join(",")), place)
         }
     }
 }
@@ -321,10 +301,6 @@ fn device_of<'i>(inventory: &'i Inventory, file_system: &FileSystemUse) -> Optio
 
 fn has_option(file_system: &FileSystemUse, name: &str) -> bool {
     file_system.options.split(',').any(|o| o == name)
-}
-
-fn option<'a>(file_system: &'a FileSystemUse, name: &str) -> Option<&'a str> {
-    file_system.options.split(',').find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn gone(device: &Path) -> Error {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Layout, MountPoint};
+use super::mount_point::MountPoint;
+use super::target::Layout;
 
 /// One run of the copy engine: a directory of a source file system into a directory of a target
 /// file system, each mounted alone (nothing mounted in it), so that what lies hidden under mount

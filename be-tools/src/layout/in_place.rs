@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FsType, MountPoint, Placement, PlacementKind};
+use super::mount_point::MountPoint;
+use super::placement::{FsType, Placement, PlacementKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 
@@ -12,10 +13,8 @@ use crate::error::Result;
 /// A type that be does not make.
 pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
     own(old, esps)
-        .filter(|(mountpoint, device, ..)| {
-            mountpoint == Path::new("/") || old.made.contains(device)
-        })
-        .map(|(mountpoint, device, fs_type, _)| placement(&mountpoint, device, &fs_type, None))
+        .filter(|own| own.mountpoint == Path::new("/") || old.made.contains(&own.device))
+        .map(|own| Own { options: None, ..own }.placement())
         .collect()
 }
 
@@ -31,11 +30,8 @@ pub fn of_its_own(
     esps: &[PathBuf],
     has_content: impl Fn(&Path) -> bool,
 ) -> Result<Vec<Placement>> {
-    let mut placements: Vec<Placement> = own(target, esps)
-        .map(|(mountpoint, device, fs_type, options)| {
-            placement(&mountpoint, device, &fs_type, options)
-        })
-        .collect::<Result<_>>()?;
+    let mut placements: Vec<Placement> =
+        own(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
     // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
     // merged into it.
     let in_fstab =
@@ -61,48 +57,51 @@ pub fn of_its_own(
     Ok(placements)
 }
 
-type Own = (PathBuf, PathBuf, String, Option<String>);
+/// A file system that is a BE's own.
+struct Own {
+    mountpoint: PathBuf,
+    device: PathBuf,
+    fs_type: String,
+    options: Option<String>,
+}
+
+impl Own {
+    fn placement(self) -> Result<Placement> {
+        let fs_type: FsType = self.fs_type.parse()?;
+        let mountpoint = MountPoint::try_from(self.mountpoint.as_path())?;
+        let device = self.device.display().to_string();
+        Ok(Placement {
+            text: format!("{mountpoint}:{device}:{fs_type}"),
+            kind: PlacementKind::FileSystem { mountpoint, device, fs_type, options: self.options },
+        })
+    }
+}
 
 fn own<'a>(
     environment: &'a BootEnvironment,
     esps: &'a [PathBuf],
 ) -> impl Iterator<Item = Own> + 'a {
     let is_root = |f: &&FileSystemUse| f.mountpoint == Path::new("/");
-    let options = environment.file_systems.iter().find(is_root).map(|f| f.options.clone());
-    let root = (
-        PathBuf::from("/"),
-        environment.root.device.clone(),
-        environment.root.fs_type.clone(),
-        options,
-    );
+    let root = Own {
+        mountpoint: "/".into(),
+        device: environment.root.device.clone(),
+        fs_type: environment.root.fs_type.clone(),
+        options: environment.file_systems.iter().find(is_root).map(|f| f.options.clone()),
+    };
     let nested = environment
         .file_systems
         .iter()
         .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
         .filter_map(|f| {
-            Some((
-                f.mountpoint.clone(),
-                f.device.clone()?,
-                f.fs_type.clone(),
-                Some(f.options.clone()),
-            ))
+            Some(Own {
+                mountpoint: f.mountpoint.clone(),
+                device: f.device.clone()?,
+                fs_type: f.fs_type.clone(),
+                options: Some(f.options.clone()),
+            })
         })
-        .filter(|(_, device, ..)| !esps.contains(device));
+        .filter(|own| !esps.contains(&own.device));
     std::iter::once(root).chain(nested)
-}
-
-fn placement(
-    mountpoint: &Path,
-    device: PathBuf,
-    fs_type: &str,
-    options: Option<String>,
-) -> Result<Placement> {
-    let fs_type: FsType = fs_type.parse()?;
-    let mountpoint = MountPoint::try_from(mountpoint)?;
-    Ok(Placement {
-        text: format!("{mountpoint}:{}:{fs_type}", device.display()),
-        kind: PlacementKind::FileSystem { mountpoint, device, fs_type, options },
-    })
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What the user asks of a layout: the argument of `-m`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::MountPoint;
+use super::mount_point::MountPoint;
 use crate::error::{Error, Result};
+use crate::storage::probe::Kind;
 
 /// A type of file system that Lifeboat makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,18 @@ impl FsType {
     /// All of them.
     pub const ALL: [FsType; 6] =
         [FsType::Ext2, FsType::Ext3, FsType::Ext4, FsType::Xfs, FsType::Btrfs, FsType::Vfat];
+
+    /// As the probe calls it.
+    pub fn kind(self) -> Kind {
+        match self {
+            FsType::Ext2 => Kind::Ext2,
+            FsType::Ext3 => Kind::Ext3,
+            FsType::Ext4 => Kind::Ext4,
+            FsType::Xfs => Kind::Xfs,
+            FsType::Btrfs => Kind::Btrfs,
+            FsType::Vfat => Kind::Vfat,
+        }
+    }
 
     /// As fstab, mount and mkfs call it.
     pub fn as_str(self) -> &'static str {
@@ -61,24 +73,24 @@ impl FromStr for FsType {
     }
 }
 
-/// One argument of `-m`.
+/// One argument of `-m`. `D` is its device: the text that names it, until that is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct Placement<D = String> {
     /// As it was given, for messages.
     pub text: String,
     /// What it asks for.
-    pub kind: PlacementKind,
+    pub kind: PlacementKind<D>,
 }
 
 /// What a [`Placement`] asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlacementKind {
+pub enum PlacementKind<D = String> {
     /// `MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS]`
     FileSystem {
         /// Where.
         mountpoint: MountPoint,
-        /// As the user names it, until [`Placement::resolve`].
-        device: PathBuf,
+        /// Where it lies.
+        device: D,
         /// Which type to make.
         fs_type: FsType,
         /// Mount options for fstab.
@@ -86,8 +98,8 @@ pub enum PlacementKind {
     },
     /// `-:DEVICE:swap`
     Swap {
-        /// As the user names it, until [`Placement::resolve`].
-        device: PathBuf,
+        /// Where it lies.
+        device: D,
     },
     /// `MOUNTPOINT:merged`
     Merged(MountPoint),
@@ -98,9 +110,9 @@ pub enum PlacementKind {
 const GRAMMAR: &str =
     "use MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap, MOUNTPOINT:merged or MOUNTPOINT:shared";
 
-impl Placement {
+impl<D> Placement<D> {
     /// The device it names.
-    pub fn device(&self) -> Option<&Path> {
+    pub fn device(&self) -> Option<&D> {
         match &self.kind {
             PlacementKind::FileSystem { device, .. } | PlacementKind::Swap { device } => {
                 Some(device)
@@ -110,17 +122,21 @@ impl Placement {
     }
 
     /// Replaces the device as the user named it (by-id, `UUID=`, `vg/lv`) by what `find` makes of
-    /// it.
+    /// it: the one look-up of it.
     ///
     /// # Errors
     /// Those of `find`.
-    pub fn resolve(mut self, find: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<Self> {
-        if let PlacementKind::FileSystem { device, .. } | PlacementKind::Swap { device } =
-            &mut self.kind
-        {
-            *device = find(device)?;
-        }
-        Ok(self)
+    pub fn resolve<R>(self, find: impl FnOnce(&D) -> Result<R>) -> Result<Placement<R>> {
+        let kind = match self.kind {
+            PlacementKind::FileSystem { mountpoint, device, fs_type, options } => {
+                let device = find(&device)?;
+                PlacementKind::FileSystem { mountpoint, device, fs_type, options }
+            }
+            PlacementKind::Swap { device } => PlacementKind::Swap { device: find(&device)? },
+            PlacementKind::Merged(mountpoint) => PlacementKind::Merged(mountpoint),
+            PlacementKind::Shared(mountpoint) => PlacementKind::Shared(mountpoint),
+        };
+        Ok(Placement { text: self.text, kind })
     }
 
     /// A usage error that names this argument.
@@ -164,9 +180,9 @@ impl FromStr for Placement {
                         ))
                     },
                 )?;
-                let device = PathBuf::from(words[..at].join(":"));
+                let device = words[..at].join(":");
                 let options = words[at + 1..].join(":");
-                if device.as_os_str().is_empty() {
+                if device.is_empty() {
                     return Err(bad("the device is missing"));
                 }
                 match (is_swap, words[at].parse::<FsType>()) {
@@ -185,7 +201,7 @@ impl FromStr for Placement {
     }
 }
 
-impl fmt::Display for Placement {
+impl<D> fmt::Display for Placement<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
     }

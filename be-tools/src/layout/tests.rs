@@ -1,8 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::environment::FileSystemUse;
+use crate::error::Result;
+use crate::storage::volume::Provision;
 
 fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSystemUse {
     FileSystemUse {
@@ -33,8 +36,12 @@ fn debian() -> Vec<FileSystemUse> {
     ]
 }
 
-fn placements(texts: &[&str]) -> Vec<Placement> {
-    texts.iter().map(|t| t.parse().unwrap()).collect()
+fn placement(text: &str) -> Placement<Provision> {
+    text.parse::<Placement>().unwrap().resolve(|node| Ok(Provision::example(node))).unwrap()
+}
+
+fn placements(texts: &[&str]) -> Vec<Placement<Provision>> {
+    texts.iter().map(|text| placement(text)).collect()
 }
 
 fn layout(texts: &[&str]) -> Result<Layout> {
@@ -51,7 +58,7 @@ fn rendered(layout: &Layout) -> Vec<String> {
         format!(
             "{} {} {} {} < {}",
             t.mountpoint,
-            t.device.display(),
+            t.node().display(),
             t.fs_type,
             t.options,
             names(&t.sources).join(" ")
@@ -91,7 +98,7 @@ fn wishes_split_keep_and_copy() {
     );
     assert_eq!(
         (names(&l.shared), l.swap.clone()),
-        (vec!["/boot/efi"], vec![PathBuf::from("/dev/vdb4")])
+        (vec!["/boot/efi"], vec![Provision::example("/dev/vdb4")])
     );
     assert_eq!(l.merged().map(MountPoint::to_string).collect::<Vec<_>>(), ["/usr"]);
     let holding = |path: &str| l.holding(&path.parse().unwrap()).unwrap().mountpoint.to_string();
@@ -240,7 +247,7 @@ fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
     })
 }
 
-fn any_wishes() -> impl Strategy<Value = Vec<Placement>> {
+fn any_wishes() -> impl Strategy<Value = Vec<Placement<Provision>>> {
     let places = [
         "/usr",
         "/usr/share",
@@ -263,7 +270,7 @@ fn any_wishes() -> impl Strategy<Value = Vec<Placement>> {
             let rest = chosen.into_iter().enumerate().map(one);
             std::iter::once("/:/dev/vdb1:ext4".to_owned())
                 .chain(rest)
-                .map(|t| t.parse().unwrap())
+                .map(|text| placement(&text))
                 .collect()
         })
 }

@@ -11,6 +11,7 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
+use crate::storage::volume::{Access, FileSystem, Volume};
 
 /// An EFI system partition on a GPT disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,12 +142,7 @@ impl EspLocation {
     /// # Errors
     /// As mount(2).
     pub fn mount(&self, host: &Host, devices: &Devices) -> Result<MountedEsp> {
-        if let Some(place) = self.mounted(host, devices, false)? {
-            return Ok(MountedEsp { esp: Esp::new(place), mount: None });
-        }
-        self.mount_at_own_directory(host, |directory| {
-            mounts::mount_with(&self.device, "vfat", None, "umask=0077", directory)
-        })
+        self.mount_for(host, devices, Access::Use("umask=0077"))
     }
 
     /// As [`EspLocation::mount`], to read only: nothing on the device changes.
@@ -154,12 +150,7 @@ impl EspLocation {
     /// # Errors
     /// As mount(2).
     pub fn mount_read_only(&self, host: &Host, devices: &Devices) -> Result<MountedEsp> {
-        if let Some(place) = self.mounted(host, devices, true)? {
-            return Ok(MountedEsp { esp: Esp::new(place), mount: None });
-        }
-        self.mount_at_own_directory(host, |directory| {
-            mounts::mount_for_scan(&self.device, "vfat", None, directory)
-        })
+        self.mount_for(host, devices, Access::Look)
     }
 
     /// The one that a boot entry names, mounted to be read; `None`, with a warning in the log, where
@@ -173,14 +164,16 @@ impl EspLocation {
             })
     }
 
-    fn mounted(&self, host: &Host, devices: &Devices, read_only: bool) -> Result<Option<PathBuf>> {
-        let Some(device) = devices.by_node(&self.device) else { return Ok(None) };
+    fn mount_for(&self, host: &Host, devices: &Devices, access: Access<'_>) -> Result<MountedEsp> {
+        let device = devices.by_node(&self.device).ok_or_else(|| {
+            Error::Failed(format!("{} has gone: connect that disk again", self.device.display()))
+        })?;
+        let file_system = FileSystem::found(Volume::of(devices, device))?;
         let mounts = Mounts::read(host)?;
-        let mut usable = mounts
-            .of(device)
-            .filter(|m| m.root.as_os_str() == "/" && (read_only || !m.is_read_only()));
-        // What was mounted over it since hides it.
-        Ok(usable.rfind(|m| mounts.at(&m.mount_point) == Some(m)).map(|m| m.mount_point.clone()))
+        if let Some(place) = file_system.place(&mounts, access != Access::Look)? {
+            return Ok(MountedEsp { esp: Esp::new(place), mount: None });
+        }
+        self.mount_at_own_directory(host, |directory| file_system.show(&mounts, access, directory))
     }
 
     fn mount_at_own_directory(

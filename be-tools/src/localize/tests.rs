@@ -12,6 +12,7 @@ use crate::layout::{Layout, MountPoint};
 use crate::layout::{Placement, lay_out};
 use crate::loader::grub::GrubSettings;
 use crate::localize::identity::NewMachine;
+use crate::storage::volume::Provision;
 
 const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
 const MENU: &str = "boot/grub/grub.cfg";
@@ -72,7 +73,11 @@ impl Copied {
             shared: false,
         };
         let source: Vec<FileSystemUse> = fstab.entries().map(line).collect();
-        let placements: Vec<Placement> = placements.iter().map(|w| w.parse().unwrap()).collect();
+        let find = |node: &String| Ok(Provision::example(node));
+        let placements: Vec<_> = placements
+            .iter()
+            .map(|text| text.parse::<Placement>().unwrap().resolve(find).unwrap())
+            .collect();
         let layout = lay_out(&source, &[], &placements).unwrap();
         let uuid = |(n, t): (usize, &crate::layout::TargetFileSystem)| {
             let uuid = if n == 0 { NEW.to_owned() } else { format!("uuid-of-{}", t.mountpoint) };

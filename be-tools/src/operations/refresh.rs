@@ -43,7 +43,7 @@ pub fn refresh(
     let session = Session::new(host, "refresh")?;
     let job = Job::prepare(&session, request)?;
     let steps = job.steps();
-    if !report.confirm(&job.plan(&session.inventory, &steps))? {
+    if !report.confirm(&job.plan(&steps))? {
         return Ok(None);
     }
     let mut state = State::new(&job, &session);

@@ -8,26 +8,24 @@ use crate::environment::Inventory;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::layout::MountPoint;
-use crate::storage::device::BlockDevice;
-use crate::storage::mounts::{self, Mounted, Mounts};
+use crate::storage::mounts::{Mounted, Mounts};
+use crate::storage::subvolume::Subvolume;
+use crate::storage::volume::{Access, FileSystem, Volume};
 
-/// The device and subvolume behind a mount point of a BE.
-pub(crate) struct Place<'a> {
-    pub(crate) device: &'a BlockDevice,
-    fs_type: &'a str,
-    subvolume: Option<String>,
-}
-
-pub(crate) fn place<'a>(
-    inventory: &'a Inventory,
-    source: &'a BootEnvironment,
+/// The file system behind a mount point of a BE.
+///
+/// # Errors
+/// When its device is gone, or holds none.
+pub(crate) fn file_system(
+    inventory: &Inventory,
+    source: &BootEnvironment,
     mountpoint: &MountPoint,
-) -> Result<Place<'a>> {
-    let (node, fs_type, subvolume): (&Path, &str, _) = if mountpoint.is_root() {
-        (&source.root.device, &source.root.fs_type, source.root.subvolume.clone())
+) -> Result<FileSystem> {
+    let (node, subvolume) = if mountpoint.is_root() {
+        (&source.root.device, source.root.subvolume.as_deref().and_then(Subvolume::at))
     } else {
         let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
-        let found = line.and_then(|f| Some((f.device.as_deref()?, f)));
+        let found = line.and_then(|f| Some((f.device.as_ref()?, f)));
         let (node, line) = found.ok_or_else(|| {
             Error::Failed(format!(
                 "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct \
@@ -35,19 +33,12 @@ pub(crate) fn place<'a>(
                 source.name()
             ))
         })?;
-        let subvolume =
-            line.options.split(',').find_map(|o| o.strip_prefix("subvol=")).map(str::to_owned);
-        (node, &line.fs_type, subvolume)
+        (node, Subvolume::of_options(&line.options)?)
     };
     let device = inventory.devices.by_node(node).ok_or_else(|| {
         Error::Failed(format!("{} has gone: connect that disk again", node.display()))
     })?;
-    let fs_type = if fs_type == "auto" {
-        device.content.kind().map_or("auto", |k| k.name())
-    } else {
-        fs_type
-    };
-    Ok(Place { device, fs_type, subvolume })
+    FileSystem::found(Volume::of(&inventory.devices, device).with_subvolume(subvolume))
 }
 
 /// Shows one file system of the source at `directory`, without what is mounted in it. The kernel
@@ -62,20 +53,8 @@ pub(crate) fn mount(
     mountpoint: &MountPoint,
     directory: &Path,
 ) -> Result<Mounted> {
-    let place = place(inventory, source, mountpoint)?;
-    let top = place
-        .subvolume
-        .as_deref()
-        .map_or_else(|| "/".to_owned(), |s| format!("/{}", s.trim_start_matches('/')));
     let mounts = Mounts::read(host)?;
-    let mounted = mounts.of(place.device).find(|m| m.root == Path::new(&top));
-    match mounted {
-        Some(mount) => mounts::bind_read_only(&mount.mount_point, directory),
-        None => {
-            let kind = place.device.content.kind().map_or(place.fs_type, |k| k.name());
-            mounts::mount_for_scan(&place.device.node, kind, place.subvolume.as_deref(), directory)
-        }
-    }
+    file_system(inventory, source, mountpoint)?.show(&mounts, Access::Read, directory)
 }
 
 /// File systems of the source that were not cleanly unmounted: their journals must be replayed, or
@@ -89,9 +68,9 @@ pub(crate) fn with_journals(
     let mounts = Mounts::read(host)?;
     let mut dirty = Vec::new();
     for mountpoint in mountpoints {
-        let device = place(inventory, source, mountpoint)?.device;
+        let device = file_system(inventory, source, mountpoint)?.volume.device;
         let unclean = device.super_block().is_some_and(|s| s.dirty);
-        if unclean && mounts.of(device).next().is_none() && !dirty.contains(&device.node) {
+        if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device.node) {
             dirty.push(device.node.clone());
         }
     }
@@ -119,8 +98,10 @@ impl ReplayJournal<'_> {
     /// # Errors
     /// When it cannot be mounted.
     pub(crate) fn run(&self, inventory: &Inventory, directory: &Path) -> Result<()> {
-        let device = inventory.devices.by_node(self.0);
-        let kind = device.and_then(|d| d.content.kind()).map_or("auto", |k| k.name());
-        mounts::mount_target(self.0, kind, directory)?.unmount()
+        let device = inventory.devices.by_node(self.0).ok_or_else(|| {
+            Error::Failed(format!("{} has gone: connect that disk again", self.0.display()))
+        })?;
+        let file_system = FileSystem::found(Volume::of(&inventory.devices, device))?;
+        file_system.show(&Mounts::default(), Access::Write, directory)?.unmount()
     }
 }

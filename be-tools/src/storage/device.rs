@@ -1,114 +1,22 @@
 //! Block devices as the kernel lists them in sysfs, each with what it holds.
 
+mod attribute;
+mod block_device;
 pub(crate) mod contents;
 mod sysfs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
+pub use block_device::BlockDevice;
+
 use super::number::device_number;
 use super::partitions::PartitionInfo;
-use super::probe::{Content, Kind, SuperBlock};
+use super::probe::{Kind, SuperBlock};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::PlannedDevice;
-
-/// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
-/// or md.
-#[derive(Clone, Debug, Serialize)]
-pub struct BlockDevice {
-    /// Kernel name, such as `vda2`.
-    pub name: String,
-    /// Device node; `/dev/mapper/NAME` for a volume of the device mapper.
-    pub node: PathBuf,
-    /// Major and minor number.
-    pub number: (u32, u32),
-    /// Bytes.
-    pub size: u64,
-    /// The kernel refuses writes.
-    pub read_only: bool,
-    /// Its disk can be pulled out.
-    pub removable: bool,
-    /// Kernel name of its whole disk; its own where it is one.
-    pub disk: String,
-    /// Model of its disk; what it is, where it has none.
-    pub model: String,
-    /// Serial number of its disk; empty where it has none.
-    pub serial: String,
-    /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`,
-    /// or empty.
-    pub transport: String,
-    /// Bytes of a logical block.
-    pub logical_block_size: u32,
-    /// As its partition table describes it, if it is a partition.
-    pub partition: Option<PartitionInfo>,
-    /// Kernel names of what is stacked on it.
-    pub holders: Vec<String>,
-    /// Kernel names of what it is stacked on.
-    pub slaves: Vec<String>,
-    /// Name of the device mapper, such as `vg-root`.
-    pub dm_name: Option<String>,
-    /// What it holds.
-    pub content: Content,
-}
-
-impl BlockDevice {
-    /// A device that no machine has, for tests.
-    #[cfg(test)]
-    pub(crate) fn example(name: &str, found: SuperBlock) -> Self {
-        BlockDevice {
-            name: name.into(),
-            node: Path::new("/dev").join(name),
-            number: (0, 0),
-            size: 1 << 30,
-            read_only: false,
-            removable: false,
-            disk: name.trim_end_matches(|c: char| c.is_ascii_digit()).into(),
-            model: String::new(),
-            serial: String::new(),
-            transport: String::new(),
-            logical_block_size: 512,
-            partition: None,
-            holders: Vec::new(),
-            slaves: Vec::new(),
-            dm_name: None,
-            content: Content::Known(found),
-        }
-    }
-
-    /// It is not a partition.
-    pub fn is_whole_disk(&self) -> bool {
-        self.disk == self.name
-    }
-
-    /// It is an EFI system partition.
-    pub fn is_esp(&self) -> bool {
-        self.partition.as_ref().is_some_and(PartitionInfo::is_esp)
-    }
-
-    /// Its super block, if one was recognised.
-    pub fn super_block(&self) -> Option<&SuperBlock> {
-        self.content.super_block()
-    }
-
-    /// The line of a plan: what it is, what it holds, what becomes of it.
-    pub fn planned(&self, becomes: impl Into<String>) -> PlannedDevice {
-        PlannedDevice {
-            device: self.node.display().to_string(),
-            model: self.model.clone(),
-            serial: self.serial.clone(),
-            size: self.size,
-            holds: self.content.description(),
-            becomes: becomes.into(),
-        }
-    }
-
-    /// DEVICE of `NAME@DEVICE`: the kernel name, or the volume's.
-    pub fn short_name(&self) -> &str {
-        self.dm_name.as_deref().unwrap_or(&self.name)
-    }
-}
 
 /// All block devices of the machine.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -4,8 +4,9 @@ mod capacity;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
+use super::device::BlockDevice;
+use super::patience::{WORKING, retry};
 use super::probe::{self, OpenDevice, Source};
 use super::usage::claim;
 use crate::error::{Doing, Error, Result};
@@ -21,11 +22,15 @@ pub use capacity::{Capacity, capacity};
 /// # Errors
 /// When something uses the device, the program is missing or fails, or what it made is not what was
 /// asked for.
-pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Result<()> {
-    let tool = tool(fs_type, uuid, label)?.arg(device);
-    wipe(device)?;
+pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>) -> Result<()> {
+    let node = &device.node;
+    let tool = tool(fs_type, uuid, label)?.arg(node);
+    let claimed = claim(node)?;
+    device.refuse_exchanged(&claimed)?;
+    erase(&claimed, node)?;
+    drop(claimed);
     run_when_free(&tool)?;
-    let made = probe::probe(&open(device)?);
+    let made = probe::probe(&open(node)?);
     match made.super_block() {
         Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => {
             Ok(())
@@ -33,7 +38,7 @@ pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Re
         _ => Err(Error::Failed(format!(
             "`{}` ended well, but {} holds {}: the device does not keep what is written to it",
             tool.command_line(),
-            device.display(),
+            node.display(),
             made.description()
         ))),
     }
@@ -42,20 +47,15 @@ pub fn make(fs_type: &str, device: &Path, uuid: &str, label: Option<&str>) -> Re
 /// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a
 /// moment.
 fn run_when_free(tool: &Tool) -> Result<()> {
-    const ATTEMPTS: u32 = 10;
-    for _ in 1..ATTEMPTS {
-        match tool.run() {
-            Err(ToolError::Failed { last_words, .. }) if is_busy(&last_words) => {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            result => return result.map(drop).map_err(Error::from),
-        }
-    }
-    tool.run().map(drop).map_err(Error::from)
+    retry(WORKING, is_busy, || tool.run())?;
+    Ok(())
 }
 
-fn is_busy(last_words: &str) -> bool {
-    ["in use", "busy", "mounted filesystem"].iter().any(|phrase| last_words.contains(phrase))
+fn is_busy(error: &ToolError) -> bool {
+    let says = |words: &str| {
+        ["in use", "busy", "is mounted", "mounted filesystem"].iter().any(|w| words.contains(w))
+    };
+    matches!(error, ToolError::Failed { last_words, .. } if says(last_words))
 }
 
 fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {

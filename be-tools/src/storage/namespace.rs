@@ -45,19 +45,21 @@ impl Namespace {
     }
 }
 
-/// Gives the calling thread a mount table of its own, from which nothing gets out.
+/// Gives the calling thread a mount table of its own, from which nothing gets out. What is
+/// unmounted outside goes here too, where it was shared (mount_namespaces(7)): else a device that
+/// was unmounted would stay in use for as long as an operation takes.
 ///
 /// # Errors
 /// Without root.
 pub fn enter_private_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .doing(|| "making a private mount namespace (needs root)".into())?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .doing(|| "making all mounts private".into())
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
+        .doing(|| "keeping all mounts within this program".into())
 }
 
 /// Runs `work` in a thread with a mount table of its own, which is gone when this returns: what it
-/// mounts is seen by nobody else, and left behind by no crash.
+/// mounts no other program sees, and no crash leaves behind.
 ///
 /// # Errors
 /// Without root, and those of `work`.
@@ -70,4 +72,48 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::{Loop, image, is_root, mount_target};
+    use crate::storage::usage;
+    use crate::tool::Tool;
+
+    #[test]
+    fn what_is_unmounted_outside_is_not_held_and_nothing_gets_out() {
+        if !is_root() {
+            return;
+        }
+        let file = image(32 << 20);
+        Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
+        let device = Loop::attach(file.path());
+        in_private_namespace(|| {
+            // As systemd has it.
+            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::SHARED).unwrap();
+            let (place, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let mounted = mount_target(&device.node, "ext4", place.path())?;
+            let (entered, wait) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    in_private_namespace(|| {
+                        let own = mount_target(Path::new("none"), "tmpfs", inside.path());
+                        std::fs::write(inside.path().join("mine"), "").unwrap();
+                        entered.wait();
+                        wait.wait();
+                        own.map(drop)
+                    })
+                });
+                entered.wait();
+                assert!(!inside.path().join("mine").exists());
+                mounted.unmount()?;
+                let free = usage::refuse_busy(&device.node);
+                wait.wait();
+                thread.join().unwrap()?;
+                free.at("claiming", &device.node)
+            })
+        })
+        .unwrap();
+    }
 }

@@ -1,9 +1,18 @@
 //! What tests of storage need: image files and loop devices that go away with their handle.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
+use super::device::BlockDevice;
+use super::mount_call::Call;
+use super::mounts::Mounted;
+use super::probe::{OpenDevice, probe};
+use super::stack::Stack;
+use super::subvolume::Subvolume;
+use super::volume::{FileSystem, Volume};
+use crate::error::Result;
 use crate::tool::Tool;
 
 /// A sparse file of `size` bytes.
@@ -28,7 +37,42 @@ pub(crate) struct Loop {
     pub(crate) node: PathBuf,
 }
 
+/// Mounts for writing what a test has made.
+pub(crate) fn mount_target(device: &Path, fs_type: &str, at: &Path) -> Result<Mounted> {
+    Call { device, fs_type, subvolume: None, at }.for_writing()
+}
+
+/// Mounts with options of fstab(5).
+pub(crate) fn mount_with(
+    device: &Path,
+    fs_type: &str,
+    subvolume: Option<&str>,
+    options: &str,
+    at: &Path,
+) -> Result<Mounted> {
+    let subvolume = subvolume.and_then(Subvolume::at);
+    Call { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
+}
+
 impl Loop {
+    /// What discovery would find of it now.
+    pub(crate) fn device(&self) -> BlockDevice {
+        let file = std::fs::File::open(&self.node).unwrap();
+        let size = super::mkfs::size(&file).unwrap();
+        BlockDevice {
+            number: super::number::device_number(&self.node).unwrap(),
+            size,
+            content: probe(&OpenDevice { file, size }),
+            ..BlockDevice::bare(&self.node)
+        }
+    }
+
+    /// The file system on it.
+    pub(crate) fn file_system(&self) -> FileSystem {
+        let device = Arc::new(self.device());
+        FileSystem::found(Volume { device, subvolume: None, stack: Stack::default() }).unwrap()
+    }
+
     pub(crate) fn attach(file: &Path) -> Self {
         let node = Tool::new("losetup").args(["--find", "--show"]).arg(file).run().unwrap();
         Loop { node: node.trim().into() }
@@ -122,10 +166,10 @@ impl Root {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
         let device = Loop::attach(file.path());
         let uuid = uuid::Uuid::new_v4().to_string();
-        super::mkfs::make(fs_type, &device.node, &uuid, None).unwrap();
+        super::mkfs::make(fs_type, &device.device(), &uuid, None).unwrap();
         in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
-            let mounted = super::mounts::mount_target(&device.node, fs_type, dir.path()).unwrap();
+            let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
             edit(dir.path(), &uuid);
             mounted.unmount().unwrap();
         });

@@ -1,6 +1,6 @@
 //! Whether a device may be written to: not while anything uses it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use super::device::{BlockDevice, Devices};
 use super::mounts::Mounts;
 use super::number::device_number;
 use super::partitions;
+use super::patience::{self, WORKING, retry};
 use super::probe::Kind;
 use super::swap::{self, SwapUse};
 use crate::error::{Error, Refusal, Result};
@@ -108,14 +109,14 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
     matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
 }
 
-/// Opens a device so that the kernel lets nobody else mount or claim it. The last guard before the
-/// first write: it sees what other mount namespaces have mounted, too.
+/// Opens a device so that the kernel lets no other program mount or claim it. The last guard before
+/// the first write: it sees what other mount namespaces have mounted, too. One that is busy for a
+/// moment, because a scan looks at it, or udev, LVM or md, is waited for.
 ///
 /// # Errors
 /// [`Refusal::Other`] when something uses the device.
 pub fn claim(device: &Path) -> Result<File> {
-    let opened =
-        File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(device);
+    let opened = open_exclusively(device, File::options().read(true).write(true));
     opened.map_err(|error| match error.raw_os_error() {
         Some(nix::libc::EBUSY) => Refusal::Other(format!(
             "{} is in use, perhaps mounted in a container: stop what uses it first",
@@ -128,11 +129,29 @@ pub fn claim(device: &Path) -> Result<File> {
     })
 }
 
+/// Whether nothing uses a device, in no mount namespace; what uses it for a moment is waited for.
+///
+/// # Errors
+/// As open(2), `EBUSY` when something does.
+pub fn refuse_busy(device: &Path) -> std::io::Result<()> {
+    open_exclusively(device, File::options().read(true)).map(drop)
+}
+
+/// Something uses a device at this moment, in whatever mount namespace.
+pub(super) fn is_busy(device: &Path) -> bool {
+    let opened = File::options().read(true).custom_flags(nix::libc::O_EXCL).open(device);
+    opened.is_err_and(|error| patience::is_busy(&error))
+}
+
+fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let options = options.custom_flags(nix::libc::O_EXCL);
+    retry(WORKING, patience::is_busy, || options.open(device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::mounts::mount_target;
-    use crate::storage::testing::{Loop, image, in_namespace, is_root};
+    use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
     use crate::tool::Tool;
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::device::Devices;
+use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::unmount_all;
 use crate::storage::testing::{Root, debian_root, in_namespace, is_root};
 use crate::tool::Tool;

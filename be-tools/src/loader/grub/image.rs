@@ -11,6 +11,7 @@ use crate::fstab::{Fstab, Spec};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 use crate::storage::device::Devices;
+use crate::storage::subvolume::Subvolume;
 
 /// Modules of GRUB for UEFI on x86-64, as Debian's grub-efi-amd64-bin has them.
 const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
@@ -128,9 +129,19 @@ pub fn boot_place(
             device.super_block().map(|s| s.uuid.clone()).unwrap_or_default()
         }
     };
-    let options = boot.options();
-    let subvolume = options.split(',').find_map(|o| o.strip_prefix("subvol=")).unwrap_or_default();
-    with_uuid(uuid, format!("/{}", subvolume.trim_matches('/')), environment)
+    let subvolume = match Subvolume::of_options(&boot.options())? {
+        None => String::new(),
+        Some(Subvolume::Path(path)) => path,
+        Some(Subvolume::Id(id)) => {
+            return Err(Refusal::Other(format!(
+                "the /boot of '{}' is named by subvolid={id}, and GRUB needs its path: write \
+                subvol=PATH in its fstab",
+                environment.name()
+            ))
+            .into());
+        }
+    };
+    with_uuid(uuid, format!("/{subvolume}"), environment)
 }
 
 fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootPlace> {

@@ -111,11 +111,8 @@ impl LoaderSettings for GrubSettings {
             inside.run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"])?;
         }
         let uuid = change.root_uuid()?;
-        let device = change
-            .layout
-            .at(&MountPoint::root())
-            .map(|t| t.device.as_path())
-            .unwrap_or(Path::new(""));
+        let root_file_system = change.layout.at(&MountPoint::root());
+        let device = root_file_system.map_or(Path::new(""), |target| target.node());
         if let Some(why) = settings::wrong_root(&root.text(MENU)?.unwrap_or_default(), uuid, device)
         {
             return Err(Error::Format {

@@ -11,8 +11,9 @@ use crate::plan::Report;
 use crate::populate::source;
 use crate::root_dir::RootDir;
 use crate::session::Session;
-use crate::storage::mounts;
+use crate::storage::mounts::Mounts;
 use crate::storage::probe::Kind;
+use crate::storage::volume::{Access, FileSystem, Volume};
 use crate::tool::Tool;
 
 /// A file system whose blocks are copied.
@@ -23,7 +24,7 @@ pub(super) struct Blocks {
     /// The device it is on.
     pub(super) device: PathBuf,
     /// The device that it is copied to.
-    pub(super) target: PathBuf,
+    pub(super) target: Volume,
     /// What it is.
     pub(super) kind: Kind,
     /// Bytes to copy; not known before a journal is replayed.
@@ -56,8 +57,12 @@ impl Blocks {
         } else {
             Vec::new()
         };
-        let request =
-            block_copy::Request { source: &self.device, target: &self.target, identity, edits };
+        let request = block_copy::Request {
+            source: &self.device,
+            target: self.target.node(),
+            identity,
+            edits,
+        };
         block_copy::copy(&request, report)?;
         mounted.unmount()
     }
@@ -66,11 +71,13 @@ impl Blocks {
     pub(super) fn grow(&self, directory: &Path) -> Result<()> {
         if self.kind == Kind::Xfs {
             // It grows only while it is mounted.
-            let mounted = mounts::mount_target(&self.target, "xfs", directory)?;
+            let copy =
+                FileSystem { volume: self.target.clone(), kind: self.kind, uuid: String::new() };
+            let mounted = copy.show(&Mounts::default(), Access::Write, directory)?;
             Tool::new("xfs_growfs").arg("-d").arg(mounted.dir()).run()?;
             return mounted.unmount();
         }
-        Tool::new("resize2fs").arg("-f").arg(&self.target).run()?;
+        Tool::new("resize2fs").arg("-f").arg(self.target.node()).run()?;
         Ok(())
     }
 
@@ -80,7 +87,7 @@ impl Blocks {
             Kind::Xfs => Tool::new("xfs_repair").arg("-n"),
             _ => Tool::new("e2fsck").arg("-fn"),
         };
-        check.arg(&self.target).run().map_err(|error| {
+        check.arg(self.target.node()).run().map_err(|error| {
             Error::Failed(format!(
                 "the copy of {} is damaged, as its source may be: check that, or use --method \
                 copy ({error})",

@@ -1,7 +1,5 @@
 //! Blocks or files: how each file system of the target is filled.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::blocks::{self, Blocks};
@@ -17,6 +15,7 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::storage::device::BlockDevice;
 use crate::storage::mounts::Mounts;
+use crate::storage::usage;
 
 impl Job<'_> {
     /// Decides which file systems of the target are filled by blocks.
@@ -61,30 +60,27 @@ impl Job<'_> {
             return unfit("--exclude and --include are about files".into());
         }
         let source = whole(copies, target).ok_or_else(|| Unfit("it is split or merged".into()))?;
-        let place = source::place(inventory, found, source).map_err(failed)?;
-        let (device, kind) = (place.device, place.device.content.kind());
-        let becomes = inventory
-            .devices
-            .by_node(&target.device)
-            .ok_or_else(|| Unfit(format!("{} is gone", target.device.display())))?;
-        let Some(kind) = kind.filter(|kind| kind.name() == target.fs_type.as_str()) else {
-            let is = kind.map_or("unknown", |kind| kind.description());
+        let file_system = source::file_system(inventory, found, source).map_err(failed)?;
+        let (device, kind) = (&file_system.volume.device, file_system.kind);
+        let becomes = &target.provision.volume().device;
+        if kind.name() != target.fs_type.as_str() {
             return unfit(format!(
-                "it is {is} on {} and {} in the copy",
+                "it is {} on {} and {} in the copy",
+                kind.description(),
                 device.node.display(),
                 target.fs_type
             ));
-        };
+        }
         refuse_written(host, device)?;
-        let file_system = block_copy::inspect(&device.node)?;
-        if becomes.size < file_system.size() {
+        let blocks = block_copy::inspect(&device.node)?;
+        if becomes.size < blocks.size() {
             return unfit(format!(
                 "{} is smaller than {}",
                 becomes.node.display(),
                 device.node.display()
             ));
         }
-        if u64::from(becomes.logical_block_size) > file_system.sector() {
+        if u64::from(becomes.logical_block_size) > blocks.sector() {
             return unfit(format!("{} has larger sectors", becomes.node.display()));
         }
         if source.is_root() {
@@ -106,7 +102,7 @@ impl Job<'_> {
         Ok(Blocks {
             source: source.clone(),
             device: device.node.clone(),
-            target: target.device.clone(),
+            target: target.provision.volume().clone(),
             kind,
             bytes,
         })
@@ -138,10 +134,10 @@ fn refuse_written(host: &Host, device: &BlockDevice) -> Result<(), Unfit> {
         }
         seen = true;
     }
-    // Whatever uses it and is not in this table is in another one.
-    let flags = nix::libc::O_EXCL | nix::libc::O_CLOEXEC;
-    match File::options().read(true).custom_flags(flags).open(&device.node) {
-        Err(error) if !seen => Err(Unfit(format!("{} is in use ({error})", device.node.display()))),
-        _ => Ok(()),
+    if seen {
+        return Ok(());
     }
+    // Whatever uses it and is not in this table is in another one.
+    usage::refuse_busy(&device.node)
+        .map_err(|error| Unfit(format!("{} is in use ({error})", device.node.display())))
 }

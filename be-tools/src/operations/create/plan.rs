@@ -87,7 +87,9 @@ impl Job<'_> {
             }
         }
         let swap = self.layout.swap.iter().zip(&self.swap_uuids);
-        steps.extend(swap.map(|(device, uuid)| Step::MakeSwap { device, uuid }));
+        steps.extend(
+            swap.map(|(swap, uuid)| Step::MakeSwap { device: &swap.volume().device, uuid }),
+        );
         steps
     }
 
@@ -117,12 +119,10 @@ impl Job<'_> {
         for file_system in &self.layout.file_systems {
             let becomes =
                 format!("{} of '{name}' ({})", file_system.mountpoint, file_system.fs_type);
-            plan.devices
-                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+            plan.devices.push(file_system.provision.planned(becomes));
         }
-        for device in &self.layout.swap {
-            let becomes = format!("swap of '{name}'");
-            plan.devices.extend(inventory.devices.by_node(device).map(|d| d.planned(becomes)));
+        for swap in &self.layout.swap {
+            plan.devices.push(swap.planned(format!("swap of '{name}'")));
         }
         plan.notes.clone_from(&self.notes);
         if let Some(old) = &self.replaced {

@@ -17,6 +17,7 @@ use crate::operations::delete;
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::storage::device::BlockDevice;
 use crate::storage::mkfs;
 use crate::tree::measure::Totals;
 
@@ -36,8 +37,9 @@ impl<'a> Job<'a> {
         }
         let adoption = adoption(inventory, request, source.as_ref())?;
         let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
-        let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
-        for device in devices {
+        let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+        for provision in provisions {
+            let device = &provision.volume().device;
             target::refuse(host, inventory, device, replaced.as_ref(), request.force)?;
         }
 
@@ -103,7 +105,7 @@ impl<'a> Job<'a> {
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
             let totals = populate::measure(session, found, trees, rules)?;
-            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
             self.totals.files += totals.files;
@@ -202,26 +204,25 @@ fn lay_out(
     source: Option<&BootEnvironment>,
     replaced: Option<&BootEnvironment>,
 ) -> Result<Layout> {
-    let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-    let mut placements = Vec::new();
-    for placement in request.placements.iter().cloned() {
-        placements.push(
-            placement
-                .resolve(|d| Ok(inventory.devices.resolve(&d.to_string_lossy())?.node.clone()))?,
-        );
-    }
-    if let (true, Some(old)) = (placements.is_empty(), replaced) {
-        placements = layout::in_the_place_of(old, &esps)?;
-    }
-    layout::lay_out(source.map_or(&[], |s| s.file_systems.as_slice()), &esps, &placements)
+    let placements = match replaced {
+        Some(old) if request.placements.is_empty() => {
+            let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+            layout::in_the_place_of(old, &esps)?
+        }
+        _ => request.placements.clone(),
+    };
+    let source = source.map_or(&[][..], |s| s.file_systems.as_slice());
+    populate::lay_out(inventory, source, placements)
 }
 
 /// Of what a BE has on the devices that the target gets.
 fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Vec<String> {
-    let devices = layout.file_systems.iter().map(|f| &f.device).chain(&layout.swap);
-    let is_used =
-        |node: &&PathBuf| inventory.users_of(node).iter().any(|user| user.root == old.root);
-    devices.filter(is_used).filter_map(|node| inventory.devices.uuid_on(node)).collect()
+    let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+    let is_used = |device: &&std::sync::Arc<BlockDevice>| {
+        inventory.users_of_device(device).iter().any(|user| user.root == old.root)
+    };
+    let devices = provisions.map(|provision| &provision.volume().device).filter(is_used);
+    devices.filter_map(|device| Some(device.super_block()?.uuid.clone())).collect()
 }
 
 /// The new BE as discovery will find it, for the loader that has to be written before that.
@@ -238,11 +239,11 @@ fn as_found(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE".into(),
         ));
     };
-    let device = inventory.devices.resolve(&root.device.to_string_lossy())?;
-    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&root.device));
+    let device = &root.provision.volume().device;
+    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&device.node));
     target.reference = descriptor.name.to_string();
     target.root = Root {
-        device: root.device.clone(),
+        device: device.node.clone(),
         fs_type: root.fs_type.to_string(),
         uuid: uuid.clone(),
         subvolume: None,

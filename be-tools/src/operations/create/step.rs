@@ -1,7 +1,6 @@
 //! The steps of `be create`.
 
 use std::fmt::{Display, Formatter};
-use std::path::Path;
 
 use indicatif::HumanBytes;
 
@@ -21,8 +20,9 @@ use crate::populate::{self, TreeRequest};
 use crate::root_dir::RootDir;
 use crate::session::{Session, hooks};
 use crate::step;
+use crate::storage::device::BlockDevice;
 use crate::storage::mkfs;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts::Mounted;
 
 /// One step; what it prints is in it.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(super) enum Step<'a> {
     Grow(&'a Blocks),
     Check(&'a Blocks),
     MakeSwap {
-        device: &'a Path,
+        device: &'a BlockDevice,
         uuid: &'a str,
     },
     Mount(&'a Name),
@@ -94,7 +94,7 @@ impl<'a> State<'a> {
     fn make(&self, target: &TargetFileSystem) -> Result<()> {
         mkfs::make(
             target.fs_type.as_str(),
-            &target.device,
+            &target.provision.volume().device,
             &self.job.uuids[&target.mountpoint],
             self.job.label(&self.session.inventory, target).as_deref(),
         )
@@ -103,7 +103,7 @@ impl<'a> State<'a> {
     /// Says on the root file system that the target is incomplete.
     fn write_descriptor(&mut self, root: &TargetFileSystem) -> Result<()> {
         let alone = &self.session.work.alone;
-        let mounted = mounts::mount_target(&root.device, root.fs_type.as_str(), alone)?;
+        let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
         let mut first = self.descriptor.clone();
         first.made.extend(self.job.replaced_uuids.iter().cloned());
         first.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
@@ -140,7 +140,7 @@ impl<'a> State<'a> {
 
     fn remove_left_out(&self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
         let alone = &self.session.work.alone;
-        let mounted = mounts::mount_target(&target.device, target.fs_type.as_str(), alone)?;
+        let mounted = populate::mount_alone(target, &self.job.uuids, alone)?;
         let rules = populate::exclude(self.source()?, &self.job.request.selection, tree);
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
@@ -167,13 +167,13 @@ impl Display for Step<'_> {
                 f,
                 "make {} on {}, with the descriptor /{DESCRIPTOR_PATH}: incomplete",
                 root.fs_type,
-                root.device.display()
+                root.node().display()
             ),
             Step::MakeFileSystem(target) => {
-                write!(f, "make {} on {}", target.fs_type, target.device.display())
+                write!(f, "make {} on {}", target.fs_type, target.node().display())
             }
             Step::CopyBlocks { blocks, target, source } => {
-                let device = target.device.display();
+                let device = target.node().display();
                 write!(f, "copy the blocks of {} of '{source}' to {device}", blocks.source)?;
                 if let Some(bytes) = blocks.bytes {
                     write!(f, " ({})", HumanBytes(bytes))?;
@@ -185,25 +185,35 @@ impl Display for Step<'_> {
                 Ok(())
             }
             Step::Grow(blocks) => {
-                write!(f, "grow the copy of {} to {}", blocks.source, blocks.target.display())
+                write!(
+                    f,
+                    "grow the copy of {} to {}",
+                    blocks.source,
+                    blocks.target.node().display()
+                )
             }
             Step::Check(blocks) => {
-                write!(f, "check the copy of {} on {}", blocks.source, blocks.target.display())
+                write!(
+                    f,
+                    "check the copy of {} on {}",
+                    blocks.source,
+                    blocks.target.node().display()
+                )
             }
-            Step::MakeSwap { device, .. } => write!(f, "make swap on {}", device.display()),
+            Step::MakeSwap { device, .. } => write!(f, "make swap on {}", device.node.display()),
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::CopyFiles(TreeStep { tree, source, target }) => write!(
                 f,
                 "copy the files of {} of '{source}' to {} ({})",
                 tree.source_place().display(),
-                target.device.display(),
+                target.node().display(),
                 tree.target_place().display()
             ),
             Step::RemoveLeftOut(TreeStep { tree, target, .. }) => write!(
                 f,
                 "remove from the copy of {} on {} what is never copied",
                 tree.source,
-                target.device.display()
+                target.node().display()
             ),
             Step::Localize => f.write_str(
                 "localize the copy: fstab, loader settings, its own grub.cfg, be and its units",
@@ -246,7 +256,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Check(blocks) => blocks.check(),
             Step::MakeSwap { device, uuid } => mkfs::make("swap", device, uuid, None),
             Step::Mount(_) => {
-                state.mounted = populate::mount_target(&job.layout, &work.target)?;
+                state.mounted = populate::mount_target(&job.layout, &job.uuids, &work.target)?;
                 Ok(())
             }
             Step::CopyFiles(TreeStep { tree, .. }) => state.copy_files(tree, report),

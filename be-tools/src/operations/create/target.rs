@@ -1,11 +1,10 @@
 //! Whether a device may become a file system of the new BE.
 
-use std::path::Path;
-
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Refusal, Result};
 use crate::host::Host;
+use crate::storage::device::BlockDevice;
 use crate::storage::usage::Usage;
 
 /// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without
@@ -16,20 +15,14 @@ use crate::storage::usage::Usage;
 pub(super) fn refuse(
     host: &Host,
     inventory: &Inventory,
-    node: &Path,
+    device: &BlockDevice,
     replaced: Option<&BootEnvironment>,
     force: bool,
 ) -> Result<()> {
-    let device = inventory.devices.by_node(node).ok_or_else(|| {
-        Error::Usage(format!(
-            "{} is no block device here: see `lsblk` for their names",
-            node.display()
-        ))
-    })?;
     let shown = || device.node.display().to_string();
     Usage::read(host)?.refuse_target(&inventory.devices, device)?;
     // What others only share with the one that is replaced, such as /home, is not erased either.
-    let users = inventory.users_of(node);
+    let users = inventory.users_of_device(device);
     let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
     match users.iter().find(|user| !is_replaced(user)) {
         Some(other) => {

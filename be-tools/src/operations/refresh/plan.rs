@@ -2,7 +2,6 @@
 
 use super::job::{Job, OWN_SETTINGS};
 use super::step::{Step, TreeStep};
-use crate::environment::Inventory;
 use crate::plan::Plan;
 use crate::populate::source::ReplayJournal;
 use crate::step::lines;
@@ -32,7 +31,7 @@ impl Job<'_> {
     }
 
     /// What is shown of these steps.
-    pub(super) fn plan(&self, inventory: &Inventory, steps: &[Step]) -> Plan {
+    pub(super) fn plan(&self, steps: &[Step]) -> Plan {
         let (name, source) = (&self.descriptor.name, self.source.name());
         let mut plan = Plan {
             title: format!("Refresh boot environment '{name}' from '{source}'"),
@@ -42,8 +41,7 @@ impl Job<'_> {
         for file_system in &self.layout.file_systems {
             let becomes =
                 format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
-            plan.devices
-                .extend(inventory.devices.by_node(&file_system.device).map(|d| d.planned(becomes)));
+            plan.devices.push(file_system.provision.planned(becomes));
         }
         if !self.kept.is_empty() {
             plan.notes.push(format!(

@@ -15,6 +15,7 @@ use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::storage::device::BlockDevice;
 use crate::storage::{mkfs, usage::Usage};
 use crate::tree::measure::Totals;
 
@@ -43,7 +44,7 @@ impl<'a> Job<'a> {
             let root = RootDir::open(mounted.root())?;
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
             let placements = layout::of_its_own(target, source, &esps, has_content)?;
-            let layout = layout::lay_out(&source.file_systems, &esps, &placements)?;
+            let layout = populate::lay_out(inventory, &source.file_systems, placements)?;
             let from = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
             let from = RootDir::open(from.dir())?;
             (layout, identity::of_another_machine(&root, &from)?)
@@ -62,7 +63,12 @@ impl<'a> Job<'a> {
             hooks: Hooks::of(source)?,
         };
         for file_system in &job.layout.file_systems {
-            let uuid = refuse_device(host, inventory, &job.target, &file_system.device)?;
+            let uuid = refuse_device(
+                host,
+                inventory,
+                &job.target,
+                &file_system.provision.volume().device,
+            )?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.refuse_too_small(session)?;
@@ -78,7 +84,7 @@ impl<'a> Job<'a> {
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(host, inventory, &self.source, &sources)?;
         for file_system in &self.layout.file_systems {
-            let size = inventory.devices.by_node(&file_system.device).map_or(0, |d| d.size);
+            let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
             let mut needed = Totals::default();
@@ -171,13 +177,12 @@ fn refuse_device(
     host: &Host,
     inventory: &Inventory,
     target: &BootEnvironment,
-    node: &Path,
+    device: &BlockDevice,
 ) -> Result<String> {
-    let device = inventory.devices.by_node(node).ok_or_else(|| {
-        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
-    })?;
+    let node = &device.node;
     Usage::read(host)?.refuse_used(device)?;
-    if let Some(other) = inventory.users_of(node).into_iter().find(|user| user.root != target.root)
+    if let Some(other) =
+        inventory.users_of_device(device).into_iter().find(|user| user.root != target.root)
     {
         return Err(Refusal::Other(format!(
             "{} holds files of '{}' too: take it out of one of the two fstabs",

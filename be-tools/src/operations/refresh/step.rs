@@ -16,7 +16,7 @@ use crate::populate::{self, TreeRequest};
 use crate::root_dir::RootDir;
 use crate::session::{Session, hooks};
 use crate::step;
-use crate::storage::mounts::{self, Mounted};
+use crate::storage::mounts::Mounted;
 use crate::timestamp::Timestamp;
 
 /// One step; what it prints is in it.
@@ -85,7 +85,7 @@ impl<'a> State<'a> {
             Error::Failed(format!("'{}' has no root file system", self.descriptor.name))
         })?;
         let alone = &self.session.work.alone;
-        let mounted = mounts::mount_target(&root.device, root.fs_type.as_str(), alone)?;
+        let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
         self.trust = self.mark(&RootDir::open(mounted.dir())?)?;
         mounted.unmount()?;
         // What is written at the end is about this refresh.
@@ -168,7 +168,7 @@ impl Display for Step<'_> {
                 "compare {} on {} with {} of '{source}' {}: write what differs, remove what is \
                 gone",
                 tree.target_place().display(),
-                target.device.display(),
+                target.node().display(),
                 tree.source_place().display(),
                 if *checksum { "byte for byte" } else { "by size and times" }
             ),
@@ -193,7 +193,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Begin(_) => state.begin(),
             Step::MakeInactive(_) => state.loader()?.set_listed(false),
             Step::Mount(_) => {
-                state.mounted = populate::mount_target(&job.layout, &work.target)?;
+                state.mounted = populate::mount_target(&job.layout, &job.uuids, &work.target)?;
                 Ok(())
             }
             Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),

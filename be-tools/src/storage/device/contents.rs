@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::BlockDevice;
-use super::sysfs::{clean, read};
+use super::attribute::{clean, read};
+use super::block_device::BlockDevice;
 use crate::storage::partitions::{self, Table};
 use crate::storage::probe::{Content, Kind, OpenDevice, probe};
-use crate::workers::{self, Answer, Question};
+use crate::workers::{Answer, Question};
 
 /// How long a device may take. A disk that sleeps needs up to 15 seconds to spin up.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -76,13 +76,8 @@ impl Request {
     }
 }
 
-impl From<Request> for workers::Request {
-    fn from(request: Request) -> Self {
-        workers::Request::Probe(request)
-    }
-}
-
 impl Question for Request {
+    const KIND: &'static str = "probe";
     type Found = Found;
 
     fn answer(&self) -> Answer<Found> {

@@ -1,9 +1,11 @@
 //! Reading `/sys/class/block` (Documentation/ABI/stable/sysfs-block).
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{BlockDevice, contents};
+use super::attribute::{node, read};
+use super::block_device::BlockDevice;
+use super::contents;
 use crate::error::{Doing, Result};
 use crate::host::Host;
 use crate::storage::partitions::PartitionInfo;
@@ -117,12 +119,6 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     })
 }
 
-fn node(host: &Host, name: &str, dm_name: Option<&str>) -> PathBuf {
-    let mapper =
-        dm_name.map(|name| host.dev.join("mapper").join(name)).filter(|path| path.exists());
-    mapper.unwrap_or_else(|| host.dev.join(name.replace('!', "/")))
-}
-
 fn transport(disk: &str, dir: &Path) -> &'static str {
     let path = dir.to_string_lossy();
     if disk.starts_with("loop") {
@@ -169,18 +165,6 @@ fn model(disk_dir: &Path, transport: &str) -> String {
         }
         _ => model,
     }
-}
-
-pub(super) fn read(path: &Path) -> Option<String> {
-    std::fs::read(path).ok().map(|bytes| clean(&bytes))
-}
-
-pub(super) fn clean(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::storage::probe::Content;
 use crate::storage::testing::{Loop, image, is_root};
 use crate::tool::Tool;
 

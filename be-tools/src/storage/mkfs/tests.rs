@@ -1,7 +1,6 @@
 use super::*;
-use crate::storage::mounts::mount_target;
 use crate::storage::probe::{Content, probe};
-use crate::storage::testing::{Loop, image, in_namespace, is_root};
+use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
 
 /// btrfs refuses a UUID that another device has, and tests run side by side.
 fn fresh() -> String {
@@ -18,7 +17,7 @@ fn every_type_is_made_over_every_other() {
     for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"]
     {
         let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
-        make(fs_type, &device.node, &uuid, Some("LABEL")).unwrap();
+        make(fs_type, &device.device(), &uuid, Some("LABEL")).unwrap();
         let content = probe(&open(&device.node).unwrap());
         let found = content.super_block().unwrap();
         assert_eq!(
@@ -35,7 +34,7 @@ fn every_type_is_made_over_every_other() {
     wipe(&device.node).unwrap();
     assert_eq!(probe(&open(&device.node).unwrap()), Content::Blank);
     assert!(Tool::new("btrfs").args(["check", "--super", "1"]).arg(&device.node).run().is_err());
-    assert!(make("reiserfs", &device.node, &fresh(), None).is_err());
+    assert!(make("reiserfs", &device.device(), &fresh(), None).is_err());
 }
 
 #[test]
@@ -46,11 +45,11 @@ fn a_mounted_device_is_not_erased() {
     let file = image(64 << 20);
     let device = Loop::attach(file.path());
     let uuid = fresh();
-    make("ext4", &device.node, &uuid, None).unwrap();
+    make("ext4", &device.device(), &uuid, None).unwrap();
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let _mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
-        assert!(matches!(make("ext4", &device.node, &fresh(), None), Err(Error::Refused(_))));
+        assert!(matches!(make("ext4", &device.device(), &fresh(), None), Err(Error::Refused(_))));
         assert!(matches!(wipe(&device.node), Err(Error::Refused(_))));
     });
     assert_eq!(probe(&open(&device.node).unwrap()).super_block().unwrap().uuid, uuid);
@@ -92,7 +91,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
             for size in mebibytes.map(|m| m << 20) {
                 let file = image(size);
                 let device = Loop::attach(file.path());
-                make(fs_type, &device.node, &fresh(), None).unwrap();
+                make(fs_type, &device.device(), &fresh(), None).unwrap();
                 let dir = tempfile::tempdir().unwrap();
                 let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
                 let (bytes, inodes) = free(dir.path());
@@ -122,7 +121,7 @@ fn what_capacity_says_fits_does_fit() {
             let size = 400 << 20;
             let file = image(size);
             let device = Loop::attach(file.path());
-            make(fs_type, &device.node, &fresh(), None).unwrap();
+            make(fs_type, &device.device(), &fresh(), None).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
             // Small files of all lengths, and a large one as large as is said to fit.

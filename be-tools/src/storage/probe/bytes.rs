@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::Source;
+use super::source::Source;
 
 /// Covers every super block that lies at the start of a device, up to that of btrfs.
 const HEAD: u64 = 68 << 10;

@@ -1,8 +1,8 @@
 //! What holds other devices: LUKS (LUKS1 1.2.3, LUKS2 1.1.4), LVM2 labels, Linux md super blocks
 //! (`md_p.h`, 0.90 and 1.x) and ZFS labels.
 
-use super::bytes::clean_text;
-use super::{Image, Kind, SuperBlock};
+use super::bytes::{Image, clean_text};
+use super::content::{Kind, SuperBlock};
 
 pub(super) fn luks(image: &Image) -> Option<SuperBlock> {
     let header = image.at(0, 512)?;

@@ -1,7 +1,7 @@
 //! Boot sectors with a BIOS parameter block: FAT (Microsoft FAT specification 1.03), exFAT, NTFS.
 
-use super::bytes::clean_text;
-use super::{Image, Kind, SuperBlock};
+use super::bytes::{Image, clean_text};
+use super::content::{Kind, SuperBlock};
 
 pub(super) fn ntfs(image: &Image) -> Option<SuperBlock> {
     let boot = image.at(0, 512)?;

@@ -1,7 +1,8 @@
 //! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format
 //! page), swap (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
 
-use super::{Image, Kind, SuperBlock};
+use super::bytes::Image;
+use super::content::{Kind, SuperBlock};
 
 pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
     const JOURNAL: u32 = 0x4;

@@ -1,6 +1,7 @@
 //! Partition tables, as far as knowing that there is one: UEFI 2.10 section 5.3 (GPT), 5.2.1 (MBR).
 
-use super::{Image, Kind, SuperBlock};
+use super::bytes::Image;
+use super::content::{Kind, SuperBlock};
 
 /// The header lies in the second logical block, whatever its size.
 pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {

@@ -1,7 +1,8 @@
 //! The super block of xfs, and whether its log is clean: "XFS Algorithms & Data Structures",
 //! chapters "Superblocks" and "Journaling Log". All numbers are big-endian.
 
-use super::{Image, Kind, SuperBlock};
+use super::bytes::{Block, Image};
+use super::content::{Kind, SuperBlock};
 
 /// What the log counts in.
 pub(crate) const BASIC_BLOCK: u64 = 512;
@@ -52,7 +53,7 @@ pub(crate) struct Log<'a> {
 impl Log<'_> {
     pub(crate) const RECORD: u32 = 0xfeed_babe;
 
-    fn block(&self, index: u64) -> Option<super::bytes::Block<'_>> {
+    fn block(&self, index: u64) -> Option<Block<'_>> {
         self.image
             .at(self.offset.checked_add(index.checked_mul(BASIC_BLOCK)?)?, BASIC_BLOCK as usize)
     }

@@ -1,0 +1,112 @@
+//! What the target will consist of.
+
+use std::path::Path;
+
+use super::mount_point::MountPoint;
+use super::placement::FsType;
+use crate::error::{Error, Result};
+use crate::storage::volume::{FileSystem, Provision};
+
+/// A file system of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetFileSystem {
+    /// Where it is mounted in the target.
+    pub mountpoint: MountPoint,
+    /// Where it is made.
+    pub provision: Provision,
+    /// The type it is made with.
+    pub fs_type: FsType,
+    /// Mount options for fstab.
+    pub options: String,
+    /// The source's file systems that end up in it: more than one where some are merged, none where
+    /// it is split off one that goes elsewhere.
+    pub sources: Vec<MountPoint>,
+}
+
+/// Which mount point of the target lies on which device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The target's own file systems, parents first.
+    pub file_systems: Vec<TargetFileSystem>,
+    /// Mount points that all BEs mount from the same device.
+    pub shared: Vec<MountPoint>,
+    /// Lines of fstab that no disk of this machine stands behind, or that are mounted only on
+    /// request (tmpfs, network, bind, optical): they stay as they are.
+    pub kept: Vec<MountPoint>,
+    /// Its own swap spaces; where there are none, the swap of the source is shared.
+    pub swap: Vec<Provision>,
+}
+
+impl TargetFileSystem {
+    /// The node of its device.
+    pub fn node(&self) -> &Path {
+        self.provision.volume().node()
+    }
+
+    /// The file system as it is once it has been made with this UUID.
+    pub fn file_system(&self, uuid: &str) -> FileSystem {
+        FileSystem {
+            volume: self.provision.volume().clone(),
+            kind: self.fs_type.kind(),
+            uuid: uuid.to_owned(),
+        }
+    }
+}
+
+impl Layout {
+    /// The target's own file system that holds `path` of the target.
+    pub fn holding(&self, path: &MountPoint) -> Option<&TargetFileSystem> {
+        self.file_systems.iter().rev().find(|t| path.below(&t.mountpoint).is_some())
+    }
+
+    /// The target's own file system mounted at `mountpoint`.
+    pub fn at(&self, mountpoint: &MountPoint) -> Option<&TargetFileSystem> {
+        self.file_systems.iter().find(|t| t.mountpoint == *mountpoint)
+    }
+
+    /// Mount points of the source that are not mount points of the target: merged into others.
+    pub fn merged(&self) -> impl Iterator<Item = &MountPoint> {
+        self.file_systems.iter().flat_map(|t| t.sources.iter().filter(|s| **s != t.mountpoint))
+    }
+
+    /// Nothing is split off or merged into a file system that is shared or not on a disk.
+    pub(super) fn owns_what_it_is_made_of(&self) -> Result<()> {
+        let above = |place: &MountPoint| {
+            self.shared
+                .iter()
+                .chain(&self.kept)
+                .filter(|m| place.is_strictly_below(m))
+                .max()
+                .cloned()
+        };
+        let copied: Vec<&MountPoint> = self.file_systems.iter().flat_map(|t| &t.sources).collect();
+        for target in &self.file_systems {
+            let split = !copied.contains(&&target.mountpoint);
+            let source =
+                copied.iter().copied().filter(|s| target.mountpoint.is_strictly_below(s)).max();
+            let outside = above(&target.mountpoint)
+                .filter(|outside| split && source.is_none_or(|s| outside > s));
+            if let Some(outside) = outside {
+                return Err(not_owned(&target.mountpoint, &outside, "leave it out"));
+            }
+            for merged in target.sources.iter().filter(|s| **s != target.mountpoint) {
+                if let Some(outside) = above(merged).filter(|outside| *outside > target.mountpoint)
+                {
+                    return Err(not_owned(
+                        merged,
+                        &outside,
+                        &format!("share it (-m {merged}:shared)"),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_owned(place: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
+    Error::Usage(format!(
+        "{place} lies on {outside}, which the new boot environment does not own: give {outside} a \
+        device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
+    ))
+}

@@ -1,0 +1,136 @@
+//! One block device, with what it holds.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Refusal, Result};
+use crate::plan::PlannedDevice;
+use crate::storage::partitions::PartitionInfo;
+use crate::storage::probe::{Content, SuperBlock};
+
+/// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
+/// or md.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockDevice {
+    /// Kernel name, such as `vda2`.
+    pub name: String,
+    /// Device node; `/dev/mapper/NAME` for a volume of the device mapper.
+    pub node: PathBuf,
+    /// Major and minor number.
+    pub number: (u32, u32),
+    /// Bytes.
+    pub size: u64,
+    /// The kernel refuses writes.
+    pub read_only: bool,
+    /// Its disk can be pulled out.
+    pub removable: bool,
+    /// Kernel name of its whole disk; its own where it is one.
+    pub disk: String,
+    /// Model of its disk; what it is, where it has none.
+    pub model: String,
+    /// Serial number of its disk; empty where it has none.
+    pub serial: String,
+    /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`,
+    /// or empty.
+    pub transport: String,
+    /// Bytes of a logical block.
+    pub logical_block_size: u32,
+    /// As its partition table describes it, if it is a partition.
+    pub partition: Option<PartitionInfo>,
+    /// Kernel names of what is stacked on it.
+    pub holders: Vec<String>,
+    /// Kernel names of what it is stacked on.
+    pub slaves: Vec<String>,
+    /// Name of the device mapper, such as `vg-root`.
+    pub dm_name: Option<String>,
+    /// What it holds.
+    pub content: Content,
+}
+
+impl BlockDevice {
+    /// A device that no machine has, for tests.
+    #[cfg(test)]
+    pub(crate) fn example(name: &str, found: SuperBlock) -> Self {
+        BlockDevice {
+            size: 1 << 30,
+            disk: name.trim_end_matches(|c: char| c.is_ascii_digit()).into(),
+            content: Content::Known(found),
+            ..Self::bare(&Path::new("/dev").join(name))
+        }
+    }
+
+    /// Nothing but a node, of which nothing is known.
+    pub fn bare(node: &Path) -> Self {
+        let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        BlockDevice {
+            node: node.to_owned(),
+            number: (0, 0),
+            size: 0,
+            read_only: false,
+            removable: false,
+            disk: name.clone(),
+            name,
+            model: String::new(),
+            serial: String::new(),
+            transport: String::new(),
+            logical_block_size: 512,
+            partition: None,
+            holders: Vec::new(),
+            slaves: Vec::new(),
+            dm_name: None,
+            content: Content::Unknown,
+        }
+    }
+
+    /// It is not a partition.
+    pub fn is_whole_disk(&self) -> bool {
+        self.disk == self.name
+    }
+
+    /// It is an EFI system partition.
+    pub fn is_esp(&self) -> bool {
+        self.partition.as_ref().is_some_and(PartitionInfo::is_esp)
+    }
+
+    /// Its super block, if one was recognised.
+    pub fn super_block(&self) -> Option<&SuperBlock> {
+        self.content.super_block()
+    }
+
+    /// The line of a plan: what it is, what it holds, what becomes of it.
+    pub fn planned(&self, becomes: impl Into<String>) -> PlannedDevice {
+        PlannedDevice {
+            device: self.node.display().to_string(),
+            model: self.model.clone(),
+            serial: self.serial.clone(),
+            size: self.size,
+            holds: self.content.description(),
+            becomes: becomes.into(),
+            parent: None,
+        }
+    }
+
+    /// Refuses an open file that is another device than this: the name has passed to it since.
+    ///
+    /// # Errors
+    /// The refusal, and as fstat(2).
+    pub fn refuse_exchanged(&self, opened: &File) -> Result<()> {
+        let number = rustix::fs::fstat(opened).at("looking at", &self.node)?.st_rdev;
+        let number = (rustix::fs::major(number), rustix::fs::minor(number));
+        if number == self.number {
+            return Ok(());
+        }
+        Err(Refusal::Other(format!(
+            "{} is another device now than the one in the plan: run the command again",
+            self.node.display()
+        ))
+        .into())
+    }
+
+    /// DEVICE of `NAME@DEVICE`: the kernel name, or the volume's.
+    pub fn short_name(&self) -> &str {
+        self.dm_name.as_deref().unwrap_or(&self.name)
+    }
+}

@@ -1,0 +1,187 @@
+use std::io::Write;
+use std::path::Path;
+
+use crate::storage::mounts::Mounts;
+use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::storage::volume::Access;
+use crate::tool::Tool;
+
+fn sha256(path: &Path) -> String {
+    Tool::new("sha256sum").arg(path).run().unwrap()
+}
+
+/// An image whose file system was in use when its machine died.
+fn dirty_image(program: &str, arguments: &[&str], fs_type: &str) -> tempfile::NamedTempFile {
+    let live = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
+    Tool::new(program).args(arguments).arg(live.path()).run().unwrap();
+    let copy = image(0);
+    let device = Loop::attach(live.path());
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
+    for index in 0..50 {
+        let mut file = std::fs::File::create(dir.path().join(format!("file{index}"))).unwrap();
+        file.write_all(&[7; 9000]).unwrap();
+        file.sync_all().unwrap();
+    }
+    Tool::new("cp").arg("--sparse=always").arg(&device.node).arg(copy.path()).run().unwrap();
+    drop(mounted);
+    copy
+}
+
+#[test]
+fn scanning_a_dirty_file_system_changes_no_byte() {
+    if !is_root() {
+        return;
+    }
+    in_namespace(|| {
+        for (program, arguments, fs_type) in [
+            ("mke2fs", &["-qFt", "ext4"][..], "ext4"),
+            ("mkfs.xfs", &["-q"], "xfs"),
+            ("mkfs.btrfs", &["-q"], "btrfs"),
+        ] {
+            let file = dirty_image(program, arguments, fs_type);
+            let before = sha256(file.path());
+            let bytes = std::fs::read(file.path()).unwrap();
+            assert!(crate::storage::probe::probe(&bytes).super_block().unwrap().dirty, "{fs_type}");
+            let device = Loop::attach(file.path());
+            let dir = tempfile::tempdir().unwrap();
+            let access = Access::Look;
+            let mounted =
+                device.file_system().show(&Mounts::default(), access, dir.path()).unwrap();
+            assert!(std::fs::read_dir(dir.path()).unwrap().count() < 100);
+            assert!(std::fs::write(dir.path().join("new"), "").is_err());
+            mounted.unmount().unwrap();
+            drop(device);
+            assert_eq!(before, sha256(file.path()), "{fs_type}");
+            // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
+            if fs_type == "ext4" {
+                let device = Loop::attach(file.path());
+                mount_with(&device.node, fs_type, None, "ro", dir.path())
+                    .unwrap()
+                    .unmount()
+                    .unwrap();
+                drop(device);
+                assert_ne!(before, sha256(file.path()));
+            }
+        }
+    });
+}
+
+#[test]
+fn options_of_fstab_reach_the_kernel() {
+    if !is_root() {
+        return;
+    }
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_with(
+            Path::new("tmpfs"),
+            "tmpfs",
+            None,
+            "defaults,noatime,nofail,x-systemd.a=b,X-mount.mkdir=0700,size=64k,nodev",
+            dir.path(),
+        )
+        .unwrap();
+        let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
+        let seen = mounts.at(dir.path()).unwrap();
+        assert!(seen.options.contains("noatime") && seen.options.contains("nodev"), "{seen:?}");
+        assert!(seen.super_options.contains("size=64k"), "{seen:?}");
+        drop(mounted);
+    });
+}
+
+#[test]
+fn a_broken_disk_cannot_make_this_machine_panic() {
+    if !is_root() {
+        return;
+    }
+    let file = image(64 << 20);
+    Tool::new("mke2fs").args(["-qF", "-t", "ext4", "-e", "panic"]).arg(file.path()).run().unwrap();
+    in_namespace(|| {
+        let device = Loop::attach(file.path());
+        let dir = tempfile::tempdir().unwrap();
+        let is_safe = || {
+            let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
+            let options = mounts.at(dir.path()).unwrap().super_options.clone();
+            assert!(
+                options.contains("errors=remount-ro") && !options.contains("errors=panic"),
+                "{options}"
+            );
+        };
+        let mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
+        is_safe();
+        mounted.unmount().unwrap();
+        let mounted =
+            mount_with(&device.node, "ext4", None, "noatime,errors=panic", dir.path()).unwrap();
+        is_safe();
+        mounted.unmount().unwrap();
+    });
+}
+
+/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty
+/// in between. The kernel judges, by mounting a device it cannot write to.
+#[test]
+fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
+    use crate::storage::probe::{Kind, OpenDevice, probe};
+    if !is_root() {
+        return;
+    }
+    let file = image(300 << 20);
+    Tool::new("mkfs.xfs").args(["-q", "-l", "size=64m"]).arg(file.path()).run().unwrap();
+    let is_dirty = |path: &Path| {
+        let opened = OpenDevice { file: std::fs::File::open(path).unwrap(), size: 300 << 20 };
+        let content = probe(&opened);
+        assert_eq!(content.kind(), Some(Kind::Xfs));
+        content.super_block().unwrap().dirty
+    };
+    let kernel_says_dirty = |path: &Path| {
+        let node =
+            Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
+        let device = Loop { node: node.trim().into() };
+        let dir = tempfile::tempdir().unwrap();
+        mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path())
+            .map(|m| m.unmount().unwrap())
+            .is_err()
+    };
+    assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
+    in_namespace(|| {
+        for round in 0..6_u64 {
+            let device = Loop::attach(file.path());
+            let dir = tempfile::tempdir().unwrap();
+            let mounted = mount_target(&device.node, "xfs", dir.path()).unwrap();
+            // Renaming fills the log and little else.
+            for index in 0..12_000 + 1000 * round {
+                let path = |n: u64| dir.path().join(format!("{}-{n}", "long".repeat(40)));
+                std::fs::write(path(index % 200), "").unwrap();
+                std::fs::rename(path(index % 200), path(200 + index % 300)).unwrap();
+                if index % 40 == 0 {
+                    std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
+                }
+            }
+            std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
+            let copy = image(0);
+            Tool::new("cp")
+                .arg("--sparse=always")
+                .arg(&device.node)
+                .arg(copy.path())
+                .run()
+                .unwrap();
+            assert_eq!(
+                is_dirty(copy.path()),
+                kernel_says_dirty(copy.path()),
+                "used in round {round}"
+            );
+            assert!(is_dirty(copy.path()));
+            mounted.unmount().unwrap();
+            drop(device);
+            assert_eq!(
+                is_dirty(file.path()),
+                kernel_says_dirty(file.path()),
+                "unmounted in round {round}"
+            );
+            assert!(!is_dirty(file.path()));
+        }
+        let log = Tool::new("xfs_logprint").args(["-t"]).arg(file.path()).run().unwrap();
+        assert!(log.contains("<CLEAN>"), "{log}");
+    });
+}

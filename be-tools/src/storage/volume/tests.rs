@@ -1,0 +1,257 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::storage::mkfs;
+use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::tool::Tool;
+
+fn fresh() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A loop device with a new file system that holds a file of this name.
+fn with_file(fs_type: &str, name: &str) -> (Loop, tempfile::NamedTempFile) {
+    let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
+    let device = Loop::attach(file.path());
+    mkfs::make(fs_type, &device.device(), &fresh(), None).unwrap();
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
+        std::fs::write(dir.path().join(name), "").unwrap();
+        mounted.unmount().unwrap();
+    });
+    (device, file)
+}
+
+fn tmpfs(dir: &Path) -> Mounted {
+    mount_with(Path::new("none"), "tmpfs", None, "", dir).unwrap()
+}
+
+fn table() -> Mounts {
+    Mounts::read(&Host::local()).unwrap()
+}
+
+#[test]
+fn a_file_system_hidden_under_another_mount_is_shown_as_itself() {
+    if !is_root() {
+        return;
+    }
+    for fs_type in ["ext4", "xfs", "btrfs"] {
+        let (device, _file) = with_file(fs_type, "mine");
+        let (over, _other) = with_file("ext4", "other");
+        let file_system = device.file_system();
+        in_namespace(|| {
+            let (above, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let place = above.path().join("var");
+            std::fs::create_dir(&place).unwrap();
+            let mounted = mount_target(&device.node, fs_type, &place).unwrap();
+            // Over it, and twice over the directory that leads to it.
+            let hiding = [
+                mount_target(&over.node, "ext4", &place).unwrap(),
+                tmpfs(above.path()),
+                tmpfs(above.path()),
+            ];
+            for access in [Access::Look, Access::Read] {
+                assert_eq!(file_system.place(&table(), false).unwrap(), None);
+                let shown = file_system.show(&table(), access, at.path()).unwrap();
+                assert!(at.path().join("mine").exists(), "{fs_type} {access:?}");
+                assert!(std::fs::write(at.path().join("new"), "").is_err());
+                shown.unmount().unwrap();
+            }
+            // What hides it stays where it is for all others.
+            assert!(!place.exists());
+            hiding.into_iter().rev().for_each(|mount| mount.unmount().unwrap());
+            assert!(place.join("mine").exists());
+            assert_eq!(file_system.place(&table(), true).unwrap(), Some(place.clone()));
+            mounted.unmount().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_mount_elsewhere_serves_where_the_first_is_hidden() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let file_system = device.file_system();
+    in_namespace(|| {
+        let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [first, second, at] = dirs.each_ref().map(|dir| dir.path());
+        let _one = mount_target(&device.node, "ext4", first).unwrap();
+        let _two = mount_target(&device.node, "ext4", second).unwrap();
+        let _over = tmpfs(first);
+        assert_eq!(file_system.place(&table(), true).unwrap().as_deref(), Some(second));
+        let _shown = file_system.show(&table(), Access::Read, at).unwrap();
+        assert!(at.join("mine").exists());
+    });
+}
+
+#[test]
+fn what_is_mounted_in_it_is_not_shown_and_nothing_can_be_written() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    in_namespace(|| {
+        let (place, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let _mounted = mount_target(&device.node, "ext4", place.path()).unwrap();
+        std::fs::create_dir(place.path().join("var")).unwrap();
+        std::fs::write(place.path().join("var/hidden"), "").unwrap();
+        let _over = tmpfs(&place.path().join("var"));
+        let shown = device.file_system().show(&table(), Access::Read, at.path()).unwrap();
+        let hidden = at.path().join("var/hidden");
+        assert!(hidden.exists() && !place.path().join("var/hidden").exists());
+        let error = std::fs::write(&hidden, "x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        drop(shown);
+        assert!(!at.path().join("var").exists());
+    });
+}
+
+#[test]
+fn a_name_that_has_passed_to_another_device_shows_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let (other, _other) = with_file("ext4", "other");
+    let mut exchanged = device.device();
+    exchanged.number = other.device().number;
+    let file_system = FileSystem {
+        volume: Volume { device: Arc::new(exchanged.clone()), ..device.file_system().volume },
+        ..device.file_system()
+    };
+    in_namespace(|| {
+        let at = tempfile::tempdir().unwrap();
+        for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
+            let why = file_system.show(&table(), access, at.path()).unwrap_err().to_string();
+            assert!(why.contains("does not show"), "{access:?}: {why}");
+            assert!(table().at(at.path()).is_none());
+        }
+    });
+    let refused = mkfs::make("ext4", &exchanged, &fresh(), None).unwrap_err();
+    assert_eq!(refused.exit_status(), 3, "{refused}");
+    assert_eq!(device.file_system().uuid, file_system.uuid);
+}
+
+#[test]
+fn a_subvolume_is_shown_by_path_and_by_number() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("btrfs", "top");
+    in_namespace(|| {
+        let (top, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounted = mount_target(&device.node, "btrfs", top.path()).unwrap();
+        let sub = top.path().join("@");
+        Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(&sub).run().unwrap();
+        std::fs::write(sub.join("mine"), "").unwrap();
+        let listed = Tool::new("btrfs").args(["subvolume", "list"]).arg(top.path()).run().unwrap();
+        let id = listed.split_whitespace().nth(1).unwrap().to_owned();
+        // The default subvolume is not what "no subvolume" means.
+        Tool::new("btrfs").args(["subvolume", "set-default", &id]).arg(top.path()).run().unwrap();
+        let named = |options: &str| {
+            let mut file_system = device.file_system();
+            file_system.volume.subvolume = Subvolume::of_options(options).unwrap();
+            file_system
+        };
+        let shows = |options: &str, access: Access, name: &str| {
+            let shown = named(options).show(&table(), access, at.path()).unwrap();
+            assert!(at.path().join(name).exists(), "{options} {access:?}");
+            shown.unmount().unwrap();
+        };
+        let by_number = format!("subvolid={id}");
+        let all = [("subvol=/@", "mine"), (by_number.as_str(), "mine"), ("", "top")];
+        for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
+            all.iter().for_each(|(options, name)| shows(options, access, name));
+        }
+        // Bound where it is mounted, too.
+        let own = tempfile::tempdir().unwrap();
+        let _sub = mount_with(&device.node, "btrfs", Some("@"), "", own.path()).unwrap();
+        mounted.unmount().unwrap();
+        for (options, place) in [(by_number.as_str(), Some(own.path())), ("", None)] {
+            assert_eq!(named(options).place(&table(), true).unwrap().as_deref(), place);
+        }
+        all.iter().for_each(|(options, name)| shows(options, Access::Read, name));
+    });
+}
+
+#[test]
+fn a_btrfs_of_two_devices_is_shown_by_either() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(128 << 20), image(128 << 20)];
+    let [one, two] = files.each_ref().map(|file| Loop::attach(file.path()));
+    Tool::new("mkfs.btrfs").args(["-q", "-f"]).args([&one.node, &two.node]).run().unwrap();
+    Tool::new("btrfs").args(["device", "scan"]).args([&one.node, &two.node]).run().unwrap();
+    in_namespace(|| {
+        let (place, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounted = mount_target(&one.node, "btrfs", place.path()).unwrap();
+        std::fs::write(place.path().join("mine"), "").unwrap();
+        for device in [&one, &two] {
+            let shown = device.file_system().show(&table(), Access::Read, at.path()).unwrap();
+            assert!(at.path().join("mine").exists());
+            shown.unmount().unwrap();
+        }
+        mounted.unmount().unwrap();
+        for device in [&one, &two] {
+            device
+                .file_system()
+                .show(&table(), Access::Look, at.path())
+                .unwrap()
+                .unmount()
+                .unwrap();
+        }
+    });
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
+}
+
+/// A program beside this one looks at the same device all the time, as `be list` in a loop does.
+#[test]
+fn a_scan_beside_it_stops_neither_mkfs_nor_a_mount_for_writing() {
+    if !is_root() {
+        return;
+    }
+    for fs_type in ["ext4", "xfs", "btrfs"] {
+        let (device, _file) = with_file(fs_type, "mine");
+        let ended = AtomicBool::new(false);
+        let looked = std::thread::scope(|scope| {
+            let scan = scope.spawn(|| {
+                in_namespace(|| {
+                    let at = tempfile::tempdir().unwrap();
+                    let mut looked = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        let shown =
+                            FileSystem::found(Volume::of(&Devices::default(), &device.device()))
+                                .and_then(|found| found.show(&table(), Access::Look, at.path()));
+                        let Ok(shown) = shown else { continue };
+                        looked += 1;
+                        std::thread::sleep(std::time::Duration::from_millis(30));
+                        shown.unmount().unwrap();
+                    }
+                    looked
+                })
+            });
+            let work = || {
+                in_namespace(|| {
+                    for _ in 0..6 {
+                        mkfs::make(fs_type, &device.device(), &fresh(), None)?;
+                        let at = tempfile::tempdir().unwrap();
+                        let mounted =
+                            device.file_system().show(&table(), Access::Write, at.path())?;
+                        std::fs::write(at.path().join("new"), "").unwrap();
+                        mounted.unmount()?;
+                    }
+                    Ok(())
+                })
+            };
+            let worked: Result<()> = work();
+            ended.store(true, Ordering::Relaxed);
+            worked.unwrap_or_else(|why| panic!("{fs_type}: {why}"));
+            scan.join().unwrap()
+        });
+        assert!(looked > 0, "{fs_type} was never looked at");
+    }
+}
