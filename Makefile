@@ -11,7 +11,7 @@ RELEASE ?= bookworm
 export LIFEBOAT_BE    := $(CURDIR)/$(OUT)/be
 export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
 
-.PHONY: build image demo test test-all bench check manual clean help
+.PHONY: build image demo picture test test-all bench check manual clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
@@ -35,6 +35,10 @@ image: ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
 demo: build image ## a Debian that no longer boots, and the rescue image that brings it up
 	@scripts/requirements test
 	cargo run --locked --profile fast -p tests --bin demo
+
+picture: build image ## docs/menu.png, the picture of the menu in README
+	@scripts/requirements test
+	cargo run --locked --profile fast -p tests --bin demo -- --picture docs/menu.png
 
 check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build

@@ -6,10 +6,12 @@
 
 mod screen;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qemu::{Builder, Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::rescue;
@@ -25,17 +27,25 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    let picture = picture_file()?;
     println!(
         "1. A Debian 12 with two boot environments, '{FIRST}' and its copy '{SECOND}' (the first \
         run takes minutes)"
     );
-    let builder = TwoEnvironments::on(Release::Bookworm)?.machine()?.memory(1024);
+    let mut builder = TwoEnvironments::on(Release::Bookworm)?.machine()?.memory(1024);
+    if picture.is_some() {
+        // From the first start on: the firmware knows the stick by the port of its controller.
+        builder = builder.screen();
+    }
     println!(
         "2. '{FIRST}' loses its init and its kernel; the rescue stick is plugged in and selected \
         for the next boot"
     );
     let builder = break_primary(builder)?;
     println!("3. The machine boots from the stick\n");
+    if let Some(file) = picture {
+        return take_picture(builder, &file);
+    }
     let vm = builder.start()?;
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         println!(
@@ -46,6 +56,28 @@ fn run() -> Result<()> {
         return Ok(());
     }
     press_keys(&vm)
+}
+
+/// The file of `--picture FILE`: where a picture of the menu goes, instead of a demonstration.
+fn picture_file() -> Result<Option<PathBuf>> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match &arguments[..] {
+        [] => Ok(None),
+        [option, file] if option == "--picture" => Ok(Some(file.into())),
+        _ => bail!("usage: demo [--picture FILE]"),
+    }
+}
+
+/// Takes a picture of the menu on the machine's screen.
+fn take_picture(builder: Builder, file: &Path) -> Result<()> {
+    let vm = builder.start()?;
+    vm.console().expect("Lifeboat rescue image", deadline(240))?;
+    vm.console().expect(SECOND, deadline(120))?;
+    // The screen has a menu of its own, which reads the same list.
+    std::thread::sleep(deadline(10));
+    vm.screenshot(file)?;
+    println!("{} shows the menu", file.display());
+    Ok(())
 }
 
 fn break_primary(builder: Builder) -> Result<Builder> {
