@@ -44,7 +44,7 @@ check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo test --locked --profile fast -p tests --test licences
+	cargo test --locked --profile fast -p tests --test licences --test house
 	@scripts/advisories
 
 test: build image ## all but the slow scenarios
