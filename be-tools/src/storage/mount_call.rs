@@ -1,5 +1,5 @@
-//! mount(2), for `storage` alone: [`FileSystem::show`](super::volume::FileSystem::show) is the way to
-//! a mount from everywhere else.
+//! mount(2), for `storage` alone. From everywhere else the way to a mount is
+//! [`FileSystem::show`](super::volume::FileSystem::show).
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
