@@ -119,8 +119,9 @@ impl Job<'_> {
             self.descriptor.source = Some(adopted.id);
         }
         let hooks = std::mem::take(&mut self.hooks);
-        let copy = ("create", self.request.name.as_str());
-        let mounted = hooks.around(copy, outside, report, |report| self.copy(session, report))?;
+        let target = self.request.name.as_str();
+        let mounted =
+            hooks.around("create", target, outside, report, |report| self.copy(session, report))?;
         self.localize(session, report)?;
         if self.is_bootable() {
             go_on()?;

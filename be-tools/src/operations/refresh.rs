@@ -94,9 +94,9 @@ impl Job<'_> {
     fn run(mut self, session: &Session, report: &mut dyn Report) -> Result<Refreshed> {
         let Session { host, inventory, work, outside, .. } = session;
         let (hooks, name) = (std::mem::take(&mut self.hooks), self.descriptor.name.clone());
-        let copy = ("refresh", name.as_str());
-        let (mounted, mut done) =
-            hooks.around(copy, outside, report, |report| self.copy(session, report))?;
+        let target = name.as_str();
+        let (mounted, mut done) = hooks
+            .around("refresh", target, outside, report, |report| self.copy(session, report))?;
         self.localize(session, report)?;
         populate::sync(&mounted, report)?;
         self.descriptor.complete(&RootDir::open(&work.target)?)?;

@@ -1,5 +1,5 @@
-//! What the administrator has run around a copy of the running system, to quiet a database:
-//! `/etc/lifeboat/hooks.d/{before,after}-copy` (DESIGN.md, "Copying").
+//! The administrator's hooks in `/etc/lifeboat/hooks.d/{before,after}-copy`, which run before and
+//! after a copy of the running system, for example to quiesce a database (DESIGN.md, "Copying").
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,11 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Those of the running system. Another source has none: nothing on it changes, and its
-    /// programs are not run.
+    /// Finds the hooks of the running system. Any other source has none: nothing changes it, and
+    /// its programs are not run.
     ///
     /// # Errors
-    /// When one of the directories is there and cannot be listed.
+    /// When one of the directories exists and cannot be listed.
     pub(crate) fn of(source: &BootEnvironment) -> Result<Self> {
         if source.running { Self::below(Path::new("/")) } else { Ok(Hooks::default()) }
     }
@@ -36,22 +36,22 @@ impl Hooks {
         })
     }
 
-    /// The steps of a plan before the copy, and those after it.
+    /// The steps of the plan before the copy, and those after it.
     pub(crate) fn steps(&self) -> [Vec<String>; 2] {
         [&self.before, &self.after]
             .map(|hooks| hooks.iter().map(|h| format!("run {}", h.display())).collect())
     }
 
-    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks; they see the mounts
-    /// of `outside`. Those after the copy are run however it ends, also when one before it failed,
-    /// and each of them whatever became of the others.
+    /// Runs `copy`, which `verb` does into the BE `target`, between the hooks. They run in the
+    /// mount namespace `outside`. All hooks after the copy are run, whatever failed before.
     ///
     /// # Errors
-    /// Those of `copy`. When a hook before it cannot be started or fails, and
-    /// [`Error::Interrupted`]: then nothing is copied.
+    /// Those of `copy`. If a hook before the copy fails, or on [`Error::Interrupted`], nothing is
+    /// copied.
     pub(crate) fn around<T>(
         &self,
-        (verb, target): (&str, &str),
+        verb: &str,
+        target: &str,
         outside: &Namespace,
         report: &mut dyn Report,
         copy: impl FnOnce(&mut dyn Report) -> Result<T>,
@@ -60,16 +60,16 @@ impl Hooks {
             let hook = hook.script().env("LIFEBOAT_VERB", verb).env("LIFEBOAT_TARGET", target);
             outside.run(|| hook.run().map(drop).map_err(Error::from))
         };
-        let quieted = self.before.iter().try_for_each(|hook| {
+        let prepared = self.before.iter().try_for_each(|hook| {
             report.part(&format!("running {}", hook.display()));
             let done = run(Tool::new(hook));
-            // A Ctrl-C has ended the hook too.
+            // If the hook failed because of a Ctrl-C, that is what is reported.
             go_on().and(done)
         });
-        let copied = quieted.and_then(|()| copy(report));
+        let copied = prepared.and_then(|()| copy(report));
         for hook in &self.after {
             report.part(&format!("running {}", hook.display()));
-            if let Err(why) = run(Tool::new(hook).apart()) {
+            if let Err(why) = run(Tool::new(hook).own_group()) {
                 report.warn(&why.to_string());
             }
         }
@@ -77,7 +77,7 @@ impl Hooks {
     }
 }
 
-/// The executable files of a directory in the order of their names; none where there is no such
+/// The executable files of a directory, sorted by name. The list is empty if there is no such
 /// directory.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::plan::Silent;
 
-    /// Hooks that write their names, and what they are told, to a log.
+    /// A root directory with hooks that write their names and environment to a log.
     struct Machine {
         root: tempfile::TempDir,
     }
@@ -119,11 +119,11 @@ mod tests {
             Machine { root: tempfile::tempdir().unwrap() }
         }
 
-        fn add(&self, place: &str, mode: u32, then: &str) {
-            let path = self.root.path().join(DIRECTORY).join(place);
+        fn add(&self, hook: &str, mode: u32, then: &str) {
+            let path = self.root.path().join(DIRECTORY).join(hook);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let log = self.root.path().join("log");
-            let line = format!("echo {place} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
+            let line = format!("echo {hook} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
             std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -134,7 +134,7 @@ mod tests {
 
         fn around(&self, verb: &str, copy: impl FnOnce() -> Result<()>) -> Result<()> {
             let outside = Namespace::current().unwrap();
-            self.hooks().around((verb, "second"), &outside, &mut Silent, |_| copy())
+            self.hooks().around(verb, "second", &outside, &mut Silent, |_| copy())
         }
 
         fn log(&self) -> Vec<String> {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_run_in_the_order_of_their_names_around_the_copy() {
+    fn hooks_run_before_and_after_the_copy_sorted_by_name() {
         let machine = Machine::new();
         machine.add("before-copy/20-b", 0o755, "");
         machine.add("before-copy/10-a", 0o755, "");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_quieted_is_woken_when_the_copy_fails() {
+    fn hooks_after_the_copy_run_even_if_the_copy_fails() {
         let machine = Machine::new();
         machine.add("after-copy/10-bad", 0o755, "exit 1");
         machine.add("after-copy/20-wake", 0o755, "");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_fails_stops_the_copy_and_wakes_what_others_quieted() {
+    fn a_failed_hook_prevents_the_copy_but_not_the_hooks_after_it() {
         let machine = Machine::new();
         machine.add("before-copy/10-quiet", 0o755, "");
         machine.add("before-copy/20-bad", 0o755, "echo the database is not there >&2; exit 3");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_none() {
+    fn without_directories_there_are_no_hooks() {
         assert_eq!(Machine::new().hooks(), Hooks::default());
         let foreign = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
         assert_eq!(Hooks::of(&foreign).unwrap(), Hooks::default());
