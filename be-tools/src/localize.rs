@@ -1,5 +1,5 @@
-//! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
-//! writer.
+//! Makes a copy a system of its own (DESIGN.md, "Localize"). The modules below this one compute the
+//! edits, this one writes them.
 
 mod grub;
 pub mod identity;
@@ -26,7 +26,8 @@ use crate::layout::MountPoint;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
+/// Localizes the copy whose whole tree is mounted at `root`. Returns a sentence for each thing that
+/// was done.
 ///
 /// # Errors
 /// When a file cannot be written, a program inside the BE fails, or the resulting grub.cfg does not
@@ -57,7 +58,7 @@ pub fn localize(root: &Path, change: &Localization, inside: &dyn Programs) -> Re
     Ok(done)
 }
 
-/// What [`adopt`] writes, relative to the root.
+/// The files that [`adopt`] creates, relative to the root.
 pub const ADOPTED_FILES: [&str; 6] = [
     PROGRAM_PATH,
     "etc/systemd/system/lifeboat-confirm.service",
@@ -67,12 +68,12 @@ pub const ADOPTED_FILES: [&str; 6] = [
     GRUB_SETTINGS_PATH,
 ];
 
-/// The file of a running system that [`adopt`] changes, relative to the root.
+/// The only existing file that [`adopt`] changes, relative to the root.
 pub const ADOPTED_MENU: &str = "boot/grub/grub.cfg";
 
-/// What a running system needs to be a BE, and nothing else of it changes. A trial of it that
-/// panics must restart the machine, so its grub.cfg says now what update-grub will make of the
-/// settings.
+/// Gives a running system what it needs to be a BE, and changes nothing else. If its kernel panics
+/// during a trial, the machine must restart, so `panic=30` is also added to grub.cfg, as
+/// update-grub will do later.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -98,7 +99,8 @@ fn has_grub(root: &RootDir) -> bool {
     root.exists("etc/grub.d/10_linux")
 }
 
-/// A text that will be written back: other bytes than UTF-8 would be lost.
+/// Reads a text that will be written back. Bytes that are not UTF-8 would be lost, so they are an
+/// error.
 fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     let not_text = |_| Error::Format {
         path: root.path().join(path),
@@ -143,7 +145,7 @@ fn resume(root: &RootDir, swap: &mounts::Swap) -> Result<Vec<String>> {
     Ok(done)
 }
 
-/// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
+/// Edits `/etc/kernel/cmdline`, if it exists. kernel-install and image builders use it.
 fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
     let Some(old) = utf8(root, PATH)? else { return Ok(None) };
@@ -183,12 +185,12 @@ fn grub_settings(root: &RootDir, change: &Localization, resume: &str) -> Result<
         let new =
             grub::renamed_root(&old, &change.source_root.uuid, uuid, change.keeps_root_type());
         if path != GRUB_SETTINGS_PATH && write_changed(root, &path, &old, &new)? {
-            done.push(format!("/{path}: names the new root"));
+            done.push(format!("/{path}: root is now the copy's"));
         }
     }
     let os_release = root.text("etc/os-release")?.unwrap_or_default();
     let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
-    // grub.d/10_linux adds " GNU/Linux" to the menu's title.
+    // grub.d/10_linux adds " GNU/Linux" to the title of the menu entry.
     let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
     let settings = grub::settings(change.id, name, resume);
     root.write(GRUB_SETTINGS_PATH, settings.as_bytes(), 0o644)?;
@@ -200,18 +202,18 @@ fn grub_settings(root: &RootDir, change: &Localization, resume: &str) -> Result<
     Ok(done)
 }
 
-/// Why the copy's initramfs must be made anew, if it must.
+/// Why the copy's initramfs must be rebuilt, or `None` if that is not necessary.
 fn initramfs_reason(
     root: &RootDir,
     change: &Localization,
     old_fstab: &Fstab,
     resume_changed: bool,
 ) -> Result<Option<&'static str>> {
-    // Where GRUB starts it, the kernel's command line says where to resume from.
+    // With GRUB, the device to resume from is on the kernel's command line.
     if resume_changed && !has_grub(root) {
         return Ok(Some("the swap to resume from changed"));
     }
-    // The initramfs mounts / and /usr, and carries their fsck.
+    // The initramfs mounts / and /usr, and has the fsck programs for them.
     let early = |path: &Path| path == Path::new("/") || path == Path::new("/usr");
     let source = old_fstab.entries().filter(|e| early(&e.mountpoint())).map(|e| e.fs_type());
     let had: BTreeSet<String> = source.chain([change.source_root.fs_type.clone()]).collect();
@@ -235,12 +237,11 @@ fn initramfs_reason(
 fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<String> {
     if !root.exists("usr/sbin/update-initramfs") {
         return Ok(format!(
-            "the initramfs stays as it was, although {why}: there is no update-initramfs in the \
-            copy"
+            "the initramfs is not rebuilt, although {why}: there is no update-initramfs in the copy"
         ));
     }
     inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs made anew: {why}"))
+    Ok(format!("initramfs rebuilt: {why}"))
 }
 
 fn update_grub(
