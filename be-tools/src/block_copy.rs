@@ -174,7 +174,8 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     target.sync()?;
     if before != SourceState::read(&source, primary)? {
         return Err(Error::Failed(format!(
-            "{} was mounted for writing while it was copied: unmount it, then run the command again",
+            "{} was mounted for writing while it was copied: unmount it, then run the command \
+            again",
             source.path().display()
         )));
     }

@@ -174,7 +174,9 @@ fn garbage_never_causes_a_panic() {
     proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..9000), kind in 0..3)| {
         let mut bytes = bytes;
         match kind {
-            0 if bytes.len() > 1100 => bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]),
+            0 if bytes.len() > 1100 => {
+                bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+            }
             1 if bytes.len() > 4 => bytes[..4].copy_from_slice(b"XFSB"),
             _ => {}
         }

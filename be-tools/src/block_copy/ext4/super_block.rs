@@ -134,6 +134,7 @@ impl Ext {
                 (false, true) => Some(crc32c(!0, sb.slice(0x68, 16)?)),
             },
         };
+        let least_descriptor_size = if is(incompat::BITS_64) { 64 } else { 32 };
         let sound = sb.le16(0x38)? == 0xef53
             && ext.first_block <= 1
             && ext.blocks > ext.first_block
@@ -147,7 +148,7 @@ impl Ext {
             && ext.inode_size.is_power_of_two()
             && (128..=block_size).contains(&ext.inode_size)
             && ext.descriptor_size.is_power_of_two()
-            && (if is(incompat::BITS_64) { 64 } else { 32 }..=block_size).contains(&ext.descriptor_size);
+            && (least_descriptor_size..=block_size).contains(&ext.descriptor_size);
         sound.then_some(ext)
     }
 
