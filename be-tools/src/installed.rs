@@ -16,7 +16,7 @@ pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 /// The files and symlinks that [`install_program`] creates in a BE, relative to its root.
 pub fn installed() -> impl Iterator<Item = &'static str> {
     let files = installed_files().iter().map(|file| file.path);
-    let symlinks = installed_links().iter().map(|link| link.path);
+    let symlinks = installed_symlinks().iter().map(|symlink| symlink.path);
     std::iter::once(PROGRAM_PATH).chain(files).chain(symlinks)
 }
 
@@ -48,9 +48,9 @@ pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
             done.push(format!("/{} installed", unit.path));
         }
     }
-    for link in installed_links() {
-        root.symlink(link.path, link.target)?;
-        done.push(format!("/{} is a symlink to {}", link.path, link.target));
+    for symlink in installed_symlinks() {
+        root.symlink(symlink.path, symlink.target)?;
+        done.push(format!("/{} is a symlink to {}", symlink.path, symlink.target));
     }
     Ok(done)
 }
@@ -68,7 +68,7 @@ pub struct InstalledFile {
 
 /// A symlink that makes systemd start one of the units at boot, as `systemctl enable` creates it.
 #[derive(Clone, Copy, Debug)]
-pub struct InstalledLink {
+pub struct InstalledSymlink {
     /// Path in the BE, without the leading slash.
     pub path: &'static str,
     /// The path it points to.
@@ -93,13 +93,13 @@ pub fn installed_files() -> &'static [InstalledFile] {
 }
 
 /// The symlinks, which are created after the files.
-pub fn installed_links() -> &'static [InstalledLink] {
+pub fn installed_symlinks() -> &'static [InstalledSymlink] {
     &[
-        InstalledLink {
+        InstalledSymlink {
             path: "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
             target: "/etc/systemd/system/lifeboat-confirm.service",
         },
-        InstalledLink {
+        InstalledSymlink {
             path: "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
             target: "/etc/systemd/system/lifeboat-deadline.service",
         },
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn each_unit_is_wanted_by_the_target_that_it_names() {
-        for (file, link) in installed_files().iter().zip(installed_links()) {
+        for (file, symlink) in installed_files().iter().zip(installed_symlinks()) {
             let wanted = file.contents.lines().find_map(|l| l.strip_prefix("WantedBy=")).unwrap();
             let name = file.path.rsplit('/').next().unwrap();
-            assert_eq!(link.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
-            assert_eq!(link.target, format!("/{}", file.path));
+            assert_eq!(symlink.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
+            assert_eq!(symlink.target, format!("/{}", file.path));
         }
     }
 

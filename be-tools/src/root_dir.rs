@@ -89,13 +89,15 @@ impl RootDir {
     /// Reads the metadata of a path, following symlinks. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// When it exists but cannot be looked at.
+    /// When it exists but its metadata cannot be read.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH, Mode::empty()) {
-            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Ok(fd) => {
+                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
+            }
             Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("looking at", &self.shown(path)),
+            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
         }
     }
 
@@ -103,13 +105,15 @@ impl RootDir {
     /// does not exist.
     ///
     /// # Errors
-    /// When it exists but cannot be looked at.
+    /// When it exists but its metadata cannot be read.
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Ok(fd) => {
+                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
+            }
             Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("looking at", &self.shown(path)),
+            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
         }
     }
 
@@ -139,7 +143,7 @@ impl RootDir {
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
         let Some(file) = self.file(path)? else { return Ok(None) };
-        let metadata = file.metadata().at("looking at", &self.shown(path))?;
+        let metadata = file.metadata().at("reading the metadata of", &self.shown(path))?;
         if !metadata.is_file() || metadata.len() > MAX_CONFIG_BYTES {
             return Err(Error::Format {
                 path: self.shown(path),
@@ -213,7 +217,7 @@ impl RootDir {
         let path = path.as_ref();
         let directory = self.make_directory(path)?;
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        std::fs::read_link(link).at("looking at", &self.shown(path))
+        std::fs::read_link(link).at("reading the metadata of", &self.shown(path))
     }
 
     /// Writes a file durably and in one step: under a temporary name, then fsync, rename, and fsync

@@ -269,7 +269,9 @@ impl Engine<'_> {
             return Ok(0);
         }
         let there = rustix::fs::statat(to.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.map(|there| there.st_ino).map_err(|why| EntryError::Target("looking at", why))
+        there
+            .map(|there| there.st_ino)
+            .map_err(|why| EntryError::Target("reading the metadata of", why))
     }
 
     /// Sets the remaining flags, now, or at the end if they would keep other names of the file from

@@ -108,10 +108,10 @@ impl TargetTree<'_> {
             unlock(target);
             return Ok(true);
         }
-        let stat =
-            rustix::fs::fstat(target).map_err(|why| EntryError::Target("looking at", why))?;
+        let stat = rustix::fs::fstat(target)
+            .map_err(|why| EntryError::Target("reading the metadata of", why))?;
         let there = Attributes::read(InodeRef::Open(target), stat)
-            .map_err(|why| EntryError::Target("looking at", why))?;
+            .map_err(|why| EntryError::Target("reading the metadata of", why))?;
         Ok(!attributes.same_as(&there))
     }
 

@@ -42,7 +42,7 @@ impl Engine<'_> {
         let there = match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) => there,
             Err(Errno::NOENT) => return self.create_inode(source, &to, None, content),
-            Err(why) => return Err(EntryError::Target("looking at", why)),
+            Err(why) => return Err(EntryError::Target("reading the metadata of", why)),
         };
         let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
         let usable = !foreign && kind(&there) == kind(stat) && self.is_counterpart(stat, &there);

@@ -32,7 +32,9 @@ impl Localization<'_> {
     pub(super) fn root_uuid(&self) -> Result<&str> {
         let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
         uuid.ok_or_else(|| {
-            Error::Failed("the target's root file system has no UUID: make a new one there".into())
+            Error::Failed(
+                "the target's root file system has no UUID: create that file system again".into(),
+            )
         })
     }
 

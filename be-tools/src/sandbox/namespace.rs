@@ -387,7 +387,7 @@ impl BlockDevice {
     /// Reads the device number of a node. Also returns the device under the kernel's own name, and
     /// if `with_disk`, the disk of a partition.
     fn read(node: &Path, uuid: Option<&str>, with_disk: bool) -> Result<Vec<BlockDevice>> {
-        let metadata = fs::metadata(node).at("looking at", node)?;
+        let metadata = fs::metadata(node).at("reading the metadata of", node)?;
         let device = metadata.rdev();
         if !std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type())
             || !node.starts_with("/dev")

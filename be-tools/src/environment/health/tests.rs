@@ -67,7 +67,7 @@ fn each_kind_of_damage_is_found() {
             &["no-modules"],
         ),
         ("init gone", Box::new(remove("usr/sbin/init")), &["init"]),
-        ("what init links to gone", Box::new(remove("usr/lib/systemd/systemd")), &["init"]),
+        ("target of the init symlink gone", Box::new(remove("usr/lib/systemd/systemd")), &["init"]),
         ("linker gone", Box::new(remove("usr/lib64/ld-linux-x86-64.so.2")), &["init"]),
         (
             "linker empty",
