@@ -1,7 +1,6 @@
-//! Block copy: a file system that nobody writes to, onto a device that takes the same type. Only
-//! used blocks are moved, in the order of the device; the super blocks come last, with their new
-//! UUID and label, so that until then the target holds nothing that anybody recognises (DESIGN.md,
-//! invariant 4).
+//! Block copy: copies the blocks of a file system that nothing writes to. Only used blocks are
+//! copied, in the order of the device. The super blocks are written last, with a new UUID and
+//! label: until then, no program recognises what the target holds (DESIGN.md, invariant 4).
 
 mod blueprint;
 mod crc32c;
@@ -35,23 +34,23 @@ use extents::{rounded_in, rounded_out, union, without};
 use overlay::Overlay;
 use pump::{Origin, Part, pump};
 
-/// The start of the target, which is written just before the primary super block: an interrupted
-/// copy has nothing there, and the next attempt finds a blank device.
+/// Size of the start of the target that is written just before the primary super block. After an
+/// interrupted copy nothing is there, and the next attempt finds a blank device.
 const HEAD: u64 = 1 << 20;
 
 /// A file system whose blocks can be copied, by its super block.
 #[derive(Debug)]
 pub enum FileSystem {
-    /// ext2, ext3 or ext4.
+    /// An ext2, ext3 or ext4.
     Ext(ext4::Ext),
-    /// xfs with checksums.
+    /// An xfs with checksums.
     Xfs(xfs::Xfs),
 }
 
-/// Looks at the super block of `device`.
+/// Reads the super block of `device`.
 ///
 /// # Errors
-/// Why its blocks cannot be copied; errors of reading count as that.
+/// Why its blocks cannot be copied, which may be a read error.
 pub fn inspect(device: &Path) -> Result<FileSystem, Unfit> {
     let opened = Device::source(device).map_err(|error| Unfit(error.to_string()))?;
     FileSystem::inspect(&opened)
@@ -68,11 +67,11 @@ impl FileSystem {
                 "it is {}, and only ext2, ext3, ext4 and xfs are copied by blocks",
                 other.description()
             )),
-            None => Unfit::new("it is no file system that be knows"),
+            None => Unfit::new("it is not a file system that be knows"),
         }
     }
 
-    /// Bytes that it spans.
+    /// Size of the file system in bytes.
     pub fn size(&self) -> u64 {
         match self {
             FileSystem::Ext(ext) => ext.size(),
@@ -80,7 +79,7 @@ impl FileSystem {
         }
     }
 
-    /// The largest logical block of a device that it can live on.
+    /// The largest logical block size of a device that can hold the file system.
     pub fn sector(&self) -> u64 {
         match self {
             FileSystem::Ext(ext) => ext.block_size(),
@@ -96,10 +95,10 @@ impl FileSystem {
     }
 }
 
-/// Bytes that a copy of `device` would move.
+/// Returns how many bytes a copy of `device` would write.
 ///
 /// # Errors
-/// What is wrong with the file system, or with its last unmount.
+/// Why its blocks cannot be copied.
 pub fn measure(device: &Path) -> Result<u64, Unfit> {
     let source = Device::source(device).map_err(|error| Unfit(error.to_string()))?;
     let identity = Identity { uuid: uuid::Uuid::nil(), label: String::new() };
@@ -107,25 +106,26 @@ pub fn measure(device: &Path) -> Result<u64, Unfit> {
     Ok(total(&blueprint.parts(&[])))
 }
 
-/// One copy.
+/// A request to copy a file system.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// A device that nobody writes to.
+    /// The source device. Nothing may write to it.
     pub source: &'a Path,
-    /// A device that is at least as large as the file system on the source. What it holds is lost.
+    /// The target device, at least as large as the file system on the source. What it holds is
+    /// lost.
     pub target: &'a Path,
-    /// What the copy is called.
+    /// The UUID and label of the copy.
     pub identity: Identity,
-    /// What is different in the copy's files.
+    /// Differences between the files of the source and of the copy.
     pub edits: Vec<Edit>,
 }
 
-/// Copies a file system. When this returns, the copy is on the target, with its own identity; what
-/// it lacks is its check, and the room that the device has beyond it.
+/// Copies a file system. When this returns, the copy is synced and has its own identity. It is not
+/// yet checked, and not yet as large as a larger target device.
 ///
 /// # Errors
-/// When a device cannot be read or written, [`Error::Interrupted`], and when the source is unfit or
-/// changes. The target then holds nothing that is recognised.
+/// When a device cannot be read or written, when the source cannot be copied by blocks or changes
+/// meanwhile, and [`Error::Interrupted`]. The target then holds nothing that a program recognises.
 pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     let source = Device::source(request.source)?;
     let unfit = |why| {
@@ -138,7 +138,7 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
         .and_then(|found| found.blueprint(&source, &request.identity))
         .map_err(unfit)?;
     let primary = &blueprint.primary;
-    let before = Trace::of(&source, primary)?;
+    let before = SourceState::read(&source, primary)?;
 
     let target = Device::target(request.target)?;
     if target.len() < blueprint.size {
@@ -149,7 +149,7 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
         )));
     }
     target.erase()?;
-    // Whole units around the super blocks: nothing smaller can be written past the page cache.
+    // Only whole units can be written with O_DIRECT, so they are cut out around the super blocks.
     let around = |edit: &Edit| rounded_out(&(edit.at..edit.end()), blueprint.size);
     let last = around(primary);
     let backups = union(blueprint.backups.iter().map(around).collect());
@@ -166,15 +166,16 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
         bytes += more;
         report.progress(&Progress { files: 0, bytes, total_files: None, total_bytes: Some(total) });
     };
-    let mut heedful = |more| {
+    let mut interruptible = |more| {
         moved(more);
         go_on()
     };
-    pump(&source, &target, &body, &overlay, &mut heedful)?;
+    pump(&source, &target, &body, &overlay, &mut interruptible)?;
     target.sync()?;
-    if before != Trace::of(&source, primary)? {
+    if before != SourceState::read(&source, primary)? {
         return Err(Error::Failed(format!(
-            "{} was mounted for writing while it was copied: unmount it, then run the command again",
+            "{} was mounted for writing while it was copied: unmount it, then run the command \
+            again",
             source.path().display()
         )));
     }
@@ -182,27 +183,27 @@ pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
     let backups: Vec<_> = backups.iter().map(whole).collect();
     pump(&source, &target, &backups, &overlay, &mut |_| go_on())?;
     target.sync()?;
-    // What has no more than begun to look like something is not left like that.
-    let mut deaf = |more| {
+    // From here on signals are ignored: a target that is half recognisable must not be left behind.
+    let mut uninterruptible = |more| {
         moved(more);
         Ok(())
     };
-    pump(&source, &target, &head, &overlay, &mut deaf)?;
+    pump(&source, &target, &head, &overlay, &mut uninterruptible)?;
     target.sync()?;
     pump(&source, &target, &[whole(&last)], &overlay, &mut |_| Ok(()))?;
     target.sync()
 }
 
-/// What a mount for writing changes at once.
+/// What changes as soon as the source is mounted for writing.
 #[derive(PartialEq, Eq)]
-struct Trace {
+struct SourceState {
     super_block: Vec<u8>,
-    /// Where the log of a mounted xfs ends: it may leave its super block alone.
+    /// Where the log of a mounted xfs ends. xfs may not write its super block for a while.
     log_head: Option<String>,
 }
 
-impl Trace {
-    fn of(source: &Device, primary: &Edit) -> Result<Self> {
+impl SourceState {
+    fn read(source: &Device, primary: &Edit) -> Result<Self> {
         let mut super_block = vec![0; primary.bytes.len()];
         source.read_at(primary.at, &mut super_block).map_err(|error| Error::Io {
             doing: format!("reading the super block of {}", source.path().display()),
@@ -211,7 +212,7 @@ impl Trace {
         let name = source.path().canonicalize().ok();
         let name = name.as_deref().and_then(Path::file_name).unwrap_or_default();
         let log = Path::new("/sys/fs/xfs").join(name).join("log/log_head_lsn");
-        Ok(Trace { super_block, log_head: std::fs::read_to_string(log).ok() })
+        Ok(SourceState { super_block, log_head: std::fs::read_to_string(log).ok() })
     }
 }
 
@@ -220,7 +221,7 @@ fn total(parts: &[Part]) -> u64 {
 }
 
 impl Blueprint {
-    /// Everything but what is withheld, in order, cut at the end of the head.
+    /// Everything except what is `withheld`, sorted, and cut at [`HEAD`].
     fn parts(&self, withheld: &[Range<u64>]) -> Vec<Part> {
         let zeros = union(self.zeros.iter().map(rounded_in).collect());
         let log: Vec<_> = self.log.iter().map(|log| log.range()).collect();
@@ -238,7 +239,7 @@ impl Blueprint {
     }
 }
 
-/// A range in two at the end of the head.
+/// Cuts a range in two at [`HEAD`].
 fn cut(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let middle = HEAD.clamp(range.start, range.end);
     [range.start..middle, middle..range.end].into_iter().filter(|part| !part.is_empty())

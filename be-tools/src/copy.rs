@@ -1,10 +1,11 @@
-//! The tree copy engine: one file system's tree into a target directory, with everything an inode
-//! has.
+//! The tree copy engine. It copies the tree of one file system into a target directory, with all
+//! attributes of every inode.
 //!
-//! Three stages work at once. The walker lists the source in the order of its inodes and makes the
-//! target's directories; a few threads open what it found and tell the kernel what will be read, so
-//! that the disk has many requests before it at a time; writers make the entries. Bounded queues
-//! between them bound the memory. The calling thread reports and listens to signals.
+//! Three stages run at the same time. The walker lists the source in the order of its inode numbers
+//! and creates the target's directories. A few threads open what it found and tell the kernel what
+//! will be read, so that the disk can order many requests. Writers create the entries. Bounded
+//! queues between the stages limit the memory. The calling thread reports progress and checks for
+//! signals.
 
 mod engine;
 mod entry;

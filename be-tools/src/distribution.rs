@@ -1,3 +1,3 @@
-//! What the packages of a distribution need.
+//! What has to be done for the packages of one distribution.
 
 pub mod debian;

@@ -1,4 +1,5 @@
-//! What can go wrong, grouped by what the caller does about it: the exit status of `be`.
+//! The errors of this library, grouped by what the caller does about them: by the exit status of
+//! `be`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure of an operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that has no meaning.
+    /// The command line is not valid.
     #[error("{0}")]
     Usage(String),
-    /// An invariant forbids it; nothing was written.
+    /// An invariant forbids the operation. Nothing was written.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A system call failed.
@@ -22,21 +23,21 @@ pub enum Error {
     Io {
         /// What was being done, to which path or device.
         doing: String,
-        /// The kernel's answer.
+        /// The error that the kernel returned.
         source: io::Error,
     },
-    /// A file or device holds something that does not parse.
+    /// The content of a file or device does not parse.
     #[error("{path}: {why}", path = .path.display())]
     Format {
         /// The file or device.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with it, and what to do about it.
         why: String,
     },
     /// An external program failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// Firmware variables, loader files or ESP could not be read or written.
+    /// Firmware variables, loader files or the ESP could not be read or written.
     #[error("{doing}: {source}")]
     Boot {
         /// What was being done.
@@ -44,16 +45,16 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// SIGINT or SIGTERM; what was made so far says that it is incomplete.
+    /// SIGINT or SIGTERM arrived. What has been written so far is marked as incomplete.
     #[error("interrupted; run the command again, or `be delete` what is incomplete")]
     Interrupted,
-    /// Anything else, in one sentence that says what to do.
+    /// Any other error, in one sentence that says what to do.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Error {
-    /// Exit status of `be` for this error (DESIGN.md, "The program be").
+    /// The exit status of `be` for this error (DESIGN.md, "The program be").
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
@@ -72,12 +73,12 @@ impl Error {
     }
 }
 
-/// Adds what was being done to a system call's error.
+/// Adds to the error of a system call what was being done.
 pub trait Doing<T> {
     /// `doing` is a phrase such as "reading /etc/fstab".
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T>;
 
-    /// "VERB PATH" as the phrase.
+    /// As [`Doing::doing`], with the phrase "`verb` `path`".
     fn at(self, verb: &str, path: &Path) -> Result<T>
     where
         Self: Sized,
@@ -92,10 +93,10 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
-/// Why an operation was refused before anything was written, and the way out.
+/// Why an operation was refused before anything was written, and what the user can do about it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not run by root.
+    /// The program does not run as root.
     #[error("{verb} needs root: run it with sudo")]
     NotRoot {
         /// The verb.
@@ -106,7 +107,7 @@ pub enum Refusal {
     Mounted {
         /// Kernel name with /dev.
         device: String,
-        /// One of the places.
+        /// One of its mount points.
         mountpoint: String,
     },
     /// The device is swap space in use.
@@ -115,7 +116,7 @@ pub enum Refusal {
         /// Kernel name with /dev.
         device: String,
     },
-    /// Something is stacked on the device (LVM, LUKS, md).
+    /// Another device is stacked on this one (LVM, LUKS, md).
     #[error("{device} is in use by {holder}: close that first")]
     Held {
         /// Kernel name with /dev.
@@ -123,7 +124,7 @@ pub enum Refusal {
         /// The device stacked on it.
         holder: String,
     },
-    /// The device belongs to a BE the command did not name.
+    /// The device belongs to a BE that the command line does not name.
     #[error(
         "{device} is part of boot environment '{owner}': to put the new one in its place use \
         --replace {owner}"
@@ -134,14 +135,14 @@ pub enum Refusal {
         /// That BE.
         owner: String,
     },
-    /// A whole disk with partitions was named as a file system's place.
+    /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
         /// Kernel name with /dev.
         device: String,
         /// GPT or MBR.
         table: String,
-        /// " (a, b)" or nothing.
+        /// " (a, b)", or empty.
         partitions: String,
     },
     /// The device holds something and `--force` was not given.
@@ -162,9 +163,9 @@ pub enum Refusal {
         device: String,
         /// Mount point in the target.
         mountpoint: String,
-        /// For people.
+        /// Size with a unit.
         needed: String,
-        /// For people.
+        /// Size with a unit.
         available: String,
     },
     /// The name is taken.
@@ -178,21 +179,21 @@ pub enum Refusal {
         /// Its root device.
         device: String,
     },
-    /// More than one BE answers to the name.
-    #[error("'{name}' is ambiguous: say which one: {candidates}", candidates = .candidates.join(", "))]
+    /// More than one BE has the name.
+    #[error("'{name}' is ambiguous: use one of {}", .candidates.join(", "))]
     Ambiguous {
-        /// As the user gave it.
+        /// The name as the user gave it.
         name: String,
-        /// Names that are not.
+        /// Names that are not ambiguous.
         candidates: Vec<String>,
     },
-    /// No EFI system partition where the loader would go.
+    /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
-        /// Which disks were looked at.
+        /// The disks that were searched.
         searched: String,
     },
-    /// Its descriptor names a loader that is not known here.
+    /// The descriptor names a loader that this program does not know.
     #[error(
         "'{name}' is started by the loader '{loader}', which this program does not know: use a \
         newer be"
@@ -200,25 +201,26 @@ pub enum Refusal {
     UnknownLoader {
         /// The BE.
         name: String,
-        /// As its descriptor names it.
+        /// The loader, as the descriptor names it.
         loader: String,
     },
-    /// Not started by UEFI firmware, or without its runtime services.
+    /// The system was not started in UEFI mode, or runs without UEFI runtime services.
     #[error(
         "the firmware's variables cannot be read here: start this system in UEFI mode, without \
         efi=noruntime"
     )]
     NoFirmwareVariables,
-    /// The firmware would not start what Lifeboat writes.
+    /// The firmware would not start the loader that Lifeboat writes.
     #[error(
         "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot \
         off in the firmware setup"
     )]
     SecureBoot,
-    /// A copy cannot be made bootable here: the cause, and what only `be create` has as a way out.
+    /// A copy cannot be made bootable on this machine. Adds an alternative that only `be create`
+    /// has to the cause.
     #[error("{0}, or use --no-boot-entry for a copy that another machine will boot")]
     NotBootableHere(Box<Refusal>),
-    /// The state does not allow it.
+    /// The BE is incomplete.
     #[error(
         "boot environment '{name}' is incomplete (interrupted {operation}): run that operation \
         again, or `be delete {name}`"
@@ -226,21 +228,21 @@ pub enum Refusal {
     Incomplete {
         /// The BE.
         name: String,
-        /// The operation that did not end.
+        /// The operation that was interrupted.
         operation: String,
     },
-    /// It is the system that runs.
+    /// The BE is the running system.
     #[error("'{name}' is the running boot environment: {way_out}")]
     Running {
         /// The BE.
         name: String,
-        /// What to do instead.
+        /// What the user can do instead.
         way_out: String,
     },
-    /// Another `be` works on it.
+    /// Another `be` process holds the lock.
     #[error(
-        "another operation is under way on {what} (process {pid}): wait for it, or interrupt that \
-        process"
+        "another operation is in progress on {what} (process {pid}): wait for it, or interrupt \
+        that process"
     )]
     Busy {
         /// BE or machine.
@@ -248,19 +250,21 @@ pub enum Refusal {
         /// Process id of the holder, or "unknown".
         pid: String,
     },
-    /// A check before the switch failed.
-    #[error("'{name}' would not boot: {}; `be check {name}` lists it, --force activates it all \
-        the same", .problems.join("; "))]
+    /// A check before the activation failed.
+    #[error(
+        "'{name}' would not boot: {}; see `be check {name}`, or activate it anyway with --force",
+        .problems.join("; ")
+    )]
     WouldNotBoot {
         /// The BE.
         name: String,
-        /// One sentence each.
+        /// What is wrong, one sentence each.
         problems: Vec<String>,
     },
     /// The plan was not confirmed.
     #[error("not confirmed: nothing was written; answer yes, or give --yes")]
     NotConfirmed,
-    /// Any other invariant, in a sentence that names the thing and the way out.
+    /// Any other reason, in a sentence that says what to do.
     #[error("{0}")]
     Other(String),
 }

@@ -1,55 +1,59 @@
-//! Text of foreign origin on a terminal and in a log: what a disk put into a name, a path or an
-//! answer is shown and never obeyed.
+//! Makes foreign text safe for a terminal and a log: control characters that a disk put into a
+//! name, a path or a message are shown as escapes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-/// Text as part of one line: what steers a terminal, ends a line or turns its direction is written
-/// as an escape.
+/// Escapes text for one line of a terminal: control characters, line ends, and characters that
+/// change the direction of text.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, steers, |safe, c| safe.extend(c.escape_default()))
+    escape(text, is_unsafe, |safe, c| safe.extend(c.escape_default()))
 }
 
-/// The same for JSON, where line ends are between the values and none is in one.
+/// Escapes JSON text. Line ends are left alone, because in JSON they occur only between values.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
-    // All that steers has a code of four digits; JSON has no other escape.
-    escape(text, |c| c != '\n' && steers(c), |safe, c| _ = write!(safe, "\\u{:04x}", u32::from(c)))
+    // All unsafe characters have four hex digits, as the escapes of JSON do.
+    escape(
+        text,
+        |c| c != '\n' && is_unsafe(c),
+        |safe, c| _ = write!(safe, "\\u{:04x}", u32::from(c)),
+    )
 }
 
-/// Says a line on standard error. eprintln would panic where nobody reads it, in the middle of an
-/// operation.
+/// Prints a line on standard error. Unlike `eprintln!`, it does not panic if standard error is
+/// closed, which would end an operation halfway.
 pub(crate) fn say(text: &str) {
-    // There is nobody left to tell.
+    // If standard error is closed, there is no other way to report it.
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
 
-/// Says there what went wrong.
+/// Prints an error message on standard error.
 pub(crate) fn complain(text: &str) {
     say(&format!("be: {text}"));
 }
 
-fn steers(c: char) -> bool {
-    // Line and paragraph separators, and the marks of Unicode's bidirectional algorithm (UAX #9,
-    // 2).
-    let turns = matches!(
+fn is_unsafe(c: char) -> bool {
+    // Line and paragraph separators, and the explicit directional characters of Unicode (UAX #9,
+    // section 2).
+    let is_directional = matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     );
-    c.is_control() || turns
+    c.is_control() || is_directional
 }
 
 fn escape(
     text: &str,
-    is_wanted: impl Fn(char) -> bool,
+    is_escaped: impl Fn(char) -> bool,
     write: impl Fn(&mut String, char),
 ) -> Cow<'_, str> {
-    if !text.contains(&is_wanted) {
+    if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_wanted(c) { write(&mut safe, c) } else { safe.push(c) }
+        if is_escaped(c) { write(&mut safe, c) } else { safe.push(c) }
     }
     Cow::Owned(safe)
 }
@@ -59,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_foreign_disk_wrote_is_shown_and_not_obeyed() {
+    fn control_characters_are_escaped() {
         for (text, expected) in [
             ("plain ä text", "plain ä text"),
             ("a\x1b[2Jb\u{9b}1m\u{7f}", r"a\u{1b}[2Jb\u{9b}1m\u{7f}"),
@@ -72,11 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_and_says_the_same() {
+    fn escaped_json_has_the_same_value() {
         let value = serde_json::json!({ "spec": "a\u{9b}1m\u{7f}\x1b[2J\n\u{202e}\"\\ä" });
         let text = serde_json::to_string_pretty(&value).unwrap();
         let safe = json(&text);
-        assert!(!safe.contains(|c| c != '\n' && steers(c)), "{safe}");
+        assert!(!safe.contains(|c| c != '\n' && is_unsafe(c)), "{safe}");
         assert!(safe.contains(r"a\u009b1m\u007f\u001b[2J\n\u202e"), "{safe}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
     }

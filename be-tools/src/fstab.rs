@@ -1,4 +1,4 @@
-//! fstab(5), line-preserving: what is not changed is rendered byte for byte as it was read.
+//! fstab(5). Lines that are not changed are kept byte for byte.
 
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Fstab {
     lines: Vec<Line>,
+    /// Whether the last line has no line end.
     ends_open: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Line {
     Entry(Entry),
-    /// A comment, an empty line, or one that mount(8) would ignore too.
+    /// A comment, an empty line, or any other line that mount(8) ignores.
     Other(String),
 }
 
-/// One file system or swap space.
+/// The line of a file system or swap space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     raw: String,
@@ -36,7 +37,7 @@ pub enum Spec {
     PartLabel(String),
     /// An absolute path: a device, a swap file or the source of a bind mount.
     Path(PathBuf),
-    /// `tmpfs`, `server:/export` and the like.
+    /// Anything else, such as `tmpfs` or `server:/export`.
     Other(String),
 }
 
@@ -48,7 +49,7 @@ const FREQUENCY: usize = 4;
 const PASS: usize = 5;
 
 impl Fstab {
-    /// Reads any text.
+    /// Parses a text. No text is an error.
     pub fn parse(text: &str) -> Self {
         let line = |line: &str| match Entry::parse(line) {
             Some(entry) => Line::Entry(entry),
@@ -66,7 +67,7 @@ impl Fstab {
         })
     }
 
-    /// The same, to change them.
+    /// As [`Fstab::entries`], but mutable.
     pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.lines.iter_mut().filter_map(|line| match line {
             Line::Entry(entry) => Some(entry),
@@ -74,7 +75,7 @@ impl Fstab {
         })
     }
 
-    /// Keeps the entries for which `keep` says so, and every other line.
+    /// Keeps only the entries for which `keep` returns true. Lines that are not entries are kept.
     pub fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) {
         self.lines.retain(|line| match line {
             Line::Entry(entry) => keep(entry),
@@ -82,7 +83,8 @@ impl Fstab {
         });
     }
 
-    /// Turns the entries for which `pick` says so into comments, each with a line `why` above it.
+    /// Turns the entries for which `pick` returns true into comments, each below a comment that
+    /// says `why`.
     pub fn comment_out(&mut self, why: &str, mut pick: impl FnMut(&Entry) -> bool) {
         let lines = std::mem::take(&mut self.lines);
         for line in lines {
@@ -96,13 +98,13 @@ impl Fstab {
         }
     }
 
-    /// Adds an entry at the end.
+    /// Appends an entry.
     pub fn push(&mut self, entry: Entry) {
         self.lines.push(Line::Entry(entry));
         self.ends_open = false;
     }
 
-    /// The text.
+    /// The text of the file.
     pub fn render(&self) -> String {
         let lines: Vec<&str> = self
             .lines
@@ -121,21 +123,22 @@ impl Fstab {
 }
 
 impl Entry {
-    /// A new line; the fields as mount(8) shows them, not yet escaped.
+    /// Makes a new line. The fields are as mount(8) shows them, without escapes.
     pub fn new(spec: &str, mountpoint: &Path, fs_type: &str, options: &str, pass: u32) -> Self {
         let mountpoint = mountpoint.to_string_lossy();
         let [spec, mountpoint] = [spec, &mountpoint].map(escape);
         Entry { raw: format!("{spec} {mountpoint} {fs_type} {options} 0 {pass}") }
     }
 
-    /// `None` for a comment, an empty line, and a line with fewer than three fields.
+    /// Parses a line. Returns `None` for a comment, an empty line, and a line with fewer than three
+    /// fields.
     fn parse(line: &str) -> Option<Self> {
         let entry = Entry { raw: line.to_owned() };
         let is_entry = !line.trim_start().starts_with('#') && entry.range(FS_TYPE).is_some();
         is_entry.then_some(entry)
     }
 
-    /// Where a field stands in the line.
+    /// The position of a field in the line.
     fn range(&self, field: usize) -> Option<std::ops::Range<usize>> {
         let is_blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r');
         let bytes = self.raw.as_bytes();
@@ -169,7 +172,7 @@ impl Entry {
         }
     }
 
-    /// The first field as it names the device.
+    /// The first field, without escapes.
     pub fn spec(&self) -> String {
         self.field(SPEC).unwrap_or_default()
     }
@@ -179,7 +182,7 @@ impl Entry {
         Spec::parse(&self.spec())
     }
 
-    /// The second field; for swap `none`.
+    /// The second field, which is `none` for swap.
     pub fn mountpoint(&self) -> PathBuf {
         self.field(MOUNT_POINT).unwrap_or_default().into()
     }
@@ -189,24 +192,24 @@ impl Entry {
         self.field(FS_TYPE).unwrap_or_default()
     }
 
-    /// The fourth field; `defaults` where it is missing.
+    /// The fourth field, or `defaults` if it is missing.
     pub fn options(&self) -> String {
         self.field(OPTIONS).unwrap_or_else(|| "defaults".into())
     }
 
-    /// An option is set, alone or with a value.
+    /// Whether an option is set, with or without a value.
     pub fn has_option(&self, name: &str) -> bool {
         self.options()
             .split(',')
             .any(|o| o == name || o.strip_prefix(name).is_some_and(|v| v.starts_with('=')))
     }
 
-    /// The sixth field: the order of fsck(8); 0 is none.
+    /// The sixth field, which is the order for fsck(8), or 0 for no check.
     pub fn pass(&self) -> u32 {
         self.field(PASS).and_then(|p| p.parse().ok()).unwrap_or(0)
     }
 
-    /// It is swap space.
+    /// Whether the line is that of a swap space.
     pub fn is_swap(&self) -> bool {
         self.fs_type() == "swap"
     }
@@ -238,7 +241,7 @@ impl Entry {
 }
 
 impl Spec {
-    /// Reads the first field: a tag's value may stand in quotes.
+    /// Parses the first field. The value of a tag may be quoted.
     pub fn parse(text: &str) -> Self {
         let value = |tag: &str| Some(text.strip_prefix(tag)?.trim_matches(['"', '\'']).to_owned());
         if let Some(uuid) = value("UUID=") {
@@ -263,13 +266,13 @@ impl fmt::Display for Fstab {
     }
 }
 
-/// Blanks, backslashes and a leading `#` as octal (getmntent(3)).
+/// Escapes white space, backslashes and `#` in octal (getmntent(3)).
 fn escape(field: &str) -> String {
     let mut escaped = String::with_capacity(field.len());
     for c in field.chars() {
         match c {
             ' ' | '\t' | '\n' | '\r' | '\\' | '#' => {
-                // A String takes everything.
+                // Writing to a String does not fail.
                 let _ = write!(escaped, "\\{:03o}", u32::from(c));
             }
             _ => escaped.push(c),
@@ -299,7 +302,7 @@ fn unescape(field: &str) -> String {
 mod tests {
     use super::*;
 
-    /// As Debian's installer writes it, with an administrator's lines below.
+    /// The fstab of Debian's installer, with an administrator's lines below.
     const DEBIAN: &str = "\
 # /etc/fstab: static file system information.
 #
@@ -317,7 +320,7 @@ broken line
 ";
 
     #[test]
-    fn what_is_not_changed_stays_byte_for_byte() {
+    fn an_unchanged_text_is_rendered_byte_for_byte() {
         for text in
             [DEBIAN, "", "\n", "# no line end", "/dev/vda1 / ext4", "\n\n/dev/vda1 / ext4 ro\r\n"]
         {
@@ -361,7 +364,7 @@ broken line
     }
 
     #[test]
-    fn a_change_keeps_the_columns_of_the_others() {
+    fn changing_a_field_keeps_the_columns_of_the_others() {
         let mut fstab = Fstab::parse(
             "# c\nUUID=a /               ext4    errors=remount-ro 0       1\nb /x ext4\n",
         );
@@ -374,13 +377,13 @@ broken line
         fstab.push(Entry::new("UUID=c", Path::new("/with blank"), "xfs", "defaults", 0));
         assert_eq!(
             fstab.render(),
-            "# c\nUUID=new /               ext4    noatime 0       1\nb /x ext4 defaults 0 \
-            2\nUUID=c /with\\040blank xfs defaults 0 0\n"
+            "# c\nUUID=new /               ext4    noatime 0       1\nb /x ext4 defaults 0 2\n\
+            UUID=c /with\\040blank xfs defaults 0 0\n"
         );
     }
 
     #[test]
-    fn entries_leave_or_become_comments() {
+    fn entries_are_removed_or_become_comments() {
         let mut fstab =
             Fstab::parse("# keep\na / ext4 ro 0 1\n/swapfile none swap sw 0 0\nb /usr ext4");
         fstab.retain(|e| e.mountpoint() != Path::new("/usr"));
@@ -393,19 +396,20 @@ broken line
 
     proptest::proptest! {
         #[test]
-        fn any_text_survives(text in "[ \t\n\\\\#/=a-z0-7]{0,200}") {
+        fn any_text_is_rendered_as_it_was_parsed(text in "[ \t\n\\\\#/=a-z0-7]{0,200}") {
             proptest::prop_assert_eq!(Fstab::parse(&text).render(), text);
         }
 
         #[test]
-        fn any_field_survives_its_own_text(spec in "[^\0]{1,20}", place in "/[^\0]{0,20}") {
+        fn any_field_is_parsed_as_it_was_rendered(spec in "[^\0]{1,20}", place in "/[^\0]{0,20}") {
             proptest::prop_assume!(!spec.trim().is_empty());
             let entry = Entry::new(&spec, Path::new(&place), "ext4", "defaults", 1);
             let mut fstab = Fstab::default();
             fstab.push(entry);
             let again = Fstab::parse(&fstab.render());
             let entry = again.entries().next().unwrap();
-            proptest::prop_assert_eq!((entry.spec(), entry.mountpoint()), (spec, PathBuf::from(place)));
+            proptest::prop_assert_eq!(entry.spec(), spec);
+            proptest::prop_assert_eq!(entry.mountpoint(), PathBuf::from(place));
         }
     }
 }

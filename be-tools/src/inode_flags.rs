@@ -1,12 +1,12 @@
-//! Inode flags (ioctl_iflags(2)): nothing can be changed once a file is immutable, and some mean
-//! something only while a file is empty.
+//! Inode flags (ioctl_iflags(2)). An immutable file cannot be changed, and some flags can be set
+//! only while a file is empty.
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::IFlags;
 use rustix::io::Errno;
 
-/// Inode flags that a user may set (ioctl_iflags(2)), as the kernel's numbers.
+/// The flags that can be set.
 pub const SETTABLE: u32 = IMMUTABLE
     | APPEND
     | 0x0000_0001
@@ -19,19 +19,20 @@ pub const SETTABLE: u32 = IMMUTABLE
     | 0x0000_8000
     | 0x0001_0000
     | 0x0002_0000;
-/// `i`
+/// FS_IMMUTABLE_FL, `i` in lsattr(1).
 pub const IMMUTABLE: u32 = 0x0000_0010;
-/// `a`
+/// FS_APPEND_FL, `a` in lsattr(1).
 pub const APPEND: u32 = 0x0000_0020;
-/// `c`, `m`, `C`, `F`: they mean something only while the file or directory is empty.
+/// The flags `c`, `m`, `C` and `F` of lsattr(1), which must be set while the file or directory is
+/// empty.
 pub const EARLY: u32 = 0x0000_0004 | 0x0000_0400 | 0x0080_0000 | CASEFOLD;
-/// `F`, of directories.
+/// FS_CASEFOLD_FL, `F` in lsattr(1), of directories.
 const CASEFOLD: u32 = 0x4000_0000;
 
-/// Sets the flags of `mask` to `flags`; if not all can be, those that can.
+/// Sets the flags in `mask` to `flags`. If some of them cannot be set, sets the others.
 ///
 /// # Errors
-/// A sentence for the report.
+/// Which flags could not be set, for the report.
 pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     let refused = |why: Errno| format!("inode flags {flags:#x} ({why})");
     let now = match rustix::fs::ioctl_getflags(fd) {
@@ -47,7 +48,7 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     let Err(why) = set(kept | flags) else { return Ok(()) };
     let mut reached = kept;
     let mut failed = 0;
-    // Immutable and append-only last.
+    // Immutable and append-only come last, because they forbid further changes.
     let order =
         (0..32).map(|bit| 1u32 << bit).filter(|f| flags & f != 0 && f & (IMMUTABLE | APPEND) == 0);
     for flag in order.chain([flags & APPEND, flags & IMMUTABLE]).filter(|f| *f != 0) {
@@ -59,25 +60,25 @@ pub fn set_flags(fd: &OwnedFd, flags: u32, mask: u32) -> Result<(), String> {
     if failed == 0 { Ok(()) } else { Err(format!("inode flags {failed:#x} ({why})")) }
 }
 
-/// Lifts what keeps an existing file or directory from being changed: true, if there was something
-/// to lift.
+/// Clears the immutable and append-only flags of a file or directory. Returns whether one of them
+/// was set.
 pub fn unlock(fd: &OwnedFd) -> bool {
     lift(fd).is_some()
 }
 
-/// The same, and what was lifted, for [`put_back`].
+/// As [`unlock`], but returns the flags that were set, for [`put_back`].
 pub fn lift(fd: &OwnedFd) -> Option<IFlags> {
     let flags = rustix::fs::ioctl_getflags(fd).ok()?;
     let lifted = flags & (IFlags::IMMUTABLE | IFlags::APPEND);
     if lifted.is_empty() {
         return None;
     }
-    // If it cannot be lifted, the change that needs it says so.
+    // If this fails, the change that needs it fails too, and reports the error.
     let _ = rustix::fs::ioctl_setflags(fd, flags - lifted);
     Some(lifted)
 }
 
-/// Sets once more what was lifted.
+/// Sets the flags that [`lift`] cleared.
 pub fn put_back(fd: &OwnedFd, lifted: IFlags) {
     if let Ok(flags) = rustix::fs::ioctl_getflags(fd)
         && let Err(why) = rustix::fs::ioctl_setflags(fd, flags | lifted)

@@ -1,5 +1,5 @@
-//! Lifeboat's own program and systemd units (systemd.unit(5)) in a BE: `be create` and `be adopt`
-//! write them.
+//! The program and the systemd units (systemd.unit(5)) that `be create` and `be adopt` install in a
+//! BE.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,17 +13,17 @@ pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
 /// Where every BE keeps the program, relative to its root.
 pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 
-/// What [`install_program`] puts into a BE, relative to its root.
+/// The files and symlinks that [`install_program`] creates in a BE, relative to its root.
 pub fn installed() -> impl Iterator<Item = &'static str> {
-    let (files, links) =
-        (installed_files().iter().map(|f| f.path), installed_links().iter().map(|l| l.path));
-    std::iter::once(PROGRAM_PATH).chain(files).chain(links)
+    let files = installed_files().iter().map(|file| file.path);
+    let symlinks = installed_symlinks().iter().map(|symlink| symlink.path);
+    std::iter::once(PROGRAM_PATH).chain(files).chain(symlinks)
 }
 
-/// Puts `program` (the one that runs) and the units that call it into the BE at `root`.
+/// Installs `program`, which is the running one, and the units that start it in the BE at `root`.
 ///
 /// # Errors
-/// When it cannot be read or written.
+/// When the program cannot be read or a file cannot be written.
 pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
     install(&RootDir::open(root)?, program)
 }
@@ -48,9 +48,9 @@ pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
             done.push(format!("/{} installed", unit.path));
         }
     }
-    for link in installed_links() {
-        root.symlink(link.path, link.target)?;
-        done.push(format!("/{} leads to {}", link.path, link.target));
+    for symlink in installed_symlinks() {
+        root.symlink(symlink.path, symlink.target)?;
+        done.push(format!("/{} is a symlink to {}", symlink.path, symlink.target));
     }
     Ok(done)
 }
@@ -62,20 +62,21 @@ pub struct InstalledFile {
     pub path: &'static str,
     /// Permission bits.
     pub mode: u32,
-    /// What it holds.
+    /// Its text.
     pub contents: &'static str,
 }
 
-/// A symbolic link that starts one of the units at boot, as `systemctl enable` makes it.
+/// A symlink that makes systemd start one of the units at boot, as `systemctl enable` creates it.
 #[derive(Clone, Copy, Debug)]
-pub struct InstalledLink {
+pub struct InstalledSymlink {
     /// Path in the BE, without the leading slash.
     pub path: &'static str,
-    /// Where it leads.
+    /// The path it points to.
     pub target: &'static str,
 }
 
-/// The files, in the order in which they are written. `/etc` is always on the root file system.
+/// The unit files, in the order in which they are written. They are in `/etc`, which is always on
+/// the root file system.
 pub fn installed_files() -> &'static [InstalledFile] {
     &[
         InstalledFile {
@@ -91,14 +92,14 @@ pub fn installed_files() -> &'static [InstalledFile] {
     ]
 }
 
-/// The links, made after the files.
-pub fn installed_links() -> &'static [InstalledLink] {
+/// The symlinks, which are created after the files.
+pub fn installed_symlinks() -> &'static [InstalledSymlink] {
     &[
-        InstalledLink {
+        InstalledSymlink {
             path: "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
             target: "/etc/systemd/system/lifeboat-confirm.service",
         },
-        InstalledLink {
+        InstalledSymlink {
             path: "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
             target: "/etc/systemd/system/lifeboat-deadline.service",
         },
@@ -110,17 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_unit_is_wanted_by_what_its_text_says() {
-        for (file, link) in installed_files().iter().zip(installed_links()) {
+    fn each_unit_is_wanted_by_the_target_that_it_names() {
+        for (file, symlink) in installed_files().iter().zip(installed_symlinks()) {
             let wanted = file.contents.lines().find_map(|l| l.strip_prefix("WantedBy=")).unwrap();
             let name = file.path.rsplit('/').next().unwrap();
-            assert_eq!(link.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
-            assert_eq!(link.target, format!("/{}", file.path));
+            assert_eq!(symlink.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
+            assert_eq!(symlink.target, format!("/{}", file.path));
         }
     }
 
     #[test]
-    fn the_units_run_the_program_that_every_be_carries() {
+    fn the_units_run_the_installed_program() {
         for file in installed_files() {
             assert!(file.contents.contains("\nExecStart=/usr/lib/lifeboat/be "), "{}", file.path);
         }

@@ -1,5 +1,5 @@
-//! The edits that make a copy a system of its own (DESIGN.md, "Localize"): pure edits, and a thin
-//! writer.
+//! Makes a copy a system of its own (DESIGN.md, "Localize"). The modules below this one compute the
+//! edits, this one writes them.
 
 pub mod identity;
 mod loader_settings;
@@ -23,7 +23,8 @@ use crate::installed::{self, PROGRAM_PATH};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// Localizes the copy whose whole tree is mounted at `root`; each sentence says what was done.
+/// Localizes the copy whose whole tree is mounted at `root`. Returns a sentence for each thing that
+/// was done.
 ///
 /// # Errors
 /// When a file cannot be written, a program inside the BE fails, or its loader's menu would not
@@ -60,7 +61,7 @@ pub fn localize(
     Ok(done)
 }
 
-/// What [`adopt`] writes below this root, relative to it.
+/// The files that [`adopt`] creates below this root, relative to it.
 pub fn adopted_files(root: &RootDir, loader: &dyn LoaderSettings) -> Vec<&'static str> {
     let mut files = vec![
         PROGRAM_PATH,
@@ -73,7 +74,8 @@ pub fn adopted_files(root: &RootDir, loader: &dyn LoaderSettings) -> Vec<&'stati
     files
 }
 
-/// What a running system needs to be a BE, and but for its menu nothing else of it changes.
+/// Gives a running system what it needs to be a BE. Except for its menu, nothing else of it
+/// changes.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -83,7 +85,8 @@ pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>>
     Ok(done)
 }
 
-/// A text that will be written back: other bytes than UTF-8 would be lost.
+/// Reads a text that will be written back. Bytes that are not UTF-8 would be lost, so they are an
+/// error.
 pub(crate) fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
     let not_text = |_| Error::Format {
         path: root.path().join(path),
@@ -129,7 +132,7 @@ fn resume(root: &RootDir, swap: &mounts::Swap) -> Result<Vec<String>> {
     Ok(done)
 }
 
-/// `/etc/kernel/cmdline`, where there is one: kernel-install and image builders take it.
+/// Edits `/etc/kernel/cmdline`, if it exists. kernel-install and image builders use it.
 fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
     let Some(old) = utf8(root, PATH)? else { return Ok(None) };
@@ -156,7 +159,7 @@ fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<O
     Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
 }
 
-/// Why the copy's initramfs must be made again, if it must.
+/// Why the copy's initramfs must be rebuilt, or `None` if that is not necessary.
 fn initramfs_reason(
     root: &RootDir,
     change: &Localization,
@@ -166,7 +169,7 @@ fn initramfs_reason(
     if resume_changed {
         return Ok(Some("the swap to resume from changed"));
     }
-    // The initramfs mounts / and /usr, and carries their fsck.
+    // The initramfs mounts / and /usr, and has the fsck programs for them.
     let early = |path: &Path| path == Path::new("/") || path == Path::new("/usr");
     let source = old_fstab.entries().filter(|e| early(&e.mountpoint())).map(|e| e.fs_type());
     let had: BTreeSet<String> = source.chain([change.source_root.fs_type.clone()]).collect();
@@ -190,10 +193,9 @@ fn initramfs_reason(
 fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<String> {
     if !root.exists("usr/sbin/update-initramfs") {
         return Ok(format!(
-            "the initramfs stays as it was, although {why}: there is no update-initramfs in the \
-            copy"
+            "the initramfs is not rebuilt, although {why}: there is no update-initramfs in the copy"
         ));
     }
     inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs made again: {why}"))
+    Ok(format!("initramfs rebuilt: {why}"))
 }

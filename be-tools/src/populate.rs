@@ -106,7 +106,7 @@ pub(crate) fn measure<'t>(
     for tree in trees {
         let mounted = source::mount(host, inventory, source, &tree.source, &work.source)?;
         let place = tree.source_place();
-        let measured = measure::measure((mounted.dir(), &tree.from), &place, &rules(tree))?;
+        let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
         totals.files += measured.files;
         totals.bytes += measured.bytes;
     }

@@ -1,5 +1,5 @@
-//! Files of a BE, opened as that BE would see them: openat2(2) with `RESOLVE_IN_ROOT`, so that a
-//! link on a foreign disk never leads out of it.
+//! Files of a BE, opened as that BE would see them: with openat2(2) and `RESOLVE_IN_ROOT`, so that
+//! a symlink on a foreign disk is never followed out of it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::inode_flags;
 
-/// The longest configuration file that is read: a foreign disk must not fill our memory.
+/// The largest configuration file that is read. A foreign disk must not fill the memory.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The root directory of a BE.
@@ -44,7 +44,7 @@ impl RootDir {
         &self.path
     }
 
-    /// `path` for messages: with the mount point before it.
+    /// `path` with the mount point before it, for messages.
     fn shown(&self, path: &Path) -> PathBuf {
         self.path.join(relative(path))
     }
@@ -58,8 +58,8 @@ impl RootDir {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let path = relative(path);
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        // A `..` is refused with EAGAIN while anything is mounted or renamed anywhere, which can go
-        // on for a while: openat2(2) leaves it to the caller to try again.
+        // A path with `..` fails with EAGAIN while something is mounted or renamed anywhere on the
+        // system, which may happen for a while. openat2(2) leaves it to the caller to try again.
         let attempt =
             || rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, mode, resolve);
         for _ in 0..10_000 {
@@ -71,10 +71,11 @@ impl RootDir {
         attempt()
     }
 
-    /// Opens a file for reading; `None` where there is none. Never blocks on a fifo or device.
+    /// Opens a file for reading. Returns `None` if it does not exist. Never blocks on a fifo or
+    /// device.
     ///
     /// # Errors
-    /// Any failure but "it does not exist".
+    /// When it exists but cannot be opened.
     pub fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
@@ -85,36 +86,42 @@ impl RootDir {
         }
     }
 
-    /// Metadata of what `path` leads to; `None` where it leads nowhere.
+    /// Reads the metadata of a path, following symlinks. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// Any failure but "it does not exist".
+    /// When it exists but its metadata cannot be read.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH, Mode::empty()) {
-            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Ok(fd) => {
+                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
+            }
             Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("looking at", &self.shown(path)),
+            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
         }
     }
 
-    /// Metadata of what stands at `path` itself, a link not followed; `None` where nothing does.
+    /// Reads the metadata of a path without following a symlink at its end. Returns `None` if it
+    /// does not exist.
     ///
     /// # Errors
-    /// Any failure but "it does not exist".
+    /// When it exists but its metadata cannot be read.
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(fd) => File::from(fd).metadata().map(Some).at("looking at", &self.shown(path)),
+            Ok(fd) => {
+                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
+            }
             Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("looking at", &self.shown(path)),
+            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
         }
     }
 
-    /// A directory below, as this BE sees it, to mount something on; `None` where there is none.
+    /// Opens a directory with `O_PATH`, to mount something on it. Returns `None` if it does not
+    /// exist.
     ///
     /// # Errors
-    /// Any failure but "it does not exist".
+    /// When it exists but cannot be opened.
     pub fn directory(&self, path: impl AsRef<Path>) -> Result<Option<OwnedFd>> {
         let path = path.as_ref();
         match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
@@ -124,19 +131,19 @@ impl RootDir {
         }
     }
 
-    /// `path` leads to something.
+    /// Whether `path` exists, following symlinks.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         matches!(self.metadata(path), Ok(Some(_)))
     }
 
-    /// The bytes of a regular file of at most [`MAX_CONFIG_BYTES`]; `None` where there is none.
+    /// Reads a regular file of at most [`MAX_CONFIG_BYTES`]. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// When it is no regular file, longer, or unreadable.
+    /// When it is not a regular file, larger, or unreadable.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
         let Some(file) = self.file(path)? else { return Ok(None) };
-        let metadata = file.metadata().at("looking at", &self.shown(path))?;
+        let metadata = file.metadata().at("reading the metadata of", &self.shown(path))?;
         if !metadata.is_file() || metadata.len() > MAX_CONFIG_BYTES {
             return Err(Error::Format {
                 path: self.shown(path),
@@ -148,7 +155,7 @@ impl RootDir {
         Ok(Some(bytes))
     }
 
-    /// Like [`RootDir::read`], as text; bytes that are not UTF-8 are replaced.
+    /// As [`RootDir::read`], but returns text. Bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     /// As [`RootDir::read`].
@@ -156,7 +163,7 @@ impl RootDir {
         Ok(self.read(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
 
-    /// Names in a directory, sorted; empty where there is none.
+    /// Lists the names in a directory, sorted. The list is empty if there is no such directory.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -179,10 +186,10 @@ impl RootDir {
         Ok(names)
     }
 
-    /// Opens a directory, making it and its parents (mode 755) where they are missing.
+    /// Opens a directory, creating it and its parents with mode 755 if they are missing.
     ///
     /// # Errors
-    /// When something that is no directory is in the way, or it cannot be made.
+    /// When something that is not a directory is in the way, or it cannot be created.
     pub fn make_directory(&self, path: impl AsRef<Path>) -> Result<OwnedFd> {
         let path = path.as_ref();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -201,8 +208,8 @@ impl RootDir {
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
     }
 
-    /// Makes a directory as [`RootDir::make_directory`] does, and says where it is without a link on
-    /// the way, to mount on.
+    /// As [`RootDir::make_directory`], but returns the path of the directory without symlinks, to
+    /// mount something on it.
     ///
     /// # Errors
     /// As [`RootDir::make_directory`].
@@ -210,14 +217,15 @@ impl RootDir {
         let path = path.as_ref();
         let directory = self.make_directory(path)?;
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        std::fs::read_link(link).at("looking at", &self.shown(path))
+        std::fs::read_link(link).at("reading the metadata of", &self.shown(path))
     }
 
-    /// Writes a file that must last: temporary name, fsync, rename, fsync of the directory. The
-    /// owner, mode and extended attributes of a file that is replaced stay; a new one gets `mode`.
+    /// Writes a file durably and in one step: under a temporary name, then fsync, rename, and fsync
+    /// of the directory. An existing file keeps its owner, mode and extended attributes; a new one
+    /// gets `mode`.
     ///
     /// # Errors
-    /// When any of that fails; the old file is then still there.
+    /// When any of that fails. An existing file then has its old content.
     pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
         let path = path.as_ref();
         let shown = self.shown(path);
@@ -248,33 +256,34 @@ impl RootDir {
             })
             .and_then(|()| rustix::fs::fsync(&directory).map_err(std::io::Error::from));
         if written.is_err() {
-            // What failed is the error to tell; a left-over is removed by the next write.
+            // The first error is the one to report. The next write removes what is left over.
             let _ = remove(&directory);
         }
         written.at("writing", &shown)
     }
 
-    /// Makes a symbolic link, replacing what has its name; one that leads there already stays as it
-    /// is.
+    /// Creates a symlink, replacing a file or symlink of the same name. A symlink that already has
+    /// this target is left alone.
     ///
     /// # Errors
-    /// When a directory is in the way, or it cannot be made.
-    pub fn symlink(&self, path: impl AsRef<Path>, leads_to: &str) -> Result<()> {
+    /// When a directory is in the way, or the symlink cannot be created.
+    pub fn symlink(&self, path: impl AsRef<Path>, target: &str) -> Result<()> {
         let path = path.as_ref();
         let (parent, name) = split(path)?;
         let directory = self.make_directory(parent)?;
         if rustix::fs::readlinkat(&directory, name, Vec::new())
-            .is_ok_and(|found| found.to_bytes() == leads_to.as_bytes())
+            .is_ok_and(|found| found.to_bytes() == target.as_bytes())
         {
             return Ok(());
         }
         self.remove(path)?;
         let _unlocked = Unlocked::new(&directory, name);
-        rustix::fs::symlinkat(leads_to, &directory, name).at("linking", &self.shown(path))?;
+        rustix::fs::symlinkat(target, &directory, name)
+            .at("making the symlink", &self.shown(path))?;
         rustix::fs::fsync(&directory).at("syncing the directory of", &self.shown(path))
     }
 
-    /// Removes a file or link (not what it leads to); fine where there is none.
+    /// Removes a file, or a symlink but not its target. It is not an error if there is none.
     ///
     /// # Errors
     /// When it is a directory, or cannot be removed.
@@ -309,14 +318,14 @@ impl RootDir {
     }
 }
 
-/// Gives a new file what the one it replaces had.
+/// Gives a new file the attributes of the one that it replaces, or `mode` if there is none.
 fn keep_attributes(
     directory: &OwnedFd,
     name: &std::ffi::OsStr,
     file: &File,
     mode: u32,
 ) -> std::io::Result<()> {
-    let old = match named(directory, name) {
+    let old = match open_entry(directory, name) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT | Errno::LOOP) => {
             return Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?);
@@ -336,41 +345,44 @@ fn keep_attributes(
         let size = rustix::fs::fgetxattr(&old, attribute, &mut value)?;
         rustix::fs::fsetxattr(file, attribute, &value[..size], rustix::fs::XattrFlags::empty())?;
     }
-    // After the owner: chown(2) clears the set-user-ID bit.
+    // This comes after chown(2), which clears the set-user-ID bit.
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode() & 0o7777))?)
 }
 
-/// A directory and what has a name in it, immutable and append-only lifted until this is dropped:
-/// then whatever has the name gets back what was lifted.
+/// Clears the immutable and append-only flags of a directory and of one of its entries until this
+/// is dropped. Then the directory, and whatever has the name of the entry, get their flags back.
 struct Unlocked<'a> {
-    directory: (&'a OwnedFd, Option<IFlags>),
-    name: (&'a std::ffi::OsStr, Option<IFlags>),
+    directory: &'a OwnedFd,
+    name: &'a std::ffi::OsStr,
+    directory_flags: Option<IFlags>,
+    entry_flags: Option<IFlags>,
 }
 
 impl<'a> Unlocked<'a> {
     fn new(directory: &'a OwnedFd, name: &'a std::ffi::OsStr) -> Self {
-        let of_name = named(directory, name).ok().and_then(|file| inode_flags::lift(&file));
-        Unlocked { directory: (directory, inode_flags::lift(directory)), name: (name, of_name) }
+        let entry = open_entry(directory, name).ok();
+        let entry_flags = entry.and_then(|file| inode_flags::lift(&file));
+        let directory_flags = inode_flags::lift(directory);
+        Unlocked { directory, name, directory_flags, entry_flags }
     }
 }
 
 impl Drop for Unlocked<'_> {
     fn drop(&mut self) {
-        let (directory, of_directory) = self.directory;
-        if let (name, Some(lifted)) = self.name
-            && let Ok(file) = named(directory, name)
+        if let Some(lifted) = self.entry_flags
+            && let Ok(file) = open_entry(self.directory, self.name)
         {
             inode_flags::put_back(&file, lifted);
         }
-        if let Some(lifted) = of_directory {
-            inode_flags::put_back(directory, lifted);
+        if let Some(lifted) = self.directory_flags {
+            inode_flags::put_back(self.directory, lifted);
         }
     }
 }
 
-/// What has a name in a directory, for reading: never what a link leads to, and without waiting for
-/// a fifo.
-fn named(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+/// Opens an entry of a directory for reading, without following a symlink and without blocking on a
+/// fifo.
+fn open_entry(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat(directory, name, flags, Mode::empty())
@@ -400,23 +412,23 @@ mod tests {
     fn tree() -> (tempfile::TempDir, RootDir) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("etc")).unwrap();
-        let rooted = RootDir::open(directory.path()).unwrap();
-        (directory, rooted)
+        let root = RootDir::open(directory.path()).unwrap();
+        (directory, root)
     }
 
     #[test]
-    fn an_absolute_link_stays_inside() {
-        let (directory, rooted) = tree();
+    fn an_absolute_symlink_stays_inside() {
+        let (directory, root) = tree();
         symlink("/etc/real", directory.path().join("etc/link")).unwrap();
         std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
-        assert_eq!(rooted.text("/etc/link").unwrap().unwrap(), "inside");
+        assert_eq!(root.text("/etc/link").unwrap().unwrap(), "inside");
         symlink("../../../../../etc/passwd", directory.path().join("etc/escape")).unwrap();
-        assert_eq!(rooted.text("/etc/escape").unwrap(), None);
+        assert_eq!(root.text("/etc/escape").unwrap(), None);
     }
 
     #[test]
-    fn a_link_upwards_is_followed_while_others_rename() {
-        let (directory, rooted) = tree();
+    fn a_symlink_with_dot_dot_is_followed_while_other_threads_rename() {
+        let (directory, root) = tree();
         symlink("../etc/real", directory.path().join("etc/link")).unwrap();
         std::fs::write(directory.path().join("etc/real"), "inside").unwrap();
         let done = std::sync::atomic::AtomicBool::new(false);
@@ -429,47 +441,47 @@ mod tests {
                     std::fs::rename(&b, &a).unwrap();
                 }
             });
-            let failure = (0..5000).find_map(|_| rooted.text("/etc/link").err());
+            let failure = (0..5000).find_map(|_| root.text("/etc/link").err());
             done.store(true, std::sync::atomic::Ordering::Relaxed);
             assert!(failure.is_none(), "{failure:?}");
         });
     }
 
     #[test]
-    fn writing_through_a_planted_directory_link_stays_inside() {
-        let (directory, rooted) = tree();
+    fn writing_through_a_symlink_to_a_directory_outside_fails() {
+        let (directory, root) = tree();
         let outside = tempfile::tempdir().unwrap();
         symlink(outside.path(), directory.path().join("etc/lifeboat")).unwrap();
-        assert!(rooted.write("/etc/lifeboat/environment.toml", b"x", 0o644).is_err());
+        assert!(root.write("/etc/lifeboat/environment.toml", b"x", 0o644).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_replaced_file_keeps_its_mode() {
-        let (directory, rooted) = tree();
+        let (directory, root) = tree();
         let path = directory.path().join("etc/fstab");
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        rooted.write("etc/fstab", b"new", 0o644).unwrap();
+        root.write("etc/fstab", b"new", 0o644).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
-        assert_eq!(rooted.names("etc").unwrap(), ["fstab"]);
+        assert_eq!(root.names("etc").unwrap(), ["fstab"]);
     }
 
     #[test]
     fn a_fifo_or_an_endless_file_is_not_read() {
-        let (directory, rooted) = tree();
+        let (directory, root) = tree();
         rustix::fs::mkfifoat(
             rustix::fs::CWD,
             directory.path().join("etc/fifo"),
             Mode::from_raw_mode(0o600),
         )
         .unwrap();
-        assert!(rooted.read("etc/fifo").is_err());
+        assert!(root.read("etc/fifo").is_err());
         File::create(directory.path().join("etc/huge"))
             .unwrap()
             .set_len(MAX_CONFIG_BYTES + 1)
             .unwrap();
-        assert!(rooted.read("etc/huge").is_err());
+        assert!(root.read("etc/huge").is_err());
     }
 }

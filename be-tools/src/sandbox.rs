@@ -1,12 +1,13 @@
-//! A command in a boot environment, shut off from the running system (DESIGN.md, "A command in a
-//! BE").
+//! Runs a command in a boot environment, isolated from the running system (DESIGN.md, "A command in
+//! a BE").
 //!
-//! `be` starts itself once more as a hidden verb: that process has one thread, so it may unshare
-//! and fork. Its child is PID 1 of the new namespaces and prepares them; the command is that one's
-//! child. Each dies with its parent, and with PID 1 dies everything that the command left behind.
+//! `be` starts itself again with a hidden verb. That process has only one thread, so it can call
+//! unshare(2) and fork(2). Its child is PID 1 of the new namespaces: it sets them up, and starts
+//! the command as its child. Each of them dies with its parent, and the kernel kills everything
+//! that the command left behind when PID 1 ends.
 
+mod arguments;
 mod namespace;
-mod order;
 mod policy;
 pub mod programs;
 mod seccomp;
@@ -23,65 +24,65 @@ use rustix::process::{Pid, Signal};
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
 use crate::tool::RunningProgram;
-use order::{NOT_PREPARED, Order};
+use arguments::{Arguments, NOT_PREPARED};
 use policy::Policy;
 
 /// How long a command may take to end after it was interrupted.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// How often an interruption is looked for while a command runs.
+/// How often signals are checked while a command runs.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A place to run commands in.
+/// How commands are run inside a BE.
 #[derive(Clone, Copy, Debug)]
 pub struct Inside<'a> {
-    /// The BE, mounted here for writing, with its nested and shared file systems.
+    /// Where the BE is mounted for writing, with its nested and shared file systems.
     pub root: &'a Path,
-    /// Block devices that it may see: their nodes, with the UUID under which /dev/disk/by-uuid has
-    /// them. grub-probe needs those of its file systems; their whole disks are added for what
-    /// Lifeboat runs itself, and for the privileged.
+    /// The block devices that the command can see, each with its UUID for /dev/disk/by-uuid.
+    /// grub-probe needs those of the BE's file systems. Commands that Lifeboat runs itself, and
+    /// privileged ones, also see the whole disks of these devices.
     pub block_devices: &'a [(PathBuf, Option<String>)],
-    /// A directory of the running system that is bound to the BE's /boot/efi, or /efi. Without one
-    /// the ESP is not to be seen, even where the BE's own mounts had it.
+    /// A directory of the running system that is mounted on the BE's /boot/efi or /efi. If there is
+    /// none, the ESP is hidden, even if the BE had it mounted.
     pub esp: Option<&'a Path>,
-    /// Mount points in the BE that belong to all BEs: read-only inside.
+    /// Mount points in the BE that it shares with other BEs. They are read-only for the command.
     pub shared: &'a [PathBuf],
-    /// Keep all capabilities, and device nodes of the BE's own.
+    /// Whether to keep all capabilities, and the device nodes on the BE's file systems.
     pub privileged: bool,
-    /// The command is the user's and talks to the terminal; one of Lifeboat's has none, and reads
-    /// nothing.
+    /// Whether the command is the user's, with the terminal. A command of Lifeboat's own has no
+    /// terminal and no input.
     pub interactive: bool,
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Names the program that has the hidden verb, where that is not this one: in tests.
+/// Sets the program that has the hidden verb. Tests need this, because they are not `be`.
 #[doc(hidden)]
 pub fn use_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
 
 impl Inside<'_> {
-    /// Runs a command to its end and returns its exit status: its own, 128 and the signal's number
-    /// when one killed it, 125 to 127 as env(1).
+    /// Runs a command to its end and returns its exit status. That is 128 plus the number of the
+    /// signal if one killed it, and 125 to 127 as for env(1).
     ///
     /// # Errors
-    /// When nothing could be started, and [`Error::Interrupted`]; the command has then been told
-    /// and has ended.
+    /// When nothing could be started, and [`Error::Interrupted`]. In that case the signal was
+    /// passed on to the command, and it has ended.
     pub fn run(&self, command: &[OsString]) -> Result<i32> {
-        let _policy = Policy::put(self.root)?;
+        let _policy = Policy::install(self.root)?;
         let mut child = self.start(command, Stdio::inherit, Stdio::inherit)?;
         let status = self.wait(&mut child)?;
         Ok(status.code().unwrap_or(i32::from(NOT_PREPARED)))
     }
 
-    /// Runs a command that says nothing to the user.
+    /// Runs a command and captures its output.
     ///
     /// # Errors
     /// As [`Inside::run`].
     pub fn capture(&self, command: &[OsString]) -> Result<Output> {
         let _running = command.first().map(|program| RunningProgram::note(program));
-        let _policy = Policy::put(self.root)?;
+        let _policy = Policy::install(self.root)?;
         let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         std::thread::scope(|scope| {
@@ -101,7 +102,7 @@ impl Inside<'_> {
         );
         let program = PROGRAM.get().map_or_else(|| Path::new("/proc/self/exe"), PathBuf::as_path);
         Command::new(program)
-            // The rescue image's one program looks at its name.
+            // The only program of the rescue image chooses what to do by its name.
             .arg0("be")
             .arg("internal-inside")
             .args(self.arguments())
@@ -136,24 +137,24 @@ impl Inside<'_> {
 
     fn wait(&self, child: &mut Child) -> Result<std::process::ExitStatus> {
         let waiting = || format!("waiting for a command in {}", self.root.display());
-        let mut told: Option<Instant> = None;
+        let mut interrupted: Option<Instant> = None;
         loop {
             if let Some(status) = child.try_wait().doing(waiting)? {
-                return if told.is_some() { Err(Error::Interrupted) } else { Ok(status) };
+                return if interrupted.is_some() { Err(Error::Interrupted) } else { Ok(status) };
             }
-            match told {
-                // On a terminal the command hears of it by itself, and decides.
+            match interrupted {
+                // The terminal sends the signal to an interactive command itself.
                 None if crate::signals::interrupted() && !self.interactive => {
-                    told = Some(Instant::now());
+                    interrupted = Some(Instant::now());
                     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
                     if let Some(pid) = pid {
-                        // It has just ended: the next look says so.
+                        // This fails only if the child has just ended.
                         let _ = rustix::process::kill_process(pid, Signal::INT);
                     }
                 }
                 Some(since) if since.elapsed() > GRACE => {
                     child.kill().doing(waiting)?;
-                    told = Some(Instant::now());
+                    interrupted = Some(Instant::now());
                 }
                 _ => {}
             }
@@ -164,18 +165,19 @@ impl Inside<'_> {
 
 fn read_all(pipe: Option<impl std::io::Read>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // A pipe ends when the last writer does; there is no other error to act on.
+    // An error would not change anything: what was read until then is the output.
     let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
     bytes
 }
 
-/// The hidden verb `internal-inside`. It prints, because only the terminal is left to hear it.
+/// The hidden verb `internal-inside`. It prints its errors itself, because it is a process of its
+/// own.
 pub(crate) fn helper(arguments: &[OsString]) -> ExitCode {
-    let Some(order) = Order::parse(arguments) else {
-        complain("internal-inside is a part of `be run`, which is what you want");
+    let Some(arguments) = Arguments::parse(arguments) else {
+        complain("internal-inside is a part of `be run`: use that instead");
         return ExitCode::from(2);
     };
-    match namespace::enter(&order) {
+    match namespace::enter(&arguments) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             complain(&error.to_string());
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hidden_verb_gets_what_was_asked_for() {
+    fn arguments_survive_the_command_line() {
         let devices =
             [(PathBuf::from("/dev/vda2"), Some("ab-cd".to_owned())), ("/dev/vdb".into(), None)];
         let shared = [PathBuf::from("/home")];
@@ -203,10 +205,10 @@ mod tests {
         };
         let mut line = inside.arguments();
         line.extend(["--", "sh", "-c", "--root"].map(OsString::from));
-        let order = Order::parse(&line).unwrap();
-        let expected = Order {
+        let arguments = Arguments::parse(&line).unwrap();
+        let expected = Arguments {
             root: "/run/lifeboat/x".into(),
-            parent: order.parent,
+            parent: arguments.parent,
             block_devices: devices.to_vec(),
             esp: Some("/boot/efi".into()),
             shared: shared.to_vec(),
@@ -214,16 +216,16 @@ mod tests {
             interactive: false,
             command: ["sh", "-c", "--root"].map(OsString::from).to_vec(),
         };
-        assert_eq!(order, expected);
+        assert_eq!(arguments, expected);
     }
 
     #[test]
-    fn an_order_without_root_or_command_is_none() {
+    fn arguments_without_root_or_command_are_refused() {
         for line in
             [&["--root", "/x"][..], &["--root", "x", "--", "true"], &["--", "true"], &["--what"]]
         {
             let line: Vec<OsString> = line.iter().map(OsString::from).collect();
-            assert_eq!(Order::parse(&line), None);
+            assert_eq!(Arguments::parse(&line), None);
         }
     }
 }

@@ -1,18 +1,19 @@
-//! SIGINT, SIGTERM and SIGHUP: noted, and looked at between steps, so that `Drop` cleans up.
+//! SIGINT, SIGTERM and SIGHUP. They only set a flag, which is checked between steps, so that `Drop`
+//! can clean up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Notes the signals from now on. A second SIGINT or SIGTERM ends the program at once; SIGHUP comes
-/// twice by itself when a connection is lost, from the shell and from the kernel.
+/// Starts to catch the signals. A second SIGINT or SIGTERM ends the program at once. A second
+/// SIGHUP does not: when a connection is lost, both the shell and the kernel send one.
 pub fn watch() {
     let flag = FLAG.get_or_init(Arc::default);
     for signal in
         [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
     {
-        // Registration fails for forbidden signals only, and these are not.
+        // Registration fails only for signals that cannot be caught.
         if signal != signal_hook::consts::SIGHUP {
             let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
         }
@@ -20,7 +21,7 @@ pub fn watch() {
     }
 }
 
-/// One of the signals has arrived.
+/// Whether one of the signals has arrived.
 pub fn interrupted() -> bool {
     FLAG.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }

@@ -1,5 +1,5 @@
-//! What is `unsafe` in this crate, and nothing else.
-#![allow(unsafe_code, reason = "system calls that no safe wrapper has")]
+//! All `unsafe` code of this crate.
+#![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -34,14 +34,14 @@ fn errno(result: libc::c_int) -> Result<(), Errno> {
 /// FS_IOC_FSGETXATTR of ioctl_xfs_fsgetxattr(2).
 pub fn file_attributes(fd: &OwnedFd) -> Result<FileAttributes, Errno> {
     let mut attributes = FileAttributes::default();
-    // SAFETY: the kernel writes one `struct fsxattr`, whose layout this is.
+    // SAFETY: the kernel writes one `struct fsxattr`, which has the layout of `FileAttributes`.
     errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) })?;
     Ok(attributes)
 }
 
 /// FS_IOC_FSSETXATTR of ioctl_xfs_fssetxattr(2).
 pub fn set_file_attributes(fd: &OwnedFd, attributes: FileAttributes) -> Result<(), Errno> {
-    // SAFETY: the kernel reads one `struct fsxattr`, whose layout this is.
+    // SAFETY: the kernel reads one `struct fsxattr`, which has the layout of `FileAttributes`.
     errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) })
 }
 
@@ -72,7 +72,7 @@ struct Fiemap {
     extents: [Extent; 64],
 }
 
-/// The first extents of a file from `start` on, at most 64 (FS_IOC_FIEMAP).
+/// The first extents of a file from offset `start` on, at most 64 of them (FS_IOC_FIEMAP).
 pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Errno> {
     let mut map = Fiemap {
         start,
@@ -83,15 +83,15 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
         reserved: 0,
         extents: [Extent::default(); 64],
     };
-    // SAFETY: the kernel writes at most `count` extents behind the header, and the array has room
+    // SAFETY: the kernel writes at most `count` extents after the header, and the array has room
     // for 64.
     errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_FIEMAP, &raw mut map) })?;
     let mapped = usize::try_from(map.mapped).unwrap_or(0).min(map.extents.len());
     Ok(map.extents[..mapped].to_vec())
 }
 
-/// Forks a program that has one thread: the child may go on as any program does. `None` in the
-/// child.
+/// Forks a process that has only one thread, so that the child may call any function. Returns
+/// `None` in the child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(std::io::Error::other("this process has several threads"));
@@ -103,12 +103,12 @@ pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
     }
 }
 
-/// Filters the system calls of this thread and of all that it starts (seccomp(2)). Needs
+/// Filters the system calls of this thread and of all its descendants (seccomp(2)). Needs
 /// CAP_SYS_ADMIN.
 pub fn set_filter(program: &mut [libc::sock_filter]) -> std::io::Result<()> {
     let len = u16::try_from(program.len()).map_err(std::io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel reads `len` statements behind the pointer, which outlive the call.
+    // SAFETY: the kernel reads `len` statements at the pointer, which outlive the call.
     let result = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
     };
@@ -135,7 +135,7 @@ pub enum MountOption {
     NoDevices = 4,
 }
 
-/// Gives the mount at a path an option, and all mounts below it; other options stay
+/// Sets an option of the mount at a path and of all mounts below it. Other options are kept
 /// (mount_setattr(2)).
 pub fn set_mount_option(path: &std::path::Path, option: MountOption) -> std::io::Result<()> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;

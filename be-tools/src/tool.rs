@@ -1,4 +1,5 @@
-//! The one way to run an external program: logged, captured, its failure an error that names it.
+//! Runs external programs: the command line is logged, the output captured, and a failure is an
+//! error that names the program.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,26 +11,26 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::MemfdFlags;
 
-/// Of what a script prints, the bytes that are looked at.
-const MAX_SAID: u64 = 1 << 20;
+/// How many bytes of a script's output are read.
+const MAX_OUTPUT: u64 = 1 << 20;
 
-/// A failed external program.
+/// The failure of an external program.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It could not be started.
+    /// The program could not be started.
     #[error("{program} could not be started ({source}): install the package that has it")]
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The error of execve(2).
         source: std::io::Error,
     },
-    /// It ended with a failure.
+    /// The program did not exit with 0.
     #[error("`{command}` failed ({status}): {last_words}")]
     Failed {
         /// The whole command line.
         command: String,
-        /// As the kernel reported it.
+        /// Its exit status.
         status: std::process::ExitStatus,
         /// The last lines it printed.
         last_words: String,
@@ -72,11 +73,11 @@ pub struct Tool {
     environment: Vec<(OsString, OsString)>,
     input: Option<Vec<u8>>,
     is_script: bool,
-    is_apart: bool,
+    has_own_group: bool,
 }
 
 impl Tool {
-    /// `program` is a name to look up or a path.
+    /// Makes a command from a program, which is a path, or a name to look up in `PATH`.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Tool {
             program: program.into(),
@@ -84,7 +85,7 @@ impl Tool {
             environment: Vec::new(),
             input: None,
             is_script: false,
-            is_apart: false,
+            has_own_group: false,
         }
     }
 
@@ -100,32 +101,33 @@ impl Tool {
         self
     }
 
-    /// Sets an environment variable besides those of `be`.
+    /// Sets an environment variable, in addition to those of `be`.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// What it reads from standard input (otherwise nothing).
+    /// Sets the standard input, which is empty otherwise.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
         self
     }
 
-    /// It is the administrator's: it speaks the caller's language, and what it leaves running is
-    /// not waited for. What it prints counts as its last words.
+    /// Marks a script of the administrator. It runs in the caller's locale, processes that it
+    /// leaves in the background are not waited for, and its output is kept for error messages only.
     pub fn script(mut self) -> Self {
         self.is_script = true;
         self
     }
 
-    /// A Ctrl-C on the terminal does not reach it.
-    pub fn apart(mut self) -> Self {
-        self.is_apart = true;
+    /// Runs the program in a process group of its own, which a Ctrl-C on the terminal does not
+    /// reach.
+    pub fn own_group(mut self) -> Self {
+        self.has_own_group = true;
         self
     }
 
-    /// Program and arguments, as one would type them.
+    /// The program and its arguments, as they would be typed in a shell.
     pub fn command_line(&self) -> String {
         let mut line = self.program.display().to_string();
         for argument in &self.arguments {
@@ -144,7 +146,7 @@ impl Tool {
         line
     }
 
-    /// Runs it to its end, whatever its exit status.
+    /// Runs the program to its end, whatever its exit status.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -165,7 +167,7 @@ impl Tool {
             .spawn()
             .map_err(start)?;
         if let (Some(bytes), Some(mut pipe)) = (&self.input, child.stdin.take()) {
-            // A program that does not read its input to the end says why in its exit status.
+            // If the program does not read all its input, its exit status says why.
             let _ = pipe.write_all(bytes);
         }
         child.wait_with_output().map_err(start)
@@ -176,25 +178,26 @@ impl Tool {
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if self.is_apart {
+        if self.has_own_group {
             command.process_group(0);
         }
         command
     }
 
-    /// A pipe would be open until the last daemon that a script starts has ended.
+    /// Captures output in a memory file. A pipe would stay open until the last daemon that the
+    /// script started has ended.
     fn script_output(&self) -> std::io::Result<Output> {
-        let mut said = File::from(rustix::fs::memfd_create("said", MemfdFlags::CLOEXEC)?);
+        let mut output = File::from(rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?);
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said.try_clone()?);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
         let status = command.status()?;
         let mut stderr = Vec::new();
-        said.seek(SeekFrom::Start(0))?;
-        said.take(MAX_SAID).read_to_end(&mut stderr)?;
+        output.seek(SeekFrom::Start(0))?;
+        output.take(MAX_OUTPUT).read_to_end(&mut stderr)?;
         Ok(Output { status, stdout: Vec::new(), stderr })
     }
 
-    /// Runs it and returns what it printed.
+    /// Runs the program and returns what it printed.
     ///
     /// # Errors
     /// When it cannot be started or does not exit with 0.
@@ -208,9 +211,9 @@ impl Tool {
 
     /// The error for an output that counts as a failure.
     pub fn failure(&self, output: &Output) -> ToolError {
-        // What a program says of its failure is on standard error; few say it on standard output.
-        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-        let text = String::from_utf8_lossy(said);
+        // A few programs print their error messages on standard output.
+        let printed = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        let text = String::from_utf8_lossy(printed);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let last = lines[lines.len().saturating_sub(5)..].join(" / ");
         ToolError::Failed {
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_script_leaves_running_is_not_waited_for() {
+    fn background_processes_of_a_script_are_not_waited_for() {
         let start = std::time::Instant::now();
         let tool = Tool::new("sh").args(["-c", "sleep 5 & echo bad >&2; exit 3"]).script();
         let message = tool.run().unwrap_err().to_string();

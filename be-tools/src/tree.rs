@@ -1,7 +1,8 @@
-//! A directory tree, walked.
+//! Walking and measuring a directory tree, and reading and writing what is in it.
 
 pub mod content;
 pub mod directories;
+pub mod entry;
 pub mod entry_error;
 pub mod exclude;
 pub mod glob;

@@ -1,4 +1,5 @@
-//! Block copies on loop devices. The judges are rsync, blkid, e2fsck, xfs_repair and the kernel.
+//! Block copies on loop devices. The results are checked with rsync, blkid, e2fsck, xfs_repair and
+//! the kernel.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -14,18 +15,18 @@ use be_tools::plan::Silent;
 use be_tools::root_dir::RootDir;
 use loop_device::{Device, root, sh};
 
-/// What a used file system has: all kinds of files, holes, and room that was freed again.
-const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g; ln -s nowhere \
-    a/l; mknod a/n c 1 3; \
-    setfattr -n user.a -v 1 a/f; setfacl -m u:4:rwx a/b; chown 3:4 a/g; chmod 4711 a/g; \
+/// Fills a file system as in use: with all types of files, holes, and space that was freed again.
+const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g; \
+    ln -s nowhere a/l; mknod a/n c 1 3; setfattr -n user.a -v 1 a/f; setfacl -m u:4:rwx a/b; \
+    chown 3:4 a/g; chmod 4711 a/g; \
     truncate -s 5M holes; printf x | dd of=holes bs=1 seek=2000000 conv=notrunc status=none; \
-    head -c 9000001 /dev/urandom >large; split -a 3 -b 45678 large a/b/file-; head -c 20000000 \
-    /dev/urandom >gone; \
-    sync -f .; rm gone a/b/file-a[bdf]*; head -c 3000000 /dev/urandom >last";
+    head -c 9000001 /dev/urandom >large; split -a 3 -b 45678 large a/b/file-; \
+    head -c 20000000 /dev/urandom >gone; sync -f .; \
+    rm gone a/b/file-a[bdf]*; head -c 3000000 /dev/urandom >last";
 
-/// `be` looks at every device, and what it looks at is neither mounted nor unmounted for a moment:
-/// it runs alone.
-static LOOKING: RwLock<()> = RwLock::new(());
+/// Locked for writing while `be` runs. It opens every device, and meanwhile other tests could
+/// neither mount nor unmount theirs.
+static BE_RUNS: RwLock<()> = RwLock::new(());
 
 fn request<'a>(source: &'a Device, target: &'a Device) -> Request<'a> {
     let identity = Identity { uuid: uuid::Uuid::new_v4(), label: "a-copy".into() };
@@ -52,13 +53,13 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
     assert_eq!(out, "");
 }
 
-fn the_copy_is_equal(mkfs: &[&str], (size, larger): (&str, &str), more: &str) {
-    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
+fn assert_copy_is_equal(mkfs: &[&str], size: &str, target_size: &str, more: &str) {
+    let _be_does_not_run = BE_RUNS.read().unwrap_or_else(PoisonError::into_inner);
     let is_xfs = mkfs[0] == "mkfs.xfs";
     let source = Device::made(mkfs, size);
     source.mounted("noatime", |place| sh(place, &format!("{USE}; {more}")));
     let before = source.sum();
-    let target = Device::garbage(larger);
+    let target = Device::garbage(target_size);
     let request = request(&source, &target);
     block_copy::copy(&request, &mut Silent).unwrap();
     assert_eq!(source.sum(), before, "{mkfs:?}");
@@ -66,24 +67,28 @@ fn the_copy_is_equal(mkfs: &[&str], (size, larger): (&str, &str), more: &str) {
     assert_eq!(blkid(&target, "LABEL"), "a-copy");
     assert_ne!(blkid(&source, "UUID"), blkid(&target, "UUID"));
     check(&target, is_xfs);
-    // Both at once, which xfs refuses to twins.
+    // Both are mounted at the same time, which xfs refuses if they have the same UUID.
     source.mounted("ro", |source| {
         target.mounted("ro", |target| rsync_finds_no_difference(source, target))
     });
-    // It is a file system to work with, and what was never copied has not to be there.
+    // The copy can be written to, also to blocks that were not copied.
     target.mounted("noatime", |place| {
-        sh(place, "mkdir new; split -a 3 -b 9000 large new/; rm large; head -c 15000000 /dev/zero >zeros; sync -f .");
+        sh(
+            place,
+            "mkdir new; split -a 3 -b 9000 large new/; rm large; \
+            head -c 15000000 /dev/zero >zeros; sync -f .",
+        );
     });
     check(&target, is_xfs);
 }
 
-/// One test a table's line: what fails has a name, and they run side by side.
+/// Makes a test of each line: options of mkfs, size, size of the target, and more files.
 macro_rules! equal {
-    ($($name:ident: $mkfs:expr, $size:expr, $larger:expr, $more:expr;)*) => {$(
+    ($($name:ident: $mkfs:expr, $size:expr, $target_size:expr, $more:expr;)*) => {$(
         #[test]
         fn $name() {
             if root() {
-                the_copy_is_equal(&$mkfs, ($size, $larger), $more);
+                assert_copy_is_equal(&$mkfs, $size, $target_size, $more);
             }
         }
     )*};
@@ -91,31 +96,36 @@ macro_rules! equal {
 
 equal! {
     an_ext4_copy_is_equal: ["mkfs.ext4", "-q"], "96M", "128M", ":";
-    an_ext4_copy_without_a_seed_is_equal: ["mkfs.ext4", "-q", "-O", "^metadata_csum_seed"], "80M", "80M", ":";
+    an_ext4_copy_without_a_checksum_seed_is_equal:
+        ["mkfs.ext4", "-q", "-O", "^metadata_csum_seed"], "80M", "80M", ":";
     an_ext4_copy_with_the_features_of_trixie_is_equal:
         ["mkfs.ext4", "-q", "-O", "metadata_csum_seed,orphan_file,large_dir"], "80M", "96M", ":";
-    an_ext4_copy_with_scattered_descriptors_is_equal:
+    an_ext4_copy_with_meta_bg_is_equal:
         ["mkfs.ext4", "-q", "-O", "64bit,meta_bg,^resize_inode"], "80M", "96M", ":";
-    an_ext4_copy_with_clusters_is_equal: ["mkfs.ext4", "-q", "-O", "bigalloc", "-C", "16384"], "80M", "96M", ":";
+    an_ext4_copy_with_bigalloc_is_equal:
+        ["mkfs.ext4", "-q", "-O", "bigalloc", "-C", "16384"], "80M", "96M", ":";
     an_ext4_copy_with_small_blocks_is_equal: ["mkfs.ext4", "-q", "-b", "1024"], "80M", "96M", ":";
     an_ext4_copy_without_checksums_is_equal:
         ["mkfs.ext4", "-q", "-O", "^metadata_csum,^uninit_bg"], "80M", "96M", ":";
     an_ext3_copy_is_equal: ["mkfs.ext3", "-q"], "80M", "96M", ":";
     an_ext2_copy_is_equal: ["mkfs.ext2", "-q"], "80M", "80M", ":";
     an_xfs_copy_with_shared_extents_is_equal:
-        ["mkfs.xfs", "-q"], "320M", "352M", "cp --reflink=always large shared; cp --reflink=always a/f a/h";
-    an_xfs_copy_with_four_groups_is_equal: ["mkfs.xfs", "-q", "-d", "agcount=4", "-m", "rmapbt=1"], "512M", "520M", ":";
-    an_xfs_copy_with_small_blocks_is_equal: ["mkfs.xfs", "-q", "-b", "size=1024"], "320M", "320M", ":";
+        ["mkfs.xfs", "-q"], "320M", "352M",
+        "cp --reflink=always large shared; cp --reflink=always a/f a/h";
+    an_xfs_copy_with_four_groups_is_equal:
+        ["mkfs.xfs", "-q", "-d", "agcount=4", "-m", "rmapbt=1"], "512M", "520M", ":";
+    an_xfs_copy_with_small_blocks_is_equal:
+        ["mkfs.xfs", "-q", "-b", "size=1024"], "320M", "320M", ":";
 }
 
 #[test]
-fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
+fn the_copy_of_an_xfs_whose_log_has_wrapped_recovers_from_a_crash() {
     if !root() {
         return;
     }
-    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
+    let _be_does_not_run = BE_RUNS.read().unwrap_or_else(PoisonError::into_inner);
     let source = Device::made(&["mkfs.xfs", "-q", "-f"], "320M");
-    // A checkpoint has what changed: a few hundred KiB each time, and the log is 64 MiB.
+    // Each checkpoint writes a few hundred KiB to the log, which has 64 MiB.
     let wrap = "mkdir d; for r in $(seq 200); do seq -f d/name-of-file-$r-%g 1000 | xargs touch; \
         sync -f .; rm -r d; mkdir d; done";
     source.mounted("noatime", |place| sh(place, &format!("{USE}; {wrap}")));
@@ -124,7 +134,7 @@ fn an_xfs_whose_log_has_wrapped_is_copied_and_its_copy_recovers_from_a_crash() {
     let target = Device::garbage("320M");
     block_copy::copy(&request(&source, &target), &mut Silent).unwrap();
     check(&target, true);
-    // The bytes of a mounted file system are those of a machine whose power fails.
+    // The bytes of a mounted file system are those that a power failure would leave.
     let crashed = Device::blank("320M");
     target.mounted("noatime", |place| {
         sh(place, "mkdir new; seq 2000 >all; split -l 1 -a 3 all new/; sync -f .");
@@ -155,7 +165,7 @@ fn listed(device: &Device) -> Option<serde_json::Value> {
     all["environments"].as_array().unwrap().iter().find(is_ours).cloned()
 }
 
-/// A BE that nobody runs, with what a copy must not have.
+/// A BE that is not running, with files that a copy must not have.
 fn debian(mkfs: &[&str], size: &str, name: &str) -> Device {
     let device = Device::made(mkfs, size);
     let mut descriptor = Descriptor::new(name.parse().unwrap(), None);
@@ -167,13 +177,13 @@ fn debian(mkfs: &[&str], size: &str, name: &str) -> Device {
         sh(place, USE);
         sh(
             place,
-            "echo 'ID=debian\nVERSION_ID=12' >usr/lib/os-release; ln -s ../usr/lib/os-release \
-            etc/os-release; \
-             mkdir -p proc/1 sys dev run/x tmp boot/grub var/log/lifeboat var/lib/lifeboat home; \
-             chmod 1777 tmp; \
-             for f in proc/1/a run/x/y tmp/t dev/sda boot/grub/grubenv var/log/lifeboat/l \
-             var/lib/lifeboat/s; do \
-             echo $f >$f; done; echo fixture >etc/hostname",
+            "echo 'ID=debian\nVERSION_ID=12' >usr/lib/os-release; \
+            ln -s ../usr/lib/os-release etc/os-release; \
+            mkdir -p proc/1 sys dev run/x tmp boot/grub var/log/lifeboat var/lib/lifeboat home; \
+            chmod 1777 tmp; \
+            for f in proc/1/a run/x/y tmp/t dev/sda boot/grub/grubenv var/log/lifeboat/l \
+                var/lib/lifeboat/s; \
+            do echo $f >$f; done; echo fixture >etc/hostname",
         );
         std::fs::write(place.join("etc/fstab"), format!("UUID={uuid} / {fs_type} defaults 0 1\n"))
             .unwrap();
@@ -183,11 +193,11 @@ fn debian(mkfs: &[&str], size: &str, name: &str) -> Device {
 }
 
 #[test]
-fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
+fn a_copy_that_stops_after_the_super_block_is_a_separate_incomplete_be() {
     if !root() {
         return;
     }
-    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
+    let _be_runs = BE_RUNS.write().unwrap_or_else(PoisonError::into_inner);
     for mkfs in [
         &["mkfs.ext4", "-q", "-F"][..],
         &["mkfs.ext4", "-q", "-F", "-b", "1024"],
@@ -219,11 +229,11 @@ fn a_copy_that_stops_after_its_super_block_is_an_incomplete_be_of_its_own() {
 }
 
 #[test]
-fn a_descriptor_without_blocks_of_its_own_is_not_written_over() {
+fn a_descriptor_without_blocks_of_its_own_is_not_overwritten() {
     if !root() {
         return;
     }
-    let _nobody_looks = LOOKING.read().unwrap_or_else(PoisonError::into_inner);
+    let _be_does_not_run = BE_RUNS.read().unwrap_or_else(PoisonError::into_inner);
     let refusal = |device: &Device, text: &str| {
         device.mounted("ro", |place| {
             let root = RootDir::open(place).unwrap();
@@ -250,11 +260,11 @@ fn words(output: &Output) -> String {
 }
 
 #[test]
-fn create_copies_by_blocks_what_nobody_writes_to() {
+fn create_copies_an_idle_source_by_blocks() {
     if !root() {
         return;
     }
-    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
+    let _be_runs = BE_RUNS.write().unwrap_or_else(PoisonError::into_inner);
     for (mkfs, fs_type) in
         [(&["mkfs.ext4", "-q", "-F"][..], "ext4"), (&["mkfs.xfs", "-q", "-f"], "xfs")]
     {
@@ -301,8 +311,8 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
             assert_eq!(
                 sh(
                     target,
-                    "ls -A proc sys dev run tmp boot/grub var/log var/lib | grep -v : | grep . || \
-                    true"
+                    "ls -A proc sys dev run tmp boot/grub var/log var/lib | \
+                    grep -v : | grep . || true"
                 ),
                 ""
             );
@@ -324,11 +334,11 @@ fn create_copies_by_blocks_what_nobody_writes_to() {
 }
 
 #[test]
-fn what_blocks_cannot_do_is_refused_with_the_reason() {
+fn what_a_block_copy_cannot_do_is_refused_with_the_reason() {
     if !root() {
         return;
     }
-    let _alone = LOOKING.write().unwrap_or_else(PoisonError::into_inner);
+    let _be_runs = BE_RUNS.write().unwrap_or_else(PoisonError::into_inner);
     let source = debian(&["mkfs.ext4", "-q"], "96M", "refusing-blocks");
     let (small, target) = (Device::blank("64M"), Device::blank("320M"));
     let create = |method: &str, device: &Device, fs_type: &str, more: &[&str]| {

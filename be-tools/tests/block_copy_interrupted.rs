@@ -1,5 +1,5 @@
-//! A block copy that a signal stops: a test program of its own, because the signal is noted for the
-//! whole process.
+//! A block copy that is interrupted by a signal. This is a test program of its own, because the
+//! signal affects the whole process.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -19,18 +19,25 @@ fn is_half_done(progress: &Progress) -> bool {
 }
 
 #[test]
-fn an_interrupted_copy_is_a_blank_device_and_can_be_made_again() {
+fn an_interrupted_copy_leaves_a_blank_device_for_the_next_attempt() {
     if !root() {
         return;
     }
     let source = Device::made(&["mkfs.ext4", "-q"], "96M");
     source.mounted("noatime", |place| {
-        sh(place, "mkdir -p etc/lifeboat usr/lib; head -c 50M /dev/urandom >large; echo ID=debian >usr/lib/os-release");
-        sh(place, "ln -s ../usr/lib/os-release etc/os-release");
-        let descriptor = "format = 1\nid = \"2f0c1a94-0000-4000-8000-000000000000\"\nname = \
-            \"interrupted-block\"\n\
-                          created = \"2026-11-23T06:12:00Z\"\nstate = \
-                          \"complete\"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n";
+        sh(
+            place,
+            "mkdir -p etc/lifeboat usr/lib; head -c 50M /dev/urandom >large; \
+            echo ID=debian >usr/lib/os-release; ln -s ../usr/lib/os-release etc/os-release",
+        );
+        let descriptor = r#"format = 1
+id = "2f0c1a94-0000-4000-8000-000000000000"
+name = "interrupted-block"
+created = "2026-11-23T06:12:00Z"
+state = "complete"
+"#;
+        // Space for the longer descriptor of the copy.
+        let descriptor = format!("{descriptor:\n<220}");
         std::fs::write(place.join("etc/lifeboat/environment.toml"), descriptor).unwrap();
     });
     let target = Device::made(&["mkfs.xfs", "-q"], "320M");
@@ -45,8 +52,7 @@ fn an_interrupted_copy_is_a_blank_device_and_can_be_made_again() {
     let found = Command::new("blkid").arg("-p").arg(&target.node).output().unwrap();
     assert_eq!(found.status.code(), Some(2), "{found:?}");
 
-    // Another process, which no signal has reached; a device that holds something would need
-    // --force.
+    // Another process, which has received no signal. It would refuse a device that holds something.
     let placement = format!("/:{}:ext4", target.node.display());
     let again = Command::new(env!("CARGO_BIN_EXE_be"))
         .args(["create", "made-again", "--from", "interrupted-block", "--method", "block"])

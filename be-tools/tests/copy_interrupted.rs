@@ -1,5 +1,5 @@
-//! A copy that a signal stops: a test program of its own, because the signal is noted for the whole
-//! process.
+//! A copy that is interrupted by a signal. This is a test program of its own, because the signal
+//! affects the whole process.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -16,7 +16,7 @@ use killer::Killer;
 use loop_device::{Mounted, root, sh};
 
 #[test]
-fn a_signal_stops_a_copy_soon() {
+fn a_signal_interrupts_a_copy() {
     if !root() {
         return;
     }
@@ -39,6 +39,7 @@ fn a_signal_stops_a_copy_soon() {
         totals: None,
     };
     assert!(matches!(copy_tree(&request, &mut Killer::when(|_| true)), Err(Error::Interrupted)));
-    // What is there is no obstacle for the next try, but the signal is still noted here.
+    // What the first attempt left is not in the way of the second, which is interrupted only
+    // because the flag of the signal is still set.
     assert!(matches!(copy_tree(&request, &mut Silent), Err(Error::Interrupted)));
 }

@@ -1,4 +1,4 @@
-//! Localizing a real Debian, and what its loader packages do to the ESP afterwards.
+//! Localizes a real Debian, and checks what its loader packages do to the ESP afterwards.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod loop_device;
@@ -28,11 +28,12 @@ const NEW: &str = "6f1d2c3b-2222-4333-8444-555555555555";
 /// A Debian with its loader packages, made once and kept in the target directory.
 fn debian(release: &str) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let place = cache.join(format!("debian-loader-{release}"));
-    if !place.exists() {
+    let debian = cache.join(format!("debian-loader-{release}"));
+    if !debian.exists() {
         let fresh = cache.join(format!("debian-loader-{release}.new"));
         let _ = fs::remove_dir_all(&fresh);
-        let packages = "systemd-sysv,linux-image-cloud-amd64,initramfs-tools,grub-efi-amd64,grub-efi-amd64-signed,shim-signed";
+        let packages = "systemd-sysv,linux-image-cloud-amd64,initramfs-tools,grub-efi-amd64,\
+            grub-efi-amd64-signed,shim-signed";
         let made = Command::new("mmdebstrap")
             .args(["--quiet", "--variant=apt", &format!("--include={packages}"), release])
             .arg(&fresh)
@@ -40,13 +41,13 @@ fn debian(release: &str) -> PathBuf {
             .status()
             .unwrap();
         assert!(made.success());
-        fs::rename(&fresh, &place).unwrap();
+        fs::rename(&fresh, &debian).unwrap();
     }
-    place
+    debian
 }
 
-/// The copy of a Debian on a block device, as the copy engine leaves it. GRUB takes a loop device
-/// for the file behind it, so it has another name.
+/// The copy of a Debian on a block device, as the copy engine leaves it. The device has a second
+/// node, because GRUB uses the file behind a device with the name of a loop device.
 struct Copy {
     directory: tempfile::TempDir,
     device: PathBuf,
@@ -63,8 +64,9 @@ impl Copy {
         let device = PathBuf::from(sh(directory.path(), "losetup --find --show image").trim());
         let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
         let script = format!(
-            "rm -f {node}; mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T \
-            {device}))); mount {node} root",
+            "rm -f {node}; \
+            mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T {device}))); \
+            mount {node} root",
             node = node.display(),
             device = device.display()
         );
@@ -74,7 +76,7 @@ impl Copy {
             "etc/fstab",
             &format!("UUID={OLD} / ext4 errors=remount-ro 0 1\nUUID=77 none swap sw 0 0\n"),
         );
-        // What an installed system has.
+        // An installed system has these.
         fs::create_dir(copy.root().join("boot/efi")).unwrap();
         copy.write("boot/grub/x86_64-efi/core.efi", "core");
         copy.write("boot/grub/grub.cfg", "");
@@ -100,7 +102,7 @@ impl Copy {
         fs::read_to_string(self.root().join(path)).unwrap_or_default()
     }
 
-    /// Runs a script in the copy, which sees the vendor's ESP.
+    /// Runs a script in the copy, with the ESP on which the vendor's files are.
     fn run(&self, script: &str) -> String {
         let (root, esp) = (self.root(), self.directory.path().join("esp"));
         let devices = [(self.node.clone(), Some(NEW.to_owned()))];
@@ -154,7 +156,7 @@ impl Copy {
         localize(&root, &change, &GrubSettings, &self.inside(&root, &devices, None)).unwrap()
     }
 
-    /// The vendor's files on the ESP, and all others.
+    /// Checksums of all files on the ESP, the vendor's among them.
     fn esp(&self) -> String {
         sh(self.directory.path(), "find esp -type f | sort | xargs sha256sum")
     }
@@ -180,8 +182,7 @@ fn id() -> Id {
     "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()
 }
 
-/// `apt-get install --reinstall` of every loader package, with a grub-install that only says that
-/// it was called.
+/// Reinstalls every loader package, with a grub-install that only records that it was called.
 fn reinstalling_leaves_the_vendors_directory(release: &str) {
     if !root() {
         return;
@@ -190,7 +191,8 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     let copy = Copy::of(release);
     copy.run(
         "apt-get -q update >/dev/null
-         dpkg-divert --quiet --local --rename --divert /usr/sbin/grub-install.real --add /usr/sbin/grub-install",
+        dpkg-divert --quiet --local --rename \
+            --divert /usr/sbin/grub-install.real --add /usr/sbin/grub-install",
     );
     copy.write("usr/sbin/grub-install", "#!/bin/sh\necho \"$@\" >>/called\n");
     fs::set_permissions(
@@ -199,19 +201,18 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     )
     .unwrap();
     let reinstall = "apt-get -qy install --reinstall grub-efi-amd64 grub-efi-amd64-signed \
-        shim-signed \
-                     shim-signed-common shim-helpers-amd64-signed 2>&1";
+        shim-signed shim-signed-common shim-helpers-amd64-signed 2>&1";
 
     let before = copy.esp();
     copy.run(reinstall);
     assert!(
         copy.text("called").contains("--target=x86_64-efi"),
-        "not localized, it must be called: {release}"
+        "grub-install was not called before localizing: {release}"
     );
     fs::remove_file(copy.root().join("called")).unwrap();
 
     let done = copy.localize();
-    assert!(!done.iter().any(|d| d.starts_with("initramfs made anew")), "{done:#?}");
+    assert!(!done.iter().any(|d| d.starts_with("initramfs rebuilt")), "{done:#?}");
     assert!(
         copy.text("boot/grub/grub.cfg")
             .contains(&format!("root=UUID={NEW} ro  noresume panic=30 quiet"))

@@ -1,4 +1,4 @@
-//! Commands inside a real Debian, made from packages.
+//! Runs commands inside a real Debian, which is made from packages.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 mod loop_device;
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use be_tools::sandbox::{Inside, use_program};
 use loop_device::{Mounted, root, sh};
 
-/// One at a time: in real life a BE's lock sees to that.
+/// One test at a time uses the Debian. In production, the lock of `be` ensures that.
 static DEBIAN: Mutex<()> = Mutex::new(());
 
-/// A Debian of the packages that apt needs, made once and kept in the target directory.
+/// A minimal Debian with apt, made once and kept in the target directory.
 fn debian() -> (PathBuf, MutexGuard<'static, ()>) {
     let guard = DEBIAN.lock().unwrap_or_else(PoisonError::into_inner);
     use_program(env!("CARGO_BIN_EXE_be"));
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let place = cache.join("debian-apt");
-    if !place.exists() {
+    let debian = cache.join("debian-apt");
+    if !debian.exists() {
         let fresh = cache.join("debian-apt.new");
         let _ = fs::remove_dir_all(&fresh);
         let made = Command::new("mmdebstrap")
@@ -33,9 +33,9 @@ fn debian() -> (PathBuf, MutexGuard<'static, ()>) {
             .status()
             .unwrap();
         assert!(made.success());
-        fs::rename(&fresh, &place).unwrap();
+        fs::rename(&fresh, &debian).unwrap();
     }
-    (place, guard)
+    (debian, guard)
 }
 
 fn inside(root: &Path) -> Inside<'_> {
@@ -53,7 +53,7 @@ fn words(command: &[&str]) -> Vec<OsString> {
     command.iter().map(OsString::from).collect()
 }
 
-/// Exit status and everything printed by a shell script.
+/// Runs a shell script. Returns its exit status and everything that it printed.
 fn script(inside: &Inside<'_>, script: &str) -> (i32, String) {
     let out = inside.capture(&words(&["sh", "-c", script])).unwrap();
     let text = [out.stdout, out.stderr].concat();
@@ -61,7 +61,7 @@ fn script(inside: &Inside<'_>, script: &str) -> (i32, String) {
 }
 
 #[test]
-fn programs_of_the_debian_run_and_write() {
+fn programs_run_with_the_usual_environment_and_can_write() {
     if !root() {
         return;
     }
@@ -79,8 +79,8 @@ fn programs_of_the_debian_run_and_write() {
     assert_eq!(status, 0);
     assert_eq!(
         text,
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root \
-        noninteractive\n/\n0022\n"
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root noninteractive\n\
+        /\n0022\n"
     );
 }
 
@@ -103,7 +103,7 @@ fn exit_statuses_are_those_of_env() {
 }
 
 #[test]
-fn the_machine_is_out_of_reach() {
+fn a_command_cannot_change_the_machine() {
     if !root() {
         return;
     }
@@ -111,11 +111,11 @@ fn the_machine_is_out_of_reach() {
     let at = inside(&debian);
     for (what, refused) in [
         ("echo 1 >/proc/sys/kernel/printk_delay", "Read-only file system"),
-        // A kernel without the magic key has no such file.
+        // A kernel without the magic SysRq key does not have this file.
         ("echo h >/proc/sysrq-trigger", "Read-only file system|nonexistent"),
         ("mkdir /sys/fs/x", "Operation not permitted|Read-only file system"),
         ("date -s 2001-01-01", "Operation not permitted"),
-        // Without the capability, whatever the namespace makes of it.
+        // reboot(2), which is refused because the capability is missing.
         (
             "perl -e 'exit(syscall(169, 0xfee1dead, 672274793, 0, 0) == 0 ? 0 : print \"$!\\n\")'",
             "Operation not permitted",
@@ -143,7 +143,7 @@ fn the_machine_is_out_of_reach() {
 }
 
 #[test]
-fn services_are_held_back_and_the_script_does_not_stay() {
+fn services_are_not_started_and_the_policy_script_is_removed() {
     if !root() {
         return;
     }
@@ -162,7 +162,7 @@ fn services_are_held_back_and_the_script_does_not_stay() {
 }
 
 #[test]
-fn shared_file_systems_are_read_only_and_the_esp_is_hidden() {
+fn shared_file_systems_are_read_only_and_the_esp_is_hidden_unless_given() {
     if !root() {
         return;
     }
@@ -187,7 +187,7 @@ fn shared_file_systems_are_read_only_and_the_esp_is_hidden() {
 }
 
 #[test]
-fn block_devices_are_there_by_name_and_uuid() {
+fn block_devices_are_visible_by_name_and_uuid() {
     if !root() {
         return;
     }
@@ -204,7 +204,7 @@ fn block_devices_are_there_by_name_and_uuid() {
     assert_eq!(seen, format!("{}\n2000\n", device.display()));
 }
 
-/// A partition of a loop device, told to the kernel only.
+/// A partition of a loop device, known only to the kernel: the device has no partition table.
 struct Partition {
     disk: String,
     _image: tempfile::NamedTempFile,
@@ -234,7 +234,7 @@ impl Drop for Partition {
 }
 
 #[test]
-fn a_users_command_reaches_no_other_disk() {
+fn a_users_command_has_no_access_to_other_disks() {
     if !root() {
         return;
     }
@@ -250,15 +250,17 @@ fn a_users_command_reaches_no_other_disk() {
     let (status, text) = script(&users, &format!("head -c 512 {} | wc -c", node.display()));
     assert_eq!((status, text.as_str()), (0, "512\n"));
 
-    // A node that the boot environment brings along, and one made inside.
+    // A node on the file system of the boot environment, and one that is created inside.
     let numbers = sh(Path::new("/"), &format!("stat -c '0x%t 0x%T' {disk}"));
     sh(&debian, &format!("rm -f srv/brought; mknod srv/brought b {numbers}"));
-    let call = |it: &str| format!("perl -e 'exit(syscall({it}) == 0 ? 0 : print \"$!\\n\")'");
+    let call = |arguments: &str| {
+        format!("perl -e 'exit(syscall({arguments}) == 0 ? 0 : print \"$!\\n\")'")
+    };
     let made = format!("mknod /dev/made b {}", numbers.trim());
     for what in [
         "head -c 1 /srv/brought",
         &made,
-        // mount(2) of a devtmpfs, which has every disk; of / again, bound and without nodev;
+        // mount(2) of a devtmpfs, which has every disk. mount(2) to remount / without nodev.
         // umount2(2).
         &call(r#"165, my $a = "none", my $b = "/mnt", my $c = "devtmpfs", 0, 0"#),
         &call(r#"165, my $a = "none", my $b = "/", 0, 0x1020, 0"#),
@@ -277,7 +279,7 @@ fn a_users_command_reaches_no_other_disk() {
 }
 
 #[test]
-fn names_are_resolved_as_the_running_system_does() {
+fn host_names_are_resolved_as_in_the_running_system() {
     if !root() {
         return;
     }
@@ -322,12 +324,12 @@ fn nothing_outlives_the_command() {
 }
 
 #[test]
-fn everything_dies_with_be() {
+fn the_command_dies_with_be() {
     if !root() {
         return;
     }
     let (debian, _guard) = debian();
-    // A shell in the place of `be`: it names itself as the parent.
+    // A shell takes the place of `be`, and passes its own id as that of the parent.
     let line = "\"$0\" internal-inside --root \"$1\" --parent $$ -- sleep 98762; true";
     let mut parent = Command::new("sh")
         .args(["-c", line, env!("CARGO_BIN_EXE_be")])
@@ -345,7 +347,7 @@ fn everything_dies_with_be() {
 }
 
 #[test]
-fn a_signal_is_passed_on() {
+fn a_signal_is_passed_on_to_the_command() {
     if !root() {
         return;
     }

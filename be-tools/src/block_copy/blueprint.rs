@@ -1,12 +1,12 @@
-//! What the copy of a file system's blocks is made of, or why it cannot be made.
+//! What a block copy consists of, or why it is not possible.
 
 use std::ops::Range;
 
 use super::overlay::Edit;
-use super::xfs_log::FreshLog;
+use super::xfs_log::CleanLog;
 use crate::error::Result;
 
-/// Why the blocks of a file system cannot be copied, as a clause: "its journal lies on another
+/// Why the blocks of a file system cannot be copied, as a clause such as "its journal is on another
 /// device".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -18,7 +18,7 @@ impl Unfit {
     }
 }
 
-/// What a copy is called, so that it is not taken for its source.
+/// What distinguishes a copy from its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its UUID.
@@ -27,20 +27,19 @@ pub struct Identity {
     pub label: String,
 }
 
-/// What a copy is made of.
+/// What a copy consists of. Ranges are bytes of the device.
 #[derive(Debug)]
 pub struct Blueprint {
-    /// Bytes that the file system spans.
+    /// Size of the file system.
     pub size: u64,
-    /// What is copied; sorted.
+    /// The ranges that are copied, sorted.
     pub used: Vec<Range<u64>>,
-    /// Used as well, but never read before it is written, or read as zeros: a journal that is
-    /// empty, for one.
+    /// Used ranges that are zeroed instead of copied, such as an empty journal.
     pub zeros: Vec<Range<u64>>,
-    /// A log of the copy's own.
-    pub log: Option<FreshLog>,
-    /// The super blocks that are written before the primary one.
+    /// A new log for the copy.
+    pub log: Option<CleanLog>,
+    /// The backup super blocks, which are written before the primary one.
     pub backups: Vec<Edit>,
-    /// The one that makes a file system of all this.
+    /// The primary super block, which makes the copy a file system.
     pub primary: Edit,
 }

@@ -1,4 +1,4 @@
-//! The checksum of ext4's and xfs's metadata: CRC-32C (Castagnoli), bit-reversed.
+//! CRC-32C (Castagnoli), bit-reversed: the checksum of the metadata of ext4 and xfs.
 
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
@@ -16,8 +16,8 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// Goes on from `seed`, which both file systems begin with all ones. ext4 keeps the result, xfs its
-/// complement.
+/// Updates the checksum `seed` with `bytes`. Both file systems start with all bits set. ext4 stores
+/// the result, xfs its complement.
 pub fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     bytes
         .iter()
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_checksum_of_rfc_3720() {
+    fn checksums_are_those_of_rfc_3720() {
         assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
         // RFC 3720, appendix B.4.
         assert_eq!(!crc32c(!0, &[0; 32]), 0x8a91_36aa);

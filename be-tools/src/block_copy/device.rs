@@ -1,5 +1,5 @@
-//! A block device read and written past the page cache, so that neither old pages are seen nor
-//! gigabytes of new ones push out what the running system needs.
+//! A block device that is read and written with O_DIRECT, so that stale pages are not read, and the
+//! page cache keeps what the running system needs.
 
 use std::fs::File;
 use std::io;
@@ -16,27 +16,27 @@ use crate::storage::mkfs;
 use crate::storage::probe::Source;
 use crate::storage::usage::claim;
 
-/// Memory at an address that direct requests take.
+/// Memory that is aligned for O_DIRECT.
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Buffer {
-    /// `len` zeros.
+    /// Makes a buffer of `len` zeros.
     pub fn new(len: usize) -> Self {
         let bytes = vec![0; len + ALIGNMENT as usize];
-        // An address that cannot be aligned makes the kernel refuse the request, and nothing worse.
+        // If the address cannot be aligned, the kernel refuses the request.
         let start = bytes.as_ptr().align_offset(ALIGNMENT as usize).min(ALIGNMENT as usize);
         Buffer { bytes, start }
     }
 
-    /// Its first `len` bytes.
+    /// The first `len` bytes.
     pub fn get(&self, len: usize) -> &[u8] {
         &self.bytes[self.start..self.start + len]
     }
 
-    /// As [`Buffer::get`], to be filled.
+    /// The first `len` bytes, mutable.
     pub fn get_mut(&mut self, len: usize) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + len]
     }
@@ -51,7 +51,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens one to read from.
+    /// Opens a device for reading.
     ///
     /// # Errors
     /// As open(2).
@@ -65,7 +65,7 @@ impl Device {
         Self::new(file.at("opening", path)?, path)
     }
 
-    /// Opens one to write to, which no other program can use meanwhile.
+    /// Opens a device for writing, exclusively.
     ///
     /// # Errors
     /// Those of [`claim`].
@@ -73,17 +73,17 @@ impl Device {
         Self::new(claim(path)?, path)
     }
 
-    /// Erases the signatures of what a target holds; what is written from then on goes past the
-    /// page cache.
+    /// Erases the signatures on the device, and switches to O_DIRECT for everything written after
+    /// that.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the device cannot be written.
     pub fn erase(&self) -> Result<()> {
         mkfs::erase(&self.file, &self.path)?;
         let direct = rustix::fs::fcntl_getfl(&self.file)
             .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT));
         if let Err(why) = direct {
-            log::info!("{} is written to through the page cache: {why}", self.path.display());
+            log::info!("{} is written through the page cache: {why}", self.path.display());
         }
         Ok(())
     }
@@ -93,15 +93,15 @@ impl Device {
         Ok(Device { file, path: path.to_owned(), size })
     }
 
-    /// Its node.
+    /// The device node.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Fills `bytes`; both they and `at` are aligned.
+    /// Fills `bytes` from offset `at`. Both must be aligned.
     ///
     /// # Errors
-    /// Which block cannot be read, and the way out.
+    /// Which block cannot be read, and what to do about it.
     pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(bytes, at).map_err(|error| {
             let step = ALIGNMENT as usize;
@@ -118,7 +118,7 @@ impl Device {
         })
     }
 
-    /// Writes `bytes`; both they and `at` are aligned.
+    /// Writes `bytes` at offset `at`. Both must be aligned.
     ///
     /// # Errors
     /// As pwrite(2).
@@ -128,7 +128,7 @@ impl Device {
             .doing(|| format!("writing to {} at byte {at}", self.path.display()))
     }
 
-    /// Writes zeros, which many devices do by themselves. `Ok(false)`: not this one.
+    /// Lets the device write zeros to a range. Returns false if it cannot.
     ///
     /// # Errors
     /// As fallocate(2).
@@ -141,7 +141,7 @@ impl Device {
         }
     }
 
-    /// Waits until everything is on the device for good.
+    /// Waits until everything that was written is on stable storage.
     ///
     /// # Errors
     /// When the device reports a write error.

@@ -1,19 +1,18 @@
-//! Ranges of bytes of a device.
+//! Arithmetic on ranges of bytes of a device.
 
 use std::ops::Range;
 
-/// Ranges closer than this are one: reading what lies between them costs less than a second
-/// request.
+/// Ranges that are closer together than this are merged, because reading the gap takes less time
+/// than a second request.
 const GAP: u64 = 128 << 10;
 
-/// What a direct request to a device is aligned to, whatever its sectors are.
+/// Alignment of requests with O_DIRECT, for every sector size.
 pub const ALIGNMENT: u64 = 4096;
 
-/// So many ranges are kept apart; on a file system with more pieces, more of what lies between them
-/// is read along.
-const PIECES: usize = 1 << 18;
+/// The most ranges that are kept. If a file system has more, larger gaps are merged too.
+const MAX_RANGES: usize = 1 << 18;
 
-/// Ranges in any order, while they are found. Neighbours become one at once, and their number is
+/// Collects ranges in any order. Ranges close to each other are merged, and the number of ranges is
 /// bounded.
 #[derive(Debug)]
 pub struct Extents {
@@ -28,7 +27,7 @@ impl Default for Extents {
 }
 
 impl Extents {
-    /// One more range, which may be empty or be there already.
+    /// Adds a range, which may be empty or overlap others.
     pub fn add(&mut self, range: Range<u64>) {
         match self.ranges.last_mut() {
             _ if range.is_empty() => return,
@@ -41,13 +40,13 @@ impl Extents {
             }
             _ => self.ranges.push(range),
         }
-        while self.ranges.len() > PIECES {
+        while self.ranges.len() > MAX_RANGES {
             self.gap = self.gap.saturating_mul(2);
             self.merge();
         }
     }
 
-    /// All of another list, too.
+    /// Adds all ranges of `other`.
     pub fn append(&mut self, other: Extents) {
         other.ranges.into_iter().for_each(|range| self.add(range));
     }
@@ -64,7 +63,7 @@ impl Extents {
         });
     }
 
-    /// Sorted, merged, rounded outwards, and within `size`.
+    /// Returns the ranges sorted, merged, rounded outwards, and cut at `size`.
     pub fn sorted(mut self, size: u64) -> Vec<Range<u64>> {
         self.ranges.iter_mut().for_each(|range| *range = rounded_out(range, size));
         self.merge();
@@ -72,20 +71,20 @@ impl Extents {
     }
 }
 
-/// A range with room around it, within `size`.
+/// Rounds a range outwards to [`ALIGNMENT`], but not beyond `size`.
 pub fn rounded_out(range: &Range<u64>, size: u64) -> Range<u64> {
     let end = range.end.checked_next_multiple_of(ALIGNMENT).unwrap_or(size);
     range.start / ALIGNMENT * ALIGNMENT..end.min(size)
 }
 
-/// The whole units within a range.
+/// Rounds a range inwards to [`ALIGNMENT`].
 pub fn rounded_in(range: &Range<u64>) -> Range<u64> {
     let start = range.start.checked_next_multiple_of(ALIGNMENT).unwrap_or(range.end);
     let end = range.end / ALIGNMENT * ALIGNMENT;
     start..end.max(start)
 }
 
-/// Sorted ranges without what lies in `holes`, which are sorted too.
+/// Cuts `holes` out of `ranges`. Both must be sorted.
 pub fn without(ranges: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut rest = Vec::with_capacity(ranges.len());
     let mut holes = holes.iter().filter(|hole| !hole.is_empty()).peekable();
@@ -97,7 +96,7 @@ pub fn without(ranges: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
             }
             start = start.max(hole.end);
             if hole.end > range.end {
-                // It reaches into the next range.
+                // The hole may extend into the next range.
                 break;
             }
             holes.next();
@@ -109,7 +108,7 @@ pub fn without(ranges: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
     rest
 }
 
-/// All of them, sorted and without overlaps.
+/// Sorts ranges and merges those that overlap or touch.
 pub fn union(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_by_key(|range| range.start);
@@ -131,7 +130,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn neighbours_become_one_and_the_distant_stay_apart() {
+    fn ranges_close_together_are_merged_and_distant_ones_are_not() {
         let mut extents = Extents::default();
         for range in [5 * MIB..5 * MIB + 1024, 1024..2048, 64 << 10..65 << 10, 10..10, MIB..2 * MIB]
         {
@@ -144,20 +143,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_in_pieces_takes_no_more_memory() {
+    fn a_fragmented_file_system_takes_no_more_memory() {
         let mut extents = Extents::default();
-        for n in 0..4 * PIECES as u64 {
+        for n in 0..4 * MAX_RANGES as u64 {
             extents.add(n * MIB..n * MIB + 4096);
         }
-        assert!(extents.ranges.len() <= PIECES);
+        assert!(extents.ranges.len() <= MAX_RANGES);
         let all = extents.sorted(u64::MAX);
         let covered = |at: u64| all.iter().any(|range| range.contains(&at));
-        assert!(covered(0) && covered(77 * MIB) && covered((4 * PIECES as u64 - 1) * MIB + 4095));
+        let last = (4 * MAX_RANGES as u64 - 1) * MIB + 4095;
+        assert!(covered(0) && covered(77 * MIB) && covered(last));
         assert!(all.windows(2).all(|pair| pair[0].end < pair[1].start));
     }
 
     #[test]
-    fn holes_are_cut_out() {
+    fn holes_are_cut_out_of_ranges() {
         type Ranges<'a> = &'a [Range<u64>];
         let table: [(Ranges<'_>, Ranges<'_>, Ranges<'_>); 7] = [
             (&[0..10], &[], &[0..10]),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_never_leaves_the_size() {
+    fn rounding_never_exceeds_the_size() {
         assert_eq!(rounded_out(&(5000..5001), 6000), 4096..6000);
         assert_eq!(rounded_out(&(0..u64::MAX), 100), 0..100);
         assert_eq!(rounded_in(&(1..8192)), 4096..8192);

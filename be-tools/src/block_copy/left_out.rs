@@ -1,4 +1,4 @@
-//! What is never copied goes from a block copy again: blocks do not say which file they are of.
+//! Removes what is never copied from a block copy, which cannot leave out single files.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
@@ -14,9 +14,9 @@ use crate::tree::directories::open_in;
 use crate::tree::exclude::Exclude;
 use crate::tree::open::open_root;
 
-/// Removes from the copy at `root` what the rules leave out, but not its descriptor, which is its
-/// own. `mountpoint` is where the file system is mounted in the boot environment; nothing is
-/// mounted in it here.
+/// Removes what the rules leave out from the copy mounted at `root`, except its descriptor, which
+/// was written for it. `mountpoint` is where the file system is mounted in the boot environment.
+/// Nothing may be mounted below `root`.
 ///
 /// # Errors
 /// When something cannot be removed.
@@ -49,7 +49,7 @@ pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Resul
     Ok(())
 }
 
-/// A directory of the copy, no link followed; `None` where there is none.
+/// Opens a directory of the copy without following symlinks. Returns `None` if there is none.
 fn open(top: &OwnedFd, path: &Path) -> std::result::Result<Option<OwnedFd>, Errno> {
     let mut directory = open_in(top, c".")?;
     for name in path {
@@ -69,7 +69,8 @@ fn empty(directory: &OwnedFd) -> std::result::Result<(), Errno> {
     Ok(())
 }
 
-/// A name of a path has no NUL when it comes from the rules, and finds nothing if it has.
+/// Converts a name that comes from the rules. Such a name has no NUL; one that has becomes an empty
+/// name, which does not exist.
 fn c_name(name: &OsStr) -> CString {
     CString::new(name.as_bytes()).unwrap_or_default()
 }

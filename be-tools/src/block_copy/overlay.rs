@@ -1,38 +1,38 @@
-//! What is different in the copy: laid over the bytes of the source on their way.
+//! The differences between the source and the copy, which are applied to the bytes in between.
 
-use super::xfs_log::FreshLog;
+use super::xfs_log::CleanLog;
 
-/// Bytes at a place of the device.
+/// A difference at one offset of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// Byte of the device.
+    /// Offset on the device in bytes.
     pub at: u64,
-    /// What stands there in the copy.
+    /// The bytes of the copy at that offset.
     pub bytes: Vec<u8>,
 }
 
 impl Edit {
-    /// The byte after the last.
+    /// The offset after the last byte.
     pub fn end(&self) -> u64 {
         self.at.saturating_add(self.bytes.len() as u64)
     }
 }
 
-/// All differences but zeros.
+/// All differences except ranges of zeros.
 #[derive(Debug, Default)]
 pub struct Overlay {
     edits: Vec<Edit>,
-    log: Option<FreshLog>,
+    log: Option<CleanLog>,
 }
 
 impl Overlay {
-    /// Edits do not overlap each other.
-    pub fn new(mut edits: Vec<Edit>, log: Option<FreshLog>) -> Self {
+    /// Makes an overlay of edits that do not overlap each other, and a log.
+    pub fn new(mut edits: Vec<Edit>, log: Option<CleanLog>) -> Self {
         edits.sort_by_key(|edit| edit.at);
         Overlay { edits, log }
     }
 
-    /// Changes those of the `bytes` from `at` on that are different in the copy.
+    /// Applies the differences to `bytes`, which are those of the device from offset `at` on.
     pub fn apply(&self, at: u64, bytes: &mut [u8]) {
         let end = at + bytes.len() as u64;
         let first = self.edits.partition_point(|edit| edit.end() <= at);
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_edit_is_applied_wherever_the_request_cuts_it() {
+    fn an_edit_is_applied_wherever_a_request_cuts_it() {
         let edit = |at, text: &str| Edit { at, bytes: text.into() };
         let overlay = Overlay::new(vec![edit(14, "xyz"), edit(3, "abcd")], None);
         let whole = {

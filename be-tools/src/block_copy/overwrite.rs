@@ -1,5 +1,4 @@
-//! Where the content of a file lies on its device, so that a copy of the blocks can have another
-//! content there.
+//! Finds the blocks of a file, so that a block copy can put another content there.
 
 use std::path::Path;
 
@@ -11,15 +10,15 @@ use crate::error::Result;
 use crate::root_dir::RootDir;
 use crate::sys;
 
-/// FIEMAP_EXTENT_LAST and FIEMAP_EXTENT_MERGED: all others say that the bytes are elsewhere,
-/// encoded, or shared.
+/// FIEMAP_EXTENT_LAST and FIEMAP_EXTENT_MERGED. Every other flag means that the bytes are not
+/// there, encoded, or shared with another file.
 const HARMLESS: u32 = 0x1 | 0x1000;
 
-/// The edits that put `text` over the file at `path`, filled up with newlines to the length that it
-/// has.
+/// Returns the edits that replace the content of the file at `path` by `text`, padded with newlines
+/// to the length of the file. The inner error says why that is not possible.
 ///
 /// # Errors
-/// When the file system is not readable. `Ok(Err)`: why it cannot be done.
+/// When the file cannot be read.
 pub fn overwrite(
     root: &RootDir,
     path: impl AsRef<Path>,
@@ -34,8 +33,8 @@ pub fn overwrite(
     };
     if text.len() > old.len() {
         return Ok(Unfit::new(format!(
-            "the descriptor of the copy needs {} bytes and its own has {} (a shorter name would \
-            fit)",
+            "the descriptor of the copy needs {} bytes and that of the source has {} (a shorter \
+            name would fit)",
             text.len(),
             old.len()
         )));
@@ -45,9 +44,11 @@ pub fn overwrite(
     let extents = match sys::extents(&file.into(), 0, old.len() as u64) {
         Ok(extents) => extents,
         Err(Errno::OPNOTSUPP | Errno::NOTTY) => {
-            return Ok(Unfit::new("it does not tell where a file lies"));
+            return Ok(Unfit::new("it does not say which blocks a file has"));
         }
-        Err(why) => return Ok(Unfit::new(format!("it does not tell where a file lies ({why})"))),
+        Err(why) => {
+            return Ok(Unfit::new(format!("it does not say which blocks a file has ({why})")));
+        }
     };
     let (mut edits, mut next) = (Vec::new(), 0_usize);
     for extent in extents {
@@ -63,5 +64,5 @@ pub fn overwrite(
             return Ok(Ok(edits));
         }
     }
-    Ok(Unfit::new(format!("its /{} does not lie in blocks of its own", path.display())))
+    Ok(Unfit::new(format!("its /{} does not have blocks of its own", path.display())))
 }

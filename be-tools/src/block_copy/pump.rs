@@ -1,6 +1,6 @@
-//! Moves ranges from one device to another: one thread reads in the order of the device, two write,
-//! so that both devices always have a request before them; the calling thread reports and listens
-//! to signals.
+//! Copies ranges from one device to another. One thread reads in the order of the device and two
+//! threads write, so that both devices always have a request. The calling thread reports progress
+//! and checks for signals.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,50 +11,54 @@ use super::device::{Buffer, Device};
 use super::overlay::Overlay;
 use crate::error::Result;
 
-/// Bytes of one request.
+/// Size of a request in bytes.
 const CHUNK: usize = 4 << 20;
 
-/// Requests between reading and writing.
+/// The most requests that are being read, waiting, or being written.
 const BUFFERS: usize = 8;
 
-/// Requests that are written at a time.
+/// Threads that write.
 const WRITERS: usize = 2;
 
 /// Where the bytes of a range come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The source, and what is laid over it.
+    /// The source, with the overlay applied.
     Source,
     /// Zeros.
     Zeros,
-    /// What is laid over, all of it.
+    /// The overlay, which defines every byte of the range.
     Overlay,
 }
 
-/// A range of the target.
+/// A range that is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Bytes of both devices.
+    /// The same range of bytes on both devices.
     pub range: Range<u64>,
-    /// Where they come from.
+    /// Where the bytes come from.
     pub origin: Origin,
 }
 
-/// A range with its bytes; without for zeros.
-type Chunk = (Range<u64>, Option<Buffer>);
+/// A request between reading and writing.
+struct Chunk {
+    range: Range<u64>,
+    /// The bytes, or `None` for zeros.
+    buffer: Option<Buffer>,
+}
 
 struct Pump<'a> {
     source: &'a Device,
     target: &'a Device,
     overlay: &'a Overlay,
-    /// What is still read is not written any more.
+    /// Set after an error: what has been read is no longer written.
     stopped: AtomicBool,
 }
 
-/// Moves all parts. `moved` hears how many bytes each finished request had.
+/// Copies all parts. Calls `moved` with the size of each request that was written.
 ///
 /// # Errors
-/// The first of reading, writing and `moved`; what is not under way by then is left.
+/// The first error of reading, of writing or from `moved`. It stops the copy.
 pub fn pump(
     source: &Device,
     target: &Device,
@@ -67,7 +71,7 @@ pub fn pump(
     let (free, emptied) = sync_channel(BUFFERS);
     let (done, finished) = channel();
     for _ in 0..BUFFERS {
-        // It has room for all of them, and its other end is still here.
+        // The channel has room for all of them, and its receiver still exists.
         let _ = free.send(Buffer::new(CHUNK));
     }
     let filled = Mutex::new(filled);
@@ -92,7 +96,7 @@ pub fn pump(
 
 fn chunks(part: &Part) -> impl Iterator<Item = Range<u64>> + use<> {
     let Range { start, end } = part.range;
-    // Zeros need no buffer, but a signal must not wait for gigabytes of them.
+    // Zeros need no buffer, but must be cut too, so that a signal is noticed soon.
     let size = if part.origin == Origin::Zeros { 16 * CHUNK } else { CHUNK };
     (start..end).step_by(size).map(move |at| at..end.min(at + size as u64))
 }
@@ -102,15 +106,16 @@ fn length(range: &Range<u64>) -> usize {
 }
 
 impl Pump<'_> {
-    /// Ends by dropping its ends of the channels, which ends the writers.
+    /// Reads all parts. When it returns it drops its ends of the channels, which ends the writers.
     fn read(&self, parts: &[Part], emptied: Receiver<Buffer>, full: SyncSender<Result<Chunk>>) {
         for part in parts {
             for range in chunks(part) {
                 let chunk = match part.origin {
-                    Origin::Zeros => Ok((range, None)),
+                    Origin::Zeros => Ok(Chunk { range, buffer: None }),
                     origin => {
                         let Ok(mut buffer) = emptied.recv() else { return };
-                        self.fill(&range, origin, &mut buffer).map(|()| (range, Some(buffer)))
+                        let filled = self.fill(&range, origin, &mut buffer);
+                        filled.map(|()| Chunk { range, buffer: Some(buffer) })
                     }
                 };
                 let failed = chunk.is_err();
@@ -141,17 +146,17 @@ impl Pump<'_> {
             let next = filled.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(chunk) = next else { return };
             if self.stopped.load(Ordering::Relaxed) {
-                // Given back, so that the reader comes to look.
-                if let Ok((_, Some(buffer))) = chunk {
+                // Returns the buffer, so that the reader wakes up and sees that it is to stop.
+                if let Ok(Chunk { buffer: Some(buffer), .. }) = chunk {
                     let _ = free.send(buffer);
                 }
                 continue;
             }
-            let written = chunk.and_then(|(range, buffer)| {
+            let written = chunk.and_then(|Chunk { range, buffer }| {
                 match buffer {
                     Some(buffer) => {
                         self.target.write(range.start, buffer.get(length(&range)))?;
-                        // The reader has ended when nobody takes it.
+                        // This fails only if the reader has ended.
                         let _ = free.send(buffer);
                     }
                     None => self.zero(&range)?,

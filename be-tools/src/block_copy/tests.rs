@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 
 const IDENTITY: Identity = Identity { uuid: uuid::Uuid::from_u128(0x1234), label: String::new() };
 
+/// The bytes of a new file system.
 fn made(program: &str, arguments: &[&str], mebibytes: u64) -> Vec<u8> {
     let file = image(mebibytes << 20);
     Tool::new(program).args(arguments).arg(file.path()).run().unwrap();
     std::fs::read(file.path()).unwrap()
 }
 
-/// Applies a blueprint in memory, over garbage.
+/// A copy made in memory, over garbage.
 fn copied(source: &Vec<u8>, identity: &Identity) -> Result<Vec<u8>, Unfit> {
     let blueprint = FileSystem::inspect(source)?.blueprint(source, identity)?;
     let mut target = vec![0xa5; source.len()];
@@ -43,12 +44,12 @@ const EXT: [&[&str]; 9] = [
     &["-qFt", "ext2", "-g", "256", "-b", "1024"],
 ];
 
-/// The checker finds nothing wrong with a copy of what `made` with these arguments.
-fn judged(checker: &str, look_only: &str, copy: &[u8], arguments: &[&str]) {
+/// Asserts that the checker finds nothing wrong with a copy. `arguments` are those of mkfs.
+fn assert_sound(checker: &str, read_only: &str, copy: &[u8], arguments: &[&str]) {
     let file = image(0);
     file.as_file().write_all_at(copy, 0).unwrap();
-    let verdict = Tool::new(checker).arg(look_only).arg(file.path()).run();
-    verdict.unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+    let checked = Tool::new(checker).arg(read_only).arg(file.path()).run();
+    checked.unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn a_new_ext_file_system_is_copied_over_garbage() {
         let source = made("mke2fs", arguments, 64);
         let target =
             copied(&source, &Identity { label: "sixteen_letters_".into(), ..IDENTITY }).unwrap();
-        judged("e2fsck", "-fn", &target, arguments);
+        assert_sound("e2fsck", "-fn", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
         assert_eq!(
@@ -80,7 +81,7 @@ fn a_new_xfs_is_copied_over_garbage() {
         let source = made("mkfs.xfs", arguments, 640);
         let target =
             copied(&source, &Identity { label: "twelve_chars".into(), ..IDENTITY }).unwrap();
-        judged("xfs_repair", "-n", &target, arguments);
+        assert_sound("xfs_repair", "-n", &target, arguments);
         let found = probe(&target);
         let found = found.super_block().unwrap();
         assert_eq!(
@@ -91,12 +92,12 @@ fn a_new_xfs_is_copied_over_garbage() {
 }
 
 #[test]
-fn what_cannot_be_copied_by_blocks_says_why() {
+fn a_file_system_that_cannot_be_copied_by_blocks_is_refused_with_the_reason() {
     let table: [(&str, &[&str], u64, &str); 7] = [
         ("mke2fs", &["-qFt", "ext4", "-O", "uninit_bg,^metadata_csum"], 64, "depend on its UUID"),
         ("mke2fs", &["-qFt", "ext4", "-O", "mmp"], 64, "incompat 0x100"),
         ("mke2fs", &["-qFt", "ext4", "-O", "stable_inodes,encrypt"], 64, "compat 0x800"),
-        ("mke2fs", &["-qFO", "journal_dev"], 64, "no file system"),
+        ("mke2fs", &["-qFO", "journal_dev"], 64, "not a file system"),
         ("mkfs.xfs", &["-q", "-m", "crc=0"], 320, "version 4"),
         ("mkfs.btrfs", &["-q"], 128, "btrfs"),
         ("mkswap", &[], 8, "swap space"),
@@ -109,7 +110,7 @@ fn what_cannot_be_copied_by_blocks_says_why() {
 }
 
 #[test]
-fn what_was_not_unmounted_says_so() {
+fn a_file_system_that_was_not_cleanly_unmounted_is_refused() {
     let mut ext = made("mke2fs", &["-qFt", "ext4", "-O", "^metadata_csum,^uninit_bg"], 64);
     ext[1024 + 0x60] |= 4;
     let mut xfs = made("mkfs.xfs", &["-q"], 320);
@@ -123,7 +124,7 @@ fn what_was_not_unmounted_says_so() {
     }
 }
 
-/// Every place that a parser looks at, and then some.
+/// Overwrites single bytes.
 fn damaged(source: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
     let mut bytes = source.to_vec();
     for (place, value) in places {
@@ -134,8 +135,8 @@ fn damaged(source: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
 }
 
 #[test]
-fn damage_is_a_reason_or_a_copy_but_never_a_panic() {
-    // Without checksums more of the damage gets through.
+fn damage_is_refused_or_copied_but_never_causes_a_panic() {
+    // Without checksums, more of the damage is not detected.
     let plain = made(
         "mke2fs",
         &["-qFt", "ext4", "-O", "^metadata_csum,^uninit_bg,^64bit", "-b", "1024"],
@@ -169,11 +170,13 @@ fn damage_is_a_reason_or_a_copy_but_never_a_panic() {
 }
 
 #[test]
-fn garbage_is_no_file_system() {
+fn garbage_never_causes_a_panic() {
     proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..9000), kind in 0..3)| {
         let mut bytes = bytes;
         match kind {
-            0 if bytes.len() > 1100 => bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]),
+            0 if bytes.len() > 1100 => {
+                bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+            }
             1 if bytes.len() > 4 => bytes[..4].copy_from_slice(b"XFSB"),
             _ => {}
         }

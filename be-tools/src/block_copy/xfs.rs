@@ -1,6 +1,6 @@
-//! xfs with checksums ("XFS Algorithms & Data Structures"; `fs/xfs/libxfs/xfs_format.h`):
-//! everything that the trees of free space do not name is used. All numbers but checksums are
-//! big-endian.
+//! Which blocks of an xfs with checksums a copy consists of ("XFS Algorithms & Data Structures",
+//! `fs/xfs/libxfs/xfs_format.h`): all blocks that are not in the free space B+trees. All numbers
+//! except checksums are big-endian.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,11 +9,11 @@ use super::blueprint::{Blueprint, Identity, Unfit};
 use super::crc32c::crc32c;
 use super::extents::Extents;
 use super::overlay::Edit;
-use super::xfs_log::FreshLog;
+use super::xfs_log::CleanLog;
 use crate::storage::probe::xfs::{BASIC_BLOCK, log};
 use crate::storage::probe::{Block, Image, Source};
 
-/// The first with checksums.
+/// The first version with checksums.
 const VERSION: u16 = 5;
 
 mod ro_compat {
@@ -23,20 +23,20 @@ mod ro_compat {
 
 mod incompat {
     pub const META_UUID: u32 = 0x4;
-    /// It wants to be repaired before it is used.
+    /// The file system must be repaired before it is mounted.
     pub const NEEDS_REPAIR: u32 = 0x10;
     /// ftype, sparse inodes, meta_uuid, bigtime, needsrepair, nrext64, exchange-range, parent
     /// pointers.
     pub const KNOWN: u32 = 0xff;
 }
 
-/// Attributes in the log: it is made anew in the copy.
+/// Logged attributes. They do not matter, because the copy gets a new log.
 const LOG_INCOMPAT_KNOWN: u32 = 0x1;
 
-/// A super block that makes sense.
+/// A super block that passed all checks.
 #[derive(Debug)]
 pub struct Xfs {
-    /// Its sector.
+    /// The sector that holds it.
     super_block: Vec<u8>,
     block_size: u64,
     blocks: u64,
@@ -55,15 +55,15 @@ impl Xfs {
             return Unfit::new(format!("it is xfs of version {version}, without checksums"));
         }
         if !sector.is_power_of_two() || !(512..=32768).contains(&sector) {
-            return Unfit::new("its super block makes no sense");
+            return Unfit::new("its super block is not valid");
         }
         let super_block = read(source, 0, sector)?;
-        if !has_sum(&super_block, 224) {
-            return Unfit::new("its super block does not have the checksum it says");
+        if !has_valid_checksum(&super_block, 224) {
+            return Unfit::new("the checksum of its super block is wrong");
         }
         let sb = Block(Cow::Borrowed(&super_block));
-        has_known_features(&sb)?;
-        let xfs = Self::parse(&sb).ok_or_else(|| Unfit("its super block makes no sense".into()))?;
+        check_features(&sb)?;
+        let xfs = Self::parse(&sb).ok_or_else(|| Unfit("its super block is not valid".into()))?;
         if xfs.size() > source.len() {
             return Unfit::new("it is larger than its device");
         }
@@ -77,7 +77,7 @@ impl Xfs {
             blocks: sb.be64(8)?,
             group_blocks: u64::from(sb.be32(84)?),
             groups: u64::from(sb.be32(88)?),
-            // 0 and 1 both say that there is none.
+            // 0 and 1 both mean that the log has no stripe unit.
             log_unit: u64::from(sb.be32(196)?).max(1) / BASIC_BLOCK * BASIC_BLOCK,
         };
         let most = xfs.groups.checked_mul(xfs.group_blocks)?;
@@ -85,7 +85,7 @@ impl Xfs {
             && (1024..=65536).contains(&xfs.block_size)
             && u64::from(sb.be16(102)?) <= xfs.block_size
             && xfs.blocks.checked_mul(xfs.block_size).is_some()
-            // mkfs.xfs(8): 16 MiB at least; a few blocks are needed to hold anything.
+            // mkfs.xfs(8) makes groups of at least 16 MiB. This only excludes nonsense.
             && xfs.group_blocks >= 64
             && xfs.blocks <= most
             && xfs.blocks > most - xfs.group_blocks
@@ -108,19 +108,20 @@ impl Xfs {
         source: &dyn Source,
         identity: &Identity,
     ) -> Result<Blueprint, Unfit> {
-        let log = self.fresh_log(source, identity)?;
+        let log = self.clean_log(source, identity)?;
         let mut used = Extents::default();
         let mut super_blocks = Vec::new();
         for group in 0..self.groups {
             self.group(source, group, &mut used)?;
             let at = group * self.group_blocks * self.block_size;
             let found = read(source, at, self.super_block.len())?;
-            let sound = found.starts_with(b"XFSB") && has_sum(&found, 224);
-            let bytes = self.renamed(if sound { &found } else { &self.super_block }, identity);
+            let sound = found.starts_with(b"XFSB") && has_valid_checksum(&found, 224);
+            let bytes =
+                self.with_identity(if sound { &found } else { &self.super_block }, identity);
             super_blocks.push(Edit { at, bytes });
         }
         if super_blocks.is_empty() {
-            return Unfit::new("its super block makes no sense");
+            return Unfit::new("its super block is not valid");
         }
         let primary = super_blocks.remove(0);
         let size = self.size();
@@ -128,9 +129,9 @@ impl Xfs {
         Ok(Blueprint { size, used, zeros: Vec::new(), log, backups: super_blocks, primary })
     }
 
-    /// A super block with another UUID and label; the old UUID stays that of the metadata, which
-    /// says it in every block.
-    fn renamed(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
+    /// Returns a super block with another UUID and label. The old UUID becomes the metadata UUID,
+    /// which every metadata block repeats.
+    fn with_identity(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
         let mut bytes = super_block.to_vec();
         let old: [u8; 16] = std::array::from_fn(|n| self.super_block[32 + n]);
         let sb = Block(Cow::Borrowed(&self.super_block));
@@ -153,32 +154,32 @@ impl Xfs {
         bytes
     }
 
-    fn fresh_log(&self, source: &dyn Source, identity: &Identity) -> Result<FreshLog, Unfit> {
-        let nonsense = || Unfit("its log makes no sense".into());
+    fn clean_log(&self, source: &dyn Source, identity: &Identity) -> Result<CleanLog, Unfit> {
+        let nonsense = || Unfit("its log is not valid".into());
         let image =
             Image::new(source).map_err(|error| Unfit(format!("it cannot be read ({error})")))?;
         let log = log(&image, self.block_size).ok_or_else(nonsense)?;
         if !log.ends_in_unmount().unwrap_or(false) {
             return Unfit::new("it was not cleanly unmounted");
         }
-        let turn =
-            log.turn(0).filter(|turn| (1..u32::MAX - 1).contains(turn)).ok_or_else(nonsense)?;
+        let cycle =
+            log.turn(0).filter(|cycle| (1..u32::MAX - 1).contains(cycle)).ok_or_else(nonsense)?;
         let len = log.len.checked_mul(BASIC_BLOCK).ok_or_else(nonsense)?;
         let range = log.offset..log.offset.checked_add(len).ok_or_else(nonsense)?;
         if range.end > self.size() || range.start < self.block_size {
             return Err(nonsense());
         }
-        FreshLog::new(range, turn, self.log_unit, identity.uuid).ok_or_else(nonsense)
+        CleanLog::new(range, cycle, self.log_unit, identity.uuid).ok_or_else(nonsense)
     }
 
-    /// Adds what an allocation group uses: all but its free space.
+    /// Adds the blocks that an allocation group uses, which are all but its free space.
     fn group(&self, source: &dyn Source, number: u64, used: &mut Extents) -> Result<(), Unfit> {
         let damaged = || Unfit(format!("its group {number} is damaged (run xfs_repair on it)"));
         let start = number * self.group_blocks;
         let blocks = self.group_blocks.min(self.blocks - start);
         let sector = self.super_block.len();
         let header = read(source, start * self.block_size + sector as u64, sector)?;
-        if !has_sum(&header, 216) {
+        if !has_valid_checksum(&header, 216) {
             return Err(damaged());
         }
         let header = Block(Cow::Borrowed(&header));
@@ -188,7 +189,7 @@ impl Xfs {
             return Err(damaged());
         }
         let (root, levels) = number_of(16).zip(number_of(28)).ok_or_else(damaged)?;
-        let tree = Tree { source, xfs: self, start, blocks };
+        let tree = FreeSpaceTree { source, xfs: self, start, blocks };
         let free = tree.free(root, levels).ok_or_else(damaged)?;
         let mut at = 0;
         for range in free.iter().chain([&(blocks..blocks)]) {
@@ -200,19 +201,20 @@ impl Xfs {
     }
 }
 
-/// The tree of a group's free space, sorted by block.
-struct Tree<'a> {
+/// The B+tree of an allocation group's free space, sorted by block.
+struct FreeSpaceTree<'a> {
     source: &'a dyn Source,
     xfs: &'a Xfs,
-    /// The group's first block.
+    /// First block of the group.
     start: u64,
-    /// Its blocks.
+    /// Number of blocks of the group.
     blocks: u64,
 }
 
-impl Tree<'_> {
+impl FreeSpaceTree<'_> {
     const HEADER: usize = 56;
-    const NOTHING: u32 = u32::MAX;
+    /// NULLAGBLOCK: there is no next block.
+    const NO_BLOCK: u32 = u32::MAX;
 
     fn block(&self, number: u64, level: u64) -> Option<Block<'static>> {
         let size = self.xfs.block_size;
@@ -220,19 +222,19 @@ impl Tree<'_> {
         let bytes =
             read(self.source, inside.then_some((self.start + number) * size)?, size as usize)
                 .ok()?;
-        let is_sound = has_sum(&bytes, 52);
+        let is_sound = has_valid_checksum(&bytes, 52);
         let block = Block(Cow::Owned(bytes));
         let is_ours = block.has(0, b"AB3B") && block.be16(4).map(u64::from) == Some(level);
         (is_sound && is_ours).then_some(block)
     }
 
-    /// Its ranges, in blocks of the group; `None` where they make no sense.
+    /// The free ranges, in blocks of the group. Returns `None` if the tree is damaged.
     fn free(&self, root: u64, levels: u64) -> Option<Vec<Range<u64>>> {
         let fitting = (self.xfs.block_size as usize - Self::HEADER) / 12;
         let mut level = levels.checked_sub(1).filter(|level| *level < 9)?;
         let mut block = self.block(root, level)?;
         while level > 0 {
-            // The first pointer, behind the room for all keys.
+            // The first pointer, which follows the space for all keys.
             let first = block.be32(Self::HEADER + fitting * 8)?;
             level -= 1;
             block = self.block(first.into(), level)?;
@@ -244,14 +246,15 @@ impl Tree<'_> {
                 let (start, len) =
                     (u64::from(block.be32(record)?), u64::from(block.be32(record + 4)?));
                 let after = free.last().map_or(0, |last| last.end);
-                // Ranges that only go up also bound how many there can be.
+                // Ranges must be in ascending order. That also limits their number, so that a
+                // damaged tree cannot make this loop endless.
                 if start < after || len == 0 || start + len > self.blocks {
                     return None;
                 }
                 free.push(start..start + len);
             }
             match block.be32(12)? {
-                Self::NOTHING => return Some(free),
+                Self::NO_BLOCK => return Some(free),
                 _ if records == 0 => return None,
                 next => block = self.block(next.into(), 0)?,
             }
@@ -259,7 +262,8 @@ impl Tree<'_> {
     }
 }
 
-fn has_known_features(sb: &Block<'_>) -> Result<(), Unfit> {
+/// Refuses features that a block copy does not handle.
+fn check_features(sb: &Block<'_>) -> Result<(), Unfit> {
     let field = |offset| sb.be32(offset).unwrap_or(u32::MAX);
     let unknown = [
         ("compat", field(208)),
@@ -273,10 +277,10 @@ fn has_known_features(sb: &Block<'_>) -> Result<(), Unfit> {
         ));
     }
     if field(216) & incompat::NEEDS_REPAIR != 0 || sb.u8(126) != Some(0) {
-        return Unfit::new("it wants to be repaired (run xfs_repair on it)");
+        return Unfit::new("it needs to be repaired (run xfs_repair on it)");
     }
     if sb.be64(48) == Some(0) {
-        return Unfit::new("its log lies on another device");
+        return Unfit::new("its log is on another device");
     }
     if sb.be64(16) != Some(0) || sb.be64(24) != Some(0) {
         return Unfit::new("it has a realtime section");
@@ -284,8 +288,8 @@ fn has_known_features(sb: &Block<'_>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// The checksum at `offset` is that of the rest.
-fn has_sum(bytes: &[u8], offset: usize) -> bool {
+/// Whether the checksum at `offset` is that of the other bytes.
+fn has_valid_checksum(bytes: &[u8], offset: usize) -> bool {
     let Some(found) = bytes.get(offset..offset + 4) else { return false };
     let sum = crc32c(crc32c(crc32c(!0, &bytes[..offset]), &[0; 4]), &bytes[offset + 4..]);
     found == (!sum).to_le_bytes()

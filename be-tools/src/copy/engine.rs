@@ -1,7 +1,6 @@
-//! What the threads of one walk share, and how they are started and stopped.
+//! The state that the threads of one copying walk share.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,114 +10,152 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::request::{Mode, Request, Summary};
-use super::temporary::Temporary;
+use super::temporary::TemporaryNames;
 use crate::error::{Error, Result};
 use crate::inode_flags::unlock;
 use crate::timestamp::Timestamp;
 use crate::tree::content::Abilities;
-use crate::tree::directories::{Directories, Id, ROOT, Side};
+use crate::tree::directories::{Directories, DirectoryId, ROOT, Side};
+use crate::tree::entry::{EntryName, EntryRef};
 use crate::tree::entry_error::EntryError;
-use crate::tree::links::{First, Links};
+use crate::tree::links::{FirstName, Links};
 use crate::tree::metadata::Attributes;
 use crate::tree::queue::lock;
 use crate::tree::walk::Entry;
-use crate::tree::xattr::Place;
+use crate::tree::xattr::InodeRef;
 
-/// Lines of a report that are kept of one kind.
+/// How many lines of each kind a report keeps.
 const LINES: usize = 10_000;
 
-/// What is known of an entry's other names.
+/// What is known about the other names of an entry's inode.
 #[derive(Debug)]
-pub enum Role {
-    /// Nothing.
-    Unmet,
-    /// It is the first name of its inode, and what the target has there belongs to another.
+pub enum LinkRole {
+    /// Nothing yet.
+    Unknown,
+    /// The entry is the first name of its inode, and the target's inode of that name is already the
+    /// counterpart of another one.
     First,
-    /// It is to be a name of this one.
-    Further(First),
+    /// The entry is to be linked to this name.
+    Additional(FirstName),
     /// The first name of its inode could not be copied.
     Lost,
 }
 
-/// An entry on its way. Directories are made by the walker.
+/// An entry that is being copied. The walker creates directories itself.
 #[derive(Debug)]
 pub struct Job {
-    /// The directory it is in.
-    pub directory: Id,
-    /// Its name.
-    pub name: CString,
-    /// As the listing said.
+    /// The entry.
+    pub entry: EntryName,
+    /// Its type, according to the listing.
     pub kind: FileType,
-    /// Its other names.
-    pub role: Role,
-    /// Set by the openers: its state, and for a regular file its content.
-    pub found: Option<(Stat, Option<OwnedFd>)>,
+    /// What is known about the other names of its inode.
+    pub role: LinkRole,
+    /// Set by the openers.
+    pub opened: Option<OpenedEntry>,
+}
+
+/// What an opener finds out about an entry.
+#[derive(Debug)]
+pub struct OpenedEntry {
+    /// Its inode.
+    pub stat: Stat,
+    /// The open file, if it is a regular file.
+    pub file: Option<OwnedFd>,
 }
 
 impl Job {
-    /// An entry that was listed, to be opened.
-    pub fn new(directory: Id, entry: Entry, role: Role) -> Self {
-        Job { directory, name: entry.name, kind: entry.kind, role, found: None }
+    /// Makes a job for an entry that was listed, to be opened next.
+    pub fn new(directory: DirectoryId, entry: Entry, role: LinkRole) -> Self {
+        let Entry { name, kind, .. } = entry;
+        Job { entry: EntryName { directory, name }, kind, role, opened: None }
     }
 }
 
-/// How far a walk is.
+/// How far a walk has come.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
-    /// Entries that are as they should be.
+    /// Entries that are done.
     pub files: u64,
     /// Bytes of content that were written.
     pub bytes: u64,
-    /// Entries in all, once the walk is at its end.
+    /// All entries of the tree, once the walk has found the last one.
     pub total_files: Option<u64>,
+}
+
+/// An open directory of the target.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetDirectory<'a> {
+    /// Its number.
+    pub id: DirectoryId,
+    /// The open directory.
+    pub fd: &'a OwnedFd,
 }
 
 /// A directory of the target that is still being filled.
 #[derive(Debug)]
-pub struct Unfinished {
-    /// What it gets once nothing is made in it any more.
+pub struct PendingDirectory {
+    /// The attributes it gets once it is complete.
     pub attributes: Attributes,
-    /// It was there before.
+    /// Whether the target had the directory before.
     pub existed: bool,
-    /// It is not as the source's: its attributes differ, or something in it was changed.
+    /// Whether its attributes must be set, because they differ from the source's or because
+    /// something in the directory was changed.
     pub touched: bool,
-    /// What is in the target and not in the source must go.
+    /// Whether it may have entries that the source does not have, and that must be removed.
     pub suspect: bool,
 }
 
-/// What a second pass knows of the first.
+/// What the second pass knows of the first.
 #[derive(Debug)]
 pub struct FirstPass {
-    /// When the first one began.
+    /// When the first pass began.
     pub since: Timestamp,
-    /// What it could not read.
+    /// What the first pass could not read.
     pub lost: HashSet<PathBuf>,
-    /// There is more of that than `lost` names.
+    /// Whether it could not read more than `lost` names.
     pub more_lost: bool,
 }
 
-/// One walk.
+/// A file whose last flags are set at the end, because they would keep other names of it from being
+/// created.
+#[derive(Debug)]
+pub struct LockedFile {
+    /// One of its names.
+    pub entry: EntryName,
+    /// The flags.
+    pub flags: u32,
+}
+
+/// An entry that the second pass copied.
+#[derive(Debug)]
+pub struct RecopiedEntry {
+    /// The entry.
+    pub entry: EntryName,
+    /// Its inode before it was copied.
+    pub before: Stat,
+}
+
+/// One copying walk.
 #[derive(Debug)]
 pub struct Engine<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) directories: Directories,
-    /// Second pass: what is known of the first.
+    /// Set in a second pass.
     pub(super) first_pass: Option<FirstPass>,
     pub(super) links: Links,
     pub(super) abilities: Abilities,
-    pub(super) unfinished: Mutex<HashMap<Id, Unfinished>>,
-    /// Files with several names and the flags that forbid to make further ones.
-    pub(super) locked: Mutex<Vec<(Id, CString, u32)>>,
-    pub(super) temporary: Temporary,
-    /// What the second pass copied.
-    pub(super) recopied: Mutex<Vec<(Id, CString, Stat)>>,
+    pub(super) pending: Mutex<HashMap<DirectoryId, PendingDirectory>>,
+    pub(super) locked: Mutex<Vec<LockedFile>>,
+    pub(super) temporary: TemporaryNames,
+    pub(super) recopied: Mutex<Vec<RecopiedEntry>>,
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) hard_links: AtomicU64,
     pub(super) changed: AtomicU64,
     pub(super) removed: AtomicU64,
-    /// Entries that the walk has found, and whether it is at its end.
+    /// Entries that the walk has found so far.
     pub(super) found: AtomicU64,
+    /// Whether the walk has found all entries.
     pub(super) walked: AtomicBool,
     pub(super) findings: Mutex<Summary>,
     pub(super) stopped: AtomicBool,
@@ -126,7 +163,7 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// `first_pass`: this is a second pass.
+    /// Makes an engine for a second pass if `first_pass` is given, otherwise for the first.
     pub fn new(
         request: &'a Request<'a>,
         directories: Directories,
@@ -138,9 +175,9 @@ impl<'a> Engine<'a> {
             first_pass,
             links: Links::default(),
             abilities: Abilities::default(),
-            unfinished: Mutex::default(),
+            pending: Mutex::default(),
             locked: Mutex::default(),
-            temporary: Temporary::new(),
+            temporary: TemporaryNames::new(),
             recopied: Mutex::default(),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -155,12 +192,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The target begins empty: what is in the way goes, and nothing is compared.
+    /// Whether the target is to be filled from nothing: what is in the way is removed, and nothing
+    /// is compared.
     pub(super) fn is_fresh(&self) -> bool {
         self.first_pass.is_none() && matches!(self.request.mode, Mode::Fresh)
     }
 
-    /// What was found and done.
+    /// Returns what was found and done.
     pub fn into_summary(self) -> Summary {
         let findings =
             self.findings.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -174,47 +212,53 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// All threads let what they hold go.
+    /// Whether the threads are to stop.
     pub fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// The first error ends the copy.
+    /// Stops the copy. The first error is the one that is reported.
     pub fn fail(&self, error: Error) {
         self.stopped.store(true, Ordering::Relaxed);
         lock(&self.failure).get_or_insert(error);
     }
 
-    /// Sorts one entry's trouble: gone is nothing, unreadable is a line, the rest is the end.
-    pub fn trouble(&self, directory: Id, name: &CStr, trouble: EntryError) {
-        match trouble {
+    /// The path of an entry in the boot environment.
+    pub(super) fn path_of(&self, entry: EntryRef<'_>) -> PathBuf {
+        self.directories.path_buf(entry.directory, entry.name)
+    }
+
+    /// Handles the error of one entry. An entry that is gone is ignored, an unreadable one is
+    /// reported, and any other error ends the copy.
+    pub fn handle_error(&self, entry: EntryRef<'_>, error: EntryError) {
+        match error {
             EntryError::Source(Errno::NOENT | Errno::STALE) | EntryError::Stopped => {}
             EntryError::Source(why) => {
-                let path = self.directories.path_buf(directory, name);
+                let path = self.path_of(entry);
                 log::warn!("{} could not be read: {why}", path.display());
-                self.note_line(|s| (&mut s.lost, &mut s.more_lost), path);
+                self.add_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
             EntryError::Target(doing, why) => {
-                let path = self.directories.path_buf(directory, name);
+                let path = self.path_of(entry);
                 self.fail(target_error(self.request.target, &path, doing, why));
             }
         }
     }
 
-    /// A line for what the target cannot hold.
-    pub fn note(&self, directory: Id, name: &CStr, what: String) {
-        let path = self.directories.path_buf(directory, name);
+    /// Reports what the target's file system cannot hold.
+    pub fn report_not_representable(&self, entry: EntryRef<'_>, what: String) {
+        let path = self.path_of(entry);
         log::warn!("{}: the target cannot hold {what}", path.display());
-        self.note_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
+        self.add_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
     }
 
-    /// The entry was written to while it was copied.
-    pub fn changed(&self, directory: Id, name: &CStr) {
-        let path: PathBuf = self.directories.path_buf(directory, name);
-        self.note_line(|s| (&mut s.changed_during_copy, &mut s.more_changed), path);
+    /// Reports that the entry was written to while it was copied.
+    pub fn report_changed(&self, entry: EntryRef<'_>) {
+        let path = self.path_of(entry);
+        self.add_line(|s| (&mut s.changed_during_copy, &mut s.more_changed), path);
     }
 
-    fn note_line<T>(&self, list: impl FnOnce(&mut Summary) -> (&mut Vec<T>, &mut usize), line: T) {
+    fn add_line<T>(&self, list: impl FnOnce(&mut Summary) -> (&mut Vec<T>, &mut usize), line: T) {
         let mut findings = lock(&self.findings);
         let (list, more) = list(&mut findings);
         if list.len() < LINES {
@@ -224,17 +268,18 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// So many entries less in `directory`; directories that are complete get their attributes.
-    pub fn finish(&self, directory: Id, entries: usize) {
+    /// Says that `entries` entries of `directory` are done. Directories that are complete then get
+    /// their attributes.
+    pub fn finish(&self, directory: DirectoryId, entries: usize) {
         let (mut at, mut entries) = (directory, entries);
         while self.directories.done(at, entries) {
-            let unfinished = lock(&self.unfinished).remove(&at);
-            if let Some(unfinished) = unfinished
-                && unfinished.touched
+            let pending = lock(&self.pending).remove(&at);
+            if let Some(pending) = pending
+                && pending.touched
                 && !self.stopped()
-                && let Err(trouble) = self.complete(at, &unfinished)
+                && let Err(error) = self.complete(at, &pending)
             {
-                self.trouble(at, c"", trouble);
+                self.handle_error(EntryRef { directory: at, name: c"" }, error);
             }
             self.directories.close(at);
             if at == ROOT {
@@ -245,29 +290,30 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Something in the target's directory was changed.
-    pub(super) fn touch(&self, directory: Id) {
-        if let Some(unfinished) = lock(&self.unfinished).get_mut(&directory) {
-            unfinished.touched = true;
+    /// Notes that something in a directory of the target was changed.
+    pub(super) fn touch(&self, directory: DirectoryId) {
+        if let Some(pending) = lock(&self.pending).get_mut(&directory) {
+            pending.touched = true;
         }
     }
 
     fn complete(
         &self,
-        id: Id,
-        Unfinished { attributes, existed, .. }: &Unfinished,
+        id: DirectoryId,
+        PendingDirectory { attributes, existed, .. }: &PendingDirectory,
     ) -> Result<(), EntryError> {
         let directory = self
             .directories
             .open(Side::Target, id)
             .map_err(|why| EntryError::Target("opening", why))?;
-        let mut note = |what| self.note(id, c"", what);
+        let entry = EntryRef { directory: id, name: c"" };
+        let mut note = |what| self.report_not_representable(entry, what);
         if *existed {
             unlock(&directory);
             attributes.apply_early(&directory, true).unwrap_or_else(&mut note);
         }
         attributes
-            .apply(Place::Open(&directory), *existed, &mut note)
+            .apply(InodeRef::Open(&directory), *existed, &mut note)
             .map_err(|why| EntryError::Target("setting attributes of", why))?;
         attributes.apply_late(&directory, *existed).unwrap_or_else(note);
         Ok(())

@@ -1,4 +1,4 @@
-//! One entry that is no directory: opened, judged, made in the target.
+//! One entry that is not a directory: opened, and created in the target.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,19 +7,22 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::engine::{Engine, Job, Role, target_error};
+use super::engine::{
+    Engine, Job, LinkRole, LockedFile, OpenedEntry, TargetDirectory, target_error,
+};
 use super::prune::clear;
 use crate::inode_flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
-use crate::tree::content::{AHEAD, Content, read_ahead};
-use crate::tree::directories::{Id, Side};
+use crate::tree::content::{AHEAD, ContentCopier, read_ahead};
+use crate::tree::directories::{InodeId, Side};
+use crate::tree::entry::{EntryName, EntryRef};
 use crate::tree::entry_error::EntryError;
-use crate::tree::links::{First, Meeting, Name};
+use crate::tree::links::{FirstName, LinkAction};
 use crate::tree::metadata::Attributes;
 use crate::tree::queue::lock;
-use crate::tree::xattr::Place;
+use crate::tree::xattr::InodeRef;
 
-/// Never follows, never waits (for a fifo that took the file's place), leaves no trace in the
-/// access time.
+/// Opens a file for reading without following a symlink, without blocking on a fifo that has taken
+/// the file's place, and without changing the access time.
 pub const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -33,46 +36,47 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// An entry of the source, as the openers found it.
+/// An entry of the source, as an opener found it.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The directory it is in.
-    pub directory: Id,
-    /// Its name.
-    pub name: &'a CStr,
+pub struct SourceEntry<'a> {
+    /// The entry.
+    pub entry: EntryRef<'a>,
     /// Its inode.
     pub stat: &'a Stat,
-    /// Its content, if it is a regular file.
+    /// The open file, if it is a regular file.
     pub file: Option<&'a OwnedFd>,
 }
 
 impl Engine<'_> {
-    /// Looks at an entry and has it read ahead. `None`: there is nothing to do for it.
+    /// Opens an entry and starts reading it ahead. Returns `None` if there is nothing more to do
+    /// for it.
     pub(super) fn open(&self, mut job: Job) -> Option<Job> {
         if self.stopped() {
             return None;
         }
-        match self.find(&job) {
-            Ok(found) => {
-                job.found = Some(found);
+        match self.open_source(&job) {
+            Ok(opened) => {
+                job.opened = Some(opened);
                 return Some(job);
             }
-            Err(trouble) => self.trouble(job.directory, &job.name, trouble),
+            Err(error) => self.handle_error(job.entry.by_ref(), error),
         }
-        self.finish(job.directory, 1);
+        self.finish(job.entry.directory, 1);
         None
     }
 
-    fn find(&self, job: &Job) -> Result<(Stat, Option<OwnedFd>), EntryError> {
+    fn open_source(&self, job: &Job) -> Result<OpenedEntry, EntryError> {
+        let EntryName { directory, name } = &job.entry;
         let directory =
-            self.directories.open(Side::Source, job.directory).map_err(EntryError::Source)?;
-        let name: &CStr = &job.name;
-        let look = || {
+            self.directories.open(Side::Source, *directory).map_err(EntryError::Source)?;
+        let name: &CStr = name;
+        let without_file = || {
             rustix::fs::statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map(|stat| OpenedEntry { stat, file: None })
                 .map_err(EntryError::Source)
         };
         if job.kind != FileType::RegularFile {
-            return Ok((look()?, None));
+            return without_file();
         }
         let opened = match rustix::fs::openat(&*directory, name, READ, Mode::empty()) {
             Err(Errno::PERM) => {
@@ -82,104 +86,106 @@ impl Engine<'_> {
         };
         let file = match opened {
             Ok(file) => file,
-            // It is no regular file any more.
-            Err(Errno::LOOP | Errno::NXIO) => return Ok((look()?, None)),
+            // It is no longer a regular file.
+            Err(Errno::LOOP | Errno::NXIO) => return without_file(),
             Err(why) => return Err(EntryError::Source(why)),
         };
         let stat = rustix::fs::fstat(&file).map_err(EntryError::Source)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok((stat, None));
+            return Ok(OpenedEntry { stat, file: None });
         }
         if stat.st_blocks > 0 {
             read_ahead(&file, 0, u64::try_from(stat.st_size).unwrap_or(0).min(AHEAD));
         }
-        Ok((stat, Some(file)))
+        Ok(OpenedEntry { stat, file: Some(file) })
     }
 
-    /// Makes an entry in the target.
-    pub(super) fn write(&self, job: Job, content: &mut Content<'_>) {
-        let Job { directory, name, role, found, .. } = job;
-        if let Some((stat, file)) = found
+    /// Writes an opened entry to the target.
+    pub(super) fn write(&self, job: Job, content: &mut ContentCopier<'_>) {
+        let Job { entry, role, opened, .. } = job;
+        if let Some(OpenedEntry { stat, file }) = opened
             && !self.stopped()
         {
-            let subject = Subject { directory, name: &name, stat: &stat, file: file.as_ref() };
+            let source = SourceEntry { entry: entry.by_ref(), stat: &stat, file: file.as_ref() };
             let written = if stat.st_nlink > 1 {
-                self.name(subject, role, content)
+                self.write_linked(source, role, content)
             } else {
-                self.make_equal(subject, false, content).map(|_| true)
+                self.make_equal(source, false, content).map(|_| true)
             };
             match written {
                 Ok(true) => {
                     self.files.fetch_add(1, Ordering::Relaxed);
                 }
-                // Whoever settles the first name links it, and finishes it.
+                // The thread that settles the first name links this one, and finishes it.
                 Ok(false) => return,
-                Err(trouble) => self.trouble(directory, &name, trouble),
+                Err(error) => self.handle_error(entry.by_ref(), error),
             }
         }
-        self.finish(directory, 1);
+        self.finish(entry.directory, 1);
     }
 
-    /// One of several names of an inode. False: it is parked.
-    fn name(
+    /// Writes one of several names of an inode. Returns false if the name was deferred.
+    fn write_linked(
         &self,
-        subject: Subject<'_>,
-        role: Role,
-        content: &mut Content<'_>,
+        source: SourceEntry<'_>,
+        role: LinkRole,
+        content: &mut ContentCopier<'_>,
     ) -> Result<bool, EntryError> {
-        let place = (subject.directory, subject.name);
-        let inode = (subject.stat.st_dev, subject.stat.st_ino);
-        let foreign = matches!(role, Role::First);
-        let meeting = match role {
-            Role::Unmet => self.links.meet(inode, subject.stat.st_nlink, place),
-            Role::First => Meeting::First,
-            Role::Further(first) => Meeting::Further(first),
-            Role::Lost => Meeting::Lost,
+        let entry = source.entry;
+        let inode = InodeId::of(source.stat);
+        let foreign = matches!(role, LinkRole::First);
+        let action = match role {
+            LinkRole::Unknown => self.links.register(inode, source.stat.st_nlink, entry),
+            LinkRole::First => LinkAction::Create,
+            LinkRole::Additional(first) => LinkAction::LinkTo(first),
+            LinkRole::Lost => LinkAction::Lost,
         };
-        match meeting {
-            Meeting::First => {
-                let made = self.make_equal(subject, foreign, content);
-                let first = made.as_ref().ok().map(|there| (place, *there));
-                let early = self.links.settle(inode, first);
-                let first = first.map(|((directory, name), inode)| First {
-                    name: (directory, name.to_owned()),
-                    inode,
-                });
-                self.link_early(early, first.as_ref());
+        match action {
+            LinkAction::Create => {
+                let made = self.make_equal(source, foreign, content);
+                let first = made
+                    .as_ref()
+                    .ok()
+                    .map(|inode| FirstName { entry: entry.to_entry_name(), inode: *inode });
+                let deferred = self.links.settle(inode, first.as_ref());
+                self.link_deferred(deferred, first.as_ref());
                 made.map(|_| true)
             }
-            Meeting::Further(first) => self.link(place, &first).map(|()| true),
-            Meeting::Parked => Ok(false),
-            Meeting::Lost => Err(EntryError::Source(Errno::IO)),
+            LinkAction::LinkTo(first) => self.link(entry, &first).map(|()| true),
+            LinkAction::Defer => Ok(false),
+            LinkAction::Lost => Err(EntryError::Source(Errno::IO)),
         }
     }
 
-    /// Links the names that were met while their first one was made.
-    pub(super) fn link_early(&self, early: Vec<Name>, first: Option<&First>) {
-        for (directory, name) in early {
+    /// Links the names that were found while their first name was being created.
+    pub(super) fn link_deferred(&self, deferred: Vec<EntryName>, first: Option<&FirstName>) {
+        for entry in deferred {
             let linked = match first {
-                Some(first) => self.link((directory, &name), first),
+                Some(first) => self.link(entry.by_ref(), first),
                 None => Err(EntryError::Source(Errno::IO)),
             };
             match linked {
                 Ok(()) => {
                     self.files.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(trouble) => self.trouble(directory, &name, trouble),
+                Err(error) => self.handle_error(entry.by_ref(), error),
             }
-            self.finish(directory, 1);
+            self.finish(entry.directory, 1);
         }
     }
 
-    /// Makes a further name of an inode of the target.
-    fn link(&self, (directory, name): (Id, &CStr), first: &First) -> Result<(), EntryError> {
+    /// Makes an entry an additional name of an inode of the target.
+    fn link(&self, entry: EntryRef<'_>, first: &FirstName) -> Result<(), EntryError> {
+        let EntryRef { directory, name } = entry;
         let opening = |why| EntryError::Target("opening the directory of", why);
-        let from = self.directories.open(Side::Target, first.name.0).map_err(opening)?;
+        let from = self.directories.open(Side::Target, first.entry.directory).map_err(opening)?;
         let to = self.directories.open(Side::Target, directory).map_err(opening)?;
+        let to = TargetDirectory { id: directory, fd: &to };
         let link = |under: &CStr| {
-            let link = || rustix::fs::linkat(&*from, &*first.name.1, &*to, under, AtFlags::empty());
+            let link =
+                || rustix::fs::linkat(&*from, &*first.entry.name, to.fd, under, AtFlags::empty());
             match link() {
-                // An inode that was equal, and is immutable: it is that again at the end.
+                // The inode was equal and is immutable. The flag is set again at the end.
                 Err(Errno::PERM) => {
                     self.unlock_for_links(first, &from);
                     link()
@@ -188,14 +194,14 @@ impl Engine<'_> {
             }
         };
         if self.is_fresh() {
-            self.make((directory, &to), name, false, || link(name))?;
+            self.create(to, name, false, || link(name))?;
         } else {
-            match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
+            match rustix::fs::statat(to.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(there) if there.st_ino == first.inode => return Ok(()),
-                Ok(there) => self.replace((directory, &to), name, &there, |under| {
-                    self.make((directory, &to), under, false, || link(under))
+                Ok(there) => self.replace(to, name, &there, |under| {
+                    self.create(to, under, false, || link(under))
                 })?,
-                Err(_) => self.make((directory, &to), name, false, || link(name))?,
+                Err(_) => self.create(to, name, false, || link(name))?,
             }
         }
         self.changed.fetch_add(1, Ordering::Relaxed);
@@ -203,31 +209,33 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn unlock_for_links(&self, First { name: (directory, name), .. }: &First, from: &OwnedFd) {
-        if let Ok(file) = rustix::fs::openat(from, &**name, READ, Mode::empty())
+    fn unlock_for_links(&self, first: &FirstName, from: &OwnedFd) {
+        if let Ok(file) = rustix::fs::openat(from, &*first.entry.name, READ, Mode::empty())
             && let Ok(flags) = rustix::fs::ioctl_getflags(&file)
             && unlock(&file)
         {
-            lock(&self.locked).push((*directory, name.clone(), flags.bits() & SETTABLE & !EARLY));
+            let flags = flags.bits() & SETTABLE & !EARLY;
+            lock(&self.locked).push(LockedFile { entry: first.entry.clone(), flags });
         }
     }
 
-    /// The inode itself, under its first or only name, where the target has nothing or something
-    /// that is `replaced`. Returns its number there.
-    pub(super) fn inode(
+    /// Creates the inode itself under its first or only name, where the target has nothing, or
+    /// something that is to be `replaced`. Returns its inode number in the target.
+    pub(super) fn create_inode(
         &self,
-        subject: Subject<'_>,
+        source: SourceEntry<'_>,
         to: &OwnedFd,
         replaced: Option<&Stat>,
-        content: &mut Content<'_>,
+        content: &mut ContentCopier<'_>,
     ) -> Result<u64, EntryError> {
-        let Subject { directory, name, stat, file } = subject;
+        let SourceEntry { entry: EntryRef { directory, name }, stat, file } = source;
+        let to = TargetDirectory { id: directory, fd: to };
         let attributes = match file {
-            Some(file) => Attributes::read(Place::Open(file), *stat),
+            Some(file) => Attributes::read(InodeRef::Open(file), *stat),
             None => {
                 let from =
                     self.directories.open(Side::Source, directory).map_err(EntryError::Source)?;
-                Attributes::read(Place::Named(&from, name), *stat)
+                Attributes::read(InodeRef::Named(&from, name), *stat)
             }
         };
         let attributes = attributes.map_err(EntryError::Source)?;
@@ -235,143 +243,149 @@ impl Engine<'_> {
         let mut fill = |under: &CStr| {
             match file {
                 Some(file) => {
-                    let filled = self.file(subject, file, &attributes, (to, under), content);
+                    let filled = self.create_file(source, file, &attributes, to, under, content);
                     if filled.is_err() {
-                        // Half a file is worse than none; if even that fails, the report says what
-                        // is wrong.
-                        let _ = rustix::fs::unlinkat(to, under, AtFlags::empty());
+                        // Half a file is worse than none. If removing it fails as well, the first
+                        // error is still the one to report.
+                        let _ = rustix::fs::unlinkat(to.fd, under, AtFlags::empty());
                     }
                     made = Some(filled?);
                 }
-                None => self.special(subject, &attributes, (to, under))?,
+                None => self.create_special(source, &attributes, to, under)?,
             }
             Ok(())
         };
         match replaced {
-            Some(there) => self.replace((directory, to), name, there, fill)?,
+            Some(there) => self.replace(to, name, there, fill)?,
             None => fill(name)?,
         }
         self.changed.fetch_add(1, Ordering::Relaxed);
         if let Some(target) = &made {
-            self.lock_late(subject, &attributes, target, false);
+            self.set_late_flags(source, &attributes, target, false);
         }
         let after = file.map_or(Ok(*stat), rustix::fs::fstat).map_err(EntryError::Source)?;
-        self.compare_after((directory, name), stat, &after);
+        self.check_after_copy(source.entry, stat, &after);
         if self.is_fresh() || stat.st_nlink == 1 {
             return Ok(0);
         }
-        let there = rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.map(|there| there.st_ino).map_err(|why| EntryError::Target("looking at", why))
+        let there = rustix::fs::statat(to.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        there
+            .map(|there| there.st_ino)
+            .map_err(|why| EntryError::Target("reading the metadata of", why))
     }
 
-    /// Sets the last flags now, or at the end where they would forbid further names.
-    pub(super) fn lock_late(
+    /// Sets the remaining flags, now, or at the end if they would keep other names of the file from
+    /// being created.
+    pub(super) fn set_late_flags(
         &self,
-        subject: Subject<'_>,
+        source: SourceEntry<'_>,
         attributes: &Attributes,
         target: &OwnedFd,
         existed: bool,
     ) {
-        let Subject { directory, name, stat, .. } = subject;
+        let SourceEntry { entry, stat, .. } = source;
         if stat.st_nlink > 1 && attributes.flags & (IMMUTABLE | APPEND) != 0 {
-            lock(&self.locked).push((directory, name.to_owned(), attributes.flags & !EARLY));
+            let flags = attributes.flags & !EARLY;
+            lock(&self.locked).push(LockedFile { entry: entry.to_entry_name(), flags });
         } else {
             attributes
                 .apply_late(target, existed)
-                .unwrap_or_else(|what| self.note(directory, name, what));
+                .unwrap_or_else(|what| self.report_not_representable(entry, what));
         }
     }
 
-    fn file(
+    fn create_file(
         &self,
-        subject: Subject<'_>,
+        SourceEntry { entry, stat, .. }: SourceEntry<'_>,
         source: &OwnedFd,
         attributes: &Attributes,
-        (to, under): (&OwnedFd, &CStr),
-        content: &mut Content<'_>,
+        to: TargetDirectory<'_>,
+        under: &CStr,
+        content: &mut ContentCopier<'_>,
     ) -> Result<OwnedFd, EntryError> {
-        let Subject { directory, name, stat, .. } = subject;
         let mode = Mode::RUSR | Mode::WUSR;
-        let target = self
-            .make((directory, to), under, false, || rustix::fs::openat(to, under, CREATE, mode))?;
-        let mut note = |what| self.note(directory, name, what);
+        let target =
+            self.create(to, under, false, || rustix::fs::openat(to.fd, under, CREATE, mode))?;
+        let mut note = |what| self.report_not_representable(entry, what);
         attributes.apply_early(&target, false).unwrap_or_else(&mut note);
         content.copy(source, &target, stat)?;
         attributes
-            .apply(Place::Open(&target), false, &mut note)
+            .apply(InodeRef::Open(&target), false, &mut note)
             .map_err(|why| EntryError::Target("setting attributes of", why))?;
         Ok(target)
     }
 
-    /// Links, devices, fifos and sockets.
-    fn special(
+    /// Creates a symlink, device, fifo or socket.
+    fn create_special(
         &self,
-        subject: Subject<'_>,
+        SourceEntry { entry, stat, .. }: SourceEntry<'_>,
         attributes: &Attributes,
-        (to, under): (&OwnedFd, &CStr),
+        to: TargetDirectory<'_>,
+        under: &CStr,
     ) -> Result<(), EntryError> {
-        let Subject { directory, name, stat, .. } = subject;
         match attributes.kind() {
             FileType::Symlink => {
-                let from =
-                    self.directories.open(Side::Source, directory).map_err(EntryError::Source)?;
-                let text =
-                    rustix::fs::readlinkat(&*from, name, Vec::new()).map_err(EntryError::Source)?;
-                self.make((directory, to), under, false, || {
-                    rustix::fs::symlinkat(&*text, to, under)
-                })?;
+                let from = self
+                    .directories
+                    .open(Side::Source, entry.directory)
+                    .map_err(EntryError::Source)?;
+                let text = rustix::fs::readlinkat(&*from, entry.name, Vec::new())
+                    .map_err(EntryError::Source)?;
+                self.create(to, under, false, || rustix::fs::symlinkat(&*text, to.fd, under))?;
             }
-            // A directory or file took its place since it was listed: the second pass finds it.
+            // It was replaced by a directory or file since it was listed. The second pass finds
+            // that.
             FileType::Directory | FileType::RegularFile | FileType::Unknown => {
                 return Err(EntryError::Source(Errno::NOENT));
             }
             kind => {
-                let node =
-                    || rustix::fs::mknodat(to, under, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev);
-                self.make((directory, to), under, false, node)?;
+                let mode = Mode::RUSR | Mode::WUSR;
+                let node = || rustix::fs::mknodat(to.fd, under, kind, mode, stat.st_rdev);
+                self.create(to, under, false, node)?;
             }
         }
+        let mut note = |what| self.report_not_representable(entry, what);
         attributes
-            .apply(Place::Named(to, under), false, &mut |what| self.note(directory, name, what))
+            .apply(InodeRef::Named(to.fd, under), false, &mut note)
             .map_err(|why| EntryError::Target("setting attributes of", why))
     }
 
-    /// Makes something under a name; what is there already goes. `directory`: one that exists is
-    /// welcome.
-    pub(super) fn make<T>(
+    /// Creates something in a directory of the target by calling `create`, which is tried again
+    /// once what was in the way has been removed. `is_directory` is for the error message only.
+    pub(super) fn create<T>(
         &self,
-        (id, to): (Id, &OwnedFd),
+        to: TargetDirectory<'_>,
         name: &CStr,
-        directory: bool,
-        make: impl Fn() -> Result<T, Errno>,
+        is_directory: bool,
+        create: impl Fn() -> Result<T, Errno>,
     ) -> Result<T, EntryError> {
-        let doing = if directory { "making the directory" } else { "making" };
-        let mut made = make();
-        if matches!(made, Err(Errno::PERM)) && unlock(to) {
-            made = make();
+        let doing = if is_directory { "making the directory" } else { "making" };
+        let mut created = create();
+        if matches!(created, Err(Errno::PERM)) && unlock(to.fd) {
+            created = create();
         }
-        if matches!(made, Err(Errno::EXIST)) {
-            clear(to, name).map_err(|why| EntryError::Target("replacing", why))?;
-            made = make();
+        if matches!(created, Err(Errno::EXIST)) {
+            clear(to.fd, name).map_err(|why| EntryError::Target("replacing", why))?;
+            created = create();
         }
-        if !self.is_fresh() && made.is_ok() {
-            self.touch(id);
+        if !self.is_fresh() && created.is_ok() {
+            self.touch(to.id);
         }
-        made.map_err(|why| EntryError::Target(doing, why))
+        created.map_err(|why| EntryError::Target(doing, why))
     }
 
-    /// Sets the flags that would have kept further names from being made.
+    /// Sets the flags that would have kept other names of files from being created.
     pub(super) fn lock_files(&self) -> crate::error::Result<()> {
-        for (directory, name, flags) in lock(&self.locked).drain(..) {
+        for LockedFile { entry, flags } in lock(&self.locked).drain(..) {
             let opened = self
                 .directories
-                .open(Side::Target, directory)
-                .and_then(|to| rustix::fs::openat(to.as_fd(), &*name, READ, Mode::empty()));
+                .open(Side::Target, entry.directory)
+                .and_then(|to| rustix::fs::openat(to.as_fd(), &*entry.name, READ, Mode::empty()));
             match opened {
                 Ok(file) => set_flags(&file, flags, SETTABLE & !EARLY)
-                    .unwrap_or_else(|what| self.note(directory, &name, what)),
+                    .unwrap_or_else(|what| self.report_not_representable(entry.by_ref(), what)),
                 Err(why) => {
-                    let path = self.directories.path_buf(directory, &name);
+                    let path = self.path_of(entry.by_ref());
                     return Err(target_error(self.request.target, &path, "setting flags of", why));
                 }
             }

@@ -1,4 +1,4 @@
-//! The stages of a copy, from the first look to the last sync.
+//! The passes of a copy, and the stages of each pass.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,53 +10,55 @@ use super::request::{Mode, Request, Summary};
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Progress, Report, go_on};
 use crate::timestamp::Timestamp;
-use crate::tree::content::Content;
+use crate::tree::content::ContentCopier;
 use crate::tree::directories::{Directories, ROOT, Side};
+use crate::tree::entry::EntryRef;
 use crate::tree::entry_error::EntryError;
-use crate::tree::open::{Missing, open_below, open_root};
+use crate::tree::open::{IfMissing, open_below, open_root};
 use crate::tree::queue::{Queue, lock};
 use crate::tree::walk;
 
-/// Threads that open files and have them read ahead: what the disk can order at a time.
+/// Threads that open files and start reading them ahead. More of them give the disk more requests
+/// to order.
 const OPENERS: usize = 8;
 
-/// Threads that make entries.
+/// Threads that create entries.
 const WRITERS: usize = 3;
 
-/// Entries listed and not yet opened.
+/// The most entries that are listed and not yet opened.
 const LISTED: usize = 2048;
 
-/// Files open and not yet copied; their content is being read ahead.
+/// The most files that are open and not yet copied. Their content is being read ahead.
 const OPENED: usize = 256;
 
-/// Content after which the target's device is set to work: otherwise the kernel keeps most of it
-/// for the last sync.
+/// Bytes of content after which the target is synced. Otherwise the kernel leaves most of the
+/// writing to the last sync.
 const FLUSH: u64 = 64 * 1024 * 1024;
 
-/// How often progress is told and signals are looked at.
+/// How often progress is reported and signals are checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Threads that compare two trees: one a processor and a few more that wait for the disks.
+/// Threads that compare two trees: enough to use the processors while some wait for the disks.
 const COMPARERS: usize = 4;
 
-/// Copies a tree.
+/// Copies a tree. What cannot be read, or what the target cannot hold, is listed in the
+/// [`Summary`].
 ///
 /// # Errors
 /// When the target cannot be written (full, broken, read-only), when the source's root cannot be
-/// read, and [`Error::Interrupted`]. What cannot be read or represented is in the [`Summary`]
-/// instead.
+/// read, and [`Error::Interrupted`].
 pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summary> {
-    // Attributes of links and devices are reached through it.
+    // Extended attributes of symlinks and devices are reached through it.
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Error::Failed(
             "copying needs /proc: mount it, then run the command again".into(),
         ));
     }
-    // Opened before the first write: it is told of every failed one, also of those that somebody
-    // else's sync saw first.
+    // Opened before the first write, so that the syncfs(2) at the end reports every write error
+    // since then, including those that another process's sync has seen.
     let target = open_root(request.target)?;
     let since = Timestamp::now().earlier();
-    let mut summary = run(request, None, (0, 0), report)?;
+    let mut summary = run_pass(request, None, Copied::default(), report)?;
     if request.two_pass {
         report.part("copy what changed meanwhile");
         let first_pass = FirstPass {
@@ -64,14 +66,14 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
             lost: summary.lost.drain(..).collect(),
             more_lost: summary.more_lost > 0,
         };
-        let second = run(request, Some(first_pass), (summary.files, summary.bytes), report)?;
+        let before = Copied { files: summary.files, bytes: summary.bytes };
+        let second = run_pass(request, Some(first_pass), before, report)?;
         summary.removed += second.removed;
         summary.changed_during_copy = second.changed_during_copy;
         summary.more_changed = second.more_changed;
         summary.not_representable.extend(second.not_representable);
         summary.more_not_representable += second.more_not_representable;
-        // What was lost at first was tried once more; lost the second time may have been copied
-        // before.
+        // The second pass has tried again what the first one lost.
         summary.lost = second.lost;
         summary.more_lost = second.more_lost;
     }
@@ -85,14 +87,21 @@ pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summa
     Ok(summary)
 }
 
-fn run(
+/// What an earlier pass has copied.
+#[derive(Clone, Copy, Default)]
+struct Copied {
+    files: u64,
+    bytes: u64,
+}
+
+fn run_pass(
     request: &Request<'_>,
     first_pass: Option<FirstPass>,
-    (files_before, bytes_before): (u64, u64),
+    before: Copied,
     report: &mut dyn Report,
 ) -> Result<Summary> {
-    let source = open_below(request.source, request.from, Missing::Fails)?;
-    let target = open_below(request.target, request.to, Missing::IsMade)?;
+    let source = open_below(request.source, request.from, IfMissing::Fail)?;
+    let target = open_below(request.target, request.to, IfMissing::Create)?;
     let directories =
         Directories::new(request.mountpoint.as_os_str().as_bytes(), source, Some(target))
             .at("reading", request.source)?;
@@ -101,14 +110,14 @@ fn run(
     let mut tick = |count: Count| {
         let totals = request.totals;
         report.progress(&Progress {
-            // The second pass looks at all directories once more.
-            files: if is_second { files_before } else { count.files },
-            bytes: bytes_before + count.bytes,
+            // The second pass would count all entries again.
+            files: if is_second { before.files } else { count.files },
+            bytes: before.bytes + count.bytes,
             total_files: match request.mode {
                 Mode::Fresh => totals.map(|t| t.files),
                 Mode::Refresh(_) => count.total_files.or(totals.map(|t| t.files)),
             },
-            // How much of it differs is not known before it has been compared.
+            // How much a refresh will write is not known before the trees have been compared.
             total_bytes: totals.filter(|_| matches!(request.mode, Mode::Fresh)).map(|t| t.bytes),
         });
         go_on()
@@ -118,7 +127,8 @@ fn run(
 }
 
 impl Engine<'_> {
-    /// Does the whole walk; `tick` hears how far it is and may end it.
+    /// Runs the whole pass. Calls `tick` regularly with the count so far; an error from it stops
+    /// the copy.
     pub fn run(&self, tick: &mut dyn FnMut(Count) -> Result<()>) -> Result<()> {
         let listed = Queue::new(LISTED, 1);
         let opened = Queue::new(OPENED, OPENERS);
@@ -127,7 +137,7 @@ impl Engine<'_> {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let sink = crate::copy::target_tree::TargetTree { engine: self, listed: &listed };
-                // What is copied is best read in the order of the walk.
+                // Content is read fastest in the order of the walk, which one thread keeps.
                 let threads = if self.is_fresh() { 1 } else { COMPARERS };
                 if let Err(error) =
                     walk::walk(&self.directories, &self.request.exclude, &sink, threads)
@@ -153,7 +163,7 @@ impl Engine<'_> {
                     let moved = |bytes| {
                         self.bytes.fetch_add(bytes, Ordering::Relaxed);
                     };
-                    let mut content = Content::new(&self.abilities, &stop, &moved);
+                    let mut content = ContentCopier::new(&self.abilities, &stop, &moved);
                     while let Some(job) = opened.pop() {
                         self.write(job, &mut content);
                     }
@@ -176,7 +186,7 @@ impl Engine<'_> {
             return Err(error);
         }
         self.lock_files()?;
-        self.look_again();
+        self.check_recopied();
         tick(self.count())
     }
 
@@ -203,7 +213,8 @@ impl Engine<'_> {
                 .open(Side::Target, ROOT)
                 .and_then(|target| rustix::fs::syncfs(&*target));
             if let Err(why) = synced {
-                self.trouble(ROOT, c"", EntryError::Target("writing", why));
+                let root = EntryRef { directory: ROOT, name: c"" };
+                self.handle_error(root, EntryError::Target("writing", why));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Removing from the target what the source has no more, and what an interrupted run left behind.
+//! Removes from the target what the source no longer has, and what an interrupted run left behind.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -11,22 +11,23 @@ use rustix::io::Errno;
 use super::engine::Engine;
 use super::temporary;
 use crate::inode_flags::{lift, put_back, unlock};
-use crate::tree::directories::{DIRECTORY, Id, Inode, ROOT, Side, open_in};
+use crate::tree::directories::{DIRECTORY, DirectoryId, InodeId, ROOT, Side, open_in};
 use crate::tree::entry_error::EntryError;
 use crate::tree::exclude::{Exclude, Verdict};
-use crate::tree::walk::Batch;
+use crate::tree::walk::{Batch, SourceDirectory};
 
 impl Engine<'_> {
-    /// Removes what the source's directory has no more, and returns what else the target's has, by
-    /// name; `None` where the batch is not all of the directory.
+    /// Removes what a directory of the source no longer has from its counterpart in the target.
+    /// Returns the sorted names of what is left in the target, or `None` if the batch is not the
+    /// whole directory.
     pub(super) fn prune(
         &self,
-        (id, source, verdict): (Id, &OwnedFd, Verdict),
+        source: SourceDirectory<'_>,
         batch: &Batch,
     ) -> Result<Option<Vec<CString>>, EntryError> {
         let target = self
             .directories
-            .open(Side::Target, id)
+            .open(Side::Target, source.id)
             .map_err(|why| EntryError::Target("opening", why))?;
         let mut there = names(&target).map_err(|why| EntryError::Target("reading", why))?;
         there.sort_unstable();
@@ -42,15 +43,16 @@ impl Engine<'_> {
             if ours.peek() == Some(&&**name) {
                 return true;
             }
-            // In a large directory, and for what was made since the directory was listed.
+            // The batch does not name every entry of a large directory, or what was created since
+            // the directory was listed.
             let gone = matches!(
-                rustix::fs::statat(source, &**name, AtFlags::SYMLINK_NOFOLLOW),
+                rustix::fs::statat(&**source.fd, &**name, AtFlags::SYMLINK_NOFOLLOW),
                 Err(Errno::NOENT)
             );
             if !gone || failed.is_some() {
                 return true;
             }
-            match self.remove_gone((id, verdict), &target, name) {
+            match self.remove_gone(source.id, source.verdict, &target, name) {
                 Ok(removed) => !removed,
                 Err(why) => {
                     failed = Some(why);
@@ -66,7 +68,8 @@ impl Engine<'_> {
 
     fn remove_gone(
         &self,
-        (id, verdict): (Id, Verdict),
+        id: DirectoryId,
+        verdict: Verdict,
         target: &OwnedFd,
         name: &CStr,
     ) -> Result<bool, Errno> {
@@ -75,10 +78,10 @@ impl Engine<'_> {
         }
         let path = self.directories.path(id, name.to_bytes());
         let ours = match self.request.exclude.verdict(&path, verdict) {
-            Verdict::Skip if temporary::is_one(name) => Verdict::Copy,
+            Verdict::Skip if temporary::is_temporary(name) => Verdict::Copy,
             other => other,
         };
-        if !matches!(ours, Verdict::Copy | Verdict::OnTheWay) {
+        if !matches!(ours, Verdict::Copy | Verdict::DescendOnly) {
             return Ok(false);
         }
         let rules = Some((&self.request.exclude, ours));
@@ -97,7 +100,7 @@ impl Engine<'_> {
     }
 }
 
-/// The names in a directory that was just opened.
+/// Lists the names in a directory that was just opened.
 pub fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut listing = RawDir::new(directory, &mut buffer);
@@ -114,22 +117,24 @@ pub fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-/// A directory on the way down, while what is in it is removed.
+/// A directory that is being emptied, on the path from the entry that is removed to the current
+/// one.
 struct Level {
     name: CString,
+    /// Names of entries that are yet to be removed.
     entries: Vec<CString>,
-    inode: Inode,
+    inode: InodeId,
     verdict: Verdict,
     path_length: usize,
-    /// Something in it stays, and so does it.
+    /// Whether the directory is kept, because something in it is.
     stays: bool,
-    /// What kept it from being changed.
+    /// The flags that kept it from being changed.
     lifted: Option<IFlags>,
 }
 
-/// Removes an entry of the target with all that is below it, but nothing that is mounted there, and
-/// nothing that `rules` leave alone: how many entries went. Depth costs memory for names, and no
-/// descriptors.
+/// Removes an entry of the target and everything below it, except what is mounted there and what
+/// `rules` leave out. Returns the number of entries removed. A deep tree takes memory for names,
+/// but no file descriptors.
 ///
 /// # Errors
 /// As unlinkat(2).
@@ -148,8 +153,8 @@ pub fn remove(
     }
     let mut removed = 0;
     let mut at = match open_in(directory, name) {
-        // Only what lies below it is to go, and nothing does.
-        Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::OnTheWay => return Ok(0),
+        // Only entries below this one are to be removed, and there are none.
+        Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::DescendOnly => return Ok(0),
         other => other?,
     };
     let mut levels = vec![level(&at, name.to_owned(), verdict, path.len())?];
@@ -164,7 +169,7 @@ pub fn remove(
             if let Some(above) = levels.last_mut() {
                 at = rustix::fs::openat(&at, c"..", DIRECTORY, Mode::empty())?;
                 let stat = rustix::fs::fstat(&at)?;
-                if (stat.st_dev, stat.st_ino) != above.inode {
+                if InodeId::of(&stat) != above.inode {
                     return Err(Errno::STALE);
                 }
                 above.stays |= stays;
@@ -186,7 +191,7 @@ pub fn remove(
                 path.truncate(length);
                 continue;
             }
-            Verdict::OnTheWay => {
+            Verdict::DescendOnly => {
                 let stat = rustix::fs::statat(&at, &*entry, AtFlags::SYMLINK_NOFOLLOW)?;
                 let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
                 here.stays |= !is_directory;
@@ -211,7 +216,8 @@ pub fn remove(
     Ok(removed)
 }
 
-/// Removes an entry of the target with all that is below it, also where its directory is locked.
+/// Removes an entry of the target and everything below it, even if its directory is immutable or
+/// append-only.
 ///
 /// # Errors
 /// As unlinkat(2).
@@ -236,7 +242,7 @@ fn level(
     Ok(Level {
         name,
         entries,
-        inode: (stat.st_dev, stat.st_ino),
+        inode: InodeId::of(&stat),
         verdict,
         path_length,
         stays: false,
@@ -244,11 +250,13 @@ fn level(
     })
 }
 
-/// Removes what is no directory, immutable or not. `EISDIR` for a directory.
+/// Removes an entry that is not a directory, even if it is immutable. A directory fails with
+/// `EISDIR`.
 fn unlink(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     let unlink = || rustix::fs::unlinkat(directory, name, AtFlags::empty());
     match unlink() {
-        // Immutable, or in a locked directory; and what POSIX says for a directory.
+        // The entry is immutable, or its directory is, or it is a directory and the file system
+        // returns the error that POSIX names for that.
         Err(Errno::PERM) => {}
         other => return other,
     }
@@ -260,7 +268,7 @@ fn unlink(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     unlink()
 }
 
-/// Lifts immutable and append-only from a file.
+/// Clears the immutable and append-only flags of a file.
 pub fn unlock_named(directory: &OwnedFd, name: &CStr) -> bool {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -1,44 +1,50 @@
-//! The walker's listener: it makes the target's directories, has compared what is in both trees,
-//! and hands everything else to the openers.
+//! Receives what the walk of the source finds: creates the target's directories, compares the
+//! entries that both trees have, and hands everything else to the openers.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, Mode as Permissions, Stat};
 use rustix::io::Errno;
 
-use super::engine::{Engine, Job, Role, Unfinished};
+use super::engine::{Engine, Job, LinkRole, PendingDirectory, TargetDirectory};
 use super::request::Mode;
 use crate::error::{Error, Result};
 use crate::inode_flags::unlock;
-use crate::tree::directories::{DIRECTORY, Id, ROOT, Side, open_in};
+use crate::tree::directories::{DIRECTORY, DirectoryId, InodeId, ROOT, Side, open_in};
+use crate::tree::entry::EntryRef;
 use crate::tree::entry_error::EntryError;
-use crate::tree::exclude::Verdict;
-use crate::tree::metadata::Attributes;
+use crate::tree::metadata::{Attributes, Project};
 use crate::tree::queue::{Queue, lock};
-use crate::tree::walk::{Batch, Found, Sink};
-use crate::tree::working_directory::Standpoint;
-use crate::tree::xattr::Place;
+use crate::tree::walk::{Batch, FoundDirectory, Sink, SourceDirectory};
+use crate::tree::working_directory::WorkingDirectory;
+use crate::tree::xattr::InodeRef;
 
-/// Plants the tree of directories.
+/// The directories of the target.
 pub struct TargetTree<'a> {
-    /// The walk.
+    /// The copy that fills it.
     pub engine: &'a Engine<'a>,
-    /// Where entries go.
+    /// Where entries are handed to the openers.
     pub listed: &'a Queue<Job>,
 }
 
-/// A directory of the target.
-pub struct Planted {
-    /// It was there before, so there is something to compare.
-    existed: bool,
+/// Whether the target had a directory before this copy. Then its entries are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryOrigin {
+    /// The target had it before.
+    Existed,
+    /// This copy created it.
+    Created,
 }
 
 impl TargetTree<'_> {
-    /// Makes or finds the directory in the target: it, and whether it existed.
-    fn plant(&self, parent: Id, name: &CStr) -> Result<(OwnedFd, bool), EntryError> {
+    /// Opens a directory of the target, creating it if it is missing. Returns whether it existed.
+    fn open_or_create(
+        &self,
+        parent: DirectoryId,
+        name: &CStr,
+    ) -> Result<(OwnedFd, bool), EntryError> {
         let engine = self.engine;
         let above = engine
             .directories
@@ -49,73 +55,76 @@ impl TargetTree<'_> {
         {
             return Ok((found, true));
         }
-        let fresh = engine.make((parent, &above), name, true, || {
-            // Closed to others until its own mode is set, when it is complete.
+        let to = TargetDirectory { id: parent, fd: &above };
+        let created = engine.create(to, name, true, || {
+            // Inaccessible to other users until it is complete and gets its own mode.
             match rustix::fs::mkdirat(&*above, name, Permissions::RWXU) {
                 Err(Errno::EXIST) if matches!(enter(&above, name), Ok(Some(_))) => Ok(false),
-                made => made.map(|()| true),
+                created => created.map(|()| true),
             }
         })?;
         let directory = enter(&above, name)?.ok_or(EntryError::Target("opening", Errno::NOENT))?;
-        Ok((directory, !fresh))
+        Ok((directory, !created))
     }
 
-    fn begin(&self, found: Found<'_>) -> Result<bool, EntryError> {
-        let Found { id, parent, name, source, stat } = found;
+    fn begin(&self, found: FoundDirectory<'_>) -> Result<DirectoryOrigin, EntryError> {
+        let FoundDirectory { id, parent, name, source, stat } = found;
         let engine = self.engine;
         let attributes =
-            Attributes::read(Place::Open(source), *stat).map_err(EntryError::Source)?;
+            Attributes::read(InodeRef::Open(source), *stat).map_err(EntryError::Source)?;
         let opening = |why| EntryError::Target("opening", why);
         let (existed, touched) = if id == ROOT {
             let target = engine.directories.open(Side::Target, ROOT).map_err(opening)?;
             (true, self.differs(&attributes, &target)?)
         } else {
-            let (target, existed) = self.plant(parent, name)?;
+            let (target, existed) = self.open_or_create(parent, name)?;
             let touched = !existed || self.differs(&attributes, &target)?;
             if !existed {
-                let note = |what| engine.note(parent, name, what);
+                let entry = EntryRef { directory: parent, name };
+                let note = |what| engine.report_not_representable(entry, what);
                 attributes.apply_early(&target, false).unwrap_or_else(note);
             }
             let stat = rustix::fs::fstat(&target).map_err(opening)?;
-            engine.directories.made(id, target, &stat);
+            engine.directories.add_target(id, target, &stat);
             (existed, touched)
         };
         engine.changed.fetch_add(u64::from(touched), Ordering::Relaxed);
-        let mut unfinished = lock(&engine.unfinished);
+        let mut pending = lock(&engine.pending);
         let suspect = match (engine.since(), engine.request.mode) {
             (None, Mode::Fresh) => false,
             (None, Mode::Refresh(_)) => existed,
             (Some(since), _) => {
                 since.reached_by(stat)
-                    || (id != ROOT && unfinished.get(&parent).is_some_and(|above| above.suspect))
+                    || (id != ROOT && pending.get(&parent).is_some_and(|above| above.suspect))
             }
         };
-        unfinished.insert(id, Unfinished { attributes, existed, touched, suspect });
-        Ok(existed)
+        pending.insert(id, PendingDirectory { attributes, existed, touched, suspect });
+        Ok(if existed { DirectoryOrigin::Existed } else { DirectoryOrigin::Created })
     }
 
-    /// The target's directory does not have these attributes.
+    /// Whether the target's directory has other attributes than these.
     fn differs(&self, attributes: &Attributes, target: &OwnedFd) -> Result<bool, EntryError> {
         if self.engine.is_fresh() {
             unlock(target);
             return Ok(true);
         }
-        let stat =
-            rustix::fs::fstat(target).map_err(|why| EntryError::Target("looking at", why))?;
-        let there = Attributes::read(Place::Open(target), stat)
-            .map_err(|why| EntryError::Target("looking at", why))?;
+        let stat = rustix::fs::fstat(target)
+            .map_err(|why| EntryError::Target("reading the metadata of", why))?;
+        let there = Attributes::read(InodeRef::Open(target), stat)
+            .map_err(|why| EntryError::Target("reading the metadata of", why))?;
         Ok(!attributes.same_as(&there))
     }
 
-    fn go_on(&self) -> Result<()> {
+    fn check_stopped(&self) -> Result<()> {
         if self.engine.stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
-/// Opens a directory of the target; `None` if there is none, or something else.
+/// Opens a directory of the target. Returns `None` if there is no entry of that name, or one that
+/// is not a directory.
 fn enter(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, EntryError> {
     let opened = match open_in(above, name) {
-        // The target's own file systems may be mounted below it already.
+        // The target's other file systems may already be mounted below this one.
         Err(Errno::XDEV) => rustix::fs::openat(above, name, DIRECTORY, Permissions::empty()),
         other => other,
     };
@@ -127,19 +136,20 @@ fn enter(above: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, EntryError> {
 }
 
 impl Sink for TargetTree<'_> {
-    type Directory = Planted;
+    type Directory = DirectoryOrigin;
 
-    fn directory(&self, found: Found<'_>) -> Result<Option<Planted>> {
-        self.go_on()?;
-        let (engine, stat) = (self.engine, found.stat);
-        if (stat.st_dev, stat.st_ino) == engine.directories.inode(Side::Target, ROOT) {
+    fn directory(&self, found: FoundDirectory<'_>) -> Result<Option<DirectoryOrigin>> {
+        self.check_stopped()?;
+        let engine = self.engine;
+        if InodeId::of(found.stat) == engine.directories.inode(Side::Target, ROOT) {
             return Ok(None);
         }
         engine.files.fetch_add(1, Ordering::Relaxed);
         match self.begin(found) {
-            Ok(existed) => Ok(Some(Planted { existed })),
-            Err(trouble) => {
-                engine.trouble(found.parent, found.name, trouble);
+            Ok(origin) => Ok(Some(origin)),
+            Err(error) => {
+                let entry = EntryRef { directory: found.parent, name: found.name };
+                engine.handle_error(entry, error);
                 Ok(None)
             }
         }
@@ -147,57 +157,59 @@ impl Sink for TargetTree<'_> {
 
     fn entries(
         &self,
-        here: &mut Standpoint,
-        directory: &Planted,
-        place: (Id, &Arc<OwnedFd>, Verdict),
+        here: &mut WorkingDirectory,
+        origin: &DirectoryOrigin,
+        source: SourceDirectory<'_>,
         batch: Batch,
     ) -> Result<()> {
         self.engine.found.fetch_add(batch.entries.len() as u64, Ordering::Relaxed);
-        if directory.existed && !self.engine.is_fresh() {
-            if let Err(trouble) = self.engine.compare(here, place, batch, self.listed) {
-                self.engine.trouble(place.0, c"", trouble);
+        if *origin == DirectoryOrigin::Existed && !self.engine.is_fresh() {
+            if let Err(error) = self.engine.compare(here, source, batch, self.listed) {
+                let directory = EntryRef { directory: source.id, name: c"" };
+                self.engine.handle_error(directory, error);
             }
-            return self.go_on();
+            return self.check_stopped();
         }
         for entry in batch.entries.into_iter().filter(|entry| entry.kind != FileType::Directory) {
-            self.go_on()?;
-            self.listed.push(Job::new(place.0, entry, Role::Unmet));
+            self.check_stopped()?;
+            self.listed.push(Job::new(source.id, entry, LinkRole::Unknown));
         }
         Ok(())
     }
 
-    fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()> {
+    fn mount_point(&self, parent: DirectoryId, name: &CStr, stat: &Stat) -> Result<()> {
         self.engine.files.fetch_add(1, Ordering::Relaxed);
+        let entry = EntryRef { directory: parent, name };
         let attributes =
-            Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: (0, false) };
-        let made = self.plant(parent, name).and_then(|(target, existed)| {
+            Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: Project::default() };
+        let made = self.open_or_create(parent, name).and_then(|(target, existed)| {
             if existed && !self.differs(&attributes, &target)? {
                 return Ok(());
             }
             unlock(&target);
             attributes
-                .apply(Place::Open(&target), existed, &mut |what| {
-                    self.engine.note(parent, name, what)
+                .apply(InodeRef::Open(&target), existed, &mut |what| {
+                    self.engine.report_not_representable(entry, what)
                 })
                 .map_err(|why| EntryError::Target("setting attributes of", why))
         });
-        if let Err(trouble) = made {
-            self.engine.trouble(parent, name, trouble);
+        if let Err(error) = made {
+            self.engine.handle_error(entry, error);
         }
         self.engine.finish(parent, 1);
-        self.go_on()
+        self.check_stopped()
     }
 
-    fn listed(&self, directory: Id) -> Result<()> {
+    fn listed(&self, directory: DirectoryId) -> Result<()> {
         self.engine.finish(directory, 1);
-        self.go_on()
+        self.check_stopped()
     }
 
-    fn lost(&self, directory: Id, name: &CStr, why: Errno) -> Result<()> {
-        self.engine.trouble(directory, name, EntryError::Source(why));
+    fn lost(&self, directory: DirectoryId, name: &CStr, why: Errno) -> Result<()> {
+        self.engine.handle_error(EntryRef { directory, name }, EntryError::Source(why));
         if !name.is_empty() {
             self.engine.finish(directory, 1);
         }
-        self.go_on()
+        self.check_stopped()
     }
 }

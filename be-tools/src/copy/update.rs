@@ -1,5 +1,5 @@
-//! One entry that the target has already: equal, made equal, or replaced in one step, so that no
-//! file of the target is ever half written under its own name.
+//! One entry that the target already has: left alone if it is equal, otherwise made equal, or
+//! replaced in one step, so that no file of the target is ever half written under its own name.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -8,104 +8,111 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, FileType, Mode as Permissions, Stat};
 use rustix::io::Errno;
 
-use super::engine::Engine;
-use super::entry::{READ, Subject};
+use super::engine::{Engine, TargetDirectory};
+use super::entry::{READ, SourceEntry};
 use super::prune::{clear, unlock_named};
 use super::request::Mode;
 use crate::inode_flags::{EARLY, unlock};
 use crate::timestamp::Timestamp;
-use crate::tree::content::Content;
-use crate::tree::directories::{Id, Side};
+use crate::tree::content::{ContentCopier, OpenFile};
+use crate::tree::directories::{InodeId, Side};
+use crate::tree::entry::EntryRef;
 use crate::tree::entry_error::EntryError;
 use crate::tree::metadata::Attributes;
-use crate::tree::xattr::Place;
+use crate::tree::xattr::InodeRef;
 
 impl Engine<'_> {
-    /// Makes the target's inode equal to the source's, and returns its number there. `foreign`:
-    /// what the target has under this name is another inode's already.
+    /// Makes the target's inode equal to the source's, and returns its number in the target. If
+    /// `foreign`, the inode that the target has under this name is already the counterpart of
+    /// another source inode.
     pub(super) fn make_equal(
         &self,
-        subject: Subject<'_>,
+        source: SourceEntry<'_>,
         foreign: bool,
-        content: &mut Content<'_>,
+        content: &mut ContentCopier<'_>,
     ) -> Result<u64, EntryError> {
-        let Subject { directory, name, stat, file } = subject;
+        let SourceEntry { entry: EntryRef { directory, name }, stat, file } = source;
         let to = self
             .directories
             .open(Side::Target, directory)
             .map_err(|why| EntryError::Target("opening the directory of", why))?;
         if self.is_fresh() {
-            return self.inode(subject, &to, None, content);
+            return self.create_inode(source, &to, None, content);
         }
         let there = match rustix::fs::statat(&*to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(there) => there,
-            Err(Errno::NOENT) => return self.inode(subject, &to, None, content),
-            Err(why) => return Err(EntryError::Target("looking at", why)),
+            Err(Errno::NOENT) => return self.create_inode(source, &to, None, content),
+            Err(why) => return Err(EntryError::Target("reading the metadata of", why)),
         };
         let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
-        let usable = !foreign && kind(&there) == kind(stat) && self.is_its_own(stat, &there);
+        let usable = !foreign && kind(&there) == kind(stat) && self.is_counterpart(stat, &there);
         let kept = usable
             && match file {
-                Some(file) => self.keep_file(subject, file, &to, content)?,
-                None => self.keep_special(subject, &to, &there)?,
+                Some(file) => self.keep_file(source, file, &to, content)?,
+                None => self.keep_special(source, &to, &there)?,
             };
-        if kept { Ok(there.st_ino) } else { self.inode(subject, &to, Some(&there), content) }
+        if kept { Ok(there.st_ino) } else { self.create_inode(source, &to, Some(&there), content) }
     }
 
-    /// The target's inode has no names that belong to another inode of the source.
-    fn is_its_own(&self, stat: &Stat, there: &Stat) -> bool {
+    /// Whether the target's inode has no names that belong to another inode of the source.
+    fn is_counterpart(&self, stat: &Stat, there: &Stat) -> bool {
         let is_directory = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
         is_directory
             || there.st_nlink == 1
-            || (there.st_nlink <= stat.st_nlink && self.links.claim((there.st_dev, there.st_ino)))
+            || (there.st_nlink <= stat.st_nlink && self.links.claim(InodeId::of(there)))
     }
 
-    /// Keeps a file whose content is the source's, with the source's attributes. False: it must be
-    /// replaced.
+    /// Keeps a file whose content is equal to the source's, and makes its attributes equal. Returns
+    /// false if the file must be replaced.
     fn keep_file(
         &self,
-        subject: Subject<'_>,
-        source: &OwnedFd,
+        source: SourceEntry<'_>,
+        file: &OwnedFd,
         to: &OwnedFd,
-        content: &mut Content<'_>,
+        content: &mut ContentCopier<'_>,
     ) -> Result<bool, EntryError> {
-        let Subject { directory, name, stat, .. } = subject;
-        // What cannot be opened or read is replaced.
-        let Ok(target) = rustix::fs::openat(to, name, READ, Permissions::empty()) else {
+        let SourceEntry { entry, stat, .. } = source;
+        // A target file that cannot be opened or read is replaced.
+        let Ok(target) = rustix::fs::openat(to, entry.name, READ, Permissions::empty()) else {
             return Ok(false);
         };
         let Ok(there) = rustix::fs::fstat(&target) else { return Ok(false) };
-        let ours = Attributes::read(Place::Open(source), *stat).map_err(EntryError::Source)?;
-        let Ok(theirs) = Attributes::read(Place::Open(&target), there) else { return Ok(false) };
+        let ours = Attributes::read(InodeRef::Open(file), *stat).map_err(EntryError::Source)?;
+        let Ok(theirs) = Attributes::read(InodeRef::Open(&target), there) else { return Ok(false) };
         if stat.st_size != there.st_size || (ours.flags ^ theirs.flags) & EARLY != 0 {
             return Ok(false);
         }
-        let vouched = self.is_vouched_for(stat, &there) && !self.is_doubtful(directory, name);
-        if !vouched && !content.is_same((source, stat), (&target, &there))? {
-            return Ok(false);
+        let trusted = self.is_content_trusted(stat, &there) && !self.is_doubtful(entry);
+        if !trusted {
+            let (ours, theirs) =
+                (OpenFile { fd: file, stat }, OpenFile { fd: &target, stat: &there });
+            if !content.is_same(ours, theirs)? {
+                return Ok(false);
+            }
         }
         if !ours.same_as(&theirs) {
             unlock(&target);
-            let note = &mut |what| self.note(directory, name, what);
-            ours.apply(Place::Open(&target), true, note)
+            let note = &mut |what| self.report_not_representable(entry, what);
+            ours.apply(InodeRef::Open(&target), true, note)
                 .map_err(|why| EntryError::Target("setting attributes of", why))?;
-            self.lock_late(subject, &ours, &target, true);
+            self.set_late_flags(source, &ours, &target, true);
             self.changed.fetch_add(1, Ordering::Relaxed);
         } else if Timestamp::of(stat) >= Timestamp::of(&there) {
-            // The change of the target's inode is from now on later than the source's: they have
-            // been compared. What is immutable is compared each time.
+            // Setting the times makes the target's ctime later than the source's, so that the next
+            // refresh need not compare the contents again. This fails for an immutable file, whose
+            // content is therefore compared each time.
             let times = ours.times();
             let _ = rustix::fs::futimens(&target, &times);
         }
-        let after = rustix::fs::fstat(source).map_err(EntryError::Source)?;
-        self.compare_after((directory, name), stat, &after);
+        let after = rustix::fs::fstat(file).map_err(EntryError::Source)?;
+        self.check_after_copy(entry, stat, &after);
         Ok(true)
     }
 
-    /// Same size, same time, and neither inode touched in a way that could hide a change of
-    /// content: the second pass finds what the first one made, a refresh what the copy was when it
-    /// was last complete.
-    fn is_vouched_for(&self, stat: &Stat, there: &Stat) -> bool {
+    /// Whether contents are equal without comparing them: the modification times are equal, and
+    /// neither inode was changed in a way that could hide a change of content. In a second pass
+    /// that means since the first pass copied it, in a refresh since the copy was last complete.
+    fn is_content_trusted(&self, stat: &Stat, there: &Stat) -> bool {
         let trust = match self.request.mode {
             Mode::Refresh(trust) => trust,
             Mode::Fresh => Default::default(),
@@ -119,16 +126,16 @@ impl Engine<'_> {
             && !self.since().is_some_and(|since| since.reached_by(stat))
     }
 
-    /// The same for links, devices, fifos and sockets.
+    /// As [`Engine::keep_file`], for symlinks, devices, fifos and sockets.
     fn keep_special(
         &self,
-        subject: Subject<'_>,
+        source: SourceEntry<'_>,
         to: &OwnedFd,
         there: &Stat,
     ) -> Result<bool, EntryError> {
-        let Subject { directory, name, stat, .. } = subject;
+        let SourceEntry { entry: EntryRef { directory, name }, stat, .. } = source;
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            // It took the place of something else since it was listed.
+            // Something else was listed here, and a file has taken its place.
             return Err(EntryError::Source(Errno::NOENT));
         }
         let from = self.directories.open(Side::Source, directory).map_err(EntryError::Source)?;
@@ -142,22 +149,26 @@ impl Engine<'_> {
             return Ok(false);
         }
         let ours =
-            Attributes::read(Place::Named(&from, name), *stat).map_err(EntryError::Source)?;
-        let Ok(theirs) = Attributes::read(Place::Named(to, name), *there) else { return Ok(false) };
+            Attributes::read(InodeRef::Named(&from, name), *stat).map_err(EntryError::Source)?;
+        let Ok(theirs) = Attributes::read(InodeRef::Named(to, name), *there) else {
+            return Ok(false);
+        };
         if !ours.same_as(&theirs) {
-            ours.apply(Place::Named(to, name), true, &mut |what| self.note(directory, name, what))
+            let note = &mut |what| self.report_not_representable(source.entry, what);
+            ours.apply(InodeRef::Named(to, name), true, note)
                 .map_err(|why| EntryError::Target("setting attributes of", why))?;
             self.changed.fetch_add(1, Ordering::Relaxed);
         }
-        self.compare_after((directory, name), stat, stat);
+        self.check_after_copy(source.entry, stat, stat);
         Ok(true)
     }
 
-    /// Puts what `fill` makes in the place of what is there. The first copy into a new file system
-    /// has nothing to protect, and perhaps no room for two: there the old goes first.
+    /// Replaces an entry of the target by what `fill` creates under a temporary name. The first
+    /// copy into a new file system has nothing to protect, and perhaps no room for both, so it
+    /// removes the old entry first.
     pub(super) fn replace(
         &self,
-        (id, to): (Id, &OwnedFd),
+        TargetDirectory { id, fd: to }: TargetDirectory<'_>,
         name: &CStr,
         there: &Stat,
         mut fill: impl FnMut(&CStr) -> Result<(), EntryError>,
@@ -170,7 +181,7 @@ impl Engine<'_> {
             return fill(name);
         }
         let temporary = self.temporary.name();
-        let put = fill(&temporary).and_then(|()| {
+        let replaced = fill(&temporary).and_then(|()| {
             if is_directory {
                 self.touch(id);
                 clear(to, name).map_err(failed)?;
@@ -187,10 +198,10 @@ impl Engine<'_> {
             renamed.map_err(failed)
         });
         self.touch(id);
-        if put.is_err() {
-            // The next run removes it, if this cannot.
+        if replaced.is_err() {
+            // If this fails, the next run removes it.
             let _ = rustix::fs::unlinkat(to, &*temporary, AtFlags::empty());
         }
-        put
+        replaced
     }
 }

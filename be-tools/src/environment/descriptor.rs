@@ -1,5 +1,5 @@
-//! The descriptor, `/etc/lifeboat/environment.toml`: what nothing else can say of a boot
-//! environment.
+//! The descriptor `/etc/lifeboat/environment.toml`: the facts about a boot environment that cannot
+//! be found anywhere else.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -17,11 +17,11 @@ use crate::timestamp::Timestamp;
 /// The descriptor format this program writes.
 pub const FORMAT: u32 = 1;
 
-/// Names of lost files that a descriptor takes, before TOML's own escapes: a descriptor is never
-/// too large to be read.
+/// The most bytes of names of lost files that a descriptor has, without TOML's escapes, so that it
+/// never becomes too large to be read.
 const MAX_LOST_BYTES: usize = 128 << 10;
 
-/// What was under way when a BE became incomplete.
+/// The operation that was interrupted when a BE became incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the verb of that name")]
@@ -51,65 +51,65 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Whether a BE may be trusted.
+/// Whether a BE is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// All of it is there and synced.
+    /// All of it is written and synced.
     Complete,
     /// An operation was interrupted.
     Incomplete,
 }
 
-/// What nothing else on the disk can say about a BE.
+/// The descriptor of a BE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// Version of this format.
     pub format: u32,
-    /// Identity, for ever.
+    /// The id, which never changes.
     pub id: Id,
-    /// Unique among what is found, ignoring case.
+    /// The name, unique among the BEs of the machine, ignoring case.
     pub name: Name,
-    /// Free text.
+    /// The user's description.
     #[serde(default)]
     pub description: String,
-    /// RFC 3339, UTC, whole seconds.
+    /// When the BE was created: RFC 3339, UTC, whole seconds.
     pub created: String,
     /// The BE it was copied from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Id>,
-    /// Complete or not.
+    /// Whether the BE is complete.
     pub state: State,
-    /// Why not.
+    /// The operation that left it incomplete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// When it was complete the last time: what the operation wrote was not changed later. An
-    /// incomplete BE keeps it.
+    /// When the BE was last complete. What that operation wrote has not been changed by it since.
+    /// An incomplete BE keeps this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<Timestamp>,
-    /// When the operation began that made it incomplete.
+    /// When the operation that left it incomplete began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Timestamp>,
-    /// UUIDs of the file systems and swap spaces that were made for it, and go with it. What else
-    /// its fstab names stays when it is deleted.
+    /// UUIDs of the file systems and swap spaces that were made for the BE, and that are deleted
+    /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<String>,
     /// What loads its kernel.
     #[serde(default, skip_serializing_if = "LoaderName::is_default")]
     pub loader: LoaderName,
-    /// Mount points of its fstab that it does not own.
+    /// Mount points in its fstab that the BE shares with others.
     #[serde(default)]
     pub shared: Vec<PathBuf>,
-    /// Files that could not be read when it was copied: the first of them.
+    /// The first of the files that could not be read when the BE was copied.
     #[serde(default)]
     pub lost: Vec<PathBuf>,
-    /// How many more there were than are named in `lost`.
+    /// How many more files were lost than `lost` names.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_more: usize,
 }
 
 impl Descriptor {
-    /// A new BE, incomplete until `create` ends.
+    /// Makes the descriptor of a new BE, which is incomplete until `create` ends.
     pub fn new(name: Name, source: Option<Id>) -> Self {
         Descriptor {
             format: FORMAT,
@@ -133,7 +133,7 @@ impl Descriptor {
     /// Parses `environment.toml`. Hostile text is an error, never a panic.
     ///
     /// # Errors
-    /// A sentence saying what is wrong, without the path.
+    /// A sentence that says what is wrong, without the path.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         #[derive(Deserialize)]
         struct Version {
@@ -152,14 +152,14 @@ impl Descriptor {
     /// The text of `environment.toml`.
     ///
     /// # Errors
-    /// A path that is not UTF-8, which TOML cannot hold.
+    /// When a path is not UTF-8, which TOML cannot hold.
     pub fn render(&self) -> Result<String> {
         toml::to_string(self)
             .map_err(|e| Error::Failed(format!("writing the descriptor of '{}': {e}", self.name)))
     }
 
-    /// Notes a file that could not be read. Names of any bytes are kept as text, the odd ones
-    /// escaped; past [`MAX_LOST_BYTES`] of names they are only counted.
+    /// Adds a file that could not be read. Names that are not UTF-8, or that have control
+    /// characters, are escaped. After [`MAX_LOST_BYTES`] of names, files are only counted.
     pub fn lose(&mut self, path: &Path) {
         let plain = path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
         let escaped = || PathBuf::from(path.as_os_str().as_bytes().escape_ascii().to_string());
@@ -177,10 +177,10 @@ impl Descriptor {
         self.lost.len() + self.lost_more
     }
 
-    /// Reads the descriptor of the BE mounted at `root`; `None` where it is unmanaged.
+    /// Reads the descriptor of the BE mounted at `root`. Returns `None` if it has none.
     ///
     /// # Errors
-    /// When there is one that cannot be read or does not parse.
+    /// When the descriptor cannot be read or does not parse.
     pub fn load(root: &RootDir) -> Result<Option<Self>> {
         let Some(text) = root.text(DESCRIPTOR_PATH)? else { return Ok(None) };
         let parsed = Self::parse(&text);
@@ -189,25 +189,24 @@ impl Descriptor {
             .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
     }
 
-    /// Writes the descriptor of the BE mounted at `root`, to last.
+    /// Writes the descriptor of the BE mounted at `root` durably.
     ///
     /// # Errors
-    /// When it cannot be written, or would be too large to be read; the old one is then still
-    /// there.
+    /// When it cannot be written, or would be too large to be read. The old descriptor is then
+    /// still there.
     pub fn store(&self, root: &RootDir) -> Result<()> {
         let text = self.render()?;
         if text.len() as u64 > MAX_CONFIG_BYTES {
             let (name, size) = (&self.name, text.len());
             return Err(Error::Failed(format!(
-                "the descriptor of '{name}' would have {size} bytes, and {MAX_CONFIG_BYTES} are \
-                read: shorten its description"
+                "the descriptor of '{name}' would have {size} bytes, and at most \
+                {MAX_CONFIG_BYTES} are read: shorten its description"
             )));
         }
         root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
     }
 
-    /// Everything of the BE mounted at `root` is flushed, then it is said to be complete, then that
-    /// is flushed.
+    /// Syncs the BE mounted at `root`, marks it as complete, and syncs it again.
     ///
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
@@ -221,7 +220,7 @@ impl Descriptor {
         root.sync()
     }
 
-    /// Says that the BE is incomplete, before the first write of an operation.
+    /// Marks the BE as incomplete, before the first write of an operation.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -236,7 +235,7 @@ impl Descriptor {
     /// Refuses a BE that an interrupted operation left incomplete.
     ///
     /// # Errors
-    /// [`Refusal::Incomplete`], naming the operation.
+    /// [`Refusal::Incomplete`] with the operation.
     pub fn refuse_incomplete(&self) -> Result<(), Refusal> {
         if self.state == State::Complete {
             return Ok(());
@@ -255,7 +254,7 @@ impl Descriptor {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
@@ -265,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_survives_its_own_text() {
+    fn a_descriptor_is_parsed_as_it_was_rendered() {
         let mut d = Descriptor::new("nightly".parse().unwrap(), Some(Id::random()));
         d.shared = vec!["/home".into()];
         d.description = "before \"the\" upgrade\n".into();
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_file_of_any_name_leaves_the_descriptor_whole() {
+    fn a_lost_file_of_any_name_can_be_rendered() {
         let mut d = Descriptor::new("nightly".parse().unwrap(), None);
         for name in [&b"/\xff\xfe"[..], b"/\x1b[2J", "/ä b".as_bytes()] {
             d.lose(Path::new(std::ffi::OsStr::from_bytes(name)));
@@ -281,11 +280,11 @@ mod tests {
         let found = Descriptor::parse(&d.render().unwrap()).unwrap();
         assert_eq!(found.lost, [r"/\xff\xfe", r"/\x1b[2J", "/ä b"].map(PathBuf::from));
         d.lost.push(Path::new(std::ffi::OsStr::from_bytes(b"/\xff")).into());
-        assert!(d.render().is_err(), "an empty descriptor would be written");
+        assert!(d.render().is_err(), "this must not write an empty descriptor");
     }
 
     #[test]
-    fn a_disk_that_is_mostly_unreadable_leaves_the_descriptor_readable() {
+    fn very_many_lost_files_leave_the_descriptor_small_enough_to_read() {
         let mut d = Descriptor::new("nightly".parse().unwrap(), None);
         for n in 0..100_000 {
             d.lose(Path::new(&format!("/a/\"b\"/{n}")));
@@ -306,7 +305,7 @@ mod tests {
         assert!(why.contains("format 2 is newer"), "{why}");
     }
 
-    /// Golden: format 1 as first released must parse for ever.
+    /// Format 1 as it was first released must always parse.
     #[test]
     fn format_1_parses() {
         let text = include_str!("../../fixtures/environment-1.toml");

@@ -1,4 +1,5 @@
-//! What is read from a root file system to tell what boots from it, and whether it would.
+//! The facts that are read from a root file system: which system it holds, and whether that would
+//! boot.
 
 mod boot_images;
 mod files;
@@ -15,55 +16,55 @@ use crate::error::Error;
 use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 
-/// More kernels than anyone keeps; a hostile /boot must end.
-const MOST_KERNELS: usize = 64;
+/// The most kernels that are read. A hostile /boot could have any number.
+const MAX_KERNELS: usize = 64;
 
-/// What one root file system says of itself.
+/// The facts about the system on one root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// btrfs subvolume it lies in.
+    /// The btrfs subvolume that is the root.
     pub subvolume: Option<String>,
-    /// Its descriptor.
+    /// The descriptor.
     pub descriptor: Option<Descriptor>,
-    /// Why the descriptor that is there cannot be read.
+    /// Why an existing descriptor cannot be read.
     pub descriptor_error: Option<String>,
-    /// os-release(5), if there is one.
+    /// The content of os-release(5).
     pub os: Option<OperatingSystem>,
-    /// The text of its fstab.
+    /// The text of /etc/fstab.
     pub fstab: Option<String>,
-    /// /etc/hostname
+    /// The content of /etc/hostname.
     pub hostname: Option<String>,
-    /// Its kernels, newest first.
+    /// The kernels, newest first.
     pub kernels: Vec<Kernel>,
-    /// What its GRUB menu would start.
+    /// What the GRUB menu would start.
     pub grub: Grub,
-    /// What is wrong with its init.
+    /// What is wrong with /sbin/init.
     pub init_problem: Option<String>,
-    /// Bytes in use on its root file system.
+    /// Bytes in use on the root file system.
     pub used: Option<u64>,
-    /// File systems of its own that could not be mounted, and why.
+    /// File systems of the BE that could not be mounted, and why.
     pub not_mounted: Vec<String>,
 }
 
 /// A kernel in /boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// As `uname -r` prints it.
+    /// The release, as `uname -r` prints it.
     pub release: String,
-    /// Path in the BE.
+    /// The path of the image in the BE.
     pub image: String,
     /// What is wrong with the image.
     pub image_problem: Option<String>,
-    /// Path of its initramfs in the BE.
+    /// The path of the initramfs in the BE.
     pub initramfs: Option<String>,
-    /// What is wrong with that.
+    /// What is wrong with the initramfs.
     pub initramfs_problem: Option<String>,
-    /// /lib/modules has its directory.
+    /// Whether /lib/modules has a directory for the release.
     pub modules: bool,
 }
 
 impl Kernel {
-    /// Kernel, initramfs and modules are there and look whole.
+    /// Whether kernel, initramfs and modules exist and look undamaged.
     pub fn is_complete(&self) -> bool {
         self.image_problem.is_none()
             && self.initramfs.is_some()
@@ -75,32 +76,32 @@ impl Kernel {
 /// The GRUB of a BE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grub {
-    /// GRUB's programs or its directory are there.
+    /// Whether GRUB's programs or its directory exist.
     pub installed: bool,
-    /// grub.cfg is there.
+    /// Whether grub.cfg exists and is not empty.
     pub configured: bool,
-    /// What the menu starts when nobody presses a key.
+    /// The entry that the menu starts if no key is pressed.
     pub default: Option<GrubEntry>,
 }
 
 /// A menu entry that starts a kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrubEntry {
-    /// The kernel as grub.cfg names it.
+    /// The kernel, as grub.cfg names it.
     pub kernel: String,
-    /// It is there.
+    /// Whether the kernel exists.
     pub kernel_exists: bool,
-    /// Initramfs images that are not there.
+    /// Initramfs images that do not exist.
     pub missing_initramfs: Vec<String>,
-    /// `root=` of its command line.
+    /// `root=` of the command line.
     pub root: Option<String>,
-    /// The file system that it searches for the kernel.
+    /// The UUID of the file system on which it searches the kernel.
     pub search_uuid: Option<String>,
 }
 
 impl Facts {
-    /// Reads them, if `root` looks like the root of a Linux system: it has a descriptor, an
-    /// os-release, or an fstab with accounts beside it.
+    /// Reads the facts. Returns `None` unless `root` looks like the root of a Linux system: it has
+    /// a descriptor, an os-release, or both an fstab and a passwd.
     pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
         let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
         let looks_like_root = there(DESCRIPTOR_PATH)
@@ -117,7 +118,7 @@ impl Facts {
                 Ok(descriptor) => facts.descriptor = Some(descriptor),
                 Err(why) => facts.descriptor_error = Some(why),
             },
-            // Without the place where it is mounted just now.
+            // The path is left out, because it has a temporary mount point.
             Err(Error::Format { why, .. }) => facts.descriptor_error = Some(why),
             Err(Error::Io { source, .. }) => facts.descriptor_error = Some(source.to_string()),
             Err(other) => facts.descriptor_error = Some(other.to_string()),
@@ -135,8 +136,8 @@ impl Facts {
         Some(facts)
     }
 
-    /// The kernel that it would boot: the default of its menu, else the newest that is complete,
-    /// else the newest.
+    /// The kernel that the BE would boot: the one in the default entry of the menu, else the newest
+    /// that is complete, else the newest.
     pub fn kernel(&self) -> Option<&Kernel> {
         let default = self.grub.default.as_ref().and_then(|entry| {
             let name = entry.kernel.rsplit('/').next()?;
@@ -148,7 +149,7 @@ impl Facts {
     }
 }
 
-/// os-release(5): shell assignments, perhaps quoted.
+/// Parses os-release(5): shell assignments, whose values may be quoted.
 fn os_release(text: &str) -> OperatingSystem {
     let value = |key: &str| {
         let raw = text
@@ -179,7 +180,7 @@ fn kernels(root: &RootDir) -> Vec<Kernel> {
     let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
     let images = names.iter().filter(|n| n.starts_with("vmlinuz-") || n.starts_with("vmlinux-"));
     let mut kernels: Vec<Kernel> = images
-        .take(MOST_KERNELS)
+        .take(MAX_KERNELS)
         .filter_map(|name| {
             let suffix = &name["vmlinuz-".len()..];
             let image = format!("boot/{name}");
@@ -239,8 +240,8 @@ fn grub(root: &RootDir) -> Grub {
     Grub { installed, configured: !cfg.trim().is_empty(), default }
 }
 
-/// A path as GRUB sees it is there: from the root, from a /boot of its own, or from the top of a
-/// btrfs whose subvolume we are in.
+/// Whether a path in grub.cfg exists. It may be relative to the root, to a separate /boot, or to
+/// the top of a btrfs of which the root is a subvolume.
 fn on_grub_root(root: &RootDir, path: &str) -> bool {
     let path =
         path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);

@@ -1,4 +1,4 @@
-//! Why a BE would not boot. Pure.
+//! Finds out why a BE would not boot, from the facts that were read. Does no I/O.
 
 use std::path::Path;
 
@@ -13,8 +13,8 @@ fn problem(code: &'static str, text: impl Into<String>) -> Problem {
     Problem::new(code, text)
 }
 
-/// Everything that would keep a BE from booting, as far as its own files tell. What its loader
-/// lacks, the loader adds.
+/// Everything that would keep a BE from booting, as far as its own files show. Problems of its
+/// loader are added by the loader.
 pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices) -> Vec<Problem> {
     let mut all = Vec::new();
     descriptor(facts, &mut all);
@@ -104,7 +104,7 @@ fn grub(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &m
     }
 }
 
-/// `root=` of the menu entry, if it names something else than this BE's root.
+/// Returns `root=` of the menu entry if it does not name the root of this BE.
 fn other_root(
     entry: &GrubEntry,
     environment: &BootEnvironment,
@@ -116,7 +116,7 @@ fn other_root(
     let is_own = match (tag("UUID="), tag("/dev/disk/by-uuid/")) {
         (Some(uuid), _) | (_, Some(uuid)) => uuid.eq_ignore_ascii_case(&environment.root.uuid),
         _ => match devices.lookup(root)[..] {
-            // A kernel name of another machine or another order of disks says nothing here.
+            // A kernel name may be that of another machine, or of another order of disks.
             [] if root.starts_with("/dev/") => true,
             [] => false,
             ref found => found.iter().any(|d| d.node == *node),
@@ -155,7 +155,7 @@ fn file_systems(facts: &Facts, environment: &BootEnvironment, all: &mut Vec<Prob
     }
 }
 
-/// Booting stops when the device of this line does not appear.
+/// Whether the system does not boot if the device of this line is missing.
 fn is_needed(file_system: &FileSystemUse) -> bool {
     let optional = |option: &str| matches!(option, "nofail" | "noauto");
     let is_device = match Spec::parse(&file_system.spec) {
@@ -163,7 +163,7 @@ fn is_needed(file_system: &FileSystemUse) -> bool {
         Spec::Other(_) => false,
         _ => true,
     };
-    // Swap that is missing costs a wait, not the boot.
+    // A missing swap space only delays the boot.
     is_device && file_system.fs_type != "swap" && !file_system.options.split(',').any(optional)
 }
 

@@ -1,4 +1,4 @@
-//! What a boot environment is called: by people, and for ever.
+//! The name of a boot environment, which can change, and its id, which never does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// A BE's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Two names that differ only by case are one name.
+/// The name of a BE: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Names that differ only in case are equal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -61,18 +61,18 @@ impl fmt::Display for Name {
     }
 }
 
-/// A BE's identity, for ever.
+/// The id of a BE, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Id(Uuid);
 
 impl Id {
-    /// A fresh one.
+    /// Makes a new id.
     pub fn random() -> Self {
         Id(Uuid::new_v4())
     }
 
-    /// Its first eight hex digits: the name of its directory on the ESP.
+    /// The first eight hex digits, which name the directory of the BE on the ESP.
     pub fn short(&self) -> String {
         self.0.simple().to_string()[..8].to_owned()
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_rule() {
+    fn only_legal_names_parse() {
         for good in ["a", "9", "nightly", "deb-12.5_x", &"a".repeat(63)] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
         }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_differ_by_case_are_one() {
+    fn names_that_differ_only_in_case_are_equal() {
         assert_eq!("Second".parse::<Name>().unwrap(), "second".parse::<Name>().unwrap());
     }
 }

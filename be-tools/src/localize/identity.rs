@@ -1,4 +1,5 @@
-//! What tells copies apart: UUIDs and labels of file systems, and the identity of a machine.
+//! What must differ between copies: UUIDs and labels of file systems, and with `--new-machine` the
+//! identity of the machine.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,16 @@ use crate::layout::{FsType, MountPoint};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// A UUID that no other file system has, as mkfs takes it.
+/// A new UUID for mkfs.
 pub fn fresh_uuid() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The label of a new file system whose source had one: the BE's name, and below `/` the mount
-/// point's last part; where that is too long for the type or taken, the BE's id takes the place of
-/// its name.
+/// The label of a new file system whose source has one: the name of the BE, followed by the last
+/// part of the mount point unless that is `/`. If this is too long for the file system, or taken,
+/// the id of the BE is used instead of its name.
 ///
-/// Lengths: mke2fs(8) 16 bytes, mkfs.xfs(8) 12, mkfs.fat(8) 11, mkfs.btrfs(8) 255.
+/// Maximum lengths: mke2fs(8) 16 bytes, mkfs.xfs(8) 12, mkfs.fat(8) 11, mkfs.btrfs(8) 255.
 pub fn label(
     name: &Name,
     id: Id,
@@ -48,7 +49,7 @@ pub fn label(
 /// The identity that `--new-machine` gives to a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewMachine {
-    /// Its name; the source's, where none is given.
+    /// The host name. If it is not given, that of the source is kept.
     pub hostname: Option<String>,
 }
 
@@ -59,10 +60,11 @@ impl NewMachine {
     /// When a file cannot be changed, or its ssh-keygen fails.
     pub fn apply(&self, root: &RootDir, inside: &dyn Programs) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        // Empty, not "uninitialized": machine-id(5) makes a new one, without the presets and
-        // questions of a first boot, which would undo what the administrator enabled and disabled.
+        // Empty, not "uninitialized": then the boot makes a new id, but is not a first boot in the
+        // sense of machine-id(5). A first boot applies presets, which would undo what the
+        // administrator has enabled and disabled.
         root.write("etc/machine-id", b"", 0o444)?;
-        done.push("/etc/machine-id is empty: the first boot makes a new one".into());
+        done.push("/etc/machine-id is empty: the next boot makes a new one".into());
         root.remove("var/lib/systemd/random-seed")?;
         if root.exists("var/lib/dbus") {
             root.symlink("var/lib/dbus/machine-id", "/etc/machine-id")?;
@@ -74,8 +76,8 @@ impl NewMachine {
         Ok(done)
     }
 
-    /// Debian makes host keys when the package is installed, never at boot: so new ones are made at
-    /// once.
+    /// Makes new host keys right away. Debian makes them only when the package is installed, not at
+    /// boot.
     fn new_host_keys(&self, root: &RootDir, inside: &dyn Programs) -> Result<Option<String>> {
         let names = root.names(SSH)?;
         let keys: Vec<&str> =
@@ -91,8 +93,8 @@ impl NewMachine {
     }
 }
 
-/// What tells one machine from another, where `root` and `other` are two: paths relative to the
-/// root. Nothing, where they have the same machine-id.
+/// The files that make `root` and `other` different machines, relative to the root. The list is
+/// empty if both have the same machine-id.
 ///
 /// # Errors
 /// When a directory cannot be read.
@@ -114,7 +116,7 @@ pub(crate) fn of_another_machine(root: &RootDir, other: &RootDir) -> Result<Vec<
     Ok(own.into_iter().collect())
 }
 
-/// Where ssh host keys lie.
+/// The directory of the ssh host keys.
 const SSH: &str = "etc/ssh";
 
 fn is_host_key(name: &str) -> bool {
@@ -170,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_fit_their_type_and_are_free() {
+    fn labels_are_short_enough_and_not_taken() {
         let id: Id = "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap();
         let table = [
             ("second", "/", FsType::Ext4, &[][..], Some("second")),
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_of_its_own_is_known_by_its_machine_id() {
+    fn two_machines_are_distinguished_by_their_machine_ids() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for (dir, id) in [(&first, "1"), (&second, "2")] {
             std::fs::create_dir_all(dir.path().join(SSH)).unwrap();
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn host_keys_are_told_from_settings() {
+    fn host_keys_are_distinguished_from_settings() {
         for (name, is_key) in
             [("ssh_host_ed25519_key", true), ("ssh_host_rsa_key.pub", true), ("sshd_config", false)]
         {

@@ -1,4 +1,4 @@
-//! What makes a copy different from its source.
+//! The differences between a copy and its source.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,24 @@ use crate::environment::{Id, Root};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MountPoint};
 
-/// What makes a copy different from its source.
+/// The differences between a copy and its source.
 #[derive(Debug)]
 pub struct Localization<'a> {
-    /// The copy's identity.
+    /// The id of the copy.
     pub id: Id,
-    /// Where its file systems lie.
+    /// The file systems of the copy.
     pub layout: &'a Layout,
-    /// UUIDs of its own file systems.
+    /// The UUIDs of these file systems.
     pub uuids: &'a BTreeMap<MountPoint, String>,
-    /// UUIDs of its own swap spaces.
+    /// The UUIDs of the copy's swap spaces.
     pub swap_uuids: &'a [String],
-    /// UUIDs of the file systems that `LABEL=` and `PARTLABEL=` of the source's fstab stand for.
+    /// The UUIDs of the file systems that `LABEL=` and `PARTLABEL=` in the source's fstab name.
     pub labels: &'a BTreeMap<String, String>,
-    /// The source's root.
+    /// The root of the source.
     pub source_root: &'a Root,
-    /// The source's fstab, where the target has an older one of its own: it is never seen with the
-    /// source's.
+    /// The fstab of the source, if the target has an older one that is not to be used.
     pub source_fstab: Option<&'a str>,
-    /// Also make it a machine of its own.
+    /// Set if the copy is to become a machine of its own.
     pub new_machine: Option<&'a NewMachine>,
 }
 
@@ -37,7 +36,9 @@ impl Localization<'_> {
     pub fn root_uuid(&self) -> Result<&str> {
         let uuid = self.uuids.get(&MountPoint::root()).map(String::as_str);
         uuid.ok_or_else(|| {
-            Error::Failed("the target's root file system has no UUID: make it anew".into())
+            Error::Failed(
+                "the target's root file system has no UUID: create that file system again".into(),
+            )
         })
     }
 

@@ -1,4 +1,4 @@
-//! fstab(5) of a copy. Pure.
+//! Rewrites fstab(5) for a copy. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,14 +7,14 @@ use super::localization::Localization;
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::layout::{FsType, MountPoint, TargetFileSystem};
 
-/// What swap a copy uses.
+/// The swap space of a copy, as far as hibernation is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Swap {
-    /// None that outlives a reboot.
+    /// There is none in fstab.
     None,
-    /// The one that other BEs use too.
+    /// It is shared with other BEs.
     Shared,
-    /// Its own, by UUID.
+    /// It is the copy's own, with this UUID.
     Own(String),
 }
 
@@ -29,7 +29,9 @@ pub(super) fn rewrite(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
         !again && !merged.contains(&mountpoint)
     });
     done.extend(
-        merged.iter().map(|m| format!("{m} leaves fstab: it is part of {} now", holder(change, m))),
+        merged
+            .iter()
+            .map(|m| format!("{m} is removed from fstab: it is part of {} now", holder(change, m))),
     );
 
     for entry in fstab.entries_mut() {
@@ -45,13 +47,13 @@ pub(super) fn rewrite(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
         let (place, fs_type) = (target.mountpoint.as_path(), target.fs_type);
         let options = target.options.as_str();
         fstab.push(Entry::new(&spec, place, fs_type.as_str(), options, pass(target)));
-        done.push(format!("{} comes into fstab as {spec} ({fs_type})", target.mountpoint));
+        done.push(format!("{} is added to fstab as {spec} ({fs_type})", target.mountpoint));
     }
     done.extend(rewrite_swap(fstab, change));
     done
 }
 
-/// The swap that this fstab uses.
+/// The swap space that the rewritten fstab uses.
 pub(super) fn swap(fstab: &Fstab, change: &Localization) -> Swap {
     match change.swap_uuids.first() {
         Some(uuid) => Swap::Own(uuid.clone()),
@@ -81,7 +83,7 @@ fn point_at(entry: &mut Entry, target: &TargetFileSystem, uuid: &str) -> String 
     format!("{} in fstab is {spec} ({})", target.mountpoint, target.fs_type)
 }
 
-/// fsck.xfs and fsck.btrfs do nothing: no pass.
+/// The sixth field of fstab. It is 0 for xfs and btrfs, whose fsck does nothing.
 fn pass(target: &TargetFileSystem) -> u32 {
     match target.fs_type {
         FsType::Xfs | FsType::Btrfs => 0,
@@ -90,7 +92,7 @@ fn pass(target: &TargetFileSystem) -> u32 {
     }
 }
 
-/// A label that a copy may share with its source names neither for sure.
+/// Replaces a label by a UUID, because a copy may have the same label as its source.
 fn name_by_uuid(entry: &mut Entry, labels: &BTreeMap<String, String>) -> Option<String> {
     if !matches!(entry.device(), Spec::Label(_) | Spec::PartLabel(_)) {
         return None;
@@ -124,12 +126,12 @@ fn rewrite_swap(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
     };
     for entry in fstab.entries().filter(|e| is_gone(e)) {
         done.push(format!(
-            "the swap file {} is not copied: its line in fstab is a comment",
+            "the swap file {} is not copied: its line in fstab becomes a comment",
             entry.spec()
         ));
     }
     fstab.comment_out(
-        "Lifeboat copies no swap files. To have one: mkswap, then uncomment.",
+        "Lifeboat does not copy swap files. To use one, run mkswap and uncomment the line.",
         is_gone,
     );
     done

@@ -1,14 +1,14 @@
-//! Where a copy resumes from hibernation: a parameter of its kernel, and `RESUME` in `conf.d` for
-//! the initramfs that initramfs-tools(7) makes next. Pure.
+//! The device from which a copy resumes after hibernation: a parameter of its kernel, and `RESUME`
+//! in `conf.d` for the next initramfs that initramfs-tools(7) builds. Does no I/O.
 
 use super::mounts::Swap;
 
-/// The file that Debian's installer and administrators keep it in.
+/// The file in which Debian's installer puts `RESUME`.
 pub(super) const FILE: &str = "resume";
 
-/// The parameter of the kernel's command line, which every initramfs obeys whatever it was made
-/// with: so the source's need not be made anew. Swap that is not the copy's alone may hold another
-/// one's hibernation image.
+/// The parameter for the kernel's command line. Every initramfs obeys it, so that of the source
+/// need not be rebuilt. The copy does not resume from shared swap, which may hold the hibernation
+/// image of another BE.
 pub(super) fn parameter(swap: &Swap) -> String {
     match swap {
         Swap::Own(uuid) => format!("resume=UUID={uuid}"),
@@ -16,14 +16,15 @@ pub(super) fn parameter(swap: &Swap) -> String {
     }
 }
 
-/// The files of `/etc/initramfs-tools/conf.d` that must change, with their new text. Swap that
-/// another BE uses may hold that one's hibernation image, and a device named here is the source's.
+/// The files of `/etc/initramfs-tools/conf.d` that must change, with their new texts. Any device
+/// that they name now is the source's, and shared swap may hold the hibernation image of another
+/// BE.
 pub(super) fn settle(files: &[(String, String)], swap: &Swap) -> Vec<(String, String)> {
     let named = files.iter().flat_map(|(_, text)| text.lines().filter_map(value));
     let wanted = match swap {
         Swap::Own(uuid) => format!("UUID={uuid}"),
         Swap::Shared => "none".to_owned(),
-        // `auto` and `none` name no device of the source.
+        // `auto` and `none` do not name a device of the source.
         Swap::None if named.into_iter().any(|v| v != "none" && v != "auto") => "none".to_owned(),
         Swap::None => return Vec::new(),
     };
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resume_follows_the_swap() {
+    fn resume_names_the_copys_own_swap_or_none() {
         let none: &[(&str, &str)] = &[];
         let installed: &[(&str, &str)] =
             &[("driver-policy", "MODULES=most\n"), ("resume", "RESUME=UUID=0d9f\n")];

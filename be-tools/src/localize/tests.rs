@@ -20,7 +20,7 @@ const MENU: &str = "boot/grub/grub.cfg";
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
 
-/// As Debian's installer writes it, with lines of an administrator.
+/// The fstab of Debian's installer, with lines of an administrator.
 const FSTAB: &str = "\
 # /etc/fstab: static file system information.
 UUID=9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11 /               ext4    errors=remount-ro 0       1
@@ -33,7 +33,7 @@ UUID=0d9f0f4e-1111-4c8e-a1fd-0123456789ab none            swap    sw            
 tmpfs /tmp tmpfs nosuid,size=1G 0 0
 ";
 
-/// Programs that do what the real ones leave behind, and remember what was asked.
+/// Programs that record their command lines. update-grub also writes grub.cfg.
 struct Recorder {
     root: PathBuf,
     grub_cfg: String,
@@ -50,7 +50,7 @@ impl Programs for Recorder {
     }
 }
 
-/// A copy of a Debian as the copy engine leaves it, as far as localize looks.
+/// A copy of a Debian as the copy engine leaves it, as far as it matters here.
 struct Copied {
     directory: tempfile::TempDir,
     layout: Layout,
@@ -154,7 +154,7 @@ impl Copied {
     }
 }
 
-/// Every file and link, sorted.
+/// All files and symlinks below a directory, sorted.
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap().map(|e| e.unwrap()) {
@@ -168,7 +168,7 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_merged_file_system_leaves_fstab_and_the_rest_keeps_its_lines() {
+fn a_merged_file_system_leaves_fstab_and_other_lines_are_kept() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     copied.localize();
     assert_eq!(
@@ -180,7 +180,7 @@ UUID=11111111-2222-4333-8444-555555555555 /               ext4    errors=remount
 UUID=7A1B-22C3  /boot/efi       vfat    umask=0077      0       1
 UUID=home-uuid      /home           xfs     noatime         0       2
 UUID=0d9f0f4e-1111-4c8e-a1fd-0123456789ab none            swap    sw              0       0
-# Lifeboat copies no swap files. To have one: mkswap, then uncomment.
+# Lifeboat does not copy swap files. To use one, run mkswap and uncomment the line.
 #/swapfile       none            swap    sw,pri=1        0       0
 tmpfs /tmp tmpfs nosuid,size=1G 0 0
 "
@@ -188,7 +188,7 @@ tmpfs /tmp tmpfs nosuid,size=1G 0 0
 }
 
 #[test]
-fn split_file_systems_and_own_swap_come_into_fstab() {
+fn new_file_systems_and_own_swap_are_added_to_fstab() {
     let copied = Copied::with(&[
         "/:/dev/vdb1:xfs",
         "/usr:/dev/vdb2:btrfs",
@@ -216,7 +216,7 @@ UUID=swap-uuid none swap sw 0 0
 }
 
 #[test]
-fn localizing_twice_changes_nothing_more() {
+fn localizing_twice_has_the_same_result() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4", "/var:/dev/vdb3:ext4"]);
     let first = copied.localize();
     let fstab = copied.text("etc/fstab");
@@ -231,7 +231,7 @@ fn localizing_twice_changes_nothing_more() {
 }
 
 #[test]
-fn the_loader_packages_find_nothing_to_install_over() {
+fn loader_packages_are_kept_from_writing_to_the_esp() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let asked = copied.localize();
     let settings = copied.text(SETTINGS);
@@ -248,7 +248,7 @@ fn the_loader_packages_find_nothing_to_install_over() {
 }
 
 #[test]
-fn a_grub_cfg_that_boots_the_source_is_an_error() {
+fn a_grub_cfg_that_still_boots_the_source_is_an_error() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let (done, _) = copied.localize_with(&format!("linux /boot/vmlinuz root=UUID={OLD}\n"), None);
     let message = done.unwrap_err().to_string();
@@ -256,7 +256,7 @@ fn a_grub_cfg_that_boots_the_source_is_an_error() {
 }
 
 #[test]
-fn a_link_out_of_the_copy_is_not_followed() {
+fn a_symlink_out_of_the_copy_is_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     let victim = outside.path().join("fstab");
     fs::write(&victim, FSTAB).unwrap();
@@ -303,7 +303,7 @@ fn root_of(copied: &Copied) -> RootDir {
 }
 
 #[test]
-fn adopting_adds_its_files_and_panic_to_the_menu() {
+fn adopting_adds_its_files_and_changes_only_the_menu() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let default = copied.text("etc/default/grub");
     root_of(&copied).write(MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();

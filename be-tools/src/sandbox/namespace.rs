@@ -1,4 +1,4 @@
-//! The namespaces of a command, prepared from within by the process that is their PID 1.
+//! The namespaces of a command. The process that is PID 1 in them sets them up.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,13 +18,13 @@ use rustix::mount::{
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
-use super::order::{NOT_PREPARED, Order};
+use super::arguments::{Arguments, NOT_PREPARED};
 use super::{policy, seccomp};
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
 use crate::sys::{self, MountOption};
 
-/// Character devices every program may expect: name, major, minor.
+/// Character devices that every program may expect, with their major and minor numbers.
 const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -34,8 +34,8 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Links of /dev.
-const LINKS: [(&str, &str); 5] = [
+/// Symlinks in /dev.
+const SYMLINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -43,7 +43,8 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// What would reach the machine itself, or other disks.
+/// Capabilities that the command does not get, because they affect the machine itself or give
+/// access to other disks.
 const WITHHELD: [CapabilitySet; 5] = [
     CapabilitySet::MKNOD,
     CapabilitySet::SYS_BOOT,
@@ -52,8 +53,8 @@ const WITHHELD: [CapabilitySet; 5] = [
     CapabilitySet::SYS_TIME,
 ];
 
-/// Variables of the caller that reach the command.
-const PASSED: [&str; 10] = [
+/// Environment variables of the caller that are passed to the command.
+const PASSED_VARIABLES: [&str; 10] = [
     "TERM",
     "DEBIAN_FRONTEND",
     "http_proxy",
@@ -66,29 +67,29 @@ const PASSED: [&str; 10] = [
     "SOURCE_DATE_EPOCH",
 ];
 
-/// Passed on to the command; the first one the terminal sends itself.
+/// Signals that are passed on to the command. The terminal sends the first one itself.
 const SIGNALS: [i32; 3] =
     [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
 
-/// Where the ESP is mounted, the usual place first.
-const ESP: [&str; 2] = ["/boot/efi", "/efi"];
+/// Where the ESP may be mounted, the usual mount point first.
+const ESP_MOUNT_POINTS: [&str; 2] = ["/boot/efi", "/efi"];
 
-/// Makes the namespaces, runs the command in them and returns its exit status.
+/// Creates the namespaces, runs the command in them and returns its exit status.
 ///
 /// # Errors
-/// When they cannot be made.
-pub(super) fn enter(order: &Order) -> Result<u8> {
+/// When they cannot be created or set up.
+pub(super) fn enter(arguments: &Arguments) -> Result<u8> {
     die_with_parent()?;
-    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(order.parent) {
+    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(arguments.parent) {
         return Err(Error::Interrupted);
     }
     for signal in SIGNALS {
-        // Only to live through it: PID 1 passes it on. A handler, unlike "ignore", does not outlive
-        // exec.
+        // The handler only keeps the signal from ending this process, which passes it on. Unlike
+        // SIG_IGN, a handler is not inherited through exec.
         signal_hook::flag::register(signal, std::sync::Arc::default())
             .doing(|| "watching signals".into())?;
     }
-    if !order.interactive {
+    if !arguments.interactive {
         nix::unistd::setsid().doing(|| "leaving the terminal".into())?;
     }
     let flags = CloneFlags::CLONE_NEWNS
@@ -97,10 +98,11 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
         | CloneFlags::CLONE_NEWUTS;
     nix::sched::unshare(flags).doing(|| "making namespaces (this needs root)".into())?;
     match sys::fork_single_threaded().doing(|| "starting PID 1 of the namespaces".into())? {
-        Some(first) => Ok(pass_signals_until_end(first, first, order.interactive)),
+        Some(first) => Ok(pass_signals_until_end(first, first, arguments.interactive)),
         None => {
-            let status = die_with_parent().and_then(|()| prepare(order)).and_then(|()| run(order));
-            // PID 1 ends here, and with it all others.
+            let status =
+                die_with_parent().and_then(|()| prepare(arguments)).and_then(|()| run(arguments));
+            // The kernel kills all other processes of the namespace when PID 1 exits.
             std::process::exit(match status {
                 Ok(status) => i32::from(status),
                 Err(error) => {
@@ -114,22 +116,27 @@ pub(super) fn enter(order: &Order) -> Result<u8> {
 
 fn die_with_parent() -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .doing(|| "binding to the caller's life".into())
+        .doing(|| "asking to be killed with the caller".into())
 }
 
-/// Waits for a child; signals that arrive meanwhile go to `whom`. The terminal's own go to
-/// everybody by themselves.
-fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, terminal: bool) -> u8 {
+/// Waits for a child, and passes signals that arrive meanwhile to `receiver`. With a terminal,
+/// SIGINT is not passed on, because the terminal sends it to all processes.
+fn pass_signals_until_end(
+    child: nix::unistd::Pid,
+    receiver: nix::unistd::Pid,
+    terminal: bool,
+) -> u8 {
     let passed = &SIGNALS[usize::from(terminal)..];
     let flag = |signal: &i32| {
         let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        // It was registered once already, so it can be.
+        // This cannot fail: the same signal was registered before.
         let _ = signal_hook::flag::register(*signal, std::sync::Arc::clone(&flag));
         (*signal, flag)
     };
     let flags: Vec<_> = passed.iter().map(flag).collect();
     loop {
-        // Without WNOHANG a signal between looking and waiting would be seen only at the end.
+        // WNOHANG, because a signal that arrives just before a blocking wait would be noticed only
+        // at its end.
         match waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, status)) if pid == child => {
                 return u8::try_from(status).unwrap_or(u8::MAX);
@@ -142,47 +149,48 @@ fn pass_signals_until_end(child: nix::unistd::Pid, whom: nix::unistd::Pid, termi
                     if flag.swap(false, std::sync::atomic::Ordering::Relaxed)
                         && let Ok(signal) = NixSignal::try_from(*signal)
                     {
-                        // It has just ended: the next look says so.
-                        let _ = nix::sys::signal::kill(whom, signal);
+                        // This fails only if the receiver has just ended.
+                        let _ = nix::sys::signal::kill(receiver, signal);
                     }
                 }
-                // A signal, SIGCHLD excepted, ends the sleep.
+
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            // An orphan that PID 1 had to reap.
+            // An orphan, which PID 1 has to reap.
             Ok(_) => {}
             Err(_) => return NOT_PREPARED,
         }
     }
 }
 
-fn prepare(order: &Order) -> Result<()> {
-    // On the disk lie other BEs. GRUB's tools, which Lifeboat runs, look for the partition table
-    // there.
-    let with_disk = order.privileged || !order.interactive;
-    let devices = order
+fn prepare(arguments: &Arguments) -> Result<()> {
+    // The whole disk also holds other BEs. It is visible only to privileged commands, and to those
+    // of Lifeboat: GRUB's tools read the partition table.
+    let with_disk = arguments.privileged || !arguments.interactive;
+    let devices = arguments
         .block_devices
         .iter()
-        .map(|(node, uuid)| Block::look(node, uuid.as_deref(), with_disk));
-    let devices: Vec<Block> = devices.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        .map(|(node, uuid)| BlockDevice::read(node, uuid.as_deref(), with_disk));
+    let devices: Vec<BlockDevice> =
+        devices.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let resolver = fs::read("/etc/resolv.conf").ok();
-    let esp = order.esp.as_deref().map(detached).transpose()?;
+    let esp = arguments.esp.as_deref().map(detached).transpose()?;
 
-    change_root(&order.root)?;
-    if !order.privileged {
+    change_root(&arguments.root)?;
+    if !arguments.privileged {
         sys::set_mount_option(Path::new("/"), MountOption::NoDevices)
-            .doing(|| "closing device nodes of the boot environment".into())?;
+            .doing(|| "disabling device nodes of the boot environment".into())?;
     }
     api_file_systems(&devices)?;
     policy::cover()?;
     if let Some(text) = resolver {
-        resolver_behind_a_link(&text)?;
+        write_resolver_file(&text)?;
     }
-    place_esp(esp)?;
-    for shared in &order.shared {
+    mount_esp(esp)?;
+    for shared in &arguments.shared {
         read_only(shared)?;
     }
-    if !order.privileged {
+    if !arguments.privileged {
         for capability in WITHHELD {
             rustix::thread::remove_capability_from_bounding_set(capability)
                 .doing(|| "giving up capabilities".into())?;
@@ -198,7 +206,7 @@ fn prepare(order: &Order) -> Result<()> {
     Ok(())
 }
 
-/// A copy of a mount, attached nowhere yet.
+/// Clones a mount, without attaching the clone anywhere yet.
 fn detached(path: &Path) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     rustix::mount::open_tree(CWD, path, flags).at("opening", path)
@@ -207,14 +215,15 @@ fn detached(path: &Path) -> Result<OwnedFd> {
 fn change_root(root: &Path) -> Result<()> {
     use rustix::mount::{mount_bind_recursive, mount_change, unmount};
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "shutting off mounts".into())?;
+        .doing(|| "making mounts private".into())?;
     mount_bind_recursive(root, root).at("binding", root)?;
     rustix::process::chdir(root).at("entering", root)?;
     match rustix::process::pivot_root(".", ".") {
-        // pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the new one and is
-        // taken off.
+        // See "pivot_root(".", ".")" in pivot_root(2): the old root ends up mounted on top of the
+        // new one, and is unmounted.
         Ok(()) => unmount(".", UnmountFlags::DETACH).doing(|| "leaving the old root".into())?,
-        // The rescue image's root is the kernel's rootfs, which cannot be pivoted: it is hidden.
+        // The root of the rescue image is the kernel's rootfs, for which pivot_root(2) fails. The
+        // new root is mounted over it.
         Err(rustix::io::Errno::INVAL) => {
             rustix::mount::mount_move(".", "/").at("changing the root to", root)?;
             rustix::process::chroot(".").at("changing the root to", root)?;
@@ -224,16 +233,16 @@ fn change_root(root: &Path) -> Result<()> {
     rustix::process::chdir("/").at("entering", root)
 }
 
-fn mount(kind: &str, place: &str, flags: MountFlags, data: &std::ffi::CStr) -> Result<()> {
-    let path = Path::new(place);
+fn mount(kind: &str, mountpoint: &str, flags: MountFlags, data: &std::ffi::CStr) -> Result<()> {
+    let path = Path::new(mountpoint);
     if !path.is_dir() {
         fs::create_dir(path).at("making", path)?;
     }
     rustix::mount::mount(kind, path, kind, flags, data)
-        .doing(|| format!("mounting {kind} on {place} inside"))
+        .doing(|| format!("mounting {kind} on {mountpoint} inside"))
 }
 
-fn api_file_systems(devices: &[Block]) -> Result<()> {
+fn api_file_systems(devices: &[BlockDevice]) -> Result<()> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let closed = quiet | MountFlags::NOEXEC;
     mount("proc", "/proc", closed, c"")?;
@@ -259,12 +268,12 @@ fn api_file_systems(devices: &[Block]) -> Result<()> {
             rustix::fs::makedev(major, minor),
         )?;
     }
-    for (name, to) in LINKS {
+    for (name, to) in SYMLINKS {
         symlink(to, Path::new("/dev").join(name)).doing(|| format!("making /dev/{name} inside"))?;
     }
-    devices.iter().try_for_each(Block::put)?;
+    devices.iter().try_for_each(BlockDevice::create)?;
     read_only(Path::new("/proc/sys"))?;
-    // It restarts the machine whatever the capabilities.
+    // Writing to this file can restart the machine, even without capabilities.
     if Path::new("/proc/sysrq-trigger").exists() {
         read_only(Path::new("/proc/sysrq-trigger"))?;
     }
@@ -273,47 +282,49 @@ fn api_file_systems(devices: &[Block]) -> Result<()> {
 
 fn node(path: &Path, kind: FileType, mode: u32, device: u64) -> Result<()> {
     rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(mode), device).at("making", path)?;
-    // The umask may have taken bits away.
+    // The umask may have cleared bits.
     rustix::fs::chmod(path, Mode::from_raw_mode(mode)).at("making", path)
 }
 
-/// Makes what is mounted at a path read-only with all that is mounted below; other options stay.
+/// Makes a path read-only, and everything mounted below it. Other mount options are kept.
 fn read_only(path: &Path) -> Result<()> {
     let refused = || format!("making {} read-only inside", path.display());
     rustix::mount::mount_bind_recursive(path, path).doing(refused)?;
     sys::set_mount_option(path, MountOption::ReadOnly).doing(refused)
 }
 
-fn place_esp(esp: Option<OwnedFd>) -> Result<()> {
-    let places = || ESP.iter().map(Path::new).filter(|place| place.is_dir());
-    // Even where the BE's own mounts have it: a package that installs a loader finds nothing to
-    // write to.
-    for place in places() {
+fn mount_esp(esp: Option<OwnedFd>) -> Result<()> {
+    let mount_points =
+        || ESP_MOUNT_POINTS.iter().map(Path::new).filter(|mountpoint| mountpoint.is_dir());
+    // Hides the ESP even if the BE has it mounted, so that a package that installs a loader has
+    // nothing to write to.
+    for mountpoint in mount_points() {
         let flags =
             MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        rustix::mount::mount("tmpfs", place, "tmpfs", flags, c"mode=700,size=4k")
-            .at("hiding", place)?;
+        rustix::mount::mount("tmpfs", mountpoint, "tmpfs", flags, c"mode=700,size=4k")
+            .at("hiding", mountpoint)?;
     }
     let Some(esp) = esp else { return Ok(()) };
-    let Some(place) = places().next() else {
+    let Some(mountpoint) = mount_points().next() else {
         return Err(Error::Failed(
             "the boot environment has neither /boot/efi nor /efi to mount its ESP on: make one of \
             them"
                 .into(),
         ));
     };
-    rustix::mount::move_mount(esp, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at("mounting", place)
+    rustix::mount::move_mount(esp, "", CWD, mountpoint, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .at("mounting", mountpoint)
 }
 
-/// systemd-resolved and resolvconf keep the file in /run, which is empty inside.
-fn resolver_behind_a_link(text: &[u8]) -> Result<()> {
+/// Writes the file that a dangling symlink at /etc/resolv.conf points to. systemd-resolved and
+/// resolvconf keep that file in /run, which is empty inside.
+fn write_resolver_file(text: &[u8]) -> Result<()> {
     let file = Path::new("/etc/resolv.conf");
     let mut target = match fs::read_link(file) {
         Ok(target) if !file.exists() => Path::new("/etc").join(target),
         _ => return Ok(()),
     };
-    // Only the usual forms: ../run/x and /run/x.
+    // Only the usual forms are handled: ../run/x and /run/x.
     if let Ok(below) = target.strip_prefix("/etc/..") {
         target = Path::new("/").join(below);
     }
@@ -326,16 +337,16 @@ fn resolver_behind_a_link(text: &[u8]) -> Result<()> {
     fs::write(&target, text).at("writing", &target)
 }
 
-fn run(order: &Order) -> Result<u8> {
-    let Some((program, arguments)) = order.command.split_first() else {
+fn run(arguments: &Arguments) -> Result<u8> {
+    let Some((program, words)) = arguments.command.split_first() else {
         return Err(Error::Usage("no command to run".into()));
     };
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let mut command = Command::new(program);
     command
-        .args(arguments)
+        .args(words)
         .env_clear()
-        .envs(PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(PASSED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .env("USER", "root")
@@ -343,19 +354,19 @@ fn run(order: &Order) -> Result<u8> {
         .env("SHELL", "/bin/sh")
         .env("LANG", "C.UTF-8")
         .current_dir("/");
-    if !order.interactive && std::env::var_os("DEBIAN_FRONTEND").is_none() {
+    if !arguments.interactive && std::env::var_os("DEBIAN_FRONTEND").is_none() {
         command.env("DEBIAN_FRONTEND", "noninteractive");
     }
-    if !order.interactive {
-        // A group of its own: signals are passed on to it, not to PID 1.
+    if !arguments.interactive {
+        // A process group of its own, to which signals are passed on without PID 1.
         command.process_group(0);
     }
     match command.spawn() {
         Ok(child) => {
             let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-            let group = if order.interactive { pid } else { -pid };
+            let group = if arguments.interactive { pid } else { -pid };
             let [pid, group] = [pid, group].map(nix::unistd::Pid::from_raw);
-            Ok(pass_signals_until_end(pid, group, order.interactive))
+            Ok(pass_signals_until_end(pid, group, arguments.interactive))
         }
         Err(why) => {
             complain(&format!("{}: {why}", OsStr::new(program).display()));
@@ -364,36 +375,37 @@ fn run(order: &Order) -> Result<u8> {
     }
 }
 
-/// A block device as it will be seen inside.
+/// A block device that will be visible inside.
 #[derive(Debug)]
-struct Block {
+struct BlockDevice {
     node: PathBuf,
     uuid: Option<String>,
     device: u64,
 }
 
-impl Block {
-    /// The device and, for a partition, its disk if that is wanted.
-    fn look(node: &Path, uuid: Option<&str>, with_disk: bool) -> Result<Vec<Block>> {
-        let metadata = fs::metadata(node).at("looking at", node)?;
+impl BlockDevice {
+    /// Reads the device number of a node. Also returns the device under the kernel's own name, and
+    /// if `with_disk`, the disk of a partition.
+    fn read(node: &Path, uuid: Option<&str>, with_disk: bool) -> Result<Vec<BlockDevice>> {
+        let metadata = fs::metadata(node).at("reading the metadata of", node)?;
         let device = metadata.rdev();
         if !std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type())
             || !node.starts_with("/dev")
         {
             return Err(Error::Failed(format!(
-                "{} is no block device: name one under /dev",
+                "{} is not a block device: name one under /dev",
                 node.display()
             )));
         }
         let mut found =
-            vec![Block { node: node.to_owned(), uuid: uuid.map(str::to_owned), device }];
+            vec![BlockDevice { node: node.to_owned(), uuid: uuid.map(str::to_owned), device }];
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let sys = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).unwrap_or_default();
-        // The kernel's own name too, where the given one is a link or a mapper's.
+        // The given name may be a symlink, or a name that the device mapper made.
         if let Some(name) = sys.file_name() {
             let kernel = Path::new("/dev").join(name);
             if kernel != node {
-                found.push(Block { node: kernel, uuid: None, device });
+                found.push(BlockDevice { node: kernel, uuid: None, device });
             }
         }
         if with_disk
@@ -405,12 +417,12 @@ impl Block {
             && let (Ok(major), Ok(minor)) = (major.parse(), minor.parse())
         {
             let node = Path::new("/dev").join(name);
-            found.push(Block { node, uuid: None, device: rustix::fs::makedev(major, minor) });
+            found.push(BlockDevice { node, uuid: None, device: rustix::fs::makedev(major, minor) });
         }
         Ok(found)
     }
 
-    fn put(&self) -> Result<()> {
+    fn create(&self) -> Result<()> {
         if let Some(directory) = self.node.parent() {
             fs::create_dir_all(directory).at("making", directory)?;
         }

@@ -1,4 +1,4 @@
-//! The programs of a BE that Lifeboat calls: inside a mounted one, or on the running one itself.
+//! Runs programs of a BE: inside a mounted BE, or directly if it is the running one.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,13 +8,14 @@ use crate::tool::Tool;
 
 /// The programs of a BE.
 pub trait Programs {
-    /// Runs one to its end and returns the bytes that it printed.
+    /// Runs a program to its end and returns the bytes that it printed.
     ///
     /// # Errors
-    /// When it cannot be started or does not exit with 0, with its last words.
+    /// When it cannot be started or does not exit with 0. The error has the last lines that it
+    /// printed.
     fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>>;
 
-    /// Runs one to its end and returns what it printed.
+    /// Runs a program to its end and returns the text that it printed.
     ///
     /// # Errors
     /// As [`Programs::capture`].
@@ -24,7 +25,7 @@ pub trait Programs {
     }
 }
 
-/// A BE that is mounted, its programs shut off from the running system.
+/// The programs of a mounted BE, isolated from the running system.
 impl Programs for Inside<'_> {
     fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
         let [program, arguments @ ..] = command else { return Ok(Vec::new()) };
@@ -37,7 +38,7 @@ impl Programs for Inside<'_> {
     }
 }
 
-/// The running BE, its programs run as they are.
+/// The programs of the running BE.
 #[derive(Debug)]
 pub struct Running;
 

@@ -1,5 +1,5 @@
-//! What the administrator has run around a copy of the running system, to quiet a database:
-//! `/etc/lifeboat/hooks.d/{before,after}-copy` (DESIGN.md, "Copying").
+//! The administrator's hooks in `/etc/lifeboat/hooks.d/{before,after}-copy`, which run before and
+//! after a copy of the running system, for example to quiesce a database (DESIGN.md, "Copying").
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -21,11 +21,11 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Those of the running system. Another source has none: nothing on it changes, and its
-    /// programs are not run.
+    /// Finds the hooks of the running system. Any other source has none: nothing changes it, and
+    /// its programs are not run.
     ///
     /// # Errors
-    /// When one of the directories is there and cannot be listed.
+    /// When one of the directories exists and cannot be listed.
     pub(crate) fn of(source: &BootEnvironment) -> Result<Self> {
         if source.running { Self::below(Path::new("/")) } else { Ok(Hooks::default()) }
     }
@@ -97,7 +97,7 @@ impl step::Step<State<'_>> for Step<'_> {
                 go_on().and(done)
             }
             Step::After(hook) => {
-                if let Err(why) = state.run(Tool::new(*hook).apart()) {
+                if let Err(why) = state.run(Tool::new(*hook).own_group()) {
                     report.warn(&why.to_string());
                 }
                 Ok(())
@@ -110,7 +110,7 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 }
 
-/// The executable files of a directory in the order of their names; none where there is no such
+/// The executable files of a directory, sorted by name. The list is empty if there is no such
 /// directory.
 ///
 /// # Errors
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::plan::Silent;
 
-    /// Hooks that write their names, and what they are told, to a log.
+    /// A root directory with hooks that write their names and environment to a log.
     struct Machine {
         root: tempfile::TempDir,
     }
@@ -152,11 +152,11 @@ mod tests {
             Machine { root: tempfile::tempdir().unwrap() }
         }
 
-        fn add(&self, place: &str, mode: u32, then: &str) {
-            let path = self.root.path().join(DIRECTORY).join(place);
+        fn add(&self, hook: &str, mode: u32, then: &str) {
+            let path = self.root.path().join(DIRECTORY).join(hook);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let log = self.root.path().join("log");
-            let line = format!("echo {place} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
+            let line = format!("echo {hook} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
             std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_run_in_the_order_of_their_names_around_the_copy() {
+    fn hooks_run_before_and_after_the_copy_sorted_by_name() {
         let machine = Machine::new();
         machine.add("before-copy/20-b", 0o755, "");
         machine.add("before-copy/10-a", 0o755, "");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_quieted_is_woken_when_the_copy_fails() {
+    fn hooks_after_the_copy_run_even_if_the_copy_fails() {
         let machine = Machine::new();
         machine.add("after-copy/10-bad", 0o755, "exit 1");
         machine.add("after-copy/20-wake", 0o755, "");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_fails_stops_the_copy_and_wakes_what_others_quieted() {
+    fn a_failed_hook_prevents_the_copy_but_not_the_hooks_after_it() {
         let machine = Machine::new();
         machine.add("before-copy/10-quiet", 0o755, "");
         machine.add("before-copy/20-bad", 0o755, "echo the database is not there >&2; exit 3");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_none() {
+    fn without_directories_there_are_no_hooks() {
         assert_eq!(Machine::new().hooks(), Hooks::default());
         let foreign = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
         assert_eq!(Hooks::of(&foreign).unwrap(), Hooks::default());

@@ -1,4 +1,4 @@
-//! One operation at a time on this machine: flock(2) on `/run/lifeboat/lock`.
+//! The lock that allows one operation at a time on this machine: flock(2) on `/run/lifeboat/lock`.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::{Doing, Refusal, Result};
 use crate::host::Host;
 
-/// Held while an operation writes; released when dropped or when the process dies.
+/// The lock, held while an operation writes. The kernel releases it when the process dies.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -42,12 +42,12 @@ impl Lock {
             }
             Err(error) => return Err(error).at("locking", &path),
         }
-        let note = |file: &mut File| -> std::io::Result<()> {
+        let write_pid = |file: &mut File| -> std::io::Result<()> {
             file.set_len(0)?;
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        note(&mut file).at("writing", &path)?;
+        write_pid(&mut file).at("writing", &path)?;
         Ok(Lock { _file: file })
     }
 }
@@ -58,7 +58,7 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn a_second_operation_is_told_who_holds_the_lock() {
+    fn a_second_operation_is_refused_with_the_process_id_of_the_first() {
         let run = tempfile::tempdir().unwrap();
         let host = Host { run: run.path().into(), ..Host::local() };
         let held = Lock::acquire(&host).unwrap();

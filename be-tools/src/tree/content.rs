@@ -1,7 +1,8 @@
-//! The content of a file: shared where the file system can, copied by the kernel where it will,
-//! read and written otherwise. Holes stay holes, written zeros stay written, preallocated space
-//! stays preallocated.
+//! Copies the content of a file: by reflink where the file system supports that, else with
+//! copy_file_range(2), else by reading and writing. Holes stay holes, written zeros stay written,
+//! preallocated space stays preallocated.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,46 +14,53 @@ mod segments;
 
 use crate::sys;
 use same::is_same;
-use segments::{CHUNK, Failure, UNWRITTEN, segments};
+use segments::{CHUNK, ContentError, UNWRITTEN, segments};
 
-/// Files up to this size are read ahead as a whole; larger ones are kept this far ahead of the
-/// reader.
+pub use same::OpenFile;
+
+/// Files up to this size are read ahead whole; in larger ones, read-ahead stays this far ahead of
+/// the reader.
 pub const AHEAD: u64 = 4 * 1024 * 1024;
 
-/// What the two file systems can do for each other: learned from the first refusal.
+/// Which ways of copying do not work between the two file systems, learned from the first refusal.
 #[derive(Debug, Default)]
 pub struct Abilities {
     no_clone: AtomicBool,
     no_copy_range: AtomicBool,
 }
 
-/// Copies contents; one a thread.
-pub struct Content<'a> {
+/// Copies the contents of files. Each thread has its own.
+pub struct ContentCopier<'a> {
     abilities: &'a Abilities,
     stop: &'a dyn Fn() -> bool,
     moved: &'a dyn Fn(u64),
     buffer: Vec<u8>,
-    compared: (Vec<u8>, Vec<u8>),
+    compare_buffers: [Vec<u8>; 2],
 }
 
-impl<'a> Content<'a> {
-    /// `moved` hears of every chunk, `stop` is asked before every chunk.
+impl<'a> ContentCopier<'a> {
+    /// Calls `stop` before every chunk and `moved` after it.
     pub fn new(
         abilities: &'a Abilities,
         stop: &'a dyn Fn() -> bool,
         moved: &'a dyn Fn(u64),
     ) -> Self {
-        Content {
+        ContentCopier {
             abilities,
             stop,
             moved,
             buffer: vec![0; CHUNK],
-            compared: (Vec::new(), Vec::new()),
+            compare_buffers: Default::default(),
         }
     }
 
     /// Fills the empty file `target`.
-    pub fn copy(&mut self, source: &OwnedFd, target: &OwnedFd, stat: &Stat) -> Result<(), Failure> {
+    pub fn copy(
+        &mut self,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        stat: &Stat,
+    ) -> Result<(), ContentError> {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         if size == 0 && allocated == 0 {
@@ -62,38 +70,39 @@ impl<'a> Content<'a> {
             (self.moved)(size);
             return Ok(());
         }
-        // What is allocated and not written counts as a hole.
+        // SEEK_HOLE reports space that is allocated but not written as a hole.
         let whole = rustix::fs::seek(source, SeekFrom::Hole(0)).is_ok_and(|hole| hole >= size);
-        // More is an extended attribute's block, or preallocation beyond the end.
+        // A file with more blocks has an extended attribute's block, or preallocation beyond its
+        // end.
         let exact = allocated <= size.next_multiple_of(4096);
         if whole && exact && size <= CHUNK as u64 {
-            return self.range(source, target, 0, size);
+            return self.copy_range(source, target, 0..size);
         }
         if !whole || !exact {
             preallocate(source, target, size)?;
         }
         let mut end = 0;
-        for (from, to) in segments(source, size) {
-            self.range(source, target, from, to)?;
-            end = to;
+        for segment in segments(source, size) {
+            end = segment.end;
+            self.copy_range(source, target, segment)?;
         }
         if end < size {
-            rustix::fs::ftruncate(target, size).map_err(Failure::Write)?;
+            rustix::fs::ftruncate(target, size).map_err(ContentError::Write)?;
         }
         Ok(())
     }
 
-    /// Whether a file of the target, of the same size, holds the same.
+    /// Whether the content of a target file of the same size is equal.
     pub fn is_same(
         &mut self,
-        source: (&OwnedFd, &Stat),
-        target: (&OwnedFd, &Stat),
-    ) -> Result<bool, Failure> {
-        is_same(source, target, &mut self.compared, &|| !(self.stop)())
+        source: OpenFile<'_>,
+        target: OpenFile<'_>,
+    ) -> Result<bool, ContentError> {
+        is_same(source, target, &mut self.compare_buffers, &|| !(self.stop)())
     }
 
-    /// FICLONE: the whole file in one call. False: not here.
-    fn clone(&self, source: &OwnedFd, target: &OwnedFd) -> Result<bool, Failure> {
+    /// Clones the whole file with FICLONE. Returns false if that is not possible.
+    fn clone(&self, source: &OwnedFd, target: &OwnedFd) -> Result<bool, ContentError> {
         if self.abilities.no_clone.load(Ordering::Relaxed) {
             return Ok(false);
         }
@@ -103,36 +112,36 @@ impl<'a> Content<'a> {
                 self.abilities.no_clone.store(true, Ordering::Relaxed);
                 Ok(false)
             }
-            Err(why @ (Errno::NOSPC | Errno::DQUOT)) => Err(Failure::Write(why)),
-            // This file only: one of the two is not copy-on-write, for example.
+            Err(why @ (Errno::NOSPC | Errno::DQUOT)) => Err(ContentError::Write(why)),
+            // The refusal may concern only this file: one of the two may be NOCOW, for example.
             Err(_) => Ok(false),
         }
     }
 
-    fn range(
+    fn copy_range(
         &mut self,
         source: &OwnedFd,
         target: &OwnedFd,
-        from: u64,
-        to: u64,
-    ) -> Result<(), Failure> {
-        let mut at = from;
-        let mut ahead = from + AHEAD;
-        while at < to {
+        Range { start, end }: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let mut at = start;
+        let mut ahead = start + AHEAD;
+        while at < end {
             if (self.stop)() {
-                return Err(Failure::Stopped);
+                return Err(ContentError::Stopped);
             }
-            if to > ahead && at + AHEAD > ahead {
+            if end > ahead && at + AHEAD > ahead {
                 read_ahead(source, ahead, AHEAD);
                 ahead += AHEAD;
             }
-            let length = usize::try_from(to - at).unwrap_or(CHUNK).min(CHUNK);
-            let moved = match self.kernel(source, target, at, length) {
+            let length = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let moved = match self.copy_file_range(source, target, at, length) {
                 Some(moved) => moved,
-                None => self.chunk(source, target, at, length)?,
+                None => self.read_and_write(source, target, at, length)?,
             };
             if moved == 0 {
-                // It has become shorter; the second look at its size says so.
+                // The file was truncated meanwhile. The caller compares its size afterwards and
+                // notices.
                 return Ok(());
             }
             at += moved;
@@ -141,8 +150,15 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    /// copy_file_range(2). `None`: not here, or it failed and reading will say why.
-    fn kernel(&self, source: &OwnedFd, target: &OwnedFd, at: u64, length: usize) -> Option<u64> {
+    /// Copies with copy_file_range(2). Returns `None` if that is not possible, or failed: reading
+    /// then finds the reason.
+    fn copy_file_range(
+        &self,
+        source: &OwnedFd,
+        target: &OwnedFd,
+        at: u64,
+        length: usize,
+    ) -> Option<u64> {
         if self.abilities.no_copy_range.load(Ordering::Relaxed) {
             return None;
         }
@@ -158,26 +174,26 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn chunk(
+    fn read_and_write(
         &mut self,
         source: &OwnedFd,
         target: &OwnedFd,
         at: u64,
         length: usize,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, ContentError> {
         let read = loop {
             match rustix::io::pread(source, &mut self.buffer[..length], at) {
                 Err(Errno::INTR) => {}
-                other => break other.map_err(Failure::Read)?,
+                other => break other.map_err(ContentError::Read)?,
             }
         };
         let mut written = 0;
         while written < read {
             match rustix::io::pwrite(target, &self.buffer[written..read], at + written as u64) {
-                Ok(0) => return Err(Failure::Write(Errno::NOSPC)),
+                Ok(0) => return Err(ContentError::Write(Errno::NOSPC)),
                 Ok(n) => written += n,
                 Err(Errno::INTR) => {}
-                Err(why) => return Err(Failure::Write(why)),
+                Err(why) => return Err(ContentError::Write(why)),
             }
         }
         Ok(read as u64)
@@ -186,15 +202,15 @@ impl<'a> Content<'a> {
 
 /// Tells the kernel what will be read soon.
 pub fn read_ahead(file: impl AsFd, offset: u64, length: u64) {
-    // A hint: where it is refused, reading waits instead.
+    // Only a hint: if it is refused, reading waits for the disk.
     let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), Advice::WillNeed);
 }
 
-/// Allocates in the target what is allocated and not written in the source, beyond its end too.
-fn preallocate(source: &OwnedFd, target: &OwnedFd, size: u64) -> Result<(), Failure> {
+/// Allocates in the target what is allocated but not written in the source, also beyond its end.
+fn preallocate(source: &OwnedFd, target: &OwnedFd, size: u64) -> Result<(), ContentError> {
     let mut start = 0;
     loop {
-        // A file system that cannot tell has nothing to keep.
+        // A file system without FIEMAP has no preallocation to keep.
         let Ok(extents) = sys::extents(source, start, u64::MAX - start) else { return Ok(()) };
         let Some(last) = extents.last() else { return Ok(()) };
         start = last.logical + last.length;
@@ -206,12 +222,12 @@ fn preallocate(source: &OwnedFd, target: &OwnedFd, size: u64) -> Result<(), Fail
                 extent.length,
             ) {
                 Ok(()) => {}
-                // It cannot preallocate: zeros beyond the end are no content, those within it will
-                // read the same.
+                // The target cannot preallocate. That changes no content: what lies beyond the end
+                // is not part of the file, and what lies within it reads as zeros either way.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
-                // Space set aside for nothing must not fill a smaller target.
+                // Preallocation beyond the end must not make a copy to a smaller device fail.
                 Err(Errno::NOSPC) if extent.logical >= size => {}
-                Err(why) => return Err(Failure::Write(why)),
+                Err(why) => return Err(ContentError::Write(why)),
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The directories of both trees by number. Nothing is ever reached by a path string: a directory
-//! is opened by its name in its parent, and only a bounded number stays open, so that neither depth
-//! nor width has a limit. A directory that was closed is found again name by name, and must then be
-//! the one it was.
+//! The directories of both trees, by number. No path is ever opened as a string: each directory is
+//! opened by its name in its parent. Only a bounded number of them stays open, so a tree may be as
+//! deep and as wide as it likes. A directory that was closed is reopened name by name, and must
+//! then be the same inode as before.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -15,16 +15,16 @@ use rustix::io::Errno;
 
 use super::queue::lock;
 
-/// Number of a directory; the root has 0.
-pub type Id = u32;
+/// The number of a directory. The root has 0.
+pub type DirectoryId = u32;
 
 /// The root of both trees.
-pub const ROOT: Id = 0;
+pub const ROOT: DirectoryId = 0;
 
 /// How many directories of each tree stay open.
 const OPEN: usize = 192;
 
-/// Which tree.
+/// One of the two trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The tree that is read.
@@ -33,24 +33,37 @@ pub enum Side {
     Target,
 }
 
-/// What tells one inode from all others.
-pub type Inode = (u64, u64);
+/// What identifies an inode: device number and inode number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InodeId {
+    /// The number of the file system's device.
+    pub device: u64,
+    /// The number of the inode on it.
+    pub number: u64,
+}
+
+impl InodeId {
+    /// The inode that stat(2) described.
+    pub fn of(stat: &Stat) -> Self {
+        InodeId { device: stat.st_dev, number: stat.st_ino }
+    }
+}
 
 #[derive(Debug)]
 struct Record {
-    parent: Id,
+    parent: DirectoryId,
     name_at: usize,
     name_length: u16,
-    /// Entries not yet copied, and one while the directory is being listed.
+    /// Entries not yet copied, plus one while the directory is being listed.
     pending: u32,
-    inode: [Inode; 2],
+    inode: [InodeId; 2],
 }
 
-/// All directories met so far.
+/// All directories found so far.
 #[derive(Debug)]
 pub struct Directories {
     inner: Mutex<Inner>,
-    /// Path of the source's root in the boot environment, without a slash at its end.
+    /// Path of the source's root in the boot environment, without a trailing slash.
     prefix: Vec<u8>,
 }
 
@@ -58,22 +71,30 @@ pub struct Directories {
 struct Inner {
     records: Vec<Record>,
     names: Vec<u8>,
-    open: [HashMap<Id, (Arc<OwnedFd>, u64)>; 2],
+    open: [HashMap<DirectoryId, OpenDirectory>; 2],
     clock: u64,
 }
 
-/// How a directory is opened: its content is read without a trace in its access time.
+#[derive(Debug)]
+struct OpenDirectory {
+    fd: Arc<OwnedFd>,
+    /// Value of `clock` when it was last used.
+    used: u64,
+}
+
+/// How a directory is opened: for reading, without changing its access time.
 pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NOATIME)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory by its name in another one; `EXDEV` for a mount point.
+/// Opens a directory by its name in another one. A mount point fails with `EXDEV`.
 pub fn open_in(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
     match rustix::fs::openat2(parent, name, DIRECTORY, Mode::empty(), resolve) {
-        // O_NOATIME is for the owner only, and for root on file systems that map ids.
+        // O_NOATIME is reserved for the owner, and for root, which an id-mapped mount may not
+        // recognise.
         Err(Errno::PERM) => {
             rustix::fs::openat2(parent, name, DIRECTORY - OFlags::NOATIME, Mode::empty(), resolve)
         }
@@ -81,31 +102,38 @@ pub fn open_in(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn inode_of(fd: &OwnedFd) -> Result<Inode, Errno> {
-    rustix::fs::fstat(fd).map(|s| (s.st_dev, s.st_ino))
+fn inode_of(fd: &OwnedFd) -> Result<InodeId, Errno> {
+    rustix::fs::fstat(fd).map(|stat| InodeId::of(&stat))
 }
 
 impl Directories {
     /// `prefix` is the mount point of the source in the boot environment.
     pub fn new(prefix: &[u8], source: OwnedFd, target: Option<OwnedFd>) -> Result<Self, Errno> {
         let mut inner = Inner::default();
-        let mut root =
-            Record { parent: ROOT, name_at: 0, name_length: 0, pending: 1, inode: [(0, 0); 2] };
+        let inode = [InodeId::default(); 2];
+        let mut root = Record { parent: ROOT, name_at: 0, name_length: 0, pending: 1, inode };
+        let always = |fd| OpenDirectory { fd: Arc::new(fd), used: u64::MAX };
         root.inode[0] = inode_of(&source)?;
-        inner.open[0].insert(ROOT, (Arc::new(source), u64::MAX));
+        inner.open[0].insert(ROOT, always(source));
         if let Some(target) = target {
             root.inode[1] = inode_of(&target)?;
-            inner.open[1].insert(ROOT, (Arc::new(target), u64::MAX));
+            inner.open[1].insert(ROOT, always(target));
         }
         inner.records.push(root);
         let length = prefix.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);
         Ok(Directories { inner: Mutex::new(inner), prefix: prefix[..length].to_vec() })
     }
 
-    /// Notes a directory met in the source.
-    pub fn add(&self, parent: Id, name: &CStr, source: &Arc<OwnedFd>, inode: Inode) -> Id {
+    /// Adds a directory found in the source.
+    pub fn add(
+        &self,
+        parent: DirectoryId,
+        name: &CStr,
+        source: &Arc<OwnedFd>,
+        inode: InodeId,
+    ) -> DirectoryId {
         let mut inner = lock(&self.inner);
-        let id = Id::try_from(inner.records.len()).unwrap_or(Id::MAX);
+        let id = DirectoryId::try_from(inner.records.len()).unwrap_or(DirectoryId::MAX);
         let name_at = inner.names.len();
         inner.names.extend_from_slice(name.to_bytes());
         let name_length = u16::try_from(name.to_bytes().len()).unwrap_or(u16::MAX);
@@ -114,43 +142,43 @@ impl Directories {
             name_at,
             name_length,
             pending: 1,
-            inode: [inode, (0, 0)],
+            inode: [inode, InodeId::default()],
         });
         inner.keep(Side::Source, id, Arc::clone(source));
         id
     }
 
-    /// Notes its counterpart in the target.
-    pub fn made(&self, id: Id, target: OwnedFd, stat: &Stat) {
+    /// Adds the counterpart of a source directory in the target.
+    pub fn add_target(&self, id: DirectoryId, target: OwnedFd, stat: &Stat) {
         let mut inner = lock(&self.inner);
-        inner.records[id as usize].inode[Side::Target as usize] = (stat.st_dev, stat.st_ino);
+        inner.records[id as usize].inode[Side::Target as usize] = InodeId::of(stat);
         inner.keep(Side::Target, id, Arc::new(target));
     }
 
-    /// So many entries more to copy in this directory.
-    pub fn expect(&self, id: Id, entries: usize) {
+    /// Adds `entries` to the number of entries of this directory that are yet to be copied.
+    pub fn expect(&self, id: DirectoryId, entries: usize) {
         lock(&self.inner).records[id as usize].pending += entries as u32;
     }
 
-    /// So many entries less; true when they were the last.
-    pub fn done(&self, id: Id, entries: usize) -> bool {
+    /// Subtracts `entries` from that number. Returns true if none is left.
+    pub fn done(&self, id: DirectoryId, entries: usize) -> bool {
         let record = &mut lock(&self.inner).records[id as usize];
         record.pending -= entries as u32;
         record.pending == 0
     }
 
-    /// The parent of a directory; the root is its own.
-    pub fn parent(&self, id: Id) -> Id {
+    /// The parent of a directory. The root is its own parent.
+    pub fn parent(&self, id: DirectoryId) -> DirectoryId {
         lock(&self.inner).records[id as usize].parent
     }
 
-    /// Device and inode number of a directory.
-    pub fn inode(&self, side: Side, id: Id) -> Inode {
+    /// The inode of a directory in one of the trees.
+    pub fn inode(&self, side: Side, id: DirectoryId) -> InodeId {
         lock(&self.inner).records[id as usize].inode[side as usize]
     }
 
     /// The path of an entry in the boot environment.
-    pub fn path(&self, id: Id, name: &[u8]) -> Vec<u8> {
+    pub fn path(&self, id: DirectoryId, name: &[u8]) -> Vec<u8> {
         let inner = lock(&self.inner);
         let mut names = Vec::new();
         let mut at = id;
@@ -169,13 +197,14 @@ impl Directories {
         path
     }
 
-    /// The same, for people and errors.
-    pub fn path_buf(&self, id: Id, name: &CStr) -> PathBuf {
+    /// [`Directories::path`] as a `PathBuf`, for messages.
+    pub fn path_buf(&self, id: DirectoryId, name: &CStr) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.path(id, name.to_bytes())))
     }
 
-    /// The open directory. `ESTALE`: another directory has taken its place.
-    pub fn open(&self, side: Side, id: Id) -> Result<Arc<OwnedFd>, Errno> {
+    /// Returns the open directory, opening it again if it was closed. Fails with `ESTALE` if
+    /// another directory has taken its place.
+    pub fn open(&self, side: Side, id: DirectoryId) -> Result<Arc<OwnedFd>, Errno> {
         let (mut directory, way) = {
             let mut inner = lock(&self.inner);
             inner.clock += 1;
@@ -183,11 +212,11 @@ impl Directories {
             let mut way = Vec::new();
             let mut at = id;
             loop {
-                if let Some((directory, used)) = inner.open[side as usize].get_mut(&at) {
+                if let Some(open) = inner.open[side as usize].get_mut(&at) {
                     if at != ROOT {
-                        *used = clock;
+                        open.used = clock;
                     }
-                    break (Arc::clone(directory), way);
+                    break (Arc::clone(&open.fd), way);
                 }
                 let name = inner.name(at).to_vec();
                 way.push((at, name, inner.records[at as usize].inode[side as usize]));
@@ -206,8 +235,8 @@ impl Directories {
         Ok(directory)
     }
 
-    /// Closes a directory that will hardly be needed again.
-    pub fn close(&self, id: Id) {
+    /// Closes a directory that is unlikely to be needed again.
+    pub fn close(&self, id: DirectoryId) {
         if id != ROOT {
             let mut inner = lock(&self.inner);
             inner.open.iter_mut().for_each(|open| drop(open.remove(&id)));
@@ -216,23 +245,23 @@ impl Directories {
 }
 
 impl Inner {
-    fn name(&self, id: Id) -> &[u8] {
+    fn name(&self, id: DirectoryId) -> &[u8] {
         let record = &self.records[id as usize];
         &self.names[record.name_at..record.name_at + usize::from(record.name_length)]
     }
 
-    fn keep(&mut self, side: Side, id: Id, directory: Arc<OwnedFd>) {
+    fn keep(&mut self, side: Side, id: DirectoryId, directory: Arc<OwnedFd>) {
         self.clock += 1;
         let clock = self.clock;
         let open = &mut self.open[side as usize];
         if open.len() >= OPEN {
-            // Half of them at once: looking for the oldest costs a pass over all.
-            let mut used: Vec<u64> = open.values().map(|(_, used)| *used).collect();
+            // Closes half of them at once, because finding the oldest takes a pass over all.
+            let mut used: Vec<u64> = open.values().map(|open| open.used).collect();
             let (_, middle, _) = used.select_nth_unstable(OPEN / 2);
             let middle = *middle;
-            open.retain(|_, (_, used)| *used >= middle);
+            open.retain(|_, open| open.used >= middle);
         }
-        open.insert(id, (directory, clock));
+        open.insert(id, OpenDirectory { fd: directory, used: clock });
     }
 }
 
@@ -246,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_directory_is_found_again_and_a_planted_one_is_not() {
+    fn a_closed_directory_is_reopened_but_not_another_in_its_place() {
         let top = tempfile::tempdir().unwrap();
         let directories = Directories::new(b"/", root(top.path()), None).unwrap();
         let mut parent = ROOT;

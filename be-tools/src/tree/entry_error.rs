@@ -1,13 +1,13 @@
-//! What can go wrong with one entry of a tree.
+//! Errors that concern one entry of a tree.
 
 use rustix::io::Errno;
 
-/// What happened to one entry.
+/// Why an entry was not copied.
 #[derive(Debug)]
 pub enum EntryError {
-    /// It could not be read.
+    /// The entry could not be read.
     Source(Errno),
-    /// The target could not be written: doing what.
+    /// The target could not be written. The string says what was being done.
     Target(&'static str, Errno),
     /// The copy is being stopped.
     Stopped,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::glob::Glob;
 
-/// Directories that every system fills anew: kept with their attributes, without what is in them.
+/// Directories that every boot fills again: kept with their attributes, but without their contents.
 const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
 
-/// Left out altogether.
+/// Paths that are left out altogether.
 const NEVER: [&[u8]; 4] = [
     b"/etc/lifeboat/environment.toml",
     b"/boot/grub/grubenv",
@@ -17,12 +17,12 @@ const NEVER: [&[u8]; 4] = [
     b"/var/lib/lifeboat",
 ];
 
-/// What the user leaves out: globs on paths as the BE sees them.
+/// What the user leaves out, as globs on paths as the BE sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// What is not copied.
     pub exclude: Vec<String>,
-    /// What is copied even so.
+    /// What is copied although `exclude` matches it.
     pub include: Vec<String>,
 }
 
@@ -32,21 +32,21 @@ impl Selection {
     }
 }
 
-/// What happens to one path.
+/// What the rules say of one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is copied, and what is below it is asked about.
+    /// The path is copied, and each entry below it is judged by itself.
     Copy,
-    /// A directory is made with its attributes, and stays empty.
+    /// The directory is created with its attributes and stays empty.
     DirectoryOnly,
-    /// Neither it nor anything below it is copied.
+    /// Neither the path nor anything below it is copied.
     Skip,
-    /// It is left out, but something below it may be wanted.
-    OnTheWay,
+    /// The path is left out, but something below it may be included.
+    DescendOnly,
 }
 
-/// The rules of one copy. Paths are those in the boot environment, `/` first, whatever the file
-/// system they lie on.
+/// The rules of one copy. Paths are absolute paths in the boot environment, whichever file system
+/// they are on.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
     skip: Vec<Vec<u8>>,
@@ -56,7 +56,7 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// The rules of DESIGN.md.
+    /// The rules of DESIGN.md, "Copying".
     pub fn standard() -> Self {
         Exclude {
             skip: NEVER.iter().map(|p| p.to_vec()).collect(),
@@ -65,41 +65,42 @@ impl Exclude {
         }
     }
 
-    /// No rules but `lost+found` at the top of a file system.
+    /// No rules: only `lost+found` at the root of a file system is left out, by the walk itself.
     pub fn nothing() -> Self {
         Exclude::default()
     }
 
-    /// A path that is left out whatever the user includes: a swap file, for one.
+    /// Adds a path that is left out whatever the user includes, such as a swap file.
     pub fn never(mut self, path: &Path) -> Self {
         self.skip.push(path.as_os_str().as_bytes().to_vec());
         self
     }
 
-    /// A directory that is kept without its contents: a mount point of another file system.
+    /// Adds a directory that is kept without its contents, such as a mount point.
     pub fn only_directory(mut self, path: &Path) -> Self {
         self.empty.push(path.as_os_str().as_bytes().to_vec());
         self
     }
 
-    /// The swap files in use, as /proc/swaps names them.
+    /// Leaves out the swap files in use, given the text of /proc/swaps.
     pub fn swap_files(self, proc_swaps: &str) -> Self {
         swap_files(proc_swaps).iter().fold(self, |rules, file| rules.never(file))
     }
 
-    /// `--exclude GLOB`: it and what is below it.
+    /// Adds `--exclude GLOB`: leaves out what matches, and everything below it.
     pub fn exclude(mut self, pattern: &OsStr) -> Self {
         self.exclude.push(Glob::new(pattern.as_bytes()));
         self
     }
 
-    /// `--include GLOB`: copied although an `--exclude` matches; with what is below it.
+    /// Adds `--include GLOB`: copies what matches and everything below it, although an `--exclude`
+    /// matches too.
     pub fn include(mut self, pattern: &OsStr) -> Self {
         self.include.push(Glob::new(pattern.as_bytes()));
         self
     }
 
-    /// The paths that are left out by name, whatever the user says.
+    /// The paths that are left out by name, whatever the user includes.
     pub(crate) fn skipped(&self) -> impl Iterator<Item = &[u8]> {
         self.skip.iter().map(Vec::as_slice)
     }
@@ -109,7 +110,7 @@ impl Exclude {
         self.empty.iter().map(Vec::as_slice)
     }
 
-    /// Judges the root of a file system by its mount point, whose directory is there in any case.
+    /// Judges the root of a file system by its mount point. The directory itself is always kept.
     pub fn verdict_of_mount_point(&self, path: &[u8]) -> Verdict {
         let mut verdict = Verdict::Copy;
         for end in (1..=path.len())
@@ -131,18 +132,20 @@ impl Exclude {
         if self.empty.iter().any(|p| p == path) {
             return Verdict::DirectoryOnly;
         }
-        let left_out = parent == Verdict::OnTheWay || self.exclude.iter().any(|g| g.matches(path));
+        let left_out =
+            parent == Verdict::DescendOnly || self.exclude.iter().any(|g| g.matches(path));
         if !left_out || self.include.iter().any(|g| g.matches(path)) {
             Verdict::Copy
         } else if self.include.iter().any(|g| g.reaches_below(path)) {
-            Verdict::OnTheWay
+            Verdict::DescendOnly
         } else {
             Verdict::Skip
         }
     }
 }
 
-/// The files (not partitions) of /proc/swaps, which writes blanks and the like as `\040`.
+/// The swap files, but not the partitions, that /proc/swaps lists. It escapes white space in octal,
+/// such as `\040`.
 fn swap_files(proc_swaps: &str) -> Vec<PathBuf> {
     let kind_is_file = |line: &&str| line.split_whitespace().nth(1) == Some("file");
     let lines = proc_swaps.lines().skip(1).filter(kind_is_file);
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_standard_rules_are_those_of_the_design() {
+    fn the_standard_rules_are_those_of_the_design_document() {
         let rules = Exclude::standard();
         for (path, expected) in [
             ("/etc/fstab", Verdict::Copy),
@@ -191,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn include_wins_over_exclude_but_not_over_the_rules() {
+    fn include_overrides_exclude_but_not_the_standard_rules() {
         let rules = Exclude::standard()
             .exclude(OsStr::new("/var/log"))
             .exclude(OsStr::new("**/*.iso"))
             .include(OsStr::new("/var/log/apt"))
             .include(OsStr::new("/proc/*"));
         let log = rules.verdict(b"/var/log", Verdict::Copy);
-        assert_eq!(log, Verdict::OnTheWay);
+        assert_eq!(log, Verdict::DescendOnly);
         assert_eq!(rules.verdict(b"/var/log/syslog", log), Verdict::Skip);
         let apt = rules.verdict(b"/var/log/apt", log);
         assert_eq!(apt, Verdict::Copy);
@@ -219,7 +222,7 @@ mod tests {
             ("/boot", Verdict::Copy),
             ("/tmp", Verdict::DirectoryOnly),
             ("/run/user", Verdict::DirectoryOnly),
-            ("/srv", Verdict::OnTheWay),
+            ("/srv", Verdict::DescendOnly),
             ("/srv/data", Verdict::DirectoryOnly),
             ("/srv/keep/data", Verdict::Copy),
         ] {
@@ -228,8 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn swap_files_are_left_out_and_swap_partitions_are_no_files() {
-        let text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/vda3                               partition\t1046524\t\t0\t\t-2\n/swap\\040file                           file\t\t524284\t\t0\t\t-3\n";
+    fn swap_files_are_left_out_and_swap_partitions_are_ignored() {
+        let text = "\
+Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority
+/dev/vda3                               partition\t1046524\t\t0\t\t-2
+/swap\\040file                           file\t\t524284\t\t0\t\t-3
+";
         assert_eq!(swap_files(text), [PathBuf::from("/swap file")]);
         let rules = Exclude::nothing().swap_files(text);
         assert_eq!(rules.verdict(b"/swap file", Verdict::Copy), Verdict::Skip);

@@ -1,5 +1,5 @@
-//! Shell patterns on paths of any bytes, anchored at the root: `*` and `?` stay within one name,
-//! `**` does not, `[a-z]`, `[!a-z]` and `\` as in glob(7).
+//! Shell patterns that match paths of arbitrary bytes, anchored at the root. `*` and `?` do not
+//! match a slash, `**` does; `[a-z]`, `[!a-z]` and `\` are as in glob(7).
 
 /// A pattern that begins with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,8 +8,8 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// A pattern without a leading `/` is taken from the root all the same; a trailing `/` means
-    /// nothing.
+    /// Makes a pattern. One without a leading `/` is anchored at the root too; a trailing `/` is
+    /// ignored.
     pub fn new(pattern: &[u8]) -> Self {
         let mut anchored = Vec::with_capacity(pattern.len() + 1);
         if pattern.first() != Some(&b'/') {
@@ -22,12 +22,13 @@ impl Glob {
         Glob { pattern: anchored }
     }
 
-    /// The whole of `path` matches.
+    /// Whether the whole of `path` matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         matches(&self.pattern, path)
     }
 
-    /// Something below the directory `path` could match: true too often rather than too seldom.
+    /// Whether something below the directory `path` could match. May return true when nothing can,
+    /// but never false when something could.
     pub fn reaches_below(&self, path: &[u8]) -> bool {
         let literal =
             self.pattern.iter().position(|b| b"*?[\\".contains(b)).unwrap_or(self.pattern.len());
@@ -38,12 +39,22 @@ impl Glob {
     }
 }
 
+/// A `*` or `**` of the pattern, and how much of the text it matches at the moment.
+#[derive(Clone, Copy)]
+struct Star {
+    /// Where the pattern continues after the star.
+    after: usize,
+    /// Where the text that the star matches ends.
+    end: usize,
+    /// Whether it is a `**`, which matches slashes too.
+    crosses: bool,
+}
+
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star does not fit: (after the star, its end,
-    // crosses directories).
-    let mut star: Option<(usize, usize, bool)> = None;
-    let mut outer: Option<(usize, usize, bool)> = None;
+    // Where to resume when what follows the last star, or the last `**`, does not match.
+    let mut star: Option<Star> = None;
+    let mut outer: Option<Star> = None;
     loop {
         if p < pattern.len() && pattern[p] == b'*' {
             let crosses = pattern.get(p + 1) == Some(&b'*');
@@ -51,12 +62,12 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 p += 1;
             }
             if crosses && pattern.get(p) == Some(&b'/') && t > 0 && text[t - 1] == b'/' {
-                // `**/` is also no directory at all.
+                // `**/` also matches the empty string.
                 if matches(&pattern[p + 1..], &text[t..]) {
                     return true;
                 }
             }
-            star = Some((p, t, crosses));
+            star = Some(Star { after: p, end: t, crosses });
             if crosses {
                 outer = star;
             }
@@ -71,29 +82,23 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             t += 1;
             continue;
         }
-        // Lengthen the last star; a `*` cannot swallow a slash, then the last `**` is lengthened.
-        let again = match star {
-            Some((after, end, crosses)) if end < text.len() && (crosses || text[end] != b'/') => {
-                star = Some((after, end + 1, crosses));
-                Some((after, end + 1))
+        // Lengthen what the last star matches, or if that is a `*` at a slash, the last `**`.
+        match star {
+            Some(last) if last.end < text.len() && (last.crosses || text[last.end] != b'/') => {
+                star = Some(Star { end: last.end + 1, ..last });
             }
-            _ => match outer {
-                Some((after, end, _)) if end < text.len() => {
-                    outer = Some((after, end + 1, true));
-                    star = outer;
-                    Some((after, end + 1))
-                }
-                _ => None,
-            },
-        };
-        match again {
-            Some(place) => (p, t) = place,
-            None => return false,
+            _ => {
+                let Some(last) = outer.filter(|last| last.end < text.len()) else { return false };
+                outer = Some(Star { end: last.end + 1, ..last });
+                star = outer;
+            }
         }
+        let Some(Star { after, end, .. }) = star else { return false };
+        (p, t) = (after, end);
     }
 }
 
-/// Matches one byte; the place in the pattern behind what matched it.
+/// Matches one byte. Returns the position in the pattern after what matched it.
 fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match *pattern.get(p)? {
         b'?' => (byte != b'/').then_some(p + 1),
@@ -106,8 +111,8 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     }
 }
 
-/// `[…]` without its opening bracket: whether `byte` is in it, and its length. `None`: it is never
-/// closed.
+/// Parses a `[…]` without its opening bracket. Returns whether `byte` is in it, and its length, or
+/// `None` if it is never closed.
 fn class(pattern: &[u8], byte: u8) -> Option<(bool, usize)> {
     let negated = matches!(pattern.first(), Some(b'!' | b'^'));
     let mut i = usize::from(negated);
@@ -133,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_as_glob_7_says() {
+    fn patterns_match_as_in_glob_7() {
         let cases: &[(&str, &str, bool)] = &[
             ("/var/cache", "/var/cache", true),
             ("var/cache/", "/var/cache", true),
@@ -164,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_match() {
+    fn bytes_that_are_not_utf_8_match() {
         assert!(Glob::new(b"/\xff*").matches(b"/\xff\xfe"));
     }
 
     #[test]
-    fn a_pattern_reaches_below_the_directories_on_its_way() {
+    fn a_pattern_reaches_below_the_directories_that_lead_to_its_matches() {
         for (pattern, directory, expected) in [
             ("/var/log/apt/*", "/var/log", true),
             ("/var/log/apt/*", "/var/cache", false),

@@ -1,73 +1,73 @@
 //! Hard links: which inode of the source has which first name in the target. An inode is forgotten
-//! once all its names have been seen, so that memory follows the links under way, not the files.
-//! Nobody waits for a first name: who comes in the meantime leaves its place, and whoever settles
-//! the first name links them.
+//! once all its names have been seen, so memory grows with the links in progress, not with the
+//! number of files. No thread waits for a first name: names found while it is being created are
+//! deferred, and the thread that created it links them.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::directories::{Id, Inode};
+use super::directories::{DirectoryId, InodeId};
+use super::entry::{EntryName, EntryRef};
 use super::queue::lock;
-
-/// A name of the target: its directory, and the name in it.
-pub type Name = (Id, CString);
 
 /// The first name of an inode in the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct First {
-    /// Where it is.
-    pub name: Name,
-    /// The inode number that it has there; 0 in a copy that begins with nothing.
+pub struct FirstName {
+    /// The name.
+    pub entry: EntryName,
+    /// The number of the inode in the target, or 0 in a copy into an empty target.
     pub inode: u64,
 }
 
 /// What to do with a name of an inode that has several.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Meeting {
-    /// The first one met: make it, then tell [`Links::settle`].
-    First,
-    /// Make it a name of this one.
-    Further(First),
-    /// The first one is being made: who makes it gets this name from [`Links::settle`].
-    Parked,
-    /// Its first name could not be copied.
+pub enum LinkAction {
+    /// This is the first name found: create the inode, then call [`Links::settle`].
+    Create,
+    /// Link it to this name.
+    LinkTo(FirstName),
+    /// Do nothing: the thread that is creating the first name gets this one from [`Links::settle`].
+    Defer,
+    /// Do nothing: the first name could not be copied.
     Lost,
 }
 
-/// Shards: a table that grows is small, and threads seldom meet.
+/// Number of shards, each with a lock of its own. Many of them keep each table small when it grows,
+/// and keep threads out of each other's way.
 const SHARDS: usize = 64;
 
-/// `name` of a first name that is being made.
+/// [`Record::name`] of a first name that is being created.
 const UNDER_WAY: u32 = u32::MAX;
-/// `name` of a first name that could not be made.
+/// [`Record::name`] of a first name that could not be created.
 const LOST: u32 = u32::MAX - 1;
 
-/// Four-byte parts: a million of them must fit into little memory.
+/// Consists of four-byte fields, without padding: a million of them must fit into little memory.
 #[derive(Debug)]
 struct Record {
-    directory: Id,
-    /// Into `names`, which is never shortened.
+    directory: DirectoryId,
+    /// Offset of the name in [`Shard::names`], which only grows.
     name: u32,
+    /// Names not yet found.
     remaining: u32,
     inode: [u32; 2],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// By inode number of the source.
+    /// First names, by inode number of the source.
     first: HashMap<[u32; 2], Record>,
     names: Vec<u8>,
-    parked: HashMap<[u32; 2], Vec<Name>>,
-    /// Inodes of the target that are a source's inode already.
+    deferred: HashMap<[u32; 2], Vec<EntryName>>,
+    /// Inodes of the target that are already the counterpart of a source inode.
     claimed: HashSet<[u32; 2]>,
 }
 
-/// Inodes with one device number.
+/// The inodes of one device number.
 type Table = Arc<[Mutex<Shard>]>;
 
-/// All inodes with several names, of one walk. That stays on one file system, but each subvolume of
-/// a btrfs has a device number of its own and counts its inodes anew.
+/// All inodes with several names that one walk finds. A walk stays on one file system, but each
+/// btrfs subvolume has its own device number and its own inode numbers.
 #[derive(Debug, Default)]
 pub struct Links {
     tables: RwLock<HashMap<u64, Table>>,
@@ -96,35 +96,31 @@ impl Links {
         })
     }
 
-    /// Judges one more name of `inode`, which has `count` in all.
-    pub fn meet(
-        &self,
-        (device, inode): Inode,
-        count: u64,
-        (directory, name): (Id, &CStr),
-    ) -> Meeting {
-        let table = self.table(device);
-        let shard = &mut *lock(shard(&table, inode));
-        let key = halves(inode);
+    /// Registers one more name of `inode`, which has `count` names in all, and says what to do with
+    /// it.
+    pub fn register(&self, inode: InodeId, count: u64, entry: EntryRef<'_>) -> LinkAction {
+        let table = self.table(inode.device);
+        let shard = &mut *lock(shard(&table, inode.number));
+        let key = halves(inode.number);
         let Some(record) = shard.first.get_mut(&key) else {
             let remaining = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
             shard
                 .first
                 .insert(key, Record { directory: 0, name: UNDER_WAY, remaining, inode: [0, 0] });
-            return Meeting::First;
+            return LinkAction::Create;
         };
         record.remaining = record.remaining.saturating_sub(1);
         if record.name == UNDER_WAY {
-            shard.parked.entry(key).or_default().push((directory, name.to_owned()));
-            return Meeting::Parked;
+            shard.deferred.entry(key).or_default().push(entry.to_entry_name());
+            return LinkAction::Defer;
         }
-        let meeting = match record.name {
-            LOST => Meeting::Lost,
+        let action = match record.name {
+            LOST => LinkAction::Lost,
             at => {
                 let rest = shard.names.get(at as usize..).unwrap_or_default();
                 let name = CStr::from_bytes_until_nul(rest).map(CStr::to_owned).unwrap_or_default();
-                Meeting::Further(First {
-                    name: (record.directory, name),
+                LinkAction::LinkTo(FirstName {
+                    entry: EntryName { directory: record.directory, name },
                     inode: whole(record.inode),
                 })
             }
@@ -132,34 +128,34 @@ impl Links {
         if record.remaining == 0 {
             shard.first.remove(&key);
         }
-        meeting
+        action
     }
 
-    /// The first name is there, under this inode of the target; `None`: it could not be copied.
-    /// Returns the names that have been met meanwhile, for the caller to link.
-    pub fn settle(&self, (device, inode): Inode, made: Option<((Id, &CStr), u64)>) -> Vec<Name> {
-        let table = self.table(device);
-        let shard = &mut *lock(shard(&table, inode));
-        let key = halves(inode);
+    /// Records the first name of `inode` once it has been created, or `None` if it could not be
+    /// copied. Returns the names that were deferred meanwhile, for the caller to link.
+    pub fn settle(&self, inode: InodeId, created: Option<&FirstName>) -> Vec<EntryName> {
+        let table = self.table(inode.device);
+        let shard = &mut *lock(shard(&table, inode.number));
+        let key = halves(inode.number);
         if let Some(record) = shard.first.get_mut(&key) {
             if record.remaining == 0 {
                 shard.first.remove(&key);
-            } else if let Some(((directory, name), there)) = made {
-                record.directory = directory;
+            } else if let Some(first) = created {
+                record.directory = first.entry.directory;
                 record.name = u32::try_from(shard.names.len()).unwrap_or(LOST).min(LOST);
-                record.inode = halves(there);
-                shard.names.extend_from_slice(name.to_bytes_with_nul());
+                record.inode = halves(first.inode);
+                shard.names.extend_from_slice(first.entry.name.to_bytes_with_nul());
             } else {
                 record.name = LOST;
             }
         }
-        shard.parked.remove(&key).unwrap_or_default()
+        shard.deferred.remove(&key).unwrap_or_default()
     }
 
-    /// Takes an inode of the target with several names for one inode of the source: false, if
-    /// another has it.
-    pub fn claim(&self, (device, inode): Inode) -> bool {
-        lock(shard(&self.table(device), inode)).claimed.insert(halves(inode))
+    /// Claims an inode of the target that has several names as the counterpart of one inode of the
+    /// source. Returns false if it was claimed before.
+    pub fn claim(&self, inode: InodeId) -> bool {
+        lock(shard(&self.table(inode.device), inode.number)).claimed.insert(halves(inode.number))
     }
 
     #[cfg(test)]
@@ -173,55 +169,68 @@ impl Links {
 mod tests {
     use super::*;
 
+    fn inode(device: u64, number: u64) -> InodeId {
+        InodeId { device, number }
+    }
+
+    fn entry(directory: DirectoryId, name: &CStr) -> EntryRef<'_> {
+        EntryRef { directory, name }
+    }
+
+    fn first(directory: DirectoryId, name: &CStr, inode: u64) -> FirstName {
+        FirstName { entry: entry(directory, name).to_entry_name(), inode }
+    }
+
     #[test]
-    fn further_names_lead_to_the_first_and_the_last_one_ends_it() {
+    fn further_names_are_linked_to_the_first_and_the_last_one_frees_the_record() {
         let links = Links::default();
-        let further =
-            |name: &CStr, inode| Meeting::Further(First { name: (4, name.to_owned()), inode });
-        assert_eq!(links.meet((1, 7), 3, (4, c"a")), Meeting::First);
-        assert_eq!(links.meet((1, 71), 2, (4, c"x")), Meeting::First);
-        assert!(links.settle((1, 7), Some(((4, c"a"), 70))).is_empty());
-        assert!(links.settle((1, 71), None).is_empty());
-        assert_eq!(links.meet((1, 7), 3, (5, c"b")), further(c"a", 70));
-        assert_eq!(links.meet((1, 7), 3, (5, c"c")), further(c"a", 70));
-        assert_eq!(links.meet((1, 71), 2, (5, c"y")), Meeting::Lost);
+        let (seven, other) = (inode(1, 7), inode(1, 71));
+        let link_to_a = || LinkAction::LinkTo(first(4, c"a", 70));
+        assert_eq!(links.register(seven, 3, entry(4, c"a")), LinkAction::Create);
+        assert_eq!(links.register(other, 2, entry(4, c"x")), LinkAction::Create);
+        assert!(links.settle(seven, Some(&first(4, c"a", 70))).is_empty());
+        assert!(links.settle(other, None).is_empty());
+        assert_eq!(links.register(seven, 3, entry(5, c"b")), link_to_a());
+        assert_eq!(links.register(seven, 3, entry(5, c"c")), link_to_a());
+        assert_eq!(links.register(other, 2, entry(5, c"y")), LinkAction::Lost);
         assert!(links.is_empty());
     }
 
     #[test]
-    fn a_name_met_too_early_is_handed_to_who_settles_the_first() {
+    fn a_name_found_too_early_is_handed_to_the_thread_that_settles_the_first() {
         let links = Links::default();
-        assert_eq!(links.meet((1, 7), 3, (0, c"first")), Meeting::First);
-        assert_eq!(links.meet((1, 7), 3, (2, c"early")), Meeting::Parked);
-        assert_eq!(links.settle((1, 7), Some(((0, c"first"), 9))), [(2, c"early".to_owned())]);
-        assert!(
-            matches!(links.meet((1, 7), 3, (3, c"late")), Meeting::Further(first) if first.inode == 9)
-        );
+        let seven = inode(1, 7);
+        assert_eq!(links.register(seven, 3, entry(0, c"first")), LinkAction::Create);
+        assert_eq!(links.register(seven, 3, entry(2, c"early")), LinkAction::Defer);
+        let deferred = links.settle(seven, Some(&first(0, c"first", 9)));
+        assert_eq!(deferred, [entry(2, c"early").to_entry_name()]);
+        let late = links.register(seven, 3, entry(3, c"late"));
+        assert!(matches!(late, LinkAction::LinkTo(first) if first.inode == 9));
         assert!(links.is_empty());
     }
 
     #[test]
-    fn an_inode_of_the_target_serves_one_of_the_source() {
+    fn a_target_inode_is_claimed_for_one_source_inode_only() {
         let links = Links::default();
         let claims = [(1, 1 << 40), (1, 1 << 40), (1, 1 << 41), (2, 1 << 40)]
-            .map(|inode| links.claim(inode));
+            .map(|(device, number)| links.claim(inode(device, number)));
         assert_eq!(claims, [true, false, true, true]);
     }
 
     #[test]
-    fn each_device_number_counts_its_own_inodes() {
+    fn equal_inode_numbers_on_two_devices_are_different_inodes() {
         let links = Links::default();
-        assert_eq!(links.meet((1, 7), 2, (0, c"a")), Meeting::First);
-        assert_eq!(links.meet((2, 7), 2, (1, c"b")), Meeting::First);
-        assert!(links.settle((1, 7), Some(((0, c"a"), 5))).is_empty());
-        assert!(links.settle((2, 7), Some(((1, c"b"), 6))).is_empty());
-        assert!(
-            matches!(links.meet((2, 7), 2, (1, c"c")), Meeting::Further(first) if first.inode == 6)
-        );
+        let (one, two) = (inode(1, 7), inode(2, 7));
+        assert_eq!(links.register(one, 2, entry(0, c"a")), LinkAction::Create);
+        assert_eq!(links.register(two, 2, entry(1, c"b")), LinkAction::Create);
+        assert!(links.settle(one, Some(&first(0, c"a", 5))).is_empty());
+        assert!(links.settle(two, Some(&first(1, c"b", 6))).is_empty());
+        let further = links.register(two, 2, entry(1, c"c"));
+        assert!(matches!(further, LinkAction::LinkTo(first) if first.inode == 6));
     }
 
     #[test]
-    fn a_record_is_small() {
+    fn a_record_takes_28_bytes() {
         assert_eq!(size_of::<([u32; 2], Record)>(), 28);
     }
 }

@@ -1,7 +1,7 @@
-//! Everything of an inode but its content: owner, mode, times, extended attributes (ACLs,
-//! capabilities and labels are among them, raw), inode flags and project id. Order matters:
-//! chown(2) clears set-user-ID and capabilities, chmod(2) changes an ACL's mask, and nothing can be
-//! changed once a file is immutable.
+//! Everything an inode has besides its content: owner, mode, times, extended attributes (which
+//! include ACLs, capabilities and security labels), inode flags and project id. The order in which
+//! they are set matters: chown(2) clears set-user-ID and capabilities, chmod(2) changes the mask of
+//! an ACL, and nothing can be changed once a file is immutable.
 
 use std::os::fd::OwnedFd;
 
@@ -10,43 +10,53 @@ use rustix::io::Errno;
 
 use crate::inode_flags::{EARLY, SETTABLE, set_flags};
 use crate::sys;
-use crate::tree::xattr::{Place, Xattr};
+use crate::tree::xattr::{InodeRef, Xattr};
 
-/// `P` among the FS_XFLAG_ flags: what is made below inherits the project.
+/// FS_XFLAG_PROJINHERIT, which lsattr(1) shows as `P`: new entries of the directory inherit its
+/// project.
 const XFLAG_PROJINHERIT: u32 = 0x0000_0200;
 
-/// What is carried over.
+/// The attributes of an inode that are copied.
 #[derive(Clone, Debug)]
 pub struct Attributes {
-    /// As stat(2) gave it when the entry was first looked at.
+    /// The result of stat(2) when the entry was first looked at.
     pub stat: Stat,
-    /// All of them.
+    /// All extended attributes.
     pub xattrs: Vec<Xattr>,
-    /// FS_IOC_GETFLAGS, without what nobody can set.
+    /// The flags of FS_IOC_GETFLAGS that can be set.
     pub flags: u32,
-    /// Project id, and whether it is inherited.
-    pub project: (u32, bool),
+    /// The project.
+    pub project: Project,
+}
+
+/// The project of an inode, for quotas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Project {
+    /// Its id, or 0 for none.
+    pub id: u32,
+    /// Whether new entries of the directory inherit it.
+    pub inherited: bool,
 }
 
 impl Attributes {
-    /// Reads what `stat` does not say. Only files and directories that are open have flags.
+    /// Reads the attributes that `stat` does not have. Only an open file or directory has flags and
+    /// a project.
     ///
     /// # Errors
-    /// Errors of reading the inode.
-    pub fn read(place: Place<'_>, stat: Stat) -> Result<Self, Errno> {
-        let xattrs = place.xattrs()?;
-        let (mut flags, mut project) = (0, (0, false));
-        if let Place::Open(fd) = place {
+    /// When the inode cannot be read.
+    pub fn read(inode: InodeRef<'_>, stat: Stat) -> Result<Self, Errno> {
+        let xattrs = inode.xattrs()?;
+        let (mut flags, mut project) = (0, Project::default());
+        if let InodeRef::Open(fd) = inode {
             flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits()) & SETTABLE;
             if let Ok(attributes) = sys::file_attributes(fd) {
-                project = (attributes.project, attributes.flags & XFLAG_PROJINHERIT != 0);
+                project = project_of(&attributes);
             }
         }
         Ok(Attributes { stat, xattrs, flags, project })
     }
 
-    /// Nothing of it differs from what is in the target, as far as both file systems can hold it.
-    /// Sizes and contents are no part of it.
+    /// Whether the target's inode has the same attributes. Size and content are not compared.
     pub fn same_as(&self, there: &Attributes) -> bool {
         let kept = |a: &Attributes| {
             let s = &a.stat;
@@ -56,16 +66,16 @@ impl Attributes {
         kept(self) == kept(there) && self.xattrs == there.xattrs
     }
 
-    /// The kind of entry.
+    /// The type of the inode.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Flags that must be set while the new file or directory is empty; on one that `existed`, as
-    /// far as they still can.
+    /// Sets the flags that must be set while a new file or directory is empty. On an inode that
+    /// `existed`, only some of them can still be changed.
     ///
     /// # Errors
-    /// A sentence for the report.
+    /// What could not be set, for the report.
     pub fn apply_early(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
         if self.flags & EARLY == 0 && !existed {
             Ok(())
@@ -74,40 +84,41 @@ impl Attributes {
         }
     }
 
-    /// Makes the entry equal, but for flags that forbid further changes. What the file system
-    /// cannot hold goes to `note`; `existed`: it may have attributes that the source has not.
+    /// Sets everything except flags. What the file system cannot hold is passed to `note`. An inode
+    /// that `existed` may have extended attributes that the source does not have; they are removed.
     ///
     /// # Errors
-    /// Errors of writing that are no property of this entry.
+    /// When writing fails for a reason that does not concern this entry alone, such as a full or
+    /// broken device.
     pub fn apply(
         &self,
-        place: Place<'_>,
+        inode: InodeRef<'_>,
         existed: bool,
         note: &mut dyn FnMut(String),
     ) -> Result<(), Errno> {
         let (owner, group) =
             (Some(Uid::from_raw(self.stat.st_uid)), Some(Gid::from_raw(self.stat.st_gid)));
         let mode = Mode::from_raw_mode(self.stat.st_mode & 0o7777);
-        let owned = match place {
-            Place::Open(fd) => rustix::fs::fchown(fd, owner, group),
-            Place::Named(directory, name) => {
+        let owned = match inode {
+            InodeRef::Open(fd) => rustix::fs::fchown(fd, owner, group),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::chownat(directory, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
             }
         };
         tolerate(owned, note, || format!("owner {}:{}", self.stat.st_uid, self.stat.st_gid))?;
-        let permitted = match place {
-            Place::Open(fd) => rustix::fs::fchmod(fd, mode),
-            Place::Named(..) if self.kind() == FileType::Symlink => Ok(()),
-            Place::Named(directory, name) => {
+        let permitted = match inode {
+            InodeRef::Open(fd) => rustix::fs::fchmod(fd, mode),
+            InodeRef::Named(..) if self.kind() == FileType::Symlink => Ok(()),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::chmodat(directory, name, mode, AtFlags::empty())
             }
         };
         tolerate(permitted, note, || format!("mode {:o}", mode.bits()))?;
         if existed {
-            for name in place.names()? {
+            for name in inode.names()? {
                 if !self.xattrs.iter().any(|(kept, _)| *kept == name) {
-                    // Some, like security.selinux, cannot be removed: then they stay.
-                    let _ = place.remove(&name);
+                    // Some, such as security.selinux, cannot be removed. They stay.
+                    let _ = inode.remove(&name);
                 }
             }
         }
@@ -116,24 +127,25 @@ impl Attributes {
             let what = || {
                 format!("extended attribute {} of {} bytes", name.to_string_lossy(), value.len())
             };
-            match place.set(xattr) {
-                // ext4 says so when the inode's one block is full, not only the device.
-                Err(Errno::NOSPC) if has_space(place) => {
+            match inode.set(xattr) {
+                // ext4 also returns ENOSPC when the inode's only block for attributes is full.
+                Err(Errno::NOSPC) if has_space(inode) => {
                     note(format!("{}: no room in the inode", what()))
                 }
                 other => tolerate(other, note, what)?,
             }
         }
-        if let Place::Open(fd) = place {
+        if let InodeRef::Open(fd) = inode {
             self.set_project(fd, existed).unwrap_or_else(&mut *note);
         }
-        self.set_times(place, note)
+        self.set_times(inode, note)
     }
 
-    /// Flags other than [`EARLY`]; immutable and append-only among them, so this comes last.
+    /// Sets the flags other than [`EARLY`]. Immutable and append-only are among them, so this is
+    /// the last step.
     ///
     /// # Errors
-    /// A sentence for the report.
+    /// What could not be set, for the report.
     pub fn apply_late(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
         if self.flags & !EARLY == 0 && !existed {
             Ok(())
@@ -143,12 +155,12 @@ impl Attributes {
     }
 
     fn set_project(&self, fd: &OwnedFd, existed: bool) -> Result<(), String> {
-        let (id, inherited) = self.project;
+        let Project { id, inherited } = self.project;
         if id == 0 && !inherited && !existed {
             return Ok(());
         }
         let set = sys::file_attributes(fd).and_then(|mut attributes| {
-            if (attributes.project, attributes.flags & XFLAG_PROJINHERIT != 0) == self.project {
+            if project_of(&attributes) == self.project {
                 return Ok(());
             }
             attributes.flags &= !XFLAG_PROJINHERIT;
@@ -157,13 +169,13 @@ impl Attributes {
             sys::set_file_attributes(fd, attributes)
         });
         match set {
-            // A file system without projects has none to clear.
+            // A file system without project ids has none to clear.
             Err(_) if id == 0 && !inherited => Ok(()),
             other => other.map_err(|why| format!("project id {id} ({why})")),
         }
     }
 
-    /// Of access and modification.
+    /// The times of last access and last modification.
     pub fn times(&self) -> Timestamps {
         Timestamps {
             last_access: time(self.stat.st_atime, self.stat.st_atime_nsec),
@@ -171,21 +183,21 @@ impl Attributes {
         }
     }
 
-    fn set_times(&self, place: Place<'_>, note: &mut dyn FnMut(String)) -> Result<(), Errno> {
+    fn set_times(&self, inode: InodeRef<'_>, note: &mut dyn FnMut(String)) -> Result<(), Errno> {
         let times = self.times();
-        let set = match place {
-            Place::Open(fd) => rustix::fs::futimens(fd, &times),
-            Place::Named(directory, name) => {
+        let set = match inode {
+            InodeRef::Open(fd) => rustix::fs::futimens(fd, &times),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
             }
         };
         tolerate(set, note, || "times".to_owned())?;
-        // The kernel clamps what the file system cannot hold, and says nothing.
+        // The kernel silently clamps times that the file system cannot hold.
         let usual = |seconds: i64| (0..=i64::from(i32::MAX)).contains(&seconds);
         if !usual(self.stat.st_atime) || !usual(self.stat.st_mtime) {
-            let now = match place {
-                Place::Open(fd) => rustix::fs::fstat(fd),
-                Place::Named(directory, name) => {
+            let now = match inode {
+                InodeRef::Open(fd) => rustix::fs::fstat(fd),
+                InodeRef::Named(directory, name) => {
                     rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
                 }
             }?;
@@ -200,12 +212,16 @@ impl Attributes {
     }
 }
 
+fn project_of(attributes: &sys::FileAttributes) -> Project {
+    Project { id: attributes.project, inherited: attributes.flags & XFLAG_PROJINHERIT != 0 }
+}
+
 #[allow(clippy::cast_possible_wrap, reason = "nanoseconds are below 10^9")]
 fn time(seconds: i64, nanoseconds: u64) -> Timespec {
     Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 }
 }
 
-/// What a file system cannot hold is a line in the report; a full or broken device is an error.
+/// Passes what the file system cannot hold to `note`. Only a full or broken device is an error.
 fn tolerate(
     result: Result<(), Errno>,
     note: &mut dyn FnMut(String),
@@ -223,7 +239,7 @@ fn tolerate(
     }
 }
 
-fn has_space(place: Place<'_>) -> bool {
-    let (Place::Open(fd) | Place::Named(fd, _)) = place;
+fn has_space(inode: InodeRef<'_>) -> bool {
+    let (InodeRef::Open(fd) | InodeRef::Named(fd, _)) = inode;
     rustix::fs::fstatvfs(fd).is_ok_and(|space| space.f_bfree > 256)
 }

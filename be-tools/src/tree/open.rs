@@ -1,4 +1,4 @@
-//! The directories at which a walk begins.
+//! Opens the directories where a walk starts.
 
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -17,29 +17,32 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, flags, Permissions::empty()).at("opening", path)
 }
 
-/// What becomes of a directory that is not there.
+/// What to do if a directory does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// It is an error.
-    Fails,
-    /// It is made, with mode 0755.
-    IsMade,
+pub enum IfMissing {
+    /// Fail.
+    Fail,
+    /// Create it, with mode 0755.
+    Create,
 }
 
-/// Opens a directory below a mounted file system. A link on the way could lead anywhere, into the
-/// running system too.
-pub fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd> {
+/// Opens the directory `below` in the file system mounted at `root`. A symlink in the path is an
+/// error: it could lead anywhere, even into the running system.
+pub fn open_below(root: &Path, below: &Path, missing: IfMissing) -> Result<OwnedFd> {
     let mut directory = open_root(root)?;
     let mut at = PathBuf::from("/");
     for name in below.components() {
         let Component::Normal(name) = name else {
-            return Err(Error::Failed(format!("{} is no place below another", below.display())));
+            return Err(Error::Failed(format!(
+                "{} is not a plain path below a file system: name it without '..'",
+                below.display()
+            )));
         };
         at.push(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&directory, name, flags, Permissions::empty());
         let opened = match open() {
-            Err(Errno::NOENT) if missing == Missing::IsMade => {
+            Err(Errno::NOENT) if missing == IfMissing::Create => {
                 rustix::fs::mkdirat(&directory, name, Permissions::from_raw_mode(0o755))
                     .and_then(|()| open())
             }
@@ -48,9 +51,8 @@ pub fn open_below(root: &Path, below: &Path, missing: Missing) -> Result<OwnedFd
         directory = match opened {
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 return Err(Error::Failed(format!(
-                    "{} is a link or a file in the boot environment, so no file system has its \
-                    place there: name the \
-                     directory that it leads to",
+                    "{} is a symlink or a file in the boot environment, not a mount point: name \
+                    the directory that it points to",
                     at.display()
                 )));
             }

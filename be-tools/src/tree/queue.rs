@@ -1,10 +1,10 @@
-//! A bounded queue between the stages of a copy. A full queue lets its producers sleep until it is
-//! half empty, so that the stages do not wake each other for every entry.
+//! A bounded queue between the stages of a copy. When it is full, producers sleep until it is half
+//! empty, so that the stages do not wake each other for every entry.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// First in, first out; closed when every producer is gone.
+/// A first-in, first-out queue that is closed once every producer has left.
 #[derive(Debug)]
 pub struct Queue<T> {
     state: Mutex<State<T>>,
@@ -22,8 +22,8 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// At most `capacity` items, from `producers` threads that each call [`Queue::leave`] at their
-    /// end.
+    /// Makes a queue of at most `capacity` items, filled by `producers` threads, each of which
+    /// calls [`Queue::leave`] when it is done.
     pub fn new(capacity: usize, producers: usize) -> Self {
         let state = State {
             items: VecDeque::with_capacity(capacity),
@@ -39,7 +39,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Appends; waits while the queue is full.
+    /// Appends an item. Waits while the queue is full.
     pub fn push(&self, item: T) {
         let mut state = lock(&self.state);
         while state.items.len() >= self.capacity {
@@ -53,7 +53,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the oldest; `None` once the queue is empty and no producer is left.
+    /// Takes the oldest item. Returns `None` once the queue is empty and no producer is left.
     pub fn pop(&self) -> Option<T> {
         let mut state = lock(&self.state);
         loop {
@@ -72,7 +72,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// One producer is done.
+    /// Says that one producer is done.
     pub fn leave(&self) {
         let mut state = lock(&self.state);
         state.producers = state.producers.saturating_sub(1);
@@ -82,8 +82,8 @@ impl<T> Queue<T> {
     }
 }
 
-/// A thread that panicked ends the whole copy; what it held is consistent after every single
-/// operation.
+/// Locks a mutex even if it is poisoned. A panic in one thread ends the whole copy anyway, and the
+/// data behind these locks is consistent after every single operation.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_arrives_once_and_the_end_is_seen() {
+    fn every_item_arrives_once_and_consumers_see_the_end() {
         let queue = Queue::new(4, 2);
         let taken = Mutex::new(Vec::new());
         std::thread::scope(|scope| {

@@ -1,5 +1,6 @@
-//! Walking a source tree: directory by directory, entries in the order of their inodes, which on
-//! most file systems is the order of their content on the disk. It stays on the mount it starts on.
+//! Walks a source tree, directory by directory, and the entries of a directory in the order of
+//! their inode numbers, which on most file systems is the order of their content on the disk. A
+//! walk stays on the mount where it started.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -9,102 +10,125 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use rustix::io::Errno;
 
-use super::directories::{Directories, Id, ROOT, Side, open_in};
+use super::directories::{Directories, DirectoryId, InodeId, ROOT, Side, open_in};
 use super::exclude::{Exclude, Verdict};
 use super::queue::lock;
 use crate::error::{Error, Result};
-use crate::tree::work_stack::Stack;
-use crate::tree::working_directory::Standpoint;
+use crate::tree::work_stack::WorkStack;
+use crate::tree::working_directory::WorkingDirectory;
 
-/// Entries of one directory that are sorted together: a directory of any size passes through in
-/// pieces.
+/// The most entries of one directory that are sorted together. A larger directory is walked in
+/// several batches.
 const BATCH: usize = 8192;
 
-/// Bytes asked from the kernel at once.
+/// Size of the buffer for getdents64(2), in bytes.
 const LISTING: usize = 64 * 1024;
 
-/// What a listing says of one entry, with the rules' verdict.
+/// An entry as the listing of its directory describes it, and what the rules say of it.
 #[derive(Debug)]
 pub struct Entry {
-    /// Inode number.
+    /// Its inode number.
     pub inode: u64,
     /// Its name.
     pub name: CString,
-    /// Its kind.
+    /// Its type.
     pub kind: FileType,
-    /// Copied, or a directory that is kept empty or lies on the way.
+    /// What the rules say of it; never [`Verdict::Skip`].
     pub verdict: Verdict,
 }
 
-/// Entries of one directory, by inode.
+/// Entries of one directory, sorted by inode number.
 #[derive(Debug)]
 pub struct Batch {
-    /// None of them is left out.
+    /// The entries that are not left out.
     pub entries: Vec<Entry>,
-    /// The directory has no others that are copied.
+    /// Whether these are all entries of the directory that are copied.
     pub whole: bool,
-    /// It is the first of this directory.
+    /// Whether it is the first batch of the directory.
     pub first: bool,
 }
 
-/// A directory that was found.
+/// A directory that the walk has found.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// Its number; it is in [`Directories`] already.
-    pub id: Id,
-    /// The directory it is in.
-    pub parent: Id,
-    /// Its name there.
+pub struct FoundDirectory<'a> {
+    /// Its number in [`Directories`].
+    pub id: DirectoryId,
+    /// The directory that holds it.
+    pub parent: DirectoryId,
+    /// Its name in `parent`.
     pub name: &'a CStr,
-    /// It, open.
+    /// The open directory.
     pub source: &'a OwnedFd,
     /// Its inode.
     pub stat: &'a Stat,
 }
 
-/// What the walk tells. For every entry and directory it has called [`Directories::expect`] on the
-/// parent before; whoever is told of one calls [`Directories::done`] once it needs the parent no
-/// more.
-pub trait Sink: Sync {
-    /// What it keeps of a directory while that is listed.
-    type Directory: Send + Sync;
-    /// A directory. `None`: do not look into it.
-    fn directory(&self, found: Found<'_>) -> Result<Option<Self::Directory>>;
-    /// Entries of a directory that has been told of before; those that are directories are told of
-    /// later.
-    fn entries(
-        &self,
-        here: &mut Standpoint,
-        directory: &Self::Directory,
-        place: (Id, &Arc<OwnedFd>, Verdict),
-        batch: Batch,
-    ) -> Result<()>;
-    /// A directory on which something else is mounted: kept as an empty one. `stat` is of the
-    /// mounted root.
-    fn mount_point(&self, parent: Id, name: &CStr, stat: &Stat) -> Result<()>;
-    /// All batches of the directory have been told or are about to be.
-    fn listed(&self, id: Id) -> Result<()>;
-    /// An entry that could not be looked at; without a name, the rest of the directory's own
-    /// listing.
-    fn lost(&self, directory: Id, name: &CStr, why: Errno) -> Result<()>;
+/// A directory of the source that is being listed.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceDirectory<'a> {
+    /// Its number in [`Directories`].
+    pub id: DirectoryId,
+    /// The open directory.
+    pub fd: &'a Arc<OwnedFd>,
+    /// What the rules say of it.
+    pub verdict: Verdict,
 }
 
-enum Task<F> {
-    Directory { parent: Id, name: CString, verdict: Verdict },
-    Batch { directory: Arc<F>, source: Arc<OwnedFd>, id: Id, verdict: Verdict, batch: Batch },
+/// Receives what the walk finds. Before the walk reports an entry, it calls [`Directories::expect`]
+/// on the directory that holds it. The sink calls [`Directories::done`] once it no longer needs
+/// that directory for the entry.
+pub trait Sink: Sync {
+    /// What the sink keeps for a directory while its entries are reported.
+    type Directory: Send + Sync;
+    /// Receives a directory. The walk does not enter it if this returns `None`.
+    fn directory(&self, found: FoundDirectory<'_>) -> Result<Option<Self::Directory>>;
+    /// Receives entries of a directory that was reported before. Those that are directories
+    /// themselves are reported later.
+    fn entries(
+        &self,
+        here: &mut WorkingDirectory,
+        directory: &Self::Directory,
+        source: SourceDirectory<'_>,
+        batch: Batch,
+    ) -> Result<()>;
+    /// Receives a directory on which something else is mounted, which is kept empty. `stat`
+    /// describes the root of what is mounted.
+    fn mount_point(&self, parent: DirectoryId, name: &CStr, stat: &Stat) -> Result<()>;
+    /// Says that the directory has been listed: all its batches have been reported, or are with
+    /// another thread that will report them.
+    fn listed(&self, id: DirectoryId) -> Result<()>;
+    /// Receives an entry whose inode could not be read. If `name` is empty, the rest of the
+    /// directory could not be listed.
+    fn lost(&self, directory: DirectoryId, name: &CStr, why: Errno) -> Result<()>;
+}
+
+enum Task<D> {
+    Directory {
+        parent: DirectoryId,
+        name: CString,
+        verdict: Verdict,
+    },
+    Batch {
+        directory: Arc<D>,
+        id: DirectoryId,
+        source: Arc<OwnedFd>,
+        verdict: Verdict,
+        batch: Batch,
+    },
 }
 
 struct Walk<'a, S: Sink> {
     directories: &'a Directories,
     exclude: &'a Exclude,
     sink: &'a S,
-    stack: Stack<Task<S::Directory>>,
+    stack: WorkStack<Task<S::Directory>>,
 }
 
-/// Walks the tree of `directories`, whose root is open, with so many threads.
+/// Walks the tree of `directories`, whose root is open, with `threads` threads. What cannot be read
+/// is reported to the sink.
 ///
 /// # Errors
-/// What the sink returns; what cannot be read is told to it.
+/// The first error that the sink returns.
 pub fn walk<S: Sink>(
     directories: &Directories,
     exclude: &Exclude,
@@ -113,15 +137,15 @@ pub fn walk<S: Sink>(
 ) -> Result<()> {
     let verdict = exclude.verdict_of_mount_point(&directories.path(ROOT, b""));
     let root = Task::Directory { parent: ROOT, name: CString::default(), verdict };
-    let walk = Walk { directories, exclude, sink, stack: Stack::new(root) };
+    let walk = Walk { directories, exclude, sink, stack: WorkStack::new(root) };
     let failure: Mutex<Option<Error>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut here = Standpoint::default();
+                let mut here = WorkingDirectory::default();
                 let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING];
-                while let Some(work) = walk.stack.take() {
-                    if let Err(error) = walk.work(work, &mut here, &mut buffer) {
+                while let Some(task) = walk.stack.take() {
+                    if let Err(error) = walk.run(task, &mut here, &mut buffer) {
                         lock(&failure).get_or_insert(error);
                         walk.stack.end();
                     }
@@ -134,21 +158,28 @@ pub fn walk<S: Sink>(
 }
 
 impl<S: Sink> Walk<'_, S> {
-    fn work(
+    fn run(
         &self,
-        work: Task<S::Directory>,
-        here: &mut Standpoint,
+        task: Task<S::Directory>,
+        here: &mut WorkingDirectory,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
-        match work {
-            Task::Batch { directory, source, id, verdict, batch } => {
-                self.sink.entries(here, &directory, (id, &source, verdict), batch)
+        match task {
+            Task::Batch { directory, id, source, verdict, batch } => {
+                let source = SourceDirectory { id, fd: &source, verdict };
+                self.sink.entries(here, &directory, source, batch)
             }
             Task::Directory { parent, name, verdict } if name.is_empty() => {
                 let root = self.directories.open(Side::Source, parent);
                 match root.and_then(|fd| rustix::fs::fstat(&*fd).map(|stat| (fd, stat))) {
                     Ok((source, stat)) => self.enter(
-                        Found { id: ROOT, parent, name: c"", source: &source, stat: &stat },
+                        FoundDirectory {
+                            id: ROOT,
+                            parent,
+                            name: c"",
+                            source: &source,
+                            stat: &stat,
+                        },
                         verdict,
                         here,
                         buffer,
@@ -167,10 +198,10 @@ impl<S: Sink> Walk<'_, S> {
 
     fn descend(
         &self,
-        parent: Id,
+        parent: DirectoryId,
         name: &CStr,
         verdict: Verdict,
-        here: &mut Standpoint,
+        here: &mut WorkingDirectory,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         let sink = self.sink;
@@ -187,7 +218,7 @@ impl<S: Sink> Walk<'_, S> {
                     Err(why) => sink.lost(parent, name, why),
                 };
             }
-            // It has become something else since it was listed.
+            // It was replaced by something else since it was listed.
             Err(Errno::NOTDIR | Errno::LOOP) => return sink.lost(parent, name, Errno::NOENT),
             Err(why) => return sink.lost(parent, name, why),
         };
@@ -196,15 +227,20 @@ impl<S: Sink> Walk<'_, S> {
             Err(why) => return sink.lost(parent, name, why),
         };
         let source = Arc::new(source);
-        let id = self.directories.add(parent, name, &source, (stat.st_dev, stat.st_ino));
-        self.enter(Found { id, parent, name, source: &source, stat: &stat }, verdict, here, buffer)
+        let id = self.directories.add(parent, name, &source, InodeId::of(&stat));
+        self.enter(
+            FoundDirectory { id, parent, name, source: &source, stat: &stat },
+            verdict,
+            here,
+            buffer,
+        )
     }
 
     fn enter(
         &self,
-        found: Found<'_>,
+        found: FoundDirectory<'_>,
         verdict: Verdict,
-        here: &mut Standpoint,
+        here: &mut WorkingDirectory,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
         let id = found.id;
@@ -219,24 +255,26 @@ impl<S: Sink> Walk<'_, S> {
                     return self.sink.listed(id);
                 }
             };
-            self.list((id, &source, verdict), &Arc::new(directory), here, buffer)?;
+            let source = SourceDirectory { id, fd: &source, verdict };
+            self.list(source, &Arc::new(directory), here, buffer)?;
         }
         self.sink.listed(id)
     }
 
     fn list(
         &self,
-        (id, source, verdict): (Id, &Arc<OwnedFd>, Verdict),
+        source: SourceDirectory<'_>,
         directory: &Arc<S::Directory>,
-        here: &mut Standpoint,
+        here: &mut WorkingDirectory,
         buffer: &mut [MaybeUninit<u8>],
     ) -> Result<()> {
+        let id = source.id;
         let mut path = self.directories.path(id, b"");
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
         let length = path.len();
-        let mut listing = RawDir::new(&**source, buffer);
+        let mut listing = RawDir::new(&**source.fd, buffer);
         let mut batch = Batch { entries: Vec::new(), whole: false, first: true };
         let mut is_readable = true;
         let mut subdirectories: Vec<(u64, Task<S::Directory>)> = Vec::new();
@@ -246,10 +284,10 @@ impl<S: Sink> Walk<'_, S> {
                     let name = entry.file_name();
                     path.truncate(length);
                     path.extend_from_slice(name.to_bytes());
-                    // A file system's own, at its top: mkfs made one in the target.
-                    let is_mkfs_own = id == ROOT && name.to_bytes() == b"lost+found";
-                    if !is_mkfs_own && !matches!(name.to_bytes(), b"." | b"..") {
-                        let verdict = self.exclude.verdict(&path, verdict);
+                    // Not copied: mkfs made the target's own.
+                    let is_lost_and_found = id == ROOT && name.to_bytes() == b"lost+found";
+                    if !is_lost_and_found && !matches!(name.to_bytes(), b"." | b"..") {
+                        let verdict = self.exclude.verdict(&path, source.verdict);
                         if verdict != Verdict::Skip {
                             let (inode, kind) = (entry.ino(), entry.file_type());
                             batch.entries.push(Entry {
@@ -273,7 +311,7 @@ impl<S: Sink> Walk<'_, S> {
             if !end && batch.entries.len() < BATCH {
                 continue;
             }
-            self.settle_kinds(id, source, &mut batch)?;
+            self.settle_kinds(id, source.fd, &mut batch)?;
             batch.entries.sort_unstable_by_key(|entry| entry.inode);
             batch.whole = end && batch.first && is_readable;
             for entry in batch.entries.iter().filter(|entry| entry.kind == FileType::Directory) {
@@ -285,18 +323,17 @@ impl<S: Sink> Walk<'_, S> {
                 &mut batch,
                 Batch { entries: Vec::new(), whole: false, first: false },
             );
-            // Another thread has nothing to do: a directory of many entries is shared.
-            if !full.first && self.stack.is_wanted() {
-                let (directory, source) = (Arc::clone(directory), Arc::clone(source));
+            // Share the batches of a large directory with threads that have nothing to do.
+            if !full.first && self.stack.has_idle_thread() {
                 self.stack.push(std::iter::once(Task::Batch {
-                    directory,
-                    source,
+                    directory: Arc::clone(directory),
                     id,
-                    verdict,
+                    source: Arc::clone(source.fd),
+                    verdict: source.verdict,
                     batch: full,
                 }));
             } else {
-                self.sink.entries(here, directory, (id, source, verdict), full)?;
+                self.sink.entries(here, directory, source, full)?;
             }
             if end {
                 break;
@@ -304,14 +341,14 @@ impl<S: Sink> Walk<'_, S> {
         }
         subdirectories.sort_unstable_by_key(|(inode, _)| std::cmp::Reverse(*inode));
         if !subdirectories.is_empty() {
-            self.stack.push(subdirectories.into_iter().map(|(_, work)| work));
+            self.stack.push(subdirectories.into_iter().map(|(_, task)| task));
         }
         Ok(())
     }
 
-    /// Asks for kinds that the listing does not say, and leaves out what is only on the way to
-    /// something.
-    fn settle_kinds(&self, id: Id, source: &OwnedFd, batch: &mut Batch) -> Result<()> {
+    /// Looks up the type of entries for which the listing does not have it, and leaves out those
+    /// that are only to be descended into but are not directories.
+    fn settle_kinds(&self, id: DirectoryId, source: &OwnedFd, batch: &mut Batch) -> Result<()> {
         let mut lost = Vec::new();
         batch.entries.retain_mut(|entry| {
             if entry.kind == FileType::Unknown {
@@ -323,7 +360,7 @@ impl<S: Sink> Walk<'_, S> {
                     }
                 }
             }
-            entry.kind == FileType::Directory || entry.verdict != Verdict::OnTheWay
+            entry.kind == FileType::Directory || entry.verdict != Verdict::DescendOnly
         });
         for (name, why) in lost {
             self.directories.expect(id, 1);

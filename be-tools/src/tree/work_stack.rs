@@ -1,14 +1,14 @@
-//! What the threads of one walk have still to do: last in, first out, so that a tree is walked
-//! depth first and what waits stays small. It is done when nothing waits and nobody works, because
-//! work makes more work.
+//! The tasks of a walk that its threads share: last in, first out, so that a tree is walked depth
+//! first and few tasks wait. Because a task can add others, the walk is done when no task waits and
+//! no thread is working on one.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::queue::lock;
 
-/// Work that waits.
+/// The tasks that are waiting.
 #[derive(Debug)]
-pub struct Stack<T> {
+pub struct WorkStack<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -16,46 +16,50 @@ pub struct Stack<T> {
 #[derive(Debug)]
 struct State<T> {
     waiting: Vec<T>,
+    /// Threads that are working on a task.
     working: usize,
+    /// Threads that are waiting for a task.
     sleeping: usize,
     ended: bool,
 }
 
-impl<T> Stack<T> {
-    /// One that begins with `first`.
+impl<T> WorkStack<T> {
+    /// Makes a stack that holds `first`.
     pub fn new(first: T) -> Self {
         let state = State { waiting: vec![first], working: 0, sleeping: 0, ended: false };
-        Stack { state: Mutex::new(state), changed: Condvar::new() }
+        WorkStack { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds work, the last of which is taken next. Called by who is at work.
-    pub fn push(&self, work: impl Iterator<Item = T>) {
+    /// Adds tasks, of which the last is taken next. Only a thread that is working on a task may
+    /// call it.
+    pub fn push(&self, tasks: impl Iterator<Item = T>) {
         let mut state = lock(&self.state);
         let before = state.waiting.len();
-        state.waiting.extend(work);
-        let news = state.waiting.len() - before;
-        match news.min(state.sleeping) {
+        state.waiting.extend(tasks);
+        let added = state.waiting.len() - before;
+        match added.min(state.sleeping) {
             0 => {}
             1 => self.changed.notify_one(),
             _ => self.changed.notify_all(),
         }
     }
 
-    /// Somebody waits for work.
-    pub fn is_wanted(&self) -> bool {
+    /// Whether another thread is waiting for a task.
+    pub fn has_idle_thread(&self) -> bool {
         lock(&self.state).sleeping > 0
     }
 
-    /// Takes the next; `None` when all is done. Who got some calls [`Stack::done`] after it.
+    /// Takes the next task, or returns `None` when all are done. The thread that took a task calls
+    /// [`WorkStack::done`] after it.
     pub fn take(&self) -> Option<T> {
         let mut state = lock(&self.state);
         loop {
             if state.ended {
                 return None;
             }
-            if let Some(work) = state.waiting.pop() {
+            if let Some(task) = state.waiting.pop() {
                 state.working += 1;
-                return Some(work);
+                return Some(task);
             }
             if state.working == 0 {
                 return None;
@@ -66,7 +70,7 @@ impl<T> Stack<T> {
         }
     }
 
-    /// One piece of work is done, and what it made has been pushed.
+    /// Says that one task is done, and the tasks that follow from it have been pushed.
     pub fn done(&self) {
         let mut state = lock(&self.state);
         state.working -= 1;
@@ -75,7 +79,7 @@ impl<T> Stack<T> {
         }
     }
 
-    /// Nobody gets any more.
+    /// Stops the walk: from now on `take` returns `None`.
     pub fn end(&self) {
         lock(&self.state).ended = true;
         self.changed.notify_all();
@@ -89,8 +93,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_makes_work_is_all_done() {
-        let (stack, count) = (Stack::new(12u32), AtomicU32::new(0));
+    fn tasks_that_add_tasks_are_all_done() {
+        let (stack, count) = (WorkStack::new(12u32), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -106,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn an_end_wakes_who_sleeps() {
-        let stack = Stack::new(());
-        let _at_work = stack.take();
+    fn end_wakes_a_waiting_thread() {
+        let stack = WorkStack::new(());
+        let _task = stack.take();
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| stack.take());
-            while !stack.is_wanted() {
+            while !stack.has_idle_thread() {
                 std::thread::yield_now();
             }
             stack.end();

@@ -1,27 +1,27 @@
-//! Where a thread stands: its own working directory, in which entries are reached by their bare
-//! names. The calls on extended attributes take no directory, and a way through /proc costs three
-//! times as much.
+//! A working directory per thread, so that entries can be reached by their bare names. The calls on
+//! extended attributes take no directory descriptor, and a path through /proc takes three times as
+//! long.
 
 use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::Errno;
 
-/// The working directory of one thread, which is then no longer that of the others.
+/// The working directory of one thread, independent of that of other threads.
 #[derive(Debug, Default)]
-pub struct Standpoint {
-    is_own: bool,
+pub struct WorkingDirectory {
+    is_unshared: bool,
 }
 
-impl Standpoint {
-    /// Goes into a directory.
+impl WorkingDirectory {
+    /// Changes the working directory of this thread.
     ///
     /// # Errors
     /// As fchdir(2).
-    pub fn go(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
-        if !self.is_own {
+    pub fn change_to(&mut self, directory: &OwnedFd) -> Result<(), Errno> {
+        if !self.is_unshared {
             unshare(CloneFlags::CLONE_FS).map_err(|why| Errno::from_raw_os_error(why as i32))?;
-            self.is_own = true;
+            self.is_unshared = true;
         }
         rustix::process::fchdir(directory)
     }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_threads_stay_where_they_are() {
+    fn other_threads_keep_their_working_directory() {
         let before = std::env::current_dir().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -42,7 +42,7 @@ mod tests {
                     super::super::directories::DIRECTORY,
                     rustix::fs::Mode::empty(),
                 );
-                Standpoint::default().go(&fd.unwrap()).unwrap();
+                WorkingDirectory::default().change_to(&fd.unwrap()).unwrap();
                 assert_eq!(
                     std::env::current_dir().unwrap(),
                     directory.path().canonicalize().unwrap()

@@ -1,5 +1,5 @@
-//! Where an inode is reached, and its extended attributes, raw (ACLs, capabilities and labels are
-//! among them).
+//! How an inode is reached, and its extended attributes as raw bytes. They include ACLs,
+//! capabilities and security labels.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,24 +7,24 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-/// An extended attribute: its name and value.
+/// The name and the value of an extended attribute.
 pub type Xattr = (CString, Vec<u8>);
 
-/// XFS lists an ACL twice, the second time in a form of its own. An inode's ACL is
-/// `system.posix_acl_*` everywhere.
+/// XFS lists an ACL twice, the second time under a name of its own. `system.posix_acl_*` is the
+/// name on all file systems.
 const ACLS_OF_XFS: [&CStr; 2] = [c"trusted.SGI_ACL_FILE", c"trusted.SGI_ACL_DEFAULT"];
 
-/// An entry: open, or a name in a directory.
+/// An inode, by an open file or by its name in a directory.
 #[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// A file or directory that is open.
+pub enum InodeRef<'a> {
+    /// An open file or directory.
     Open(&'a OwnedFd),
-    /// Anything by its name; a symbolic link is the link itself.
+    /// An entry of a directory, by its name. Symlinks are not followed.
     Named(&'a OwnedFd, &'a CStr),
 }
 
-impl Place<'_> {
-    /// A path for the calls that take no descriptor: it leads through /proc, so no other name is
+impl InodeRef<'_> {
+    /// A path for the calls that take no descriptor. It goes through /proc, so that only `name` is
     /// looked up.
     fn path(&self, name: &CStr, directory: &OwnedFd) -> Vec<u8> {
         let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
@@ -34,8 +34,8 @@ impl Place<'_> {
 
     fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Place::Open(fd) => rustix::fs::flistxattr(fd, buffer),
-            Place::Named(directory, name) => {
+            InodeRef::Open(fd) => rustix::fs::flistxattr(fd, buffer),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::llistxattr(self.path(name, directory), buffer)
             }
         }
@@ -43,49 +43,49 @@ impl Place<'_> {
 
     fn get(&self, attribute: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Place::Open(fd) => rustix::fs::fgetxattr(fd, attribute, buffer),
-            Place::Named(directory, name) => {
+            InodeRef::Open(fd) => rustix::fs::fgetxattr(fd, attribute, buffer),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::lgetxattr(self.path(name, directory), attribute, buffer)
             }
         }
     }
 
-    /// Sets one.
+    /// Sets an extended attribute.
     ///
     /// # Errors
     /// As setxattr(2).
     pub fn set(&self, (attribute, value): &Xattr) -> Result<(), Errno> {
         let flags = XattrFlags::empty();
         match self {
-            Place::Open(fd) => rustix::fs::fsetxattr(fd, attribute, value, flags),
-            Place::Named(directory, name) => {
+            InodeRef::Open(fd) => rustix::fs::fsetxattr(fd, attribute, value, flags),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::lsetxattr(self.path(name, directory), attribute, value, flags)
             }
         }
     }
 
-    /// Removes one.
+    /// Removes an extended attribute.
     ///
     /// # Errors
     /// As removexattr(2).
     pub fn remove(&self, attribute: &CStr) -> Result<(), Errno> {
         match self {
-            Place::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
-            Place::Named(directory, name) => {
+            InodeRef::Open(fd) => rustix::fs::fremovexattr(fd, attribute),
+            InodeRef::Named(directory, name) => {
                 rustix::fs::lremovexattr(self.path(name, directory), attribute)
             }
         }
     }
 
-    /// Their names, each of an ACL once.
+    /// The names of all extended attributes. ACLs are named once, also on XFS.
     ///
     /// # Errors
-    /// As listxattr(2); a file system without extended attributes has none.
+    /// As listxattr(2). On a file system without extended attributes the list is empty.
     pub fn names(&self) -> Result<Vec<CString>, Errno> {
         names(|buffer| self.list(buffer))
     }
 
-    /// All of them, by name.
+    /// All extended attributes, sorted by name.
     ///
     /// # Errors
     /// As getxattr(2).
@@ -94,12 +94,12 @@ impl Place<'_> {
     }
 }
 
-/// Those of an entry of the directory that the thread stands in: a third of the cost of
-/// [`Place::Named`].
+/// The extended attributes of an entry of the thread's working directory, sorted by name. Takes a
+/// third of the time of [`InodeRef::Named`].
 ///
 /// # Errors
 /// As getxattr(2).
-pub fn xattrs_here(entry: &CStr) -> Result<Vec<Xattr>, Errno> {
+pub fn xattrs_in_working_directory(entry: &CStr) -> Result<Vec<Xattr>, Errno> {
     let names = names(|buffer| rustix::fs::llistxattr(entry, buffer))?;
     xattrs(names, |name, buffer| rustix::fs::lgetxattr(entry, name, buffer))
 }
@@ -135,7 +135,7 @@ fn xattrs(
     Ok(xattrs)
 }
 
-/// Calls with a larger buffer until what is asked for fits.
+/// Calls again with a larger buffer until the result fits.
 fn grown(
     first: &mut [u8],
     mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>,

@@ -9,7 +9,7 @@ use be_tools::plan::Silent;
 use be_tools::tree::exclude::Exclude;
 
 use super::loop_device::{Mounted, root, sh};
-use super::{Meanwhile, request, rsync_finds_no_difference, with_a_bad_file};
+use super::{BetweenPasses, request, rsync_finds_no_difference, with_a_bad_file};
 
 fn ext4(size: &str) -> Mounted {
     Mounted::new(&["mkfs.ext4", "-q", "-F"], size)
@@ -20,7 +20,7 @@ fn project_ids_are_kept() {
     if !root() {
         return;
     }
-    // ext4 with projects cannot be mounted by a kernel without quota support.
+    // Not ext4: a kernel without quota support does not mount it with project ids.
     let mkfs = ["mkfs.xfs", "-q", "-f"];
     let (source, target) = (Mounted::new(&mkfs, "320M"), Mounted::new(&mkfs, "320M"));
     sh(
@@ -33,7 +33,7 @@ fn project_ids_are_kept() {
 }
 
 #[test]
-fn no_depth_and_no_width_is_too_much() {
+fn very_deep_and_very_wide_trees_are_copied() {
     if !root() {
         return;
     }
@@ -68,7 +68,7 @@ fn no_depth_and_no_width_is_too_much() {
 }
 
 #[test]
-fn other_mounts_are_directories_and_what_lies_beneath_is_copied_through_a_bind_mount() {
+fn mount_points_are_empty_directories_unless_the_source_is_a_bind_mount() {
     if !root() {
         return;
     }
@@ -83,7 +83,8 @@ fn other_mounts_are_directories_and_what_lies_beneath_is_copied_through_a_bind_m
     copy_tree(&request(bind.path(), target.path()), &mut Silent).unwrap();
     assert_eq!(sh(target.path(), "cat boot/hidden"), "hidden\n");
 
-    // Merged into the root of the copy, its directory is the mounted root's.
+    // If /boot is merged into the root file system of the copy, its directory has the attributes of
+    // the file system that was mounted there.
     let into = target.path().join("boot");
     let merge = Request { mountpoint: Path::new("/boot"), ..request(boot.path(), &into) };
     copy_tree(&merge, &mut Silent).unwrap();
@@ -91,7 +92,7 @@ fn other_mounts_are_directories_and_what_lies_beneath_is_copied_through_a_bind_m
 }
 
 #[test]
-fn what_is_excluded_is_not_there() {
+fn excluded_files_are_not_copied() {
     if !root() {
         return;
     }
@@ -100,10 +101,10 @@ fn what_is_excluded_is_not_there() {
         source.path(),
         "mkdir -p proc/1 tmp/x etc/lifeboat var/log/lifeboat var/log/apt var/cache boot/grub; \
         chmod 1777 tmp; \
-         for f in proc/1/a tmp/x/y etc/lifeboat/environment.toml etc/lifeboat/sync.list \
-         var/log/lifeboat/l \
-         var/log/syslog var/log/apt/term.log var/cache/c boot/grub/grubenv swapfile etc/fstab; do \
-         echo $f >$f; done",
+        for f in proc/1/a tmp/x/y etc/lifeboat/environment.toml etc/lifeboat/sync.list \
+            var/log/lifeboat/l var/log/syslog var/log/apt/term.log var/cache/c boot/grub/grubenv \
+            swapfile etc/fstab; \
+        do echo $f >$f; done",
     );
     let exclude = Exclude::standard()
         .never(Path::new("/swapfile"))
@@ -116,13 +117,12 @@ fn what_is_excluded_is_not_there() {
         "find . -mindepth 1 ! -name lost+found | sort | tr '\\n' ' '; stat -c %a tmp",
     );
     let expected = "./boot ./boot/grub ./etc ./etc/fstab ./etc/lifeboat ./etc/lifeboat/sync.list \
-        ./proc ./tmp \
-                    ./var ./var/cache ./var/log ./var/log/apt ./var/log/apt/term.log 1777\n";
+        ./proc ./tmp ./var ./var/cache ./var/log ./var/log/apt ./var/log/apt/term.log 1777\n";
     assert_eq!(found, expected);
 }
 
 #[test]
-fn an_unreadable_file_is_lost_and_the_rest_is_copied() {
+fn an_unreadable_file_is_reported_and_the_rest_is_copied() {
     if !root() {
         return;
     }
@@ -161,11 +161,11 @@ fn a_target_whose_device_fails_is_an_error() {
     let (source, behind) = (ext4("128M"), ext4("32M"));
     sh(source.path(), "for i in $(seq 60); do head -c 1000000 /dev/urandom >f$i; done");
     for refreshed in [false, true] {
-        // A device with less behind it than it says: writes beyond that fail.
+        // The file behind the device is on a file system that is too small, so writes fail.
         sh(
             behind.path(),
             "truncate -s 200M image; mkfs.ext4 -q -F -O ^has_journal image; mkdir -p ../target; \
-             mount -o loop,noatime,errors=continue image ../target",
+            mount -o loop,noatime,errors=continue image ../target",
         );
         let target = behind.path().with_file_name("target");
         let run = if refreshed { super::refresh } else { request };
@@ -177,7 +177,7 @@ fn a_target_whose_device_fails_is_an_error() {
 }
 
 #[test]
-fn what_the_target_cannot_hold_is_a_line_in_the_report() {
+fn what_the_target_cannot_hold_is_reported() {
     if !root() {
         return;
     }
@@ -191,30 +191,28 @@ fn what_the_target_cannot_hold_is_a_line_in_the_report() {
 }
 
 #[test]
-fn the_second_pass_brings_over_what_changed() {
+fn the_second_pass_copies_what_changed_during_the_first() {
     if !root() {
         return;
     }
     let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
-        "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; echo 1 \
-        >becomes-directory; \
-         mkdir becomes-file; echo 1 >a/sub/of-a; echo 1 >b/sub/of-b; echo 1 >gone/deep/f; echo 1 \
-         >same-size; \
-         echo 1 >mode; echo 1 >one; ln one two; echo 1 >locked/f; chattr +i locked/f locked; \
-         sleep 0.1",
+        "mkdir -p a/sub b/sub gone/deep locked; echo 1 >grows; echo 1 >removed; \
+        echo 1 >becomes-directory; mkdir becomes-file; echo 1 >a/sub/of-a; echo 1 >b/sub/of-b; \
+        echo 1 >gone/deep/f; echo 1 >same-size; echo 1 >mode; echo 1 >one; ln one two; \
+        echo 1 >locked/f; chattr +i locked/f locked; sleep 0.1",
     );
-    let live = "echo 2 >>grows; rm removed; rm becomes-directory; mkdir becomes-directory; echo 2 \
-        >becomes-directory/f; \
-                rmdir becomes-file; echo 2 >becomes-file; mv b old; mv a b; rm -r gone; \
-                touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
-                chmod 600 mode; \
-                echo 2 >>one; rm two; ln one three; chattr -i locked/f locked; echo 2 >locked/f; \
-                setfattr -n user.a -v b mode; chattr +i locked/f; echo new >new; ln -s new link";
+    let script = "echo 2 >>grows; rm removed; \
+        rm becomes-directory; mkdir becomes-directory; echo 2 >becomes-directory/f; \
+        rmdir becomes-file; echo 2 >becomes-file; mv b old; mv a b; rm -r gone; \
+        touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
+        chmod 600 mode; echo 2 >>one; rm two; ln one three; \
+        chattr -i locked/f locked; echo 2 >locked/f; \
+        setfattr -n user.a -v b mode; chattr +i locked/f; echo new >new; ln -s new link";
     let summary: Summary = copy_tree(
         &Request { two_pass: true, ..request(source.path(), target.path()) },
-        &mut Meanwhile(source.path(), live),
+        &mut BetweenPasses { source: source.path(), script },
     )
     .unwrap();
     assert_eq!(summary.changed_during_copy, Vec::<PathBuf>::new());
@@ -225,30 +223,32 @@ fn the_second_pass_brings_over_what_changed() {
 }
 
 #[test]
-fn names_of_a_directory_that_is_renamed_meanwhile_stay_linked() {
+fn hard_links_survive_a_rename_of_their_directory_between_the_passes() {
     if !root() {
         return;
     }
     let (source, target) = (ext4("64M"), ext4("64M"));
     sh(
         source.path(),
-        "mkdir d1 other; for i in $(seq 300); do echo $i >d1/$i; ln d1/$i other/$i; done; sleep 0.1",
+        "mkdir d1 other; for i in $(seq 300); do echo $i >d1/$i; ln d1/$i other/$i; done; \
+        sleep 0.1",
     );
     let two_pass = Request { two_pass: true, ..request(source.path(), target.path()) };
-    copy_tree(&two_pass, &mut Meanwhile(source.path(), "mv d1 d2")).unwrap();
+    let mut report = BetweenPasses { source: source.path(), script: "mv d1 d2" };
+    copy_tree(&two_pass, &mut report).unwrap();
     assert_eq!(sh(target.path(), "find d2 other -type f -links 2 | wc -l"), "600\n");
     rsync_finds_no_difference(source.path(), target.path());
 }
 
 #[test]
-fn what_the_first_pass_could_not_read_is_lost_after_the_second() {
+fn a_file_that_neither_pass_can_read_is_reported() {
     if !root() {
         return;
     }
     let mkfs = ["mkfs.ext4", "-q", "-F", "-O", "^metadata_csum"];
     let (source, target) = (Mounted::new(&mkfs, "64M"), Mounted::new(&mkfs, "64M"));
     sh(source.path(), "head -c 50000 /dev/urandom >bad; head -c 50000 /dev/urandom >good");
-    // The target has an earlier state of it.
+    // The target has an earlier copy of the file.
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     let source = with_a_bad_file(source);
     for made in
@@ -260,7 +260,7 @@ fn what_the_first_pass_could_not_read_is_lost_after_the_second() {
 }
 
 #[test]
-fn equal_inode_numbers_in_two_subvolumes_are_no_links() {
+fn equal_inode_numbers_in_two_subvolumes_are_not_hard_links() {
     if !root() {
         return;
     }
@@ -268,16 +268,17 @@ fn equal_inode_numbers_in_two_subvolumes_are_no_links() {
     let (source, target) = (Mounted::new(&mkfs, "300M"), Mounted::new(&mkfs, "300M"));
     sh(
         source.path(),
-        "btrfs -q subvolume create a; for i in $(seq 200); do echo $i >a/f$i; ln a/f$i a/g$i; \
-        done; \
-         btrfs -q subvolume snapshot a b; for i in $(seq 200); do echo other $i >b/f$i; done",
+        "btrfs -q subvolume create a; \
+        for i in $(seq 200); do echo $i >a/f$i; ln a/f$i a/g$i; done; \
+        btrfs -q subvolume snapshot a b; \
+        for i in $(seq 200); do echo other $i >b/f$i; done",
     );
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     rsync_finds_no_difference(source.path(), target.path());
 }
 
 #[test]
-fn a_link_below_the_roots_leads_nowhere() {
+fn symlinks_and_dot_dot_below_the_roots_are_refused() {
     if !root() {
         return;
     }
@@ -303,7 +304,7 @@ fn a_link_below_the_roots_leads_nowhere() {
 }
 
 #[test]
-fn small_files_keep_their_holes_too() {
+fn small_files_keep_their_holes() {
     if !root() {
         return;
     }
@@ -311,23 +312,23 @@ fn small_files_keep_their_holes_too() {
     sh(
         source.path(),
         "fallocate -l 131072 unwritten; echo x >beyond; fallocate -n -o 4096 -l 8192 beyond; \
-         truncate -s 8192 hole; printf x | dd of=hole conv=notrunc status=none; \
-         setfattr -n user.a -v $(head -c 700 /dev/zero | tr '\\0' a) hole; sync -f .",
+        truncate -s 8192 hole; printf x | dd of=hole conv=notrunc status=none; \
+        setfattr -n user.a -v $(head -c 700 /dev/zero | tr '\\0' a) hole; sync -f .",
     );
     let source = source.cold();
     copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
     let layout = |at: &Mounted| {
         sh(
             at.path(),
-            "for f in unwritten beyond hole; do stat -c '%n %s %b' $f; xfs_io -r -c 'seek -a -r \
-            0' $f; done",
+            "for f in unwritten beyond hole; \
+            do stat -c '%n %s %b' $f; xfs_io -r -c 'seek -a -r 0' $f; done",
         )
     };
     assert_eq!(layout(&target), layout(&source));
 }
 
 #[test]
-fn a_file_that_never_rests_is_named() {
+fn a_file_that_is_written_to_all_the_time_is_reported() {
     if !root() {
         return;
     }
@@ -348,7 +349,7 @@ fn a_file_that_never_rests_is_named() {
 }
 
 #[test]
-fn within_a_file_system_content_is_shared() {
+fn content_is_shared_within_one_btrfs() {
     if !root() {
         return;
     }

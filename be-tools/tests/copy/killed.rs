@@ -1,4 +1,4 @@
-//! A refresh that is killed at any moment, again and again.
+//! A refresh that is killed repeatedly, at different moments.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ use super::{refresh, request, rsync_finds_no_difference};
 const SOURCE: &str = "LIFEBOAT_TEST_SOURCE";
 const TARGET: &str = "LIFEBOAT_TEST_TARGET";
 
-/// The process that is killed: this program again, which does nothing in an ordinary run of the
-/// tests.
+/// The process that is killed. In an ordinary run of the tests it does nothing.
 #[test]
 fn victim() {
     if let (Some(source), Some(target)) = (std::env::var_os(SOURCE), std::env::var_os(TARGET)) {
@@ -32,7 +31,7 @@ fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn every_file_is_old_or_new_whenever_it_is_killed() {
+fn every_file_is_old_or_new_whenever_a_refresh_is_killed() {
     if !root() {
         return;
     }

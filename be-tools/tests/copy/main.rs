@@ -1,5 +1,5 @@
-//! The copy engine on real file systems on loop devices. The judges are rsync, find, getfattr,
-//! lsattr and xfs_io.
+//! The copy engine on real file systems on loop devices. The results are checked with rsync, find,
+//! getfattr, lsattr and xfs_io.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
@@ -33,12 +33,13 @@ fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
     }
 }
 
-/// Of a target of which nothing is known.
+/// A refresh that does not trust the target.
 fn refresh<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
     Request { mode: Mode::Refresh(Trust::default()), ..request(source, target) }
 }
 
-/// All but the file of 5 GiB, whose checksum would take a minute, and what is too deep for it.
+/// Asserts that rsync finds no difference. Leaves out a file of 5 GiB, whose checksum would take a
+/// minute, and paths that are too long for rsync.
 fn rsync_finds_no_difference(source: &Path, target: &Path) {
     let out = Command::new("rsync")
         .args([
@@ -51,7 +52,7 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
             "--exclude=/busy",
             "--exclude=/paths_of_10_kb",
             "--exclude=4500000000",
-            // XFS shows ACLs as these, too.
+            // XFS lists ACLs under these names, too.
             "--filter=-x trusted.SGI_ACL_*",
         ])
         .arg(source.join(""))
@@ -66,8 +67,8 @@ fn rsync_finds_no_difference(source: &Path, target: &Path) {
     );
 }
 
-/// The same, with a file `bad` that cannot be read: an extent tree without its magic number. Its
-/// file system has no checksum that would tell of that before.
+/// Damages the file `bad` so that it cannot be read: its extent tree loses its magic number. The
+/// file system must have no checksums, which would make the inode itself unreadable.
 fn with_a_bad_file(mounted: Mounted) -> Mounted {
     mounted.remounted(|device| {
         let edit = format!("debugfs -w -R 'sif /bad block[0] 0xdead' {}", device.display());
@@ -75,16 +76,19 @@ fn with_a_bad_file(mounted: Mounted) -> Mounted {
     })
 }
 
-/// Changes the source between the two passes.
-struct Meanwhile<'a>(&'a Path, &'a str);
+/// Changes the source between the two passes of a copy.
+struct BetweenPasses<'a> {
+    source: &'a Path,
+    script: &'a str,
+}
 
-impl Report for Meanwhile<'_> {
+impl Report for BetweenPasses<'_> {
     fn confirm(&mut self, _: &Plan) -> be_tools::Result<bool> {
         Ok(true)
     }
     fn step(&mut self, _: usize, _: &str) {}
     fn part(&mut self, _: &str) {
-        sh(self.0, self.1);
+        sh(self.source, self.script);
     }
     fn progress(&mut self, _: &Progress) {}
     fn warn(&mut self, _: &str) {}

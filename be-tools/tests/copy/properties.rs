@@ -1,5 +1,5 @@
-//! What a copy keeps: each property a test by its name, on each file system, by create and by
-//! refresh, from a source that rests and from one that is written to.
+//! What a copy keeps. There is a test for each property, on each file system, by create and by
+//! refresh, from an idle source and from one that is written to.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,46 +12,49 @@ use be_tools::plan::Silent;
 use super::loop_device::{Mounted, root, sh};
 use super::{refresh, request, rsync_finds_no_difference};
 
-/// The same questions to both trees; what a tool answers to them must be equal.
-const QUESTIONS: &[&str] = &[
-    r"find . -type d -printf '%P|%y|%m|%U|%G|%n|%T@|%A@\n' -o -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%A@|%l\n' | sort",
+/// Commands whose output must be equal in both trees.
+const COMMANDS: &[&str] = &[
+    r"find . -type d -printf '%P|%y|%m|%U|%G|%n|%T@|%A@\n' \
+        -o -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%A@|%l\n' | sort",
     "find . \\( -type b -o -type c \\) -exec stat -c '%n %t:%T' {} + | sort",
     "find . -print0 | sort -z | xargs -0 getfattr -d -h -m - -e hex",
-    "find . \\( -type f -o -type d \\) -print0 | sort -z | xargs -0 lsattr -dp | sed 's/e/-/; \
-    s/I/-/'",
+    "find . \\( -type f -o -type d \\) -print0 | sort -z | xargs -0 lsattr -dp | \
+        sed 's/e/-/; s/I/-/'",
     "find . -type f -size +2M -exec xfs_io -r -c 'seek -a -r 0' {} \\;",
     "find . -type f -size +2M -exec stat -c '%n %b' {} \\;",
 ];
 
-/// A file system, and how it is made.
-struct Kind {
+/// A type of file system.
+struct FileSystem {
     mkfs: &'static [&'static str],
-    /// What it cannot hold at all.
+    /// The properties that it does not support.
     lacks: &'static [&'static str],
-    /// One source for all tests, each of which holds it while it copies.
+    /// The source of all tests, of which one copies at a time.
     source: Mutex<Option<Mounted>>,
 }
 
-/// What the target is before.
+/// What the target holds before the copy.
 #[derive(Clone, Copy, PartialEq)]
-enum Before {
-    Nothing,
-    /// Under each name something else, of another kind where it can be.
-    Contrary,
-    /// The same, with other owners, modes, times, attributes and flags.
-    Disturbed,
+enum TargetState {
+    Empty,
+    /// Another entry under each name, most of them of another type.
+    Unrelated,
+    /// A copy whose owners, modes, times, attributes and flags were changed.
+    Modified,
 }
 
-fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn here(kind: &Kind) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    PROPERTIES.iter().filter(|(name, _)| !kind.lacks.contains(name))
+/// The properties that a type of file system supports.
+fn supported(fs: &FileSystem) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    PROPERTIES.iter().filter(|(name, _)| !fs.lacks.contains(name))
 }
 
-fn fill(kind: &Kind, target: &Mounted, shift: usize) {
-    let all: Vec<_> = here(kind).collect();
+/// Makes a directory for each property. With `shift`, each one has the content of another property.
+fn fill(fs: &FileSystem, target: &Mounted, shift: usize) {
+    let all: Vec<_> = supported(fs).collect();
     for (n, (name, _)) in all.iter().enumerate() {
         let directory = target.path().join(name);
         std::fs::create_dir(&directory).unwrap();
@@ -59,23 +62,24 @@ fn fill(kind: &Kind, target: &Mounted, shift: usize) {
     }
 }
 
-/// No path is handed on: some are too long for that.
-const DISTURB: &str = "chattr -R -ia . 2>/dev/null || true; find . -depth -mindepth 1 -execdir \
-    chown -h 11:12 {} +; \
+/// Changes the attributes of all files. Uses -execdir, because some paths are too long for a
+/// program.
+const MODIFY: &str = "chattr -R -ia . 2>/dev/null || true; \
+    find . -depth -mindepth 1 -execdir chown -h 11:12 {} +; \
     find . -depth ! -type l -execdir chmod 700 {} +; \
     find . \\( -type f -o -type d \\) -execdir setfattr -n user.odd -v 1 {} +; \
-    find . \\( -type f -o -type d \\) -execdir chattr +A {} +; chattr -R +S hard_links; mkdir -p \
-    extra/deep; echo x >extra/deep/f; \
+    find . \\( -type f -o -type d \\) -execdir chattr +A {} +; \
+    chattr -R +S hard_links; mkdir -p extra/deep; echo x >extra/deep/f; \
     find . -depth -execdir touch -h -d 2010-10-10 {} +; chattr +i extra/deep/f extra/deep extra";
 
-/// Writes to other files of the source until it is stopped.
+/// A process that writes to other files of the source until it is dropped.
 struct Writer(Child);
 
 impl Writer {
     fn start(source: &Mounted) -> Self {
-        let script = "mkdir -p busy; while :; do echo x >>busy/log; echo y >busy/new; mv busy/new \
-            busy/moved; \
-                      ln -f busy/log busy/link; mkdir -p busy/d; rmdir busy/d; sleep 0.01; done";
+        let script = "mkdir -p busy; while :; do \
+            echo x >>busy/log; echo y >busy/new; mv busy/new busy/moved; \
+            ln -f busy/log busy/link; mkdir -p busy/d; rmdir busy/d; sleep 0.01; done";
         Writer(Command::new("sh").args(["-c", script]).current_dir(source.path()).spawn().unwrap())
     }
 }
@@ -87,43 +91,43 @@ impl Drop for Writer {
     }
 }
 
-/// Copies all properties at once: what differs afterwards, by property.
-fn copied(kind: &Kind, before: Before, busy: bool) -> BTreeMap<&'static str, String> {
-    let mut source = hold(&kind.source);
+/// Copies all properties at once. Returns what differs afterwards, by property.
+fn copy(fs: &FileSystem, before: TargetState, busy: bool) -> BTreeMap<&'static str, String> {
+    let mut source = lock(&fs.source);
     let source = source.get_or_insert_with(|| {
-        let source = Mounted::new(kind.mkfs, "6G");
-        fill(kind, &source, 0);
+        let source = Mounted::new(fs.mkfs, "6G");
+        fill(fs, &source, 0);
         source.cold().until_the_end()
     });
-    let target = Mounted::new(kind.mkfs, "6G");
+    let target = Mounted::new(fs.mkfs, "6G");
     match before {
-        Before::Nothing => {}
-        Before::Contrary => fill(kind, &target, 3),
-        Before::Disturbed => {
+        TargetState::Empty => {}
+        TargetState::Unrelated => fill(fs, &target, 3),
+        TargetState::Modified => {
             copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
-            sh(target.path(), DISTURB);
+            sh(target.path(), MODIFY);
         }
     }
     let writer = busy.then(|| Writer::start(source));
-    let made = match before {
-        Before::Nothing => request(source.path(), target.path()),
+    let request = match before {
+        TargetState::Empty => request(source.path(), target.path()),
         _ => refresh(source.path(), target.path()),
     };
-    let summary = copy_tree(&Request { two_pass: busy, ..made }, &mut Silent).unwrap();
+    let summary = copy_tree(&Request { two_pass: busy, ..request }, &mut Silent).unwrap();
     drop(writer);
     assert_eq!((&summary.lost, &summary.not_representable), (&vec![], &vec![]));
 
     let mut differences = BTreeMap::new();
-    for (name, _) in here(kind) {
+    for (name, _) in supported(fs) {
         let mut difference = String::new();
-        // Only find goes deeper than a path can be long.
-        let questions = if *name == "paths_of_10_kb" { &QUESTIONS[..1] } else { QUESTIONS };
-        for question in questions {
+        // Only find handles paths that are longer than PATH_MAX.
+        let commands = if *name == "paths_of_10_kb" { &COMMANDS[..1] } else { COMMANDS };
+        for command in commands {
             let [ours, theirs] =
-                [source.path(), target.path()].map(|at| sh(&at.join(name), question));
+                [source.path(), target.path()].map(|at| sh(&at.join(name), command));
             if ours != theirs {
                 let (ours, theirs) = (only_in(&ours, &theirs), only_in(&theirs, &ours));
-                let _ = writeln!(difference, "{question}\n{ours}--- has become\n{theirs}");
+                let _ = writeln!(difference, "{command}\n{ours}--- has become\n{theirs}");
             }
         }
         differences.insert(*name, difference);
@@ -142,20 +146,20 @@ fn only_in(text: &str, other: &str) -> String {
         .collect()
 }
 
-/// What differs, by property, or why there was no copy to look at.
-type Copied = OnceLock<Result<BTreeMap<&'static str, String>, String>>;
+/// What differs, by property, or why the copy failed.
+type Differences = OnceLock<Result<BTreeMap<&'static str, String>, String>>;
 
-fn check(kind: &Kind, cell: &Copied, before: Before, busy: bool, property: &str) {
-    if !root() || kind.lacks.contains(&property) {
+fn check(fs: &FileSystem, cell: &Differences, before: TargetState, busy: bool, property: &str) {
+    if !root() || fs.lacks.contains(&property) {
         return;
     }
-    let copied = || {
-        std::panic::catch_unwind(|| copied(kind, before, busy)).map_err(|why| {
+    let copy = || {
+        std::panic::catch_unwind(|| copy(fs, before, busy)).map_err(|why| {
             let text = why.downcast_ref::<String>().cloned();
             text.unwrap_or_else(|| "the copy failed".into())
         })
     };
-    let difference = match cell.get_or_init(copied) {
+    let difference = match cell.get_or_init(copy) {
         Ok(differences) => &differences[property],
         Err(why) => panic!("{why}"),
     };
@@ -164,17 +168,18 @@ fn check(kind: &Kind, cell: &Copied, before: Before, busy: bool, property: &str)
 
 macro_rules! properties {
     ($($name:ident: $script:expr;)*) => {
-        /// What a copy must keep: a name, and a shell script that makes it in an empty directory.
+        /// What a copy must keep. Each property has a name, and a shell script that creates files
+        /// with that property in an empty directory.
         const PROPERTIES: &[(&str, &str)] = &[$((stringify!($name), $script)),*];
         macro_rules! tests {
-            ($kind:expr, $run:ident, $before:expr, $busy:expr, slow = $slow:literal) => {
+            ($fs:expr, $run:ident, $before:expr, $busy:expr, slow = $slow:literal) => {
                 mod $run {
                     use super::super::*;
-                    static COPIED: Copied = OnceLock::new();
+                    static DIFFERENCES: Differences = OnceLock::new();
                     $(#[test]
                     #[cfg_attr($slow, ignore = "slow: see `make test-all`")]
                     fn $name() {
-                        check(&$kind, &COPIED, $before, $busy, stringify!($name));
+                        check(&$fs, &DIFFERENCES, $before, $busy, stringify!($name));
                     })*
                 }
             };
@@ -184,44 +189,45 @@ macro_rules! properties {
 
 properties! {
     hard_links: "echo x >a; ln a b; mkdir d; ln a d/c";
-    hard_linked_symbolic_links: "ln -s nowhere a; ln a b";
+    hard_linked_symlinks: "ln -s nowhere a; ln a b";
     hard_linked_devices: "mknod a b 7 200; ln a b";
     holes_in_a_100_mb_file:
         "truncate -s 100M f; printf x | dd of=f bs=1 seek=5000000 conv=notrunc status=none";
     holes_beyond_4_gib:
-        "truncate -s 5G 4500000000; printf x | dd of=4500000000 bs=1 seek=4500000000 conv=notrunc \
-        status=none";
+        "truncate -s 5G 4500000000; \
+        printf x | dd of=4500000000 bs=1 seek=4500000000 conv=notrunc status=none";
     a_hole_at_the_end: "printf x >f; truncate -s 3M f";
     written_zeros_stay_allocated: "dd if=/dev/zero of=f bs=1M count=3 status=none; sync f";
     preallocation: "fallocate -l 3M f; printf x | dd of=f conv=notrunc status=none";
-    preallocation_beyond_the_end: ": >f; fallocate -n -l 2M f; printf x | dd of=f conv=notrunc \
-        status=none";
-    user_and_trusted_attributes: "echo x >f; mkdir d; ln -s f l; mknod n c 1 3; setfattr -n \
-        user.a -v 1 f d; \
-        setfattr -hn trusted.b -v 2 f d l n";
+    preallocation_beyond_the_end:
+        ": >f; fallocate -n -l 2M f; printf x | dd of=f conv=notrunc status=none";
+    user_and_trusted_attributes:
+        "echo x >f; mkdir d; ln -s f l; mknod n c 1 3; \
+        setfattr -n user.a -v 1 f d; setfattr -hn trusted.b -v 2 f d l n";
     a_large_attribute: "echo x >f; setfattr -n user.a -v $(head -c 2000 /dev/zero | tr '\\0' a) f";
     capabilities: "echo x >f; setcap cap_net_raw+ep f";
     access_and_default_acls:
         "mkdir d; echo x >d/f; setfacl -m u:4:rwx d/f; setfacl -d -m u:5:rx d; echo y >d/g";
-    setuid_setgid_sticky: "echo x >f; chown 3:4 f; chmod 6755 f; mkdir d; chown 3:4 d; chmod 3777 d";
+    setuid_setgid_sticky:
+        "echo x >f; chown 3:4 f; chmod 6755 f; mkdir d; chown 3:4 d; chmod 3777 d";
     ids_above_2_to_the_31:
         "echo x >f; chown 4294967294:3000000000 f; ln -s x l; chown -h 3000000001:3000000002 l";
-    mode_000_and_read_only_directories: "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e";
+    mode_000_and_read_only_directories:
+        "echo x >f; chmod 0 f; mkdir d; echo y >d/f; chmod 555 d; mkdir e; chmod 0 e";
     nanosecond_times_before_1970_and_after_2106:
-        "for k in f d l n; do case $k in f) echo x >f;; d) mkdir d;; l) ln -s f l;; n) mknod n \
-        p;; esac; done; \
-         touch -h -d '1931-04-05 06:07:08.123456789' l f; touch -d '2207-01-02 \
-         03:04:05.987654321' d; \
-         touch -h -d '2001-02-03 04:05:06.000000001' n";
-    access_times: "echo x >f; touch -a -d '1999-01-01 01:01:01.5' f; mkdir d; touch -a -d \
-        '1998-02-02' d";
+        "echo x >f; mkdir d; ln -s f l; mknod n p; \
+        touch -h -d '1931-04-05 06:07:08.123456789' l f; \
+        touch -d '2207-01-02 03:04:05.987654321' d; \
+        touch -h -d '2001-02-03 04:05:06.000000001' n";
+    access_times:
+        "echo x >f; touch -a -d '1999-01-01 01:01:01.5' f; mkdir d; touch -a -d '1998-02-02' d";
     immutable_and_append_only:
         "echo x >f; ln f g; mkdir d; echo y >d/h; echo z >k; chattr +a k; chattr +i f d";
     no_atime_and_no_dump: "echo x >f; mkdir d; chattr +Ad f d";
     names_of_any_bytes:
         "printf x >\"$(printf 'a\\377\\001\\nb')\"; printf x >' '; printf x >-rf; printf x >'*\\'";
-    symbolic_links_of_4000_bytes: "ln -s $(head -c 4000 /dev/zero | tr '\\0' a) l";
-    symbolic_links_that_are_no_text: "ln -s \"$(printf 'b\\377')\" l";
+    symlinks_of_4000_bytes: "ln -s $(head -c 4000 /dev/zero | tr '\\0' a) l";
+    symlinks_that_are_not_utf_8: "ln -s \"$(printf 'b\\377')\" l";
     devices: "mknod b b 259 70000; mknod c c 240 1; chmod 640 b; chown 0:6 b";
     fifos_and_sockets:
         "mkfifo p; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"s\")'";
@@ -239,24 +245,39 @@ os.symlink(\"bottom\", \"l\")'";
 macro_rules! on {
     ($fs:ident, $mkfs:expr, $lacks:expr) => {
         mod $fs {
-            static KIND: super::Kind =
-                super::Kind { mkfs: $mkfs, lacks: $lacks, source: std::sync::Mutex::new(None) };
-            tests!(super::KIND, create, Before::Nothing, false, slow = false);
-            tests!(super::KIND, create_from_a_busy_source, Before::Nothing, true, slow = true);
-            tests!(super::KIND, refresh_of_a_contrary_target, Before::Contrary, false, slow = true);
+            static FS: super::FileSystem = super::FileSystem {
+                mkfs: $mkfs,
+                lacks: $lacks,
+                source: std::sync::Mutex::new(None),
+            };
+            tests!(super::FS, create, TargetState::Empty, false, slow = false);
+            tests!(super::FS, create_from_a_busy_source, TargetState::Empty, true, slow = true);
             tests!(
-                super::KIND,
-                refresh_of_a_disturbed_target,
-                Before::Disturbed,
+                super::FS,
+                refresh_of_an_unrelated_target,
+                TargetState::Unrelated,
                 false,
                 slow = true
             );
-            tests!(super::KIND, refresh_from_a_busy_source, Before::Contrary, true, slow = false);
+            tests!(
+                super::FS,
+                refresh_of_a_modified_target,
+                TargetState::Modified,
+                false,
+                slow = true
+            );
+            tests!(
+                super::FS,
+                refresh_from_a_busy_source,
+                TargetState::Unrelated,
+                true,
+                slow = false
+            );
         }
     };
 }
 
 on!(ext4, &["mkfs.ext4", "-q", "-F", "-N", "300000"], &[]);
-// Its symbolic links end at 1,024 bytes; times go from 1901 to 2486 with bigtime.
-on!(xfs, &["mkfs.xfs", "-q", "-f", "-m", "bigtime=1"], &["symbolic_links_of_4000_bytes"]);
+// Its symlinks have at most 1,024 bytes. With bigtime, times are from 1901 to 2486.
+on!(xfs, &["mkfs.xfs", "-q", "-f", "-m", "bigtime=1"], &["symlinks_of_4000_bytes"]);
 on!(btrfs, &["mkfs.btrfs", "-q", "-f"], &[]);

@@ -1,18 +1,18 @@
-//! A report that interrupts the operation it hears of, as an administrator does. The signal is
-//! noted for the whole process, so each test that uses it is a program of its own.
+//! A report that interrupts the operation that it reports on, as a user does with Ctrl-C. The
+//! signal affects the whole process, so each test that uses it is a program of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use be_tools::plan::{Plan, Progress, Report};
 
-/// Sends SIGTERM once: a second one would end the program at once.
+/// Sends SIGTERM once. A second one would end the program at once.
 pub struct Killer {
     is_due: fn(&Progress) -> bool,
     sent: bool,
 }
 
 impl Killer {
-    /// At the first progress that `is_due`.
+    /// Sends the signal at the first progress for which `is_due` returns true.
     pub fn when(is_due: fn(&Progress) -> bool) -> Self {
         Killer { is_due, sent: false }
     }

@@ -1,11 +1,11 @@
-//! File systems on loop devices for tests, gone when dropped.
+//! File systems on loop devices for tests. They are removed when dropped.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by several test programs")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Loop devices need root; without it these tests say so and pass.
+/// Whether the test runs as root, which loop devices need. Otherwise prints that it is skipped.
 pub fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -32,8 +32,8 @@ fn run(program: &str, arguments: &[&str]) {
     );
 }
 
-/// Sectors of 512 bytes that a loop device was given to write since it first had its number.
-/// Requests are no measure: each flush is one.
+/// How many sectors of 512 bytes were written to a loop device since it was created. The number of
+/// requests would not do, because each flush counts as one.
 pub fn sectors_written(node: &str) -> u64 {
     let stat = std::fs::read_to_string(format!(
         "/sys/class/block/{}/stat",
@@ -50,7 +50,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Makes and mounts it.
+    /// Makes a file system and mounts it.
     pub fn new(mkfs: &[&str], size: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
@@ -69,14 +69,15 @@ impl Mounted {
         run("mount", &["-o", options, image.to_str().unwrap(), self.path().to_str().unwrap()]);
     }
 
-    /// Its root.
+    /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// The same, also gone when this program ends without dropping it: a static is never dropped.
+    /// Makes sure that it is also removed when this program ends without dropping it, because a
+    /// static is never dropped.
     pub fn until_the_end(self) -> Self {
-        // Our end closes the pipe, however we end.
+        // The kernel closes the pipe when this process ends, for whatever reason.
         let end = r#"cat; umount -R -l "$0"; rm -r "$1""#;
         let mut shell = Command::new("setsid");
         shell
@@ -87,25 +88,25 @@ impl Mounted {
         self
     }
 
-    /// The same, mounted read-only from a cold start.
+    /// Remounts it read-only, with nothing of it cached.
     pub fn read_only(self) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);
         self.mount("loop,ro,noatime");
         self
     }
 
-    /// The same, with nothing of it in memory.
+    /// Remounts it, with nothing of it cached.
     pub fn cold(self) -> Self {
         self.remounted(|_| {})
     }
 
-    /// [`sectors_written`] to its device, once everything is.
+    /// Syncs it, and returns [`sectors_written`] of its device.
     pub fn sectors_written(&self) -> u64 {
         sh(&self.root, "sync -f .");
         sectors_written(sh(&self.root, "findmnt -no SOURCE -T .").trim())
     }
 
-    /// The same after something was done to the unmounted image.
+    /// Remounts it. `edit` changes the image while it is unmounted.
     pub fn remounted(self, edit: impl FnOnce(&Path)) -> Self {
         run("umount", &[self.path().to_str().unwrap()]);
         edit(self.image.as_deref().unwrap());
@@ -113,17 +114,17 @@ impl Mounted {
         self
     }
 
-    /// Mounts it at a second place; the place's own file system takes that along when it goes.
-    pub fn bind_to(&self, place: &Path) {
-        run("mount", &["--bind", self.path().to_str().unwrap(), place.to_str().unwrap()]);
+    /// Mounts it at a second mount point, which is unmounted with the file system that has it.
+    pub fn bind_to(&self, mountpoint: &Path) {
+        run("mount", &["--bind", self.path().to_str().unwrap(), mountpoint.to_str().unwrap()]);
     }
 
-    /// Its own tree without what is mounted on it, read-only.
+    /// Makes a read-only bind mount, on which nothing else is mounted.
     pub fn bind_alone(&self) -> Mounted {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().to_str().unwrap().to_owned();
-        run("mount", &["--bind", self.path().to_str().unwrap(), &place]);
-        run("mount", &["-o", "remount,bind,ro,noatime", &place]);
+        let mountpoint = directory.path().to_str().unwrap().to_owned();
+        run("mount", &["--bind", self.path().to_str().unwrap(), &mountpoint]);
+        run("mount", &["-o", "remount,bind,ro,noatime", &mountpoint]);
         Mounted { image: None, root: directory.path().to_owned(), directory }
     }
 }
@@ -134,15 +135,15 @@ impl Drop for Mounted {
     }
 }
 
-/// A loop device over an image file, mounted only when asked.
+/// A loop device on an image file, which is not mounted.
 pub struct Device {
-    /// Its node.
+    /// The device node.
     pub node: PathBuf,
     directory: tempfile::TempDir,
 }
 
 impl Device {
-    /// Of `size` as truncate(1) takes it, holding nothing.
+    /// Makes an empty device. `size` is an argument of truncate(1).
     pub fn blank(size: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("mounted")).unwrap();
@@ -151,14 +152,14 @@ impl Device {
         Device { node, directory }
     }
 
-    /// With a file system.
+    /// Makes a device with a file system.
     pub fn made(mkfs: &[&str], size: &str) -> Self {
         let device = Device::blank(size);
         run(mkfs[0], &[&mkfs[1..], &[device.node.to_str().unwrap()]].concat());
         device
     }
 
-    /// Full of bytes that mean nothing.
+    /// Makes a device that is full of random bytes.
     pub fn garbage(size: &str) -> Self {
         let device = Device::blank(size);
         let fill = "head -c 8M /dev/urandom >bytes; while cat bytes; do :; done 2>/dev/null";
@@ -166,7 +167,7 @@ impl Device {
         device
     }
 
-    /// Runs `work` with the directory where it is mounted.
+    /// Mounts the device, calls `work` with the mount point, and unmounts it.
     pub fn mounted<T>(&self, options: &str, work: impl FnOnce(&Path) -> T) -> T {
         struct Unmount(PathBuf);
         impl Drop for Unmount {
@@ -174,18 +175,18 @@ impl Device {
                 let _ = Command::new("umount").arg(&self.0).status();
             }
         }
-        let place = self.directory.path().join("mounted");
-        run("mount", &["-o", options, self.node.to_str().unwrap(), place.to_str().unwrap()]);
-        let unmount = Unmount(place);
+        let mountpoint = self.directory.path().join("mounted");
+        run("mount", &["-o", options, self.node.to_str().unwrap(), mountpoint.to_str().unwrap()]);
+        let unmount = Unmount(mountpoint);
         work(&unmount.0)
     }
 
-    /// The file behind it.
+    /// The image file.
     pub fn image(&self) -> PathBuf {
         self.directory.path().join("image")
     }
 
-    /// Checksum of all its bytes.
+    /// The checksum of all its bytes.
     pub fn sum(&self) -> String {
         sh(Path::new("/"), &format!("blockdev --flushbufs {}", self.node.display()));
         let mut hasher = blake3::Hasher::new();

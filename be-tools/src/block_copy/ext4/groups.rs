@@ -1,4 +1,4 @@
-//! Which blocks of the groups are used.
+//! Which blocks of the block groups are used.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,15 +12,15 @@ use crate::storage::probe::{Block, Source};
 const INODE_UNINIT: u16 = 0x1;
 const BLOCK_UNINIT: u16 = 0x2;
 
-/// Bytes of the device.
-pub struct Used {
-    /// What is copied.
+/// The used blocks, as ranges of bytes of the device.
+pub struct UsedBlocks {
+    /// The ranges that are copied.
     pub used: Extents,
-    /// The part of the inode tables that was never used.
+    /// The parts of the inode tables that were never used.
     pub zeros: Vec<Range<u64>>,
 }
 
-/// What a group's descriptor says, in blocks.
+/// The descriptor of a group. Numbers are in blocks.
 struct Group {
     block_bitmap: u64,
     inode_bitmap: u64,
@@ -34,7 +34,7 @@ impl Ext {
         (self.blocks - self.first_block).div_ceil(self.group_blocks)
     }
 
-    /// `ext4_bg_has_super()` of fs/ext4/balloc.c.
+    /// As `ext4_bg_has_super()` in fs/ext4/balloc.c.
     pub(super) fn has_super_block(&self, group: u64) -> bool {
         let power_of = |base: u64| std::iter::successors(Some(base), move |p| p.checked_mul(base));
         let is_power = |base| power_of(base).take_while(|p| *p <= group).any(|p| p == group);
@@ -57,16 +57,16 @@ impl Ext {
         self.block_size / self.descriptor_size
     }
 
-    /// Blocks of descriptors that lie behind each super block; the others lie in the groups they
-    /// describe.
+    /// How many blocks of descriptors follow each super block. The others are in the groups that
+    /// they describe.
     fn gathered_descriptor_blocks(&self) -> u64 {
         let all = self.groups().div_ceil(self.descriptors_in_block());
         if self.incompat & incompat::META_BG != 0 { all.min(self.field(0x104).into()) } else { all }
     }
 
-    /// The byte where the first descriptor lies.
+    /// Offset of the first descriptor in bytes.
     pub(super) fn first_descriptor(&self) -> Result<u64, Unfit> {
-        self.place(self.descriptor_block(0), 1, "group descriptors")
+        self.offset(self.descriptor_block(0), 1, "group descriptors")
     }
 
     fn descriptor_block(&self, index: u64) -> u64 {
@@ -82,13 +82,13 @@ impl Ext {
         self.group_start(group) + u64::from(self.has_super_block(group))
     }
 
-    /// Blocks at a group's start for super block, descriptors, and the descriptors of groups to
-    /// come.
+    /// How many blocks at the start of a group hold the super block, the descriptors, and the space
+    /// for descriptors of future groups.
     fn reserved_blocks(&self, group: u64) -> u64 {
         let with_super = self.has_super_block(group);
         let per_block = self.descriptors_in_block();
         let gathered = self.gathered_descriptor_blocks();
-        // A first group whose first block is not that of the super block has one block more.
+        // The first group has one more block if its first block is not that of the super block.
         let shift =
             if group == 0 { (1024 / self.block_size).saturating_sub(self.first_block) } else { 0 };
         let scattered = self.incompat & incompat::META_BG != 0 && group / per_block >= gathered;
@@ -101,28 +101,29 @@ impl Ext {
         shift + u64::from(with_super) + descriptors
     }
 
-    /// Walks the descriptors and bitmaps.
-    pub(super) fn used(&self, source: &dyn Source) -> Result<Used, Unfit> {
+    /// Reads the descriptors and bitmaps.
+    pub(super) fn used(&self, source: &dyn Source) -> Result<UsedBlocks, Unfit> {
         let (mut data, mut tables, mut zeros) =
             (Extents::default(), Extents::default(), Vec::new());
         let blocks = |from: u64, to: u64| from * self.block_size..to * self.block_size;
         let table_blocks = (self.group_inodes * self.inode_size).div_ceil(self.block_size);
-        let mut descriptors = (u64::MAX, Vec::new());
+        let mut descriptors = Vec::new();
         for number in 0..self.groups() {
-            let index = number / self.descriptors_in_block();
-            if descriptors.0 != index {
-                let at = self.place(self.descriptor_block(index), 1, "group descriptors")?;
-                descriptors = (index, read(source, at, self.block_size as usize)?);
+            let in_block = number % self.descriptors_in_block();
+            if in_block == 0 {
+                let block = self.descriptor_block(number / self.descriptors_in_block());
+                let at = self.offset(block, 1, "group descriptors")?;
+                descriptors = read(source, at, self.block_size as usize)?;
             }
-            let offset = (number % self.descriptors_in_block() * self.descriptor_size) as usize;
-            let descriptor = &descriptors.1[offset..offset + self.descriptor_size as usize];
+            let offset = (in_block * self.descriptor_size) as usize;
+            let descriptor = &descriptors[offset..offset + self.descriptor_size as usize];
             let group = self.group(number, descriptor)?;
 
             for bitmap in [group.block_bitmap, group.inode_bitmap] {
-                self.place(bitmap, 1, "a bitmap")?;
+                self.offset(bitmap, 1, "a bitmap")?;
                 tables.add(blocks(bitmap, bitmap + 1));
             }
-            self.place(group.inode_table, table_blocks, "an inode table")?;
+            self.offset(group.inode_table, table_blocks, "an inode table")?;
             let used_inodes = self.group_inodes - group.unused_inodes;
             let used_table = (used_inodes * self.inode_size).div_ceil(self.block_size);
             let (used_end, end) =
@@ -135,7 +136,7 @@ impl Ext {
             let reserved = (start + self.reserved_blocks(number)).min(group_end);
             data.add(blocks(start, reserved));
             if group.flags & BLOCK_UNINIT == 0 {
-                let at = self.place(group.block_bitmap, 1, "a bitmap")?;
+                let at = self.offset(group.block_bitmap, 1, "a bitmap")?;
                 let bitmap = read(source, at, self.block_size as usize)?;
                 let clusters = (group_end - start).div_ceil(self.cluster_blocks);
                 for run in runs(&bitmap, clusters as usize) {
@@ -146,7 +147,7 @@ impl Ext {
             }
         }
         tables.append(data);
-        Ok(Used { used: tables, zeros })
+        Ok(UsedBlocks { used: tables, zeros })
     }
 
     fn group(&self, number: u64, descriptor: &[u8]) -> Result<Group, Unfit> {
@@ -166,7 +167,7 @@ impl Ext {
         let wide = descriptor.len() >= 64;
         let high = |offset| if wide { low(offset) << 32 } else { 0 };
         let half = |offset| bytes.le16(offset).unwrap_or(0);
-        // Without checksums the flags mean nothing.
+        // Without checksums the flags are not valid.
         let flags = if has_sums { half(0x12) } else { 0 };
         let unused = u64::from(half(0x1c)) | if wide { u64::from(half(0x32)) << 16 } else { 0 };
         let unused_inodes = match flags & INODE_UNINIT != 0 {
@@ -183,20 +184,20 @@ impl Ext {
         })
     }
 
-    /// The byte where some blocks begin, which must lie within the file system.
-    pub(super) fn place(&self, block: u64, count: u64, what: &str) -> Result<u64, Unfit> {
+    /// Offset in bytes of `count` blocks, which must be within the file system.
+    pub(super) fn offset(&self, block: u64, count: u64, what: &str) -> Result<u64, Unfit> {
         match block.checked_add(count) {
             Some(end) if end <= self.blocks && block > 0 => Ok(block * self.block_size),
-            _ => Unfit::new(format!("{what} lies outside of it (run e2fsck on it)")),
+            _ => Unfit::new(format!("{what} is said to be beyond its end (run e2fsck on it)")),
         }
     }
 }
 
-/// The runs of ones among the first `bits` of a bitmap.
+/// The runs of set bits among the first `bits` bits of a bitmap.
 fn runs(bitmap: &[u8], bits: usize) -> impl Iterator<Item = Range<usize>> + '_ {
     let bits = bits.min(bitmap.len() * 8);
     let is_set = |bit: usize| bitmap[bit / 8] >> (bit % 8) & 1 == 1;
-    // Whole bytes that have only one kind are passed at once.
+    // Bytes of which all bits are equal are skipped at once.
     let next = move |mut bit: usize, wanted: bool| {
         while bit < bits {
             if bit.is_multiple_of(8) && bitmap[bit / 8] == if wanted { 0 } else { 0xff } {
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_ones_are_found_up_to_the_end() {
+    fn runs_of_set_bits_are_found_up_to_the_end() {
         let bitmap = [0b0000_0110, 0, 0xff, 0b1000_0001, 0xff];
         let found = |bits| runs(&bitmap, bits).collect::<Vec<_>>();
         assert_eq!(found(40), [1..3, 16..25, 31..40]);

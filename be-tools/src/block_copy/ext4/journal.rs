@@ -1,7 +1,7 @@
-//! The journal of a file system at rest: nothing in it will be read again, so that only its first
-//! block is copied (jbd2: `include/linux/jbd2.h`; its numbers are big-endian). Old blocks of the
-//! target must not stay there: they may be those of an earlier copy of the same source, with the
-//! UUID and the sequence numbers that a recovery looks for.
+//! The journal of a file system that was cleanly unmounted (jbd2, `include/linux/jbd2.h`, with
+//! big-endian numbers). Only its first block is copied, because the rest will not be read again.
+//! The rest is zeroed: the target may hold blocks of an earlier copy of the same source there, with
+//! the UUID and the sequence numbers that a recovery looks for.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,11 +13,12 @@ use crate::storage::probe::{Block, Source};
 const EXTENTS: u32 = 0x8_0000;
 
 impl Ext {
-    /// What of the journal is zeros in the copy; nothing where it is not as mke2fs makes it.
+    /// The parts of the journal that are zeroed in the copy. There are none if the journal is not
+    /// laid out as mke2fs does it.
     pub(super) fn empty_journal(&self, source: &dyn Source) -> Result<Vec<Range<u64>>, Unfit> {
         let Some(pieces) = self.journal_pieces(source)? else { return Ok(Vec::new()) };
         let Some(first) = pieces.first() else { return Ok(Vec::new()) };
-        let super_block = read(source, self.place(first.start, 1, "the journal")?, 1024)?;
+        let super_block = read(source, self.offset(first.start, 1, "the journal")?, 1024)?;
         let header = Block(Cow::Borrowed(&super_block));
         let is_journal =
             header.has(0, &[0xc0, 0x3b, 0x39, 0x98]) && matches!(header.be32(4), Some(3 | 4));
@@ -37,7 +38,7 @@ impl Ext {
         Ok(pieces.into_iter().enumerate().map(kept).collect())
     }
 
-    /// Its blocks, where its inode names them itself.
+    /// The blocks of the journal, if all its extents are in the inode itself.
     fn journal_pieces(&self, source: &dyn Source) -> Result<Option<Vec<Range<u64>>>, Unfit> {
         let index = u64::from(self.field(0xe0)) - 1;
         if index >= self.group_inodes {
@@ -47,7 +48,7 @@ impl Ext {
         let descriptor = Block(Cow::Borrowed(&descriptors));
         let part = |offset| descriptor.le32(offset).map_or(0, u64::from);
         let high = if self.descriptor_size >= 64 { part(0x28) << 32 } else { 0 };
-        let table = self.place(high | part(0x8), 1, "an inode table")?;
+        let table = self.offset(high | part(0x8), 1, "an inode table")?;
         let inode = read(source, table + index * self.inode_size, 128)?;
         let inode = Block(Cow::Borrowed(&inode));
         let header = (inode.le32(0x20), inode.le16(0x28), inode.le16(0x2a), inode.le16(0x2e));
@@ -60,13 +61,13 @@ impl Ext {
         let mut pieces = Vec::new();
         let mut next = 0;
         for extent in (0..usize::from(count)).map(|n| 0x34 + 12 * n) {
-            let place = (
+            let fields = (
                 inode.le32(extent),
                 inode.le16(extent + 4),
                 inode.le16(extent + 6),
                 inode.le32(extent + 8),
             );
-            let (Some(logical), Some(length @ 1..=0x8000), Some(high), Some(low)) = place else {
+            let (Some(logical), Some(length @ 1..=0x8000), Some(high), Some(low)) = fields else {
                 return Ok(None);
             };
             if logical != next {
@@ -74,7 +75,7 @@ impl Ext {
             }
             next += u32::from(length);
             let start = u64::from(high) << 32 | u64::from(low);
-            self.place(start, length.into(), "the journal")?;
+            self.offset(start, length.into(), "the journal")?;
             pieces.push(start..start + u64::from(length));
         }
         Ok(Some(pieces))

@@ -7,16 +7,16 @@ use crate::block_copy::blueprint::{Identity, Unfit};
 use crate::block_copy::crc32c::crc32c;
 use crate::storage::probe::{Block, Source};
 
-/// Where the primary super block lies, and how long each is.
-pub const PLACE: u64 = 1024;
+/// Offset of the primary super block in bytes.
+pub const OFFSET: u64 = 1024;
+/// Length of a super block in bytes.
 pub const LENGTH: usize = 1024;
 
 pub mod compat {
     pub const JOURNAL: u32 = 0x4;
     pub const SPARSE_SUPER_2: u32 = 0x200;
     /// dir_prealloc, imagic_inodes, has_journal, ext_attr, resize_inode, dir_index, sparse_super2,
-    /// fast_commit, orphan_file. Not stable_inodes: there the UUID is part of how names are
-    /// encrypted.
+    /// fast_commit, orphan_file. Not stable_inodes, with which encryption depends on the UUID.
     pub const KNOWN: u32 = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x200 | 0x400 | 0x1000;
 }
 
@@ -28,7 +28,8 @@ pub mod incompat {
     pub const EA_INODE: u32 = 0x400;
     pub const CSUM_SEED: u32 = 0x2000;
     /// filetype, recover, journal_dev, meta_bg, extents, 64bit, flex_bg, ea_inode, csum_seed,
-    /// large_dir, inline_data, encrypt, casefold. Not mmp, which another machine may be writing to.
+    /// large_dir, inline_data, encrypt, casefold. Not mmp: another machine may have the file system
+    /// mounted.
     pub const KNOWN: u32 = 0x2
         | 0x4
         | 0x8
@@ -68,7 +69,7 @@ pub mod ro_compat {
         | 0x1_0000;
 }
 
-/// A super block that makes sense.
+/// A super block that passed all checks.
 #[derive(Debug)]
 pub struct Ext {
     pub(super) super_block: Vec<u8>,
@@ -76,28 +77,28 @@ pub struct Ext {
     pub(super) incompat: u32,
     pub(super) ro_compat: u32,
     pub(super) block_size: u64,
-    /// Blocks in all.
+    /// Number of blocks.
     pub(super) blocks: u64,
     /// The first block of the first group.
     pub(super) first_block: u64,
     pub(super) group_blocks: u64,
-    /// Blocks that one bit of a bitmap stands for.
+    /// How many blocks one bit of a bitmap stands for.
     pub(super) cluster_blocks: u64,
     pub(super) group_inodes: u64,
     pub(super) inode_size: u64,
     pub(super) descriptor_size: u64,
-    /// What all checksums begin with, where there are any.
+    /// The start value of all checksums, if the file system has checksums.
     pub(super) seed: Option<u32>,
 }
 
 impl Ext {
     pub(in crate::block_copy) fn inspect(source: &dyn Source) -> Result<Self, Unfit> {
-        let super_block = read(source, PLACE, LENGTH)?;
+        let super_block = read(source, OFFSET, LENGTH)?;
         let sb = Block(Cow::Borrowed(&super_block));
-        let ext = Self::parse(&sb).ok_or_else(|| Unfit("its super block makes no sense".into()))?;
-        ext.has_known_features()?;
+        let ext = Self::parse(&sb).ok_or_else(|| Unfit("its super block is not valid".into()))?;
+        ext.check_features()?;
         if ext.seed.is_some() && sb.le32(0x3fc) != Some(crc32c(!0, &super_block[..0x3fc])) {
-            return Unfit::new("its super block does not have the checksum it says");
+            return Unfit::new("the checksum of its super block is wrong");
         }
         if ext.size() > source.len() {
             return Unfit::new("it is larger than its device");
@@ -133,12 +134,13 @@ impl Ext {
                 (false, true) => Some(crc32c(!0, sb.slice(0x68, 16)?)),
             },
         };
+        let least_descriptor_size = if is(incompat::BITS_64) { 64 } else { 32 };
         let sound = sb.le16(0x38)? == 0xef53
             && ext.first_block <= 1
             && ext.blocks > ext.first_block
             && ext.blocks.checked_mul(ext.block_size).is_some()
-            // mke2fs(8), -g: the smallest group has 256 blocks; the largest fills a block with its
-            // bitmap.
+            // mke2fs(8), -g: the smallest group has 256 blocks. The bitmap of the largest one fills
+            // a block.
             && ext.group_blocks >= 256
             && ext.group_blocks.is_multiple_of(ext.cluster_blocks)
             && ext.group_blocks / ext.cluster_blocks <= 8 * block_size
@@ -146,11 +148,12 @@ impl Ext {
             && ext.inode_size.is_power_of_two()
             && (128..=block_size).contains(&ext.inode_size)
             && ext.descriptor_size.is_power_of_two()
-            && (if is(incompat::BITS_64) { 64 } else { 32 }..=block_size).contains(&ext.descriptor_size);
+            && (least_descriptor_size..=block_size).contains(&ext.descriptor_size);
         sound.then_some(ext)
     }
 
-    pub(super) fn has_known_features(&self) -> Result<(), Unfit> {
+    /// Refuses features that a block copy does not handle.
+    pub(super) fn check_features(&self) -> Result<(), Unfit> {
         let unknown = [
             ("compat", self.compat & !compat::KNOWN),
             ("incompat", self.incompat & !incompat::KNOWN),
@@ -162,10 +165,10 @@ impl Ext {
             ));
         }
         if self.incompat & incompat::JOURNAL_DEVICE != 0 {
-            return Unfit::new("it is the journal of another one");
+            return Unfit::new("it is the journal of another file system");
         }
         if self.compat & compat::JOURNAL != 0 && self.field(0xe0) == 0 {
-            return Unfit::new("its journal lies on another device");
+            return Unfit::new("its journal is on another device");
         }
         let has_csum = self.ro_compat & ro_compat::METADATA_CSUM != 0;
         if !has_csum
@@ -173,14 +176,14 @@ impl Ext {
                 || self.incompat & incompat::EA_INODE != 0)
         {
             return Unfit::new(
-                "its checksums depend on its UUID (`tune2fs -O metadata_csum` gives it others)",
+                "its checksums depend on its UUID (`tune2fs -O metadata_csum` changes that)",
             );
         }
         Ok(())
     }
 
-    /// Nothing waits to be done at the next mount.
-    pub(super) fn is_at_rest(&self) -> Result<(), Unfit> {
+    /// Refuses a file system that was not cleanly unmounted.
+    pub(super) fn check_clean(&self) -> Result<(), Unfit> {
         const CLEAN: u32 = 1;
         const ERRORS: u32 = 2;
         let state = self.field(0x38) >> 16;
@@ -197,7 +200,7 @@ impl Ext {
         Ok(())
     }
 
-    /// A number of the super block, which is long enough.
+    /// A number in the super block. The offset must be within it.
     pub(super) fn field(&self, offset: usize) -> u32 {
         Block(Cow::Borrowed(&self.super_block)).le32(offset).unwrap_or(0)
     }
@@ -210,9 +213,9 @@ impl Ext {
         self.block_size
     }
 
-    /// A super block with another UUID and label. Its checksums go on from the old UUID, so that
-    /// nothing else changes.
-    pub(super) fn renamed(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
+    /// Returns a super block with another UUID and label. Checksums of metadata still start from
+    /// the old UUID, so that no other block changes.
+    pub(super) fn with_identity(&self, super_block: &[u8], identity: &Identity) -> Vec<u8> {
         let mut bytes = super_block.to_vec();
         if let Some(seed) = self.seed {
             let flags = self.incompat | incompat::CSUM_SEED;
@@ -224,11 +227,11 @@ impl Ext {
         let length = label.len().min(16);
         bytes[0x78..0x88].fill(0);
         bytes[0x78..0x78 + length].copy_from_slice(&label[..length]);
-        self.seal(&mut bytes);
+        self.set_checksum(&mut bytes);
         bytes
     }
 
-    pub(super) fn seal(&self, super_block: &mut [u8]) {
+    pub(super) fn set_checksum(&self, super_block: &mut [u8]) {
         if self.seed.is_some() {
             let sum = crc32c(!0, &super_block[..0x3fc]);
             super_block[0x3fc..0x400].copy_from_slice(&sum.to_le_bytes());

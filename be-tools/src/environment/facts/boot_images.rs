@@ -1,13 +1,13 @@
-//! Whether the files that start a system look whole: kernel (Documentation/arch/x86/boot.rst),
-//! initramfs (Documentation/driver-api/early-userspace/buffer-format.rst), init (ELF, System V
-//! ABI).
+//! Checks whether the files that start a system look undamaged: kernel
+//! (Documentation/arch/x86/boot.rst), initramfs
+//! (Documentation/driver-api/early-userspace/buffer-format.rst), and init (ELF, System V ABI).
 
 use crate::root_dir::RootDir;
 
 use super::files::{is_executable, read_at, regular};
 
-/// The release inside a kernel image, and what is wrong with the image; `None` where there is no
-/// regular file.
+/// The release in a kernel image, and what is wrong with the image. Returns `None` if there is no
+/// regular file of that name.
 pub(super) fn kernel(root: &RootDir, path: &str) -> Option<(Option<String>, Option<String>)> {
     let (file, size) = regular(root, path)?;
     let head = match read_at(&file, 0, 64 << 10) {
@@ -25,12 +25,12 @@ pub(super) fn kernel(root: &RootDir, path: &str) -> Option<(Option<String>, Opti
     Some((release, problem))
 }
 
-/// It can be the name of a directory below /lib/modules.
+/// Whether a text can be the name of a directory in /lib/modules.
 fn is_release(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
 }
 
-/// Bytes that a bzImage says it has: setup sectors, then 16-byte paragraphs.
+/// The size of a bzImage according to its header: setup sectors, then 16-byte paragraphs.
 fn bzimage_size(head: &[u8]) -> Option<u64> {
     (head.get(0x202..0x206)? == b"HdrS").then_some(())?;
     let setup = match *head.get(0x1f1)? {
@@ -41,7 +41,7 @@ fn bzimage_size(head: &[u8]) -> Option<u64> {
     Some((setup + 1) * 512 + u64::from(paragraphs) * 16)
 }
 
-/// How each thing that an initramfs may be begins.
+/// The magic numbers of everything that an initramfs can be: cpio archives and compressed data.
 const MAGICS: &[&[u8]] = &[
     b"070701",
     b"070702",
@@ -70,9 +70,9 @@ pub(super) fn initramfs_problem(root: &RootDir, path: &str) -> Option<String> {
     let Some(start) = start else { return Some("is cut short".into()) };
     let head = read(start, 8).unwrap_or_default();
     if !MAGICS.iter().any(|magic| head.starts_with(magic)) {
-        return Some("is damaged: it begins like no initramfs".into());
+        return Some("is damaged: it does not begin like an initramfs".into());
     }
-    // What was not on the disk when the power failed is zeros.
+    // Data that was not yet written when the power failed reads as zeros.
     let tail = read(size.saturating_sub(512), 512).unwrap_or_default();
     if !head.starts_with(b"0707") && tail.iter().all(|b| *b == 0) {
         return Some("is damaged: it ends in zeros".into());
@@ -80,15 +80,15 @@ pub(super) fn initramfs_problem(root: &RootDir, path: &str) -> Option<String> {
     None
 }
 
-/// Where the main archive begins behind an uncompressed one with microcode; `None` when the file
-/// ends inside that.
+/// Where the main archive begins. An uncompressed archive with microcode may come before it.
+/// Returns `None` if the file ends within that one.
 fn main_archive(
     read: &dyn Fn(u64, usize) -> std::io::Result<Vec<u8>>,
 ) -> std::io::Result<Option<u64>> {
-    // Microcode is a handful of files; an archive with more is the main one, uncompressed.
-    const FEW: usize = 64;
+    // Microcode has only a few files. An archive with more is an uncompressed main archive.
+    const MAX_MICROCODE_FILES: usize = 64;
     let mut at = 0;
-    for _ in 0..FEW {
+    for _ in 0..MAX_MICROCODE_FILES {
         let header = read(at, 110)?;
         if !header.starts_with(b"0707") {
             return Ok(if at == 0 || header.is_empty() { Some(0) } else { None });
@@ -101,8 +101,8 @@ fn main_archive(
         let content = (at + 110 + name).next_multiple_of(4);
         let end = (content + file).next_multiple_of(4);
         if trailer {
-            let behind = read(end, 4096)?;
-            return Ok(match behind.iter().position(|b| *b != 0) {
+            let next = read(end, 4096)?;
+            return Ok(match next.iter().position(|b| *b != 0) {
                 Some(padding) => Some(end + padding as u64),
                 None => Some(0),
             });
@@ -112,7 +112,7 @@ fn main_archive(
     Ok(Some(0))
 }
 
-/// What is wrong with /sbin/init or the dynamic linker it needs.
+/// What is wrong with /sbin/init, or with the dynamic linker that it needs.
 pub(super) fn init_problem(root: &RootDir) -> Option<String> {
     let Some((file, size)) = regular(root, "sbin/init") else {
         return Some("/sbin/init is missing".into());
@@ -128,7 +128,7 @@ pub(super) fn init_problem(root: &RootDir) -> Option<String> {
         return None;
     }
     if !head.starts_with(b"\x7fELF") {
-        return Some("/sbin/init is damaged: it is no program".into());
+        return Some("/sbin/init is damaged: it is not a program".into());
     }
     let linker = interpreter(&head)?;
     match regular(root, &linker) {
@@ -168,14 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_linker_of_a_real_program_is_found() {
+    fn the_dynamic_linker_of_a_real_program_is_found() {
         let program = std::fs::read("/bin/true").unwrap();
         assert_eq!(interpreter(&program).as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(
+        fn arbitrary_bytes_never_cause_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..2000),
             places in proptest::collection::vec((0_usize..2000, any::<u8>()), 0..20),
         ) {

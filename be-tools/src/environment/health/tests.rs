@@ -8,7 +8,7 @@ use crate::storage::testing::{RELEASE, debian_root};
 
 const UUID: &str = "5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55";
 
-/// What is wrong with a Debian after `damage`.
+/// The codes of what is wrong with a Debian after `damage`.
 fn after(damage: impl FnOnce(&Path)) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     debian_root(dir.path(), &format!("UUID={UUID} / ext4 errors=remount-ro 0 1\n"), UUID);
@@ -23,7 +23,7 @@ fn write(dir: &Path, path: &str, text: impl AsRef<[u8]>) {
 }
 
 #[test]
-fn each_damage_has_its_problem() {
+fn each_kind_of_damage_is_found() {
     let image = format!("boot/vmlinuz-{RELEASE}");
     let initramfs = format!("boot/initrd.img-{RELEASE}");
     let remove = |path: &'static str| move |dir: &Path| fs::remove_file(dir.join(path)).unwrap();
@@ -67,7 +67,7 @@ fn each_damage_has_its_problem() {
             &["no-modules"],
         ),
         ("init gone", Box::new(remove("usr/sbin/init")), &["init"]),
-        ("what init links to gone", Box::new(remove("usr/lib/systemd/systemd")), &["init"]),
+        ("target of the init symlink gone", Box::new(remove("usr/lib/systemd/systemd")), &["init"]),
         ("linker gone", Box::new(remove("usr/lib64/ld-linux-x86-64.so.2")), &["init"]),
         (
             "linker empty",
@@ -104,8 +104,8 @@ fn each_damage_has_its_problem() {
         (
             "devices of fstab gone",
             Box::new(fstab(
-                "UUID=other / ext4 x 0 1\nUUID=1 /home ext4\nUUID=2 /a ext4 nofail\nUUID=3 none \
-                swap sw\n",
+                "UUID=other / ext4 x 0 1\nUUID=1 /home ext4\nUUID=2 /a ext4 nofail\n\
+                UUID=3 none swap sw\n",
             )),
             &["fstab-device", "fstab-device"],
         ),
@@ -115,7 +115,7 @@ fn each_damage_has_its_problem() {
             &["fstab-root"],
         ),
         (
-            "descriptor is no TOML",
+            "descriptor is not TOML",
             Box::new(|dir| write(dir, "etc/lifeboat/environment.toml", "format = ")),
             &["descriptor-unreadable"],
         ),
@@ -139,7 +139,7 @@ fn each_damage_has_its_problem() {
 }
 
 #[test]
-fn the_newest_kernel_that_is_complete_would_boot_without_a_menu() {
+fn without_a_menu_the_newest_complete_kernel_is_the_one_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     debian_root(dir.path(), &format!("UUID={UUID} / ext4\n"), UUID);
     fs::remove_dir_all(dir.path().join("boot/grub")).unwrap();
@@ -164,7 +164,7 @@ fn the_newest_kernel_that_is_complete_would_boot_without_a_menu() {
 }
 
 #[test]
-fn microcode_before_the_initramfs_is_passed_over() {
+fn microcode_before_the_initramfs_is_skipped() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "kernel/x86/microcode/a", "microcode");
     let early = |end: &[u8]| {
@@ -195,7 +195,7 @@ fn init_may_be_a_script_or_static() {
     assert_eq!(after(|dir| write(dir, systemd, "#!/bin/sh\n")), [""; 0]);
     let outside = |dir: &Path| {
         fs::remove_file(dir.join("usr/sbin/init")).unwrap();
-        // Leads to a real program of this machine, but not inside the BE.
+        // The target exists on this machine, but not in the BE.
         symlink("/bin/true", dir.join("usr/sbin/init")).unwrap();
     };
     assert_eq!(after(outside), ["init"]);

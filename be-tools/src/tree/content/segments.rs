@@ -1,5 +1,6 @@
 //! Where a file has data and where it has holes (lseek(2)), and how copying it can fail.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::SeekFrom;
@@ -7,35 +8,35 @@ use rustix::io::Errno;
 
 use crate::tree::entry_error::EntryError;
 
-/// Bytes moved at once: what fits into a processor's cache.
+/// Bytes moved at a time: what fits into a processor's cache.
 pub const CHUNK: usize = 256 * 1024;
 
-/// FIEMAP_EXTENT_UNWRITTEN: allocated, and reads as zeros.
+/// FIEMAP_EXTENT_UNWRITTEN: allocated but not written, reads as zeros.
 pub const UNWRITTEN: u32 = 0x0000_0800;
 
-/// Errors of writing, apart from errors of reading.
+/// Why copying a file's content stopped.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ContentError {
     /// The source could not be read.
     Read(Errno),
     /// The target could not be written.
     Write(Errno),
-    /// Somebody wants the copy to stop.
+    /// The copy is being stopped.
     Stopped,
 }
 
-impl From<Failure> for EntryError {
-    fn from(failure: Failure) -> Self {
+impl From<ContentError> for EntryError {
+    fn from(failure: ContentError) -> Self {
         match failure {
-            Failure::Read(why) => EntryError::Source(why),
-            Failure::Write(why) => EntryError::Target("writing", why),
-            Failure::Stopped => EntryError::Stopped,
+            ContentError::Read(why) => EntryError::Source(why),
+            ContentError::Write(why) => EntryError::Target("writing", why),
+            ContentError::Stopped => EntryError::Stopped,
         }
     }
 }
 
-/// Where a file has content: from, to.
-pub fn segments(file: &OwnedFd, size: u64) -> impl Iterator<Item = (u64, u64)> {
+/// The ranges of a file that hold data.
+pub fn segments(file: &OwnedFd, size: u64) -> impl Iterator<Item = Range<u64>> {
     Segments { file, at: 0, size }
 }
 
@@ -46,16 +47,16 @@ struct Segments<'a> {
 }
 
 impl Iterator for Segments<'_> {
-    type Item = (u64, u64);
+    type Item = Range<u64>;
 
-    fn next(&mut self) -> Option<(u64, u64)> {
+    fn next(&mut self) -> Option<Range<u64>> {
         if self.at >= self.size {
             return None;
         }
         let from = match rustix::fs::seek(self.file, SeekFrom::Data(self.at)) {
             Ok(from) => from,
             Err(Errno::NXIO) => return None,
-            // No such question on this file system: all of it is content.
+            // A file system without SEEK_DATA: the whole file is data.
             Err(_) => self.at,
         };
         let to = match rustix::fs::seek(self.file, SeekFrom::Hole(from)) {
@@ -63,6 +64,6 @@ impl Iterator for Segments<'_> {
             Err(_) => self.size,
         };
         self.at = to;
-        (from < to).then_some((from, to))
+        (from < to).then_some(from..to)
     }
 }

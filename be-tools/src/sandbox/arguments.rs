@@ -1,0 +1,49 @@
+//! The command line of the hidden verb `internal-inside`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Exit status when the namespaces could not be prepared, as env(1).
+pub(super) const NOT_PREPARED: u8 = 125;
+
+/// The parsed arguments.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    pub(super) root: PathBuf,
+    pub(super) parent: i32,
+    pub(super) block_devices: Vec<(PathBuf, Option<String>)>,
+    pub(super) esp: Option<PathBuf>,
+    pub(super) shared: Vec<PathBuf>,
+    pub(super) privileged: bool,
+    pub(super) interactive: bool,
+    pub(super) command: Vec<OsString>,
+}
+
+impl Arguments {
+    /// Parses the words after the verb. Returns `None` if they are not what `be` passes.
+    pub(super) fn parse(line: &[OsString]) -> Option<Self> {
+        let mut arguments = Arguments::default();
+        let mut words = line.iter();
+        while let Some(word) = words.next() {
+            match word.to_str()? {
+                "--root" => arguments.root = words.next()?.into(),
+                "--parent" => arguments.parent = words.next()?.to_str()?.parse().ok()?,
+                "--block-device" => {
+                    let node = words.next()?.into();
+                    let uuid = words.next()?.to_str()?;
+                    arguments
+                        .block_devices
+                        .push((node, (!uuid.is_empty()).then(|| uuid.to_owned())));
+                }
+                "--esp" => arguments.esp = Some(words.next()?.into()),
+                "--shared" => arguments.shared.push(words.next()?.into()),
+                "--privileged" => arguments.privileged = true,
+                "--interactive" => arguments.interactive = true,
+                "--" => break,
+                _ => return None,
+            }
+        }
+        arguments.command = words.cloned().collect();
+        (!arguments.command.is_empty() && arguments.root.is_absolute()).then_some(arguments)
+    }
+}
