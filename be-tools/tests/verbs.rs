@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use loop_device::{root, sectors_written, sh};
+use loop_device::{root, sectors_written, sh, wait_until_unused};
 
 /// Runs `be` as soon as no other operation is in its way.
 fn be(arguments: &[&str]) -> Output {
@@ -81,6 +81,7 @@ impl Disk {
     }
 
     fn sum(&self) -> String {
+        wait_until_unused(&self.node);
         sh(self.directory.path(), "sync; sha256sum image")
     }
 }

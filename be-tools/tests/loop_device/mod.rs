@@ -42,6 +42,22 @@ pub fn sectors_written(node: &str) -> u64 {
     stat.unwrap().split_whitespace().nth(6).unwrap().parse().unwrap()
 }
 
+/// Waits until no mount of a device is left in any namespace: another program's scan that began
+/// while it was mounted here holds that mount until it ends, and the kernel writes the super block
+/// only then.
+pub fn wait_until_unused(node: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::EXCL.bits().cast_signed();
+    let open = || std::fs::File::options().read(true).custom_flags(flags).open(node);
+    for _ in 0..200 {
+        if open().is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{node} is still mounted by another program, which disturbs this test: end it");
+}
+
 /// A file system in an image file, mounted.
 pub struct Mounted {
     image: Option<PathBuf>,
