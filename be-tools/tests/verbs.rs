@@ -24,7 +24,7 @@ fn be_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let output = command.envs(variables.iter().copied()).args(arguments).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         // Another test's `be` works, or looks at the source in its own namespace.
-        if !["another operation is under way", "is in use ("].iter().any(|e| errors.contains(e)) {
+        if !["another operation is in progress", "is in use ("].iter().any(|e| errors.contains(e)) {
             return output;
         }
         std::thread::sleep(Duration::from_millis(500));
