@@ -205,7 +205,7 @@ impl Filling<'_> {
             .at(&tree.target)
             .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
         let to = mount_alone(file_system, self.uuids, &work.alone)?;
-        let request = copy::Request {
+        let request = copy::CopyRequest {
             source: from.dir(),
             target: to.dir(),
             from: &tree.from,

@@ -57,7 +57,7 @@ impl Blocks {
         } else {
             Vec::new()
         };
-        let request = block_copy::Request {
+        let request = block_copy::BlockCopyRequest {
             source: &self.device,
             target: self.target.node(),
             identity,
