@@ -1,7 +1,7 @@
 //! The command line of `be`: one file a verb, each its arguments, one library call, and what is
 //! printed.
 
-mod acting;
+mod acting_options;
 mod activate;
 mod adopt;
 mod boot;

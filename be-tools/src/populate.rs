@@ -28,7 +28,7 @@ use crate::tree::measure::{self, Totals};
 
 /// A source and the target that is filled from it.
 #[derive(Clone, Copy)]
-pub(crate) struct Filling<'a> {
+pub(crate) struct Population<'a> {
     pub(crate) session: &'a Session<'a>,
     pub(crate) source: &'a BootEnvironment,
     pub(crate) layout: &'a Layout,
@@ -190,7 +190,7 @@ pub(crate) fn exclude(
     rules
 }
 
-impl Filling<'_> {
+impl Population<'_> {
     /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
     pub(crate) fn copy(
         &self,

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
-use crate::operations::activate::{self, How};
+use crate::operations::activate::{self, Activation};
 
 /// Boot this one next: once, and for good when it confirms itself (luactivate)
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct Activate {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Activate {
@@ -39,14 +39,16 @@ impl Activate {
             }
             return Ok(0);
         };
-        let how = if self.permanent { How::Permanent } else { How::Trial };
+        let activation = if self.permanent { Activation::Permanent } else { Activation::Trial };
         let mut report = context.report("activate", &self.acting);
-        if let Some((name, how)) =
-            activate::activate(&context.host, be, how, self.force, &mut report)?
+        if let Some((name, activation)) =
+            activate::activate(&context.host, be, activation, self.force, &mut report)?
         {
-            report.say(&match how {
-                How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
-                How::Trial => format!(
+            report.say(&match activation {
+                Activation::Permanent => {
+                    format!("'{name}' boots from now on. Reboot when you are ready.")
+                }
+                Activation::Trial => format!(
                     "'{name}' is tried at the next boot; if it does not come up, the boot after \
                     that is as before. \
                      Reboot when you are ready."

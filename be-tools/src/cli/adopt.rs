@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::environment::Name;
 use crate::error::Result;
@@ -14,7 +14,7 @@ pub struct Adopt {
     /// Its name; the host's name if none is given
     name: Option<Name>,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Adopt {

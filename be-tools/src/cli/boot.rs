@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::boot;
@@ -13,7 +13,7 @@ pub struct Boot {
     /// Which one
     be: String,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Boot {

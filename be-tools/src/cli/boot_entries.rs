@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::print_json;
 use super::table;
@@ -34,7 +34,7 @@ enum Action {
         #[arg(required = true, value_parser = number)]
         entries: Vec<u16>,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
     /// Start one at the next boot only
     Next {
@@ -42,7 +42,7 @@ enum Action {
         #[arg(value_parser = number)]
         entry: u16,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
     /// Add an entry after all others, such as the rescue image's
     Add {
@@ -52,7 +52,7 @@ enum Action {
         /// The program, on a mounted EFI system partition
         file: PathBuf,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
     /// Remove an entry; what it points at stays
     Remove {
@@ -63,7 +63,7 @@ enum Action {
         #[arg(long)]
         foreign: bool,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
 }
 
@@ -75,7 +75,7 @@ fn number(text: &str) -> std::result::Result<u16, String> {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct EntryRow {
     number: String,
     description: String,
     active: bool,
@@ -121,7 +121,7 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
     let order = entries.order().map_err(reading)?;
     let next = entries.next().map_err(reading)?;
     let current = entries.current().map_err(reading)?;
-    let row = |e: BootEntry| Row {
+    let row = |e: BootEntry| EntryRow {
         number: format!("{:04X}", e.number),
         active: e.option.is_active(),
         file: e.option.path.file(),
@@ -132,7 +132,7 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
         current: current == Some(e.number),
         description: e.option.description,
     };
-    let mut all: Vec<Row> = entries.entries().map_err(reading)?.into_iter().map(row).collect();
+    let mut all: Vec<EntryRow> = entries.entries().map_err(reading)?.into_iter().map(row).collect();
     all.sort_by_key(|r| (r.place.unwrap_or(usize::MAX), r.number.clone()));
     if json {
         print_json(&all)?;

@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 #[derive(Serialize)]
-struct Checked<'a> {
+struct CheckResult<'a> {
     name: &'a str,
     problems: &'a [Problem],
 }
@@ -32,7 +32,7 @@ impl Check {
         let environment = inventory.find_or_running(self.be.as_deref())?;
         let problems = environment.problems.as_slice();
         if self.json {
-            print_json(&Checked { name: environment.name(), problems })?;
+            print_json(&CheckResult { name: environment.name(), problems })?;
         } else if problems.is_empty() {
             print_line(&format!("'{}' has all it needs to boot.", environment.name()))?;
         } else {

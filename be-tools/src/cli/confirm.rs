@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::escape::say;
-use crate::operations::confirm::{self, Confirmed};
+use crate::operations::confirm::{self, Confirmation};
 
 /// Make the running trial permanent
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub struct Confirm {
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     unit: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Confirm {
@@ -32,8 +32,8 @@ impl Confirm {
             confirmed
         };
         let said = match confirmed {
-            Confirmed::Permanent(name) => format!("'{name}' came up and boots from now on."),
-            Confirmed::NoTrial => "no trial is running: nothing to confirm".into(),
+            Confirmation::Permanent(name) => format!("'{name}' came up and boots from now on."),
+            Confirmation::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
             say(&said);

@@ -1,6 +1,6 @@
 //! What every verb gets from the command line.
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::report::Terminal;
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -14,13 +14,13 @@ pub(super) struct Context {
 
 impl Context {
     /// The report of an operation on this terminal.
-    pub(super) fn report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+    pub(super) fn report(&self, verb: &'static str, acting: &ActingOptions) -> Terminal {
         Terminal::new(verb, acting, self.quiet, self.verbose)
     }
 
     /// The report of an operation that erases nothing and is undone as easily: its plan is shown
     /// only when it is asked for, and `--yes` is taken for granted.
-    pub(super) fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+    pub(super) fn unasked_report(&self, verb: &'static str, acting: &ActingOptions) -> Terminal {
         self.report(verb, acting).unasked()
     }
 

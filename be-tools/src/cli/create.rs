@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::selection::Selection;
 use crate::environment::Name;
@@ -58,7 +58,7 @@ pub struct Create {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 /// The library's methods, with their help.
@@ -89,7 +89,7 @@ impl From<Method> for create::Method {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("create")?;
-        let request = create::Request {
+        let request = create::CreateRequest {
             name: self.name,
             from: self.from,
             empty: self.empty,

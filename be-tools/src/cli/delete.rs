@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::delete;
@@ -16,7 +16,7 @@ pub struct Delete {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Delete {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
@@ -18,11 +18,11 @@ pub struct Describe {
     /// The new description; without it, print the present one
     text: Option<String>,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 #[derive(Serialize)]
-struct Described<'a> {
+struct Description<'a> {
     name: &'a str,
     description: &'a str,
 }
@@ -41,7 +41,7 @@ impl Describe {
                 let description =
                     environment.descriptor.as_ref().map_or("", |d| d.description.as_str());
                 if self.acting.json {
-                    print_json(&Described { name: environment.name(), description })?;
+                    print_json(&Description { name: environment.name(), description })?;
                 } else {
                     print_line(description)?;
                 }

@@ -24,7 +24,7 @@ pub struct List {
 }
 
 #[derive(Serialize)]
-struct Listing<'a> {
+struct EnvironmentList<'a> {
     environments: Vec<&'a BootEnvironment>,
     warnings: &'a [String],
 }
@@ -38,7 +38,7 @@ impl List {
             None => inventory.environments.iter().collect(),
         };
         if self.json {
-            print_json(&Listing { environments, warnings: &inventory.warnings })?;
+            print_json(&EnvironmentList { environments, warnings: &inventory.warnings })?;
             return Ok(0);
         }
         for warning in &inventory.warnings {

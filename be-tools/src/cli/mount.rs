@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::print_line;
 use crate::discover;
@@ -23,7 +23,7 @@ pub struct Mount {
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Mount {
@@ -49,7 +49,7 @@ pub struct Umount {
     /// Which one, or the directory where it is mounted
     be_or_dir: String,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Umount {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::selection::Selection;
 use crate::error::Result;
@@ -31,13 +31,13 @@ pub struct Refresh {
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Refresh {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("refresh")?;
-        let request = refresh::Request {
+        let request = refresh::RefreshRequest {
             target: self.be,
             from: self.from,
             checksum: self.checksum,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::environment::Name;
 use crate::error::Result;
@@ -16,7 +16,7 @@ pub struct Rename {
     /// Its new name
     name: Name,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Rename {

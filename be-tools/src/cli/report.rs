@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::heartbeat::{self, Heartbeat, spent};
 use super::log;
 use super::output::{print_json, print_line};
@@ -44,7 +44,12 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    pub(super) fn new(verb: &'static str, acting: &Acting, quiet: bool, verbose: bool) -> Self {
+    pub(super) fn new(
+        verb: &'static str,
+        acting: &ActingOptions,
+        quiet: bool,
+        verbose: bool,
+    ) -> Self {
         Terminal {
             verb,
             dry_run: acting.dry_run,

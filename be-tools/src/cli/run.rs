@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::run;
@@ -25,7 +25,7 @@ pub struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("run")?;
-        let acting = Acting { dry_run: false, yes: true, json: false };
+        let acting = ActingOptions { dry_run: false, yes: true, json: false };
         let mut report = context.unasked_report("run", &acting).handed_over();
         let status = run::in_environment(
             &context.host,

@@ -18,9 +18,9 @@ use crate::step::{self, Step};
 use crate::storage::namespace;
 use checks::{faults, managed, refuse_twin, watchdog_runs};
 
-/// For how long.
+/// How long an activation lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum Activation {
     /// For the next boot, and for good when it confirms itself.
     Trial,
     /// From now on.
@@ -34,7 +34,7 @@ struct Switch<'a> {
     environment: &'a BootEnvironment,
     descriptor: &'a Descriptor,
     loader: Box<dyn Loader + 'a>,
-    how: How,
+    activation: Activation,
     /// Why the loader has to be installed again; empty if it need not be.
     loader_problems: Vec<loader::Problem>,
 }
@@ -77,22 +77,22 @@ impl Step<()> for SwitchStep<'_, '_> {
 pub fn activate(
     host: &Host,
     reference: &str,
-    how: How,
+    activation: Activation,
     force: bool,
     report: &mut dyn Report,
-) -> Result<Option<(String, How)>> {
+) -> Result<Option<(String, Activation)>> {
     // Locked before looking: what is checked cannot be another operation's half.
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    let switch = Switch::check(host, &inventory, environment, how, force)?;
+    let switch = Switch::check(host, &inventory, environment, activation, force)?;
     let steps = switch.steps()?;
     if !report.confirm(&switch.plan(&steps, force))? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
     step::run_all(&steps, &mut (), report)?;
-    Ok(Some((environment.name().to_owned(), switch.how)))
+    Ok(Some((environment.name().to_owned(), switch.activation)))
 }
 
 impl<'a> Switch<'a> {
@@ -100,7 +100,7 @@ impl<'a> Switch<'a> {
         host: &'a Host,
         inventory: &'a Inventory,
         environment: &'a BootEnvironment,
-        how: How,
+        activation: Activation,
         force: bool,
     ) -> Result<Self> {
         let descriptor = managed(environment)?;
@@ -116,8 +116,8 @@ impl<'a> Switch<'a> {
             loader.prove(environment)?;
         }
         // What runs has come up: it need not be tried.
-        let how = if environment.running { How::Permanent } else { how };
-        Ok(Switch { host, inventory, environment, descriptor, loader, how, loader_problems })
+        let activation = if environment.running { Activation::Permanent } else { activation };
+        Ok(Switch { host, inventory, environment, descriptor, loader, activation, loader_problems })
     }
 
     fn steps(&self) -> Result<Vec<SwitchStep<'_, 'a>>> {
@@ -125,9 +125,9 @@ impl<'a> Switch<'a> {
         if !self.loader_problems.is_empty() {
             steps.push(SwitchStep::Install(self));
         }
-        let switch = match self.how {
-            How::Trial => self.loader.try_once()?,
-            How::Permanent => self.loader.make_default()?,
+        let switch = match self.activation {
+            Activation::Trial => self.loader.try_once()?,
+            Activation::Permanent => self.loader.make_default()?,
         };
         steps.extend(switch.into_iter().map(SwitchStep::Loader));
         for other in others_on_trial(self.inventory, self.descriptor.id) {
@@ -139,9 +139,9 @@ impl<'a> Switch<'a> {
 
     fn plan(&self, steps: &[SwitchStep], force: bool) -> Plan {
         let name = self.environment.name();
-        let title = match self.how {
-            How::Trial => format!("Try boot environment '{name}' at the next boot"),
-            How::Permanent => format!("Boot '{name}' from now on"),
+        let title = match self.activation {
+            Activation::Trial => format!("Try boot environment '{name}' at the next boot"),
+            Activation::Permanent => format!("Boot '{name}' from now on"),
         };
         let mut plan = Plan { title, steps: step::lines(steps), ..Plan::default() };
         for problem in &self.loader_problems {
@@ -156,7 +156,7 @@ impl<'a> Switch<'a> {
             );
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
-        if self.how == How::Trial && !watchdog_runs(self.host) {
+        if self.activation == Activation::Trial && !watchdog_runs(self.host) {
             plan.notes.push(
                 "no watchdog of this machine is active: should the kernel hang before the \
                 initramfs runs, someone has to reset it by hand"
@@ -215,7 +215,7 @@ mod tests {
             environment: &environment,
             descriptor: environment.descriptor.as_ref().unwrap(),
             loader: loader::for_environment(&host, &inventory, &environment).unwrap(),
-            how: How::Permanent,
+            activation: Activation::Permanent,
             loader_problems: Vec::new(),
         };
         let steps = switch.plan(&switch.steps().unwrap(), false).steps;

@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::io::Write;
 
-pub use kernel::{Choice, choose};
+pub use kernel::{BootChoice, choose};
 
 use crate::discover;
 use crate::environment::State;
@@ -54,7 +54,7 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
 
 /// What is done to start a BE.
 enum Step<'a> {
-    Load(&'a Choice),
+    Load(&'a BootChoice),
     Start,
 }
 

@@ -33,7 +33,7 @@ const HEALTH_CHECK_TIME: Duration = Duration::from_secs(60);
 
 /// What a confirmation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Confirmed {
+pub enum Confirmation {
     /// The BE of this name was on trial and boots from now on.
     Permanent(String),
     /// No trial of the running BE was under way; its count of attempts is cleared.
@@ -44,7 +44,7 @@ pub enum Confirmed {
 ///
 /// # Errors
 /// An ESP or a variable cannot be read or written; nothing is lost by running it again.
-pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmed>> {
+pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
     let _lock = Lock::acquire(host)?;
     namespace::enter_private_namespace()?;
     confirm_running(host, report)
@@ -56,7 +56,7 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmed>
 /// # Errors
 /// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays
 /// unconfirmed.
-pub fn confirm_at_boot(host: &Host) -> Result<Confirmed> {
+pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     if let Err(e) = notice::write(host) {
         log::warn!("{e}");
     }
@@ -68,10 +68,10 @@ pub fn confirm_at_boot(host: &Host) -> Result<Confirmed> {
         // Each attempt sees what is mounted by then.
         namespace::in_private_namespace(|| confirm_running(host, &mut Silent))
     });
-    Ok(confirmed?.unwrap_or(Confirmed::NoTrial))
+    Ok(confirmed?.unwrap_or(Confirmation::NoTrial))
 }
 
-fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmed>> {
+fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
     let running = RunningEnvironment::find(Devices::scan(host)?)?;
     let loader = running.as_ref().map(|running| running.loader(host)).transpose()?;
     let trial = loader.as_ref().map_or(Ok(None), |loader| loader.running_trial())?;
@@ -83,11 +83,11 @@ fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confir
     };
     let confirmed = match (trial, &running) {
         (Some(Trial::Running), Some(running)) => {
-            Confirmed::Permanent(running.descriptor.name.to_string())
+            Confirmation::Permanent(running.descriptor.name.to_string())
         }
         _ => {
             plan.notes.push("no trial is running: at most its count of attempts is cleared".into());
-            Confirmed::NoTrial
+            Confirmation::NoTrial
         }
     };
     if !report.confirm(&plan)? {

@@ -9,7 +9,7 @@ mod request;
 mod step;
 mod target;
 
-pub use request::{Method, Request};
+pub use request::{CreateRequest, Method};
 
 use crate::environment::Descriptor;
 use crate::error::Result;
@@ -27,7 +27,7 @@ use step::State;
 /// it is incomplete, and the command can be run again.
 pub fn create(
     host: &Host,
-    request: &Request,
+    request: &CreateRequest,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
     let session = Session::new(host, "create")?;

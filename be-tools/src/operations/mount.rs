@@ -179,8 +179,8 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
     let is_ours = dir.starts_with(host.run.join("lifeboat/mnt"));
-    let mut steps = vec![Unmounting::Unmount(&dir)];
-    steps.extend(is_ours.then_some(Unmounting::Remove(&dir)));
+    let mut steps = vec![UnmountStep::Unmount(&dir)];
+    steps.extend(is_ours.then_some(UnmountStep::Remove(&dir)));
     let plan = Plan {
         title: format!("Unmount '{}'", environment.name()),
         steps: step::lines(&steps),
@@ -194,28 +194,28 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
 
 /// What is done to unmount one.
 #[derive(Debug)]
-enum Unmounting<'a> {
+enum UnmountStep<'a> {
     Unmount(&'a Path),
     /// Made when it was mounted.
     Remove(&'a Path),
 }
 
-impl Display for Unmounting<'_> {
+impl Display for UnmountStep<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unmounting::Unmount(dir) => {
+            UnmountStep::Unmount(dir) => {
                 write!(f, "unmount {} and what is mounted below it", dir.display())
             }
-            Unmounting::Remove(dir) => write!(f, "remove the directory {}", dir.display()),
+            UnmountStep::Remove(dir) => write!(f, "remove the directory {}", dir.display()),
         }
     }
 }
 
-impl step::Step<Host> for Unmounting<'_> {
+impl step::Step<Host> for UnmountStep<'_> {
     fn run(&self, host: &mut Host, _: &mut dyn Report) -> Result<()> {
         match self {
-            Unmounting::Unmount(dir) => unmount_all(host, dir),
-            Unmounting::Remove(dir) => std::fs::remove_dir(dir).at("removing the directory", dir),
+            UnmountStep::Unmount(dir) => unmount_all(host, dir),
+            UnmountStep::Remove(dir) => std::fs::remove_dir(dir).at("removing the directory", dir),
         }
     }
 }

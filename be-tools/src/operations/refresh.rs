@@ -6,7 +6,7 @@ mod prepare;
 mod request;
 mod step;
 
-pub use request::Request;
+pub use request::RefreshRequest;
 
 use crate::environment::Descriptor;
 use crate::error::Result;
@@ -19,7 +19,7 @@ use step::State;
 
 /// What a refresh did.
 #[derive(Clone, Debug)]
-pub struct Refreshed {
+pub struct RefreshSummary {
     /// The BE as it is now.
     pub descriptor: Descriptor,
     /// Entries that are in it.
@@ -37,9 +37,9 @@ pub struct Refreshed {
 /// it is incomplete, and the command can be run again.
 pub fn refresh(
     host: &Host,
-    request: &Request,
+    request: &RefreshRequest,
     report: &mut dyn Report,
-) -> Result<Option<Refreshed>> {
+) -> Result<Option<RefreshSummary>> {
     let session = Session::new(host, "refresh")?;
     let job = Job::prepare(&session, request)?;
     let steps = job.steps();
@@ -49,5 +49,5 @@ pub fn refresh(
     let mut state = State::new(&job, &session);
     run_all(&steps, &mut state, report)?;
     let State { descriptor, files, changed, removed, .. } = state;
-    Ok(Some(Refreshed { descriptor, files, changed, removed }))
+    Ok(Some(RefreshSummary { descriptor, files, changed, removed }))
 }

@@ -13,7 +13,7 @@ use crate::root_dir::RootDir;
 
 /// What is loaded. Paths are relative to the BE's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct BootChoice {
     /// The kernel.
     pub kernel: String,
     /// Its initramfs archives, in order; usually one.
@@ -24,7 +24,7 @@ pub struct Choice {
     pub notes: Vec<String>,
 }
 
-impl Choice {
+impl BootChoice {
     /// For a plan.
     pub fn initrds_text(&self) -> String {
         if self.initrds.is_empty() {
@@ -38,7 +38,7 @@ impl Choice {
 ///
 /// # Errors
 /// When there is no kernel.
-pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<Choice> {
+pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<BootChoice> {
     let found = from_boot_loader_entries(root)?.or(from_grub_cfg(root)?).or(newest(root)?);
     let mut choice = found.ok_or_else(|| {
         Error::Failed(format!(
@@ -54,7 +54,7 @@ pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<Choice> {
     Ok(choice)
 }
 
-fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
+fn from_boot_loader_entries(root: &RootDir) -> Result<Option<BootChoice>> {
     let mut entries = Vec::new();
     for directory in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
         for name in root.names(directory)? {
@@ -70,7 +70,7 @@ fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
         };
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
-        return Ok(Some(Choice {
+        return Ok(Some(BootChoice {
             kernel,
             initrds,
             command_line: entry.options.clone(),
@@ -80,7 +80,7 @@ fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
     Ok(None)
 }
 
-fn from_grub_cfg(root: &RootDir) -> Result<Option<Choice>> {
+fn from_grub_cfg(root: &RootDir) -> Result<Option<BootChoice>> {
     for directory in ["boot/grub", "boot/grub2"] {
         let Some(text) = root.text(format!("{directory}/grub.cfg"))? else { continue };
         let block = root.read(format!("{directory}/grubenv"))?;
@@ -90,12 +90,12 @@ fn from_grub_cfg(root: &RootDir) -> Result<Option<Choice>> {
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
         let notes = vec![format!("from /{directory}/grub.cfg: {}", entry.title)];
-        return Ok(Some(Choice { kernel, initrds, command_line: entry.options, notes }));
+        return Ok(Some(BootChoice { kernel, initrds, command_line: entry.options, notes }));
     }
     Ok(None)
 }
 
-fn newest(root: &RootDir) -> Result<Option<Choice>> {
+fn newest(root: &RootDir) -> Result<Option<BootChoice>> {
     let mut releases: Vec<String> = root
         .names("boot")?
         .into_iter()
@@ -105,7 +105,7 @@ fn newest(root: &RootDir) -> Result<Option<Choice>> {
         })
         .collect();
     releases.sort_by(|a, b| bls::compare_versions(a, b));
-    Ok(releases.pop().map(|release| Choice {
+    Ok(releases.pop().map(|release| BootChoice {
         kernel: format!("boot/vmlinuz-{release}"),
         initrds: vec![format!("boot/initrd.img-{release}")],
         command_line: "ro".into(),
@@ -129,7 +129,7 @@ fn resolve(root: &RootDir, path: &str) -> Option<String> {
 }
 
 /// `root=` must name this BE: a copy made by other means still names its source.
-fn name_the_root(choice: &mut Choice, environment: &BootEnvironment) {
+fn name_the_root(choice: &mut BootChoice, environment: &BootEnvironment) {
     let mut line = CommandLine::parse(&choice.command_line);
     let wanted = format!("UUID={}", environment.root.uuid);
     let named = line.get("root").unwrap_or_default().to_owned();

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::blocks::Blocks;
-use super::request::Request;
+use super::request::CreateRequest;
 use crate::environment::{BootEnvironment, Descriptor, Inventory};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
-use crate::populate::Filling;
+use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
 
 pub(super) struct Job<'a> {
-    pub(super) request: &'a Request,
+    pub(super) request: &'a CreateRequest,
     pub(super) source: Option<BootEnvironment>,
     pub(super) adoption: Option<Adoption>,
     pub(super) replaced: Option<BootEnvironment>,
@@ -66,12 +66,12 @@ impl Job<'_> {
         identity::label(name, *id, &target.mountpoint, target.fs_type, &taken)
     }
 
-    pub(super) fn filling<'a>(
+    pub(super) fn population<'a>(
         &'a self,
         session: &'a Session,
         source: &'a BootEnvironment,
-    ) -> Filling<'a> {
+    ) -> Population<'a> {
         let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Filling { session, source, layout, uuids, swap_uuids }
+        Population { session, source, layout, uuids, swap_uuids }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::job::Job;
-use super::request::Request;
+use super::request::CreateRequest;
 use super::target;
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
@@ -23,7 +23,7 @@ use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
+    pub(super) fn prepare(session: &Session, request: &'a CreateRequest) -> Result<Self> {
         let Session { host, inventory, .. } = session;
         request.refuse_method()?;
         let source = find_source(inventory, request)?;
@@ -124,7 +124,7 @@ fn offer_no_boot_entry(error: Error) -> Error {
 }
 
 /// What is copied; `None` for an empty one.
-fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEnvironment>> {
+fn find_source(inventory: &Inventory, request: &CreateRequest) -> Result<Option<BootEnvironment>> {
     if request.empty {
         return Ok(None);
     }
@@ -147,7 +147,7 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
 /// interrupted create.
 fn replaced(
     inventory: &Inventory,
-    request: &Request,
+    request: &CreateRequest,
     source: Option<&BootEnvironment>,
 ) -> Result<Option<BootEnvironment>> {
     let found = match &request.replace {
@@ -166,7 +166,7 @@ fn replaced(
     Ok(Some(old.clone()))
 }
 
-fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bool {
+fn is_interrupted_create(environment: &BootEnvironment, request: &CreateRequest) -> bool {
     environment.descriptor.as_ref().is_some_and(|d| {
         d.name == request.name
             && d.state == State::Incomplete
@@ -176,7 +176,7 @@ fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bo
 
 fn adoption(
     inventory: &Inventory,
-    request: &Request,
+    request: &CreateRequest,
     source: Option<&BootEnvironment>,
 ) -> Result<Option<Adoption>> {
     match source {
@@ -200,7 +200,7 @@ fn adoption(
 
 fn lay_out(
     inventory: &Inventory,
-    request: &Request,
+    request: &CreateRequest,
     source: Option<&BootEnvironment>,
     replaced: Option<&BootEnvironment>,
 ) -> Result<Layout> {
@@ -266,8 +266,8 @@ mod tests {
     use crate::storage::probe::{Kind, SuperBlock};
     use crate::tree::exclude::Selection;
 
-    fn request(name: &str, replace: Option<&str>, force: bool) -> Request {
-        Request {
+    fn request(name: &str, replace: Option<&str>, force: bool) -> CreateRequest {
+        CreateRequest {
             name: name.parse().unwrap(),
             from: None,
             empty: true,
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn somebodys_system_is_replaced_by_force_only() {
         let mut second = environment("second", "aaaa-02");
-        let found = |old: &BootEnvironment, request: &Request| {
+        let found = |old: &BootEnvironment, request: &CreateRequest| {
             let device = BlockDevice::example("second", SuperBlock::new(Kind::Ext4));
             let inventory = Inventory {
                 environments: vec![old.clone()],

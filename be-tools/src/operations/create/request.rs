@@ -7,7 +7,7 @@ use crate::tree::exclude::Selection;
 
 /// What the user asked for.
 #[derive(Debug)]
-pub struct Request {
+pub struct CreateRequest {
     /// The new BE's name.
     pub name: Name,
     /// What to copy; the running BE if `None`.
@@ -48,7 +48,7 @@ pub enum Method {
     Copy,
 }
 
-impl Request {
+impl CreateRequest {
     /// Refuses what no method can do, whatever the source.
     ///
     /// # Errors

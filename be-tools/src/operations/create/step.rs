@@ -133,7 +133,7 @@ impl<'a> State<'a> {
             mode: Mode::Fresh,
             totals: Some(self.job.totals),
         };
-        let summary = self.job.filling(self.session, source).copy(request, report)?;
+        let summary = self.job.population(self.session, source).copy(request, report)?;
         populate::note(&summary, &mut self.descriptor, report);
         Ok(())
     }
@@ -147,8 +147,13 @@ impl<'a> State<'a> {
 
     fn localize(&self) -> Result<()> {
         let new_machine = self.job.request.new_machine.then(NewMachine::default);
-        let filling = self.job.filling(self.session, self.source()?);
-        filling.localize(self.descriptor.id, self.loader()?.settings(), new_machine.as_ref(), None)
+        let population = self.job.population(self.session, self.source()?);
+        population.localize(
+            self.descriptor.id,
+            self.loader()?.settings(),
+            new_machine.as_ref(),
+            None,
+        )
     }
 
     fn loader(&self) -> Result<Box<dyn Loader + 'a>> {

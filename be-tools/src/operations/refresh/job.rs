@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::request::Request;
+use super::request::RefreshRequest;
 use crate::environment::{BootEnvironment, Descriptor};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
-use crate::populate::Filling;
+use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
@@ -16,7 +16,7 @@ use crate::tree::measure::Totals;
 pub(super) const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg"];
 
 pub(super) struct Job<'a> {
-    pub(super) request: &'a Request,
+    pub(super) request: &'a RefreshRequest,
     pub(super) source: BootEnvironment,
     pub(super) target: BootEnvironment,
     /// As it was found.
@@ -42,9 +42,9 @@ impl Job<'_> {
         self.layout.at(&MountPoint::root())
     }
 
-    pub(super) fn filling<'a>(&'a self, session: &'a Session) -> Filling<'a> {
+    pub(super) fn population<'a>(&'a self, session: &'a Session) -> Population<'a> {
         let (source, layout, uuids, swap_uuids) =
             (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Filling { session, source, layout, uuids, swap_uuids }
+        Population { session, source, layout, uuids, swap_uuids }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::job::Job;
-use super::request::Request;
+use super::request::RefreshRequest;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -21,7 +21,7 @@ use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
+    pub(super) fn prepare(session: &Session, request: &'a RefreshRequest) -> Result<Self> {
         let Session { host, inventory, work, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
@@ -149,7 +149,7 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
 /// because what the source has not is removed.
 fn find_source<'i>(
     inventory: &'i Inventory,
-    request: &Request,
+    request: &RefreshRequest,
     descriptor: &Descriptor,
 ) -> Result<&'i BootEnvironment> {
     if let Some(reference) = &request.from {

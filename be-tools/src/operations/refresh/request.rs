@@ -4,7 +4,7 @@ use crate::tree::exclude::Selection;
 
 /// What the user asked for.
 #[derive(Debug, Default)]
-pub struct Request {
+pub struct RefreshRequest {
     /// The BE to bring up to date.
     pub target: String,
     /// What to copy; the BE it was copied from if `None`.

@@ -132,7 +132,7 @@ impl<'a> State<'a> {
         }
         let (mode, totals) = (Mode::Refresh(self.trust), Some(job.totals));
         let request = TreeRequest { tree, exclude, mode, totals };
-        let summary = job.filling(self.session).copy(request, report)?;
+        let summary = job.population(self.session).copy(request, report)?;
         populate::note(&summary, &mut self.descriptor, report);
         self.files += summary.files;
         self.changed += summary.changed;
@@ -148,8 +148,8 @@ impl<'a> State<'a> {
             RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
         let loader = self.loader()?;
-        let filling = self.job.filling(self.session);
-        filling.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
+        let population = self.job.population(self.session);
+        population.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 
 /// What every verb that acts takes.
 #[derive(Debug, Args)]
-pub(super) struct Acting {
+pub(super) struct ActingOptions {
     /// Stop after the plan; nothing is written.
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
