@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::escape::complain;
 use crate::host::Host;
 use context::Context;
@@ -133,6 +133,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.verb.run(&context) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
+            if let Error::Refused(refusal) = &error {
+                ::log::info!("refused: {}", refusal.code());
+            }
             log::note(&format!("error: {error}"));
             complain(&error.to_string());
             ExitCode::from(error.exit_status())
