@@ -1,4 +1,4 @@
-//! What must be true before a switch, and the switch (DESIGN.md, "Before a switch").
+//! The switch to another BE, and the checks before it (DESIGN.md, "Before a switch").
 
 mod checks;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::discover;
 use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Id, Trial};
+use crate::environment::{BootEnvironment, Descriptor, Id, Trial, sentences};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep, Stage, Subject};
@@ -16,18 +16,18 @@ use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step::{self, Step};
 use crate::storage::namespace;
-use checks::{faults, managed, refuse_twin, watchdog_runs};
+use checks::{complete_descriptor, faults, refuse_twin, watchdog_runs};
 
 /// How long an activation lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// For the next boot, and for good when it confirms itself.
+    /// For the next boot, and permanently once the BE has confirmed itself.
     Trial,
-    /// From now on.
+    /// For every boot from now on.
     Permanent,
 }
 
-/// What is known before the first write.
+/// A switch that has passed its checks.
 struct Switch<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
@@ -35,17 +35,18 @@ struct Switch<'a> {
     descriptor: &'a Descriptor,
     loader: Box<dyn Loader + 'a>,
     activation: Activation,
-    /// Why the loader has to be installed again; empty if it need not be.
+    /// The reasons to install the loader again. Empty if it does not have to be.
     loader_problems: Vec<loader::Problem>,
 }
 
-/// What a switch consists of.
+/// A step of a switch.
 enum SwitchStep<'s, 'a> {
     /// The loader's files and entry are written again.
     Install(&'s Switch<'a>),
-    /// What the loader does by itself.
+    /// A step of the loader.
     Loader(LoaderStep<'s>),
-    /// A trial of another BE that was to come next will not: it is no interrupted one.
+    /// Calls off the trial of another BE that would have been next, so that it is not reported as
+    /// interrupted.
     CallOff { name: &'a str, loader: Box<dyn Loader + 'a> },
 }
 
@@ -69,11 +70,11 @@ impl Step<()> for SwitchStep<'_, '_> {
     }
 }
 
-/// Makes a BE the one that boots next. Returns its name, and how: what runs need not be tried.
-/// `None` when the report stopped after the plan.
+/// Makes a BE the one that boots next. Returns its name and the activation that was made: the
+/// running BE does not need a trial. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`] when a check fails, before anything is written.
+/// A [`Refusal`] if a check fails, before anything is written.
 pub fn activate(
     host: &Host,
     reference: &str,
@@ -81,7 +82,7 @@ pub fn activate(
     force: bool,
     report: &mut dyn Report,
 ) -> Result<Option<(String, Activation)>> {
-    // Locked before looking: what is checked cannot be another operation's half.
+    // Locked before the disks are read, so that no other operation changes what was checked.
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
@@ -103,19 +104,20 @@ impl<'a> Switch<'a> {
         activation: Activation,
         force: bool,
     ) -> Result<Self> {
-        let descriptor = managed(environment)?;
+        let descriptor = complete_descriptor(environment)?;
         refuse_twin(inventory, environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
         loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;
         let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
         if !force && !problems.is_empty() {
-            return Err(Refusal::WouldNotBoot { name: environment.name().into(), problems }.into());
+            let (name, problems) = (environment.name().into(), sentences(&problems));
+            return Err(Refusal::WouldNotBoot { name, problems }.into());
         }
         if !loader_problems.is_empty() {
             loader.prove(environment)?;
         }
-        // What runs has come up: it need not be tried.
+        // The running BE has already booted, so it does not need a trial.
         let activation = if environment.running { Activation::Permanent } else { activation };
         Ok(Switch { host, inventory, environment, descriptor, loader, activation, loader_problems })
     }
@@ -145,7 +147,7 @@ impl<'a> Switch<'a> {
         };
         let mut plan = Plan { title, steps: step::lines(steps), ..Plan::default() };
         for problem in &self.loader_problems {
-            plan.notes.push(format!("{problem}: its loader is made again"));
+            plan.notes.push(format!("{problem}: the loader is installed again"));
         }
         if force {
             let problems = faults(
@@ -158,8 +160,8 @@ impl<'a> Switch<'a> {
         }
         if self.activation == Activation::Trial && !watchdog_runs(self.host) {
             plan.notes.push(
-                "no watchdog of this machine is active: should the kernel hang before the \
-                initramfs runs, someone has to reset it by hand"
+                "this machine has no active watchdog: if the kernel hangs before the initramfs \
+                runs, the machine has to be reset by hand"
                     .into(),
             );
         }
@@ -183,7 +185,7 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// Those but the one with this id that would be tried at the next boot.
+/// The BEs, except the one with this id, that would be tried at the next boot.
 fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootEnvironment> {
     inventory.environments.iter().filter(move |other| {
         other.trial == Some(Trial::Pending) && other.descriptor.as_ref().is_some_and(|d| d.id != id)
