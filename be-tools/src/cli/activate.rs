@@ -9,15 +9,16 @@ use crate::discover;
 use crate::error::Result;
 use crate::operations::activate::{self, Activation};
 
-/// Boot this one next: once, and for good when it confirms itself (luactivate)
+/// Choose the boot environment that boots next: on trial, and permanently once the trial is
+/// confirmed (luactivate)
 #[derive(Debug, Args)]
 pub struct Activate {
-    /// Which one; without it, print what boots next
+    /// The boot environment; without it, print the one that boots next
     be: Option<String>,
-    /// From now on, without a trial
+    /// Boot it from now on, without a trial
     #[arg(long)]
     permanent: bool,
-    /// Even if a check says that it would not boot, or files of it were lost
+    /// Activate it even if a check says that it would not boot, or files could not be copied
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -33,7 +34,7 @@ impl Activate {
             if self.acting.json {
                 print_json(&next)?;
             } else {
-                print_line(next.map_or("none of the boot environments on the disks", |e| {
+                print_line(next.map_or("not one of the boot environments on the disks", |e| {
                     e.reference.as_str()
                 }))?;
             }
@@ -49,9 +50,8 @@ impl Activate {
                     format!("'{name}' boots from now on. Reboot when you are ready.")
                 }
                 Activation::Trial => format!(
-                    "'{name}' is tried at the next boot; if it does not come up, the boot after \
-                    that is as before. \
-                     Reboot when you are ready."
+                    "'{name}' will be tried at the next boot. If the trial fails, the boot after \
+                    that is as before. Reboot when you are ready."
                 ),
             });
         }

@@ -11,7 +11,7 @@ use crate::operations::adopt;
 /// Make the running system a boot environment (lucreate -c)
 #[derive(Debug, Args)]
 pub struct Adopt {
-    /// Its name; the host's name if none is given
+    /// Its name; the name of the host if none is given
     name: Option<Name>,
     #[command(flatten)]
     acting: ActingOptions,

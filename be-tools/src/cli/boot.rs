@@ -10,7 +10,7 @@ use crate::operations::boot;
 /// Start a boot environment now, by kexec, without the firmware
 #[derive(Debug, Args)]
 pub struct Boot {
-    /// Which one
+    /// The boot environment to start
     be: String,
     #[command(flatten)]
     acting: ActingOptions,

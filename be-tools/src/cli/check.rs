@@ -4,18 +4,19 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::environment::Problem;
 use crate::error::Result;
 
-/// Say why a boot environment would not boot; exit status 5 if it would not
+/// Look for reasons why a boot environment would not boot; exit status 5 if there are any
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Which one; the running one if none is given
+    /// The boot environment; the running one if none is given
     be: Option<String>,
-    /// As JSON
-    #[arg(long)]
+    /// Print JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
 }
 
@@ -34,7 +35,7 @@ impl Check {
         if self.json {
             print_json(&CheckResult { name: environment.name(), problems })?;
         } else if problems.is_empty() {
-            print_line(&format!("'{}' has all it needs to boot.", environment.name()))?;
+            print_line(&format!("'{}' has everything that it needs to boot.", environment.name()))?;
         } else {
             for problem in problems {
                 print_line(&format!("{}: {problem}", environment.name()))?;

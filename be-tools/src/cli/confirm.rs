@@ -11,8 +11,8 @@ use crate::operations::confirm::{self, Confirmation};
 /// Make the running trial permanent
 #[derive(Debug, Args)]
 pub struct Confirm {
-    /// Called by lifeboat-confirm.service: run the health checks first, and say at login if a trial
-    /// failed
+    /// Run the health checks first, and report failed trials at login; used by
+    /// lifeboat-confirm.service
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     unit: bool,
     #[command(flatten)]
@@ -31,12 +31,12 @@ impl Confirm {
             };
             confirmed
         };
-        let said = match confirmed {
+        let message = match confirmed {
             Confirmation::Permanent(name) => format!("'{name}' came up and boots from now on."),
             Confirmation::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
-            say(&said);
+            say(&message);
         }
         Ok(0)
     }

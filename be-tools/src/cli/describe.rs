@@ -10,10 +10,10 @@ use crate::discover;
 use crate::error::Result;
 use crate::operations::describe;
 
-/// Set or print a boot environment's description (ludesc)
+/// Set or print the description of a boot environment (ludesc)
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// Which one
+    /// The boot environment
     be: String,
     /// The new description; without it, print the present one
     text: Option<String>,

@@ -6,6 +6,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
 use super::table;
 use crate::discover;
@@ -16,10 +17,10 @@ use crate::escape::say;
 /// List the boot environments on all disks: state, health, and what boots next (lustatus)
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only this one
+    /// List only this one
     be: Option<String>,
-    /// Print everything that is known, as JSON
-    #[arg(long)]
+    /// Print everything that is known about them, as JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
 }
 
@@ -45,7 +46,7 @@ impl List {
             say(&format!("warning: {warning}"));
         }
         if environments.is_empty() {
-            print_line("No boot environment found on any disk.")?;
+            print_line("No boot environment was found on any disk.")?;
             return Ok(0);
         }
         table::print(&render(&environments))?;

@@ -11,7 +11,7 @@ use crate::operations::rename;
 /// Give a boot environment another name (lurename)
 #[derive(Debug, Args)]
 pub struct Rename {
-    /// Which one
+    /// The boot environment to rename
     be: String,
     /// Its new name
     name: Name,

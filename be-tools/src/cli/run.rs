@@ -9,12 +9,12 @@ use super::context::Context;
 use crate::error::Result;
 use crate::operations::run;
 
-/// Run a command inside a boot environment, shut off from the running system
+/// Run a command inside a boot environment, isolated from the running system
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Which one
+    /// The boot environment to run it in
     be: String,
-    /// Let it load modules, set the clock and reach raw devices
+    /// Let the command load kernel modules, set the clock and use raw devices
     #[arg(long)]
     privileged: bool,
     /// The command and its arguments
