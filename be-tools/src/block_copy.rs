@@ -108,7 +108,7 @@ pub fn measure(device: &Path) -> Result<u64, Unfit> {
 
 /// A request to copy a file system.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct BlockCopyRequest<'a> {
     /// The source device. Nothing may write to it.
     pub source: &'a Path,
     /// The target device, at least as large as the file system on the source. What it holds is
@@ -126,7 +126,7 @@ pub struct Request<'a> {
 /// # Errors
 /// When a device cannot be read or written, when the source cannot be copied by blocks or changes
 /// meanwhile, and [`Error::Interrupted`]. The target then holds nothing that a program recognises.
-pub fn copy(request: &Request<'_>, report: &mut dyn Report) -> Result<()> {
+pub fn copy(request: &BlockCopyRequest<'_>, report: &mut dyn Report) -> Result<()> {
     let source = Device::source(request.source)?;
     let unfit = |why| {
         Error::Failed(format!(

@@ -1,7 +1,7 @@
-//! The command line of `be`: one file a verb, each its arguments, one library call, and what is
-//! printed.
+//! The command line of `be`. The file of a verb has its arguments, one call of the library, and
+//! what is printed.
 
-mod acting;
+mod acting_options;
 mod activate;
 mod adopt;
 mod boot;
@@ -14,6 +14,7 @@ mod current;
 mod delete;
 mod describe;
 mod filesystems;
+mod headings;
 mod heartbeat;
 mod internal;
 mod list;
@@ -35,10 +36,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::escape::complain;
 use crate::host::Host;
 use context::Context;
+use headings::OUTPUT;
 
 /// Boot environments: copies of this system that you can change while it runs, and boot.
 #[derive(Debug, Parser)]
@@ -48,16 +50,17 @@ use context::Context;
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
-    after_help = "Exit status: 0 done; 1 failed, can be run again; 2 wrong usage; 3 refused, \
-        nothing was written; \
-                  4 done, read the report; 5 check found something; 130 interrupted."
+    after_help = "Exit status: 0 done; 1 failed, the command can be run again; 2 wrong usage; 3 \
+        refused, nothing was written; 4 done, but some files could not be read; 5 check found a \
+        problem; 130 interrupted."
 )]
 struct Cli {
-    /// Say nothing but errors and what was asked for.
+    /// Print only errors and the output that was asked for.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(help_heading = OUTPUT, display_order = 101)]
     quiet: bool,
-    /// Say what is run and why.
-    #[arg(short, long, global = true)]
+    /// Print which programs are run, and why.
+    #[arg(short, long, global = true, help_heading = OUTPUT, display_order = 102)]
     verbose: bool,
     #[command(subcommand)]
     verb: Verb,
@@ -87,7 +90,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// Dispatches to the verb's file.
+    /// Runs the verb. Returns the exit status.
     fn run(self, context: &Context) -> Result<u8> {
         match self {
             Verb::List(v) => v.run(context),
@@ -133,6 +136,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.verb.run(&context) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
+            if let Error::Refused(refusal) = &error {
+                ::log::info!("refused: {}", refusal.code());
+            }
             log::note(&format!("error: {error}"));
             complain(&error.to_string());
             ExitCode::from(error.exit_status())

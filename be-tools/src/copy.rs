@@ -19,4 +19,4 @@ mod temporary;
 mod update;
 
 pub use pipeline::copy_tree;
-pub use request::{Mode, Request, Summary, Trust};
+pub use request::{CopyRequest, Mode, Summary, Trust};

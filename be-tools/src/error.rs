@@ -1,10 +1,14 @@
 //! The errors of this library, grouped by what the caller does about them: by the exit status of
 //! `be`.
 
+mod refusal;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::tool::ToolError;
+
+pub use refusal::Refusal;
 
 /// The result of every operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -48,6 +52,105 @@ pub enum Error {
     /// SIGINT or SIGTERM arrived. What has been written so far is marked as incomplete.
     #[error("interrupted; run the command again, or `be delete` what is incomplete")]
     Interrupted,
+    /// The BE that a refresh would copy from was not found. This is wrong usage: the command line
+    /// has to name another one.
+    #[error(
+        "the boot environment that '{target}' was copied from was not found: name the one to copy \
+        with --from BE"
+    )]
+    SourceNotFound {
+        /// The BE to refresh.
+        target: String,
+    },
+    /// What runs, or what boots next, is not one of the BEs on the disks.
+    #[error("{system} is not one of the boot environments on the disks: `be list` shows those")]
+    NotOnAnyDisk {
+        /// "the running system", or "what the firmware starts next".
+        system: &'static str,
+    },
+    /// A device was there when the disks were scanned, and is not any more.
+    #[error("{device} has disappeared: connect that disk again", device = .device.display())]
+    DeviceGone {
+        /// Kernel name with /dev.
+        device: PathBuf,
+    },
+    /// A file system in a BE's fstab is not on any disk.
+    #[error(
+        "{mountpoint} of '{name}' is not on any disk that was found: connect that disk, or correct \
+        the fstab of '{name}'"
+    )]
+    FileSystemNotFound {
+        /// The mount point in fstab.
+        mountpoint: String,
+        /// The BE.
+        name: String,
+    },
+    /// A file system has no UUID by which it could be mounted.
+    #[error("{device} does not hold a file system with a UUID: create the boot environment again")]
+    NoUuid {
+        /// Kernel name with /dev.
+        device: String,
+    },
+    /// A BE has no kernel that could be started.
+    #[error(
+        "'{name}' has no kernel with an initramfs and modules in /boot: `be check {reference}` \
+        says what is missing; install a kernel with `be run {reference} -- apt-get install \
+        --reinstall linux-image-amd64`"
+    )]
+    NoKernel {
+        /// Its name.
+        name: String,
+        /// What to call it on a command line.
+        reference: String,
+    },
+    /// A health check failed or did not end. The trial is not confirmed.
+    #[error(
+        "the health check {check} {outcome}: the trial is not confirmed; `be confirm` confirms it \
+        anyway",
+        check = .check.display()
+    )]
+    HealthCheck {
+        /// The program.
+        check: PathBuf,
+        /// "failed (exit status: 3)", or that it did not end in time.
+        outcome: String,
+    },
+    /// The blocks of a file system could not be copied after all.
+    #[error("the blocks of {device} cannot be copied: {why}; use --method copy")]
+    BlockCopy {
+        /// The device of the source.
+        device: String,
+        /// The reason.
+        why: String,
+    },
+    /// The copy of a file system by blocks is damaged.
+    #[error(
+        "the copy of {device} is damaged, as {device} itself may be: check {device}, or use \
+        --method copy ({source})"
+    )]
+    DamagedCopy {
+        /// The device of the source.
+        device: String,
+        /// What the file system's own check says.
+        source: ToolError,
+    },
+    /// The firmware accepted a boot entry, and then did not have it.
+    #[error(
+        "the firmware did not keep boot entry {number:04X} as it was written: see `be \
+        boot-entries`"
+    )]
+    EntryNotKept {
+        /// Its number.
+        number: u16,
+    },
+    /// A test ends the operation here (`LIFEBOAT_FAIL`).
+    #[error("LIFEBOAT_FAIL ends the operation before step {number}, '{line}'")]
+    FailPoint {
+        /// The step, from 1.
+        number: usize,
+        /// Its line in the plan.
+        line: String,
+    },
     /// Any other error, in one sentence that says what to do.
     #[error("{0}")]
     Failed(String),
@@ -57,7 +160,7 @@ impl Error {
     /// The exit status of `be` for this error (DESIGN.md, "The program be").
     pub fn exit_status(&self) -> u8 {
         match self {
-            Error::Usage(_) => 2,
+            Error::Usage(_) | Error::SourceNotFound { .. } => 2,
             Error::Refused(_) => 3,
             Error::Interrupted => 130,
             _ => 1,
@@ -91,180 +194,4 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|e| Error::Io { doing: doing(), source: e.into() })
     }
-}
-
-/// Why an operation was refused before anything was written, and what the user can do about it.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// The program does not run as root.
-    #[error("{verb} needs root: run it with sudo")]
-    NotRoot {
-        /// The verb.
-        verb: String,
-    },
-    /// The device is mounted.
-    #[error("{device} is mounted on {mountpoint}: unmount it first")]
-    Mounted {
-        /// Kernel name with /dev.
-        device: String,
-        /// One of its mount points.
-        mountpoint: String,
-    },
-    /// The device is swap space in use.
-    #[error("{device} is used as swap: `swapoff {device}` first")]
-    SwapInUse {
-        /// Kernel name with /dev.
-        device: String,
-    },
-    /// Another device is stacked on this one (LVM, LUKS, md).
-    #[error("{device} is in use by {holder}: close that first")]
-    Held {
-        /// Kernel name with /dev.
-        device: String,
-        /// The device stacked on it.
-        holder: String,
-    },
-    /// The device belongs to a BE that the command line does not name.
-    #[error(
-        "{device} is part of boot environment '{owner}': to put the new one in its place use \
-        --replace {owner}"
-    )]
-    PartOfEnvironment {
-        /// Kernel name with /dev.
-        device: String,
-        /// That BE.
-        owner: String,
-    },
-    /// A whole disk with partitions was named as the target of a file system.
-    #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
-    PartitionTable {
-        /// Kernel name with /dev.
-        device: String,
-        /// GPT or MBR.
-        table: String,
-        /// " (a, b)", or empty.
-        partitions: String,
-    },
-    /// The device holds something and `--force` was not given.
-    #[error("{device} holds {content}: give --force to erase it, or name another device")]
-    HoldsData {
-        /// Kernel name with /dev.
-        device: String,
-        /// What was found on it.
-        content: String,
-    },
-    /// The target cannot hold the source.
-    #[error(
-        "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
-        name a larger one, or leave files out with --exclude"
-    )]
-    TooSmall {
-        /// Kernel name with /dev.
-        device: String,
-        /// Mount point in the target.
-        mountpoint: String,
-        /// Size with a unit.
-        needed: String,
-        /// Size with a unit.
-        available: String,
-    },
-    /// The name is taken.
-    #[error(
-        "a boot environment named '{name}' exists on {device}: choose another name, or `be delete \
-        {name}` first"
-    )]
-    NameTaken {
-        /// The name as it is written there.
-        name: String,
-        /// Its root device.
-        device: String,
-    },
-    /// More than one BE has the name.
-    #[error("'{name}' is ambiguous: use one of {}", .candidates.join(", "))]
-    Ambiguous {
-        /// The name as the user gave it.
-        name: String,
-        /// Names that are not ambiguous.
-        candidates: Vec<String>,
-    },
-    /// There is no EFI system partition for the loader.
-    #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
-    NoEsp {
-        /// The disks that were searched.
-        searched: String,
-    },
-    /// The descriptor names a loader that this program does not know.
-    #[error(
-        "'{name}' is started by the loader '{loader}', which this program does not know: use a \
-        newer be"
-    )]
-    UnknownLoader {
-        /// The BE.
-        name: String,
-        /// The loader, as the descriptor names it.
-        loader: String,
-    },
-    /// The system was not started in UEFI mode, or runs without UEFI runtime services.
-    #[error(
-        "the firmware's variables cannot be read here: start this system in UEFI mode, without \
-        efi=noruntime"
-    )]
-    NoFirmwareVariables,
-    /// The firmware would not start the loader that Lifeboat writes.
-    #[error(
-        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot \
-        off in the firmware setup"
-    )]
-    SecureBoot,
-    /// A copy cannot be made bootable on this machine. Adds an alternative that only `be create`
-    /// has to the cause.
-    #[error("{0}, or use --no-boot-entry for a copy that another machine will boot")]
-    NotBootableHere(Box<Refusal>),
-    /// The BE is incomplete.
-    #[error(
-        "boot environment '{name}' is incomplete (interrupted {operation}): run that operation \
-        again, or `be delete {name}`"
-    )]
-    Incomplete {
-        /// The BE.
-        name: String,
-        /// The operation that was interrupted.
-        operation: String,
-    },
-    /// The BE is the running system.
-    #[error("'{name}' is the running boot environment: {way_out}")]
-    Running {
-        /// The BE.
-        name: String,
-        /// What the user can do instead.
-        way_out: String,
-    },
-    /// Another `be` process holds the lock.
-    #[error(
-        "another operation is in progress on {what} (process {pid}): wait for it, or interrupt \
-        that process"
-    )]
-    Busy {
-        /// BE or machine.
-        what: String,
-        /// Process id of the holder, or "unknown".
-        pid: String,
-    },
-    /// A check before the activation failed.
-    #[error(
-        "'{name}' would not boot: {}; see `be check {name}`, or activate it anyway with --force",
-        .problems.join("; ")
-    )]
-    WouldNotBoot {
-        /// The BE.
-        name: String,
-        /// What is wrong, one sentence each.
-        problems: Vec<String>,
-    },
-    /// The plan was not confirmed.
-    #[error("not confirmed: nothing was written; answer yes, or give --yes")]
-    NotConfirmed,
-    /// Any other reason, in a sentence that says what to do.
-    #[error("{0}")]
-    Other(String),
 }

@@ -1,4 +1,4 @@
-//! The ordered steps of an operation: printed, confirmed, run.
+//! Plans, and the reports of the operations that carry them out.
 
 use serde::Serialize;
 
@@ -17,18 +17,18 @@ pub struct PlannedDevice {
     pub size: u64,
     /// What it holds now.
     pub holds: String,
-    /// What will become of it.
+    /// What it will hold.
     pub becomes: String,
-    /// What it is taken from, where it does not exist yet; the other facts are then those that it
-    /// will have.
+    /// What it will be made from, if it does not exist yet. The other fields then say what it will
+    /// be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<PlannedParent>,
 }
 
-/// What a device that does not exist yet is taken from.
+/// What a device that does not exist yet will be made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedParent {
-    /// What it is.
+    /// Its kind.
     pub kind: ParentKind,
     /// `/dev/sdb`, or the name of the group or pool.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct PlannedParent {
     pub size: u64,
 }
 
-/// What a device can be taken from.
+/// What a device can be made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ParentKind {
@@ -53,7 +53,7 @@ pub enum ParentKind {
 }
 
 impl ParentKind {
-    /// As a plan calls it.
+    /// Its name in a plan.
     pub fn name(self) -> &'static str {
         match self {
             ParentKind::Disk => "disk",
@@ -63,39 +63,39 @@ impl ParentKind {
     }
 }
 
-/// What an operation will do. Building one writes nothing.
+/// What an operation will do. To make a plan writes nothing.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
-    /// One line: the operation and what it is done to.
+    /// One line: the operation and its object.
     pub title: String,
     /// Devices that will be written to.
     pub devices: Vec<PlannedDevice>,
     /// What will be done, in order.
     pub steps: Vec<String>,
-    /// What the administrator should know before saying yes.
+    /// What the administrator should know before confirming.
     pub notes: Vec<String>,
 }
 
-/// What a running operation tells the one who waits. The command line prints it; tests collect it.
+/// What an operation reports while it runs. The command line prints it, tests collect it.
 pub trait Report {
     /// Shows the plan and decides whether to go on; `Ok(false)` stops after the plan (`--dry-run`).
     ///
     /// # Errors
-    /// `Refusal::NotConfirmed`, when the answer was no or nobody could be asked.
+    /// `Refusal::NotConfirmed`, if the answer was no or there is no terminal to ask on.
     fn confirm(&mut self, plan: &Plan) -> Result<bool>;
     /// A step of the plan begins: its number, from 1, and its line.
     fn step(&mut self, number: usize, line: &str);
     /// Part of a step begins, which the plan does not list.
     fn part(&mut self, _: &str) {}
-    /// No step is under way any more.
+    /// The last step has ended.
     fn ended(&mut self) {}
-    /// How far a long step is. Called often; must be cheap.
+    /// Reports the progress of a long step. Called often, so it must be cheap.
     fn progress(&mut self, progress: &Progress);
     /// Something the administrator must see, which is not an error.
     fn warn(&mut self, message: &str);
 }
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Entries done.
@@ -108,7 +108,7 @@ pub struct Progress {
     pub total_bytes: Option<u64>,
 }
 
-/// A report that says yes and nothing else.
+/// A report that confirms every plan and prints nothing.
 #[derive(Debug, Default)]
 pub struct Silent;
 
@@ -131,13 +131,13 @@ pub fn go_on() -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! A report that remembers what it was told.
+    //! A report that records what it receives.
 
     use super::*;
 
     #[derive(Debug, Default)]
     pub(crate) struct Recorder {
-        /// The steps that were begun; their numbers are checked.
+        /// The steps that have begun. Their numbers are checked.
         pub(crate) steps: Vec<String>,
         pub(crate) warnings: Vec<String>,
     }

@@ -1,5 +1,5 @@
-//! Filling the file systems of a target from a source, and making the result a system of its own:
-//! what create and refresh share.
+//! Fills the file systems of a target from a source, and makes the result a system of its own. Both
+//! create and refresh use this.
 
 pub(crate) mod source;
 
@@ -26,15 +26,15 @@ use crate::storage::volume::{Access, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Totals};
 
-/// A source and the target that is filled from it.
+/// The population of a target from a source.
 #[derive(Clone, Copy)]
-pub(crate) struct Filling<'a> {
+pub(crate) struct Population<'a> {
     pub(crate) session: &'a Session<'a>,
     pub(crate) source: &'a BootEnvironment,
     pub(crate) layout: &'a Layout,
-    /// Of the layout's file systems.
+    /// UUIDs of the layout's file systems.
     pub(crate) uuids: &'a BTreeMap<MountPoint, String>,
-    /// Of its own swap spaces.
+    /// UUIDs of the target's own swap spaces.
     pub(crate) swap_uuids: &'a [String],
 }
 
@@ -43,14 +43,14 @@ pub(crate) struct TreeRequest<'a> {
     pub(crate) tree: &'a layout::TreeCopy,
     pub(crate) exclude: Exclude,
     pub(crate) mode: Mode,
-    /// What there is in all, for the progress.
+    /// The total number and size of the files, for progress reports.
     pub(crate) totals: Option<Totals>,
 }
 
-/// The layout for these placements, whose devices are found here and nowhere else.
+/// The layout for these placements. This is the only place that finds their devices by name.
 ///
 /// # Errors
-/// A device that is not here, or several of that name; those of [`layout::lay_out`].
+/// There is no device of a name, or several; and the errors of [`layout::lay_out`].
 pub(crate) fn lay_out(
     inventory: &Inventory,
     source: &[FileSystemUse],
@@ -64,7 +64,7 @@ pub(crate) fn lay_out(
     layout::lay_out(source, &esps, &placements)
 }
 
-/// Mounts one file system of the target, which has this UUID, alone.
+/// Mounts one file system of the target, with nothing mounted in it.
 pub(crate) fn mount_alone(
     target: &TargetFileSystem,
     uuids: &BTreeMap<MountPoint, String>,
@@ -74,7 +74,7 @@ pub(crate) fn mount_alone(
     target.file_system(uuid).show(&Mounts::default(), Access::Write, directory)
 }
 
-/// Mounts the target's file systems as it will have them when it runs.
+/// Mounts all file systems of the target, as they will be mounted when it runs.
 pub(crate) fn mount_target(
     layout: &Layout,
     uuids: &BTreeMap<MountPoint, String>,
@@ -82,29 +82,28 @@ pub(crate) fn mount_target(
 ) -> Result<Vec<Mounted>> {
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
-        // What is mounted already is a foreign tree: its links lead nowhere but into itself.
+        // The file systems mounted so far are an untrusted tree, whose symlinks must not lead out.
         let place = RootDir::open(directory)?.make_place(file_system.mountpoint.relative())?;
         mounted.push(mount_alone(file_system, uuids, &place)?);
     }
     Ok(mounted)
 }
 
-/// Waits until all that was written to the target's file systems is on their devices.
+/// Waits until everything that was written to the file systems is on their devices.
 pub(crate) fn sync(mounted: &[Mounted]) -> Result<()> {
     mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
 }
 
-/// What the trees that go to one file system of the target hold, without what is left out.
+/// The number and size of the files in these trees, without those that are left out.
 pub(crate) fn measure<'t>(
     session: &Session,
     source: &BootEnvironment,
     trees: impl Iterator<Item = &'t layout::TreeCopy>,
     rules: impl Fn(&layout::TreeCopy) -> Exclude,
 ) -> Result<Totals> {
-    let Session { host, inventory, work, .. } = session;
     let mut totals = Totals::default();
     for tree in trees {
-        let mounted = source::mount(host, inventory, source, &tree.source, &work.source)?;
+        let mounted = source::mount(session, source, &tree.source)?;
         let place = tree.source_place();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
         totals.files += measured.files;
@@ -113,29 +112,26 @@ pub(crate) fn measure<'t>(
     Ok(totals)
 }
 
-/// Refuses a layout in which a file system has its place where the source has a link: its content
-/// would go where that leads.
-pub(crate) fn refuse_links(
+/// Refuses a layout in which the path to a mount point leads through a symlink of the source: the
+/// content would be copied to where the symlink points.
+pub(crate) fn refuse_symlinks(
     session: &Session,
     source: &BootEnvironment,
     layout: &Layout,
 ) -> Result<()> {
-    let Session { host, inventory, work, .. } = session;
-    let mounted = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+    let mounted = source::mount(session, source, &MountPoint::root())?;
     let root = RootDir::open(mounted.dir())?;
     let copies = layout.copies();
     let ends = copies.iter().flat_map(|c| [c.source_place(), c.target_place()]);
     for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
         let place: PathBuf = place.components().collect();
-        for way in place.ancestors() {
-            if root.symlink_metadata(way)?.is_some_and(|found| found.is_symlink()) {
-                let name = source.name();
-                return Err(Refusal::Other(format!(
-                    "{} is a link in '{name}', so no file system has its place at {}: name the \
-                    directory that it leads to",
-                    way.display(),
-                    place.display()
-                ))
+        for ancestor in place.ancestors() {
+            if root.symlink_metadata(ancestor)?.is_some_and(|found| found.is_symlink()) {
+                return Err(Refusal::SymlinkInPath {
+                    symlink: ancestor.display().to_string(),
+                    name: source.name().into(),
+                    mountpoint: place.display().to_string(),
+                }
                 .into());
             }
         }
@@ -143,7 +139,7 @@ pub(crate) fn refuse_links(
     Ok(())
 }
 
-/// Refuses a file system of the target that does not hold so much, with room to live.
+/// Refuses a file system of the target that is too small for what is needed.
 pub(crate) fn refuse_too_small(
     target: &TargetFileSystem,
     capacity: &Capacity,
@@ -160,7 +156,7 @@ pub(crate) fn refuse_too_small(
     })
 }
 
-/// What the user leaves out, and what never is copied from this tree.
+/// What is not copied from this tree: what the user leaves out, and what is never copied.
 pub(crate) fn exclude(
     source: &BootEnvironment,
     selection: &Selection,
@@ -169,7 +165,7 @@ pub(crate) fn exclude(
     let place = tree.source_place();
     let mut rules = Exclude::standard();
     if source.running {
-        // Those that fstab does not name, too.
+        // Swap files in use that are not in fstab are left out too.
         rules = rules.swap_files(&std::fs::read_to_string("/proc/swaps").unwrap_or_default());
     }
     for swap in source.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none()) {
@@ -190,7 +186,7 @@ pub(crate) fn exclude(
     rules
 }
 
-impl Filling<'_> {
+impl Population<'_> {
     /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
     pub(crate) fn copy(
         &self,
@@ -198,14 +194,12 @@ impl Filling<'_> {
         report: &mut dyn Report,
     ) -> Result<Summary> {
         let TreeRequest { tree, exclude, mode, totals } = request;
-        let Session { host, inventory, work, .. } = self.session;
-        let from = source::mount(host, inventory, self.source, &tree.source, &work.source)?;
-        let file_system = self
-            .layout
-            .at(&tree.target)
-            .ok_or_else(|| Error::Failed(format!("{} has no place in the target", tree.target)))?;
-        let to = mount_alone(file_system, self.uuids, &work.alone)?;
-        let request = copy::Request {
+        let from = source::mount(self.session, self.source, &tree.source)?;
+        let file_system = self.layout.at(&tree.target).ok_or_else(|| {
+            Error::Failed(format!("{} is not in the layout of the target", tree.target))
+        })?;
+        let to = mount_alone(file_system, self.uuids, &self.session.work.alone)?;
+        let request = copy::CopyRequest {
             source: from.dir(),
             target: to.dir(),
             from: &tree.from,
@@ -219,8 +213,8 @@ impl Filling<'_> {
         copy::copy_tree(&request, report)
     }
 
-    /// Makes the target, whose whole tree is mounted, a system of its own. `fstab` is the source's,
-    /// where that was not copied.
+    /// Localizes the target, all of whose file systems are mounted. `fstab` is the content of the
+    /// source's, if it was not copied.
     pub(crate) fn localize(
         &self,
         id: Id,
@@ -261,7 +255,7 @@ impl Filling<'_> {
     }
 }
 
-/// Writes down what a copy could not do.
+/// Records lost files in the descriptor, and reports what else a copy could not do.
 pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut dyn Report) {
     summary.lost.iter().for_each(|path| descriptor.lose(path));
     descriptor.lost_more += summary.more_lost;
@@ -269,17 +263,20 @@ pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut 
         report.warn(&format!("{}: {why}", path.display()));
     }
     if summary.more_not_representable > 0 {
-        report.warn(&format!("{} more cannot be kept as they are", summary.more_not_representable));
+        report.warn(&format!(
+            "{} more files have attributes that the target cannot hold",
+            summary.more_not_representable
+        ));
     }
     for path in &summary.changed_during_copy {
         report.warn(&format!("{} changed while it was copied", path.display()));
     }
     if summary.more_changed > 0 {
-        report.warn(&format!("{} more changed while they were copied", summary.more_changed));
+        report.warn(&format!("{} more files changed while they were copied", summary.more_changed));
     }
 }
 
-/// The UUIDs behind the labels of a fstab, which two copies cannot share.
+/// The UUIDs of the devices that a fstab names by their labels. Two copies cannot share a label.
 fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, String> {
     let named = source.file_systems.iter().filter(|f| f.spec.contains("LABEL="));
     named

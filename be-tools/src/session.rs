@@ -1,4 +1,4 @@
-//! What an operation begins with: nobody else writes, and what it mounts only it sees.
+//! The session of an operation: the lock, the inventory, and private mounts.
 
 pub mod hooks;
 pub mod lock;
@@ -12,20 +12,21 @@ use crate::storage::namespace::{self, Namespace};
 use lock::Lock;
 use work_dirs::WorkDirs;
 
-/// What an operation that fills a target begins with: nobody else writes, and what it mounts only
-/// it sees.
+/// The session of an operation that fills a target. No other operation writes while it exists, and
+/// no other program sees what it mounts.
 pub(crate) struct Session<'a> {
     pub(crate) host: &'a Host,
     pub(crate) work: WorkDirs,
     pub(crate) inventory: Inventory,
-    /// The mounts that everybody sees.
+    /// The mount namespace that the session was started in.
     pub(crate) outside: Namespace,
     _lock: Lock,
 }
 
 impl<'a> Session<'a> {
     /// # Errors
-    /// Another operation is under way, the disks cannot be read, and without root.
+    /// Another operation is in progress, the disks cannot be read, or the program does not run as
+    /// root.
     pub(crate) fn new(host: &'a Host, verb: &str) -> Result<Self> {
         let lock = Lock::acquire(host)?;
         let inventory = discover::discover(host)?;

@@ -1,5 +1,5 @@
-//! The steps of an operation. The list that a plan prints is the list that [`run_all`] runs, so that
-//! plan and deed cannot differ.
+//! The steps of an operation. [`run_all`] runs the list that the plan prints, so that the two
+//! cannot differ.
 
 use std::fmt::Display;
 
@@ -9,18 +9,17 @@ use crate::plan::{Report, go_on};
 /// One step of an operation: `Display` is its line in the plan and in the log, in the imperative
 /// (`make ext4 on /dev/vdb1`).
 ///
-/// `S` is what the steps of one operation hand on to each other: mounts, the descriptor, holds.
-/// A step that has nothing to do on this run does nothing; whether it is in the list was decided
-/// when the plan was made.
+/// `S` is what the steps of one operation share: mounts, the descriptor, holds. Which steps are in
+/// the list is decided when the plan is made. A step that then has nothing to do does nothing.
 pub trait Step<S>: Display {
-    /// Does it. It may tell `report` how far it is; that it begins has been told.
+    /// Runs the step. It may report its progress to `report`, which has been told that it begins.
     ///
     /// # Errors
-    /// What failed; the steps after it are not run.
+    /// What failed. The steps after it are not run.
     fn run(&self, state: &mut S, report: &mut dyn Report) -> Result<()>;
 
-    /// Whether it is run although a step before it failed or the operation was interrupted: it
-    /// wakes what an earlier one quieted. Its own failure is then a warning.
+    /// Whether it is run even after a step before it failed or the operation was interrupted,
+    /// because it resumes what an earlier step paused. If it fails itself, that is a warning.
     fn is_due_after_failure(&self, _: &S) -> bool {
         false
     }
@@ -31,13 +30,13 @@ pub fn lines<S>(steps: &[impl Step<S>]) -> Vec<String> {
     steps.iter().map(ToString::to_string).collect()
 }
 
-/// Runs the steps in their order. Before each one, an interruption ends the operation. Of the steps
-/// after a failure only those are run that are due all the same.
+/// Runs the steps in their order. An interruption ends the operation before the next step. After a
+/// failure, only the steps that are due after a failure are run.
 ///
 /// The environment variable `LIFEBOAT_FAIL` names a step at which a test ends it instead:
 /// `before:3` fails before the third step, `before:sync` before the first one whose line begins
-/// with these words, and `kill-before:…` ends the process as SIGKILL and a power cut do. Only who
-/// could send those signals can set it.
+/// with these words, and `kill-before:…` ends the process as SIGKILL or a power cut would. Only a
+/// user who could send that signal can set the variable.
 ///
 /// # Errors
 /// [`Error::Interrupted`], and those of the steps.
@@ -103,7 +102,7 @@ impl FailPoint {
         match rest.strip_prefix("before:").filter(|step| !step.is_empty()) {
             Some(step) => Ok(FailPoint { kill, step: step.to_owned() }),
             None => Err(Error::Usage(format!(
-                "{}={text:?} names no step: use before:NUMBER or before:WORDS",
+                "{}={text:?} does not name a step: use before:NUMBER or before:WORDS",
                 Self::VARIABLE
             ))),
         }
@@ -126,7 +125,7 @@ impl FailPoint {
                 rustix::process::Signal::KILL,
             );
         }
-        Err(Error::Failed(format!("{} ends it before step {number}, '{line}'", Self::VARIABLE)))
+        Err(Error::FailPoint { number, line: line.to_owned() })
     }
 }
 
@@ -135,30 +134,30 @@ mod tests {
     use super::*;
     use crate::plan::{Plan, Progress};
 
-    /// What a step says, and does: `fail` fails, and `wake` is due after a failure too.
-    struct Say(&'static str);
+    /// A step with this line. `fail` fails, and `wake` is due after a failure if `quiet` was run.
+    struct Line(&'static str);
 
-    impl Display for Say {
+    impl Display for Line {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str(self.0)
         }
     }
 
-    impl Step<Vec<&'static str>> for Say {
-        fn run(&self, said: &mut Vec<&'static str>, _: &mut dyn Report) -> Result<()> {
-            said.push(self.0);
+    impl Step<Vec<&'static str>> for Line {
+        fn run(&self, log: &mut Vec<&'static str>, _: &mut dyn Report) -> Result<()> {
+            log.push(self.0);
             if self.0 == "fail" { Err(Error::Failed("it failed".into())) } else { Ok(()) }
         }
 
-        fn is_due_after_failure(&self, said: &Vec<&'static str>) -> bool {
-            self.0 == "wake" && said.contains(&"quiet")
+        fn is_due_after_failure(&self, log: &Vec<&'static str>) -> bool {
+            self.0 == "wake" && log.contains(&"quiet")
         }
     }
 
     #[derive(Default)]
-    struct Heard(Vec<String>);
+    struct StepRecorder(Vec<String>);
 
-    impl Report for Heard {
+    impl Report for StepRecorder {
         fn confirm(&mut self, _: &Plan) -> Result<bool> {
             Ok(true)
         }
@@ -170,26 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn what_the_plan_prints_is_what_is_run_up_to_the_first_failure() {
-        let steps = [Say("make"), Say("copy"), Say("fail"), Say("never")];
+    fn the_steps_of_the_plan_are_run_up_to_the_first_failure() {
+        let steps = [Line("make"), Line("copy"), Line("fail"), Line("never")];
         assert_eq!(lines(&steps), ["make", "copy", "fail", "never"]);
-        let (mut said, mut heard) = (Vec::new(), Heard::default());
-        assert!(run_all(&steps, &mut said, &mut heard).is_err());
-        assert_eq!(said, ["make", "copy", "fail"]);
-        assert_eq!(heard.0, ["1 make", "2 copy", "3 fail"]);
+        let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
+        assert!(run_all(&steps, &mut log, &mut recorder).is_err());
+        assert_eq!(log, ["make", "copy", "fail"]);
+        assert_eq!(recorder.0, ["1 make", "2 copy", "3 fail"]);
     }
 
     #[test]
-    fn what_was_quieted_is_woken_after_a_failure() {
+    fn a_step_that_is_due_after_a_failure_is_run_once_its_counterpart_was() {
         let point = FailPoint::parse("before:2").unwrap();
         for (steps, expected) in [
             (["quiet", "fail", "never", "wake"], vec!["1 quiet", "4 wake"]),
             (["first", "quiet", "fail", "wake"], vec!["1 first"]),
         ] {
-            let (mut said, mut heard) = (Vec::new(), Heard::default());
-            let done = run_until(&steps.map(Say), &mut said, &mut heard, Some(&point));
-            assert!(done.unwrap_err().to_string().contains("before step 2"));
-            assert_eq!(heard.0, expected);
+            let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
+            let done = run_until(&steps.map(Line), &mut log, &mut recorder, Some(&point));
+            assert!(matches!(done, Err(Error::FailPoint { number: 2, .. })));
+            assert_eq!(recorder.0, expected);
         }
     }
 
@@ -205,7 +204,7 @@ mod tests {
             assert!(FailPoint::parse(wrong).is_err(), "{wrong}");
         }
         assert!(point("before:2").reach(1, "make").is_ok());
-        let why = point("before:2").reach(2, "sync").unwrap_err().to_string();
-        assert!(why.contains("before step 2, 'sync'"), "{why}");
+        let reached = point("before:2").reach(2, "sync");
+        assert!(matches!(reached, Err(Error::FailPoint { number: 2, line }) if line == "sync"));
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{PoisonError, RwLock};
 
-use be_tools::block_copy::{self, Edit, Identity, Request};
+use be_tools::block_copy::{self, BlockCopyRequest, Edit, Identity};
 use be_tools::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use be_tools::plan::Silent;
 use be_tools::root_dir::RootDir;
@@ -28,9 +28,9 @@ const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g;
 /// neither mount nor unmount theirs.
 static BE_RUNS: RwLock<()> = RwLock::new(());
 
-fn request<'a>(source: &'a Device, target: &'a Device) -> Request<'a> {
+fn request<'a>(source: &'a Device, target: &'a Device) -> BlockCopyRequest<'a> {
     let identity = Identity { uuid: uuid::Uuid::new_v4(), label: "a-copy".into() };
-    Request { source: &source.node, target: &target.node, identity, edits: Vec::new() }
+    BlockCopyRequest { source: &source.node, target: &target.node, identity, edits: Vec::new() }
 }
 
 fn check(device: &Device, is_xfs: bool) {
@@ -215,7 +215,7 @@ fn a_copy_that_stops_after_the_super_block_is_a_separate_incomplete_be() {
                 .unwrap()
                 .unwrap()
         });
-        let request = Request { edits, ..request(&source, &target) };
+        let request = BlockCopyRequest { edits, ..request(&source, &target) };
         block_copy::copy(&request, &mut Silent).unwrap();
         let found = listed(&target).unwrap();
         assert_eq!(found["descriptor"]["name"], "stops-copy");
@@ -363,7 +363,7 @@ fn what_a_block_copy_cannot_do_is_refused_with_the_reason() {
     refused(create("snapshot", &target, "ext4", &[]), "makes no snapshots");
     refused(create("block", &small, "ext4", &[]), "is smaller than");
     refused(create("block", &target, "xfs", &[]), "it is ext4 on");
-    refused(create("block", &target, "ext4", &["-x", "/home"]), "are about files");
+    refused(create("block", &target, "ext4", &["-x", "/home"]), "apply to files only");
     source.mounted("noatime", |_| {
         refused(create("block", &target, "ext4", &[]), "is mounted for writing on");
         let files = create("auto", &target, "ext4", &[]);

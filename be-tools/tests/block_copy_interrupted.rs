@@ -9,7 +9,7 @@ mod loop_device;
 use std::process::Command;
 
 use be_tools::Error;
-use be_tools::block_copy::{Identity, Request, copy};
+use be_tools::block_copy::{BlockCopyRequest, Identity, copy};
 use be_tools::plan::Progress;
 use killer::Killer;
 use loop_device::{Device, root, sh};
@@ -42,7 +42,7 @@ state = "complete"
     });
     let target = Device::made(&["mkfs.xfs", "-q"], "320M");
     be_tools::signals::watch();
-    let request = Request {
+    let request = BlockCopyRequest {
         source: &source.node,
         target: &target.node,
         identity: Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },

@@ -9,7 +9,7 @@ mod loop_device;
 use std::path::Path;
 
 use be_tools::Error;
-use be_tools::copy::{Mode, Request, copy_tree};
+use be_tools::copy::{CopyRequest, Mode, copy_tree};
 use be_tools::plan::Silent;
 use be_tools::tree::exclude::Exclude;
 use killer::Killer;
@@ -27,7 +27,7 @@ fn a_signal_interrupts_a_copy() {
         "for i in $(seq 2000); do echo $i >f$i; done; head -c 100M /dev/urandom >large",
     );
     be_tools::signals::watch();
-    let request = Request {
+    let request = CopyRequest {
         source: source.path(),
         from: Path::new(""),
         to: Path::new(""),

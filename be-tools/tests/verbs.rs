@@ -312,10 +312,10 @@ fn a_place_that_is_a_link_is_refused() {
     let place = format!("/:{}:ext4", target.node);
     let create = ["create", &second, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"];
     let before = target.sum();
-    refused(&create, 3, "/opt is a link");
+    refused(&create, 3, "/opt is a symlink");
     source.change("rm opt; mkdir opt");
     let split = format!("/srv:{}:ext4", spare.node);
-    refused(&[&create[..], &["-m", &split]].concat(), 3, "/srv is a link");
+    refused(&[&create[..], &["-m", &split]].concat(), 3, "/srv is a symlink");
     assert_eq!(target.sum(), before);
     assert_eq!(std::fs::read(outside.path().join("victim")).unwrap(), b"good");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -398,7 +398,7 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
     drop(source);
     let plan = done(&["delete", &second, "--dry-run"]);
     assert!(
-        plan.contains(&format!("{} stays", shared.node)) || !plan.contains(&shared.node),
+        plan.contains(&format!("{} is not erased", shared.node)) || !plan.contains(&shared.node),
         "{plan}"
     );
     done(&["delete", &second, "--yes"]);

@@ -37,7 +37,7 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
         eprintln!("usage: be-engine copy-blocks SOURCE_DEVICE TARGET_DEVICE");
         return ExitCode::from(2);
     };
-    let request = block_copy::Request {
+    let request = block_copy::BlockCopyRequest {
         source: Path::new(source),
         target: Path::new(target),
         identity: block_copy::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
@@ -56,7 +56,7 @@ fn copy_tree(verb: &str, arguments: &[OsString], mode: Mode) -> ExitCode {
         eprintln!("usage: be-engine {verb} SOURCE TARGET");
         return ExitCode::from(2);
     };
-    let request = copy::Request {
+    let request = copy::CopyRequest {
         source: Path::new(source),
         target: Path::new(target),
         from: Path::new(""),

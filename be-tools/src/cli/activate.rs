@@ -2,26 +2,27 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
-use crate::operations::activate::{self, How};
+use crate::operations::activate::{self, Activation};
 
-/// Boot this one next: once, and for good when it confirms itself (luactivate)
+/// Choose the boot environment that boots next: on trial, and permanently once the trial is
+/// confirmed (luactivate)
 #[derive(Debug, Args)]
 pub struct Activate {
-    /// Which one; without it, print what boots next
+    /// The boot environment; without it, print the one that boots next
     be: Option<String>,
-    /// From now on, without a trial
+    /// Boot it from now on, without a trial
     #[arg(long)]
     permanent: bool,
-    /// Even if a check says that it would not boot, or files of it were lost
+    /// Activate it even if a check says that it would not boot, or files could not be copied
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Activate {
@@ -33,23 +34,24 @@ impl Activate {
             if self.acting.json {
                 print_json(&next)?;
             } else {
-                print_line(next.map_or("none of the boot environments on the disks", |e| {
+                print_line(next.map_or("not one of the boot environments on the disks", |e| {
                     e.reference.as_str()
                 }))?;
             }
             return Ok(0);
         };
-        let how = if self.permanent { How::Permanent } else { How::Trial };
+        let activation = if self.permanent { Activation::Permanent } else { Activation::Trial };
         let mut report = context.report("activate", &self.acting);
-        if let Some((name, how)) =
-            activate::activate(&context.host, be, how, self.force, &mut report)?
+        if let Some((name, activation)) =
+            activate::activate(&context.host, be, activation, self.force, &mut report)?
         {
-            report.say(&match how {
-                How::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
-                How::Trial => format!(
-                    "'{name}' is tried at the next boot; if it does not come up, the boot after \
-                    that is as before. \
-                     Reboot when you are ready."
+            report.say(&match activation {
+                Activation::Permanent => {
+                    format!("'{name}' boots from now on. Reboot when you are ready.")
+                }
+                Activation::Trial => format!(
+                    "'{name}' will be tried at the next boot. If the trial fails, the boot after \
+                    that is as before. Reboot when you are ready."
                 ),
             });
         }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::environment::Name;
 use crate::error::Result;
@@ -11,10 +11,10 @@ use crate::operations::adopt;
 /// Make the running system a boot environment (lucreate -c)
 #[derive(Debug, Args)]
 pub struct Adopt {
-    /// Its name; the host's name if none is given
+    /// Its name; the name of the host if none is given
     name: Option<Name>,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Adopt {

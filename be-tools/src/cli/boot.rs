@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::boot;
@@ -10,10 +10,10 @@ use crate::operations::boot;
 /// Start a boot environment now, by kexec, without the firmware
 #[derive(Debug, Args)]
 pub struct Boot {
-    /// Which one
+    /// The boot environment to start
     be: String,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Boot {

@@ -7,8 +7,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::print_json;
 use super::table;
 use crate::error::{Error, Result};
@@ -19,8 +20,8 @@ use crate::session::lock::Lock;
 /// List and order the firmware's boot entries, Lifeboat's and all others (eeprom)
 #[derive(Debug, Args)]
 pub struct BootEntries {
-    /// As JSON
-    #[arg(long)]
+    /// Print JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
     #[command(subcommand)]
     action: Option<Action>,
@@ -28,46 +29,47 @@ pub struct BootEntries {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Set the order in which the firmware tries them; those not named keep their place behind
+    /// Put entries first in the order in which the firmware tries them; the others follow in their
+    /// present order
     Order {
-        /// Four hex digits each, as `be boot-entries` prints them
+        /// Numbers of entries, four hex digits each, as `be boot-entries` prints them
         #[arg(required = true, value_parser = number)]
         entries: Vec<u16>,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
-    /// Start one at the next boot only
+    /// Start an entry at the next boot only
     Next {
-        /// Four hex digits
+        /// Number of the entry, four hex digits
         #[arg(value_parser = number)]
         entry: u16,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
-    /// Add an entry after all others, such as the rescue image's
+    /// Add an entry after all others, for example for the rescue image
     Add {
-        /// What the firmware's menu shows
+        /// The description that the firmware's menu shows
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         label: String,
-        /// The program, on a mounted EFI system partition
+        /// The EFI program, on a mounted EFI system partition
         file: PathBuf,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
-    /// Remove an entry; what it points at stays
+    /// Remove an entry; the file that it starts is kept
     Remove {
-        /// Four hex digits
+        /// Number of the entry, four hex digits
         #[arg(value_parser = number)]
         entry: u16,
-        /// Even if Lifeboat did not make it
+        /// Remove it even if Lifeboat did not make it
         #[arg(long)]
         foreign: bool,
         #[command(flatten)]
-        acting: Acting,
+        acting: ActingOptions,
     },
 }
 
-/// `Boot0003`, `0003` or `3`, hexadecimal.
+/// Parses `Boot0003`, `0003` or `3`, hexadecimal.
 fn number(text: &str) -> std::result::Result<u16, String> {
     let digits = text.strip_prefix("Boot").unwrap_or(text);
     u16::from_str_radix(digits, 16)
@@ -75,7 +77,7 @@ fn number(text: &str) -> std::result::Result<u16, String> {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct EntryRow {
     number: String,
     description: String,
     active: bool,
@@ -104,7 +106,7 @@ impl BootEntries {
             }
         };
         acting.json |= self.json;
-        // An entry that is gone is not made again as easily, nor is an order that is forgotten.
+        // A removed entry cannot easily be made again, and neither can the old order.
         let mut report = match change {
             Change::Remove { .. } | Change::Order(_) => context.report("boot-entries", &acting),
             _ => context.unasked_report("boot-entries", &acting),
@@ -121,7 +123,7 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
     let order = entries.order().map_err(reading)?;
     let next = entries.next().map_err(reading)?;
     let current = entries.current().map_err(reading)?;
-    let row = |e: BootEntry| Row {
+    let row = |e: BootEntry| EntryRow {
         number: format!("{:04X}", e.number),
         active: e.option.is_active(),
         file: e.option.path.file(),
@@ -132,7 +134,7 @@ fn list(entries: &Entries, json: bool) -> Result<u8> {
         current: current == Some(e.number),
         description: e.option.description,
     };
-    let mut all: Vec<Row> = entries.entries().map_err(reading)?.into_iter().map(row).collect();
+    let mut all: Vec<EntryRow> = entries.entries().map_err(reading)?.into_iter().map(row).collect();
     all.sort_by_key(|r| (r.place.unwrap_or(usize::MAX), r.number.clone()));
     if json {
         print_json(&all)?;

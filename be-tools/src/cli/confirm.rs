@@ -2,21 +2,21 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::escape::say;
-use crate::operations::confirm::{self, Confirmed};
+use crate::operations::confirm::{self, Confirmation};
 
 /// Make the running trial permanent
 #[derive(Debug, Args)]
 pub struct Confirm {
-    /// Called by lifeboat-confirm.service: run the health checks first, and say at login if a trial
-    /// failed
+    /// Run the health checks first, and report failed trials at login; used by
+    /// lifeboat-confirm.service
     #[arg(long, conflicts_with_all = ["dry_run", "json"])]
     unit: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Confirm {
@@ -31,12 +31,12 @@ impl Confirm {
             };
             confirmed
         };
-        let said = match confirmed {
-            Confirmed::Permanent(name) => format!("'{name}' came up and boots from now on."),
-            Confirmed::NoTrial => "no trial is running: nothing to confirm".into(),
+        let message = match confirmed {
+            Confirmation::Permanent(name) => format!("'{name}' came up and boots from now on."),
+            Confirmation::NoTrial => "no trial is running: nothing to confirm".into(),
         };
         if !context.quiet {
-            say(&said);
+            say(&message);
         }
         Ok(0)
     }

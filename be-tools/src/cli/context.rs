@@ -1,11 +1,11 @@
-//! What every verb gets from the command line.
+//! What every verb gets: the host, and the options of `be` itself.
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::report::Terminal;
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 
-/// What every verb gets.
+/// The host, and the options of `be` itself.
 pub(super) struct Context {
     pub(super) host: Host,
     pub(super) quiet: bool,
@@ -14,17 +14,17 @@ pub(super) struct Context {
 
 impl Context {
     /// The report of an operation on this terminal.
-    pub(super) fn report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+    pub(super) fn report(&self, verb: &'static str, acting: &ActingOptions) -> Terminal {
         Terminal::new(verb, acting, self.quiet, self.verbose)
     }
 
-    /// The report of an operation that erases nothing and is undone as easily: its plan is shown
-    /// only when it is asked for, and `--yes` is taken for granted.
-    pub(super) fn unasked_report(&self, verb: &'static str, acting: &Acting) -> Terminal {
+    /// The report of an operation that erases nothing and can easily be undone: its plan is shown
+    /// only with `--dry-run` or `--json`, and it does not ask for confirmation.
+    pub(super) fn unasked_report(&self, verb: &'static str, acting: &ActingOptions) -> Terminal {
         self.report(verb, acting).unasked()
     }
 
-    /// The effective user is root.
+    /// Refuses an effective user other than root.
     pub(super) fn need_root(&self, verb: &str) -> Result<()> {
         if nix::unistd::geteuid().is_root() {
             Ok(())

@@ -2,8 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
+use super::headings::SPECIAL_CASES;
 use super::selection::Selection;
 use crate::environment::Name;
 use crate::error::Result;
@@ -17,16 +18,15 @@ use crate::operations::create;
     be create second -m /:/dev/sdb2:xfs -m /var:/dev/sdb3:ext4 -m /home:shared\n  \
     be create good --from second --replace broken")]
 pub struct Create {
-    /// Its name: letters, digits, '.', '_' and '-'
+    /// Name of the new boot environment: letters, digits, '.', '_' and '-'
     name: Name,
-    /// Copy this one instead of the running one
+    /// Boot environment to copy, instead of the running one
     #[arg(long, value_name = "BE")]
     from: Option<String>,
-    /// Make the file systems and copy nothing into them
-    #[arg(long, conflicts_with_all = ["from", "exclude", "exclude_from", "include"])]
-    empty: bool,
-    /// Where a file system of the new one lies: MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap,
-    /// MOUNTPOINT:merged or MOUNTPOINT:shared; repeat it for each
+    /// Put a file system on a device: MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], or -:DEVICE:swap for swap
+    /// space. MOUNTPOINT:merged copies its content to the file system above it, and
+    /// MOUNTPOINT:shared mounts the file system of the source. Repeat the option for each file
+    /// system
     #[arg(
         short = 'm',
         long = "filesystem",
@@ -34,42 +34,50 @@ pub struct Create {
         allow_hyphen_values = true
     )]
     filesystem: Vec<Placement>,
-    /// Put the new one in the place of this one, whose devices are erased
+    /// Erase the devices of this boot environment, and make the new one on them
     #[arg(long, value_name = "BE", conflicts_with = "filesystem")]
     replace: Option<String>,
     /// How the content is copied
     #[arg(long, value_enum, default_value_t, conflicts_with = "empty")]
     method: Method,
+    /// What the new boot environment is for
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
     #[command(flatten)]
     selection: Selection,
-    /// What it is for
-    #[arg(long, default_value = "")]
-    description: String,
-    /// Name the running system, if it is not a boot environment yet
-    #[arg(long, value_name = "NAME")]
+    /// Name under which the running system is adopted, if it is not a boot environment yet; the
+    /// name of the host if none is given
+    #[arg(long, value_name = "NAME", help_heading = SPECIAL_CASES)]
     current: Option<Name>,
-    /// Give it a machine identity of its own: machine-id, ssh host keys
-    #[arg(long)]
+    /// Give the copy a machine identity of its own: machine-id and ssh host keys
+    #[arg(long, help_heading = SPECIAL_CASES)]
     new_machine: bool,
-    /// A copy that another machine will boot: write nothing to firmware or ESP
-    #[arg(long)]
+    /// Write nothing to the firmware or the ESP, for a copy that another machine will boot
+    #[arg(long, help_heading = SPECIAL_CASES)]
     no_boot_entry: bool,
-    /// Erase devices that hold data
-    #[arg(long)]
+    /// Make the file systems without copying anything to them
+    #[arg(
+        long,
+        help_heading = SPECIAL_CASES,
+        conflicts_with_all = ["from", "exclude", "exclude_from", "include"]
+    )]
+    empty: bool,
+    /// Erase devices even if they hold data or an unmanaged system
+    #[arg(long, help_heading = SPECIAL_CASES)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 /// The library's methods, with their help.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Method {
-    /// Blocks where nobody writes to the source and the target takes the same type, files otherwise
+    /// Blocks if nothing writes to the source and the target has the same type, files otherwise
     #[default]
     Auto,
-    /// A snapshot in the pool of the source
+    /// A snapshot in the pool of the source; not supported yet
     Snapshot,
-    /// Used blocks of ext4 or xfs
+    /// The used blocks of ext4 or xfs
     Block,
     /// Files
     Copy,
@@ -89,7 +97,7 @@ impl From<Method> for create::Method {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("create")?;
-        let request = create::Request {
+        let request = create::CreateRequest {
             name: self.name,
             from: self.from,
             empty: self.empty,
@@ -110,8 +118,8 @@ impl Create {
         let name = &created.name;
         if request.boot_entry && !request.empty {
             report.say(&format!(
-                "'{name}' is complete and in the firmware's boot menu. `be activate {name}` and a \
-                reboot try it."
+                "'{name}' is complete and in the firmware's boot menu. To try it, run `be activate \
+                {name}` and reboot."
             ));
         } else {
             report.say(&format!("'{name}' is complete."));

@@ -3,18 +3,19 @@
 use clap::Args;
 
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::{Error, Result};
 
-/// Print the running boot environment's name (lucurr)
+/// Print the name of the running boot environment (lucurr)
 #[derive(Debug, Args)]
 pub struct Current {
-    /// The one that boots next instead
+    /// Print the one that boots next instead
     #[arg(long)]
     next: bool,
-    /// Print everything that is known of it, as JSON
-    #[arg(long)]
+    /// Print everything that is known about it, as JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
 }
 
@@ -28,11 +29,9 @@ impl Current {
             inventory.running()
         };
         let Some(environment) = found else {
-            let what =
+            let system =
                 if self.next { "what the firmware starts next" } else { "the running system" };
-            return Err(Error::Failed(format!(
-                "{what} is none of the boot environments on the disks: `be list` shows those"
-            )));
+            return Err(Error::NotOnAnyDisk { system });
         };
         if self.json {
             print_json(environment)?

@@ -2,21 +2,21 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::delete;
 
-/// Delete a boot environment: its boot entry, its loader, and what its devices hold (ludelete)
+/// Delete a boot environment: its boot entry, its loader, and the content of its devices (ludelete)
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// Which one
+    /// The boot environment to delete
     be: String,
-    /// Even an unmanaged one, which is somebody's system that Lifeboat did not make
+    /// Delete it even if it is unmanaged, a system that Lifeboat did not make
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Delete {

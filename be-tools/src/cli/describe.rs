@@ -3,26 +3,26 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
 use crate::operations::describe;
 
-/// Set or print a boot environment's description (ludesc)
+/// Set or print the description of a boot environment (ludesc)
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// Which one
+    /// The boot environment
     be: String,
     /// The new description; without it, print the present one
     text: Option<String>,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 #[derive(Serialize)]
-struct Described<'a> {
+struct Description<'a> {
     name: &'a str,
     description: &'a str,
 }
@@ -41,7 +41,7 @@ impl Describe {
                 let description =
                     environment.descriptor.as_ref().map_or("", |d| d.description.as_str());
                 if self.acting.json {
-                    print_json(&Described { name: environment.name(), description })?;
+                    print_json(&Description { name: environment.name(), description })?;
                 } else {
                     print_line(description)?;
                 }

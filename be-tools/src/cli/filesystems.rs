@@ -4,18 +4,19 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::print_json;
 use super::table;
 use crate::discover;
 use crate::error::Result;
 
-/// List a boot environment's file systems: device, type, size, copied or shared (lufslist)
+/// List the file systems of a boot environment: device, type, size, copied or shared (lufslist)
 #[derive(Debug, Args)]
 pub struct FileSystems {
-    /// Which one; the running one if none is given
+    /// The boot environment; the running one if none is given
     be: Option<String>,
-    /// As JSON
-    #[arg(long)]
+    /// Print JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
 }
 

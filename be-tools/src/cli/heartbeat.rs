@@ -1,15 +1,15 @@
-//! A sign of life from time to time while a step lasts, for a log and a serial console.
+//! A line from time to time while a long step runs, for the log and a serial console.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often.
+/// The time between two beats.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 
-/// A thread that beats until it is dropped.
+/// A thread that beats until this is dropped.
 pub(super) struct Heartbeat {
-    /// The thread ends when this goes.
+    /// The thread ends when this is dropped.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,7 +27,7 @@ impl Heartbeat {
                 beat(since.elapsed());
             }
         };
-        // Without a thread there is no sign of life, which is no reason to stop.
+        // If the thread cannot be started, the operation continues without its lines.
         let thread = std::thread::Builder::new().name("heartbeat".into()).spawn(live).ok();
         Heartbeat { stop: Some(stop), thread }
     }
@@ -37,13 +37,13 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It would have panicked in printing a line, and the operation goes on.
+            // The thread can only have panicked while it printed. The operation continues.
             let _ = thread.join();
         }
     }
 }
 
-/// `45 s`, `1 min 30 s`, `2 h 5 min`.
+/// A time for people: `45 s`, `1 min 30 s`, `2 h 5 min`.
 pub(super) fn spent(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_ends_at_once_waits_for_no_beat() {
+    fn to_drop_it_does_not_wait_for_the_next_beat() {
         let start = Instant::now();
         drop(Heartbeat::start(INTERVAL, |_| panic!("too early")));
         assert!(start.elapsed() < INTERVAL / 2);
     }
 
     #[test]
-    fn time_is_said_as_people_do() {
+    fn a_time_has_at_most_two_units() {
         for (seconds, expected) in [
             (30, "30 s"),
             (60, "1 min"),

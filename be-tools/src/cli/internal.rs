@@ -1,4 +1,4 @@
-//! Hidden verbs: parts of `be` that need a process of their own, started by itself through
+//! Hidden verbs: parts of `be` that run in a process of their own, which `be` starts through
 //! `/proc/self/exe`.
 
 use std::ffi::OsString;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use crate::escape::complain;
 
-/// Runs the hidden verb that these arguments (the program's name first) name; `None` if they name
-/// none.
+/// Runs the hidden verb in these arguments, the first of which is the name of the program. `None`
+/// if there is no hidden verb.
 pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
     let verb = args.get(1)?.to_str()?.strip_prefix("internal-")?;
     let arguments = &args[2..];
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_hidden_verb_writes_to_what_its_arguments_name() {
+    fn no_hidden_verb_writes_to_its_arguments() {
         for verb in ["copy-tree", "refresh-tree", "copy-blocks"] {
             let arguments = ["be", &format!("internal-{verb}"), "/x", "/y"].map(OsString::from);
             assert!(dispatch(&arguments).is_none(), "{verb}");

@@ -6,6 +6,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::context::Context;
+use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
 use super::table;
 use crate::discover;
@@ -16,15 +17,15 @@ use crate::escape::say;
 /// List the boot environments on all disks: state, health, and what boots next (lustatus)
 #[derive(Debug, Args)]
 pub struct List {
-    /// Only this one
+    /// List only this one
     be: Option<String>,
-    /// Print everything that is known, as JSON
-    #[arg(long)]
+    /// Print everything that is known about them, as JSON
+    #[arg(long, help_heading = OUTPUT, display_order = 100)]
     json: bool,
 }
 
 #[derive(Serialize)]
-struct Listing<'a> {
+struct EnvironmentList<'a> {
     environments: Vec<&'a BootEnvironment>,
     warnings: &'a [String],
 }
@@ -38,14 +39,14 @@ impl List {
             None => inventory.environments.iter().collect(),
         };
         if self.json {
-            print_json(&Listing { environments, warnings: &inventory.warnings })?;
+            print_json(&EnvironmentList { environments, warnings: &inventory.warnings })?;
             return Ok(0);
         }
         for warning in &inventory.warnings {
             say(&format!("warning: {warning}"));
         }
         if environments.is_empty() {
-            print_line("No boot environment found on any disk.")?;
+            print_line("No boot environment was found on any disk.")?;
             return Ok(0);
         }
         table::print(&render(&environments))?;

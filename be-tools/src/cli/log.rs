@@ -1,5 +1,4 @@
-//! The log of an operation: a file of its own in `/var/log/lifeboat`, opened once the plan is
-//! confirmed.
+//! The log of an operation: one file in `/var/log/lifeboat`, opened when the plan is confirmed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -36,27 +35,30 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Takes the records of the `log` crate from now on; `verbose` shows them as well.
+/// Starts to receive the records of the `log` crate. With `verbose` they are also printed.
 pub(super) fn start(verbose: bool) {
-    // A second start (the multi-call binary, a test) keeps the first logger, which is the same.
+    // A second call (in the multi-call binary, or a test) keeps the first logger, which is the
+    // same.
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
 }
 
-/// Where the log of an operation that starts now will be.
+/// The path of the log of an operation that starts now.
 pub(super) fn planned(verb: &str) -> PathBuf {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let stamp: String = now.chars().filter(char::is_ascii_alphanumeric).collect();
     Path::new(DIRECTORY).join(format!("{stamp}-{verb}-{}.log", std::process::id()))
 }
 
-/// Opens it. A log that cannot be written is said and is no reason to stop.
+/// Opens the log. If that fails, a warning is printed and the operation continues.
 pub(super) fn open(file: &Path) {
     let opened = std::fs::create_dir_all(DIRECTORY)
         .and_then(|()| OpenOptions::new().create_new(true).append(true).mode(0o640).open(file));
     match opened {
         Ok(opened) => *LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()) = Some(opened),
-        Err(e) => say(&format!("warning: no log of this operation: {}: {e}", file.display())),
+        Err(e) => {
+            say(&format!("warning: there is no log of this operation: {}: {e}", file.display()))
+        }
     }
 }
 
@@ -64,7 +66,7 @@ pub(super) fn open(file: &Path) {
 pub(super) fn note(line: &str) {
     if let Some(file) = LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
-        // A full disk must not end the operation for want of its log.
+        // If the log cannot be written, for example on a full disk, the operation continues.
         let _ = file.write_all(format!("{now} {}\n", printable(line)).as_bytes());
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Doing, Result};
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
 pub struct Completions {
-    /// Which shell
+    /// The shell
     shell: clap_complete::Shell,
 }
 
@@ -23,7 +23,7 @@ impl Completions {
 /// Write the manual pages
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Into this directory; without it, print be(8)
+    /// The directory to write them to; without it, print be(8)
     dir: Option<PathBuf>,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::print_line;
 use crate::discover;
@@ -12,18 +12,18 @@ use crate::environment::Inventory;
 use crate::error::{Error, Result};
 use crate::operations::mount;
 
-/// Mount a whole boot environment, its nested and shared file systems too (lumount)
+/// Mount a boot environment with all its file systems, including the shared ones (lumount)
 #[derive(Debug, Args)]
 pub struct Mount {
-    /// Which one
+    /// The boot environment to mount
     be: String,
-    /// Where; /run/lifeboat/mnt/NAME if none is given
+    /// The directory to mount it on; /run/lifeboat/mnt/NAME if none is given
     dir: Option<PathBuf>,
-    /// So that nothing can be written to it
+    /// Mount it read-only
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Mount {
@@ -33,8 +33,7 @@ impl Mount {
         let dir = self.dir.as_deref();
         if let Some(dir) = mount::mount(&context.host, &self.be, dir, self.read_only, &mut report)?
         {
-            // As JSON the plan is all that is printed; it has the directory, and `be list` says it
-            // too.
+            // With --json only the plan is printed. It contains the directory, as `be list` does.
             if !self.acting.json {
                 print_line(&dir.display().to_string())?;
             }
@@ -46,17 +45,17 @@ impl Mount {
 /// Unmount a boot environment (luumount)
 #[derive(Debug, Args)]
 pub struct Umount {
-    /// Which one, or the directory where it is mounted
+    /// The boot environment, or the directory on which it is mounted
     be_or_dir: String,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Umount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("umount")?;
         let mut report = context.unasked_report("umount", &self.acting);
-        // The library takes a word without a slash for a name.
+        // The library treats an argument without a slash as a name.
         let is_directory = !self.be_or_dir.contains('/')
             && Path::new(&self.be_or_dir).is_dir()
             && is_mounted_on(&discover::discover(&context.host)?, &self.be_or_dir);
@@ -66,12 +65,12 @@ impl Umount {
     }
 }
 
-/// No BE has this name, and one is mounted on the directory of this name.
+/// Whether no BE has this name, and one is mounted on the directory of this name.
 fn is_mounted_on(inventory: &Inventory, dir: &str) -> bool {
-    let is_place =
+    let is_mount_point =
         |place: PathBuf| inventory.environments.iter().any(|e| e.mounted_at.contains(&place));
     matches!(inventory.find(dir), Err(Error::Usage(_)))
-        && Path::new(dir).canonicalize().is_ok_and(is_place)
+        && Path::new(dir).canonicalize().is_ok_and(is_mount_point)
 }
 
 #[cfg(test)]
@@ -80,7 +79,7 @@ mod tests {
     use crate::storage::testing::debian_root;
 
     #[test]
-    fn a_directory_is_meant_where_no_boot_environment_has_its_name() {
+    fn an_argument_is_a_directory_if_no_boot_environment_has_its_name() {
         let root = tempfile::tempdir().unwrap();
         let uuid = "2f0c1a94-0000-4000-8000-000000000001";
         debian_root(root.path(), "", uuid);

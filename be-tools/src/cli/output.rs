@@ -1,12 +1,11 @@
-//! Standard output: facts, as lines or as JSON.
+//! Standard output: what was asked for, as lines or as JSON.
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::escape::{json, printable};
 
 /// Prints a value as JSON on standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::Failed(format!("writing JSON: {e}")))?;
+    let text = serde_json::to_string_pretty(value).doing(|| "writing JSON".into())?;
     write_line(&json(&text))
 }
 
@@ -15,7 +14,7 @@ pub(super) fn print_line(text: &str) -> Result<()> {
     write_line(&printable(text))
 }
 
-/// A reader that went away is an end, not a failure.
+/// Writes a line. It is not an error if the reader has closed the pipe.
 fn write_line(text: &str) -> Result<()> {
     use std::io::Write;
     match writeln!(std::io::stdout().lock(), "{text}") {

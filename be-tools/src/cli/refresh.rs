@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::selection::Selection;
 use crate::error::Result;
@@ -12,32 +12,31 @@ use crate::operations::refresh;
 /// (lumake)
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What was changed in BE itself is lost. Its identity, its boot entry and its \
-        loader stay. An \
-    interrupted refresh is run again.\n\nExamples:\n  \
+    after_help = "Changes that were made in BE itself are lost. Its identity, its boot entry and \
+        its loader are kept. A refresh that was interrupted can be run again.\n\nExamples:\n  \
     be refresh nightly\n  \
     be refresh nightly --yes --quiet          from a timer\n  \
     be refresh second --from third --checksum"
 )]
 pub struct Refresh {
-    /// Which one
+    /// The boot environment to bring up to date
     be: String,
-    /// Bring it up to date with this one instead of the one it was copied from
+    /// Boot environment to copy, instead of the one that it was copied from
     #[arg(long, value_name = "BE")]
     from: Option<String>,
-    /// Compare contents byte for byte, whatever sizes and times say
+    /// Compare the content of all files, even if their sizes and times are equal
     #[arg(long)]
     checksum: bool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Refresh {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("refresh")?;
-        let request = refresh::Request {
+        let request = refresh::RefreshRequest {
             target: self.be,
             from: self.from,
             checksum: self.checksum,
@@ -52,6 +51,6 @@ impl Refresh {
             "'{name}' is complete: of {} files {} differed, {} were removed.",
             done.files, done.changed, done.removed
         ));
-        Ok(report.lost(&done.descriptor, "keep what they held before, or are missing"))
+        Ok(report.lost(&done.descriptor, "keep their old content or are missing"))
     }
 }

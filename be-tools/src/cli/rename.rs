@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::environment::Name;
 use crate::error::Result;
@@ -11,12 +11,12 @@ use crate::operations::rename;
 /// Give a boot environment another name (lurename)
 #[derive(Debug, Args)]
 pub struct Rename {
-    /// Which one
+    /// The boot environment to rename
     be: String,
     /// Its new name
     name: Name,
     #[command(flatten)]
-    acting: Acting,
+    acting: ActingOptions,
 }
 
 impl Rename {

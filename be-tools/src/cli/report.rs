@@ -1,4 +1,4 @@
-//! What the person at the terminal sees of an operation: plan, question, steps, progress, warnings.
+//! The report of an operation on a terminal: plan, question, steps, progress, warnings.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::heartbeat::{self, Heartbeat, spent};
 use super::log;
 use super::output::{print_json, print_line};
@@ -16,35 +16,40 @@ use crate::escape::say;
 use crate::plan::{Plan, PlannedParent, Progress, Report};
 use crate::tool;
 
-/// Before it is known how far a step is.
+/// The style of a step whose progress is not known.
 const TIME_ONLY: &str = "  {spinner} {elapsed}{running}";
 const BY_BYTES: &str =
     "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
 const BY_FILES: &str =
     "  {bar:30} {percent:>3} %  {human_pos}/{human_len} files  {per_sec}  {msg}  {eta} left";
 
-/// A [`Report`] on standard output (the plan) and standard error (everything that moves).
+/// A [`Report`] that prints the plan on standard output and everything else on standard error.
 pub struct Terminal {
     verb: &'static str,
     dry_run: bool,
     yes: bool,
-    /// Neither question nor plan, unless the plan is all that is wanted.
+    /// Print no plan, except with `--dry-run` or `--json`, and do not ask.
     unasked: bool,
     json: bool,
     quiet: bool,
     verbose: bool,
-    /// A command of the user has the terminal.
+    /// The user's command has the terminal.
     is_handed_over: bool,
     bar: Option<ProgressBar>,
-    /// While a step is under way.
+    /// The heartbeat of the running step.
     heartbeat: Option<Heartbeat>,
     started: Instant,
-    /// Of the step, or part of it, that is under way.
+    /// The progress of the running step, or of its running part.
     last: Arc<Mutex<Progress>>,
 }
 
 impl Terminal {
-    pub(super) fn new(verb: &'static str, acting: &Acting, quiet: bool, verbose: bool) -> Self {
+    pub(super) fn new(
+        verb: &'static str,
+        acting: &ActingOptions,
+        quiet: bool,
+        verbose: bool,
+    ) -> Self {
         Terminal {
             verb,
             dry_run: acting.dry_run,
@@ -67,13 +72,13 @@ impl Terminal {
         self
     }
 
-    /// Leaves the terminal to a command of the user, and says nothing of what lasts.
+    /// Leaves the terminal to the user's command, without progress and heartbeat.
     pub(super) fn handed_over(mut self) -> Self {
         self.is_handed_over = true;
         self
     }
 
-    /// A line for people, above a progress bar if there is one.
+    /// Prints a line for people, above the progress bar if there is one.
     pub fn say(&self, line: &str) {
         log::note(line);
         match &self.bar {
@@ -83,7 +88,7 @@ impl Terminal {
         }
     }
 
-    /// Says which files could not be read, and what became of them. The exit status.
+    /// Prints which files could not be read, and what became of them. Returns the exit status.
     pub fn lost(&self, descriptor: &Descriptor, became: &str) -> u8 {
         let lost = descriptor.lost_count();
         if lost == 0 {
@@ -97,16 +102,16 @@ impl Terminal {
         }
         let name = &descriptor.name;
         self.say(&format!(
-            "{lost} files of the source could not be read: in '{name}' they {became}; activating \
-            it takes --force."
+            "{lost} files of the source could not be read: in '{name}' they {became}. Activate it \
+            with --force."
         ));
         4
     }
 
-    /// A step or a part of one begins.
+    /// Begins a step or a part of one.
     fn begin(&mut self, line: &str) {
         self.end_part();
-        // A user who was not asked wants the result.
+        // A user who was not asked to confirm the plan does not need to see its steps.
         if self.unasked && !self.verbose {
             log::note(line);
         } else {
@@ -139,7 +144,7 @@ impl Terminal {
         self.started = Instant::now();
     }
 
-    /// The log hears of a step that lasts, and standard error where no spinner turns.
+    /// A heartbeat that writes to the log and, if there is no progress bar, to standard error.
     fn beat(&self, step: String) -> Heartbeat {
         let is_said = !self.quiet && self.bar.is_none();
         let last = Arc::clone(&self.last);
@@ -167,7 +172,7 @@ impl Terminal {
     }
 }
 
-/// The plan as it is shown, a value to a line.
+/// The lines of a plan as they are printed.
 fn lines(plan: &Plan) -> Vec<String> {
     let mut lines = vec![plan.title.clone(), String::new()];
     if !plan.devices.is_empty() {
@@ -197,7 +202,7 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Model and serial number, where there is any.
+/// Model and serial number, if there are any.
 fn make(model: &str, serial: &str) -> Option<String> {
     match [model, serial].map(str::trim) {
         ["", ""] => None,
@@ -218,12 +223,12 @@ fn parent_line(parent: &PlannedParent) -> String {
     )
 }
 
-/// A step, the same in the plan, on the terminal and in the log.
+/// The line of a step: the same in the plan, on the terminal and in the log.
 fn numbered(number: usize, line: &str) -> String {
     format!("{number:>4}. {line}")
 }
 
-/// What tells after some time that a step lasts, how far it is and what it waits for.
+/// The line of a heartbeat: which step is still running, its progress, and the program it runs.
 fn still(step: &str, time: Duration, progress: &Progress, program: Option<&str>) -> String {
     let mut line = format!("      still {step}: {}", spent(time));
     if progress.files > 0 || progress.bytes > 0 {
@@ -244,8 +249,7 @@ fn amount(progress: &Progress) -> String {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // A template that is a constant either always parses or never does; the default style is no
-    // harm.
+    // The templates are constants that parse. If one did not, the default style would do.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.with_key("running", |_: &ProgressState, line: &mut dyn std::fmt::Write| {
@@ -301,7 +305,7 @@ impl Report for Terminal {
     fn progress(&mut self, progress: &Progress) {
         *locked(&self.last) = *progress;
         let Some(bar) = &self.bar else { return };
-        // What is copied afresh is measured by its bytes, what is compared by its files.
+        // The progress of a new copy is measured in bytes, that of a comparison in files.
         let total = match (progress.total_bytes, progress.total_files) {
             (Some(bytes), _) => Some((bytes, BY_BYTES)),
             (None, Some(files)) => Some((files.max(progress.files), BY_FILES)),
@@ -315,7 +319,7 @@ impl Report for Terminal {
         }
         if progress.total_bytes.is_some() {
             bar.set_position(progress.bytes);
-            // Blocks are no files.
+            // A copy of blocks counts no files.
             if progress.files > 0 {
                 bar.set_message(format!("{} files", HumanCount(progress.files)));
             }
@@ -342,7 +346,7 @@ mod tests {
     use crate::plan::{ParentKind, PlannedDevice};
 
     #[test]
-    fn a_step_that_lasts_tells_how_far_it_is_and_what_it_waits_for() {
+    fn a_heartbeat_has_the_time_the_progress_and_the_running_program() {
         let (minutes, nothing) = (Duration::from_secs(90), Progress::default());
         assert_eq!(
             still("7. localize the copy", minutes, &nothing, Some("update-initramfs")),
@@ -368,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_yet_is_shown_with_what_it_comes_from() {
+    fn a_device_to_be_made_is_shown_with_its_parent() {
         let disk = PlannedParent {
             kind: ParentKind::Disk,
             name: "/dev/vdb".into(),

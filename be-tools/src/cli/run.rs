@@ -4,17 +4,17 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::acting::Acting;
+use super::acting_options::ActingOptions;
 use super::context::Context;
 use crate::error::Result;
 use crate::operations::run;
 
-/// Run a command inside a boot environment, shut off from the running system
+/// Run a command inside a boot environment, isolated from the running system
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Which one
+    /// The boot environment to run it in
     be: String,
-    /// Let it load modules, set the clock and reach raw devices
+    /// Let the command load kernel modules, set the clock and use raw devices
     #[arg(long)]
     privileged: bool,
     /// The command and its arguments
@@ -25,7 +25,7 @@ pub struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("run")?;
-        let acting = Acting { dry_run: false, yes: true, json: false };
+        let acting = ActingOptions { dry_run: false, yes: true, json: false };
         let mut report = context.unasked_report("run", &acting).handed_over();
         let status = run::in_environment(
             &context.host,

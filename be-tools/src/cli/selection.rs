@@ -1,33 +1,35 @@
-//! Which files a copy leaves out: what `be create` and `be refresh` have in common.
+//! The options on which files are copied. `be create` and `be refresh` have them in common.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::headings::FILES;
 use crate::error::{Doing, Result};
 use crate::tree::exclude;
 
-/// Globs, on paths as the boot environment sees them.
+/// Globs, which are matched against paths as the boot environment sees them.
 #[derive(Debug, Args)]
+#[command(next_help_heading = FILES)]
 pub(super) struct Selection {
-    /// Leave out what matches, such as '/var/cache/*'; repeat it for more. A refresh leaves it as
-    /// it is
+    /// Leave out files whose path matches, such as '/var/cache/*'; may be repeated. A refresh
+    /// leaves such files in the target as they are
     #[arg(short = 'x', long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Leave out what matches a line of this file
+    /// Leave out files whose path matches a line of FILE
     #[arg(long, value_name = "FILE")]
     exclude_from: Option<PathBuf>,
-    /// Copy what matches, even if it is excluded
+    /// Copy files whose path matches, even if they are excluded; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 }
 
 impl Selection {
-    /// Reads the file of globs, if one is named; empty lines and those that begin with `#` are
-    /// none.
+    /// Reads the file of globs, if there is one. Empty lines and lines that begin with `#` are
+    /// ignored.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(super) fn read(self) -> Result<exclude::Selection> {
         let mut exclude = self.exclude;
         if let Some(file) = &self.exclude_from {

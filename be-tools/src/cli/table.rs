@@ -1,4 +1,4 @@
-//! Tables on a terminal: plain columns, no lines, cut to nothing.
+//! Tables on a terminal: plain columns without lines, which are never cut.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -6,7 +6,7 @@ use super::output::print_line;
 use crate::error::Result;
 use crate::escape::printable;
 
-/// A table with this heading.
+/// An empty table with these headings.
 pub(super) fn with_header(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -14,17 +14,17 @@ pub(super) fn with_header(columns: &[&str]) -> Table {
     table
 }
 
-/// Adds a row. A line end in a value must not look like another one.
+/// Adds a row. Line ends in a value are escaped, so that they do not look like another row.
 pub(super) fn add<const N: usize>(table: &mut Table, cells: [String; N]) {
     table.add_row(cells.map(|cell| printable(&cell).into_owned()));
 }
 
-/// Prints it.
+/// Prints a table.
 pub(super) fn print(table: &Table) -> Result<()> {
     lines(table).try_for_each(|line| print_line(&line))
 }
 
-/// Its lines, without blanks at their ends and without the blank column before the first.
+/// The lines of a table, without blanks at their ends and before the first column.
 fn lines(table: &Table) -> impl Iterator<Item = String> {
     table.lines().map(|l| l.strip_prefix(' ').unwrap_or(&l).trim_end().to_owned())
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_no_row_of_its_own() {
+    fn a_line_end_in_a_value_does_not_begin_a_row() {
         let mut table = with_header(&["name", "kernel"]);
         add(&mut table, ["first".into(), "6.1\nsecond 6.12".into()]);
         add(&mut table, ["second".into(), "\x1b[2J".into()]);

@@ -1,8 +1,8 @@
 //! The manual's pages on every verb, made from the same definitions as `--help`.
 //!
-//! They are committed (`docs/manual/src/verbs`), so that the book can be read where it lies. Only
-//! this test makes them, so the program does not carry what it never uses. `make manual` writes
-//! them; without `LIFEBOAT_MANUAL=write` the test says which of them is out of date.
+//! They are committed (`docs/manual/src/verbs`), so that the book can be read in the repository.
+//! Only this test makes them, so that the program does not contain what it never uses. `make
+//! manual` writes them. Without `LIFEBOAT_MANUAL=write` the test names those that are out of date.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,11 +16,11 @@ use super::Cli;
 const BOOK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/manual/src");
 /// The longest line of a Markdown file.
 const WIDTH: usize = 100;
-/// What every verb takes is said once, on the first page.
+/// The options of every verb. They are described once, on the first page.
 const EVERYWHERE: [&str; 3] = ["quiet", "verbose", "help"];
 const INTRODUCTION: &str = "Made from the definitions behind `be --help`. Each verb also takes \
-    `-q`, `--quiet` (say nothing but errors and what was asked for), `-v`, `--verbose` (say what is \
-    run and why) and `-h`, `--help`.";
+    `-q`, `--quiet` (print only errors and the output that was asked for), `-v`, `--verbose` \
+    (print which programs are run, and why) and `-h`, `--help`.";
 
 /// The pages by their file names.
 fn pages() -> BTreeMap<String, String> {
@@ -49,7 +49,7 @@ fn about(command: &Command) -> String {
     command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
-/// A verb, its arguments, and its own verbs one heading lower.
+/// The page of a verb: its arguments, and its own verbs with a heading of the next lower level.
 fn page(command: &mut Command, heading: &str) -> String {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ").lines().map(str::trim);
@@ -75,7 +75,7 @@ fn argument(arg: &Arg) -> String {
     let short = arg.get_short().filter(|_| arg.get_long().is_some());
     let short = short.map(|short| format!("`-{short}`, ")).unwrap_or_default();
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    // A flag has the values true and false.
+    // The possible values of a flag are true and false.
     let values = if arg.get_action().takes_values() { arg.get_possible_values() } else { vec![] };
     let explained = values.iter().any(|value| value.get_help().is_some());
     let names: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
@@ -104,7 +104,7 @@ fn after_help(command: &Command) -> String {
     text.split("\n\n").filter(|text| !text.trim().is_empty()).map(block).collect()
 }
 
-/// Text that Markdown shows as it is; what stands between backticks is shown so already.
+/// Escapes a text for Markdown. What is between backticks needs no escaping.
 fn escaped(text: &str) -> String {
     let mut is_code = false;
     let mut escaped = String::new();
@@ -118,7 +118,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// Wraps a text; `first` begins its first line, and the others are indented as far.
+/// Wraps a text. `first` begins the first line, and the other lines are indented by its length.
 fn paragraph(first: &str, text: &str) -> String {
     let mut lines = vec![first.to_owned()];
     for word in text.split_whitespace() {
@@ -163,7 +163,7 @@ fn the_pages_of_the_manual_are_up_to_date() {
 }
 
 #[test]
-fn text_is_wrapped_and_shown_as_it_is() {
+fn text_is_wrapped_and_escaped() {
     assert_eq!(escaped("a * b `c * d` <e>"), r"a \* b `c * d` \<e>");
     let text = paragraph("- ", &"word ".repeat(25));
     assert_eq!(text.lines().count(), 2);

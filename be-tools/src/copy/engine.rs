@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::request::{Mode, Request, Summary};
+use super::request::{CopyRequest, Mode, Summary};
 use super::temporary::TemporaryNames;
 use crate::error::{Error, Result};
 use crate::inode_flags::unlock;
@@ -138,7 +138,7 @@ pub struct RecopiedEntry {
 /// One copying walk.
 #[derive(Debug)]
 pub struct Engine<'a> {
-    pub(super) request: &'a Request<'a>,
+    pub(super) request: &'a CopyRequest<'a>,
     pub(super) directories: Directories,
     /// Set in a second pass.
     pub(super) first_pass: Option<FirstPass>,
@@ -165,7 +165,7 @@ pub struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// Makes an engine for a second pass if `first_pass` is given, otherwise for the first.
     pub fn new(
-        request: &'a Request<'a>,
+        request: &'a CopyRequest<'a>,
         directories: Directories,
         first_pass: Option<FirstPass>,
     ) -> Self {

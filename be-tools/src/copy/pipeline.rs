@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::engine::{Count, Engine, FirstPass};
-use super::request::{Mode, Request, Summary};
+use super::request::{CopyRequest, Mode, Summary};
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Progress, Report, go_on};
 use crate::timestamp::Timestamp;
@@ -47,7 +47,7 @@ const COMPARERS: usize = 4;
 /// # Errors
 /// When the target cannot be written (full, broken, read-only), when the source's root cannot be
 /// read, and [`Error::Interrupted`].
-pub fn copy_tree(request: &Request<'_>, report: &mut dyn Report) -> Result<Summary> {
+pub fn copy_tree(request: &CopyRequest<'_>, report: &mut dyn Report) -> Result<Summary> {
     // Extended attributes of symlinks and devices are reached through it.
     if !Path::new("/proc/self/fd").is_dir() {
         return Err(Error::Failed(
@@ -95,7 +95,7 @@ struct Copied {
 }
 
 fn run_pass(
-    request: &Request<'_>,
+    request: &CopyRequest<'_>,
     first_pass: Option<FirstPass>,
     before: Copied,
     report: &mut dyn Report,

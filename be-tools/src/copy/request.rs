@@ -31,7 +31,7 @@ pub struct Trust {
 
 /// A request to copy a file system of the source to its place in the target.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct CopyRequest<'a> {
     /// Where the source file system is mounted for reading. This is a private bind mount, so that
     /// nothing is mounted on it and files beneath mount points are visible.
     pub source: &'a Path,

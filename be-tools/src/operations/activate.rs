@@ -1,4 +1,4 @@
-//! What must be true before a switch, and the switch (DESIGN.md, "Before a switch").
+//! The switch to another BE, and the checks before it (DESIGN.md, "Before a switch").
 
 mod checks;
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::discover;
 use crate::environment::Inventory;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Id, Trial};
+use crate::environment::{BootEnvironment, Descriptor, Id, Trial, sentences};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep, Stage, Subject};
@@ -16,36 +16,37 @@ use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step::{self, Step};
 use crate::storage::namespace;
-use checks::{faults, managed, refuse_twin, watchdog_runs};
+use checks::{complete_descriptor, faults, refuse_twin, watchdog_runs};
 
-/// For how long.
+/// How long an activation lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// For the next boot, and for good when it confirms itself.
+pub enum Activation {
+    /// For the next boot, and permanently once the BE has confirmed itself.
     Trial,
-    /// From now on.
+    /// For every boot from now on.
     Permanent,
 }
 
-/// What is known before the first write.
+/// A switch that has passed its checks.
 struct Switch<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
     descriptor: &'a Descriptor,
     loader: Box<dyn Loader + 'a>,
-    how: How,
-    /// Why the loader has to be installed again; empty if it need not be.
+    activation: Activation,
+    /// The reasons to install the loader again. Empty if it does not have to be.
     loader_problems: Vec<loader::Problem>,
 }
 
-/// What a switch consists of.
+/// A step of a switch.
 enum SwitchStep<'s, 'a> {
     /// The loader's files and entry are written again.
     Install(&'s Switch<'a>),
-    /// What the loader does by itself.
+    /// A step of the loader.
     Loader(LoaderStep<'s>),
-    /// A trial of another BE that was to come next will not: it is no interrupted one.
+    /// Calls off the trial of another BE that would have been next, so that it is not reported as
+    /// interrupted.
     CallOff { name: &'a str, loader: Box<dyn Loader + 'a> },
 }
 
@@ -69,30 +70,30 @@ impl Step<()> for SwitchStep<'_, '_> {
     }
 }
 
-/// Makes a BE the one that boots next. Returns its name, and how: what runs need not be tried.
-/// `None` when the report stopped after the plan.
+/// Makes a BE the one that boots next. Returns its name and the activation that was made: the
+/// running BE does not need a trial. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`] when a check fails, before anything is written.
+/// A [`Refusal`] if a check fails, before anything is written.
 pub fn activate(
     host: &Host,
     reference: &str,
-    how: How,
+    activation: Activation,
     force: bool,
     report: &mut dyn Report,
-) -> Result<Option<(String, How)>> {
-    // Locked before looking: what is checked cannot be another operation's half.
+) -> Result<Option<(String, Activation)>> {
+    // Locked before the disks are read, so that no other operation changes what was checked.
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    let switch = Switch::check(host, &inventory, environment, how, force)?;
+    let switch = Switch::check(host, &inventory, environment, activation, force)?;
     let steps = switch.steps()?;
     if !report.confirm(&switch.plan(&steps, force))? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
     step::run_all(&steps, &mut (), report)?;
-    Ok(Some((environment.name().to_owned(), switch.how)))
+    Ok(Some((environment.name().to_owned(), switch.activation)))
 }
 
 impl<'a> Switch<'a> {
@@ -100,24 +101,25 @@ impl<'a> Switch<'a> {
         host: &'a Host,
         inventory: &'a Inventory,
         environment: &'a BootEnvironment,
-        how: How,
+        activation: Activation,
         force: bool,
     ) -> Result<Self> {
-        let descriptor = managed(environment)?;
+        let descriptor = complete_descriptor(environment)?;
         refuse_twin(inventory, environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
         loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;
         let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
         if !force && !problems.is_empty() {
-            return Err(Refusal::WouldNotBoot { name: environment.name().into(), problems }.into());
+            let (name, problems) = (environment.name().into(), sentences(&problems));
+            return Err(Refusal::WouldNotBoot { name, problems }.into());
         }
         if !loader_problems.is_empty() {
             loader.prove(environment)?;
         }
-        // What runs has come up: it need not be tried.
-        let how = if environment.running { How::Permanent } else { how };
-        Ok(Switch { host, inventory, environment, descriptor, loader, how, loader_problems })
+        // The running BE has already booted, so it does not need a trial.
+        let activation = if environment.running { Activation::Permanent } else { activation };
+        Ok(Switch { host, inventory, environment, descriptor, loader, activation, loader_problems })
     }
 
     fn steps(&self) -> Result<Vec<SwitchStep<'_, 'a>>> {
@@ -125,9 +127,9 @@ impl<'a> Switch<'a> {
         if !self.loader_problems.is_empty() {
             steps.push(SwitchStep::Install(self));
         }
-        let switch = match self.how {
-            How::Trial => self.loader.try_once()?,
-            How::Permanent => self.loader.make_default()?,
+        let switch = match self.activation {
+            Activation::Trial => self.loader.try_once()?,
+            Activation::Permanent => self.loader.make_default()?,
         };
         steps.extend(switch.into_iter().map(SwitchStep::Loader));
         for other in others_on_trial(self.inventory, self.descriptor.id) {
@@ -139,13 +141,13 @@ impl<'a> Switch<'a> {
 
     fn plan(&self, steps: &[SwitchStep], force: bool) -> Plan {
         let name = self.environment.name();
-        let title = match self.how {
-            How::Trial => format!("Try boot environment '{name}' at the next boot"),
-            How::Permanent => format!("Boot '{name}' from now on"),
+        let title = match self.activation {
+            Activation::Trial => format!("Try boot environment '{name}' at the next boot"),
+            Activation::Permanent => format!("Boot '{name}' from now on"),
         };
         let mut plan = Plan { title, steps: step::lines(steps), ..Plan::default() };
         for problem in &self.loader_problems {
-            plan.notes.push(format!("{problem}: its loader is made again"));
+            plan.notes.push(format!("{problem}: the loader is installed again"));
         }
         if force {
             let problems = faults(
@@ -156,10 +158,10 @@ impl<'a> Switch<'a> {
             );
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
-        if self.how == How::Trial && !watchdog_runs(self.host) {
+        if self.activation == Activation::Trial && !watchdog_runs(self.host) {
             plan.notes.push(
-                "no watchdog of this machine is active: should the kernel hang before the \
-                initramfs runs, someone has to reset it by hand"
+                "this machine has no active watchdog: if the kernel hangs before the initramfs \
+                runs, the machine has to be reset by hand"
                     .into(),
             );
         }
@@ -183,7 +185,7 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// Those but the one with this id that would be tried at the next boot.
+/// The BEs, except the one with this id, that would be tried at the next boot.
 fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootEnvironment> {
     inventory.environments.iter().filter(move |other| {
         other.trial == Some(Trial::Pending) && other.descriptor.as_ref().is_some_and(|d| d.id != id)
@@ -215,7 +217,7 @@ mod tests {
             environment: &environment,
             descriptor: environment.descriptor.as_ref().unwrap(),
             loader: loader::for_environment(&host, &inventory, &environment).unwrap(),
-            how: How::Permanent,
+            activation: Activation::Permanent,
             loader_problems: Vec::new(),
         };
         let steps = switch.plan(&switch.steps().unwrap(), false).steps;

@@ -18,16 +18,16 @@ use crate::session::lock::Lock;
 use crate::step;
 use crate::storage::namespace;
 
-/// An adoption that is known to be possible. Preparing one writes nothing.
+/// An adoption that is known to be possible. To prepare one writes nothing.
 pub struct Adoption {
     descriptor: Descriptor,
     environment: BootEnvironment,
-    /// Its root: `/`.
+    /// The root directory of the running system: `/`, except in tests.
     root: PathBuf,
 }
 
 impl Adoption {
-    /// The running system is no BE yet, or an adoption of it was interrupted.
+    /// Whether the running system is not a BE yet, or an adoption of it was interrupted.
     pub fn is_due(running: &BootEnvironment) -> bool {
         running.descriptor.as_ref().is_none_or(|d| {
             running.running
@@ -36,33 +36,29 @@ impl Adoption {
         })
     }
 
-    /// Whether the running system can be adopted under `name` (default: the host's).
+    /// The adoption of the running system under `name`, or under the host's name if that is `None`.
     ///
     /// # Errors
-    /// When it is a BE already, the name is taken, or the host's name cannot be one.
+    /// [`Refusal::AlreadyManaged`], [`Refusal::NameTaken`], and when the host's name cannot be a
+    /// BE's.
     pub fn prepare(
         inventory: &Inventory,
         running: &BootEnvironment,
         name: Option<Name>,
     ) -> Result<Self> {
-        let begun = running.descriptor.clone();
-        if let (Some(descriptor), false) = (&begun, Self::is_due(running)) {
-            return Err(Refusal::Other(format!(
-                "the running system is boot environment '{}' already: `be rename` gives it \
-                another name",
-                descriptor.name
-            ))
-            .into());
+        let known = running.descriptor.clone();
+        if let (Some(descriptor), false) = (&known, Self::is_due(running)) {
+            return Err(Refusal::AlreadyManaged { name: descriptor.name.to_string() }.into());
         }
-        let name = match (name, &begun) {
+        let name = match (name, &known) {
             (Some(name), _) => name,
-            (None, Some(begun)) => begun.name.clone(),
+            (None, Some(descriptor)) => descriptor.name.clone(),
             (None, None) => host_name()?,
         };
-        if begun.as_ref().is_none_or(|b| b.name != name) {
+        if known.as_ref().is_none_or(|descriptor| descriptor.name != name) {
             inventory.refuse_taken(&name)?;
         }
-        let mut descriptor = begun.unwrap_or_else(|| Descriptor::new(name.clone(), None));
+        let mut descriptor = known.unwrap_or_else(|| Descriptor::new(name.clone(), None));
         descriptor.name = name;
         let shared = running.file_systems.iter().filter(|f| f.shared && f.mountpoint.is_absolute());
         descriptor.shared = shared.map(|f| f.mountpoint.clone()).collect();
@@ -71,26 +67,26 @@ impl Adoption {
         Ok(Adoption { descriptor, environment, root: "/".into() })
     }
 
-    /// Its name once it is done.
+    /// The name that the running system gets.
     pub fn name(&self) -> &Name {
         &self.descriptor.name
     }
 
-    /// The running system, with the descriptor that it gets.
+    /// The running system, with the descriptor that the adoption writes.
     pub(crate) fn environment(&self) -> &BootEnvironment {
         &self.environment
     }
 
-    /// Its id, which stays.
+    /// The id that the running system gets.
     pub(crate) fn id(&self) -> Id {
         self.descriptor.id
     }
 
-    /// What will be done: all of it on the running root and, for a boot entry, the ESP and the
-    /// firmware's variables. Doing it once more is safe.
+    /// The steps. They write to the running root and, for a boot entry, to the ESP and the
+    /// firmware's variables, and can be run again.
     ///
     /// # Errors
-    /// When the running root cannot be read.
+    /// The running root cannot be read.
     pub(crate) fn steps(&self, loader: &dyn Loader, boot_entry: bool) -> Result<Vec<Step<'_>>> {
         let root = RootDir::open(&self.root)?;
         let (name, settings) = (self.name(), loader.settings());
@@ -103,18 +99,18 @@ impl Adoption {
         Ok(steps)
     }
 
-    /// What its steps hand on to each other.
+    /// What the steps share.
     pub(crate) fn begin<'a>(&'a self, host: &'a Host, inventory: &'a Inventory) -> State<'a> {
         State { host, inventory, adoption: self, descriptor: self.descriptor.clone() }
     }
 }
 
-/// What is done to the running system.
+/// A step of an adoption.
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
     Begin(&'a Name),
     Install(Vec<&'static str>),
-    /// To this menu.
+    /// Adds `panic=30` to the kernel lines of this menu.
     AddPanic(&'static str),
     InstallLoader(String),
     Complete(&'a Name),
@@ -173,11 +169,11 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 }
 
-/// Makes the running system a BE; `None` when the report stopped after the plan.
+/// Makes the running system a BE. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// See [`Adoption::prepare`]; when a file, the ESP or a variable cannot be written, it can be run
-/// again.
+/// Those of [`Adoption::prepare`]. After a file, the ESP or a variable could not be written, the
+/// adoption can be run again.
 pub fn adopt(
     host: &Host,
     name: Option<Name>,
@@ -185,12 +181,8 @@ pub fn adopt(
 ) -> Result<Option<Descriptor>> {
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
-    let running = inventory.running().ok_or_else(|| {
-        Error::Failed(
-            "the running system is on none of the disks that were found: it cannot be adopted"
-                .into(),
-        )
-    })?;
+    let running =
+        inventory.running().ok_or(Error::NotOnAnyDisk { system: "the running system" })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
     let loader = loader::for_environment(host, &inventory, &adoption.environment)?;
     loader.prove(running)?;
@@ -216,8 +208,8 @@ fn host_name() -> Result<Name> {
     let short = host.split('.').next().unwrap_or_default();
     short.parse().map_err(|_| {
         Error::Usage(format!(
-            "the host's name '{host}' cannot be a boot environment's: give one (`be adopt NAME`, \
-            or --current NAME of `be create`)"
+            "the host's name '{host}' cannot be the name of a boot environment: give another one \
+            (`be adopt NAME`, or `be create` with --current NAME)"
         ))
     })
 }
@@ -249,9 +241,9 @@ mod tests {
         let lines = step::lines(&steps);
         assert!(lines[0].contains("adopt the running system as 'first'"), "{lines:?}");
         assert!(lines[1].contains("lifeboat-confirm.service"), "{lines:?}");
-        let (mut state, mut heard) = (adoption.begin(&host, &inventory), Recorder::default());
-        step::run_all(&steps, &mut state, &mut heard).unwrap();
-        assert_eq!(heard.steps, lines);
+        let (mut state, mut recorder) = (adoption.begin(&host, &inventory), Recorder::default());
+        step::run_all(&steps, &mut state, &mut recorder).unwrap();
+        assert_eq!(recorder.steps, lines);
         assert!(std::fs::read_to_string(menu).unwrap().contains("panic=30"));
         let written = Descriptor::load(&RootDir::open(root.path()).unwrap()).unwrap().unwrap();
         assert_eq!(written, state.descriptor);
@@ -259,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_adoption_is_taken_up_again_and_an_interrupted_copy_is_not() {
+    fn an_interrupted_adoption_is_due_again_and_an_interrupted_copy_is_not() {
         let mut running = BootEnvironment::empty(Path::new("/dev/vda1"));
         running.running = true;
         assert!(Adoption::is_due(&running));

@@ -6,10 +6,10 @@ use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::io::Write;
 
-pub use kernel::{Choice, choose};
+pub use kernel::{BootChoice, choose};
 
 use crate::discover;
-use crate::environment::State;
+use crate::environment;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
@@ -20,13 +20,13 @@ use crate::step;
 use crate::storage::namespace;
 use crate::tool::Tool;
 
-/// Starts a BE. Returns only when the report stopped after the plan, or while systemd shuts the
+/// Starts a BE. Returns only if the report stopped after the plan, or while systemd shuts the
 /// running system down.
 ///
 /// # Errors
 /// When the BE has no kernel that can be started, or the kernel refuses to load it.
 pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()> {
-    // Another operation must not be cut off in the middle.
+    // Starting another kernel would cut off an operation that is in progress.
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
@@ -42,27 +42,27 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
         notes: choice.notes.clone(),
         ..Plan::default()
     };
-    if environment.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete) {
+    if environment.descriptor.as_ref().is_some_and(|d| d.state == environment::State::Incomplete) {
         plan.notes.push(format!("'{}' is {}", environment.name(), environment.state_text()));
     }
     if !report.confirm(&plan)? {
         return Ok(());
     }
-    let mut starting = Starting { host, name: environment.name(), mounted: Some((root, mounted)) };
-    step::run_all(&steps, &mut starting, report)
+    let mut state = State { host, name: environment.name(), mounted: Some((root, mounted)) };
+    step::run_all(&steps, &mut state, report)
 }
 
-/// What is done to start a BE.
+/// A step that starts a BE.
 enum Step<'a> {
-    Load(&'a Choice),
+    Load(&'a BootChoice),
     Start,
 }
 
-/// What the steps hand on to each other.
-struct Starting<'a> {
+/// What the steps share.
+struct State<'a> {
     host: &'a Host,
     name: &'a str,
-    /// Until its kernel is loaded.
+    /// The BE, mounted until its kernel is loaded.
     mounted: Option<(RootDir, MountedEnvironment)>,
 }
 
@@ -81,43 +81,46 @@ impl Display for Step<'_> {
     }
 }
 
-impl step::Step<Starting<'_>> for Step<'_> {
-    fn run(&self, starting: &mut Starting, _: &mut dyn Report) -> Result<()> {
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
         match self {
             Step::Load(choice) => {
                 // Unmounted when this returns.
-                let Some((root, _mounted)) = starting.mounted.take() else { return Ok(()) };
+                let Some((root, _mounted)) = state.mounted.take() else { return Ok(()) };
                 let kernel = open(&root, &choice.kernel)?;
                 let initrd = initrd(&root, &choice.initrds)?;
                 boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(|e| {
-                    Error::boot(format!("loading /{} of '{}'", choice.kernel, starting.name), e)
+                    Error::boot(format!("loading /{} of '{}'", choice.kernel, state.name), e)
                 })
             }
-            Step::Start if starting.host.run.join("systemd/system").exists() => {
+            Step::Start if state.host.run.join("systemd/system").exists() => {
                 Tool::new("systemctl").arg("kexec").run()?;
                 Ok(())
             }
             Step::Start => {
                 rustix::fs::sync();
-                boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
+                boot::kexec::execute().map_err(|e| Error::boot("state the loaded kernel", e))
             }
         }
     }
 }
 
+/// Opens a file that was there when the plan was made.
 fn open(root: &RootDir, path: &str) -> Result<File> {
-    root.file(path)?
-        .ok_or_else(|| Error::Failed(format!("{}/{path} has gone", root.path().display())))
+    root.file(path)?.ok_or_else(|| Error::Io {
+        doing: format!("opening {}/{path}", root.path().display()),
+        source: std::io::ErrorKind::NotFound.into(),
+    })
 }
 
-/// Several initramfs archives are one, one after the other.
+/// The initramfs archives as one file: the kernel unpacks archives that follow each other.
 fn initrd(root: &RootDir, paths: &[String]) -> Result<Option<File>> {
     match paths {
         [] => Ok(None),
         [one] => open(root, one).map(Some),
         several => {
             let memory = rustix::fs::memfd_create("initrd", rustix::fs::MemfdFlags::CLOEXEC)
-                .doing(|| "making room for the initramfs".into())?;
+                .doing(|| "making a file in memory for the initramfs".into())?;
             let mut all = File::from(memory);
             for path in several {
                 std::io::copy(&mut open(root, path)?, &mut all)

@@ -1,4 +1,4 @@
-//! A change of the firmware's boot entries: what it will do, and doing it.
+//! Changes of the firmware's boot entries: the plan, and its steps.
 
 use std::fmt::{Display, Formatter};
 use std::fs::File;
@@ -17,40 +17,41 @@ use crate::step;
 use crate::storage::device::Devices;
 use crate::storage::mounts::Mounts;
 
-/// What is changed.
+/// A change of the boot entries.
 #[derive(Debug, PartialEq)]
 pub enum Change {
-    /// These come first, in this order.
+    /// Puts these entries first, in this order.
     Order(Vec<u16>),
-    /// At the next boot only.
+    /// Starts this entry at the next boot only.
     Next(u16),
-    /// One goes.
+    /// Removes an entry.
     Remove {
-        /// Which one.
+        /// Its number.
         entry: u16,
-        /// Also where Lifeboat did not make it.
+        /// Even if Lifeboat did not make it.
         foreign: bool,
     },
-    /// One comes, after all others.
+    /// Adds an entry after all others.
     Add(LoadOption),
 }
 
 impl Change {
-    /// The entry of this file, which lies on a mounted EFI system partition.
+    /// A new entry for a file on a mounted EFI system partition.
     ///
     /// # Errors
-    /// It is no EFI program, lies elsewhere, or its partition's PARTUUID is there twice.
+    /// The file is not an EFI program, is somewhere else, or two partitions have the PARTUUID of
+    /// its partition.
     pub fn add(host: &Host, label: String, file: &Path) -> Result<Self> {
         let file = file.canonicalize().at("finding", file)?;
         let mut magic = [0; 2];
         let read = File::open(&file).and_then(|mut f| f.read_exact(&mut magic));
         // The first bytes of every EFI program (PE format, "MS-DOS Stub").
         if read.is_err() || magic != *b"MZ" {
-            return Err(Error::Usage(format!("{} is no program for the firmware", file.display())));
+            return Err(Error::Usage(format!("{} is not an EFI program", file.display())));
         }
         let elsewhere = || {
             Error::Usage(format!(
-                "{} lies on no mounted EFI system partition: copy it to one",
+                "{} is not on a mounted EFI system partition: copy it to one",
                 file.display()
             ))
         };
@@ -66,42 +67,40 @@ impl Change {
             devices.by_number(mount.number).and_then(|device| EspLocation::of(&devices, device));
         let esp = esp.ok_or_else(elsewhere)?;
         let path = firmware_path(&mount.root.join(below)).ok_or_else(|| {
-            Error::Usage(format!("{}: the firmware knows Unicode names only", file.display()))
+            Error::Usage(format!("{}: the firmware only accepts names in Unicode", file.display()))
         })?;
-        // Refuses a PARTUUID that is there twice.
+        // Refuses a PARTUUID that two partitions have.
         EspLocation::by_partuuid(&devices, esp.partuuid)?;
         Ok(Change::Add(LoadOption::new(label, esp.device_path(&path))))
     }
 
-    /// Its steps.
+    /// The steps.
     ///
     /// # Errors
-    /// An entry that it names is not there or not Lifeboat's, or the variables cannot be read.
+    /// An entry does not exist or is not Lifeboat's, or the variables cannot be read.
     fn steps(&self, entries: &Entries) -> Result<Vec<Step<'_>>> {
         Ok(vec![match self {
             Change::Order(wanted) => {
                 for number in wanted {
-                    named(entries, *number)?;
+                    entry_name(entries, *number)?;
                 }
-                let order = in_front(wanted, entries)?;
-                // An order may name entries that are not there.
-                let names =
-                    order.iter().map(|n| named(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
+                let order = with_first(wanted, entries)?;
+                // BootOrder may name entries that do not exist.
+                let names = order
+                    .iter()
+                    .map(|n| entry_name(entries, *n).unwrap_or_else(|_| format!("{n:04X}")));
                 Step::WriteOrder { names: names.collect(), order }
             }
             Change::Next(number) => {
-                named(entries, *number)?;
+                entry_name(entries, *number)?;
                 Step::WriteNext(*number)
             }
             Change::Remove { entry, foreign } => {
-                let name = named(entries, *entry)?;
+                let name = entry_name(entries, *entry)?;
                 let is_ours =
                     matches!(entries.entry(*entry), Ok(Some(e)) if e.option.is_lifeboat());
                 if !is_ours && !foreign {
-                    return Err(Refusal::Other(format!(
-                        "boot entry {name} is not Lifeboat's: --foreign removes it all the same"
-                    ))
-                    .into());
+                    return Err(Refusal::ForeignEntry { entry: name }.into());
                 }
                 Step::Remove { entry: *entry, foreign: *foreign }
             }
@@ -113,10 +112,10 @@ impl Change {
         Ok(match self {
             Change::Order(_) => "Set the order in which the firmware tries its boot entries".into(),
             Change::Next(number) => {
-                format!("Start boot entry {} at the next boot only", named(entries, *number)?)
+                format!("Start boot entry {} at the next boot only", entry_name(entries, *number)?)
             }
             Change::Remove { entry, .. } => {
-                format!("Remove boot entry {}", named(entries, *entry)?)
+                format!("Remove boot entry {}", entry_name(entries, *entry)?)
             }
             Change::Add(option) => {
                 let file = option.path.file().unwrap_or_default();
@@ -130,7 +129,7 @@ impl Change {
         let mut notes = Vec::new();
         for other in entries.entries().map_err(reading)? {
             if other.option.path == option.path {
-                notes.push(format!("{} starts this file too", named(entries, other.number)?));
+                notes.push(format!("{} also starts this file", entry_name(entries, other.number)?));
             }
         }
         if entries.secure_boot().map_err(reading)? == SecureBoot::Enabled {
@@ -144,11 +143,11 @@ impl Change {
     }
 }
 
-/// Makes a change; `Ok(false)` when the report stopped after the plan.
+/// Makes a change. `Ok(false)` if the report stopped after the plan.
 ///
 /// # Errors
-/// An entry that it names is not there or not Lifeboat's, a variable cannot be written, or the
-/// firmware did not keep it.
+/// An entry does not exist or is not Lifeboat's, a variable cannot be written, or the firmware did
+/// not keep it.
 pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -> Result<bool> {
     let steps = change.steps(entries)?;
     let plan = Plan {
@@ -164,7 +163,7 @@ pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -
     Ok(true)
 }
 
-/// What is written to the firmware's variables.
+/// A step that writes to the firmware's variables.
 #[derive(Debug)]
 enum Step<'a> {
     WriteOrder { order: Vec<u16>, names: Vec<String> },
@@ -200,24 +199,21 @@ impl step::Step<Entries> for Step<'_> {
                 if kept && entries.order().map_err(reading)?.contains(&number) {
                     return Ok(());
                 }
-                Err(Error::Failed(format!(
-                    "the firmware did not keep boot entry {number:04X} as it was written: see `be \
-                    boot-entries`"
-                )))
+                Err(Error::EntryNotKept { number })
             }
         }
     }
 }
 
-/// The whole order with these in front.
-fn in_front(wanted: &[u16], entries: &Entries) -> Result<Vec<u16>> {
+/// The whole order with the `wanted` entries first.
+fn with_first(wanted: &[u16], entries: &Entries) -> Result<Vec<u16>> {
     let present = entries.order().map_err(reading)?;
     let rest = present.into_iter().filter(|n| !wanted.contains(n));
     Ok(wanted.iter().copied().chain(rest).collect())
 }
 
-/// `0003 (debian)`; one that is damaged has its number only.
-fn named(entries: &Entries, number: u16) -> Result<String> {
+/// An entry as messages name it: `0003 (debian)`, or only the number if it is damaged.
+fn entry_name(entries: &Entries, number: u16) -> Result<String> {
     match entries.entry(number) {
         Ok(Some(entry)) => Ok(format!("{number:04X} ({})", entry.option.description)),
         Ok(None) => {
@@ -227,7 +223,7 @@ fn named(entries: &Entries, number: u16) -> Result<String> {
     }
 }
 
-/// A path on a FAT as the firmware takes it.
+/// A path on a FAT in the form that the firmware expects.
 fn firmware_path(path: &Path) -> Option<String> {
     path.to_str().map(|path| path.replace('/', "\\"))
 }
@@ -239,7 +235,7 @@ mod tests {
     use crate::plan::testing::Recorder;
 
     #[test]
-    fn what_is_planned_is_done() {
+    fn a_change_does_what_the_plan_says() {
         let firmware = Firmware::new();
         let (debian, ours) = (
             firmware.add("debian", r"\EFI\debian\shimx64.efi"),
@@ -247,7 +243,7 @@ mod tests {
         );
         assert_eq!((debian, ours), (0, 1));
         let rescue = Change::Add(Firmware::option("rescue", r"\EFI\lifeboat\rescue.efi"));
-        let gone = |entry, foreign| Change::Remove { entry, foreign };
+        let remove = |entry, foreign| Change::Remove { entry, foreign };
         for (wanted, planned, order) in [
             (rescue, "write a new entry, and put it last in BootOrder", vec![0, 1, 2]),
             (
@@ -257,28 +253,28 @@ mod tests {
             ),
             (Change::Next(1), "write BootNext: 0001", vec![2, 0, 1]),
             (
-                gone(1, false),
+                remove(1, false),
                 "take 0001 out of BootNext and BootOrder, then delete Boot0001; what it points at \
                 stays",
                 vec![2, 0],
             ),
             (
-                gone(0, true),
+                remove(0, true),
                 "take 0000 out of BootNext and BootOrder, then delete Boot0000; what it points at \
                 stays",
                 vec![2],
             ),
         ] {
             assert_eq!(step::lines(&wanted.steps(&firmware.entries()).unwrap()), [planned]);
-            let mut heard = Recorder::default();
-            assert!(change(&mut firmware.entries(), &wanted, &mut heard).unwrap());
-            assert_eq!(heard.steps, [planned]);
+            let mut recorder = Recorder::default();
+            assert!(change(&mut firmware.entries(), &wanted, &mut recorder).unwrap());
+            assert_eq!(recorder.steps, [planned]);
             assert_eq!(firmware.entries().order().unwrap(), order, "{planned}");
         }
     }
 
     #[test]
-    fn nothing_is_planned_for_what_is_not_there_or_not_ours() {
+    fn entries_that_do_not_exist_or_are_not_lifeboats_are_refused() {
         let firmware = Firmware::new();
         let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
         let foreign = Change::Remove { entry: debian, foreign: false };
@@ -299,15 +295,16 @@ mod tests {
         firmware.add("rescue", r"\EFI\lifeboat\rescue.efi");
         let notes = Change::Add(Firmware::option("again", r"\EFI\lifeboat\rescue.efi"))
             .notes(&firmware.entries());
-        assert_eq!(notes.unwrap(), ["0000 (rescue) starts this file too"]);
+        assert_eq!(notes.unwrap(), ["0000 (rescue) also starts this file"]);
     }
 
     #[test]
     fn only_a_program_on_an_esp_gets_an_entry() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, bytes, why) in
-            [("text.efi", "no", "no program"), ("program.efi", "MZ", "no mounted EFI")]
-        {
+        for (name, bytes, why) in [
+            ("text.efi", "no", "not an EFI program"),
+            ("program.efi", "MZ", "not on a mounted EFI"),
+        ] {
             let file = dir.path().join(name);
             std::fs::write(&file, bytes).unwrap();
             let error = Change::add(&Host::local(), "x".into(), &file).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Making the running trial permanent, its deadline, and the notice at login (DESIGN.md, "Trial,
+//! The confirmation of the running trial, its deadline, and the notice at login (DESIGN.md, "Trial,
 //! confirm, fallback").
 
 mod deadline;
@@ -22,56 +22,57 @@ use running::RunningEnvironment;
 
 pub use deadline::deadline;
 
-/// Executables that must all exit with 0 before a trial is confirmed.
+/// The directory of the health checks: executables that must all exit with 0 before a trial is
+/// confirmed.
 const HEALTH_CHECKS: &str = "etc/lifeboat/health.d";
 
-/// How long a confirmation at boot is tried: less than the deadline of the trial.
+/// How long the confirmation at boot is tried again: less than the deadline of the trial.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// How long one of them may take.
+/// How long one health check may take.
 const HEALTH_CHECK_TIME: Duration = Duration::from_secs(60);
 
 /// What a confirmation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Confirmed {
+pub enum Confirmation {
     /// The BE of this name was on trial and boots from now on.
     Permanent(String),
-    /// No trial of the running BE was under way; its count of attempts is cleared.
+    /// The running BE was not on trial. Its count of attempts is cleared.
     NoTrial,
 }
 
-/// Makes the running trial permanent; `None` when the report stopped after the plan.
+/// Makes the running trial permanent. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// An ESP or a variable cannot be read or written; nothing is lost by running it again.
-pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmed>> {
+/// An ESP or a variable cannot be read or written. The confirmation can be run again.
+pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
     let _lock = Lock::acquire(host)?;
     namespace::enter_private_namespace()?;
     confirm_running(host, report)
 }
 
-/// What lifeboat-confirm.service does: the health checks, then as [`confirm`]; and the notice of
-/// trials that failed.
+/// What lifeboat-confirm.service does: writes the notice of trials that failed, runs the health
+/// checks, and then confirms as [`confirm`] does.
 ///
 /// # Errors
-/// As [`confirm`], after [`PATIENCE`], and when a health check fails: then the trial stays
-/// unconfirmed.
-pub fn confirm_at_boot(host: &Host) -> Result<Confirmed> {
+/// Those of [`confirm`], after [`PATIENCE`], and [`Error::HealthCheck`]. The trial is then not
+/// confirmed.
+pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     if let Err(e) = notice::write(host) {
         log::warn!("{e}");
     }
-    if patiently(|| running::trial(host))? == Some(Trial::Running) {
+    if try_again(|| running::trial(host))? == Some(Trial::Running) {
         run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
     }
-    let confirmed = patiently(|| {
+    let confirmed = try_again(|| {
         let _lock = Lock::acquire(host)?;
-        // Each attempt sees what is mounted by then.
+        // In a new namespace, so that each attempt sees what has been mounted since.
         namespace::in_private_namespace(|| confirm_running(host, &mut Silent))
     });
-    Ok(confirmed?.unwrap_or(Confirmed::NoTrial))
+    Ok(confirmed?.unwrap_or(Confirmation::NoTrial))
 }
 
-fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmed>> {
+fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
     let running = RunningEnvironment::find(Devices::scan(host)?)?;
     let loader = running.as_ref().map(|running| running.loader(host)).transpose()?;
     let trial = loader.as_ref().map_or(Ok(None), |loader| loader.running_trial())?;
@@ -83,11 +84,13 @@ fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confir
     };
     let confirmed = match (trial, &running) {
         (Some(Trial::Running), Some(running)) => {
-            Confirmed::Permanent(running.descriptor.name.to_string())
+            Confirmation::Permanent(running.descriptor.name.to_string())
         }
         _ => {
-            plan.notes.push("no trial is running: at most its count of attempts is cleared".into());
-            Confirmed::NoTrial
+            plan.notes.push(
+                "no trial is running: only a count of attempts is cleared, if there is one".into(),
+            );
+            Confirmation::NoTrial
         }
     };
     if !report.confirm(&plan)? {
@@ -97,9 +100,9 @@ fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confir
     Ok(Some(confirmed))
 }
 
-/// At boot an ESP may appear late or be looked at by another program, and another operation may
-/// hold the lock.
-fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+/// Tries again for [`PATIENCE`]: at boot the ESP may appear late or be in use by another program,
+/// and another operation may hold the lock.
+fn try_again<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt() {
@@ -111,7 +114,7 @@ fn patiently<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Runs every executable of the directory, in the order of their names.
+/// Runs every health check, in the order of their names.
 fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
     hooks::executables(&root.join(HEALTH_CHECKS))?
         .iter()
@@ -122,27 +125,19 @@ fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
     log::info!("running the health check {}", check.display());
     let mut child =
         Command::new(check).stdin(Stdio::null()).spawn().at("starting the health check", check)?;
+    let failed = |outcome| Err(Error::HealthCheck { check: check.to_owned(), outcome });
     let start = Instant::now();
     loop {
         match child.try_wait().at("waiting for the health check", check)? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
-                return Err(Error::Failed(format!(
-                    "the health check {} failed ({status}): the trial is not confirmed; `be \
-                    confirm` confirms it all the same",
-                    check.display()
-                )));
+                return failed(format!("failed ({status})"));
             }
             None if start.elapsed() > limit => {
-                // Whether it could be killed or has just ended, it has failed.
+                // It has failed, even if it ends before it can be killed.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Error::Failed(format!(
-                    "the health check {} did not end within {} seconds: the trial is not \
-                    confirmed; `be confirm` confirms it all the same",
-                    check.display(),
-                    limit.as_secs()
-                )));
+                return failed(format!("did not end within {} seconds", limit.as_secs()));
             }
             None => std::thread::sleep(Duration::from_millis(50)),
         }

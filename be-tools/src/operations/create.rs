@@ -9,7 +9,7 @@ mod request;
 mod step;
 mod target;
 
-pub use request::{Method, Request};
+pub use request::{CreateRequest, Method};
 
 use crate::environment::Descriptor;
 use crate::error::Result;
@@ -20,14 +20,14 @@ use crate::step::run_all;
 use job::Job;
 use step::State;
 
-/// Makes a new BE and returns its descriptor; `None` when the report stopped after the plan.
+/// Makes a new BE and returns its descriptor. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`](crate::Refusal) before anything is written; any other error leaves a BE that says
-/// it is incomplete, and the command can be run again.
+/// A [`Refusal`](crate::Refusal), before anything is written. After any other error the BE is
+/// marked as incomplete, and the command can be run again.
 pub fn create(
     host: &Host,
-    request: &Request,
+    request: &CreateRequest,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
     let session = Session::new(host, "create")?;

@@ -1,5 +1,5 @@
-//! `be delete`, in the order of DESIGN.md: state, what points at its loader, the loader, then the
-//! device.
+//! `be delete`, in the order of DESIGN.md: the state in the descriptor, what points at the loader,
+//! the loader, then the devices.
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use crate::step;
 use crate::storage::namespace;
 use crate::storage::{mkfs, usage::Usage};
 
-/// Deletes a BE; `Ok(false)` when the report stopped after the plan.
+/// Deletes a BE. `Ok(false)` if the report stopped after the plan.
 ///
 /// # Errors
-/// When it runs, is mounted, is what boots first with nothing else behind it, or is unmanaged and
-/// not forced.
+/// The BE is running, is mounted, is the only one that the firmware could start, or is unmanaged
+/// and `force` is not set.
 pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
@@ -30,9 +30,10 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     loader::refuse_last(host, environment)?;
 
     let devices = to_erase(environment);
-    refuse_in_use(host, &inventory, environment, &devices)?;
+    let mut deletion = Deletion { host, inventory: &inventory, environment };
+    deletion.refuse_in_use(&devices)?;
     let loader = loader::for_environment(host, &inventory, environment)?;
-    let mut steps = forgetting(&inventory, environment, &*loader)?;
+    let mut steps = deletion.steps(&*loader)?;
     steps.extend(devices.iter().map(|device| Step::Erase(device)));
     let mut plan = Plan {
         title: format!("Delete boot environment '{}'", environment.name()),
@@ -44,55 +45,27 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     }
     for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
         plan.notes.push(format!(
-            "{} stays: it was not made for '{}'",
+            "{} is not erased: it was not made for '{}'",
             left.display(),
             environment.name()
         ));
     }
-    plan.notes.extend(notes(host, &inventory, environment));
+    plan.notes.extend(deletion.notes());
     if !report.confirm(&plan)? {
         return Ok(false);
     }
     namespace::enter_private_namespace()?;
-    let mut state = State { host, inventory: &inventory, environment };
-    step::run_all(&steps, &mut state, report)?;
+    step::run_all(&steps, &mut deletion, report)?;
     Ok(true)
 }
 
-/// Its devices in the order of erasing: the root, by which a deletion that was interrupted is found
-/// again, is the last.
+/// The devices to erase, in order. The root is the last: by its descriptor, an interrupted deletion
+/// is recognized.
 fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
     environment.made_devices().into_iter().rev().cloned().collect()
 }
 
-/// Its fstab may name what the running system or another BE uses.
-fn refuse_in_use(
-    host: &Host,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-    devices: &[PathBuf],
-) -> Result<()> {
-    let usage = Usage::read(host)?;
-    for node in devices {
-        if let Some(device) = inventory.devices.by_node(node) {
-            usage.refuse_used(device)?;
-        }
-        if let Some(other) =
-            inventory.users_of(node).into_iter().find(|user| user.root != environment.root)
-        {
-            return Err(Refusal::Other(format!(
-                "{} holds files of '{}' too: delete that one first, or take {} out of its fstab",
-                node.display(),
-                other.reference,
-                node.display()
-            ))
-            .into());
-        }
-    }
-    Ok(())
-}
-
-/// Why it must not be deleted or replaced.
+/// Refuses a BE that must not be deleted or replaced.
 ///
 /// # Errors
 /// The refusal.
@@ -104,69 +77,102 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
         }
         .into());
     }
+    let name = environment.reference.clone();
     if let Some(place) = environment.mounted_at.first() {
-        return Err(Refusal::Other(format!(
-            "'{}' is mounted on {}: unmount it first",
-            environment.name(),
-            place.display()
-        ))
-        .into());
+        return Err(
+            Refusal::EnvironmentMounted { name, mountpoint: place.display().to_string() }.into()
+        );
     }
     if environment.descriptor.is_none() && !force {
-        return Err(Refusal::Other(format!(
-            "'{}' is unmanaged, a system that Lifeboat did not make ({}): give --force to erase it",
-            environment.reference, environment.os.pretty_name
-        ))
-        .into());
+        let system = environment.os.pretty_name.clone();
+        return Err(Refusal::NotMadeByLifeboat { name, system }.into());
     }
     if environment.root.subvolume.is_some() {
-        return Err(Refusal::Other(format!(
-            "'{}' is a btrfs subvolume of {}, which others may share: delete it with `btrfs \
-            subvolume delete`",
-            environment.reference,
-            environment.root.device.display()
-        ))
-        .into());
+        let device = environment.root.device.display().to_string();
+        let way_out = "delete it with `btrfs subvolume delete`".into();
+        return Err(Refusal::Subvolume { name, device, way_out }.into());
     }
     Ok(())
 }
 
-/// What is done to a BE that goes.
+/// A step that removes a BE.
 #[derive(Debug)]
 pub(crate) enum Step<'a> {
-    /// What is full or too broken for that is deleted all the same.
+    /// Marks the BE as incomplete. One that is full or too damaged for that is deleted anyway.
     Mark(&'a Descriptor),
-    /// Out of everything that points at it.
-    Forget(LoaderStep<'a>),
-    /// What is on the device goes.
+    /// Removes what points at the BE.
+    RemoveReference(LoaderStep<'a>),
+    /// Erases the content of the device.
     Erase(&'a Path),
 }
 
-/// What the steps need.
-pub(crate) struct State<'a> {
+/// The removal of a BE.
+#[derive(Clone, Copy)]
+pub(crate) struct Deletion<'a> {
     pub(crate) host: &'a Host,
     pub(crate) inventory: &'a Inventory,
     pub(crate) environment: &'a BootEnvironment,
 }
 
-/// The steps that take a BE out of everything that points at it, so that what its devices hold can
-/// be erased. They can be run again.
-///
-/// # Errors
-/// What points at it cannot be read.
-pub(crate) fn forgetting<'a>(
-    inventory: &Inventory,
-    environment: &'a BootEnvironment,
-    loader: &'a dyn Loader,
-) -> Result<Vec<Step<'a>>> {
-    let Some(descriptor) = &environment.descriptor else { return Ok(Vec::new()) };
-    // What was never complete says so already, and the `be create` that made it can be run again.
-    let is_marked = descriptor.operation == Some(Operation::Create);
-    let mut steps: Vec<Step> = (!is_marked).then_some(Step::Mark(descriptor)).into_iter().collect();
-    if inventory.twin_of(environment).is_none() {
-        steps.extend(loader.remove()?.into_iter().map(Step::Forget));
+impl<'a> Deletion<'a> {
+    /// Refuses devices that the running system or another BE uses: a fstab can name such devices.
+    fn refuse_in_use(&self, devices: &[PathBuf]) -> Result<()> {
+        let Deletion { host, inventory, environment } = self;
+        let usage = Usage::read(host)?;
+        for node in devices {
+            if let Some(device) = inventory.devices.by_node(node) {
+                usage.refuse_used(device)?;
+            }
+            let users = inventory.users_of(node);
+            if let Some(other) = users.into_iter().find(|user| user.root != environment.root) {
+                let (device, other) = (node.display().to_string(), other.reference.clone());
+                let way_out = format!("delete '{other}' first, or remove {device} from its fstab");
+                return Err(Refusal::SharedDevice { device, other, way_out }.into());
+            }
+        }
+        Ok(())
     }
-    Ok(steps)
+
+    /// The steps that mark the BE and remove everything that points at it, so that its devices can
+    /// be erased. They can be run again.
+    ///
+    /// # Errors
+    /// What points at the BE cannot be read.
+    pub(crate) fn steps(&self, loader: &'a dyn Loader) -> Result<Vec<Step<'a>>> {
+        let Some(descriptor) = &self.environment.descriptor else { return Ok(Vec::new()) };
+        let mut steps = Vec::new();
+        // A BE that was never complete is already marked, and its `be create` can be run again.
+        if descriptor.operation != Some(Operation::Create) {
+            steps.push(Step::Mark(descriptor));
+        }
+        if self.inventory.twin_of(self.environment).is_none() {
+            steps.extend(loader.remove()?.into_iter().map(Step::RemoveReference));
+        }
+        Ok(steps)
+    }
+
+    /// The notes of a plan on what the steps do not remove.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let Deletion { host, inventory, environment } = self;
+        if environment.descriptor.is_none() {
+            return Vec::new();
+        }
+        if let Some(twin) = inventory.twin_of(environment) {
+            return vec![format!(
+                "the boot entry and the loader are kept for '{}', which has the same id",
+                twin.reference
+            )];
+        }
+        let may_have_entry = inventory.devices.esps().next().is_some();
+        if !may_have_entry || loader::firmware::boot_entries(host).is_ok() {
+            return Vec::new();
+        }
+        vec![format!(
+            "the firmware's variables cannot be read here: if '{}' has a boot entry, it is not \
+            removed, and starts nothing until `be boot-entries remove` removes it",
+            environment.name()
+        )]
+    }
 }
 
 impl Display for Step<'_> {
@@ -175,7 +181,7 @@ impl Display for Step<'_> {
             Step::Mark(descriptor) => {
                 write!(f, "mark '{}' as incomplete (delete)", descriptor.name)
             }
-            Step::Forget(step) => step.fmt(f),
+            Step::RemoveReference(step) => step.fmt(f),
             Step::Erase(device) => {
                 write!(f, "erase the file system signature on {}", device.display())
             }
@@ -183,9 +189,9 @@ impl Display for Step<'_> {
     }
 }
 
-impl step::Step<State<'_>> for Step<'_> {
-    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
-        let State { host, inventory, environment } = *state;
+impl step::Step<Deletion<'_>> for Step<'_> {
+    fn run(&self, deletion: &mut Deletion, report: &mut dyn Report) -> Result<()> {
+        let Deletion { host, inventory, environment } = *deletion;
         match self {
             Step::Mark(descriptor) => {
                 let access = Access::ReadWrite;
@@ -200,42 +206,17 @@ impl step::Step<State<'_>> for Step<'_> {
                 }
                 Ok(())
             }
-            Step::Forget(step) => step.run(),
+            Step::RemoveReference(step) => step.run(),
             Step::Erase(device) => mkfs::wipe(device),
         }
     }
-}
-
-/// What the steps leave as it is, for a plan.
-pub(crate) fn notes(
-    host: &Host,
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-) -> Vec<String> {
-    if environment.descriptor.is_none() {
-        return Vec::new();
-    }
-    if let Some(twin) = inventory.twin_of(environment) {
-        return vec![format!(
-            "boot entry and loader stay with '{}', which has the same id",
-            twin.reference
-        )];
-    }
-    let may_have_entry = inventory.devices.esps().next().is_some();
-    if !may_have_entry || loader::firmware::boot_entries(host).is_ok() {
-        return Vec::new();
-    }
-    vec![format!(
-        "the firmware's variables cannot be read here, so a boot entry of '{}' cannot be seen: if \
-        it has one, it stays and leads nowhere, until `be boot-entries remove`",
-        environment.name()
-    )]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::environment::{self, FileSystemUse};
+    use crate::error::Error;
     use crate::loader::testing::Firmware;
     use crate::plan::testing::Recorder;
     use crate::storage::device::BlockDevice;
@@ -263,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_for_it_is_erased_and_the_root_last() {
+    fn devices_that_were_made_for_it_are_erased_and_the_root_last() {
         let mut second = environment("/dev/lifeboat-none1");
         second.file_systems = vec![uses("/dev/lifeboat-none2"), uses("/dev/lifeboat-data")];
         second.made = ["/dev/lifeboat-none1", "/dev/lifeboat-none2"].map(Into::into).into();
@@ -274,18 +255,21 @@ mod tests {
     }
 
     #[test]
-    fn what_another_one_lives_on_is_not_erased() {
+    fn a_device_with_another_boot_environment_is_not_erased() {
         let second = environment("/dev/lifeboat-none1");
         let mut other = environment("/dev/lifeboat-none1");
         other.root.subvolume = Some("@other".into());
         let mut inventory =
             Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        let host = Host::local();
         let refused = |inventory: &Inventory| {
-            refuse_in_use(&Host::local(), inventory, &second, &to_erase(&second))
+            let deletion = Deletion { host: &host, inventory, environment: &second };
+            deletion.refuse_in_use(&to_erase(&second))
         };
         assert!(refused(&inventory).is_ok());
         inventory.environments.push(other);
-        assert_eq!(refused(&inventory).unwrap_err().exit_status(), 3);
+        let refusal = refused(&inventory).unwrap_err();
+        assert!(matches!(refusal, Error::Refused(Refusal::SharedDevice { .. })), "{refusal}");
     }
 
     #[test]
@@ -304,6 +288,9 @@ mod tests {
         let mut inventory =
             Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
+        let notes = |host: &Host, inventory: &Inventory, environment: &BootEnvironment| {
+            Deletion { host, inventory, environment }.notes()
+        };
         let elsewhere = Host { sys: "/lifeboat-none".into(), ..firmware.host() };
         let said = notes(&elsewhere, &inventory, &second).join("\n");
         assert!(
@@ -329,7 +316,8 @@ mod tests {
         let host = firmware.host();
         let lines = |inventory: &Inventory| {
             let loader = loader::for_environment(&host, inventory, &second).unwrap();
-            step::lines(&forgetting(inventory, &second, &*loader).unwrap())
+            let deletion = Deletion { host: &host, inventory, environment: &second };
+            step::lines(&deletion.steps(&*loader).unwrap())
         };
         assert_eq!(lines(&inventory).len(), 2);
         let mut twin = second.clone();
@@ -339,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_taken_out_of_the_menu_as_the_plan_says() {
+    fn its_boot_entry_is_removed_as_the_plan_says() {
         let firmware = Firmware::new();
         let mut second = environment("/dev/lifeboat-none1");
         let id = second.descriptor.as_ref().unwrap().id;
@@ -348,25 +336,30 @@ mod tests {
         second.boot_entry = Some(firmware.add("Lifeboat: second", &file));
         let (host, inventory) = (firmware.host(), Inventory::default());
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
-        let steps = forgetting(&inventory, &second, &*loader).unwrap();
-        let mut state = State { host: &host, inventory: &inventory, environment: &second };
-        let mut heard = Recorder::default();
-        step::run_all(&steps, &mut state, &mut heard).unwrap();
-        assert_eq!(heard.steps, step::lines(&steps));
-        assert!(heard.steps[1].starts_with("remove Boot0001 from BootNext"), "{:?}", heard.steps);
+        let mut deletion = Deletion { host: &host, inventory: &inventory, environment: &second };
+        let steps = deletion.steps(&*loader).unwrap();
+        let mut recorder = Recorder::default();
+        step::run_all(&steps, &mut deletion, &mut recorder).unwrap();
+        assert_eq!(recorder.steps, step::lines(&steps));
+        assert!(
+            recorder.steps[1].starts_with("remove Boot0001 from BootNext"),
+            "{:?}",
+            recorder.steps
+        );
         assert_eq!(firmware.entries().order().unwrap(), [debian]);
-        // Its device is not there, which hinders nothing.
-        assert_eq!(heard.warnings.len(), 1);
+        // Its device does not exist, which is only a warning.
+        assert_eq!(recorder.warnings.len(), 1);
     }
 
     #[test]
-    fn what_was_never_complete_stays_an_interrupted_create() {
+    fn one_that_was_never_complete_stays_an_interrupted_create() {
         let mut second = environment("/dev/lifeboat-none1");
         second.descriptor = Some(Descriptor::new("second".parse().unwrap(), None));
         let (firmware, inventory) = (Firmware::new(), Inventory::default());
         let host = firmware.host();
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
-        let lines = step::lines(&forgetting(&inventory, &second, &*loader).unwrap());
+        let deletion = Deletion { host: &host, inventory: &inventory, environment: &second };
+        let lines = step::lines(&deletion.steps(&*loader).unwrap());
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("remove "), "{lines:?}");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use super::write_descriptor::{WriteDescriptor, managed};
+use super::write_descriptor::{WriteDescriptor, descriptor_of};
 use crate::discover;
 use crate::environment::{Descriptor, Inventory};
 use crate::error::Result;
@@ -15,12 +15,12 @@ use crate::step;
 /// Sets a BE's description.
 ///
 /// # Errors
-/// When the BE is unmanaged or cannot be written.
+/// The BE is unmanaged, or cannot be written.
 pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    let mut descriptor = managed(environment)?.clone();
+    let mut descriptor = descriptor_of(environment)?.clone();
     loader::for_environment(host, &inventory, environment)?;
     let steps = [Step(WriteDescriptor(environment))];
     let plan = Plan {
@@ -35,7 +35,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     step::run_all(&steps, &mut State { host, inventory: &inventory, descriptor }, report)
 }
 
-/// The only one.
+/// The only step.
 struct Step<'a>(WriteDescriptor<'a>);
 
 struct State<'a> {

@@ -13,12 +13,12 @@ use crate::session::lock::Lock;
 use crate::step;
 use crate::storage::mounts::unmount_all;
 
-/// Mounts a BE until it is unmounted again, on `dir` or on `/run/lifeboat/mnt/NAME`, and says
-/// where; `None` when the report stopped after the plan.
+/// Mounts a BE on `dir`, or on `/run/lifeboat/mnt/NAME`, until it is unmounted again. Returns the
+/// directory, or `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// When it runs or is mounted already, `dir` is `/` or no directory, or a file system cannot be
-/// mounted.
+/// The BE is running or already mounted, `dir` is `/` or not a directory, or a file system cannot
+/// be mounted.
 pub fn mount(
     host: &Host,
     reference: &str,
@@ -34,11 +34,8 @@ pub fn mount(
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
     if let Some(place) = environment.mounted_at.first() {
-        return Err(Refusal::Mounted {
-            device: environment.root.device.display().to_string(),
-            mountpoint: place.display().to_string(),
-        }
-        .into());
+        let (name, mountpoint) = (environment.reference.clone(), place.display().to_string());
+        return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
     }
     let own = host.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
     let dir = match dir {
@@ -47,13 +44,12 @@ pub fn mount(
     };
     if dir != own && !dir.is_dir() {
         return Err(Error::Usage(format!(
-            "{} is not a directory: name one to mount on",
+            "{} is not a directory: name a directory to mount on",
             dir.display()
         )));
     }
     if dir == Path::new("/") {
-        let why = "mounting on / would hide the running system: name another directory, or none";
-        return Err(Refusal::Other(why.into()).into());
+        return Err(Refusal::MountOnRoot.into());
     }
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
@@ -64,9 +60,9 @@ pub fn mount(
             steps.push(Step::MountNested { file_system, place: dir.join(below) });
         }
     }
-    let how = if read_only { "for reading only" } else { "for writing" };
+    let mode = if read_only { "read-only" } else { "for writing" };
     let plan = Plan {
-        title: format!("Mount '{}' {how}", environment.name()),
+        title: format!("Mount '{}' {mode}", environment.name()),
         steps: step::lines(&steps),
         ..Plan::default()
     };
@@ -79,7 +75,7 @@ pub fn mount(
     if let Err(error) = done {
         drop(mounted);
         if dir == own {
-            // It is empty, unless something is still mounted there.
+            // The directory is empty, unless a file system is still mounted on it.
             let _ = std::fs::remove_dir(&dir);
         }
         return Err(error);
@@ -87,7 +83,7 @@ pub fn mount(
     Ok(mounted.map(MountedEnvironment::into_persistent))
 }
 
-/// What is done to mount a BE.
+/// A step of mounting a BE.
 #[derive(Debug)]
 enum Step<'a> {
     Make(&'a Path),
@@ -95,13 +91,13 @@ enum Step<'a> {
     MountNested { file_system: &'a FileSystemUse, place: PathBuf },
 }
 
-/// What the steps hand on to each other.
+/// What the steps share.
 struct State<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
     access: Access,
-    /// Unmounted when a step fails.
+    /// The file systems mounted so far. They are unmounted if a step fails.
     mounted: Option<MountedEnvironment>,
 }
 
@@ -146,10 +142,10 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 }
 
-/// Unmounts a BE that [`mount`] mounted, named or by its directory.
+/// Unmounts a BE that [`mount`] mounted. `be_or_dir` is its name or the directory.
 ///
 /// # Errors
-/// When it is not mounted, runs, or is in use.
+/// The BE is not mounted, is running, or is in use.
 pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<()> {
     let _lock = Lock::acquire(host)?;
     let inventory = discover(host)?;
@@ -162,7 +158,8 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         Some(found) => found,
         None if be_or_dir.starts_with('/') => {
             return Err(Error::Usage(format!(
-                "no boot environment is mounted on {be_or_dir}: `be list` shows which are"
+                "no boot environment is mounted on {be_or_dir}: `be list --json` shows which are \
+                mounted"
             )));
         }
         None => {
@@ -175,12 +172,12 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         }
     };
     if environment.running || dir == Path::new("/") {
-        let way_out = "boot another one, then it can be unmounted".into();
+        let way_out = "boot another one first".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
     let is_ours = dir.starts_with(host.run.join("lifeboat/mnt"));
-    let mut steps = vec![Unmounting::Unmount(&dir)];
-    steps.extend(is_ours.then_some(Unmounting::Remove(&dir)));
+    let mut steps = vec![UnmountStep::Unmount(&dir)];
+    steps.extend(is_ours.then_some(UnmountStep::Remove(&dir)));
     let plan = Plan {
         title: format!("Unmount '{}'", environment.name()),
         steps: step::lines(&steps),
@@ -192,30 +189,30 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
     step::run_all(&steps, &mut host.clone(), report)
 }
 
-/// What is done to unmount one.
+/// A step of unmounting a BE.
 #[derive(Debug)]
-enum Unmounting<'a> {
+enum UnmountStep<'a> {
     Unmount(&'a Path),
-    /// Made when it was mounted.
+    /// Removes the directory that was made to mount the BE on.
     Remove(&'a Path),
 }
 
-impl Display for Unmounting<'_> {
+impl Display for UnmountStep<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unmounting::Unmount(dir) => {
+            UnmountStep::Unmount(dir) => {
                 write!(f, "unmount {} and what is mounted below it", dir.display())
             }
-            Unmounting::Remove(dir) => write!(f, "remove the directory {}", dir.display()),
+            UnmountStep::Remove(dir) => write!(f, "remove the directory {}", dir.display()),
         }
     }
 }
 
-impl step::Step<Host> for Unmounting<'_> {
+impl step::Step<Host> for UnmountStep<'_> {
     fn run(&self, host: &mut Host, _: &mut dyn Report) -> Result<()> {
         match self {
-            Unmounting::Unmount(dir) => unmount_all(host, dir),
-            Unmounting::Remove(dir) => std::fs::remove_dir(dir).at("removing the directory", dir),
+            UnmountStep::Unmount(dir) => unmount_all(host, dir),
+            UnmountStep::Remove(dir) => std::fs::remove_dir(dir).at("removing the directory", dir),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `be refresh`: an existing BE is brought up to date with its source, changing only what differs.
+//! `be refresh`: brings an existing BE up to date with its source, changing only what differs.
 
 mod job;
 mod plan;
@@ -6,7 +6,7 @@ mod prepare;
 mod request;
 mod step;
 
-pub use request::Request;
+pub use request::RefreshRequest;
 
 use crate::environment::Descriptor;
 use crate::error::Result;
@@ -17,29 +17,29 @@ use crate::step::run_all;
 use job::Job;
 use step::State;
 
-/// What a refresh did.
+/// The result of a refresh.
 #[derive(Clone, Debug)]
-pub struct Refreshed {
-    /// The BE as it is now.
+pub struct RefreshSummary {
+    /// The descriptor of the BE.
     pub descriptor: Descriptor,
-    /// Entries that are in it.
+    /// Entries in the BE.
     pub files: u64,
-    /// Those of them that differed.
+    /// Entries that differed and were written.
     pub changed: u64,
     /// Entries that were removed.
     pub removed: u64,
 }
 
-/// Brings a BE up to date; `None` when the report stopped after the plan.
+/// Brings a BE up to date. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// A [`Refusal`](crate::Refusal) before anything is written; after any other error the BE says that
-/// it is incomplete, and the command can be run again.
+/// A [`Refusal`](crate::Refusal), before anything is written. After any other error the BE is
+/// marked as incomplete, and the command can be run again.
 pub fn refresh(
     host: &Host,
-    request: &Request,
+    request: &RefreshRequest,
     report: &mut dyn Report,
-) -> Result<Option<Refreshed>> {
+) -> Result<Option<RefreshSummary>> {
     let session = Session::new(host, "refresh")?;
     let job = Job::prepare(&session, request)?;
     let steps = job.steps();
@@ -49,5 +49,5 @@ pub fn refresh(
     let mut state = State::new(&job, &session);
     run_all(&steps, &mut state, report)?;
     let State { descriptor, files, changed, removed, .. } = state;
-    Ok(Some(Refreshed { descriptor, files, changed, removed }))
+    Ok(Some(RefreshSummary { descriptor, files, changed, removed }))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use super::write_descriptor::{WriteDescriptor, managed};
+use super::write_descriptor::{WriteDescriptor, descriptor_of};
 use crate::discover;
 use crate::environment::{Descriptor, Inventory, Name, OperatingSystem};
 use crate::error::Result;
@@ -12,16 +12,16 @@ use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step;
 
-/// Gives a BE another name. Its id, loader directory and boot entry number stay; the entry's text
-/// follows.
+/// Gives a BE another name. Its id, its loader directory and the number of its boot entry stay; the
+/// description of the boot entry changes.
 ///
 /// # Errors
-/// When the name is taken or the BE is unmanaged.
+/// The name is taken, or the BE is unmanaged.
 pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report) -> Result<()> {
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
-    let mut descriptor = managed(environment)?.clone();
+    let mut descriptor = descriptor_of(environment)?.clone();
     loader::for_environment(host, &inventory, environment)?;
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
@@ -89,9 +89,9 @@ mod tests {
         let number = firmware.add("Lifeboat: second", &file);
         let (host, inventory) = (firmware.host(), Inventory::default());
         let mut state = State { host: &host, inventory: &inventory, os: &found.os, descriptor };
-        let (steps, mut heard) = ([Step::NameEntry(number)], Recorder::default());
-        step::run_all(&steps, &mut state, &mut heard).unwrap();
-        assert_eq!(heard.steps, ["give its boot entry Boot0000 the new name"]);
+        let (steps, mut recorder) = ([Step::NameEntry(number)], Recorder::default());
+        step::run_all(&steps, &mut state, &mut recorder).unwrap();
+        assert_eq!(recorder.steps, ["give its boot entry Boot0000 the new name"]);
         let entry = firmware.entries().entry(number).unwrap().unwrap();
         assert!(entry.option.description.starts_with("Lifeboat: third"), "{entry:?}");
     }

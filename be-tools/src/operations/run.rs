@@ -1,4 +1,5 @@
-//! `be run`: a BE is mounted as a whole, in a private namespace, and the command runs in it.
+//! `be run`: mounts a BE with all its file systems in a private namespace, and runs a command in
+//! it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{Display, Formatter};
@@ -18,10 +19,10 @@ use crate::step;
 use crate::storage::namespace;
 
 /// Runs a command in the BE that `reference` names, and returns its exit status as env(1) does.
-/// `None` when the report stopped after the plan.
+/// `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// When it is the running BE, is incomplete, or cannot be mounted.
+/// The BE is running, is incomplete, or cannot be mounted.
 pub fn in_environment(
     host: &Host,
     reference: &str,
@@ -34,9 +35,9 @@ pub fn in_environment(
     let environment = inventory.find(reference)?;
     refuse(environment)?;
     let steps = [Step::Mount(environment.name()), Step::Run(command)];
-    let how = if privileged { ", privileged" } else { "" };
+    let privileges = if privileged { ", privileged" } else { "" };
     let plan = Plan {
-        title: format!("Run a command in '{}'{how}", environment.name()),
+        title: format!("Run a command in '{}'{privileges}", environment.name()),
         steps: step::lines(&steps),
         ..Plan::default()
     };
@@ -55,14 +56,14 @@ enum Step<'a> {
     Run(&'a [OsString]),
 }
 
-/// What the steps hand on to each other.
+/// What the steps share.
 struct State<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
     privileged: bool,
     mounted: Option<MountedEnvironment>,
-    /// The command's.
+    /// The exit status of the command.
     status: Option<u8>,
 }
 
@@ -100,9 +101,9 @@ impl step::Step<State<'_>> for Step<'_> {
             interactive: true,
         };
         let status = inside.run(command)?;
-        let said = format!("the command ended with status {status}");
-        log::info!("{said}");
-        state.status = Some(u8::try_from(status).map_err(|_| Error::Failed(said))?);
+        let message = format!("the command ended with status {status}");
+        log::info!("{message}");
+        state.status = Some(u8::try_from(status).map_err(|_| Error::Failed(message))?);
         Ok(())
     }
 }
@@ -111,7 +112,7 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
     if environment.running {
         return Err(Refusal::Running {
             name: environment.name().into(),
-            way_out: "run the command as it is".into(),
+            way_out: "run the command without `be run`".into(),
         }
         .into());
     }
@@ -119,10 +120,10 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
     Ok(())
 }
 
-/// Directories that are another one's inside, whatever the BE's fstab mounts there.
+/// Directories that the sandbox replaces, whatever the BE's fstab mounts there.
 const COVERED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 
-/// The mount points of shared file systems that are directories of the BE. Swap has none.
+/// The mount points of shared file systems that are directories of the BE. Swap spaces have none.
 fn shared_directories(environment: &BootEnvironment, root: &RootDir) -> Result<Vec<PathBuf>> {
     let is_below = |place: &Path| place.is_absolute() && place != Path::new("/");
     let is_covered = |place: &Path| COVERED.iter().any(|covered| place.starts_with(covered));
@@ -137,7 +138,7 @@ fn shared_directories(environment: &BootEnvironment, root: &RootDir) -> Result<V
     Ok(directories)
 }
 
-/// The BE's own devices, with the UUIDs under which its programs look for them.
+/// The BE's own devices, with the UUIDs by which its programs find them.
 fn block_devices(
     inventory: &Inventory,
     environment: &BootEnvironment,
@@ -152,7 +153,7 @@ mod tests {
     use crate::environment::FileSystemUse;
 
     #[test]
-    fn swap_and_what_has_no_directory_of_the_be_is_not_read_only_inside() {
+    fn only_shared_mount_points_that_are_directories_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         for directory in ["home", "tmp", "swap"] {
             std::fs::create_dir(dir.path().join(directory)).unwrap();

@@ -1,4 +1,4 @@
-//! The step that writes the changed descriptor of a BE where it lies, for verbs that write no more.
+//! The step that writes the changed descriptor of a BE, for verbs that write nothing else to it.
 
 use std::fmt::{Display, Formatter};
 
@@ -12,18 +12,15 @@ use crate::storage::namespace;
 /// The descriptor of a BE that must have one.
 ///
 /// # Errors
-/// The refusal.
-pub(super) fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
+/// [`Refusal::Unmanaged`].
+pub(super) fn descriptor_of(environment: &BootEnvironment) -> Result<&Descriptor> {
     environment.descriptor.as_ref().ok_or_else(|| {
-        Refusal::Other(format!(
-            "'{}' is unmanaged and has no descriptor: boot it and run `be adopt` there",
-            environment.reference
-        ))
-        .into()
+        let way_out = "boot it and run `be adopt` there".into();
+        Refusal::Unmanaged { name: environment.reference.clone(), way_out }.into()
     })
 }
 
-/// Writes the descriptor of this BE.
+/// A step that writes the descriptor of this BE.
 pub(super) struct WriteDescriptor<'a>(pub(super) &'a BootEnvironment);
 
 impl Display for WriteDescriptor<'_> {
@@ -34,7 +31,7 @@ impl Display for WriteDescriptor<'_> {
 
 impl WriteDescriptor<'_> {
     /// # Errors
-    /// When it cannot be mounted or written.
+    /// The BE cannot be mounted or written.
     pub(super) fn run(
         &self,
         host: &Host,

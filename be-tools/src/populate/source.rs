@@ -1,4 +1,4 @@
-//! The source's file systems, each seen alone and read-only.
+//! The source's file systems, each mounted by itself and read-only.
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
 use crate::error::{Error, Result};
-use crate::host::Host;
 use crate::layout::MountPoint;
+use crate::session::Session;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{Access, FileSystem, Volume};
 
-/// The file system behind a mount point of a BE.
+/// The file system that a BE has at a mount point.
 ///
 /// # Errors
-/// When its device is gone, or holds none.
+/// [`Error::FileSystemNotFound`], [`Error::DeviceGone`], or the device has no file system.
 pub(crate) fn file_system(
     inventory: &Inventory,
     source: &BootEnvironment,
@@ -27,44 +27,41 @@ pub(crate) fn file_system(
         let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
         let found = line.and_then(|f| Some((f.device.as_ref()?, f)));
         let (node, line) = found.ok_or_else(|| {
-            Error::Failed(format!(
-                "{mountpoint} of '{}' is on no disk that was found: connect that disk, or correct \
-                its fstab",
-                source.name()
-            ))
+            let (mountpoint, name) = (mountpoint.to_string(), source.name().into());
+            Error::FileSystemNotFound { mountpoint, name }
         })?;
         (node, Subvolume::of_options(&line.options)?)
     };
-    let device = inventory.devices.by_node(node).ok_or_else(|| {
-        Error::Failed(format!("{} has gone: connect that disk again", node.display()))
-    })?;
+    let device = inventory
+        .devices
+        .by_node(node)
+        .ok_or_else(|| Error::DeviceGone { device: node.to_owned() })?;
     FileSystem::found(Volume::of(&inventory.devices, device).with_subvolume(subvolume))
 }
 
-/// Shows one file system of the source at `directory`, without what is mounted in it. The kernel
-/// refuses writes.
+/// Mounts one file system of the source on the session's directory for it, without what is mounted
+/// in it. The kernel refuses writes.
 ///
 /// # Errors
-/// When its device is gone or cannot be mounted.
+/// Those of [`file_system`], or it cannot be mounted.
 pub(crate) fn mount(
-    host: &Host,
-    inventory: &Inventory,
+    session: &Session,
     source: &BootEnvironment,
     mountpoint: &MountPoint,
-    directory: &Path,
 ) -> Result<Mounted> {
+    let Session { host, inventory, work, .. } = session;
     let mounts = Mounts::read(host)?;
-    file_system(inventory, source, mountpoint)?.show(&mounts, Access::Read, directory)
+    file_system(inventory, source, mountpoint)?.show(&mounts, Access::Read, &work.source)
 }
 
-/// File systems of the source that were not cleanly unmounted: their journals must be replayed, or
-/// the copy would lack what is in them.
+/// The devices of the source that were not cleanly unmounted. Their journals have to be replayed,
+/// or the copy would lack what is in them.
 pub(crate) fn with_journals(
-    host: &Host,
-    inventory: &Inventory,
+    session: &Session,
     source: &BootEnvironment,
     mountpoints: &[MountPoint],
 ) -> Result<Vec<PathBuf>> {
+    let Session { host, inventory, .. } = session;
     let mounts = Mounts::read(host)?;
     let mut dirty = Vec::new();
     for mountpoint in mountpoints {
@@ -77,7 +74,7 @@ pub(crate) fn with_journals(
     Ok(dirty)
 }
 
-/// Replays the journal of a file system of the source, as a step of the operation that copies it.
+/// A step that replays the journal of a file system of the source before it is copied.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReplayJournal<'a>(pub(crate) &'a Path);
 
@@ -85,8 +82,8 @@ impl Display for ReplayJournal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "replay the journal on {} (the source was not cleanly unmounted; nothing else of it \
-            is written)",
+            "replay the journal on {} (the source was not cleanly unmounted; nothing else is \
+            written to it)",
             self.0.display()
         )
     }
@@ -96,11 +93,12 @@ impl ReplayJournal<'_> {
     /// Mounts the file system once for writing.
     ///
     /// # Errors
-    /// When it cannot be mounted.
+    /// The file system cannot be mounted.
     pub(crate) fn run(&self, inventory: &Inventory, directory: &Path) -> Result<()> {
-        let device = inventory.devices.by_node(self.0).ok_or_else(|| {
-            Error::Failed(format!("{} has gone: connect that disk again", self.0.display()))
-        })?;
+        let device = inventory
+            .devices
+            .by_node(self.0)
+            .ok_or_else(|| Error::DeviceGone { device: self.0.to_owned() })?;
         let file_system = FileSystem::found(Volume::of(&inventory.devices, device))?;
         file_system.show(&Mounts::default(), Access::Write, directory)?.unmount()
     }

@@ -1,11 +1,11 @@
-//! The directories where an operation mounts things.
+//! The directories on which an operation mounts file systems.
 
 use std::path::PathBuf;
 
 use crate::error::{Doing, Result};
 use crate::host::Host;
 
-/// The directory where an operation mounts things, in its own mount namespace.
+/// The directories on which an operation mounts file systems, in its own mount namespace.
 pub(crate) struct WorkDirs {
     directory: PathBuf,
     /// For one file system of the source.
@@ -31,8 +31,8 @@ impl WorkDirs {
 impl Drop for WorkDirs {
     fn drop(&mut self) {
         for place in [&self.source, &self.target, &self.alone, &self.directory] {
-            // Only empty directories go: one that is still mounted on stays for the next boot, /run
-            // being a tmpfs.
+            // A directory on which a file system is still mounted cannot be removed. It remains
+            // until the next boot, because /run is a tmpfs.
             let _ = std::fs::remove_dir(place);
         }
     }

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use be_tools::copy::{Request, Summary, copy_tree};
+use be_tools::copy::{CopyRequest, Summary, copy_tree};
 use be_tools::plan::Silent;
 use be_tools::tree::exclude::Exclude;
 
@@ -86,7 +86,7 @@ fn mount_points_are_empty_directories_unless_the_source_is_a_bind_mount() {
     // If /boot is merged into the root file system of the copy, its directory has the attributes of
     // the file system that was mounted there.
     let into = target.path().join("boot");
-    let merge = Request { mountpoint: Path::new("/boot"), ..request(boot.path(), &into) };
+    let merge = CopyRequest { mountpoint: Path::new("/boot"), ..request(boot.path(), &into) };
     copy_tree(&merge, &mut Silent).unwrap();
     assert_eq!(sh(&into, "stat -c %u:%g:%a .; cat vmlinuz"), "7:8:2750\nkernel\n");
 }
@@ -111,7 +111,8 @@ fn excluded_files_are_not_copied() {
         .exclude(OsStr::new("/var/log"))
         .exclude(OsStr::new("/var/cache/*"))
         .include(OsStr::new("/var/log/apt"));
-    copy_tree(&Request { exclude, ..request(source.path(), target.path()) }, &mut Silent).unwrap();
+    copy_tree(&CopyRequest { exclude, ..request(source.path(), target.path()) }, &mut Silent)
+        .unwrap();
     let found = sh(
         target.path(),
         "find . -mindepth 1 ! -name lost+found | sort | tr '\\n' ' '; stat -c %a tmp",
@@ -211,7 +212,7 @@ fn the_second_pass_copies_what_changed_during_the_first() {
         chattr -i locked/f locked; echo 2 >locked/f; \
         setfattr -n user.a -v b mode; chattr +i locked/f; echo new >new; ln -s new link";
     let summary: Summary = copy_tree(
-        &Request { two_pass: true, ..request(source.path(), target.path()) },
+        &CopyRequest { two_pass: true, ..request(source.path(), target.path()) },
         &mut BetweenPasses { source: source.path(), script },
     )
     .unwrap();
@@ -233,7 +234,7 @@ fn hard_links_survive_a_rename_of_their_directory_between_the_passes() {
         "mkdir d1 other; for i in $(seq 300); do echo $i >d1/$i; ln d1/$i other/$i; done; \
         sleep 0.1",
     );
-    let two_pass = Request { two_pass: true, ..request(source.path(), target.path()) };
+    let two_pass = CopyRequest { two_pass: true, ..request(source.path(), target.path()) };
     let mut report = BetweenPasses { source: source.path(), script: "mv d1 d2" };
     copy_tree(&two_pass, &mut report).unwrap();
     assert_eq!(sh(target.path(), "find d2 other -type f -links 2 | wc -l"), "600\n");
@@ -254,7 +255,7 @@ fn a_file_that_neither_pass_can_read_is_reported() {
     for made in
         [super::refresh(source.path(), target.path()), request(source.path(), target.path())]
     {
-        let summary = copy_tree(&Request { two_pass: true, ..made }, &mut Silent).unwrap();
+        let summary = copy_tree(&CopyRequest { two_pass: true, ..made }, &mut Silent).unwrap();
         assert_eq!(summary.lost, [PathBuf::from("/bad")]);
     }
 }
@@ -290,15 +291,15 @@ fn symlinks_and_dot_dot_below_the_roots_are_refused() {
     }
     let whole = || request(source.path(), target.path());
     for wrong in [
-        Request { to: Path::new("link"), ..whole() },
-        Request { to: Path::new("link/deep"), ..whole() },
-        Request { from: Path::new("link"), ..whole() },
-        Request { to: Path::new("../x"), ..whole() },
+        CopyRequest { to: Path::new("link"), ..whole() },
+        CopyRequest { to: Path::new("link/deep"), ..whole() },
+        CopyRequest { from: Path::new("link"), ..whole() },
+        CopyRequest { to: Path::new("../x"), ..whole() },
     ] {
         assert!(copy_tree(&wrong, &mut Silent).is_err(), "{wrong:?}");
     }
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
-    let right = Request { from: Path::new("opt"), to: Path::new("a/b"), ..whole() };
+    let right = CopyRequest { from: Path::new("opt"), to: Path::new("a/b"), ..whole() };
     copy_tree(&right, &mut Silent).unwrap();
     assert_eq!(sh(target.path(), "cat a/b/victim"), "evil\n");
 }
@@ -340,7 +341,7 @@ fn a_file_that_is_written_to_all_the_time_is_reported() {
         .spawn()
         .unwrap();
     let copied = copy_tree(
-        &Request { two_pass: true, ..request(source.path(), target.path()) },
+        &CopyRequest { two_pass: true, ..request(source.path(), target.path()) },
         &mut Silent,
     );
     writer.kill().unwrap();

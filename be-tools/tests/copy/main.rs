@@ -13,14 +13,14 @@ mod refresh;
 use std::path::Path;
 use std::process::Command;
 
-use be_tools::copy::{Mode, Request, Trust};
+use be_tools::copy::{CopyRequest, Mode, Trust};
 use be_tools::plan::{Plan, Progress, Report};
 use be_tools::tree::exclude::Exclude;
 
 use loop_device::{Mounted, sh};
 
-fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
-    Request {
+fn request<'a>(source: &'a Path, target: &'a Path) -> CopyRequest<'a> {
+    CopyRequest {
         source,
         target,
         from: Path::new(""),
@@ -34,8 +34,8 @@ fn request<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
 }
 
 /// A refresh that does not trust the target.
-fn refresh<'a>(source: &'a Path, target: &'a Path) -> Request<'a> {
-    Request { mode: Mode::Refresh(Trust::default()), ..request(source, target) }
+fn refresh<'a>(source: &'a Path, target: &'a Path) -> CopyRequest<'a> {
+    CopyRequest { mode: Mode::Refresh(Trust::default()), ..request(source, target) }
 }
 
 /// Asserts that rsync finds no difference. Leaves out a file of 5 GiB, whose checksum would take a

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use be_tools::copy::{Request, copy_tree};
+use be_tools::copy::{CopyRequest, copy_tree};
 use be_tools::plan::Silent;
 
 use super::loop_device::{Mounted, root, sh};
@@ -113,7 +113,7 @@ fn copy(fs: &FileSystem, before: TargetState, busy: bool) -> BTreeMap<&'static s
         TargetState::Empty => request(source.path(), target.path()),
         _ => refresh(source.path(), target.path()),
     };
-    let summary = copy_tree(&Request { two_pass: busy, ..request }, &mut Silent).unwrap();
+    let summary = copy_tree(&CopyRequest { two_pass: busy, ..request }, &mut Silent).unwrap();
     drop(writer);
     assert_eq!((&summary.lost, &summary.not_representable), (&vec![], &vec![]));
 

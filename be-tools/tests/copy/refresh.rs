@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use be_tools::copy::{Mode, Request, Summary, Trust, copy_tree};
+use be_tools::copy::{CopyRequest, Mode, Summary, Trust, copy_tree};
 use be_tools::plan::Silent;
 use be_tools::timestamp::Timestamp;
 use be_tools::tree::exclude::Exclude;
@@ -35,7 +35,8 @@ fn trust() -> Trust {
 }
 
 fn refresh_with(source: &Mounted, target: &Mounted, trust: Trust) -> Summary {
-    let request = Request { mode: Mode::Refresh(trust), ..request(source.path(), target.path()) };
+    let request =
+        CopyRequest { mode: Mode::Refresh(trust), ..request(source.path(), target.path()) };
     copy_tree(&request, &mut Silent).unwrap()
 }
 
@@ -259,7 +260,7 @@ fn what_is_gone_is_removed_and_what_is_excluded_is_kept() {
         .exclude(OsStr::new("/var/spool"))
         .include(OsStr::new("/var/spool/s"));
     let summary =
-        copy_tree(&Request { exclude, ..refresh(source.path(), target.path()) }, &mut Silent)
+        copy_tree(&CopyRequest { exclude, ..refresh(source.path(), target.path()) }, &mut Silent)
             .unwrap();
     let found = sh(target.path(), "find . -mindepth 1 ! -path '*lost*' | sort | tr '\\n' ' '");
     assert_eq!(
@@ -381,7 +382,7 @@ fn the_second_pass_of_a_refresh_copies_what_changed_during_the_first() {
         touch -r same-size stamp; echo 2 >same-size; touch -r stamp same-size; rm stamp; \
         rm two; ln one three";
     let summary = copy_tree(
-        &Request {
+        &CopyRequest {
             two_pass: true,
             mode: Mode::Refresh(trust()),
             ..request(source.path(), target.path())

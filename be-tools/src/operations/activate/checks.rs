@@ -10,65 +10,63 @@ use crate::storage::probe::Kind;
 /// The descriptor of a complete BE.
 ///
 /// # Errors
-/// The refusal.
-pub fn managed(environment: &BootEnvironment) -> Result<&Descriptor> {
+/// [`Refusal::Unmanaged`] or [`Refusal::Incomplete`].
+pub fn complete_descriptor(environment: &BootEnvironment) -> Result<&Descriptor> {
     let Some(descriptor) = &environment.descriptor else {
-        return Err(Refusal::Other(format!(
-            "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot {}` \
-            and run `be adopt` there",
-            environment.reference, environment.reference
-        ))
-        .into());
+        let name = environment.reference.clone();
+        let way_out = format!("start it with `be boot {name}` and run `be adopt` there");
+        return Err(Refusal::Unmanaged { name, way_out }.into());
     };
     descriptor.refuse_incomplete()?;
     Ok(descriptor)
 }
 
-/// Two with one id share a boot entry and a loader directory: to activate one would take them from
-/// the other.
+/// Refuses a BE whose id another one has. They share a boot entry and a loader directory, which an
+/// activation of one would take from the other.
 ///
 /// # Errors
-/// The refusal.
+/// [`Refusal::SameId`].
 pub fn refuse_twin(inventory: &Inventory, environment: &BootEnvironment) -> Result<()> {
     let Some(twin) = inventory.twin_of(environment) else { return Ok(()) };
-    Err(Refusal::Other(format!(
-        "'{}' and '{}' have the same id, as block copies have: disconnect the disk of one, or `be \
-        delete` it",
-        environment.reference, twin.reference
-    ))
-    .into())
+    let (name, twin) = (environment.reference.clone(), twin.reference.clone());
+    Err(Refusal::SameId { name, twin }.into())
 }
 
-/// Why it should not be started, one sentence each. Faults of the loader, in `put_right`, end with
-/// the activation.
+/// The reasons why a BE should not be started. The activation itself corrects those of the loader,
+/// which are in `corrected`.
 pub fn faults(
     environment: &BootEnvironment,
     descriptor: &Descriptor,
     devices: &Devices,
-    put_right: &[loader::Problem],
-) -> Vec<String> {
-    let goes = |problem: &Problem| put_right.iter().any(|right| right.code() == problem.code);
-    let remaining = environment.problems.iter().filter(|problem| !goes(problem));
-    let mut faults: Vec<String> = remaining.map(ToString::to_string).collect();
+    corrected: &[loader::Problem],
+) -> Vec<Problem> {
+    let is_corrected =
+        |problem: &Problem| corrected.iter().any(|other| other.code() == problem.code);
+    let remaining = environment.problems.iter().filter(|problem| !is_corrected(problem));
+    let mut faults: Vec<Problem> = remaining.cloned().collect();
     if descriptor.lost_count() > 0 {
-        faults.push(match &descriptor.lost[..] {
-            [one] => format!("{} could not be read when it was copied", one.display()),
+        let text = match &descriptor.lost[..] {
+            [path] => format!("{} could not be read when it was copied", path.display()),
             _ => format!("{} files could not be read when it was copied", descriptor.lost_count()),
-        });
+        };
+        faults.push(Problem::new("files-lost", text));
     }
     for swap in environment.file_systems.iter().filter(|f| f.fs_type == "swap") {
         let device = swap.device.as_ref().and_then(|d| devices.by_node(d));
         if device.and_then(|d| d.content.kind()) == Some(Kind::Hibernation) {
-            faults.push(format!(
-                "a hibernated system waits on its swap space {}: resume it first",
-                swap.spec
+            faults.push(Problem::new(
+                "hibernated",
+                format!(
+                    "its swap space {} holds a hibernated system: resume that system first",
+                    swap.spec
+                ),
             ));
         }
     }
     faults
 }
 
-/// A watchdog counts: what is only there resets nothing
+/// Whether a watchdog of this machine is active: one that was not started resets nothing
 /// (Documentation/ABI/testing/sysfs-class-watchdog).
 pub fn watchdog_runs(host: &Host) -> bool {
     let Ok(devices) = std::fs::read_dir(host.sys.join("class/watchdog")) else { return false };
@@ -81,6 +79,7 @@ pub fn watchdog_runs(host: &Host) -> bool {
 mod tests {
     use super::*;
     use crate::environment::{FileSystemUse, Operation, State};
+    use crate::error::Error;
     use crate::loader::testing::{Firmware, environment};
 
     fn complete() -> BootEnvironment {
@@ -90,15 +89,14 @@ mod tests {
     #[test]
     fn unmanaged_and_incomplete_ones_are_refused_with_the_way_out() {
         let mut environment = complete();
-        assert!(managed(&environment).is_ok());
+        assert!(complete_descriptor(&environment).is_ok());
         let descriptor = environment.descriptor.as_mut().unwrap();
         (descriptor.state, descriptor.operation) = (State::Incomplete, Some(Operation::Create));
-        let refused = managed(&environment).unwrap_err();
-        assert_eq!(refused.exit_status(), 3);
-        assert!(refused.to_string().contains("interrupted create"), "{refused}");
+        let refused = complete_descriptor(&environment).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::Incomplete { .. })), "{refused}");
         environment.descriptor = None;
-        let refused = managed(&environment).unwrap_err();
-        assert_eq!(refused.exit_status(), 3);
+        let refused = complete_descriptor(&environment).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::Unmanaged { .. })), "{refused}");
         assert!(refused.to_string().contains("be boot second"), "{refused}");
     }
 
@@ -111,11 +109,12 @@ mod tests {
         let mut twin = environment.clone();
         twin.root.device = "/dev/lifeboat-none9".into();
         inventory.environments.push(twin);
-        assert_eq!(refuse_twin(&inventory, &environment).unwrap_err().exit_status(), 3);
+        let refused = refuse_twin(&inventory, &environment).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::SameId { .. })), "{refused}");
     }
 
     #[test]
-    fn each_fault_is_a_sentence() {
+    fn each_fault_has_a_code_and_a_sentence() {
         let mut environment = complete();
         let all = |e: &BootEnvironment| {
             faults(
@@ -142,12 +141,15 @@ mod tests {
         });
         assert_eq!(
             all(&environment),
-            ["its kernel has no initramfs", "2 files could not be read when it was copied"]
+            [
+                Problem::new("no-initramfs", "its kernel has no initramfs"),
+                Problem::new("files-lost", "2 files could not be read when it was copied")
+            ]
         );
     }
 
     #[test]
-    fn a_watchdog_that_nobody_started_is_none() {
+    fn a_watchdog_that_is_not_active_does_not_count() {
         let firmware = Firmware::new();
         let host = firmware.host();
         assert!(!watchdog_runs(&host));

@@ -11,21 +11,21 @@ use crate::environment::BootEnvironment;
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
 
-/// What is loaded. Paths are relative to the BE's root.
+/// A kernel and what it is started with. Paths are relative to the BE's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct BootChoice {
     /// The kernel.
     pub kernel: String,
     /// Its initramfs archives, in order; usually one.
     pub initrds: Vec<String>,
     /// The kernel command line; its `root=` names this BE.
     pub command_line: String,
-    /// Where it comes from, and what was put right.
+    /// Where it was found, and what was corrected.
     pub notes: Vec<String>,
 }
 
-impl Choice {
-    /// For a plan.
+impl BootChoice {
+    /// The initramfs archives, as a plan names them.
     pub fn initrds_text(&self) -> String {
         if self.initrds.is_empty() {
             return "no initramfs".into();
@@ -37,24 +37,18 @@ impl Choice {
 /// Chooses for the BE mounted at `root`. Configuration is parsed, never run.
 ///
 /// # Errors
-/// When there is no kernel.
-pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<Choice> {
+/// [`Error::NoKernel`].
+pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<BootChoice> {
     let found = from_boot_loader_entries(root)?.or(from_grub_cfg(root)?).or(newest(root)?);
     let mut choice = found.ok_or_else(|| {
-        Error::Failed(format!(
-            "'{}' has no kernel with an initramfs and modules in /boot: `be check {}` says what \
-            is missing; \
-             install one with `be run {} -- apt-get install --reinstall linux-image-amd64`",
-            environment.name(),
-            environment.reference,
-            environment.reference
-        ))
+        let (name, reference) = (environment.name().into(), environment.reference.clone());
+        Error::NoKernel { name, reference }
     })?;
-    name_the_root(&mut choice, environment);
+    set_root(&mut choice, environment);
     Ok(choice)
 }
 
-fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
+fn from_boot_loader_entries(root: &RootDir) -> Result<Option<BootChoice>> {
     let mut entries = Vec::new();
     for directory in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
         for name in root.names(directory)? {
@@ -70,7 +64,7 @@ fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
         };
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
-        return Ok(Some(Choice {
+        return Ok(Some(BootChoice {
             kernel,
             initrds,
             command_line: entry.options.clone(),
@@ -80,7 +74,7 @@ fn from_boot_loader_entries(root: &RootDir) -> Result<Option<Choice>> {
     Ok(None)
 }
 
-fn from_grub_cfg(root: &RootDir) -> Result<Option<Choice>> {
+fn from_grub_cfg(root: &RootDir) -> Result<Option<BootChoice>> {
     for directory in ["boot/grub", "boot/grub2"] {
         let Some(text) = root.text(format!("{directory}/grub.cfg"))? else { continue };
         let block = root.read(format!("{directory}/grubenv"))?;
@@ -90,12 +84,12 @@ fn from_grub_cfg(root: &RootDir) -> Result<Option<Choice>> {
         let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
         let Some(initrds) = initrds else { continue };
         let notes = vec![format!("from /{directory}/grub.cfg: {}", entry.title)];
-        return Ok(Some(Choice { kernel, initrds, command_line: entry.options, notes }));
+        return Ok(Some(BootChoice { kernel, initrds, command_line: entry.options, notes }));
     }
     Ok(None)
 }
 
-fn newest(root: &RootDir) -> Result<Option<Choice>> {
+fn newest(root: &RootDir) -> Result<Option<BootChoice>> {
     let mut releases: Vec<String> = root
         .names("boot")?
         .into_iter()
@@ -105,20 +99,21 @@ fn newest(root: &RootDir) -> Result<Option<Choice>> {
         })
         .collect();
     releases.sort_by(|a, b| bls::compare_versions(a, b));
-    Ok(releases.pop().map(|release| Choice {
+    Ok(releases.pop().map(|release| BootChoice {
         kernel: format!("boot/vmlinuz-{release}"),
         initrds: vec![format!("boot/initrd.img-{release}")],
         command_line: "ro".into(),
         notes: vec![
-            "no menu of a boot loader was found: the newest kernel with an initramfs and modules"
+            "no boot loader menu was found: this is the newest kernel that has an initramfs and \
+            modules"
                 .into(),
         ],
     }))
 }
 
-/// A path as a loader has it, from the top of the file system that holds /boot, as a path in the
-/// BE: as it stands, below /boot where that is a file system of its own, or without the subvolume
-/// it begins with.
+/// Turns a path in a loader's configuration, which begins at the top of the file system that holds
+/// /boot, into a path in the BE. That is the same path, or one below /boot if /boot is a file
+/// system of its own, or the path without the subvolume that it begins with.
 fn resolve(root: &RootDir, path: &str) -> Option<String> {
     let path = path.trim_start_matches('/');
     let in_boot = format!("boot/{path}");
@@ -128,8 +123,8 @@ fn resolve(root: &RootDir, path: &str) -> Option<String> {
     )
 }
 
-/// `root=` must name this BE: a copy made by other means still names its source.
-fn name_the_root(choice: &mut Choice, environment: &BootEnvironment) {
+/// Makes `root=` name this BE: a copy that another program made still names its source.
+fn set_root(choice: &mut BootChoice, environment: &BootEnvironment) {
     let mut line = CommandLine::parse(&choice.command_line);
     let wanted = format!("UUID={}", environment.root.uuid);
     let named = line.get("root").unwrap_or_default().to_owned();
@@ -139,7 +134,7 @@ fn name_the_root(choice: &mut Choice, environment: &BootEnvironment) {
     if named.is_empty() || stale {
         if stale {
             choice.notes.push(format!(
-                "its command line named another root ({named}): {wanted} takes its place"
+                "its command line named another root ({named}), which {wanted} replaces"
             ));
         }
         // A UUID has no character that a command line cannot hold.
@@ -210,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_root_is_put_right_and_said() {
+    fn a_stale_root_is_corrected_and_noted() {
         let text = grub_cfg("/boot/vmlinuz-6.1.0-9", "99999999-2222-3333-4444-555555555555");
         let mut files = KERNEL.to_vec();
         files.push(("boot/grub/grub.cfg", &text));
@@ -242,7 +237,8 @@ mod tests {
     #[test]
     fn no_kernel_is_an_error_that_says_what_to_do() {
         let (_directory, root, environment) = tree(&[("etc/fstab", "")]);
-        let message = choose(&root, &environment).unwrap_err().to_string();
-        assert!(message.contains("no kernel") && message.contains("be check"), "{message}");
+        let error = choose(&root, &environment).unwrap_err();
+        assert!(matches!(error, Error::NoKernel { .. }), "{error}");
+        assert!(error.to_string().contains("`be check @/dev/vda2`"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! What lifeboat-deadline.service does: a trial that is not confirmed in time is reset, also from
-//! emergency mode.
+//! What lifeboat-deadline.service does: it restarts the machine if a trial is not confirmed in
+//! time, even from emergency mode.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use crate::host::Host;
 use crate::plan::go_on;
 use crate::tool::Tool;
 
-/// How often the record is looked at until it can be read: the ESP's disk may appear late.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two attempts to read the record of the trial: the ESP's disk may appear late.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Waits until the running trial is confirmed, or restarts the machine after `limit`. Returns at
-/// once when this boot is no trial, and never restarts what the firmware would start again. `say`
-/// is told of a restart.
+/// once if this boot is not a trial, and never restarts if the firmware would start the same BE
+/// again. A restart is announced through `say`.
 ///
 /// # Errors
-/// When it never became clear whether this boot is a trial, and when systemd does not restart the
+/// Within `limit` the record of the trial could not be read, or systemd does not restart the
 /// machine.
 pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> {
     let start = Instant::now();
@@ -31,23 +31,24 @@ pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> 
             Err(e) => log::info!("{e}"),
         }
         if start.elapsed() >= limit {
-            // Confirmed, when the record could not be read any more.
+            // The default BE is confirmed, even if its record can no longer be read.
             if is_trial && !is_default(host).unwrap_or(false) {
                 break;
             }
             return found.map(drop);
         }
-        // Once it is known, the record is looked at rarely: each look mounts the ESP where nothing
-        // else has.
+        // Once the trial is known, its record is read rarely: if the ESP is not mounted, each
+        // reading mounts it.
         let pause = if is_trial {
             limit.saturating_sub(start.elapsed()).min(Duration::from_secs(30))
         } else {
-            PATIENCE
+            PAUSE
         };
         wait(pause)?;
     }
     say(&format!("the trial was not confirmed within {} seconds: restarting", limit.as_secs()));
-    // Whatever hangs must not hold up the restart: no unit is stopped, nothing is unmounted.
+    // A unit or a file system that hangs must not delay the restart, so systemd stops no units and
+    // unmounts nothing.
     rustix::fs::sync();
     Tool::new("systemctl")
         .args(["reboot", "--force", "--force"])

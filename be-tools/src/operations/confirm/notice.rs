@@ -1,5 +1,4 @@
-//! What is said at login about trials that failed or were interrupted: pam_motd(8) shows
-//! `/run/motd.d`.
+//! The notice at login of trials that failed or were interrupted: pam_motd(8) shows `/run/motd.d`.
 
 use super::running;
 use crate::environment::Trial;
@@ -11,10 +10,10 @@ use crate::storage::namespace;
 
 const FILE: &str = "motd.d/lifeboat";
 
-/// Writes the notice, or removes an old one where there is nothing to say.
+/// Writes the notice, or removes the old one if there is no such trial.
 ///
 /// # Errors
-/// The variables cannot be read, or `/run` not be written.
+/// The variables cannot be read, or `/run` cannot be written.
 pub fn write(host: &Host) -> Result<()> {
     let path = host.run.join(FILE);
     let text = text(&trials(host)?);
@@ -30,12 +29,12 @@ pub fn write(host: &Host) -> Result<()> {
     std::fs::write(&path, text).at("writing", &path)
 }
 
-/// The trials of the BEs that do not run.
+/// The unconfirmed trials of all BEs except the running one.
 fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
     if AllEntries::of(host, &Devices::default()).is_none() {
         return Ok(Vec::new());
     }
-    // One that cannot be read has no name to leave out.
+    // If the descriptor of the running BE cannot be read, there is no id to leave out.
     let running = running::descriptor().ok().flatten().map(|descriptor| descriptor.id);
     namespace::in_private_namespace(|| {
         let devices = Devices::scan(host)?;
@@ -46,23 +45,23 @@ fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
 fn text(trials: &[Unconfirmed]) -> String {
     let mut text = String::new();
     for Unconfirmed { name, entry, trial } in trials {
-        let said = match trial {
+        let paragraph = match trial {
             Trial::Failed => format!(
                 "Lifeboat: the trial of boot environment '{name}' failed: it was started and did \
                 not confirm itself.\n\
-                 The system that ran before it is running. `be check {name}` says what is wrong \
-                 with it;\n\
-                 `be activate {name}` tries it again, `be delete {name}` removes it; if its disk \
-                 is gone for good,\n\
-                 `be boot-entries remove {entry:04X}` takes it out of the firmware's menu.\n"
+                The system that ran before the trial is running. `be check {name}` looks for the \
+                reason,\n\
+                `be activate {name}` tries '{name}' again, and `be delete {name}` deletes it. If \
+                its disk is lost,\n\
+                `be boot-entries remove {entry:04X}` removes it from the firmware's menu.\n"
             ),
             Trial::Interrupted => format!(
-                "Lifeboat: boot environment '{name}' was activated, but never started. `be \
-                activate {name}` does it again.\n"
+                "Lifeboat: boot environment '{name}' was activated but never started. `be activate \
+                {name}` activates it again.\n"
             ),
             Trial::Pending | Trial::Running => continue,
         };
-        text.push_str(&said);
+        text.push_str(&paragraph);
     }
     text
 }
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_went_wrong_is_said() {
+    fn only_failed_and_interrupted_trials_are_in_the_notice() {
         let trials = [
             ("a", Trial::Failed),
             ("b", Trial::Interrupted),

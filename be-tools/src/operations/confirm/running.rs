@@ -1,5 +1,5 @@
-//! The BE that runs, by its own descriptor: no other disk than its ESP's is looked into, because it
-//! may be early at boot.
+//! The running BE, read from its own descriptor. No disk except its ESP's is read, because this may
+//! run early at boot.
 
 use std::path::Path;
 
@@ -11,16 +11,17 @@ use crate::root_dir::RootDir;
 use crate::storage::device::Devices;
 use crate::storage::namespace;
 
-/// What runs, where it is a BE.
+/// The running BE.
 pub struct RunningEnvironment {
-    /// Of it alone.
+    /// Its descriptor.
     pub descriptor: Descriptor,
     environment: BootEnvironment,
     inventory: Inventory,
 }
 
 impl RunningEnvironment {
-    /// `None` where what runs has no descriptor. Its ESP is looked for among `devices`.
+    /// The running BE, or `None` if the running system has no descriptor. The ESP is one of
+    /// `devices`.
     ///
     /// # Errors
     /// The descriptor cannot be read.
@@ -44,15 +45,15 @@ impl RunningEnvironment {
     }
 }
 
-/// The descriptor of what runs.
+/// The descriptor of the running system.
 ///
 /// # Errors
-/// It cannot be read.
+/// The descriptor cannot be read.
 pub fn descriptor() -> Result<Option<Descriptor>> {
     Descriptor::load(&RootDir::open(Path::new("/"))?)
 }
 
-/// How the trial of the running BE stands.
+/// The state of the running BE's trial.
 ///
 /// # Errors
 /// An ESP or the variables cannot be read.
@@ -63,10 +64,10 @@ pub fn trial(host: &Host) -> Result<Option<Trial>> {
     })
 }
 
-/// The machine would start the running BE again. No disk is looked at.
+/// Whether the machine would start the running BE again. No disk is read.
 ///
 /// # Errors
-/// When the descriptor or the variables cannot be read.
+/// The descriptor or the variables cannot be read.
 pub fn is_default(host: &Host) -> Result<bool> {
     let running = RunningEnvironment::find(Devices::default())?;
     running.map_or(Ok(false), |running| running.loader(host)?.is_default())

@@ -1,5 +1,6 @@
-//! A file system of the target whose blocks are copied: it comes with its UUID, its label and, on a
-//! root, with a descriptor that says it is incomplete; then it is grown to its device and checked.
+//! A file system of the target whose blocks are copied. The copy has its own UUID and label and, on
+//! a root, a descriptor that marks the BE as incomplete. It is then grown to its device and
+//! checked.
 
 use std::path::{Path, PathBuf};
 
@@ -25,39 +26,36 @@ pub(super) struct Blocks {
     pub(super) device: PathBuf,
     /// The device that it is copied to.
     pub(super) target: Volume,
-    /// What it is.
+    /// Its type.
     pub(super) kind: Kind,
-    /// Bytes to copy; not known before a journal is replayed.
+    /// Bytes to copy, unless its journal has to be replayed first.
     pub(super) bytes: Option<u64>,
 }
 
 impl Blocks {
-    /// Copies them from `found`; `descriptor` is the copy's.
+    /// Copies the blocks from `environment`. The copy gets `descriptor`.
     pub(super) fn copy(
         &self,
         session: &Session,
-        found: &BootEnvironment,
+        environment: &BootEnvironment,
         descriptor: &Descriptor,
         identity: Identity,
         report: &mut dyn Report,
     ) -> Result<()> {
-        let Session { host, inventory, work, .. } = session;
-        // While it is mounted like this, it cannot be mounted for writing.
-        let mounted = source::mount(host, inventory, found, &self.source, &work.source)?;
+        // While the source is mounted read-only, it cannot be mounted for writing.
+        let mounted = source::mount(session, environment, &self.source)?;
         let edits = if self.source.is_root() {
             let root = RootDir::open(mounted.dir())?;
             block_copy::overwrite(&root, DESCRIPTOR_PATH, &unfinished(descriptor))?.map_err(
-                |why| {
-                    Error::Failed(format!(
-                        "the blocks of {} cannot be copied: {why}; use --method copy",
-                        self.device.display()
-                    ))
+                |why| Error::BlockCopy {
+                    device: self.device.display().to_string(),
+                    why: why.to_string(),
                 },
             )?
         } else {
             Vec::new()
         };
-        let request = block_copy::Request {
+        let request = block_copy::BlockCopyRequest {
             source: &self.device,
             target: self.target.node(),
             identity,
@@ -67,10 +65,10 @@ impl Blocks {
         mounted.unmount()
     }
 
-    /// Grows the copy to its device. `directory` is free to mount it on.
+    /// Grows the copy to its device. It may be mounted on `directory`.
     pub(super) fn grow(&self, directory: &Path) -> Result<()> {
         if self.kind == Kind::Xfs {
-            // It grows only while it is mounted.
+            // xfs grows only while it is mounted.
             let copy =
                 FileSystem { volume: self.target.clone(), kind: self.kind, uuid: String::new() };
             let mounted = copy.show(&Mounts::default(), Access::Write, directory)?;
@@ -88,20 +86,17 @@ impl Blocks {
             _ => Tool::new("e2fsck").arg("-fn"),
         };
         check.arg(self.target.node()).run().map_err(|error| {
-            Error::Failed(format!(
-                "the copy of {} is damaged, as its source may be: check that, or use --method \
-                copy ({error})",
-                self.device.display()
-            ))
+            let device = self.device.display().to_string();
+            Error::DamagedCopy { device, source: error }
         })?;
         Ok(())
     }
 }
 
-/// The text of the descriptor until the copy has one of its own. It has to fit into the place of
-/// the source's, which says more.
+/// The text of the descriptor that the copy has first. It is written over that of the source, which
+/// is longer.
 pub(super) fn unfinished(descriptor: &Descriptor) -> String {
-    // Names and dates have no characters that TOML would escape.
+    // Names and dates contain no characters that TOML escapes.
     format!(
         "format={}\nid=\"{}\"\nname=\"{}\"\ncreated=\"{}\"\nstate=\"incomplete\"\noperation=\"create\"\n",
         descriptor.format, descriptor.id, descriptor.name, descriptor.created
@@ -114,7 +109,7 @@ mod tests {
     use crate::environment::{Operation, State};
 
     #[test]
-    fn the_text_of_an_unfinished_copy_is_short_and_says_who_it_is() {
+    fn the_descriptor_of_an_unfinished_copy_is_short_and_identifies_it() {
         let descriptor = Descriptor::new("a-name-that-is-longer".parse().unwrap(), None);
         let text = unfinished(&descriptor);
         assert_eq!(Descriptor::parse(&text).unwrap(), descriptor);

@@ -1,55 +1,55 @@
-//! Everything that `be create` decided and checked before the first write.
+//! A `be create` that is decided and checked, before its first write.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::blocks::Blocks;
-use super::request::Request;
+use super::request::CreateRequest;
 use crate::environment::{BootEnvironment, Descriptor, Inventory};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
-use crate::populate::Filling;
+use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
 
 pub(super) struct Job<'a> {
-    pub(super) request: &'a Request,
+    pub(super) request: &'a CreateRequest,
     pub(super) source: Option<BootEnvironment>,
     pub(super) adoption: Option<Adoption>,
     pub(super) replaced: Option<BootEnvironment>,
     pub(super) layout: Layout,
-    /// Of the layout's file systems.
+    /// UUIDs of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
-    /// Of what the replaced one has on the target's devices. While those are made one after the
-    /// other, what is not made yet belongs to the target by them.
+    /// UUIDs of the replaced BE's file systems and swap spaces on the target's devices. An
+    /// incomplete target owns those that are not replaced yet by these UUIDs.
     pub(super) replaced_uuids: Vec<String>,
-    /// Of the layout's swap spaces, in their order.
+    /// UUIDs of the layout's swap spaces, in their order.
     pub(super) swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.
     pub(super) journals: Vec<PathBuf>,
     /// File systems of the target that are filled by blocks, by their mount points.
     pub(super) blocks: BTreeMap<MountPoint, Blocks>,
-    /// What the files to copy come to.
+    /// The number and size of the files to copy.
     pub(super) totals: Totals,
-    /// What the loader has to say.
+    /// Notes of the loader for the plan.
     pub(super) notes: Vec<String>,
-    /// What is run around the copy.
+    /// The hooks around the copy.
     pub(super) hooks: Hooks,
-    /// The new BE as it will be found afterwards.
+    /// The new BE as discovery will find it.
     pub(super) target: BootEnvironment,
-    /// As it is written first.
+    /// The descriptor that is written first.
     pub(super) descriptor: Descriptor,
 }
 
 impl Job<'_> {
-    /// It gets a loader and a boot entry.
+    /// Whether the new BE gets a loader and a boot entry.
     pub(super) fn is_bootable(&self) -> bool {
         self.request.boot_entry && self.source.is_some()
     }
 
-    /// What the source is called once it is adopted; empty where there is none.
+    /// The name of the source, after an adoption if there is one. Empty if there is no source.
     pub(super) fn source_name(&self) -> &str {
         match (&self.adoption, &self.source) {
             (Some(adoption), _) => adoption.name().as_str(),
@@ -66,12 +66,12 @@ impl Job<'_> {
         identity::label(name, *id, &target.mountpoint, target.fs_type, &taken)
     }
 
-    pub(super) fn filling<'a>(
+    pub(super) fn population<'a>(
         &'a self,
         session: &'a Session,
         source: &'a BootEnvironment,
-    ) -> Filling<'a> {
+    ) -> Population<'a> {
         let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Filling { session, source, layout, uuids, swap_uuids }
+        Population { session, source, layout, uuids, swap_uuids }
     }
 }

@@ -1,4 +1,4 @@
-//! Blocks or files: how each file system of the target is filled.
+//! Decides for each file system of the target whether blocks or files are copied.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use crate::storage::mounts::Mounts;
 use crate::storage::usage;
 
 impl Job<'_> {
-    /// Decides which file systems of the target are filled by blocks.
+    /// Decides which file systems of the target are copied by blocks.
     ///
     /// # Errors
-    /// The refusal where `--method block` cannot be done, with the reason.
+    /// [`Refusal::BlocksUnsupported`] if that was asked for and is not possible.
     pub(super) fn choose_blocks(&mut self, session: &Session) -> Result<()> {
         if self.source.is_none() || !matches!(self.request.method, Method::Auto | Method::Block) {
             return Ok(());
@@ -33,12 +33,10 @@ impl Job<'_> {
                     self.blocks.insert(file_system.mountpoint.clone(), found);
                 }
                 Err(why) if self.request.method == Method::Block => {
-                    return Err(Refusal::Other(format!(
-                        "{} cannot be copied by blocks: {why}; without --method its files are \
-                        copied",
-                        file_system.mountpoint
-                    ))
-                    .into());
+                    let mountpoint = file_system.mountpoint.to_string();
+                    return Err(
+                        Refusal::BlocksUnsupported { mountpoint, why: why.to_string() }.into()
+                    );
                 }
                 Err(why) => log::info!("{} is copied by files: {why}", file_system.mountpoint),
             }
@@ -52,22 +50,23 @@ impl Job<'_> {
         copies: &[TreeCopy],
         target: &TargetFileSystem,
     ) -> Result<Blocks, Unfit> {
-        let Session { host, inventory, work, .. } = session;
+        let Session { host, inventory, .. } = session;
         let unfit = |why: String| Err(Unfit(why));
         let failed = |error: crate::Error| Unfit(error.to_string());
         let Some(found) = &self.source else { return unfit("there is no source".into()) };
         if !self.request.selection.is_empty() {
-            return unfit("--exclude and --include are about files".into());
+            return unfit("--exclude and --include apply to files only".into());
         }
-        let source = whole(copies, target).ok_or_else(|| Unfit("it is split or merged".into()))?;
+        let source = whole_source(copies, target)
+            .ok_or_else(|| Unfit("the file system is split or merged".into()))?;
         let file_system = source::file_system(inventory, found, source).map_err(failed)?;
         let (device, kind) = (&file_system.volume.device, file_system.kind);
         let becomes = &target.provision.volume().device;
         if kind.name() != target.fs_type.as_str() {
             return unfit(format!(
-                "it is {} on {} and {} in the copy",
-                kind.description(),
+                "{} holds {}, and the copy is to be {}",
                 device.node.display(),
+                kind.description(),
                 target.fs_type
             ));
         }
@@ -86,13 +85,12 @@ impl Job<'_> {
         if source.is_root() {
             if found.descriptor.is_none() || self.adoption.is_some() {
                 return unfit(format!(
-                    "the source has no descriptor, in whose place that of an incomplete copy \
-                    could stand (`be adopt` in '{}' writes one)",
+                    "the source has no descriptor that the descriptor of an incomplete copy could \
+                    replace (`be adopt` in '{}' writes one)",
                     found.name()
                 ));
             }
-            let mounted =
-                source::mount(host, inventory, found, source, &work.source).map_err(failed)?;
+            let mounted = source::mount(session, found, source).map_err(failed)?;
             let root = RootDir::open(mounted.dir()).map_err(failed)?;
             let text = blocks::unfinished(&self.descriptor);
             block_copy::overwrite(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;
@@ -109,8 +107,8 @@ impl Job<'_> {
     }
 }
 
-/// The source's file system of which the target's is all, and which is nothing else.
-fn whole<'a>(copies: &'a [TreeCopy], target: &TargetFileSystem) -> Option<&'a MountPoint> {
+/// The file system of the source that `target` is a copy of, if neither is split or merged.
+fn whole_source<'a>(copies: &'a [TreeCopy], target: &TargetFileSystem) -> Option<&'a MountPoint> {
     let is_empty = |path: &Path| path.as_os_str().is_empty();
     let mut into = copies.iter().filter(|copy| copy.target == target.mountpoint);
     let (Some(copy), None) = (into.next(), into.next()) else { return None };
@@ -119,7 +117,7 @@ fn whole<'a>(copies: &'a [TreeCopy], target: &TargetFileSystem) -> Option<&'a Mo
     (is_all && parts == 1).then_some(&copy.source)
 }
 
-/// Nobody writes to the device, in no mount namespace.
+/// Refuses a device to which something may write, in whichever mount namespace.
 fn refuse_written(host: &Host, device: &BlockDevice) -> Result<(), Unfit> {
     let failed = |error: crate::Error| Unfit(error.to_string());
     let mounts = Mounts::read(host).map_err(failed)?;
@@ -137,7 +135,7 @@ fn refuse_written(host: &Host, device: &BlockDevice) -> Result<(), Unfit> {
     if seen {
         return Ok(());
     }
-    // Whatever uses it and is not in this table is in another one.
+    // A device that is in use but not in this mount table is mounted in another namespace.
     usage::refuse_busy(&device.node)
         .map_err(|error| Unfit(format!("{} is in use ({error})", device.node.display())))
 }

@@ -1,10 +1,11 @@
-//! What `be create` will do, in order.
+//! The steps of `be create`, in order, and its plan.
 
 use super::job::Job;
 use super::step::{Step, TreeStep};
+use crate::environment::BootEnvironment;
 use crate::error::Result;
 use crate::loader::{self, Loader, Stage};
-use crate::operations::delete;
+use crate::operations::delete::Deletion;
 use crate::plan::Plan;
 use crate::populate::source::ReplayJournal;
 use crate::session::Session;
@@ -17,11 +18,16 @@ pub(super) struct Loaders<'a> {
     target: Box<dyn Loader + 'a>,
 }
 
+/// The removal of the BE that the new one replaces.
+pub(super) fn deletion<'a>(session: &'a Session, environment: &'a BootEnvironment) -> Deletion<'a> {
+    Deletion { host: session.host, inventory: &session.inventory, environment }
+}
+
 impl Job<'_> {
     /// The loaders of the BEs that the plan changes.
     ///
     /// # Errors
-    /// A descriptor names one that is not known.
+    /// A descriptor names a loader that this program does not know.
     pub(super) fn loaders<'a>(&'a self, session: &'a Session) -> Result<Loaders<'a>> {
         let Session { host, inventory, .. } = session;
         let of = |environment| loader::for_environment(host, inventory, environment);
@@ -35,10 +41,10 @@ impl Job<'_> {
     /// The steps.
     ///
     /// # Errors
-    /// When the running system, which is to be adopted, cannot be read.
+    /// The running system, which is to be adopted, cannot be read.
     pub(super) fn steps<'a>(
         &'a self,
-        session: &Session,
+        session: &'a Session,
         loaders: &'a Loaders,
     ) -> Result<Vec<Step<'a>>> {
         let name = &self.descriptor.name;
@@ -49,14 +55,14 @@ impl Job<'_> {
         }
         steps.extend(self.hooks.before().map(Step::Hook));
         if let (Some(replaced), Some(loader)) = (&self.replaced, &loaders.replaced) {
-            let forgetting = delete::forgetting(&session.inventory, replaced, &**loader)?;
-            steps.extend(forgetting.into_iter().map(Step::Replace));
+            let removal = deletion(session, replaced).steps(&**loader)?;
+            steps.extend(removal.into_iter().map(Step::Replace));
         }
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
-        steps.extend(self.making());
+        steps.extend(self.make_steps());
         steps.push(Step::Mount(name));
         if self.source.is_some() {
-            steps.extend(self.filling_trees());
+            steps.extend(self.tree_steps());
             steps.extend(self.hooks.after().map(Step::Hook));
             steps.push(Step::Localize);
         }
@@ -68,9 +74,9 @@ impl Job<'_> {
         Ok(steps)
     }
 
-    /// What the target consists of. The root is the first, and says whose the others are before
-    /// they are made.
-    fn making(&self) -> Vec<Step<'_>> {
+    /// The steps that make the file systems and swap spaces of the target. The root is the first:
+    /// its descriptor shows that the others belong to the target, before they are made.
+    fn make_steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
         for target in &self.layout.file_systems {
             match self.blocks.get(&target.mountpoint) {
@@ -93,8 +99,8 @@ impl Job<'_> {
         steps
     }
 
-    /// What fills it.
-    fn filling_trees(&self) -> Vec<Step<'_>> {
+    /// The steps that fill the file systems of the target.
+    fn tree_steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
         for tree in self.layout.copies() {
             let Some(target) = self.layout.at(&tree.target) else { continue };
@@ -105,9 +111,8 @@ impl Job<'_> {
         steps
     }
 
-    /// What is shown of these steps.
+    /// The plan with these steps.
     pub(super) fn plan(&self, session: &Session, steps: &[Step]) -> Plan {
-        let Session { host, inventory, .. } = session;
         let name = &self.descriptor.name;
         let title = match self.source {
             Some(_) => {
@@ -126,7 +131,7 @@ impl Job<'_> {
         }
         plan.notes.clone_from(&self.notes);
         if let Some(old) = &self.replaced {
-            plan.notes.extend(delete::notes(host, inventory, old));
+            plan.notes.extend(deletion(session, old).notes());
         }
         plan
     }

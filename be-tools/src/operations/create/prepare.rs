@@ -1,10 +1,10 @@
-//! What must hold before `be create` writes anything.
+//! The decisions and checks of `be create` before anything is written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::job::Job;
-use super::request::Request;
+use super::request::CreateRequest;
 use super::target;
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
@@ -23,11 +23,12 @@ use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
+    pub(super) fn prepare(session: &Session, request: &'a CreateRequest) -> Result<Self> {
         let Session { host, inventory, .. } = session;
         request.refuse_method()?;
         let source = find_source(inventory, request)?;
-        let replaced = replaced(inventory, request, source.as_ref())?;
+        let preparation = Preparation { inventory, request, source: source.as_ref() };
+        let replaced = preparation.replaced()?;
         match &replaced {
             Some(old) if old.descriptor.as_ref().is_some_and(|d| d.name == request.name) => {}
             _ => inventory.refuse_taken(&request.name)?,
@@ -35,8 +36,8 @@ impl<'a> Job<'a> {
         if let Some(old) = &replaced {
             loader::refuse_last(host, old)?;
         }
-        let adoption = adoption(inventory, request, source.as_ref())?;
-        let layout = lay_out(inventory, request, source.as_ref(), replaced.as_ref())?;
+        let adoption = preparation.adoption()?;
+        let layout = preparation.lay_out(replaced.as_ref())?;
         let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
         for provision in provisions {
             let device = &provision.volume().device;
@@ -84,20 +85,19 @@ impl<'a> Job<'a> {
         Ok(job)
     }
 
-    /// That it can get a loader and a boot entry, and what the plan should say of them.
+    /// Checks that the target can get a loader and a boot entry. Returns notes for the plan.
     fn prove_loader(&self, host: &Host, inventory: &Inventory) -> Result<Vec<String>> {
         let loader = loader::for_new(host, inventory, &self.target)?;
         loader.prove(self.source.as_ref().unwrap_or(&self.target))
     }
 
-    /// Each file system of the target must hold what goes into it, with room to live.
+    /// Refuses a file system of the target that is too small for what is copied to it.
     fn refuse_too_small(&mut self, session: &Session) -> Result<()> {
-        let Session { host, inventory, .. } = session;
         let Some(found) = &self.source else { return Ok(()) };
-        populate::refuse_links(session, found, &self.layout)?;
+        populate::refuse_symlinks(session, found, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
-        self.journals = source::with_journals(host, inventory, found, &sources)?;
+        self.journals = source::with_journals(session, found, &sources)?;
         for file_system in &self.layout.file_systems {
             if self.blocks.contains_key(&file_system.mountpoint) {
                 continue;
@@ -115,7 +115,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Without a boot entry nothing of the loader's is needed here.
+/// Adds --no-boot-entry to a refusal of the loader: without a boot entry, no loader is needed here.
 fn offer_no_boot_entry(error: Error) -> Error {
     match error {
         Error::Refused(why) => Refusal::NotBootableHere(Box::new(why)).into(),
@@ -123,8 +123,8 @@ fn offer_no_boot_entry(error: Error) -> Error {
     }
 }
 
-/// What is copied; `None` for an empty one.
-fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEnvironment>> {
+/// The BE to copy, or `None` for an empty BE.
+fn find_source(inventory: &Inventory, request: &CreateRequest) -> Result<Option<BootEnvironment>> {
     if request.empty {
         return Ok(None);
     }
@@ -132,7 +132,7 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
         Some(reference) => inventory.find(reference)?,
         None => inventory.running().ok_or_else(|| {
             Error::Usage(
-                "the running system is no boot environment: name the one to copy with --from BE"
+                "the running system is not a boot environment: name the one to copy with --from BE"
                     .into(),
             )
         })?,
@@ -143,30 +143,71 @@ fn find_source(inventory: &Inventory, request: &Request) -> Result<Option<BootEn
     Ok(Some(source.clone()))
 }
 
-/// The BE whose devices become the target: named by `--replace`, or the same one after an
-/// interrupted create.
-fn replaced(
-    inventory: &Inventory,
-    request: &Request,
-    source: Option<&BootEnvironment>,
-) -> Result<Option<BootEnvironment>> {
-    let found = match &request.replace {
-        Some(reference) => Some(inventory.find(reference)?),
-        None => inventory.environments.iter().find(|e| is_interrupted_create(e, request)),
-    };
-    let Some(old) = found else { return Ok(None) };
-    if source.is_some_and(|s| s.root == old.root) {
-        return Err(Refusal::Other(format!(
-            "'{}' cannot be replaced by a copy of itself: name another source with --from",
-            old.name()
-        ))
-        .into());
-    }
-    delete::refuse(old, request.force)?;
-    Ok(Some(old.clone()))
+/// What the parts of the preparation need: the inventory, the request, and the BE to copy.
+#[derive(Clone, Copy)]
+struct Preparation<'a> {
+    inventory: &'a Inventory,
+    request: &'a CreateRequest,
+    source: Option<&'a BootEnvironment>,
 }
 
-fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bool {
+impl Preparation<'_> {
+    /// The BE whose devices become the target: the one that `--replace` names, or the new BE itself
+    /// if an earlier `be create` was interrupted.
+    fn replaced(&self) -> Result<Option<BootEnvironment>> {
+        let Preparation { inventory, request, source } = *self;
+        let found = match &request.replace {
+            Some(reference) => Some(inventory.find(reference)?),
+            None => inventory.environments.iter().find(|e| is_interrupted_create(e, request)),
+        };
+        let Some(old) = found else { return Ok(None) };
+        if source.is_some_and(|s| s.root == old.root) {
+            let (name, operation) = (old.name().into(), "replaced by a copy of");
+            return Err(Refusal::SourceIsTarget { name, operation }.into());
+        }
+        delete::refuse(old, request.force)?;
+        Ok(Some(old.clone()))
+    }
+
+    /// The adoption of the source, if it is the running system and not a BE yet.
+    fn adoption(&self) -> Result<Option<Adoption>> {
+        let Preparation { inventory, request, source } = *self;
+        match source {
+            Some(running) if running.running && Adoption::is_due(running) => {
+                let adoption = Adoption::prepare(inventory, running, request.current.clone())?;
+                if *adoption.name() == request.name {
+                    return Err(Error::Usage(format!(
+                        "the running system would get the name '{}' too: give it another one with \
+                        --current NAME",
+                        request.name
+                    )));
+                }
+                Ok(Some(adoption))
+            }
+            _ if request.current.is_some() => Err(Error::Usage(
+                "the source is not a running system that has to be adopted: leave --current out"
+                    .into(),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    /// The layout of the target: that of the `-m` arguments, or of the replaced BE.
+    fn lay_out(&self, replaced: Option<&BootEnvironment>) -> Result<Layout> {
+        let Preparation { inventory, request, source } = *self;
+        let placements = match replaced {
+            Some(old) if request.placements.is_empty() => {
+                let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
+                layout::in_the_place_of(old, &esps)?
+            }
+            _ => request.placements.clone(),
+        };
+        let source = source.map_or(&[][..], |s| s.file_systems.as_slice());
+        populate::lay_out(inventory, source, placements)
+    }
+}
+
+fn is_interrupted_create(environment: &BootEnvironment, request: &CreateRequest) -> bool {
     environment.descriptor.as_ref().is_some_and(|d| {
         d.name == request.name
             && d.state == State::Incomplete
@@ -174,48 +215,7 @@ fn is_interrupted_create(environment: &BootEnvironment, request: &Request) -> bo
     }) && !environment.running
 }
 
-fn adoption(
-    inventory: &Inventory,
-    request: &Request,
-    source: Option<&BootEnvironment>,
-) -> Result<Option<Adoption>> {
-    match source {
-        Some(running) if running.running && Adoption::is_due(running) => {
-            let adoption = Adoption::prepare(inventory, running, request.current.clone())?;
-            if *adoption.name() == request.name {
-                return Err(Error::Usage(format!(
-                    "the running system would be called '{}' too: name it with --current NAME",
-                    request.name
-                )));
-            }
-            Ok(Some(adoption))
-        }
-        _ if request.current.is_some() => Err(Error::Usage(
-            "--current names a running system that is not a boot environment yet: leave it out"
-                .into(),
-        )),
-        _ => Ok(None),
-    }
-}
-
-fn lay_out(
-    inventory: &Inventory,
-    request: &Request,
-    source: Option<&BootEnvironment>,
-    replaced: Option<&BootEnvironment>,
-) -> Result<Layout> {
-    let placements = match replaced {
-        Some(old) if request.placements.is_empty() => {
-            let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-            layout::in_the_place_of(old, &esps)?
-        }
-        _ => request.placements.clone(),
-    };
-    let source = source.map_or(&[][..], |s| s.file_systems.as_slice());
-    populate::lay_out(inventory, source, placements)
-}
-
-/// Of what a BE has on the devices that the target gets.
+/// The UUIDs of what a BE has on the devices of the target.
 fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Vec<String> {
     let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
     let is_used = |device: &&std::sync::Arc<BlockDevice>| {
@@ -225,7 +225,7 @@ fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Ve
     devices.filter_map(|device| Some(device.super_block()?.uuid.clone())).collect()
 }
 
-/// The new BE as discovery will find it, for the loader that has to be written before that.
+/// The new BE as discovery will find it. The loader is written before that.
 fn as_found(
     inventory: &Inventory,
     layout: &Layout,
@@ -266,8 +266,8 @@ mod tests {
     use crate::storage::probe::{Kind, SuperBlock};
     use crate::tree::exclude::Selection;
 
-    fn request(name: &str, replace: Option<&str>, force: bool) -> Request {
-        Request {
+    fn request(name: &str, replace: Option<&str>, force: bool) -> CreateRequest {
+        CreateRequest {
             name: name.parse().unwrap(),
             from: None,
             empty: true,
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_of_the_loader_offers_a_copy_without_one() {
+    fn a_refusal_of_the_loader_offers_a_copy_without_a_boot_entry() {
         let said = offer_no_boot_entry(Refusal::SecureBoot.into()).to_string();
         assert!(said.contains("firmware setup, or use --no-boot-entry"), "{said}");
         assert_eq!(offer_no_boot_entry(Error::Interrupted).exit_status(), 130);
@@ -294,20 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn somebodys_system_is_replaced_by_force_only() {
+    fn an_unmanaged_system_is_replaced_only_with_force() {
         let mut second = environment("second", "aaaa-02");
-        let found = |old: &BootEnvironment, request: &Request| {
+        let found = |old: &BootEnvironment, request: &CreateRequest| {
             let device = BlockDevice::example("second", SuperBlock::new(Kind::Ext4));
             let inventory = Inventory {
                 environments: vec![old.clone()],
                 devices: [device].into_iter().collect(),
                 ..Inventory::default()
             };
-            replaced(&inventory, request, None).map(|found| found.is_some())
+            let preparation = Preparation { inventory: &inventory, request, source: None };
+            preparation.replaced().map(|found| found.is_some())
         };
         let refused = found(&second, &request("third", Some("@second"), false)).unwrap_err();
-        assert_eq!(refused.exit_status(), 3);
-        assert!(refused.to_string().contains("--force"), "{refused}");
+        let is_unmanaged = matches!(refused, Error::Refused(Refusal::NotMadeByLifeboat { .. }));
+        assert!(is_unmanaged, "{refused}");
         assert!(found(&second, &request("third", Some("@second"), true)).unwrap());
         // An interrupted create is run again as it was.
         let mut descriptor = Descriptor::new("second".parse().unwrap(), None);

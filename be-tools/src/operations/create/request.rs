@@ -1,18 +1,18 @@
-//! What `be create` is asked for.
+//! What the user asked `be create` for.
 
 use crate::environment::Name;
 use crate::error::Refusal;
 use crate::layout::Placement;
 use crate::tree::exclude::Selection;
 
-/// What the user asked for.
+/// A request to make a new BE.
 #[derive(Debug)]
-pub struct Request {
+pub struct CreateRequest {
     /// The new BE's name.
     pub name: Name,
-    /// What to copy; the running BE if `None`.
+    /// The BE to copy, or the running one if `None`.
     pub from: Option<String>,
-    /// Make file systems and copy nothing.
+    /// Whether to make the file systems without copying anything.
     pub empty: bool,
     /// The `-m` arguments.
     pub placements: Vec<Placement>,
@@ -20,24 +20,24 @@ pub struct Request {
     pub replace: Option<String>,
     /// How the target gets its content.
     pub method: Method,
-    /// What is left out.
+    /// Files to leave out.
     pub selection: Selection,
-    /// Free text.
+    /// The description of the new BE.
     pub description: String,
     /// Name for the running system, if it has to be adopted.
     pub current: Option<Name>,
-    /// New machine-id and ssh host keys.
+    /// Whether the new BE gets its own machine-id and ssh host keys.
     pub new_machine: bool,
-    /// Write loader and boot entry.
+    /// Whether the new BE gets a loader and a boot entry.
     pub boot_entry: bool,
-    /// Erase devices that hold data.
+    /// Whether to erase devices that hold data.
     pub force: bool,
 }
 
 /// How the target gets its content (`--method`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// The cheapest way that is right, for each file system.
+    /// For each file system, the fastest method that is possible.
     #[default]
     Auto,
     /// Only by snapshot.
@@ -48,18 +48,14 @@ pub enum Method {
     Copy,
 }
 
-impl Request {
-    /// Refuses what no method can do, whatever the source.
+impl CreateRequest {
+    /// Refuses a method that this version does not have.
     ///
     /// # Errors
-    /// The refusal.
+    /// [`Refusal::SnapshotUnsupported`].
     pub(super) fn refuse_method(&self) -> Result<(), Refusal> {
         match self.method {
-            Method::Snapshot => Err(Refusal::Other(
-                "this version of be makes no snapshots: leave --method out, and the files or \
-                blocks are copied"
-                    .into(),
-            )),
+            Method::Snapshot => Err(Refusal::SnapshotUnsupported),
             _ => Ok(()),
         }
     }

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::layout::{TargetFileSystem, TreeCopy};
 use crate::loader::{self, Loader, Subject};
 use crate::localize::identity::NewMachine;
-use crate::operations::{adopt, delete};
+use crate::operations::adopt;
+use crate::operations::delete::{self, Deletion};
 use crate::plan::Report;
 use crate::populate::source::ReplayJournal;
 use crate::populate::{self, TreeRequest};
@@ -24,15 +25,15 @@ use crate::storage::device::BlockDevice;
 use crate::storage::mkfs;
 use crate::storage::mounts::Mounted;
 
-/// One step; what it prints is in it.
+/// A step of `be create`. It contains what its line in the plan names.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
     Adopt(adopt::Step<'a>),
     Hook(hooks::Step<'a>),
-    /// To the BE whose devices become the target.
+    /// Removes the BE whose devices become the target.
     Replace(delete::Step<'a>),
     ReplayJournal(ReplayJournal<'a>),
-    /// It says at once whose it is: what is made after it is found again by it.
+    /// Makes the root file system, with a descriptor by which those made after it are recognized.
     MakeRoot(&'a TargetFileSystem),
     MakeFileSystem(&'a TargetFileSystem),
     CopyBlocks {
@@ -48,7 +49,7 @@ pub(super) enum Step<'a> {
     },
     Mount(&'a Name),
     CopyFiles(TreeStep<'a>),
-    /// From a block copy what a file copy would not have copied.
+    /// Removes from a block copy what a file copy would have left out.
     RemoveLeftOut(TreeStep<'a>),
     Localize,
     InstallLoader(String),
@@ -65,13 +66,13 @@ pub(super) struct TreeStep<'a> {
     pub(super) target: &'a TargetFileSystem,
 }
 
-/// What the steps hand on to each other.
+/// What the steps share.
 pub(super) struct State<'a> {
     job: &'a Job<'a>,
     session: &'a Session<'a>,
     adoption: Option<adopt::State<'a>>,
     hooks: hooks::State<'a>,
-    /// The target's file systems, where it is mounted as a whole.
+    /// The file systems of the target, all mounted.
     mounted: Vec<Mounted>,
     pub(super) descriptor: Descriptor,
 }
@@ -100,7 +101,7 @@ impl<'a> State<'a> {
         )
     }
 
-    /// Says on the root file system that the target is incomplete.
+    /// Marks the target as incomplete on its root file system.
     fn write_descriptor(&mut self, root: &TargetFileSystem) -> Result<()> {
         let alone = &self.session.work.alone;
         let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
@@ -133,7 +134,7 @@ impl<'a> State<'a> {
             mode: Mode::Fresh,
             totals: Some(self.job.totals),
         };
-        let summary = self.job.filling(self.session, source).copy(request, report)?;
+        let summary = self.job.population(self.session, source).copy(request, report)?;
         populate::note(&summary, &mut self.descriptor, report);
         Ok(())
     }
@@ -147,8 +148,13 @@ impl<'a> State<'a> {
 
     fn localize(&self) -> Result<()> {
         let new_machine = self.job.request.new_machine.then(NewMachine::default);
-        let filling = self.job.filling(self.session, self.source()?);
-        filling.localize(self.descriptor.id, self.loader()?.settings(), new_machine.as_ref(), None)
+        let population = self.job.population(self.session, self.source()?);
+        population.localize(
+            self.descriptor.id,
+            self.loader()?.settings(),
+            new_machine.as_ref(),
+            None,
+        )
     }
 
     fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
@@ -239,7 +245,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::Replace(step) => {
                 let Some(environment) = &job.replaced else { return Ok(()) };
-                step.run(&mut delete::State { host, inventory, environment }, report)
+                step.run(&mut Deletion { host, inventory, environment }, report)
             }
             Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
             Step::MakeRoot(root) => {
@@ -249,7 +255,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::MakeFileSystem(target) => state.make(target),
             Step::CopyBlocks { blocks, target, .. } => {
                 state.copy_blocks(blocks, target, report)?;
-                // The blocks came with a short one, which does not know what else was made.
+                // The copied blocks contain a short descriptor, which does not list what was made.
                 if target.mountpoint.is_root() { state.write_descriptor(target) } else { Ok(()) }
             }
             Step::Grow(blocks) => blocks.grow(&work.alone),

@@ -1,4 +1,4 @@
-//! Whether a device may become a file system of the new BE.
+//! Decides whether a device may become a file system of the new BE.
 
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
@@ -7,11 +7,11 @@ use crate::host::Host;
 use crate::storage::device::BlockDevice;
 use crate::storage::usage::Usage;
 
-/// Refuses a device that is used, belongs to another BE than `replaced`, or holds data without
-/// `force`.
+/// Refuses a device that is in use, belongs to a BE other than `replaced`, or holds data if `force`
+/// is not set.
 ///
 /// # Errors
-/// The refusal, naming the device and the way out.
+/// The refusal, which names the device and says what to do.
 pub(super) fn refuse(
     host: &Host,
     inventory: &Inventory,
@@ -21,7 +21,7 @@ pub(super) fn refuse(
 ) -> Result<()> {
     let shown = || device.node.display().to_string();
     Usage::read(host)?.refuse_target(&inventory.devices, device)?;
-    // What others only share with the one that is replaced, such as /home, is not erased either.
+    // A device that another BE shares with the replaced one, such as /home, is not erased either.
     let users = inventory.users_of_device(device);
     let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
     match users.iter().find(|user| !is_replaced(user)) {

@@ -1,50 +1,50 @@
-//! Everything that `be refresh` decided and checked before the first write.
+//! A `be refresh` that is decided and checked, before its first write.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::request::Request;
+use super::request::RefreshRequest;
 use crate::environment::{BootEnvironment, Descriptor};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
-use crate::populate::Filling;
+use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
 
-/// Settings that are made again from the source's, so that the target never has those of the
-/// source.
+/// Settings that are localized again from those of the source. They are not copied, so that the
+/// target never has those of the source.
 pub(super) const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg"];
 
 pub(super) struct Job<'a> {
-    pub(super) request: &'a Request,
+    pub(super) request: &'a RefreshRequest,
     pub(super) source: BootEnvironment,
     pub(super) target: BootEnvironment,
-    /// As it was found.
+    /// The target's descriptor as it was found.
     pub(super) descriptor: Descriptor,
     pub(super) layout: Layout,
-    /// Of the layout's file systems.
+    /// UUIDs of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
-    /// Of its own swap spaces.
+    /// UUIDs of the target's own swap spaces.
     pub(super) swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.
     pub(super) journals: Vec<PathBuf>,
-    /// About how many entries there are.
+    /// The approximate number of entries.
     pub(super) totals: Totals,
-    /// What makes it another machine than the source, and stays.
+    /// Files that make the target a different machine from the source, and are kept.
     pub(super) kept: Vec<PathBuf>,
-    /// What is run around the copy.
+    /// The hooks around the copy.
     pub(super) hooks: Hooks,
 }
 
 impl Job<'_> {
-    /// The file system on which it says of itself what it is.
+    /// The root file system of the target, which has its descriptor.
     pub(super) fn root(&self) -> Option<&TargetFileSystem> {
         self.layout.at(&MountPoint::root())
     }
 
-    pub(super) fn filling<'a>(&'a self, session: &'a Session) -> Filling<'a> {
+    pub(super) fn population<'a>(&'a self, session: &'a Session) -> Population<'a> {
         let (source, layout, uuids, swap_uuids) =
             (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Filling { session, source, layout, uuids, swap_uuids }
+        Population { session, source, layout, uuids, swap_uuids }
     }
 }

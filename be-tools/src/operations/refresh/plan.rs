@@ -1,4 +1,4 @@
-//! What `be refresh` will do, in order.
+//! The steps of `be refresh`, in order, and its plan.
 
 use super::job::{Job, OWN_SETTINGS};
 use super::step::{Step, TreeStep};
@@ -30,7 +30,7 @@ impl Job<'_> {
         steps
     }
 
-    /// What is shown of these steps.
+    /// The plan with these steps.
     pub(super) fn plan(&self, steps: &[Step]) -> Plan {
         let (name, source) = (&self.descriptor.name, self.source.name());
         let mut plan = Plan {
@@ -45,12 +45,13 @@ impl Job<'_> {
         }
         if !self.kept.is_empty() {
             plan.notes.push(format!(
-                "'{name}' is another machine than '{source}': its machine-id and ssh host keys stay"
+                "'{name}' is another machine than '{source}': its machine-id and ssh host keys are \
+                kept"
             ));
         }
         plan.notes.push(format!(
-            "what was changed in '{name}' itself is lost, except its own {} and what is never \
-            copied",
+            "changes that were made in '{name}' itself are lost, except to its own {} and to what \
+            is never copied",
             OWN_SETTINGS.join(", ")
         ));
         plan

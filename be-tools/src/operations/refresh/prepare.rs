@@ -1,9 +1,9 @@
-//! What must hold before `be refresh` writes anything.
+//! The decisions and checks of `be refresh` before anything is written.
 
 use std::path::{Path, PathBuf};
 
 use super::job::Job;
-use super::request::Request;
+use super::request::RefreshRequest;
 use crate::environment::mounted::{Access, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -21,18 +21,15 @@ use crate::tree::measure::Totals;
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
-    pub(super) fn prepare(session: &Session, request: &'a Request) -> Result<Self> {
-        let Session { host, inventory, work, .. } = session;
+    pub(super) fn prepare(session: &Session, request: &'a RefreshRequest) -> Result<Self> {
+        let Session { host, inventory, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         loader::for_environment(host, inventory, target)?;
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
-            let why = format!(
-                "'{}' cannot be refreshed from itself: name another one with --from",
-                target.name()
-            );
-            return Err(Refusal::Other(why).into());
+            let (name, operation) = (target.name().into(), "refreshed from");
+            return Err(Refusal::SourceIsTarget { name, operation }.into());
         }
         if let Some(descriptor) = &source.descriptor {
             descriptor.refuse_incomplete()?;
@@ -45,7 +42,7 @@ impl<'a> Job<'a> {
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
             let placements = layout::of_its_own(target, source, &esps, has_content)?;
             let layout = populate::lay_out(inventory, &source.file_systems, placements)?;
-            let from = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+            let from = source::mount(session, source, &MountPoint::root())?;
             let from = RootDir::open(from.dir())?;
             (layout, identity::of_another_machine(&root, &from)?)
         };
@@ -75,24 +72,22 @@ impl<'a> Job<'a> {
         Ok(job)
     }
 
-    /// Each file system of the target must hold what will be in it. Where all that the source's
-    /// file systems hold has room, nothing is counted.
+    /// Refuses a file system of the target that is too small for what will be in it. If everything
+    /// on the source's file systems fits, the files are not counted.
     fn refuse_too_small(&mut self, session: &Session) -> Result<()> {
-        let Session { host, inventory, work, .. } = session;
-        populate::refuse_links(session, &self.source, &self.layout)?;
+        populate::refuse_symlinks(session, &self.source, &self.layout)?;
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
-        self.journals = source::with_journals(host, inventory, &self.source, &sources)?;
+        self.journals = source::with_journals(session, &self.source, &sources)?;
         for file_system in &self.layout.file_systems {
             let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
             let mut needed = Totals::default();
             for tree in trees() {
-                let mounted =
-                    source::mount(host, inventory, &self.source, &tree.source, &work.source)?;
+                let mounted = source::mount(session, &self.source, &tree.source)?;
                 let space = rustix::fs::statvfs(mounted.dir())
-                    .at("asking for the space of", mounted.dir())?;
+                    .at("reading the free space of", mounted.dir())?;
                 needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
                 needed.files += space.f_files - space.f_ffree;
             }
@@ -108,33 +103,25 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Why a BE cannot be refreshed; else its descriptor.
+/// Refuses a BE that cannot be refreshed. Returns its descriptor.
 fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     if target.running {
-        let way_out = "boot another one first, or refresh that other one from this".into();
+        let way_out = "boot another one first, or refresh another one from it".into();
         return Err(Refusal::Running { name: target.name().into(), way_out }.into());
     }
     if let Some(place) = target.mounted_at.first() {
-        let (device, mountpoint) =
-            (target.root.device.display().to_string(), place.display().to_string());
-        return Err(Refusal::Mounted { device, mountpoint }.into());
+        let (name, mountpoint) = (target.reference.clone(), place.display().to_string());
+        return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
     }
     let Some(descriptor) = &target.descriptor else {
-        return Err(Refusal::Other(format!(
-            "'{}' is unmanaged, a system that Lifeboat did not make: `be create --replace {0}` \
-            puts a new boot environment in its place",
-            target.reference
-        ))
-        .into());
+        let name = target.reference.clone();
+        let way_out = format!("`be create --replace {name}` replaces it by a new one");
+        return Err(Refusal::Unmanaged { name, way_out }.into());
     };
     if target.root.subvolume.is_some() {
-        return Err(Refusal::Other(format!(
-            "'{}' is a btrfs subvolume of {}, which others may share: `be create` makes a new one \
-            from its source",
-            target.reference,
-            target.root.device.display()
-        ))
-        .into());
+        let (name, device) = (target.reference.clone(), target.root.device.display().to_string());
+        let way_out = "`be create` makes a new boot environment from its source".into();
+        return Err(Refusal::Subvolume { name, device, way_out }.into());
     }
     match (descriptor.state, descriptor.operation) {
         (State::Incomplete, operation) if operation != Some(Operation::Refresh) => {
@@ -145,11 +132,11 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
-/// What it is refreshed from: named, or the BE it was copied from. Nothing else is guessed at,
-/// because what the source has not is removed.
+/// The source of the refresh: the BE that `--from` names, or the one that the target was copied
+/// from. No other BE is tried, because what the source does not have is removed from the target.
 fn find_source<'i>(
     inventory: &'i Inventory,
-    request: &Request,
+    request: &RefreshRequest,
     descriptor: &Descriptor,
 ) -> Result<&'i BootEnvironment> {
     if let Some(reference) = &request.from {
@@ -164,15 +151,11 @@ fn find_source<'i>(
     });
     match found {
         Some(id) => inventory.find(id),
-        None => Err(Error::Usage(format!(
-            "the boot environment that '{}' was copied from is not here: name the one to copy \
-            with --from BE",
-            descriptor.name
-        ))),
+        None => Err(Error::SourceNotFound { target: descriptor.name.to_string() }),
     }
 }
 
-/// Refuses a device that anything else uses; else the UUID of its file system.
+/// Refuses a device that is in use or that another BE uses. Returns the UUID of its file system.
 fn refuse_device(
     host: &Host,
     inventory: &Inventory,
@@ -184,20 +167,12 @@ fn refuse_device(
     if let Some(other) =
         inventory.users_of_device(device).into_iter().find(|user| user.root != target.root)
     {
-        return Err(Refusal::Other(format!(
-            "{} holds files of '{}' too: take it out of one of the two fstabs",
-            node.display(),
-            other.reference
-        ))
-        .into());
+        let (device, other) = (node.display().to_string(), other.reference.clone());
+        let way_out = "remove it from one of the two fstabs".into();
+        return Err(Refusal::SharedDevice { device, other, way_out }.into());
     }
     let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
-    uuid.ok_or_else(|| {
-        Error::Failed(format!(
-            "{} holds no file system with a UUID: create it again",
-            node.display()
-        ))
-    })
+    uuid.ok_or_else(|| Error::NoUuid { device: node.display().to_string() })
 }
 
 /// Swap spaces that only this BE uses.

@@ -1,16 +1,16 @@
-//! What `be refresh` is asked for.
+//! What the user asked `be refresh` for.
 
 use crate::tree::exclude::Selection;
 
-/// What the user asked for.
+/// A request to bring a BE up to date.
 #[derive(Debug, Default)]
-pub struct Request {
+pub struct RefreshRequest {
     /// The BE to bring up to date.
     pub target: String,
-    /// What to copy; the BE it was copied from if `None`.
+    /// The BE to copy, or the one that the target was copied from if `None`.
     pub from: Option<String>,
-    /// Compare the content of all files.
+    /// Whether to compare the content of all files.
     pub checksum: bool,
-    /// What is left as it is.
+    /// Files to leave as they are.
     pub selection: Selection,
 }

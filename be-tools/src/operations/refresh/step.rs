@@ -19,7 +19,7 @@ use crate::step;
 use crate::storage::mounts::Mounted;
 use crate::timestamp::Timestamp;
 
-/// One step; what it prints is in it.
+/// A step of `be refresh`. It contains what its line in the plan names.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
     Hook(hooks::Step<'a>),
@@ -34,7 +34,7 @@ pub(super) enum Step<'a> {
     MakeActive(u16),
 }
 
-/// One tree of the layout, with what its step prints.
+/// One tree of the layout, with the names that its step prints.
 #[derive(Debug)]
 pub(super) struct TreeStep<'a> {
     pub(super) tree: TreeCopy,
@@ -43,19 +43,19 @@ pub(super) struct TreeStep<'a> {
     pub(super) checksum: bool,
 }
 
-/// What the steps hand on to each other.
+/// What the steps share.
 pub(super) struct State<'a> {
     job: &'a Job<'a>,
     session: &'a Session<'a>,
     hooks: hooks::State<'a>,
-    /// How far what is there is believed.
+    /// How far the present content of the target is trusted.
     trust: Trust,
-    /// The target's file systems, where it is mounted as a whole.
+    /// The file systems of the target, all mounted.
     mounted: Vec<Mounted>,
     pub(super) descriptor: Descriptor,
-    /// Entries that are in it.
+    /// Entries in the target.
     pub(super) files: u64,
-    /// Those of them that differed.
+    /// Entries that differed and were written.
     pub(super) changed: u64,
     /// Entries that were removed.
     pub(super) removed: u64,
@@ -79,7 +79,7 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Marks the target as incomplete. What it says of itself before tells how far it is believed.
+    /// Marks the target as incomplete. Its descriptor before that decides how far it is trusted.
     fn begin(&mut self) -> Result<()> {
         let root = self.job.root().ok_or_else(|| {
             Error::Failed(format!("'{}' has no root file system", self.descriptor.name))
@@ -88,7 +88,7 @@ impl<'a> State<'a> {
         let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
         self.trust = self.mark(&RootDir::open(mounted.dir())?)?;
         mounted.unmount()?;
-        // What is written at the end is about this refresh.
+        // The descriptor that is written at the end describes this refresh.
         self.descriptor.source = self.job.source.descriptor.as_ref().map(|d| d.id);
         let shared = self.job.layout.shared.iter();
         self.descriptor.shared = shared.map(|m| m.as_path().to_owned()).collect();
@@ -99,7 +99,7 @@ impl<'a> State<'a> {
     fn mark(&mut self, root: &RootDir) -> Result<Trust> {
         let now = Timestamp::now();
         let source = self.job.source.descriptor.as_ref();
-        // Its times say nothing of another source, and nothing once the clock was set back.
+        // The times are valid only for the same source, and only if the clock was not set back.
         let same_source = source.is_some_and(|d| self.descriptor.source == Some(d.id));
         let complete = self.descriptor.completed.filter(|moment| same_source && *moment <= now);
         let checksum = self.job.request.checksum;
@@ -132,7 +132,7 @@ impl<'a> State<'a> {
         }
         let (mode, totals) = (Mode::Refresh(self.trust), Some(job.totals));
         let request = TreeRequest { tree, exclude, mode, totals };
-        let summary = job.filling(self.session).copy(request, report)?;
+        let summary = job.population(self.session).copy(request, report)?;
         populate::note(&summary, &mut self.descriptor, report);
         self.files += summary.files;
         self.changed += summary.changed;
@@ -141,15 +141,13 @@ impl<'a> State<'a> {
     }
 
     fn localize(&self) -> Result<()> {
-        let Session { host, inventory, work, .. } = self.session;
         let fstab = {
-            let source = &self.job.source;
-            let root = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
+            let root = source::mount(self.session, &self.job.source, &MountPoint::root())?;
             RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
         };
         let loader = self.loader()?;
-        let filling = self.job.filling(self.session);
-        filling.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
+        let population = self.job.population(self.session);
+        population.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
     }
 }
 
@@ -165,15 +163,15 @@ impl Display for Step<'_> {
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::Compare(TreeStep { tree, source, target, checksum }) => write!(
                 f,
-                "compare {} on {} with {} of '{source}' {}: write what differs, remove what is \
-                gone",
+                "compare {} on {} with {} of '{source}' {}: write what differs, remove what \
+                '{source}' does not have",
                 tree.target_place().display(),
                 target.node().display(),
                 tree.source_place().display(),
                 if *checksum { "byte for byte" } else { "by size and times" }
             ),
             Step::Localize => f.write_str(
-                "localize it: fstab, loader settings, its own grub.cfg, be and its units",
+                "localize the target: fstab, loader settings, its own grub.cfg, be and its units",
             ),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),

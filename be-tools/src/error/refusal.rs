@@ -1,0 +1,371 @@
+//! Refusals: reasons not to begin an operation.
+
+/// Why an operation was refused before anything was written, and what the user can do about it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// The program does not run as root.
+    #[error("{verb} needs root: run it with sudo")]
+    NotRoot {
+        /// The verb.
+        verb: String,
+    },
+    /// The device is mounted.
+    #[error("{device} is mounted on {mountpoint}: unmount it first")]
+    Mounted {
+        /// Kernel name with /dev.
+        device: String,
+        /// One of its mount points.
+        mountpoint: String,
+    },
+    /// The device is swap space in use.
+    #[error("{device} is used as swap: `swapoff {device}` first")]
+    SwapInUse {
+        /// Kernel name with /dev.
+        device: String,
+    },
+    /// Another device is stacked on this one (LVM, LUKS, md).
+    #[error("{device} is in use by {holder}: close that first")]
+    Held {
+        /// Kernel name with /dev.
+        device: String,
+        /// The device stacked on it.
+        holder: String,
+    },
+    /// The device belongs to a BE that the command line does not name.
+    #[error(
+        "{device} is part of boot environment '{owner}': to put the new one in its place use \
+        --replace {owner}"
+    )]
+    PartOfEnvironment {
+        /// Kernel name with /dev.
+        device: String,
+        /// That BE.
+        owner: String,
+    },
+    /// A whole disk with partitions was named as the target of a file system.
+    #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
+    PartitionTable {
+        /// Kernel name with /dev.
+        device: String,
+        /// GPT or MBR.
+        table: String,
+        /// " (a, b)", or empty.
+        partitions: String,
+    },
+    /// The device holds something and `--force` was not given.
+    #[error("{device} holds {content}: give --force to erase it, or name another device")]
+    HoldsData {
+        /// Kernel name with /dev.
+        device: String,
+        /// What was found on it.
+        content: String,
+    },
+    /// The target cannot hold the source.
+    #[error(
+        "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
+        name a larger one, or leave files out with --exclude"
+    )]
+    TooSmall {
+        /// Kernel name with /dev.
+        device: String,
+        /// Mount point in the target.
+        mountpoint: String,
+        /// Size with a unit.
+        needed: String,
+        /// Size with a unit.
+        available: String,
+    },
+    /// The name is taken.
+    #[error(
+        "a boot environment named '{name}' exists on {device}: choose another name, or `be delete \
+        {name}` first"
+    )]
+    NameTaken {
+        /// The name as it is written there.
+        name: String,
+        /// Its root device.
+        device: String,
+    },
+    /// More than one BE has the name.
+    #[error("'{name}' is ambiguous: use one of {}", .candidates.join(", "))]
+    Ambiguous {
+        /// The name as the user gave it.
+        name: String,
+        /// Names that are not ambiguous.
+        candidates: Vec<String>,
+    },
+    /// There is no EFI system partition for the loader.
+    #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
+    NoEsp {
+        /// The disks that were searched.
+        searched: String,
+    },
+    /// The descriptor names a loader that this program does not know.
+    #[error(
+        "'{name}' is started by the loader '{loader}', which this program does not know: use a \
+        newer be"
+    )]
+    UnknownLoader {
+        /// The BE.
+        name: String,
+        /// The loader, as the descriptor names it.
+        loader: String,
+    },
+    /// The system was not started in UEFI mode, or runs without UEFI runtime services.
+    #[error(
+        "the firmware's variables cannot be read here: start this system in UEFI mode, without \
+        efi=noruntime"
+    )]
+    NoFirmwareVariables,
+    /// The firmware would not start the loader that Lifeboat writes.
+    #[error(
+        "Secure Boot is enforced and would refuse Lifeboat's unsigned loader: turn Secure Boot \
+        off in the firmware setup"
+    )]
+    SecureBoot,
+    /// A copy cannot be made bootable on this machine. Adds an alternative that only `be create`
+    /// has to the cause.
+    #[error("{0}, or use --no-boot-entry for a copy that another machine will boot")]
+    NotBootableHere(Box<Refusal>),
+    /// The BE is incomplete.
+    #[error(
+        "boot environment '{name}' is incomplete (interrupted {operation}): run that operation \
+        again, or `be delete {name}`"
+    )]
+    Incomplete {
+        /// The BE.
+        name: String,
+        /// The operation that was interrupted.
+        operation: String,
+    },
+    /// The BE is the running system.
+    #[error("'{name}' is the running boot environment: {way_out}")]
+    Running {
+        /// The BE.
+        name: String,
+        /// What the user can do instead.
+        way_out: String,
+    },
+    /// The BE is mounted, so that its files may change at any time.
+    #[error("'{name}' is mounted on {mountpoint}: unmount it first, with `be umount {name}`")]
+    EnvironmentMounted {
+        /// What to call the BE on a command line.
+        name: String,
+        /// One of its mount points.
+        mountpoint: String,
+    },
+    /// The BE is unmanaged, and the operation needs its descriptor.
+    #[error("'{name}' is unmanaged, it has no descriptor: {way_out}")]
+    Unmanaged {
+        /// What to call the BE on a command line.
+        name: String,
+        /// What the user can do instead.
+        way_out: String,
+    },
+    /// The BE is unmanaged, and `--force` was not given.
+    #[error(
+        "'{name}' is unmanaged, a system that Lifeboat did not make ({system}): give --force to \
+        erase it"
+    )]
+    NotMadeByLifeboat {
+        /// What to call the BE on a command line.
+        name: String,
+        /// Its operating system.
+        system: String,
+    },
+    /// The running system, which would be adopted, is a BE.
+    #[error(
+        "the running system is already boot environment '{name}': `be rename` gives it another \
+        name"
+    )]
+    AlreadyManaged {
+        /// Its name.
+        name: String,
+    },
+    /// Two BEs have the same id, as block copies made by other programs have. They share a boot
+    /// entry and a loader directory.
+    #[error(
+        "'{name}' and '{twin}' have the same id, as block copies have: disconnect the disk of one, \
+        or `be delete` it"
+    )]
+    SameId {
+        /// What to call the BE on a command line.
+        name: String,
+        /// What to call the other one.
+        twin: String,
+    },
+    /// The firmware could start nothing else after the BE is removed.
+    #[error(
+        "'{name}' is the only thing in BootOrder that the firmware could start: make another boot \
+        environment first"
+    )]
+    OnlyBootable {
+        /// The BE.
+        name: String,
+    },
+    /// The firmware could start nothing else if the BE did not boot.
+    #[error(
+        "nothing but '{name}' is in BootOrder, so there would be nothing to fall back to: make \
+        another boot environment, add the rescue image to the firmware's entries, or give --force"
+    )]
+    NoFallback {
+        /// The BE.
+        name: String,
+    },
+    /// The BE is a subvolume, which cannot be erased like a device.
+    #[error("'{name}' is a btrfs subvolume of {device}, which others may share: {way_out}")]
+    Subvolume {
+        /// What to call the BE on a command line.
+        name: String,
+        /// The device.
+        device: String,
+        /// What the user can do instead.
+        way_out: String,
+    },
+    /// The source and the target are the same BE.
+    #[error("'{name}' cannot be {operation} itself: name another source with --from")]
+    SourceIsTarget {
+        /// The BE.
+        name: String,
+        /// "replaced by a copy of" or "refreshed from".
+        operation: &'static str,
+    },
+    /// A device of the BE is also in the fstab of another one.
+    #[error("{device} also holds files of '{other}': {way_out}")]
+    SharedDevice {
+        /// Kernel name with /dev.
+        device: String,
+        /// The other BE.
+        other: String,
+        /// What the user can do about it.
+        way_out: String,
+    },
+    /// The path to a mount point leads through a symlink of the source, so that a copy could be
+    /// written somewhere else.
+    #[error(
+        "{symlink} is a symlink in '{name}', so no file system can be mounted on {mountpoint}: \
+        name the directory that it points to"
+    )]
+    SymlinkInPath {
+        /// The symlink.
+        symlink: String,
+        /// The BE.
+        name: String,
+        /// The mount point.
+        mountpoint: String,
+    },
+    /// A BE would be mounted on `/`.
+    #[error("mounting on / would hide the running system: name another directory, or leave it out")]
+    MountOnRoot,
+    /// This version cannot copy by this method.
+    #[error(
+        "this version of be makes no snapshots: leave --method out, and the files or blocks are \
+        copied"
+    )]
+    SnapshotUnsupported,
+    /// A file system cannot be copied by blocks, and `--method block` was given.
+    #[error(
+        "{mountpoint} cannot be copied by blocks: {why}; without --method its files are copied"
+    )]
+    BlocksUnsupported {
+        /// Mount point in the target.
+        mountpoint: String,
+        /// The reason.
+        why: String,
+    },
+    /// A boot entry is not Lifeboat's, and `--foreign` was not given.
+    #[error("boot entry {entry} was not made by Lifeboat: give --foreign to remove it anyway")]
+    ForeignEntry {
+        /// Its number and description.
+        entry: String,
+    },
+    /// Another `be` process holds the lock.
+    #[error(
+        "another operation is in progress on {what} (process {pid}): wait for it, or interrupt \
+        that process"
+    )]
+    Busy {
+        /// BE or machine.
+        what: String,
+        /// Process id of the holder, or "unknown".
+        pid: String,
+    },
+    /// A check before the activation failed.
+    #[error(
+        "'{name}' would not boot: {}; see `be check {name}`, or activate it anyway with --force",
+        .problems.join("; ")
+    )]
+    WouldNotBoot {
+        /// The BE.
+        name: String,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The plan was not confirmed.
+    #[error("not confirmed: nothing was written; answer yes, or give --yes")]
+    NotConfirmed,
+    /// Any other reason, in a sentence that says what to do.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Refusal {
+    /// A stable word for programs (docs/manual/src/scripts.md has them all). The sentences may
+    /// change, the codes do not.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NotRoot { .. } => "not-root",
+            Refusal::Mounted { .. } => "device-mounted",
+            Refusal::SwapInUse { .. } => "swap-in-use",
+            Refusal::Held { .. } => "device-in-use",
+            Refusal::PartOfEnvironment { .. } => "part-of-environment",
+            Refusal::PartitionTable { .. } => "partition-table",
+            Refusal::HoldsData { .. } => "holds-data",
+            Refusal::TooSmall { .. } => "too-small",
+            Refusal::NameTaken { .. } => "name-taken",
+            Refusal::Ambiguous { .. } => "ambiguous",
+            Refusal::NoEsp { .. } => "no-esp",
+            Refusal::UnknownLoader { .. } => "unknown-loader",
+            Refusal::NoFirmwareVariables => "no-firmware-variables",
+            Refusal::SecureBoot => "secure-boot",
+            Refusal::Incomplete { .. } => "incomplete",
+            Refusal::Running { .. } => "running",
+            Refusal::EnvironmentMounted { .. } => "mounted",
+            Refusal::Unmanaged { .. } => "unmanaged",
+            Refusal::NotMadeByLifeboat { .. } => "not-made-by-lifeboat",
+            Refusal::AlreadyManaged { .. } => "already-managed",
+            Refusal::SameId { .. } => "same-id",
+            Refusal::OnlyBootable { .. } => "only-bootable",
+            Refusal::NoFallback { .. } => "no-fallback",
+            Refusal::Subvolume { .. } => "subvolume",
+            Refusal::SourceIsTarget { .. } => "source-is-target",
+            Refusal::SharedDevice { .. } => "shared-device",
+            Refusal::SymlinkInPath { .. } => "symlink-in-path",
+            Refusal::MountOnRoot => "mount-on-root",
+            Refusal::SnapshotUnsupported => "snapshot-unsupported",
+            Refusal::BlocksUnsupported { .. } => "blocks-unsupported",
+            Refusal::ForeignEntry { .. } => "foreign-entry",
+            Refusal::Busy { .. } => "busy",
+            Refusal::WouldNotBoot { .. } => "would-not-boot",
+            Refusal::NotConfirmed => "not-confirmed",
+            Refusal::NotBootableHere(cause) => cause.code(),
+            Refusal::Other(_) => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_manual_lists_every_code() {
+        let (source, manual) =
+            (include_str!("refusal.rs"), include_str!("../../../docs/manual/src/scripts.md"));
+        let codes = source.lines().filter_map(|line| {
+            let code = line.trim().strip_prefix("Refusal::")?.split_once(" => \"")?.1;
+            code.strip_suffix("\",")
+        });
+        let missing: Vec<&str> =
+            codes.clone().filter(|code| !manual.contains(&format!("`{code}`"))).collect();
+        assert!(codes.count() > 30 && missing.is_empty(), "{missing:?}");
+    }
+}
