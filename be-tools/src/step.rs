@@ -23,6 +23,12 @@ pub trait Step<S>: Display {
     fn is_due_after_failure(&self, _: &S) -> bool {
         false
     }
+
+    /// Whether it completes the step before it, so that an interruption that arrived during that
+    /// step takes effect only afterwards: a complete BE gets its boot entry back.
+    fn completes_previous(&self) -> bool {
+        false
+    }
 }
 
 /// The lines of a plan.
@@ -30,8 +36,9 @@ pub fn lines<S>(steps: &[impl Step<S>]) -> Vec<String> {
     steps.iter().map(ToString::to_string).collect()
 }
 
-/// Runs the steps in their order. An interruption ends the operation before the next step. After a
-/// failure, only the steps that are due after a failure are run.
+/// Runs the steps in their order. An interruption ends the operation before the next step; one that
+/// arrives during the last step changes nothing, since everything has been done. After a failure,
+/// only the steps that are due after a failure are run.
 ///
 /// The environment variable `LIFEBOAT_FAIL` names a step at which a test ends it instead:
 /// `before:3` fails before the third step, `before:sync` before the first one whose line begins
@@ -42,7 +49,7 @@ pub fn lines<S>(steps: &[impl Step<S>]) -> Vec<String> {
 /// [`Error::Interrupted`], and those of the steps.
 pub fn run_all<S>(steps: &[impl Step<S>], state: &mut S, report: &mut dyn Report) -> Result<()> {
     let fail_point = FailPoint::of_environment()?;
-    let done = run_until(steps, state, report, fail_point.as_ref());
+    let done = run_until(steps, state, report, fail_point.as_ref(), &go_on);
     report.ended();
     done
 }
@@ -52,10 +59,16 @@ fn run_until<S>(
     state: &mut S,
     report: &mut dyn Report,
     fail_point: Option<&FailPoint>,
+    go_on: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    let mut failure = None;
+    let mut failure: Option<Error> = None;
     for (index, step) in steps.iter().enumerate() {
         let (number, line) = (index + 1, step.to_string());
+        if failure.is_none() {
+            let may_go_on = if step.completes_previous() { Ok(()) } else { go_on() };
+            let reach = || fail_point.map_or(Ok(()), |point| point.reach(number, &line));
+            failure = may_go_on.and_then(|()| reach()).err();
+        }
         if failure.is_some() {
             if step.is_due_after_failure(state) {
                 report.step(number, &line);
@@ -65,16 +78,10 @@ fn run_until<S>(
             }
             continue;
         }
-        let reached =
-            go_on().and_then(|()| fail_point.map_or(Ok(()), |point| point.reach(number, &line)));
-        failure = reached
-            .and_then(|()| {
-                report.step(number, &line);
-                step.run(state, report)
-            })
-            .err();
+        report.step(number, &line);
+        failure = step.run(state, report).err();
     }
-    failure.map_or_else(go_on, Err)
+    failure.map_or(Ok(()), Err)
 }
 
 /// Where a test ends an operation.
@@ -154,6 +161,26 @@ mod tests {
         }
     }
 
+    /// `interrupt` is interrupted while it runs, and `complete` completes the step before it.
+    struct Interrupting<'a>(&'static str, &'a std::cell::Cell<bool>);
+
+    impl Display for Interrupting<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Step<Vec<&'static str>> for Interrupting<'_> {
+        fn run(&self, _: &mut Vec<&'static str>, _: &mut dyn Report) -> Result<()> {
+            self.1.set(self.1.get() || self.0 == "interrupt");
+            Ok(())
+        }
+
+        fn completes_previous(&self) -> bool {
+            self.0 == "complete"
+        }
+    }
+
     #[derive(Default)]
     struct StepRecorder(Vec<String>);
 
@@ -186,8 +213,36 @@ mod tests {
             (["first", "quiet", "fail", "wake"], vec!["1 first"]),
         ] {
             let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
-            let done = run_until(&steps.map(Line), &mut log, &mut recorder, Some(&point));
+            let steps = steps.map(Line);
+            let done = run_until(&steps, &mut log, &mut recorder, Some(&point), &|| Ok(()));
             assert!(matches!(done, Err(Error::FailPoint { number: 2, .. })));
+            assert_eq!(recorder.0, expected);
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_due_after_a_failure_is_run_if_the_failure_is_noticed_at_it() {
+        let point = FailPoint::parse("before:4").unwrap();
+        let steps = ["quiet", "first", "second", "wake"].map(Line);
+        let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
+        let done = run_until(&steps, &mut log, &mut recorder, Some(&point), &|| Ok(()));
+        assert!(matches!(done, Err(Error::FailPoint { number: 4, .. })));
+        assert_eq!(recorder.0, ["1 quiet", "2 first", "3 second", "4 wake"]);
+    }
+
+    #[test]
+    fn an_interruption_does_not_part_what_belongs_together_nor_undo_what_is_done() {
+        for (steps, expected, is_interrupted) in [
+            (["interrupt", "next", "last"], vec!["1 interrupt"], true),
+            (["interrupt", "complete", "last"], vec!["1 interrupt", "2 complete"], true),
+            (["first", "second", "interrupt"], vec!["1 first", "2 second", "3 interrupt"], false),
+        ] {
+            let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
+            let interrupted = std::cell::Cell::new(false);
+            let go_on = || if interrupted.get() { Err(Error::Interrupted) } else { Ok(()) };
+            let steps = steps.map(|line| Interrupting(line, &interrupted));
+            let done = run_until(&steps, &mut log, &mut recorder, None, &go_on);
+            assert_eq!(matches!(done, Err(Error::Interrupted)), is_interrupted);
             assert_eq!(recorder.0, expected);
         }
     }

@@ -68,6 +68,10 @@ impl Step<()> for SwitchStep<'_, '_> {
             SwitchStep::CallOff { loader, .. } => loader.call_off(),
         }
     }
+
+    fn completes_previous(&self) -> bool {
+        matches!(self, SwitchStep::CallOff { .. })
+    }
 }
 
 /// Makes a BE the one that boots next. Returns its name and the activation that was made: the

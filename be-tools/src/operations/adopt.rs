@@ -167,6 +167,10 @@ impl step::Step<State<'_>> for Step<'_> {
             }
         }
     }
+
+    fn completes_previous(&self) -> bool {
+        matches!(self, Step::MakeActive)
+    }
 }
 
 /// Makes the running system a BE. `None` if the report stopped after the plan.

@@ -281,4 +281,11 @@ impl step::Step<State<'_>> for Step<'_> {
     fn is_due_after_failure(&self, state: &State) -> bool {
         matches!(self, Step::Hook(hook) if hook.is_due_after_failure(&state.hooks))
     }
+
+    fn completes_previous(&self) -> bool {
+        match self {
+            Step::Adopt(step) => step.completes_previous(),
+            step => matches!(step, Step::MakeActive),
+        }
+    }
 }

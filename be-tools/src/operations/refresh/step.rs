@@ -205,4 +205,8 @@ impl step::Step<State<'_>> for Step<'_> {
     fn is_due_after_failure(&self, state: &State) -> bool {
         matches!(self, Step::Hook(hook) if hook.is_due_after_failure(&state.hooks))
     }
+
+    fn completes_previous(&self) -> bool {
+        matches!(self, Step::MakeActive(_))
+    }
 }
