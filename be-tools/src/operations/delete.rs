@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::discover;
 use crate::environment::mounted::{Access, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep};
@@ -142,7 +142,9 @@ impl<'a> Deletion<'a> {
         let Some(descriptor) = &self.environment.descriptor else { return Ok(Vec::new()) };
         let mut steps = Vec::new();
         // A BE that was never complete is already marked, and its `be create` can be run again.
-        if descriptor.operation != Some(Operation::Create) {
+        let is_marked = (descriptor.state, descriptor.operation)
+            == (State::Incomplete, Some(Operation::Create));
+        if !is_marked {
             steps.push(Step::Mark(descriptor));
         }
         if self.inventory.twin_of(self.environment).is_none() {

@@ -26,8 +26,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
-    let mut steps = vec![Step::Write(WriteDescriptor(environment))];
-    steps.extend(environment.boot_entry.map(Step::NameEntry));
+    let steps = [Step::Write(WriteDescriptor(environment)), Step::NameEntry];
     let plan = Plan {
         title: format!("Rename boot environment '{}' to '{name}'", environment.name()),
         steps: step::lines(&steps),
@@ -43,7 +42,8 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
 
 enum Step<'a> {
     Write(WriteDescriptor<'a>),
-    NameEntry(u16),
+    /// The entry is looked up by the id when it is renamed, whatever a scan could see of it.
+    NameEntry,
 }
 
 struct State<'a> {
@@ -58,9 +58,7 @@ impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::Write(write) => write.fmt(f),
-            Step::NameEntry(number) => {
-                write!(f, "give its boot entry Boot{number:04X} the new name")
-            }
+            Step::NameEntry => f.write_str("give its boot entry, if it has one, the new name"),
         }
     }
 }
@@ -70,7 +68,7 @@ impl step::Step<State<'_>> for Step<'_> {
         let State { host, inventory, os, descriptor } = state;
         match self {
             Step::Write(write) => write.run(host, inventory, descriptor),
-            Step::NameEntry(_) => loader::set_description(host, descriptor, os),
+            Step::NameEntry => loader::set_description(host, descriptor, os),
         }
     }
 }
@@ -89,9 +87,9 @@ mod tests {
         let number = firmware.add("Lifeboat: second", &file);
         let (host, inventory) = (firmware.host(), Inventory::default());
         let mut state = State { host: &host, inventory: &inventory, os: &found.os, descriptor };
-        let (steps, mut recorder) = ([Step::NameEntry(number)], Recorder::default());
+        let (steps, mut recorder) = ([Step::NameEntry], Recorder::default());
         step::run_all(&steps, &mut state, &mut recorder).unwrap();
-        assert_eq!(recorder.steps, ["give its boot entry Boot0000 the new name"]);
+        assert_eq!(recorder.steps, ["give its boot entry, if it has one, the new name"]);
         let entry = firmware.entries().entry(number).unwrap().unwrap();
         assert!(entry.option.description.starts_with("Lifeboat: third"), "{entry:?}");
     }

@@ -162,7 +162,11 @@ impl<'a> EnvironmentEntry<'a> {
                 self.entries()?.place(fallback, Position::First).map_err(writing)
             }));
         }
-        steps.push(LoaderStep::new("write the trial record beside its loader", || {
+        steps.push(LoaderStep::new("write the trial record beside its loader", move || {
+            // Another program may have changed the order while the plan was being confirmed.
+            if let Some(fallback) = fallback(&self.entries()?, self.id()?, running)? {
+                self.entries()?.place(fallback, Position::First).map_err(writing)?;
+            }
             let previous = self.entries()?.order().map_err(reading)?.first().copied();
             self.write_record(Record::begin(previous))
         }));
