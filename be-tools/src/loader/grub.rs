@@ -14,6 +14,8 @@ pub mod vendor;
 
 use std::path::Path;
 
+use indicatif::HumanBytes;
+
 use super::contract::{BootState, Loader, LoaderStep, Stage, Subject};
 use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
@@ -28,7 +30,6 @@ use crate::sandbox::Inside;
 use crate::sandbox::programs::{Programs, Running};
 use crate::storage::mounts::Mounts;
 use crate::storage::namespace;
-use crate::storage::size_text;
 use generation::Generation;
 use image::Grub;
 
@@ -144,8 +145,8 @@ impl Loader for GrubEfi<'_> {
                 "the EFI system partition {} has {} free and a loader needs {}: delete a boot \
                 environment or old files there",
                 location.device.display(),
-                size_text(free),
-                size_text(image::EXPECTED_BYTES)
+                HumanBytes(free),
+                HumanBytes(image::EXPECTED_BYTES)
             ))
             .into());
         }

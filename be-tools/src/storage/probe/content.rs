@@ -1,8 +1,7 @@
 //! What a device is found to hold: the kinds of structure, and what their super blocks say.
 
+use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
-
-use crate::storage::size_text;
 
 /// What kind of structure was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -176,7 +175,7 @@ impl Content {
         matches!(self, Content::Blank)
     }
 
-    /// One phrase for a plan: `ext4 "root" (3.2 GiB used)`.
+    /// One phrase for a plan: `ext4 "root" (3.20 GiB used)`.
     pub fn description(&self) -> String {
         match self {
             Content::Blank => "nothing".into(),
@@ -188,7 +187,7 @@ impl Content {
                     text.push_str(&format!(" \"{}\"", found.label));
                 }
                 if let Some(used) = found.used {
-                    text.push_str(&format!(" ({} used)", size_text(used)));
+                    text.push_str(&format!(" ({} used)", HumanBytes(used)));
                 }
                 text
             }
