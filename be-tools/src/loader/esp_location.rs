@@ -87,9 +87,9 @@ impl EspLocation {
         let on_disk = |disk: &PathBuf| all.iter().find(|e| e.disk == *disk).cloned();
         let mounted = || {
             let mounts = Mounts::read(host).ok()?;
-            let of = |place: &str| mounts.at(place.as_ref()).map(|m| m.source.clone());
-            let source = of("/boot/efi").or_else(|| of("/efi")).or_else(|| of("/boot"))?;
-            let device = devices.by_node(&source)?;
+            let at = |mount_point: &str| mounts.at(&host.root.join(mount_point));
+            let mount = at("boot/efi").or_else(|| at("efi")).or_else(|| at("boot"))?;
+            let device = devices.by_node(&mount.source)?;
             Self::of(devices, device)
         };
         let lasting = || {
@@ -172,7 +172,7 @@ impl EspLocation {
         let mounts = Mounts::read(host)?;
         // The mount table of a simulated machine is believed: its ESP is a directory.
         #[cfg(test)]
-        if host.proc != std::path::Path::new("/proc")
+        if host.is_simulated()
             && let Some(mount) = mounts.of(device).next()
         {
             return Ok(MountedEsp { esp: Esp::new(mount.mount_point.clone()), mount: None });

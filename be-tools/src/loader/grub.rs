@@ -85,7 +85,7 @@ impl<'a> GrubEfi<'a> {
 
     fn grub_of_source(&self, source: &BootEnvironment) -> Result<Grub> {
         if source.running {
-            return self.grub_for_target(Path::new("/"), source.name());
+            return self.grub_for_target(&self.host.root, source.name());
         }
         namespace::in_private_namespace(|| {
             let mounted = MountedEnvironment::mount_system(
@@ -115,7 +115,7 @@ fn make_image(
     let device = boot.map_or_else(|| root.device.clone(), |m| m.source.clone());
     let make =
         |inside: &dyn Programs| grub.make(stub_name, &image::probe(&device, inside)?, inside);
-    if subject.root == Path::new("/") {
+    if subject.root == loader.host.root {
         return make(&Running);
     }
     let mut devices = vec![(device.clone(), None)];

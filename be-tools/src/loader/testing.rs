@@ -47,8 +47,7 @@ impl Firmware {
 
     /// A machine that has these variables and nothing else.
     pub(crate) fn host(&self) -> Host {
-        let at = |name: &str| self.directory.path().join(name);
-        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host::below(self.directory.path())
     }
 
     pub(crate) fn entries(&self) -> BootEntries {

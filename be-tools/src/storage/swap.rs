@@ -25,7 +25,7 @@ pub struct SwapUse {
 /// # Errors
 /// When `/proc/swaps` exists and cannot be read.
 pub fn read(host: &Host) -> Result<Vec<SwapUse>> {
-    let path = host.proc.join("swaps");
+    let path = host.swaps_table();
     match std::fs::read(&path) {
         Ok(text) => Ok(parse(&text)),
         // A kernel without swap has no such file.

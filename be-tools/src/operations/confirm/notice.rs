@@ -93,7 +93,7 @@ mod tests {
     fn a_machine_without_uefi_has_no_notice() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let host = Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
+        let host = Host::below(directory.path());
         std::fs::create_dir_all(at("run/motd.d")).unwrap();
         std::fs::write(at("run/motd.d/lifeboat"), "old").unwrap();
         write(&host).unwrap();

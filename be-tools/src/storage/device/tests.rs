@@ -21,8 +21,7 @@ impl Fake {
     }
 
     fn host(&self) -> Host {
-        let at = |name: &str| self.dir.path().join(name);
-        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host::below(self.dir.path())
     }
 
     /// Adds a device whose sysfs directory is `path` below /sys/devices, with these files.
