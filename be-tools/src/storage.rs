@@ -1,11 +1,11 @@
 //! Block devices, what they hold, and mounts.
 
 pub mod device;
+pub mod device_number;
 pub mod mkfs;
 mod mount_call;
 pub mod mounts;
 pub mod namespace;
-pub mod number;
 pub mod partitions;
 pub(crate) mod patience;
 pub mod probe;

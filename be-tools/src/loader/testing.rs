@@ -12,6 +12,7 @@ use super::trial_record;
 use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Root, State};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::{ESP_TYPE, PartitionInfo, PartitionType};
 use crate::storage::probe::{Kind, SuperBlock};
 
@@ -19,7 +20,7 @@ use crate::storage::probe::{Kind, SuperBlock};
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
 
 /// Device number of the ESP: of none that a machine has.
-const NUMBER: (u32, u32) = (250_000, 7);
+const NUMBER: DeviceNumber = DeviceNumber { major: 250_000, minor: 7 };
 
 /// EFI variables in a directory, and another one that is a mounted ESP.
 pub(crate) struct Firmware {
@@ -34,7 +35,7 @@ impl Firmware {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         let firmware = Firmware { directory };
-        let (major, minor) = NUMBER;
+        let DeviceNumber { major, minor } = NUMBER;
         let table = format!(
             "1 0 {major}:{minor} / {} rw - vfat /dev/lifeboat-esp1 rw\n",
             firmware.esp().root().display()

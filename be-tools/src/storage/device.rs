@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use block_device::BlockDevice;
 
-use super::number::device_number;
+use super::device_number::DeviceNumber;
 use super::partitions::PartitionInfo;
 use super::probe::{Kind, SuperBlock};
 use crate::error::{Error, Refusal, Result};
@@ -44,13 +44,13 @@ impl Devices {
     }
 
     /// By major and minor number.
-    pub fn by_number(&self, number: (u32, u32)) -> Option<&BlockDevice> {
+    pub fn by_number(&self, number: DeviceNumber) -> Option<&BlockDevice> {
         self.0.iter().find(|d| d.number == number)
     }
 
     /// By device node; links such as those of `/dev/disk/by-id` are followed.
     pub fn by_node(&self, node: &Path) -> Option<&BlockDevice> {
-        let number = device_number(node);
+        let number = DeviceNumber::of_node(node);
         self.0.iter().find(|d| d.node == node || Some(d.number) == number)
     }
 

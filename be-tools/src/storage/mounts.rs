@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::device::BlockDevice;
-use super::number::device_number;
+use super::device_number::DeviceNumber;
 use super::patience::{WORKING, retry_busy};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
@@ -21,7 +21,7 @@ pub struct Mount {
     /// That of the mount on which it is mounted.
     pub parent: u64,
     /// Device number; on btrfs an anonymous one (major 0).
-    pub number: (u32, u32),
+    pub number: DeviceNumber,
     /// The path in the file system that is mounted; `/` unless it is a bind mount or a subvolume.
     pub root: PathBuf,
     /// Where it is mounted.
@@ -51,8 +51,8 @@ impl Mount {
     pub fn is_of(&self, device: &BlockDevice) -> bool {
         self.number == device.number
             // btrfs: only the source names the device.
-            || (self.number.0 == 0
-                && (self.source == device.node || device_number(&self.source) == Some(device.number)))
+            || (self.number.major == 0
+                && (self.source == device.node || DeviceNumber::of_node(&self.source) == Some(device.number)))
     }
 }
 
@@ -132,7 +132,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount {
         id,
         parent,
-        number: (major.parse().ok()?, minor.parse().ok()?),
+        number: DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? },
         root,
         mount_point,
         options,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::device::BlockDevice;
+use super::device_number::DeviceNumber;
 use super::mount_call::Call;
 use super::mounts::Mounted;
 use super::probe::{OpenDevice, probe};
@@ -60,7 +61,7 @@ impl Loop {
         let file = std::fs::File::open(&self.node).unwrap();
         let size = super::mkfs::size(&file).unwrap();
         BlockDevice {
-            number: super::number::device_number(&self.node).unwrap(),
+            number: DeviceNumber::of_node(&self.node).unwrap(),
             size,
             content: probe(&OpenDevice { file, size }),
             ..BlockDevice::bare(&self.node)

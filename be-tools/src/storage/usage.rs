@@ -5,8 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::device::{BlockDevice, Devices};
+use super::device_number::DeviceNumber;
 use super::mounts::Mounts;
-use super::number::device_number;
 use super::partitions;
 use super::patience::{self, WORKING, retry};
 use super::probe::Kind;
@@ -47,7 +47,7 @@ impl Usage {
         if self
             .swaps
             .iter()
-            .any(|s| s.path == device.node || device_number(&s.path) == Some(device.number))
+            .any(|s| s.path == device.node || DeviceNumber::of_node(&s.path) == Some(device.number))
         {
             return Err(Refusal::SwapInUse { device: name() });
         }

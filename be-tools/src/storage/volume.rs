@@ -9,10 +9,10 @@ use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount}
 use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
+use super::device_number::DeviceNumber;
 use super::mount_call::{Call, LOOKED_AT, attach, bind};
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
-use super::number::device_number;
 use super::patience::{LOOKING, WORKING};
 use super::probe::Kind;
 use super::stack::Stack;
@@ -246,7 +246,7 @@ impl FileSystem {
 
     /// A mount shows this file system and subvolume, from its top.
     fn is_shown_by(&self, mount: &Mount) -> bool {
-        let is_here = if mount.number.0 == 0 {
+        let is_here = if mount.number.major == 0 {
             // The number of a btrfs is anonymous; of several devices, any is named.
             mount.fs_type == "btrfs"
                 && self.kind == Kind::Btrfs
@@ -270,9 +270,10 @@ impl FileSystem {
     /// A device is one of those that make up this btrfs.
     fn is_member(&self, node: &Path) -> bool {
         let members = Path::new("/sys/fs/btrfs").join(&self.uuid).join("devices");
-        let Some((major, minor)) = device_number(node).filter(|_| !self.uuid.is_empty()) else {
+        if self.uuid.is_empty() {
             return false;
-        };
+        }
+        let Some(DeviceNumber { major, minor }) = DeviceNumber::of_node(node) else { return false };
         let number = format!("{major}:{minor}");
         std::fs::read_dir(members).into_iter().flatten().flatten().any(|member| {
             std::fs::read_to_string(member.path().join("dev"))

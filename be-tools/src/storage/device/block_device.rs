@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Refusal, Result};
 use crate::plan::PlannedDevice;
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::{Content, SuperBlock};
 
@@ -19,7 +20,7 @@ pub struct BlockDevice {
     /// Device node; `/dev/mapper/NAME` for a volume of the device mapper.
     pub node: PathBuf,
     /// Major and minor number.
-    pub number: (u32, u32),
+    pub number: DeviceNumber,
     /// Bytes.
     pub size: u64,
     /// The kernel refuses writes.
@@ -66,7 +67,7 @@ impl BlockDevice {
         let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
         BlockDevice {
             node: node.to_owned(),
-            number: (0, 0),
+            number: DeviceNumber::default(),
             size: 0,
             read_only: false,
             removable: false,
@@ -118,8 +119,7 @@ impl BlockDevice {
     /// The refusal, and as fstat(2).
     pub fn refuse_exchanged(&self, opened: &File) -> Result<()> {
         let number = rustix::fs::fstat(opened).at("looking at", &self.node)?.st_rdev;
-        let number = (rustix::fs::major(number), rustix::fs::minor(number));
-        if number == self.number {
+        if DeviceNumber::from_raw(number) == self.number {
             return Ok(());
         }
         Err(Refusal::Other(format!(

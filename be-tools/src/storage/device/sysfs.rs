@@ -8,6 +8,7 @@ use super::block_device::BlockDevice;
 use super::contents;
 use crate::error::{Doing, Result};
 use crate::host::Host;
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::Content;
 use crate::workers;
@@ -66,7 +67,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let text = |file: &str| read(&dir.join(file));
     let number = |file: &str| text(file)?.parse::<u64>().ok();
     let (major, minor) = text("dev")?.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
-    let numbers = (major.parse().ok()?, minor.parse().ok()?);
+    let device_number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
     let sectors = number("size")?;
     let idle_loop = name.starts_with("loop")
         && !dir.join("partition").exists()
@@ -75,7 +76,12 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
     // A path of a multipath NVMe disk has no device node.
     let hidden_path = number("hidden") == Some(1);
-    if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume || hidden_path {
+    if sectors == 0
+        || device_number.major == FLOPPY_MAJOR
+        || idle_loop
+        || hidden_volume
+        || hidden_path
+    {
         return None;
     }
     let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());
@@ -87,8 +93,8 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         .and_then(|b| b.parse().ok())
         .unwrap_or(512_u32)
         .max(512);
-    let partition = partition_number.map(|number_| PartitionInfo {
-        number: number_,
+    let partition = partition_number.map(|partition| PartitionInfo {
+        number: partition,
         start_lba: number("start").unwrap_or(0) * 512 / u64::from(block),
         size_lba: sectors * 512 / u64::from(block),
         logical_block_size: block,
@@ -100,7 +106,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let transport = transport(&disk, &disk_dir);
     Some(BlockDevice {
         node: node(host, &name, dm_name.as_deref()),
-        number: numbers,
+        number: device_number,
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),
         removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),

@@ -17,10 +17,10 @@ fn mountinfo_is_parsed() {
     let home = mounts.at(Path::new("/home")).unwrap();
     assert_eq!(
         (home.root.to_str(), home.fs_type.as_str(), home.number),
-        (Some("/@home"), "btrfs", (0, 35))
+        (Some("/@home"), "btrfs", (0, 35).into())
     );
-    assert_eq!(mounts.at(Path::new("/mnt/with space")).unwrap().number, (254, 4));
-    assert!(mounts.iter().any(|m| m.number == (254, 3) && m.is_read_only()));
+    assert_eq!(mounts.at(Path::new("/mnt/with space")).unwrap().number, (254, 4).into());
+    assert!(mounts.iter().any(|m| m.number == (254, 3).into() && m.is_read_only()));
     assert_eq!(mounts.under(Path::new("/mnt")).count(), 2);
     assert_eq!((home.id, home.parent), (40, 27));
     assert_eq!(mounts.by_id(22).unwrap().mount_point, Path::new("/proc"));
