@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::scan::Nested;
+use super::scan::NestedFileSystem;
 use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
@@ -50,7 +50,7 @@ pub(super) fn candidates(devices: &Devices) -> Vec<FileSystem> {
 
 /// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root
 /// itself.
-pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<Nested> {
+pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSystem> {
     let Some(text) = &root.facts.fstab else { return Vec::new() };
     let fstab = Fstab::parse(text);
     ["/usr", "/boot"]
@@ -65,7 +65,10 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<Nested> {
                 Kind::Btrfs => volume.with_subvolume(Subvolume::of_options(&entry.options()).ok()?),
                 _ => volume,
             });
-            Some(Nested { mount_point: mount_point.into(), file_system: file_system.ok()? })
+            Some(NestedFileSystem {
+                mount_point: mount_point.into(),
+                file_system: file_system.ok()?,
+            })
         })
         .collect()
 }

@@ -13,7 +13,7 @@ use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::Content;
 use crate::workers;
 
-/// Floppy drives: opening one takes seconds and finds no boot environment.
+/// The major number of floppy drives. Opening one takes seconds, and it holds no boot environment.
 const FLOPPY_MAJOR: u32 = 2;
 
 pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
@@ -21,7 +21,7 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&class).at("listing", &class)? {
         let entry = entry.at("listing", &class)?;
-        // A device may go away while we look.
+        // A device may be removed during the scan.
         let Ok(dir) = entry.path().canonicalize() else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
         found.extend(describe(host, name, &dir));
@@ -35,10 +35,12 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
         (disk, d.partition.as_ref().map(|p| p.number))
     });
     let questions: Vec<_> =
-        found.iter().map(|device| contents::Request::of(device, &class)).collect();
-    let groups = questions.chunk_by(contents::Request::is_of_same_disk);
-    let mut disks: HashMap<String, contents::Disk> = HashMap::new();
-    for (device, answer) in found.iter_mut().zip(workers::answer_all(groups, contents::DEADLINE)) {
+        found.iter().map(|device| contents::ProbeRequest::of(device, &class)).collect();
+    let groups = questions.chunk_by(contents::ProbeRequest::is_of_same_disk);
+    let mut disks: HashMap<String, contents::DiskDetails> = HashMap::new();
+    for (device, answer) in
+        found.iter_mut().zip(workers::answer_all(host, groups, contents::DEADLINE))
+    {
         match answer {
             Ok(found) => {
                 device.content = found.content;
@@ -56,7 +58,7 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
                 .iter()
                 .find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
         {
-            // The kernel cuts an extended partition to a stub; its own length is what can be used.
+            // The kernel shortens an extended partition; its length is the part that can be used.
             *ours = PartitionInfo { size_lba: ours.size_lba, ..listed.clone() };
         }
     }
@@ -74,7 +76,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         && !dir.join("loop/backing_file").exists();
     let hidden_volume =
         text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
-    // A path of a multipath NVMe disk has no device node.
+    // One path of a multipath NVMe disk has no device node.
     let hidden_path = number("hidden") == Some(1);
     if sectors == 0
         || device_number.major == FLOPPY_MAJOR
@@ -85,7 +87,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         return None;
     }
     let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());
-    // A partition's directory lies in that of its disk.
+    // The directory of a partition is in that of its disk.
     let disk_dir =
         if partition_number.is_some() { dir.parent()?.to_owned() } else { dir.to_owned() };
     let disk = disk_dir.file_name()?.to_string_lossy().into_owned();
