@@ -18,7 +18,7 @@ use crate::storage::volume::{self, FileSystem, Volume};
 
 /// What may be done to a mounted BE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum MountMode {
     /// Not one byte of its devices changes, journals included.
     ReadOnly,
     /// As when it runs.
@@ -36,7 +36,7 @@ pub struct MountedEnvironment {
 
 /// Which of a BE's file systems.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum MountScope {
     Root,
     /// Root and what no other BE uses.
     Own,
@@ -54,15 +54,15 @@ impl MountedEnvironment {
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: &Path,
-        access: Access,
+        mode: MountMode,
     ) -> Result<Self> {
-        Self::mount_extent(
+        Self::mount_scope(
             &Host::local(),
             inventory,
             environment,
             dir.to_owned(),
-            access,
-            Extent::All,
+            mode,
+            MountScope::All,
         )
     }
 
@@ -75,9 +75,9 @@ impl MountedEnvironment {
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
-        access: Access,
+        mode: MountMode,
     ) -> Result<Self> {
-        Self::mount_temporarily(host, inventory, environment, access, Extent::Root)
+        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)
     }
 
     /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
@@ -89,23 +89,23 @@ impl MountedEnvironment {
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
-        access: Access,
+        mode: MountMode,
     ) -> Result<Self> {
-        Self::mount_temporarily(host, inventory, environment, access, Extent::Own)
+        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Own)
     }
 
     fn mount_temporarily(
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
-        access: Access,
-        extent: Extent,
+        mode: MountMode,
+        scope: MountScope,
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = host.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
-        let mounted = Self::mount_extent(host, inventory, environment, dir.clone(), access, extent);
+        let mounted = Self::mount_scope(host, inventory, environment, dir.clone(), mode, scope);
         match mounted {
             Ok(mut mounted) => {
                 mounted.is_temporary = true;
@@ -119,17 +119,17 @@ impl MountedEnvironment {
         }
     }
 
-    fn mount_extent(
+    fn mount_scope(
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: PathBuf,
-        access: Access,
-        extent: Extent,
+        mode: MountMode,
+        scope: MountScope,
     ) -> Result<Self> {
-        let mut mounted = Self::mount_root_on(host, inventory, environment, dir, access)?;
-        for file_system in nested(environment, extent) {
-            mounted.mount_nested(host, inventory, file_system, access)?;
+        let mut mounted = Self::mount_root_on(host, inventory, environment, dir, mode)?;
+        for file_system in nested(environment, scope) {
+            mounted.mount_nested(host, inventory, file_system, mode)?;
         }
         Ok(mounted)
     }
@@ -144,17 +144,17 @@ impl MountedEnvironment {
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: PathBuf,
-        access: Access,
+        mode: MountMode,
     ) -> Result<Self> {
         let device = inventory
             .devices
             .by_node(&environment.root.device)
-            .ok_or_else(|| gone(&environment.root.device))?;
+            .ok_or_else(|| missing_device(&environment.root.device))?;
         let in_fstab = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/"));
         let options = in_fstab.map_or("", |f| f.options.as_str());
         let subvolume = environment.root.subvolume.as_deref().and_then(Subvolume::at);
         let volume = Volume::of(&inventory.devices, device).with_subvolume(subvolume);
-        let mounted = show(volume, &Mounts::read(host)?, options, &dir, access)?;
+        let mounted = show(volume, &Mounts::read(host)?, options, &dir, mode)?;
         Ok(MountedEnvironment { root: dir, mounts: vec![mounted], is_temporary: false })
     }
 
@@ -167,9 +167,9 @@ impl MountedEnvironment {
         host: &Host,
         inventory: &Inventory,
         file_system: &FileSystemUse,
-        access: Access,
+        mode: MountMode,
     ) -> Result<()> {
-        if !is_due(inventory, file_system) {
+        if !should_mount(inventory, file_system) {
             return Ok(());
         }
         let shown = file_system.mountpoint.display();
@@ -181,9 +181,9 @@ impl MountedEnvironment {
             )));
         };
         let root = RootDir::open(&self.root)?;
-        let directory = match access {
-            Access::ReadOnly => root.directory(&file_system.mountpoint)?,
-            Access::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),
+        let directory = match mode {
+            MountMode::ReadOnly => root.directory(&file_system.mountpoint)?,
+            MountMode::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),
         };
         let Some(directory) = directory else {
             return Err(Error::Failed(format!(
@@ -198,7 +198,7 @@ impl MountedEnvironment {
         let table = Mounts::read(host)?;
         let shown = Subvolume::of_options(options)
             .map(|subvolume| volume.with_subvolume(subvolume))
-            .and_then(|volume| show(volume, &table, options, &place, access));
+            .and_then(|volume| show(volume, &table, options, &place, mode));
         match shown {
             Ok(mounted) => self.mounts.push(mounted),
             Err(error) if optional => log::warn!("{error}"),
@@ -250,12 +250,12 @@ fn show(
     table: &Mounts,
     options: &str,
     place: &Path,
-    access: Access,
+    mode: MountMode,
 ) -> Result<Mounted> {
     let file_system = FileSystem::found(volume)?;
-    match access {
-        Access::ReadOnly => file_system.show(table, volume::Access::Read, place),
-        Access::ReadWrite => {
+    match mode {
+        MountMode::ReadOnly => file_system.show(table, volume::Access::Read, place),
+        MountMode::ReadWrite => {
             let mut options: Vec<&str> = options.split(',').filter(|o| *o != "ro").collect();
             if file_system.kind == Kind::Xfs {
                 options.push("nouuid");
@@ -266,21 +266,21 @@ fn show(
 }
 
 /// What is mounted below the root, a file system after the one that holds its mount point.
-pub(crate) fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&FileSystemUse> {
+pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&FileSystemUse> {
     // The fstab of an unfinished copy is its source's.
-    let extent = if environment.is_unfinished() { Extent::Root } else { extent };
+    let scope = if environment.is_unfinished() { MountScope::Root } else { scope };
     let is_wanted = |f: &&FileSystemUse| {
         let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
         let is_device = f.device.is_some()
             || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
-        let extent = match extent {
-            Extent::Root => false,
-            Extent::Own => {
+        let scope = match scope {
+            MountScope::Root => false,
+            MountScope::Own => {
                 !f.shared || ["/usr", "/boot"].iter().any(|place| f.mountpoint == Path::new(place))
             }
-            Extent::All => true,
+            MountScope::All => true,
         };
-        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && extent
+        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && scope
     };
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
@@ -288,7 +288,7 @@ pub(crate) fn nested(environment: &BootEnvironment, extent: Extent) -> Vec<&File
 }
 
 /// It is mounted with the rest: it is not the ESP, nor optional and missing.
-pub(crate) fn is_due(inventory: &Inventory, file_system: &FileSystemUse) -> bool {
+pub(crate) fn should_mount(inventory: &Inventory, file_system: &FileSystemUse) -> bool {
     match device_of(inventory, file_system) {
         Some(device) => !device.is_esp(),
         None => !has_option(file_system, "nofail"),
@@ -303,7 +303,7 @@ fn has_option(file_system: &FileSystemUse, name: &str) -> bool {
     file_system.options.split(',').any(|o| o == name)
 }
 
-fn gone(device: &Path) -> Error {
+fn missing_device(device: &Path) -> Error {
     Error::Failed(format!("{} is no longer there: was it unplugged?", device.display()))
 }
 

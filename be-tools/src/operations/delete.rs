@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -188,8 +188,8 @@ impl step::Step<State<'_>> for Step<'_> {
         let State { host, inventory, environment } = *state;
         match self {
             Step::Mark(descriptor) => {
-                let access = Access::ReadWrite;
-                let marked = MountedEnvironment::mount_root(host, inventory, environment, access)
+                let mode = MountMode::ReadWrite;
+                let marked = MountedEnvironment::mount_root(host, inventory, environment, mode)
                     .and_then(|mounted| {
                         let root = RootDir::open(mounted.root())?;
                         (*descriptor).clone().begin(Operation::Delete, &root)

@@ -50,7 +50,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         let environment = &inventory.environments[0];
         let dir = tempfile::tempdir().unwrap();
         let mounted =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
                 .unwrap();
         assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
         assert!(mounted.root().join("home/deep/here").exists());
@@ -60,7 +60,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
             &Host::local(),
             &inventory,
             environment,
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         );
         let again = again.unwrap();
         assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
@@ -71,7 +71,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();
         let looked =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadOnly)
+            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
                 .unwrap();
         assert!(looked.root().join("home/new").exists());
         assert!(std::fs::write(looked.root().join("home/other"), "x").is_err());
@@ -81,7 +81,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
             &Host::local(),
             &inventory,
             environment,
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         )
         .unwrap();
         assert_eq!(places(root.root()), [""]);
@@ -101,7 +101,7 @@ fn what_is_persistent_stays_until_all_is_unmounted() {
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let environment = &inventory.environments[0];
-        MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
             .unwrap()
             .into_persistent();
         assert_eq!(places(dir.path()).len(), 3);
@@ -134,15 +134,11 @@ fn a_subvolume_is_mounted_as_the_root() {
     });
     let inventory = inventory(std::slice::from_ref(&root));
     in_namespace(|| {
-        for access in [Access::ReadOnly, Access::ReadWrite] {
+        for mode in [MountMode::ReadOnly, MountMode::ReadWrite] {
             let dir = tempfile::tempdir().unwrap();
-            let mounted = MountedEnvironment::mount(
-                &inventory,
-                &inventory.environments[0],
-                dir.path(),
-                access,
-            )
-            .unwrap();
+            let mounted =
+                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
+                    .unwrap();
             assert!(dir.path().join("etc/fstab").exists() && dir.path().join("home/mine").exists());
             mounted.unmount().unwrap();
         }
@@ -175,7 +171,7 @@ fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
             &inventory,
             &inventory.environments[0],
             dir.path(),
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         );
         assert!(mounted.is_err());
         assert!(!victim.path().join("planted").exists());
