@@ -18,9 +18,9 @@ use crate::environment::{BootEnvironment, Descriptor, OperatingSystem};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 
-pub use all_entries::{AllEntries, Unconfirmed};
-pub use contract::{BootState, Loader, LoaderStep, Stage, Subject};
-pub use problem::{LoaderFile, Problem};
+pub use all_entries::{AllEntries, UnconfirmedTrial};
+pub use contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
+pub use problem::{LoaderFile, LoaderProblem};
 
 /// The loader of a BE: the one that its descriptor names. Nothing is looked at yet: a machine that
 /// cannot have such a loader is refused by [`Loader::prove`].

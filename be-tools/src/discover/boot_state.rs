@@ -58,7 +58,7 @@ mod tests {
     use crate::environment::sentences;
     use crate::environment::{BootEnvironment, Descriptor, State, Trial};
     use crate::loader::testing::{Firmware, environment};
-    use crate::loader::trial_record::Record;
+    use crate::loader::trial_record::TrialRecord;
 
     struct Machine {
         firmware: Firmware,
@@ -109,7 +109,7 @@ mod tests {
             inventory.warnings
         }
 
-        fn record(&self, environment: usize, record: Record) {
+        fn record(&self, environment: usize, record: TrialRecord) {
             let id = self.environments[environment].descriptor.as_ref().unwrap().id;
             record.store(&self.firmware.esp(), &id.short()).unwrap();
         }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_entry_whose_root_is_gone_is_told_with_its_trial() {
         let mut machine = machine();
-        machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
+        machine.record(1, TrialRecord { tried: true, ..TrialRecord::begin(Some(0)) });
         assert!(machine.annotate().is_empty());
         machine.environments.pop();
         let [warning] = &machine.annotate()[..] else { panic!("one warning") };
@@ -182,7 +182,7 @@ mod tests {
     fn boot_next_decides_and_the_record_says_how_the_trial_stands() {
         let mut machine = machine();
         let second = 2;
-        machine.record(1, Record::begin(Some(0)));
+        machine.record(1, TrialRecord::begin(Some(0)));
         machine.firmware.entries().set_next(Some(second)).unwrap();
         assert_eq!(machine.next(), ["second"]);
         assert_eq!(machine.environments[1].trial, Some(Trial::Pending));
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(machine.next(), ["first"]);
         assert_eq!(machine.environments[1].trial, Some(Trial::Interrupted));
 
-        machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
+        machine.record(1, TrialRecord { tried: true, ..TrialRecord::begin(Some(0)) });
         machine.next();
         assert_eq!(machine.environments[1].trial, Some(Trial::Failed));
         machine.environments[1].running = true;

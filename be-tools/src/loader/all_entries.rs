@@ -8,7 +8,7 @@ use boot::efi::{BootEntries, BootEntry};
 use super::esp_location::{EspLocation, MountedEsp};
 use super::firmware::{self, reading};
 use super::grub::vendor;
-use super::trial_record::Record;
+use super::trial_record::TrialRecord;
 use crate::environment::{BootEnvironment, Id, Trial};
 use crate::error::Result;
 use crate::host::Host;
@@ -23,7 +23,7 @@ pub struct AllEntries<'a> {
 
 /// A trial that is not confirmed, of a BE that does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unconfirmed {
+pub struct UnconfirmedTrial {
     /// The BE, as its entry names it.
     pub name: String,
     /// The number of its entry.
@@ -59,11 +59,13 @@ impl<'a> AllEntries<'a> {
         let next = firmware::next(&self.entries)?;
         let next_number = next.as_ref().map(|entry| entry.number);
         for entry in self.foreign()? {
-            let place = self
+            let boot_directory = self
                 .esp_of(&entry)
-                .and_then(|esp| vendor::place_of(esp.esp(), &entry.option.path.file()?));
+                .and_then(|esp| vendor::boot_directory_of(esp.esp(), &entry.option.path.file()?));
             let leads = |e: &&mut BootEnvironment| {
-                place.as_ref().is_some_and(|place| vendor::leads_to(self.devices, e, place))
+                boot_directory
+                    .as_ref()
+                    .is_some_and(|boot_directory| vendor::leads_to(self.devices, e, boot_directory))
             };
             if let Some(environment) = environments.iter_mut().find(leads) {
                 environment.boot_entry.get_or_insert(entry.number);
@@ -118,7 +120,7 @@ impl<'a> AllEntries<'a> {
     ///
     /// # Errors
     /// The variables cannot be read.
-    pub fn unconfirmed(&self, running: Option<Id>) -> Result<Vec<Unconfirmed>> {
+    pub fn unconfirmed(&self, running: Option<Id>) -> Result<Vec<UnconfirmedTrial>> {
         let running = running.map(|id| id.short());
         let mut found = Vec::new();
         for entry in self.entries.entries().map_err(reading)? {
@@ -128,7 +130,7 @@ impl<'a> AllEntries<'a> {
             }
             if let Some(trial) = self.trial_in(&entry, &directory)? {
                 let name = firmware::shown_name(&entry.option, &directory).to_owned();
-                found.push(Unconfirmed { name, entry: entry.number, trial });
+                found.push(UnconfirmedTrial { name, entry: entry.number, trial });
             }
         }
         Ok(found)
@@ -147,7 +149,8 @@ impl<'a> AllEntries<'a> {
     /// How the trial of a BE that does not run stands; `None` also where its record cannot be read.
     fn trial_in(&self, entry: &BootEntry, directory: &str) -> Result<Option<Trial>> {
         let is_next = self.entries.next().map_err(reading)? == Some(entry.number);
-        let record = self.esp_of(entry).and_then(|esp| Record::load(esp.esp(), directory).ok());
+        let record =
+            self.esp_of(entry).and_then(|esp| TrialRecord::load(esp.esp(), directory).ok());
         Ok(record.and_then(|record| record.standing(false, is_next)))
     }
 }

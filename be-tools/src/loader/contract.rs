@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::problem::Problem;
+use super::problem::LoaderProblem;
 use crate::environment::{BootEnvironment, Descriptor, Name, Trial};
 use crate::error::Result;
 use crate::localize::LoaderSettings;
@@ -13,7 +13,7 @@ use crate::step::Step;
 
 /// A BE with its file systems mounted, as a loader needs it.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct InstallTarget<'a> {
     /// Its identity and name.
     pub descriptor: &'a Descriptor,
     /// As it was found, or will be.
@@ -22,14 +22,14 @@ pub struct Subject<'a> {
     pub root: &'a Path,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> InstallTarget<'a> {
     /// The BE of `descriptor`, mounted at `root`.
     pub fn new(
         descriptor: &'a Descriptor,
         environment: &'a BootEnvironment,
         root: &'a Path,
     ) -> Self {
-        Subject { descriptor, environment, root }
+        InstallTarget { descriptor, environment, root }
     }
 }
 
@@ -44,7 +44,7 @@ pub struct BootState {
     pub trial: Option<Trial>,
     /// Why its loader would not lead to it. A BE without a boot entry, made for another machine,
     /// has none.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<LoaderProblem>,
 }
 
 /// What a loader does within the plan of an operation.
@@ -122,7 +122,7 @@ pub trait Loader {
     ///
     /// # Errors
     /// What was there before leads to the BE as it did.
-    fn install(&self, subject: &Subject) -> Result<()>;
+    fn install(&self, target: &InstallTarget) -> Result<()>;
 
     /// Runs before the first write of an operation, with `false`, and after its last sync, with
     /// `true`: whether the machine may start the BE by itself.
@@ -189,9 +189,9 @@ pub trait Loader {
     ///
     /// # Errors
     /// As [`Loader::state`].
-    fn problems(&self) -> Result<Vec<Problem>> {
+    fn problems(&self) -> Result<Vec<LoaderProblem>> {
         let BootState { entry, problems, .. } = self.state()?;
-        Ok(if entry.is_none() { vec![Problem::NoEntry] } else { problems })
+        Ok(if entry.is_none() { vec![LoaderProblem::NoEntry] } else { problems })
     }
 
     /// Runs after the descriptor has a new name: what menus show follows. A BE without a boot entry

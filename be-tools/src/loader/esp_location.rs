@@ -180,10 +180,12 @@ impl EspLocation {
         if let Some(place) = file_system.place(&mounts, access != Access::Look)? {
             return Ok(MountedEsp { esp: Esp::new(place), mount: None });
         }
-        self.mount_at_own_directory(host, |directory| file_system.show(&mounts, access, directory))
+        self.mount_on_temporary_directory(host, |directory| {
+            file_system.show(&mounts, access, directory)
+        })
     }
 
-    fn mount_at_own_directory(
+    fn mount_on_temporary_directory(
         &self,
         host: &Host,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
@@ -197,7 +199,7 @@ impl EspLocation {
         match mount(&directory) {
             Ok(mounted) => Ok(MountedEsp {
                 esp: Esp::new(directory.clone()),
-                mount: Some(OwnMount { mounted: Some(mounted), directory }),
+                mount: Some(TemporaryMount { mounted: Some(mounted), directory }),
             }),
             Err(e) => {
                 let _ = std::fs::remove_dir(&directory);
@@ -211,7 +213,7 @@ impl EspLocation {
 #[derive(Debug)]
 pub struct MountedEsp {
     esp: Esp,
-    mount: Option<OwnMount>,
+    mount: Option<TemporaryMount>,
 }
 
 impl MountedEsp {
@@ -231,12 +233,12 @@ impl MountedEsp {
 }
 
 #[derive(Debug)]
-struct OwnMount {
+struct TemporaryMount {
     mounted: Option<mounts::Mounted>,
     directory: PathBuf,
 }
 
-impl Drop for OwnMount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
         drop(self.mounted.take());
         let _ = std::fs::remove_dir(&self.directory);

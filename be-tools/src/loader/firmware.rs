@@ -54,7 +54,7 @@ pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
 }
 
 /// Whether an entry starts the BE.
-pub fn is_of(option: &LoadOption, id: Id) -> bool {
+pub fn starts(option: &LoadOption, id: Id) -> bool {
     loader_file(option).is_some_and(|(directory, _)| directory == id.short())
 }
 
@@ -66,7 +66,7 @@ pub fn is_of(option: &LoadOption, id: Id) -> bool {
 pub fn entries_of(entries: &BootEntries, id: Id) -> Result<Vec<BootEntry>> {
     let order = entries.order().map_err(reading)?;
     let mut found: Vec<BootEntry> = entries.entries().map_err(reading)?;
-    found.retain(|e| is_of(&e.option, id));
+    found.retain(|e| starts(&e.option, id));
     found.sort_by_key(|e| order.iter().position(|n| *n == e.number).unwrap_or(usize::MAX));
     Ok(found)
 }
@@ -108,10 +108,10 @@ pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
 ///
 /// # Errors
 /// The variables cannot be read.
-pub fn others(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
+pub fn other_entries(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
     let mut order = entries.order().map_err(reading)?;
     order.retain(|number| {
-        matches!(entries.entry(*number), Ok(Some(entry)) if is_started(&entry.option) && !is_of(&entry.option, id))
+        matches!(entries.entry(*number), Ok(Some(entry)) if is_started(&entry.option) && !starts(&entry.option, id))
     });
     Ok(order)
 }
@@ -126,11 +126,11 @@ pub fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<O
     let order = entries.order().map_err(reading)?;
     let mut there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
     // Its own is made active before it is tried.
-    let first = there.find(|e| is_started(&e.option) || is_of(&e.option, id));
-    if !first.is_some_and(|first| is_of(&first.option, id)) {
+    let first = there.find(|e| is_started(&e.option) || starts(&e.option, id));
+    if !first.is_some_and(|first| starts(&first.option, id)) {
         return Ok(None);
     }
-    let others = others(entries, id)?;
+    let others = other_entries(entries, id)?;
     let current = entries.current().map_err(reading)?;
     let found = running.into_iter().chain(current).find(|number| others.contains(number));
     Ok(found.or(others.first().copied()))
@@ -141,7 +141,7 @@ pub fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<O
 ///
 /// # Errors
 /// The variables cannot be written; the entry that was there leads where it did.
-pub fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
+pub fn point_entry(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
     let found = entries_of(entries, id)?;
     let Some((first, others)) = found.split_first() else {
         option.set_active(false);
@@ -245,6 +245,6 @@ mod tests {
         assert_eq!(number(), Some(debian));
         let id: Id = "2f0c1a94-8a3c-4a52-9a7e-0c6f6e1f3b55".parse().unwrap();
         assert_eq!(entries_of(&entries, id).unwrap().len(), 1);
-        assert_eq!(others(&entries, id).unwrap(), [debian]);
+        assert_eq!(other_entries(&entries, id).unwrap(), [debian]);
     }
 }

@@ -16,11 +16,11 @@ use std::path::Path;
 
 use indicatif::HumanBytes;
 
-use super::contract::{BootState, Loader, LoaderStep, Stage, Subject};
+use super::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
 use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
 use super::firmware::lines;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Inventory, Name, Trial};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -31,7 +31,7 @@ use crate::sandbox::programs::{Programs, Running};
 use crate::storage::mounts::Mounts;
 use crate::storage::namespace;
 use generation::Generation;
-use image::Grub;
+use image::InstalledGrub;
 
 pub use localization::GrubSettings;
 
@@ -39,7 +39,7 @@ pub use localization::GrubSettings;
 pub const NAME: &str = "grub";
 
 /// Makes the image that reads the stub of this name, with the GRUB of the BE.
-type MakeImage = fn(&GrubEfi, &Subject, &Grub, &str) -> Result<Vec<u8>>;
+type MakeImage = fn(&GrubEfi, &InstallTarget, &InstalledGrub, &str) -> Result<Vec<u8>>;
 
 /// The loader `grub` on UEFI, of one BE.
 pub struct GrubEfi<'a> {
@@ -65,8 +65,8 @@ impl<'a> GrubEfi<'a> {
     }
 
     /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
-    fn grub_for_target(&self, root: &Path, name: &str) -> Result<Grub> {
-        let grub = Grub::find(&RootDir::open(root)?, name)?;
+    fn grub_for_target(&self, root: &Path, name: &str) -> Result<InstalledGrub> {
+        let grub = InstalledGrub::find(&RootDir::open(root)?, name)?;
         let boot = self
             .target
             .file_systems
@@ -83,7 +83,7 @@ impl<'a> GrubEfi<'a> {
         .into())
     }
 
-    fn grub_of_source(&self, source: &BootEnvironment) -> Result<Grub> {
+    fn grub_of_source(&self, source: &BootEnvironment) -> Result<InstalledGrub> {
         if source.running {
             return self.grub_for_target(&self.host.root, source.name());
         }
@@ -92,7 +92,7 @@ impl<'a> GrubEfi<'a> {
                 self.host,
                 self.inventory,
                 source,
-                Access::ReadOnly,
+                MountMode::ReadOnly,
             )?;
             self.grub_for_target(mounted.root(), source.name())
         })
@@ -105,17 +105,17 @@ impl<'a> GrubEfi<'a> {
 
 fn make_image(
     loader: &GrubEfi,
-    subject: &Subject,
-    grub: &Grub,
+    target: &InstallTarget,
+    grub: &InstalledGrub,
     stub_name: &str,
 ) -> Result<Vec<u8>> {
     let table = Mounts::read(loader.host)?;
-    let root = &subject.environment.root;
-    let boot = table.at(&subject.root.join("boot")).or_else(|| table.at(subject.root));
+    let root = &target.environment.root;
+    let boot = table.at(&target.root.join("boot")).or_else(|| table.at(target.root));
     let device = boot.map_or_else(|| root.device.clone(), |m| m.source.clone());
     let make =
         |inside: &dyn Programs| grub.make(stub_name, &image::probe(&device, inside)?, inside);
-    if subject.root == loader.host.root {
+    if target.root == loader.host.root {
         return make(&Running);
     }
     let mut devices = vec![(device.clone(), None)];
@@ -123,7 +123,7 @@ fn make_image(
         devices.push((root.device.clone(), Some(root.uuid.clone())));
     }
     make(&Inside {
-        root: subject.root,
+        root: target.root,
         block_devices: &devices,
         esp: None,
         shared: &[],
@@ -165,20 +165,20 @@ impl Loader for GrubEfi<'_> {
         }
     }
 
-    fn install(&self, subject: &Subject) -> Result<()> {
-        let Subject { descriptor, environment, .. } = *subject;
+    fn install(&self, target: &InstallTarget) -> Result<()> {
+        let InstallTarget { descriptor, environment, .. } = *target;
         // A running system that is adopted has its id from now on.
         let described =
             BootEnvironment { descriptor: Some(descriptor.clone()), ..environment.clone() };
         let entry = EnvironmentEntry::new(self.host, self.inventory, &described);
-        let root = RootDir::open(subject.root)?;
-        let grub = Grub::find(&root, environment.name())?;
-        let place = image::boot_place(&root, environment, &self.inventory.devices)?;
+        let root = RootDir::open(target.root)?;
+        let grub = InstalledGrub::find(&root, environment.name())?;
+        let boot_directory = image::boot_directory(&root, environment, &self.inventory.devices)?;
         let location = entry.location()?;
         let mounted = location.mount(self.host, &self.inventory.devices)?;
         let generation = Generation::next(mounted.esp(), descriptor.id)?;
-        let image = (self.make_image)(self, subject, &grub, &generation.stub_name())?;
-        generation.write(mounted.esp(), &image, place)?;
+        let image = (self.make_image)(self, target, &grub, &generation.stub_name())?;
+        generation.write(mounted.esp(), &image, boot_directory)?;
         entry.point_to(&location, &generation.efi_path()?)?;
         generation.remove_others(mounted.esp())?;
         mounted.close()

@@ -24,7 +24,7 @@ impl fmt::Display for LoaderFile {
 
 /// Why a loader would not lead to its BE. Each of them goes when the loader is installed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub enum LoaderProblem {
     /// Nothing makes it selectable.
     NoEntry,
     /// The ESP of its boot entry is gone.
@@ -53,42 +53,42 @@ pub enum Problem {
     LeadsElsewhere,
 }
 
-impl Problem {
+impl LoaderProblem {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Problem::NoEntry => "loader-no-entry",
-            Problem::NoEsp => "loader-no-esp",
-            Problem::NoFileNamed => "loader-no-file-named",
-            Problem::Missing(_) => "loader-missing",
-            Problem::Unreadable { .. } => "loader-unreadable",
-            Problem::Damaged(_) => "loader-damaged",
-            Problem::Malformed { .. } => "loader-malformed",
-            Problem::LeadsElsewhere => "loader-leads-elsewhere",
+            LoaderProblem::NoEntry => "loader-no-entry",
+            LoaderProblem::NoEsp => "loader-no-esp",
+            LoaderProblem::NoFileNamed => "loader-no-file-named",
+            LoaderProblem::Missing(_) => "loader-missing",
+            LoaderProblem::Unreadable { .. } => "loader-unreadable",
+            LoaderProblem::Damaged(_) => "loader-damaged",
+            LoaderProblem::Malformed { .. } => "loader-malformed",
+            LoaderProblem::LeadsElsewhere => "loader-leads-elsewhere",
         }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for LoaderProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::NoEntry => f.write_str("it has no boot entry"),
-            Problem::NoEsp => f.write_str(
+            LoaderProblem::NoEntry => f.write_str("it has no boot entry"),
+            LoaderProblem::NoEsp => f.write_str(
                 "the EFI system partition (ESP) that its boot entry names is not there or cannot \
                 be read",
             ),
-            Problem::NoFileNamed => f.write_str("its boot entry names no loader"),
-            Problem::Missing(file) => write!(f, "{file} is missing on the ESP"),
-            Problem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
-            Problem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
-            Problem::Malformed { file, why } => write!(f, "{file} {why}"),
-            Problem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
+            LoaderProblem::NoFileNamed => f.write_str("its boot entry names no loader"),
+            LoaderProblem::Missing(file) => write!(f, "{file} is missing on the ESP"),
+            LoaderProblem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
+            LoaderProblem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
+            LoaderProblem::Malformed { file, why } => write!(f, "{file} {why}"),
+            LoaderProblem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
         }
     }
 }
 
-impl From<Problem> for environment::Problem {
-    fn from(problem: Problem) -> Self {
+impl From<LoaderProblem> for environment::Problem {
+    fn from(problem: LoaderProblem) -> Self {
         environment::Problem::new(problem.code(), problem.to_string())
     }
 }

@@ -2,7 +2,7 @@
 //! [`Loader`](super::Loader) passes, on a machine that is simulated as far as the loader sees it.
 
 use super::contract::{BootState, Loader, LoaderStep, run};
-use super::problem::Problem;
+use super::problem::LoaderProblem;
 use crate::environment::{State, Trial};
 
 /// What a machine does when it is switched on.
@@ -44,7 +44,7 @@ pub(crate) trait Machine {
 }
 
 /// Makes a machine.
-pub(crate) type New = fn() -> Box<dyn Machine>;
+pub(crate) type MakeMachine = fn() -> Box<dyn Machine>;
 
 /// A test for each promise, of the machines that an expression makes.
 macro_rules! keep_every_promise {
@@ -88,7 +88,7 @@ fn be(name: &str) -> Started {
 }
 
 /// A machine on which these BEs are complete and listed, in this order.
-fn with(new: New, names: &[&str]) -> Box<dyn Machine> {
+fn with(new: MakeMachine, names: &[&str]) -> Box<dyn Machine> {
     let mut machine = new();
     for name in names {
         machine.add(name);
@@ -152,7 +152,7 @@ fn cut(
     }
 }
 
-pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: New) {
+pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: MakeMachine) {
     let mut machine = new();
     machine.add("second");
     assert_eq!(state(&*machine, "second"), BootState::default());
@@ -166,14 +166,14 @@ pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_new_be_comes_after_all_others(new: New) {
+pub(crate) fn a_new_be_comes_after_all_others(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     assert_eq!(machine.start(), Started::Foreign);
     machine.lose_foreign();
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn installing_again_keeps_place_and_listing(new: New) {
+pub(crate) fn installing_again_keeps_place_and_listing(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     let entry = state(&*machine, "second").entry;
     machine.loader("third").set_listed(false).unwrap();
@@ -188,7 +188,7 @@ pub(crate) fn installing_again_keeps_place_and_listing(new: New) {
     assert_eq!(machine.start(), Started::Nothing);
 }
 
-pub(crate) fn what_is_written_to_is_not_started(new: New) {
+pub(crate) fn what_is_written_to_is_not_started(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     make_default(&*machine, "second");
     machine.loader("second").set_listed(false).unwrap();
@@ -198,7 +198,7 @@ pub(crate) fn what_is_written_to_is_not_started(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_trial_is_started_once(new: New) {
+pub(crate) fn a_trial_is_started_once(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     let pending = state(&*machine, "second");
@@ -212,7 +212,7 @@ pub(crate) fn a_trial_is_started_once(new: New) {
     assert_eq!(state(&*machine, "second").trial, Some(Trial::Failed));
 }
 
-pub(crate) fn a_failed_trial_ends_in_what_ran(new: New) {
+pub(crate) fn a_failed_trial_ends_in_what_ran(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     assert_eq!(machine.start(), be("first"));
@@ -222,7 +222,7 @@ pub(crate) fn a_failed_trial_ends_in_what_ran(new: New) {
     assert!(state(&*machine, "first").next);
 }
 
-pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: New) {
+pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     machine.start();
@@ -231,7 +231,7 @@ pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: New) {
     assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), be("first")]);
 }
 
-pub(crate) fn a_confirmed_trial_stays(new: New) {
+pub(crate) fn a_confirmed_trial_stays(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     machine.start();
@@ -242,7 +242,7 @@ pub(crate) fn a_confirmed_trial_stays(new: New) {
     assert_eq!(machine.loader("second").running_trial().unwrap(), None);
 }
 
-pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: New) {
+pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     machine.start();
@@ -255,7 +255,7 @@ pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: New) {
     assert_eq!(machine.start(), be("first"));
 }
 
-pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: New) {
+pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), Started::Foreign]);
@@ -266,7 +266,7 @@ pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: New) {
     assert_eq!(machine.start(), Started::Foreign);
 }
 
-pub(crate) fn an_incomplete_be_is_not_confirmed(new: New) {
+pub(crate) fn an_incomplete_be_is_not_confirmed(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     machine.start();
@@ -275,7 +275,7 @@ pub(crate) fn an_incomplete_be_is_not_confirmed(new: New) {
     assert_eq!(machine.start(), Started::Foreign);
 }
 
-pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: New) {
+pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     try_once(&*machine, "third");
     make_default(&*machine, "second");
@@ -285,7 +285,7 @@ pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: New) {
+pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     make_default(&*machine, "second");
     machine.start();
@@ -297,7 +297,7 @@ pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: New) {
+pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     make_default(&*machine, "second");
     let before = state(&*machine, "second");
@@ -310,7 +310,7 @@ pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: New) {
     machine.loader("fourth").rename(&"fifth".parse().unwrap()).unwrap();
 }
 
-pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
+pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: MakeMachine) {
     let make = || {
         let machine = with(new, &["first", "second"]);
         make_default(&*machine, "second");
@@ -338,7 +338,7 @@ pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
     );
 }
 
-pub(crate) fn something_else_must_remain(new: New) {
+pub(crate) fn something_else_must_remain(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     let status = |result: crate::error::Result<()>| result.map_or_else(|e| e.exit_status(), |()| 0);
     assert_eq!(status(machine.loader("second").prove_switch(false)), 0);
@@ -349,7 +349,7 @@ pub(crate) fn something_else_must_remain(new: New) {
     assert_eq!(status(machine.loader("second").prove_removal()), 3);
 }
 
-pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: MakeMachine) {
     let make = || {
         let mut machine = with(new, &["first", "second"]);
         make_default(&*machine, "first");
@@ -375,7 +375,7 @@ pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
     );
 }
 
-pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: MakeMachine) {
     cut(
         || with(new, &["second"]),
         |loader| loader.make_default().unwrap(),
@@ -387,7 +387,7 @@ pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: N
     );
 }
 
-pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: MakeMachine) {
     let make = || {
         let mut machine = with(new, &["second"]);
         try_once(&*machine, "second");
@@ -408,11 +408,11 @@ pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) 
     );
 }
 
-pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: New) {
+pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: MakeMachine) {
     let mut machine = new();
     machine.add("second");
     let problems = |machine: &dyn Machine| machine.loader("second").problems().unwrap();
-    assert_eq!(problems(&*machine), [Problem::NoEntry]);
+    assert_eq!(problems(&*machine), [LoaderProblem::NoEntry]);
     machine.install("second");
     assert_eq!(problems(&*machine), []);
     machine.damage("second");

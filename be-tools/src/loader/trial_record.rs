@@ -24,7 +24,7 @@ pub const MAX_ATTEMPTS: u8 = 3;
 
 /// What a BE's environment block says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+pub struct TrialRecord {
     /// It was activated for one boot, and not confirmed.
     pub trial: bool,
     /// That boot was started.
@@ -35,10 +35,10 @@ pub struct Record {
     pub previous: Option<u16>,
 }
 
-impl Record {
+impl TrialRecord {
     /// A trial that begins.
     pub fn begin(previous: Option<u16>) -> Self {
-        Record { trial: true, tried: false, attempts: 0, previous }
+        TrialRecord { trial: true, tried: false, attempts: 0, previous }
     }
 
     /// Reads that of the BE whose directory on the ESP this is.
@@ -56,7 +56,7 @@ impl Record {
     /// Writes it in place, if it is not what is there.
     ///
     /// # Errors
-    /// As [`Record::load`], and when it cannot be written.
+    /// As [`TrialRecord::load`], and when it cannot be written.
     pub fn store(&self, esp: &Esp, directory: &str) -> Result<()> {
         let path = path(esp, directory);
         let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
@@ -71,7 +71,7 @@ impl Record {
     /// Reads it. What has no meaning counts as absent.
     pub fn read(block: &EnvironmentBlock) -> Self {
         let is_set = |name| block.get(name) == Some("1");
-        Record {
+        TrialRecord {
             trial: is_set("trial"),
             tried: is_set("tried"),
             attempts: block
@@ -128,10 +128,10 @@ mod tests {
     fn a_record_survives_the_block() {
         let mut block = EnvironmentBlock::new();
         block.set("other", "stays").unwrap();
-        let record = Record { trial: true, tried: true, attempts: 2, previous: Some(0x1a) };
-        for record in [record, Record::begin(None), Record::default()] {
+        let record = TrialRecord { trial: true, tried: true, attempts: 2, previous: Some(0x1a) };
+        for record in [record, TrialRecord::begin(None), TrialRecord::default()] {
             record.write(&mut block).unwrap();
-            assert_eq!(Record::read(&block), record);
+            assert_eq!(TrialRecord::read(&block), record);
         }
         assert_eq!(block.variables().collect::<Vec<_>>(), [("other", "stays")]);
     }
@@ -142,19 +142,19 @@ mod tests {
         for (name, value) in [("trial", "yes"), ("attempts", "-1"), ("previous", "boot")] {
             block.set(name, value).unwrap();
         }
-        assert_eq!(Record::read(&block), Record::default());
+        assert_eq!(TrialRecord::read(&block), TrialRecord::default());
         block.set("attempts", "200").unwrap();
-        assert_eq!(Record::read(&block).attempts, MAX_ATTEMPTS);
+        assert_eq!(TrialRecord::read(&block).attempts, MAX_ATTEMPTS);
     }
 
     #[test]
     fn what_a_trial_is() {
-        let session = Record::begin(Some(1));
-        let tried = Record { tried: true, ..session };
+        let begun = TrialRecord::begin(Some(1));
+        let tried = TrialRecord { tried: true, ..begun };
         let cases = [
-            (Record::default(), true, true, None),
-            (session, false, true, Some(Trial::Pending)),
-            (session, false, false, Some(Trial::Interrupted)),
+            (TrialRecord::default(), true, true, None),
+            (begun, false, true, Some(Trial::Pending)),
+            (begun, false, false, Some(Trial::Interrupted)),
             (tried, true, false, Some(Trial::Running)),
             (tried, false, false, Some(Trial::Failed)),
         ];
@@ -169,7 +169,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lifeboat.env");
         let mut block = EnvironmentBlock::new();
-        Record { trial: true, tried: false, attempts: 1, previous: Some(3) }
+        TrialRecord { trial: true, tried: false, attempts: 1, previous: Some(3) }
             .write(&mut block)
             .unwrap();
         std::fs::write(&path, block.to_bytes().unwrap()).unwrap();

@@ -5,14 +5,16 @@ use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
 
 use super::{boot_entries, first, next, reading, writing};
-use super::{description, entries_of, fallback, is_of, lines, loader_file, others, point};
+use super::{
+    description, entries_of, fallback, lines, loader_file, other_entries, point_entry, starts,
+};
 use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Name, State, Trial};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::contract::{BootState, LoaderStep};
 use crate::loader::esp_location::{EspLocation, esp_error};
-use crate::loader::problem::Problem;
-use crate::loader::trial_record::Record;
+use crate::loader::problem::LoaderProblem;
+use crate::loader::trial_record::TrialRecord;
 use crate::storage::device::Devices;
 
 /// The boot entry of a BE. It may have none yet.
@@ -101,7 +103,7 @@ impl<'a> EnvironmentEntry<'a> {
     pub fn prove_switch(&self, force: bool) -> Result<()> {
         self.prove_unsigned()?;
         let descriptor = self.descriptor()?;
-        if force || !others(&self.entries()?, descriptor.id)?.is_empty() {
+        if force || !other_entries(&self.entries()?, descriptor.id)?.is_empty() {
             return Ok(());
         }
         Err(Refusal::Other(format!(
@@ -119,7 +121,7 @@ impl<'a> EnvironmentEntry<'a> {
             return Ok(());
         };
         if entries_of(&entries, descriptor.id)?.is_empty()
-            || !others(&entries, descriptor.id)?.is_empty()
+            || !other_entries(&entries, descriptor.id)?.is_empty()
         {
             return Ok(());
         }
@@ -139,7 +141,7 @@ impl<'a> EnvironmentEntry<'a> {
         let descriptor = self.descriptor()?;
         let description = description(descriptor.name.as_str(), &self.environment.os);
         let option = LoadOption::new(description, location.device_path(file));
-        point(&self.entries()?, descriptor.id, option).map(drop)
+        point_entry(&self.entries()?, descriptor.id, option).map(drop)
     }
 
     /// See [`Loader::set_listed`](crate::loader::Loader::set_listed).
@@ -164,7 +166,7 @@ impl<'a> EnvironmentEntry<'a> {
         }
         steps.push(LoaderStep::new("write the trial record beside its loader", || {
             let previous = self.entries()?.order().map_err(reading)?.first().copied();
-            self.write_record(Record::begin(previous))
+            self.write_record(TrialRecord::begin(previous))
         }));
         steps.push(LoaderStep::new("set BootNext to its boot entry", || {
             self.set_listed(true)?;
@@ -177,7 +179,7 @@ impl<'a> EnvironmentEntry<'a> {
     pub fn make_default(&self) -> Result<Vec<LoaderStep<'_>>> {
         // An old count of attempts must not send its first start to the rescue image.
         let clear =
-            LoaderStep::new("clear its trial record", || self.write_record(Record::default()));
+            LoaderStep::new("clear its trial record", || self.write_record(TrialRecord::default()));
         let line = "put its boot entry first in BootOrder, and clear BootNext";
         let put_first = LoaderStep::new(line, || {
             let (entries, entry) = (self.entries()?, self.entry()?);
@@ -190,7 +192,7 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// See [`Loader::call_off`](crate::loader::Loader::call_off).
     pub fn call_off(&self) -> Result<()> {
-        self.write_record(Record::default())
+        self.write_record(TrialRecord::default())
     }
 
     /// See [`Loader::running_trial`](crate::loader::Loader::running_trial).
@@ -207,7 +209,7 @@ impl<'a> EnvironmentEntry<'a> {
         let clear = |line: &str, record| LoaderStep::new(line, move || self.write_record(record));
         if self.standing(&record, &entry)? != Some(Trial::Running) {
             // Activated, and this boot is not the trial: only the count goes.
-            let cleared = Record { attempts: 0, ..record };
+            let cleared = TrialRecord { attempts: 0, ..record };
             let step = clear("clear the count of its attempts", cleared);
             return Ok(Some(step).filter(|_| cleared != record).into_iter().collect());
         }
@@ -223,7 +225,7 @@ impl<'a> EnvironmentEntry<'a> {
         let line = "put the running boot environment's entry first in BootOrder";
         let put_first = LoaderStep::new(line, move || self.put_first(number));
         let line = "clear the record of the trial and the count of its attempts";
-        Ok(vec![put_first, clear(line, Record::default())])
+        Ok(vec![put_first, clear(line, TrialRecord::default())])
     }
 
     fn put_first(&self, number: u16) -> Result<()> {
@@ -242,12 +244,12 @@ impl<'a> EnvironmentEntry<'a> {
     /// See [`Loader::is_default`](crate::loader::Loader::is_default).
     pub fn is_default(&self) -> Result<bool> {
         let (Ok(entries), id) = (self.entries(), self.id()?) else { return Ok(false) };
-        Ok(first(&entries)?.is_some_and(|first| is_of(&first.option, id)))
+        Ok(first(&entries)?.is_some_and(|first| starts(&first.option, id)))
     }
 
     /// See [`Loader::state`](crate::loader::Loader::state). `check` tells what is wrong with the
     /// file that the entry names.
-    pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<Problem>) -> Result<BootState> {
+    pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<LoaderProblem>) -> Result<BootState> {
         let Ok(entries) = self.entries() else { return Ok(BootState::default()) };
         let own = entries_of(&entries, self.id()?)?;
         let next = next(&entries)?.map(|entry| entry.number);
@@ -257,15 +259,15 @@ impl<'a> EnvironmentEntry<'a> {
         state.entry = Some(entry.number);
         let read = |partuuid| EspLocation::try_read(self.host, self.devices(), partuuid);
         let Some(mounted) = entry.option.path.partuuid().and_then(read) else {
-            state.problems.push(Problem::NoEsp);
+            state.problems.push(LoaderProblem::NoEsp);
             return Ok(state);
         };
         let Some((directory, file)) = loader_file(&entry.option) else {
-            state.problems.push(Problem::NoFileNamed);
+            state.problems.push(LoaderProblem::NoFileNamed);
             return Ok(state);
         };
         let is_next = entries.next().map_err(reading)? == Some(entry.number);
-        let record = Record::load(mounted.esp(), &directory).ok();
+        let record = TrialRecord::load(mounted.esp(), &directory).ok();
         state.trial = record.and_then(|r| r.standing(self.environment.running, is_next));
         state.problems = check(mounted.esp(), &file);
         Ok(state)
@@ -328,7 +330,7 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// The record of the running BE, and the entry whose ESP it lies on. `None` where what runs has
     /// no entry of its own.
-    fn running_record(&self) -> Result<Option<(Record, BootEntry)>> {
+    fn running_record(&self) -> Result<Option<(TrialRecord, BootEntry)>> {
         let Some(entry) = self.find()? else { return Ok(None) };
         let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
         let location = EspLocation::by_partuuid(self.devices(), partuuid)?.ok_or_else(|| {
@@ -338,17 +340,17 @@ impl<'a> EnvironmentEntry<'a> {
             ))
         })?;
         let mounted = location.mount_read_only(self.host, self.devices())?;
-        Ok(Some((Record::load(mounted.esp(), &self.id()?.short())?, entry)))
+        Ok(Some((TrialRecord::load(mounted.esp(), &self.id()?.short())?, entry)))
     }
 
     /// How the trial stands, for this boot: one that came by another entry, such as a kexec from
     /// the rescue image, is none.
-    fn standing(&self, record: &Record, entry: &BootEntry) -> Result<Option<Trial>> {
+    fn standing(&self, record: &TrialRecord, entry: &BootEntry) -> Result<Option<Trial>> {
         let by_own_entry = self.entries()?.current().map_err(reading)? == Some(entry.number);
         Ok(record.standing(true, false).filter(|s| by_own_entry || *s != Trial::Running))
     }
 
-    fn write_record(&self, record: Record) -> Result<()> {
+    fn write_record(&self, record: TrialRecord) -> Result<()> {
         let partuuid = self.find()?.and_then(|entry| entry.option.path.partuuid());
         let location = partuuid.map(|p| EspLocation::by_partuuid(self.devices(), p)).transpose()?;
         let location = location.flatten().ok_or_else(|| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use boot::esp::Esp;
 use boot::grubenv::EnvironmentBlock;
 
-use super::stub::{BootPlace, Image, Stub};
+use super::stub::{BootDirectory, Image, Stub};
 use crate::environment::Id;
 use crate::error::{Error, Result};
 use crate::loader::esp_location::esp_error;
@@ -63,8 +63,8 @@ impl Generation {
     ///
     /// # Errors
     /// There is too little space, or writing failed.
-    pub fn write(&self, esp: &Esp, image: &[u8], place: BootPlace) -> Result<()> {
-        let stub = Stub { image: Image::of(&self.image_name(), image), boot: place }.render();
+    pub fn write(&self, esp: &Esp, image: &[u8], boot: BootDirectory) -> Result<()> {
+        let stub = Stub { image: Image::of(&self.image_name(), image), boot }.render();
         let stub_path = self.directory.join(self.stub_name());
         let image_path = self.directory.join(self.image_name());
         let sizes =
@@ -81,7 +81,7 @@ impl Generation {
             }));
         }
         let write = || {
-            self.make_environment(esp)?;
+            self.make_environment_block(esp)?;
             esp.write_new(&stub_path, stub.as_bytes()).map_err(esp_error("writing the stub"))?;
             esp.write_new(&image_path, image).map_err(esp_error("writing the loader"))
         };
@@ -93,7 +93,7 @@ impl Generation {
     }
 
     /// The environment block is made once, and from then on written in place.
-    fn make_environment(&self, esp: &Esp) -> Result<()> {
+    fn make_environment_block(&self, esp: &Esp) -> Result<()> {
         let path = self.directory.join(trial_record::FILE);
         if boot::grubenv::read(&esp.root().join(&path)).is_ok() {
             return Ok(());

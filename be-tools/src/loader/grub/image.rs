@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::stub::{self, BootPlace};
+use super::stub::{self, BootDirectory};
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Refusal, Result};
 use crate::fstab::{Fstab, Spec};
@@ -21,12 +21,12 @@ pub const EXPECTED_BYTES: u64 = 2 << 20;
 
 /// The GRUB that a BE has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grub {
+pub struct InstalledGrub {
     directory: &'static str,
     modules: Vec<String>,
 }
 
-impl Grub {
+impl InstalledGrub {
     /// Looks for it in the BE mounted at `root`.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Grub {
                 .filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned))
                 .collect();
             if stub::REQUIRED.iter().all(|r| modules.iter().any(|m| m == r)) {
-                return Ok(Grub { directory, modules });
+                return Ok(InstalledGrub { directory, modules });
             }
         }
         Err(missing("GRUB modules for UEFI"))
@@ -110,11 +110,11 @@ impl Grub {
 ///
 /// # Errors
 /// When fstab names a `/boot` that is not there, or a file system without a UUID.
-pub fn boot_place(
+pub fn boot_directory(
     root: &RootDir,
     environment: &BootEnvironment,
     devices: &Devices,
-) -> Result<BootPlace> {
+) -> Result<BootDirectory> {
     let fstab = Fstab::parse(&root.text("etc/fstab")?.unwrap_or_default());
     let boot = fstab.entries().find(|e| e.mountpoint().as_os_str() == "/boot");
     let Some(boot) = boot else {
@@ -144,7 +144,7 @@ pub fn boot_place(
     with_uuid(uuid, format!("/{subvolume}"), environment)
 }
 
-fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootPlace> {
+fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootDirectory> {
     if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(Refusal::Other(format!(
             "the /boot of '{}' lies on a file system without a UUID, by which GRUB could find it: \
@@ -153,7 +153,7 @@ fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Resul
         ))
         .into());
     }
-    Ok(BootPlace { uuid, path })
+    Ok(BootDirectory { uuid, path })
 }
 
 /// Modules that the file system on `device` needs: its own, and those of LVM, LUKS or md beneath.

@@ -99,12 +99,12 @@ impl LoaderSettings for GrubSettings {
         change: &Localization,
         inside: &dyn Programs,
     ) -> Result<Vec<String>> {
-        const ENVIRONMENT: &str = "boot/grub/grubenv";
+        const ENVIRONMENT_BLOCK: &str = "boot/grub/grubenv";
         if !has_grub(root) {
             return Ok(Vec::new());
         }
-        let failed = |e| Error::boot(format!("making /{ENVIRONMENT}"), e);
-        root.write(ENVIRONMENT, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
+        let failed = |e| Error::boot(format!("making /{ENVIRONMENT_BLOCK}"), e);
+        root.write(ENVIRONMENT_BLOCK, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
         if root.exists("usr/sbin/update-grub") {
             inside.run(&["update-grub"])?;
         } else {
@@ -122,7 +122,7 @@ impl LoaderSettings for GrubSettings {
         }
         Ok(vec![
             format!("update-grub: /{MENU} boots root=UUID={uuid}"),
-            format!("/{ENVIRONMENT} is empty"),
+            format!("/{ENVIRONMENT_BLOCK} is empty"),
         ])
     }
 }

@@ -13,7 +13,7 @@ use crate::environment::{BootEnvironment, Descriptor, Id, State};
 use crate::loader::firmware;
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::{Firmware, environment};
-use crate::loader::trial_record::{MAX_ATTEMPTS, Record};
+use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
 
 const FOREIGN: &str = "EFI/debian/shimx64.efi";
 
@@ -80,7 +80,7 @@ impl GrubMachine {
         let esp = self.firmware.esp();
         let text = esp.read(&Esp::directory_of(directory).join(stub_of(file))).unwrap().unwrap();
         let stub = Stub::parse(std::str::from_utf8(&text).unwrap()).unwrap();
-        let mut record = Record::load(&esp, directory).unwrap();
+        let mut record = TrialRecord::load(&esp, directory).unwrap();
         if record.attempts == MAX_ATTEMPTS {
             return Started::Rescue;
         }
@@ -113,14 +113,15 @@ impl Machine for GrubMachine {
 
     fn loader(&self, name: &str) -> Box<dyn Loader + '_> {
         let loader = GrubEfi::new(&self.host, &self.inventory, self.environment(name));
-        Box::new(loader.with_images(|_, subject, _, stub| {
-            Ok(format!("MZ {} {stub}", subject.descriptor.name).into())
+        Box::new(loader.with_images(|_, target, _, stub| {
+            Ok(format!("MZ {} {stub}", target.descriptor.name).into())
         }))
     }
 
     fn install(&self, name: &str) {
-        let subject = Subject::new(self.descriptor(name), self.environment(name), self.root.path());
-        self.loader(name).install(&subject).unwrap();
+        let target =
+            InstallTarget::new(self.descriptor(name), self.environment(name), self.root.path());
+        self.loader(name).install(&target).unwrap();
     }
 
     fn set_state(&mut self, name: &str, state: State) {

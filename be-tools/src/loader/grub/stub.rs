@@ -118,7 +118,7 @@ impl Image {
 
 /// Where GRUB finds a BE's `/boot`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootPlace {
+pub struct BootDirectory {
     /// UUID of its file system, as GRUB's `search --fs-uuid` takes it.
     pub uuid: String,
     /// Path of `/boot` from the root of that file system: `/boot`, `/` where it is a file system of
@@ -132,7 +132,7 @@ pub struct Stub {
     /// The image that reads it.
     pub image: Image,
     /// Where it leads.
-    pub boot: BootPlace,
+    pub boot: BootDirectory,
 }
 
 impl Stub {
@@ -185,7 +185,7 @@ impl Stub {
                 size: size.parse().map_err(|_| DAMAGED)?,
                 hash: hash.into(),
             },
-            boot: BootPlace {
+            boot: BootDirectory {
                 uuid: unquoted(uuid),
                 path: if path.is_empty() { "/".into() } else { path },
             },
@@ -209,8 +209,10 @@ mod tests {
     use crate::tool::Tool;
 
     fn stub(path: &str) -> Stub {
-        let boot =
-            BootPlace { uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(), path: path.into() };
+        let boot = BootDirectory {
+            uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(),
+            path: path.into(),
+        };
         Stub { image: Image::of("grubx64.efi", b"MZ"), boot }
     }
 

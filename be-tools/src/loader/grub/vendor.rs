@@ -8,34 +8,42 @@ use std::path::Path;
 
 use boot::esp::Esp;
 
-use super::stub::BootPlace;
+use super::stub::BootDirectory;
 use crate::environment::BootEnvironment;
 use crate::storage::device::Devices;
 
 /// Where the loader that a boot entry names as `file` leads, by the grub.cfg beside it.
-pub fn place_of(esp: &Esp, file: &str) -> Option<BootPlace> {
+pub fn boot_directory_of(esp: &Esp, file: &str) -> Option<BootDirectory> {
     let file = file.replace('\\', "/");
     let file = Path::new(file.trim_start_matches('/'));
     // Without the loader the firmware goes on with the next entry.
     esp.absolute(file).ok()?.is_file().then_some(())?;
     let configuration = esp.read(&file.parent()?.join("grub.cfg")).ok().flatten()?;
-    boot_place(&String::from_utf8_lossy(&configuration))
+    parse_boot_directory(&String::from_utf8_lossy(&configuration))
 }
 
 /// Whether the BE's `/boot` is there.
-pub fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace) -> bool {
+pub fn leads_to(
+    devices: &Devices,
+    environment: &BootEnvironment,
+    boot_directory: &BootDirectory,
+) -> bool {
     let boot = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/boot"));
     match boot {
         Some(boot) => {
             let device = boot.device.as_ref().and_then(|d| devices.by_node(d));
             let uuid = device.and_then(|d| d.super_block()).map(|s| s.uuid.as_str());
-            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&place.uuid))
+            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&boot_directory.uuid))
         }
         None => {
             let subvolume =
                 environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
-            environment.root.uuid.eq_ignore_ascii_case(&place.uuid)
-                && place.path.trim_matches('/').strip_suffix("boot").map(|p| p.trim_matches('/'))
+            environment.root.uuid.eq_ignore_ascii_case(&boot_directory.uuid)
+                && boot_directory
+                    .path
+                    .trim_matches('/')
+                    .strip_suffix("boot")
+                    .map(|p| p.trim_matches('/'))
                     == Some(subvolume)
         }
     }
@@ -43,7 +51,7 @@ pub fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPl
 
 /// Where the stub in a vendor's directory leads; `None` where it does not say so in a way that is
 /// known.
-pub fn boot_place(text: &str) -> Option<BootPlace> {
+pub fn parse_boot_directory(text: &str) -> Option<BootDirectory> {
     let mut uuid = None;
     let mut path = None;
     for line in text.lines() {
@@ -69,7 +77,7 @@ pub fn boot_place(text: &str) -> Option<BootPlace> {
         }
     }
     let path = path?;
-    Some(BootPlace { uuid: uuid?, path: if path.is_empty() { "/".into() } else { path } })
+    Some(BootDirectory { uuid: uuid?, path: if path.is_empty() { "/".into() } else { path } })
 }
 
 #[cfg(test)]
@@ -80,9 +88,9 @@ mod tests {
     fn debians_own() {
         let text = "search.fs_uuid 8a4e39a8-be0a-4b8c-8a5e-5b9e0a5d3c11 root hd0,gpt2 \n\
                     set prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
-        let place = boot_place(text).unwrap();
+        let boot_directory = parse_boot_directory(text).unwrap();
         assert_eq!(
-            (place.uuid.as_str(), place.path.as_str()),
+            (boot_directory.uuid.as_str(), boot_directory.path.as_str()),
             ("8a4e39a8-be0a-4b8c-8a5e-5b9e0a5d3c11", "/boot")
         );
     }
@@ -104,9 +112,9 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in cases {
-            let place = boot_place(text);
+            let boot_directory = parse_boot_directory(text);
             assert_eq!(
-                place.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())),
+                boot_directory.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())),
                 expected,
                 "{text}"
             );

@@ -5,11 +5,11 @@ use std::cell::RefCell;
 
 use crate::environment::{BootEnvironment, Id, Name, State, Trial};
 use crate::error::{Error, Refusal, Result};
-use crate::loader::contract::{BootState, Loader, LoaderStep, Stage, Subject};
-use crate::loader::problem::{LoaderFile, Problem};
+use crate::loader::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
+use crate::loader::problem::{LoaderFile, LoaderProblem};
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::environment;
-use crate::loader::trial_record::{MAX_ATTEMPTS, Record};
+use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
 use crate::localize::{LoaderSettings, Localization};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
@@ -33,7 +33,7 @@ struct Entry {
 struct Files {
     id: Id,
     intact: bool,
-    record: Record,
+    record: TrialRecord,
 }
 
 #[derive(Default)]
@@ -91,7 +91,7 @@ struct MemoryLoader<'a> {
 }
 
 impl MemoryLoader<'_> {
-    fn write_record(&self, record: Record) -> Result<()> {
+    fn write_record(&self, record: TrialRecord) -> Result<()> {
         let mut manager = self.manager.borrow_mut();
         let files = manager.files(self.id).ok_or_else(|| Error::Failed("no files".into()))?;
         files.record = record;
@@ -123,15 +123,19 @@ impl Loader for MemoryLoader<'_> {
         "write its files, and its line in the menu".into()
     }
 
-    fn install(&self, subject: &Subject) -> Result<()> {
+    fn install(&self, target: &InstallTarget) -> Result<()> {
         let mut manager = self.manager.borrow_mut();
         match manager.files(self.id) {
             Some(files) => files.intact = true,
             None => {
-                manager.files.push(Files { id: self.id, intact: true, record: Record::default() });
+                manager.files.push(Files {
+                    id: self.id,
+                    intact: true,
+                    record: TrialRecord::default(),
+                });
             }
         }
-        let shown = subject.descriptor.name.to_string();
+        let shown = target.descriptor.name.to_string();
         if manager.entry(self.id).is_none() {
             manager.made += 1;
             let (number, owner) = (manager.made, Owner::Environment(self.id));
@@ -161,7 +165,9 @@ impl Loader for MemoryLoader<'_> {
                 Ok(())
             }));
         }
-        steps.push(LoaderStep::new("write its record", || self.write_record(Record::begin(None))));
+        steps.push(LoaderStep::new("write its record", || {
+            self.write_record(TrialRecord::begin(None))
+        }));
         steps.push(LoaderStep::new("start it once", || {
             self.set_listed(true)?;
             self.manager.borrow_mut().one_shot = Some(self.id);
@@ -171,7 +177,8 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn make_default(&self) -> Result<Vec<LoaderStep<'_>>> {
-        let clear = LoaderStep::new("clear its record", || self.write_record(Record::default()));
+        let clear =
+            LoaderStep::new("clear its record", || self.write_record(TrialRecord::default()));
         let choose = LoaderStep::new("make it the default", || {
             self.set_listed(true)?;
             self.choose(Owner::Environment(self.id));
@@ -182,7 +189,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn call_off(&self) -> Result<()> {
-        self.write_record(Record::default())
+        self.write_record(TrialRecord::default())
     }
 
     fn running_trial(&self) -> Result<Option<Trial>> {
@@ -197,7 +204,7 @@ impl Loader for MemoryLoader<'_> {
             None => return Ok(Vec::new()),
         };
         if self.running_trial()? != Some(Trial::Running) {
-            let cleared = Record { attempts: 0, ..record };
+            let cleared = TrialRecord { attempts: 0, ..record };
             let clear = move || self.write_record(cleared);
             return Ok(vec![LoaderStep::new("clear the count of its attempts", clear)]);
         }
@@ -208,7 +215,8 @@ impl Loader for MemoryLoader<'_> {
             self.choose(Owner::Environment(self.id));
             Ok(())
         });
-        let clear = LoaderStep::new("clear its record", || self.write_record(Record::default()));
+        let clear =
+            LoaderStep::new("clear its record", || self.write_record(TrialRecord::default()));
         Ok(vec![choose, clear])
     }
 
@@ -224,8 +232,8 @@ impl Loader for MemoryLoader<'_> {
         let (next, trial) = (manager.next(), manager.standing(self.id));
         let file = || LoaderFile::Image("memory".into());
         let problems = match manager.files(self.id) {
-            None => vec![Problem::Missing(file())],
-            Some(files) if !files.intact => vec![Problem::Damaged(file())],
+            None => vec![LoaderProblem::Missing(file())],
+            Some(files) if !files.intact => vec![LoaderProblem::Damaged(file())],
             Some(_) => Vec::new(),
         };
         let next = next == Some(Owner::Environment(self.id));
@@ -329,8 +337,8 @@ impl Machine for MemoryMachine {
     fn install(&self, name: &str) {
         let environment = self.environment(name);
         let descriptor = environment.descriptor.as_ref().unwrap();
-        let subject = Subject::new(descriptor, environment, "/".as_ref());
-        self.loader(name).install(&subject).unwrap();
+        let target = InstallTarget::new(descriptor, environment, "/".as_ref());
+        self.loader(name).install(&target).unwrap();
     }
 
     fn set_state(&mut self, name: &str, state: State) {

@@ -45,7 +45,7 @@ pub fn faults(
     environment: &BootEnvironment,
     descriptor: &Descriptor,
     devices: &Devices,
-    put_right: &[loader::Problem],
+    put_right: &[loader::LoaderProblem],
 ) -> Vec<String> {
     let goes = |problem: &Problem| put_right.iter().any(|right| right.code() == problem.code);
     let remaining = environment.problems.iter().filter(|problem| !goes(problem));
@@ -122,13 +122,13 @@ mod tests {
                 e,
                 e.descriptor.as_ref().unwrap(),
                 &Devices::default(),
-                &[loader::Problem::NoEsp],
+                &[loader::LoaderProblem::NoEsp],
             )
         };
         assert!(all(&environment).is_empty());
         environment.problems = vec![
             Problem::new("no-initramfs", "its kernel has no initramfs"),
-            loader::Problem::NoEsp.into(),
+            loader::LoaderProblem::NoEsp.into(),
         ];
         environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
         environment.file_systems.push(FileSystemUse {

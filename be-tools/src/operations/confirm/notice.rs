@@ -5,7 +5,7 @@ use super::running;
 use crate::environment::Trial;
 use crate::error::{Doing, Result};
 use crate::host::Host;
-use crate::loader::{AllEntries, Unconfirmed};
+use crate::loader::{AllEntries, UnconfirmedTrial};
 use crate::storage::device::Devices;
 use crate::storage::namespace;
 
@@ -31,7 +31,7 @@ pub fn write(host: &Host) -> Result<()> {
 }
 
 /// The trials of the BEs that do not run.
-fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
+fn trials(host: &Host) -> Result<Vec<UnconfirmedTrial>> {
     if AllEntries::of(host, &Devices::default()).is_none() {
         return Ok(Vec::new());
     }
@@ -43,9 +43,9 @@ fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
     })
 }
 
-fn text(trials: &[Unconfirmed]) -> String {
+fn text(trials: &[UnconfirmedTrial]) -> String {
     let mut text = String::new();
-    for Unconfirmed { name, entry, trial } in trials {
+    for UnconfirmedTrial { name, entry, trial } in trials {
         let said = match trial {
             Trial::Failed => format!(
                 "Lifeboat: the trial of boot environment '{name}' failed: it was started and did \
@@ -79,8 +79,11 @@ mod tests {
             ("c", Trial::Pending),
             ("d", Trial::Running),
         ];
-        let text =
-            text(&trials.map(|(name, trial)| Unconfirmed { name: name.into(), entry: 0xA, trial }));
+        let text = text(&trials.map(|(name, trial)| UnconfirmedTrial {
+            name: name.into(),
+            entry: 0xA,
+            trial,
+        }));
         assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
         assert!(text.contains("be boot-entries remove 000A"), "{text}");
         assert!(

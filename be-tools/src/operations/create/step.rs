@@ -11,7 +11,7 @@ use crate::copy::Mode;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::layout::{TargetFileSystem, TreeCopy};
-use crate::loader::{self, Loader, Subject};
+use crate::loader::{self, InstallTarget, Loader};
 use crate::localize::identity::NewMachine;
 use crate::operations::{adopt, delete};
 use crate::plan::Report;
@@ -263,8 +263,8 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::RemoveLeftOut(tree) => state.remove_left_out(tree),
             Step::Localize => state.localize(),
             Step::InstallLoader(_) => {
-                let subject = Subject::new(&state.descriptor, &job.target, &work.target);
-                state.loader()?.install(&subject)
+                let target = InstallTarget::new(&state.descriptor, &job.target, &work.target);
+                state.loader()?.install(&target)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
