@@ -13,7 +13,7 @@ use crate::storage::volume::Provision;
 
 /// What of the source stands behind a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin<'a> {
+enum SourceMount<'a> {
     /// A file system on a disk.
     Disk(&'a FileSystemUse),
     /// The EFI system partition.
@@ -22,7 +22,7 @@ enum Origin<'a> {
     Other(&'a FileSystemUse),
 }
 
-type Origins<'a> = BTreeMap<MountPoint, Origin<'a>>;
+type SourceMounts<'a> = BTreeMap<MountPoint, SourceMount<'a>>;
 
 /// Lays out the target for a source with these lines of fstab (its root among them, swap ignored).
 ///
@@ -36,7 +36,7 @@ pub fn lay_out(
     esps: &[PathBuf],
     placements: &[Placement<Provision>],
 ) -> Result<Layout> {
-    let origins = origins(source, esps);
+    let source_mounts = source_mounts(source, esps);
     let mut places: BTreeMap<&MountPoint, &Placement<Provision>> = BTreeMap::new();
     let mut devices: BTreeMap<&Path, &Placement<Provision>> = BTreeMap::new();
     let mut swap = Vec::new();
@@ -56,12 +56,12 @@ pub fn lay_out(
                         "'-m {other}' speaks of {mountpoint} too: give one of them"
                     )));
                 }
-                check(placement, mountpoint, origins.get(mountpoint))?;
+                check(placement, mountpoint, source_mounts.get(mountpoint))?;
             }
         }
     }
     let mut targets: BTreeMap<&MountPoint, TargetFileSystem> =
-        places.values().filter_map(|placement| target(placement, &origins)).collect();
+        places.values().filter_map(|placement| target(placement, &source_mounts)).collect();
     if !targets.contains_key(&MountPoint::root()) {
         return Err(Error::Usage(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE, such as -m \
@@ -72,44 +72,44 @@ pub fn lay_out(
 
     let own: BTreeSet<MountPoint> = targets.keys().map(|m| (*m).clone()).collect();
     let (mut shared, mut kept) = (Vec::new(), Vec::new());
-    for (mountpoint, origin) in &origins {
-        match origin {
-            Origin::Disk(_) if is_copied(mountpoint, places.get(mountpoint).copied()) => {
+    for (mountpoint, source_mount) in &source_mounts {
+        match source_mount {
+            SourceMount::Disk(_) if is_copied(mountpoint, places.get(mountpoint).copied()) => {
                 let nearest = mountpoint.nearest(&own).and_then(|m| targets.get_mut(m));
                 nearest.ok_or_else(|| no_root(mountpoint))?.sources.push(mountpoint.clone());
             }
-            Origin::Disk(_) | Origin::Esp => shared.push(mountpoint.clone()),
-            Origin::Other(_) => kept.push(mountpoint.clone()),
+            SourceMount::Disk(_) | SourceMount::Esp => shared.push(mountpoint.clone()),
+            SourceMount::Other(_) => kept.push(mountpoint.clone()),
         }
     }
     let layout = Layout { file_systems: targets.into_values().collect(), shared, kept, swap };
-    layout.owns_what_it_is_made_of()?;
+    layout.check_ownership()?;
     Ok(layout)
 }
 
-fn origins<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> Origins<'a> {
-    let mut origins = Origins::new();
+fn source_mounts<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> SourceMounts<'a> {
+    let mut source_mounts = SourceMounts::new();
     for line in source.iter().filter(|line| line.fs_type != "swap") {
         let Ok(mountpoint) = MountPoint::try_from(line.mountpoint.as_path()) else { continue };
         let is_esp = line.device.as_ref().is_some_and(|d| esps.contains(d))
-            || is_esp_place(&mountpoint, line);
-        let origin = match is_on_disk(&mountpoint, line) {
+            || is_esp_mount_point(&mountpoint, line);
+        let source_mount = match is_on_disk(&mountpoint, line) {
             // A /boot that is the ESP itself is copied: each BE has its own kernels.
             true if is_esp
                 && mountpoint.as_path() != Path::new("/boot")
                 && !mountpoint.is_root() =>
             {
-                Origin::Esp
+                SourceMount::Esp
             }
-            true => Origin::Disk(line),
-            false => Origin::Other(line),
+            true => SourceMount::Disk(line),
+            false => SourceMount::Other(line),
         };
-        origins.insert(mountpoint, origin);
+        source_mounts.insert(mountpoint, source_mount);
     }
-    origins
+    source_mounts
 }
 
-fn is_esp_place(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
+fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     matches!(line.fs_type.as_str(), "vfat" | "msdos" | "auto")
         && ["/boot/efi", "/efi"].iter().any(|p| mountpoint.as_path() == Path::new(p))
 }
@@ -122,7 +122,7 @@ fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     let option = |name: &str| line.options.split(',').any(|o| o == name);
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
     let on_request = ["bind", "rbind"].iter().any(|name| option(name))
-        || option("noauto") && !is_everyones_own(mountpoint);
+        || option("noauto") && !is_never_shared(mountpoint);
     mountpoint.is_root() || named && !removable && !on_request
 }
 
@@ -143,12 +143,12 @@ fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) 
 fn check(
     placement: &Placement<Provision>,
     mountpoint: &MountPoint,
-    origin: Option<&Origin>,
+    source_mount: Option<&SourceMount>,
 ) -> Result<()> {
     let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", placement.text)).into());
-    match (&placement.kind, origin) {
-        (PlacementKind::Shared(_), origin)
-            if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) =>
+    match (&placement.kind, source_mount) {
+        (PlacementKind::Shared(_), source_mount)
+            if is_never_shared(mountpoint) && source_mount != Some(&SourceMount::Esp) =>
         {
             refuse(format!(
                 "{mountpoint} is never shared, every boot environment has its own: leave this \
@@ -161,27 +161,27 @@ fn check(
         (PlacementKind::Shared(_) | PlacementKind::Merged(_), None) => Err(placement.error(
             format_args!("{mountpoint} is no file system of its own in the source: leave this out"),
         )),
-        (PlacementKind::Shared(_), Some(_)) | (PlacementKind::Merged(_), Some(Origin::Disk(_))) => {
-            Ok(())
-        }
+        (PlacementKind::Shared(_), Some(_))
+        | (PlacementKind::Merged(_), Some(SourceMount::Disk(_))) => Ok(()),
         (PlacementKind::Swap { .. }, _) => Ok(()),
-        (_, Some(Origin::Esp)) => refuse(format!(
+        (_, Some(SourceMount::Esp)) => refuse(format!(
             "{mountpoint} is the EFI system partition, which stays shared (the new loader goes to \
             the one on its root's disk): leave this out"
         )),
-        (_, Some(Origin::Other(line))) => Err(placement.error(format_args!(
+        (_, Some(SourceMount::Other(line))) => Err(placement.error(format_args!(
             "{mountpoint} is '{}' ({}) in the source's fstab and is not copied: leave this out, \
             or change that line first",
             line.spec, line.fs_type
         ))),
-        (PlacementKind::FileSystem { fs_type, .. }, origin) => {
+        (PlacementKind::FileSystem { fs_type, .. }, source_mount) => {
             if needed_before_mounts(mountpoint) {
                 return Err(placement.error(format_args!(
                     "{mountpoint} must lie on the root file system, a system needs it before it \
                     can mount anything: leave this out"
                 )));
             }
-            let was_vfat = matches!(origin, Some(Origin::Disk(line)) if line.fs_type == "vfat");
+            let was_vfat =
+                matches!(source_mount, Some(SourceMount::Disk(line)) if line.fs_type == "vfat");
             if *fs_type == FsType::Vfat && !was_vfat {
                 return Err(
                     placement.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs")
@@ -193,7 +193,7 @@ fn check(
 }
 
 /// Kernels, installed packages and the records of both.
-fn is_everyones_own(mountpoint: &MountPoint) -> bool {
+fn is_never_shared(mountpoint: &MountPoint) -> bool {
     let path = mountpoint.as_path();
     ["/", "/usr", "/var"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
 }
@@ -211,13 +211,13 @@ fn no_root(mountpoint: &MountPoint) -> Error {
 
 fn target<'a>(
     placement: &'a Placement<Provision>,
-    origins: &Origins,
+    source_mounts: &SourceMounts,
 ) -> Option<(&'a MountPoint, TargetFileSystem)> {
     let PlacementKind::FileSystem { mountpoint, device, fs_type, options } = &placement.kind else {
         return None;
     };
-    let options = options.clone().unwrap_or_else(|| match origins.get(mountpoint) {
-        Some(Origin::Disk(line)) => inherited_options(line, *fs_type),
+    let options = options.clone().unwrap_or_else(|| match source_mounts.get(mountpoint) {
+        Some(SourceMount::Disk(line)) => inherited_options(line, *fs_type),
         _ => "defaults".into(),
     });
     let target = TargetFileSystem {

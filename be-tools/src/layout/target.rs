@@ -70,12 +70,12 @@ impl Layout {
     }
 
     /// Nothing is split off or merged into a file system that is shared or not on a disk.
-    pub(super) fn owns_what_it_is_made_of(&self) -> Result<()> {
-        let above = |place: &MountPoint| {
+    pub(super) fn check_ownership(&self) -> Result<()> {
+        let above = |mount_point: &MountPoint| {
             self.shared
                 .iter()
                 .chain(&self.kept)
-                .filter(|m| place.is_strictly_below(m))
+                .filter(|m| mount_point.is_strictly_below(m))
                 .max()
                 .cloned()
         };
@@ -104,9 +104,9 @@ impl Layout {
     }
 }
 
-fn not_owned(place: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
+fn not_owned(mount_point: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
     Error::Usage(format!(
-        "{place} lies on {outside}, which the new boot environment does not own: give {outside} a \
+        "{mount_point} lies on {outside}, which the new boot environment does not own: give {outside} a \
         device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
     ))
 }

@@ -77,7 +77,7 @@ fn with_a_root_alone_the_system_is_merged_and_the_rest_shared() {
 }
 
 #[test]
-fn wishes_split_keep_and_copy() {
+fn placements_split_keep_and_copy() {
     let l = layout(&[
         "/var:/dev/vdb3:xfs:noatime",
         "/home:/dev/vdb5:ext4",
@@ -247,7 +247,7 @@ fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
     })
 }
 
-fn any_wishes() -> impl Strategy<Value = Vec<Placement<Provision>>> {
+fn any_placements() -> impl Strategy<Value = Vec<Placement<Provision>>> {
     let places = [
         "/usr",
         "/usr/share",
@@ -277,7 +277,7 @@ fn any_wishes() -> impl Strategy<Value = Vec<Placement<Provision>>> {
 
 proptest! {
     #[test]
-    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), placements in any_wishes()) {
+    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), placements in any_placements()) {
         let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };
         let mut found: Vec<&MountPoint> =
             layout.file_systems.iter().flat_map(|t| &t.sources).chain(&layout.shared).chain(&layout.kept).collect();
@@ -293,7 +293,7 @@ proptest! {
     /// hidden there.
     #[test]
     fn a_path_reaches_the_file_system_that_will_hold_it(
-        source in any_source(), placements in any_wishes(),
+        source in any_source(), placements in any_placements(),
         path in proptest::sample::select(vec!["/x", "/usr/x", "/usr/share/x", "/var/x", "/var/log/x", "/var/lib/x", "/boot/x", "/srv/x", "/srv/data/x"]),
     ) {
         let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };

@@ -43,7 +43,7 @@ impl<'a> Job<'a> {
                 MountedEnvironment::mount_system(host, inventory, target, MountMode::ReadOnly)?;
             let root = RootDir::open(mounted.root())?;
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
-            let placements = layout::of_its_own(target, source, &esps, has_content)?;
+            let placements = layout::placements_of(target, source, &esps, has_content)?;
             let layout = populate::lay_out(inventory, &source.file_systems, placements)?;
             let from = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
             let from = RootDir::open(from.dir())?;

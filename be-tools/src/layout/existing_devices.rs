@@ -11,10 +11,10 @@ use crate::error::Result;
 ///
 /// # Errors
 /// A type that be does not make.
-pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
-    own(old, esps)
+pub fn placements_replacing(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
+    own_file_systems(old, esps)
         .filter(|own| own.mountpoint == Path::new("/") || old.made.contains(&own.device))
-        .map(|own| Own { options: None, ..own }.placement())
+        .map(|own| OwnFileSystem { options: None, ..own }.placement())
         .collect()
 }
 
@@ -24,14 +24,14 @@ pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Pl
 ///
 /// # Errors
 /// A type that be does not make.
-pub fn of_its_own(
+pub fn placements_of(
     target: &BootEnvironment,
     source: &BootEnvironment,
     esps: &[PathBuf],
     has_content: impl Fn(&Path) -> bool,
 ) -> Result<Vec<Placement>> {
     let mut placements: Vec<Placement> =
-        own(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
+        own_file_systems(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
     // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
     // merged into it.
     let in_fstab =
@@ -58,14 +58,14 @@ pub fn of_its_own(
 }
 
 /// A file system that is a BE's own.
-struct Own {
+struct OwnFileSystem {
     mountpoint: PathBuf,
     device: PathBuf,
     fs_type: String,
     options: Option<String>,
 }
 
-impl Own {
+impl OwnFileSystem {
     fn placement(self) -> Result<Placement> {
         let fs_type: FsType = self.fs_type.parse()?;
         let mountpoint = MountPoint::try_from(self.mountpoint.as_path())?;
@@ -77,12 +77,12 @@ impl Own {
     }
 }
 
-fn own<'a>(
+fn own_file_systems<'a>(
     environment: &'a BootEnvironment,
     esps: &'a [PathBuf],
-) -> impl Iterator<Item = Own> + 'a {
+) -> impl Iterator<Item = OwnFileSystem> + 'a {
     let is_root = |f: &&FileSystemUse| f.mountpoint == Path::new("/");
-    let root = Own {
+    let root = OwnFileSystem {
         mountpoint: "/".into(),
         device: environment.root.device.clone(),
         fs_type: environment.root.fs_type.clone(),
@@ -93,7 +93,7 @@ fn own<'a>(
         .iter()
         .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
         .filter_map(|f| {
-            Some(Own {
+            Some(OwnFileSystem {
                 mountpoint: f.mountpoint.clone(),
                 device: f.device.clone()?,
                 fs_type: f.fs_type.clone(),
@@ -146,13 +146,13 @@ mod tests {
             ],
         );
         let has_content = |place: &Path| place != Path::new("/data");
-        let placements = of_its_own(&target, &source, &[], has_content).unwrap();
+        let placements = placements_of(&target, &source, &[], has_content).unwrap();
         let texts: Vec<&str> = placements.iter().map(|placement| placement.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
         assert!(
             matches!(&placements[0].kind, PlacementKind::FileSystem { options: Some(o), .. } if o == "noatime")
         );
-        let replaced = |target: &BootEnvironment| in_the_place_of(target, &[]).unwrap().len();
+        let replaced = |target: &BootEnvironment| placements_replacing(target, &[]).unwrap().len();
         assert_eq!(replaced(&target), 1, "/var was not made for it");
         let made = BootEnvironment { made: vec!["/dev/vdb2".into()], ..target };
         assert_eq!(replaced(&made), 2);
