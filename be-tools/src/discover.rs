@@ -91,7 +91,8 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
             Err(why) => warnings.push(not_read(root.file_system, why)),
         }
     }
-    let environments = environments::environments(&roots, &devices, mounts);
+    let machine = environments::Machine { devices: &devices, mounts, root: &host.root };
+    let environments = environments::environments(&roots, &machine);
     Inventory { environments, warnings, devices }
 }
 
@@ -143,7 +144,13 @@ pub(crate) fn environment_in(
     let volume = Volume::of(&devices, devices.by_name("vdy1").unwrap());
     let file_system = FileSystem::found(volume).unwrap();
     let root = environments::FoundRoot { file_system: &file_system, facts: facts.clone() };
-    let environment = environments::environments(&[root], &devices, &Mounts::default()).remove(0);
+    let mounts = Mounts::default();
+    let machine = environments::Machine {
+        devices: &devices,
+        mounts: &mounts,
+        root: std::path::Path::new("/"),
+    };
+    let environment = environments::environments(&[root], &machine).remove(0);
     (facts, environment, devices)
 }
 
