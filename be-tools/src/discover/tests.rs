@@ -6,7 +6,8 @@ use crate::environment::sentences;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use crate::error::{Error, Refusal};
 use crate::storage::testing::{
-    Loop, RELEASE, Root, debian_root, image, in_namespace, is_root, mount_target, mount_with,
+    LoopDevice, RELEASE, RootFileSystem, debian_root, image, in_namespace, is_root, mount_target,
+    mount_with,
 };
 use crate::tool::Tool;
 
@@ -26,8 +27,8 @@ fn describe(dir: &Path, name: &str, state: State) {
     std::fs::write(dir.join(DESCRIPTOR_PATH), descriptor.render().unwrap()).unwrap();
 }
 
-fn managed(fs_type: &str, name: &str) -> Root {
-    Root::make(fs_type, |dir, uuid| {
+fn managed(fs_type: &str, name: &str) -> RootFileSystem {
+    RootFileSystem::make(fs_type, |dir, uuid| {
         debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
         describe(dir, name, State::Complete);
     })
@@ -39,7 +40,7 @@ fn roots_are_found_on_every_type_and_are_healthy() {
         return;
     }
     for fs_type in ["ext4", "xfs", "ext2"] {
-        let root = Root::debian(fs_type);
+        let root = RootFileSystem::debian(fs_type);
         let inventory = found_on(&[&root.device.node]);
         let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
         assert_eq!(found.problems, [], "{fs_type}");
@@ -61,7 +62,7 @@ fn each_subvolume_with_a_root_is_one() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         let make = |path: &str| {
             Tool::new("btrfs")
                 .args(["-q", "subvolume", "create"])
@@ -106,8 +107,8 @@ fn a_boot_of_its_own_is_looked_into() {
     if !is_root() {
         return;
     }
-    let boot = Root::make("ext4", |_, _| {});
-    let root = Root::make("ext4", |dir, uuid| {
+    let boot = RootFileSystem::make("ext4", |_, _| {});
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
         let fstab = format!(
             "UUID={uuid} / ext4 defaults 0 1\nUUID={} /boot ext4 defaults 0 2\n",
             boot.uuid
@@ -177,9 +178,9 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
     if !is_root() {
         return;
     }
-    let home = Root::make("ext4", |_, _| {});
+    let home = RootFileSystem::make("ext4", |_, _| {});
     let with_home = |name: &str| {
-        Root::make("ext4", |dir, uuid| {
+        RootFileSystem::make("ext4", |dir, uuid| {
             let fstab = format!(
                 "UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n",
                 home.uuid
@@ -190,7 +191,7 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
     };
     let (a, b) = (with_home("a"), with_home("b"));
     // A copy that was interrupted before localize: its fstab still names the source's devices.
-    let c = Root::make("ext4", |dir, uuid| {
+    let c = RootFileSystem::make("ext4", |dir, uuid| {
         debian_root(dir, &format!("UUID={} / ext4 defaults 0 1\n", a.uuid), uuid);
         describe(dir, "c", State::Incomplete);
     });
@@ -211,7 +212,7 @@ fn a_mounted_root_is_looked_at_where_it_is() {
     if !is_root() {
         return;
     }
-    let root = Root::debian("ext4");
+    let root = RootFileSystem::debian("ext4");
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let _mounted = mount_target(&root.device.node, "ext4", dir.path()).unwrap();
@@ -227,7 +228,7 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         for name in ["@", "@old"] {
             Tool::new("btrfs")
                 .args(["-q", "subvolume", "create"])
@@ -254,9 +255,9 @@ fn discovery_changes_no_byte_of_what_it_looks_at() {
     if !is_root() {
         return;
     }
-    let sum = |root: &Root| Tool::new("sha256sum").arg(&root.device.node).run().unwrap();
+    let sum = |root: &RootFileSystem| Tool::new("sha256sum").arg(&root.device.node).run().unwrap();
     for fs_type in ["ext4", "xfs", "btrfs"] {
-        let root = Root::debian(fs_type);
+        let root = RootFileSystem::debian(fs_type);
         let before = sum(&root);
         assert_eq!(found_on(&[&root.device.node]).environments.len(), 1);
         assert_eq!(before, sum(&root), "{fs_type}");
@@ -276,7 +277,7 @@ fn what_cannot_be_mounted_is_a_warning() {
         .arg(format!("of={}", file.path().display()))
         .run()
         .unwrap();
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let inventory = found_on(&[&device.node]);
     assert!(inventory.environments.is_empty());
     assert!(

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::device::BlockDevice;
-use super::patience::{WORKING, retry};
 use super::probe::{self, OpenDevice, Source};
+use super::retry::{BUSY_TIMEOUT, retry};
 use super::usage::claim;
 use crate::error::{Doing, Error, Result};
 use crate::tool::{Tool, ToolError};
@@ -47,7 +47,7 @@ pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>
 /// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a
 /// moment.
 fn run_when_free(tool: &Tool) -> Result<()> {
-    retry(WORKING, is_busy, || tool.run())?;
+    retry(BUSY_TIMEOUT, is_busy, || tool.run())?;
     Ok(())
 }
 

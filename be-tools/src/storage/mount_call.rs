@@ -13,14 +13,14 @@ use rustix::mount::{
 };
 
 use super::mounts::Mounted;
-use super::patience::{WORKING, retry};
+use super::retry::{BUSY_TIMEOUT, retry};
 use super::subvolume::Subvolume;
 use super::usage;
 use crate::error::{Doing, Error, Result};
 
 /// What is mounted, and where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct MountCall<'a> {
     /// Device node.
     pub(super) device: &'a Path,
     /// File system type, as the probe found it.
@@ -35,7 +35,7 @@ pub(super) struct Call<'a> {
 const SCAN_ENDED: Duration = Duration::from_secs(1);
 
 /// Nothing of what is shown is written to, or believed to be a device or another's right.
-pub(super) const LOOKED_AT: MountFlags = MountFlags::RDONLY
+pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NOATIME)
     .union(MountFlags::NOSUID)
     .union(MountFlags::NODEV);
@@ -88,14 +88,14 @@ fn on_errors(fs_type: &str) -> Option<&'static str> {
     matches!(fs_type, "ext2" | "ext3" | "ext4").then_some("errors=remount-ro")
 }
 
-impl Call<'_> {
+impl MountCall<'_> {
     /// Mounts a file system to look at it, so that not one byte of the device changes.
     ///
     /// A device that is mounted for writing cannot be mounted read-only a second time (`EBUSY`).
     ///
     /// # Errors
     /// A type that is not looked into, and as mount(2).
-    pub(super) fn unchanged(&self, flags: MountFlags, patience: Duration) -> Result<Mounted> {
+    pub(super) fn unchanged(&self, flags: MountFlags, timeout: Duration) -> Result<Mounted> {
         let Some((driver, options)) = unchanging_options(self.fs_type) else {
             return Err(Error::Failed(format!(
                 "{} holds {}, which is not looked into",
@@ -105,7 +105,7 @@ impl Call<'_> {
         };
         let mut data = self.subvolume_option()?;
         data.extend((!options.is_empty()).then(|| options.to_owned()));
-        self.mount(driver, flags, &data.join(","), patience)
+        self.mount(driver, flags, &data.join(","), timeout)
     }
 
     /// Mounts a file system that is Lifeboat's to write to, just made or a BE's own. Looking leaves
@@ -118,7 +118,7 @@ impl Call<'_> {
         // A block copy has the UUID of its mounted source for a moment.
         data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), WORKING)
+        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), BUSY_TIMEOUT)
     }
 
     /// Mounts with options as fstab(5) has them, those for user space and for errors left out.
@@ -153,7 +153,7 @@ impl Call<'_> {
             }
         }
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, flags, &data.join(","), WORKING)
+        self.mount(self.fs_type, flags, &data.join(","), BUSY_TIMEOUT)
     }
 
     /// One for a btrfs, none for another.
@@ -169,9 +169,9 @@ impl Call<'_> {
         driver: &str,
         flags: MountFlags,
         options: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Mounted> {
-        let Call { device, at, .. } = self;
+        let MountCall { device, at, .. } = self;
         let data = std::ffi::CString::new(options)
             .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
         log::debug!("mount -t {driver} -o {options} {} {}", device.display(), at.display());
@@ -185,7 +185,7 @@ impl Call<'_> {
             }
             _ => false,
         };
-        retry(patience, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
+        retry(timeout, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
             .doing(|| format!("mounting {} ({driver}) on {}", device.display(), at.display()))?;
         Ok(Mounted::new(at))
     }

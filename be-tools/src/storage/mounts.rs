@@ -9,7 +9,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::device::BlockDevice;
 use super::device_number::DeviceNumber;
-use super::patience::{WORKING, retry_busy};
+use super::retry::{BUSY_TIMEOUT, retry_busy};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 
@@ -165,7 +165,7 @@ impl Mounted {
     /// # Errors
     /// As umount2(2); the mount is then detached.
     pub fn unmount(self) -> Result<()> {
-        retry_busy(WORKING, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
+        retry_busy(BUSY_TIMEOUT, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
             .at("unmounting", &self.dir)?;
         self.into_persistent();
         Ok(())

@@ -77,7 +77,7 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing::{Loop, image, is_root, mount_target};
+    use crate::storage::testing::{LoopDevice, image, is_root, mount_target};
     use crate::storage::usage;
     use crate::tool::Tool;
 
@@ -88,7 +88,7 @@ mod tests {
         }
         let file = image(32 << 20);
         Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         in_private_namespace(|| {
             // As systemd has it.
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::SHARED).unwrap();

@@ -85,7 +85,7 @@ pub fn read(disk: &dyn Source, block: u32) -> Option<Table> {
 
 fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     // UEFI asks for 128 at least; nobody makes more than a few times that.
-    const MOST_ENTRIES: u32 = 1024;
+    const MAX_ENTRIES: u32 = 1024;
     let mut header = [0; 512];
     disk.read_at(lba.checked_mul(u64::from(block))?, &mut header).ok()?;
     let le32 = |offset: usize| u32_at(&header, offset);
@@ -97,7 +97,7 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     let mut unsigned = header[..header_len].to_vec();
     unsigned[16..20].fill(0);
     let (entries, entry_len) = (le32(80)?, le32(84)?);
-    if crc32(&unsigned) != le32(16)? || entries > MOST_ENTRIES || !(128..=4096).contains(&entry_len)
+    if crc32(&unsigned) != le32(16)? || entries > MAX_ENTRIES || !(128..=4096).contains(&entry_len)
     {
         return None;
     }
@@ -139,7 +139,7 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
 fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
     const PROTECTIVE: u8 = 0xee;
-    const MOST_LOGICAL: u32 = 124;
+    const MAX_LOGICAL: u32 = 124;
     let sector_at = |lba: u64| {
         let mut sector = [0; 512];
         disk.read_at(lba.checked_mul(u64::from(block))?, &mut sector).ok()?;
@@ -180,7 +180,7 @@ fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     }
     if let Some(base) = extended {
         let mut here = base;
-        for number in 5..5 + MOST_LOGICAL {
+        for number in 5..5 + MAX_LOGICAL {
             let Some(sector) = sector_at(here) else { break };
             if let Some((kind, start, len)) = entry(&sector, 0) {
                 partitions.push(partition(number, kind, here.saturating_add(start), len));

@@ -8,7 +8,7 @@ use super::device::{BlockDevice, Devices};
 use super::probe::Kind;
 
 /// Stacks are shallow; a loop in a hostile sysfs must end.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// What one layer is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Stack {
     /// What a device is made of.
     pub fn of(devices: &Devices, device: &BlockDevice) -> Self {
         let layer = |d: &BlockDevice| Layer { kind: kind(devices, d), node: d.node.clone() };
-        Stack(down_from(devices, device).map(layer).collect())
+        Stack(layers_below(devices, device).map(layer).collect())
     }
 
     /// From the device down.
@@ -68,7 +68,7 @@ impl Stack {
 }
 
 /// The device, what is under it, and so on; of several the first.
-fn down_from<'a>(
+fn layers_below<'a>(
     devices: &'a Devices,
     device: &'a BlockDevice,
 ) -> impl Iterator<Item = &'a BlockDevice> {
@@ -77,7 +77,7 @@ fn down_from<'a>(
         None if here.is_whole_disk() => None,
         None => devices.by_name(&here.disk),
     };
-    std::iter::successors(Some(device), below).take(DEEPEST)
+    std::iter::successors(Some(device), below).take(MAX_DEPTH)
 }
 
 fn kind(devices: &Devices, device: &BlockDevice) -> LayerKind {
@@ -153,7 +153,7 @@ mod tests {
         let other = device("dm-1", "dm-1", Some("dm-0"), Kind::Ext4);
         let devices: Devices = [one, other].into_iter().collect();
         let stack = Stack::of(&devices, devices.by_name("dm-0").unwrap());
-        assert_eq!(stack.layers().count(), DEEPEST);
+        assert_eq!(stack.layers().count(), MAX_DEPTH);
     }
 
     #[test]

@@ -19,14 +19,14 @@ const TOP: u64 = 5;
 
 /// What options say; both words where both are there, as in mountinfo.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options<'a> {
+pub(super) struct SubvolumeOptions<'a> {
     pub(super) path: Option<&'a str>,
     pub(super) id: Option<&'a str>,
 }
 
-impl<'a> Options<'a> {
+impl<'a> SubvolumeOptions<'a> {
     pub(super) fn parse(options: &'a str) -> Self {
-        let mut found = Options::default();
+        let mut found = SubvolumeOptions::default();
         for option in options.split(',') {
             match option.split_once('=') {
                 Some(("subvol", path)) => found.path = Some(path),
@@ -52,11 +52,11 @@ impl Subvolume {
     /// # Errors
     /// A number that is none.
     pub fn of_options(options: &str) -> Result<Option<Self>> {
-        let found = Options::parse(options);
+        let found = SubvolumeOptions::parse(options);
         match (found.path, found.id) {
             (Some(path), _) => Ok(Self::at(path)),
             (None, None) => Ok(None),
-            (None, Some(id)) => match number(id) {
+            (None, Some(id)) => match parse_id(id) {
                 Some(0 | TOP) => Ok(None),
                 Some(id) => Ok(Some(Subvolume::Id(id))),
                 None => Err(Error::Failed(format!(
@@ -69,7 +69,7 @@ impl Subvolume {
 
     /// An option says which subvolume.
     pub fn is_option(option: &str) -> bool {
-        Options::parse(option) != Options::default()
+        SubvolumeOptions::parse(option) != SubvolumeOptions::default()
     }
 
     /// The option for mount(2).
@@ -89,7 +89,7 @@ impl Subvolume {
 }
 
 /// As the kernel reads one: decimal, `0x` and octal.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(super) fn parse_id(text: &str) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u64::from_str_radix(digits, 16).ok();
     }

@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 
 use super::device::BlockDevice;
 use super::device_number::DeviceNumber;
-use super::mount_call::Call;
+use super::mount_call::MountCall;
 use super::mounts::Mounted;
 use super::probe::{OpenDevice, probe};
 use super::stack::Stack;
@@ -34,13 +34,13 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// A loop device over a file.
-pub(crate) struct Loop {
+pub(crate) struct LoopDevice {
     pub(crate) node: PathBuf,
 }
 
 /// Mounts for writing what a test has made.
 pub(crate) fn mount_target(device: &Path, fs_type: &str, at: &Path) -> Result<Mounted> {
-    Call { device, fs_type, subvolume: None, at }.for_writing()
+    MountCall { device, fs_type, subvolume: None, at }.for_writing()
 }
 
 /// Mounts with options of fstab(5).
@@ -52,10 +52,10 @@ pub(crate) fn mount_with(
     at: &Path,
 ) -> Result<Mounted> {
     let subvolume = subvolume.and_then(Subvolume::at);
-    Call { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
+    MountCall { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
 }
 
-impl Loop {
+impl LoopDevice {
     /// What discovery would find of it now.
     pub(crate) fn device(&self) -> BlockDevice {
         let file = std::fs::File::open(&self.node).unwrap();
@@ -76,11 +76,11 @@ impl Loop {
 
     pub(crate) fn attach(file: &Path) -> Self {
         let node = Tool::new("losetup").args(["--find", "--show"]).arg(file).run().unwrap();
-        Loop { node: node.trim().into() }
+        LoopDevice { node: node.trim().into() }
     }
 }
 
-impl Drop for Loop {
+impl Drop for LoopDevice {
     fn drop(&mut self) {
         let _ = Tool::new("losetup").arg("--detach").arg(&self.node).run();
     }
@@ -155,17 +155,17 @@ pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
 }
 
 /// A loop device with a file system that [`debian_root`] fills, unmounted again.
-pub(crate) struct Root {
-    pub(crate) device: Loop,
+pub(crate) struct RootFileSystem {
+    pub(crate) device: LoopDevice,
     pub(crate) uuid: String,
     _file: NamedTempFile,
 }
 
-impl Root {
+impl RootFileSystem {
     /// `edit` gets the directory where it is mounted, and its UUID.
     pub(crate) fn make(fs_type: &str, edit: impl FnOnce(&Path, &str) + Send) -> Self {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         let uuid = uuid::Uuid::new_v4().to_string();
         super::mkfs::make(fs_type, &device.device(), &uuid, None).unwrap();
         in_namespace(|| {
@@ -174,12 +174,12 @@ impl Root {
             edit(dir.path(), &uuid);
             mounted.unmount().unwrap();
         });
-        Root { device, uuid, _file: file }
+        RootFileSystem { device, uuid, _file: file }
     }
 
     /// With an fstab that mounts only itself.
     pub(crate) fn debian(fs_type: &str) -> Self {
-        Root::make(fs_type, |dir, uuid| {
+        RootFileSystem::make(fs_type, |dir, uuid| {
             debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
         })
     }

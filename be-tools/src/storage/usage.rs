@@ -8,8 +8,8 @@ use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
 use super::mounts::Mounts;
 use super::partitions;
-use super::patience::{self, WORKING, retry};
 use super::probe::Kind;
+use super::retry::{self, BUSY_TIMEOUT, retry};
 use super::swap::{self, SwapUse};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
@@ -140,18 +140,18 @@ pub fn refuse_busy(device: &Path) -> std::io::Result<()> {
 /// Something uses a device at this moment, in whatever mount namespace.
 pub(super) fn is_busy(device: &Path) -> bool {
     let opened = File::options().read(true).custom_flags(nix::libc::O_EXCL).open(device);
-    opened.is_err_and(|error| patience::is_busy(&error))
+    opened.is_err_and(|error| retry::is_busy(&error))
 }
 
 fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let options = options.custom_flags(nix::libc::O_EXCL);
-    retry(WORKING, patience::is_busy, || options.open(device))
+    retry(BUSY_TIMEOUT, retry::is_busy, || options.open(device))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
+    use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
     use crate::tool::Tool;
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
         }
         let file = image(64 << 20);
         Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
-        let node = Loop::attach(file.path());
+        let node = LoopDevice::attach(file.path());
         let devices = Devices::scan(&Host::local()).unwrap();
         let device = devices.by_node(&node.node).unwrap();
         let (claimed, refusal) = in_namespace(|| {
@@ -183,7 +183,7 @@ mod tests {
         }
         let file = image(64 << 20);
         Tool::new("sgdisk").arg("-n1:2048:+1M").arg(file.path()).run().unwrap();
-        let node = Loop::attach(file.path());
+        let node = LoopDevice::attach(file.path());
         let devices = Devices::scan(&Host::local()).unwrap();
         let refusal = Usage::default()
             .refuse_target(&devices, devices.by_node(&node.node).unwrap())

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
-use super::mount_call::{Call, LOOKED_AT, attach, bind};
+use super::mount_call::{MountCall, READ_ONLY, attach, bind};
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
-use super::patience::{LOOKING, WORKING};
 use super::probe::Kind;
+use super::retry::{BUSY_TIMEOUT, SCAN_TIMEOUT};
 use super::stack::Stack;
 use super::subvolume::{self, Subvolume};
 use crate::error::{Doing, Error, Result};
@@ -139,15 +139,15 @@ impl FileSystem {
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
         let mounted = match access {
             Access::Look => {
-                let flags = LOOKED_AT | MountFlags::NOEXEC;
+                let flags = READ_ONLY | MountFlags::NOEXEC;
                 match self.show_mounted(mounts, flags, at)? {
                     Some(mounted) => mounted,
-                    None => self.call(at).unchanged(flags, LOOKING)?,
+                    None => self.call(at).unchanged(flags, SCAN_TIMEOUT)?,
                 }
             }
-            Access::Read => match self.show_mounted(mounts, LOOKED_AT, at)? {
+            Access::Read => match self.show_mounted(mounts, READ_ONLY, at)? {
                 Some(mounted) => mounted,
-                None => self.call(at).unchanged(LOOKED_AT, WORKING)?,
+                None => self.call(at).unchanged(READ_ONLY, BUSY_TIMEOUT)?,
             },
             Access::Write => self.call(at).for_writing()?,
             Access::Use(options) => self.call(at).with_options(options)?,
@@ -176,8 +176,8 @@ impl FileSystem {
         Ok(None)
     }
 
-    fn call<'a>(&'a self, at: &'a Path) -> Call<'a> {
-        Call {
+    fn call<'a>(&'a self, at: &'a Path) -> MountCall<'a> {
+        MountCall {
             device: self.volume.node(),
             fs_type: self.kind.name(),
             subvolume: self.volume.subvolume.as_ref(),
@@ -260,8 +260,8 @@ impl FileSystem {
                 None => is_root(""),
                 Some(Subvolume::Path(path)) => is_root(path),
                 Some(Subvolume::Id(id)) => {
-                    let shown = subvolume::Options::parse(&mount.super_options);
-                    shown.id.and_then(subvolume::number) == Some(*id)
+                    let shown = subvolume::SubvolumeOptions::parse(&mount.super_options);
+                    shown.id.and_then(subvolume::parse_id) == Some(*id)
                         && shown.path.is_some_and(is_root)
                 }
             }
@@ -269,7 +269,7 @@ impl FileSystem {
 
     /// A device is one of those that make up this btrfs.
     fn is_member(&self, node: &Path) -> bool {
-        let members = Path::new("/sys/fs/btrfs").join(&self.uuid).join("devices");
+        let members = Host::local().sys.join("fs/btrfs").join(&self.uuid).join("devices");
         if self.uuid.is_empty() {
             return false;
         }

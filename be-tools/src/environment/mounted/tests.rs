@@ -1,14 +1,15 @@
 use super::*;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::unmount_all;
-use crate::storage::testing::{Root, debian_root, in_namespace, is_root};
+use crate::storage::testing::{RootFileSystem, debian_root, in_namespace, is_root};
 use crate::tool::Tool;
 
 /// A BE with /home and /home/deep on devices of their own, its inventory, and the devices.
-fn split() -> (Inventory, Vec<Root>) {
-    let home = Root::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
-    let deep = Root::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
-    let root = Root::make("ext4", |dir, uuid| {
+fn split() -> (Inventory, Vec<RootFileSystem>) {
+    let home =
+        RootFileSystem::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
+    let deep = RootFileSystem::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
         // In the wrong order, with what is not mounted among it.
         let fstab = format!(
             "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 \
@@ -24,7 +25,7 @@ fn split() -> (Inventory, Vec<Root>) {
     (inventory(&roots), roots)
 }
 
-fn inventory(roots: &[Root]) -> Inventory {
+fn inventory(roots: &[RootFileSystem]) -> Inventory {
     let devices = Devices::scan(&Host::local()).unwrap();
     let ours = |d: &&BlockDevice| roots.iter().any(|r| r.device.node == d.node);
     crate::discover::look_at(devices.iter().filter(ours).cloned().collect())
@@ -88,7 +89,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
     });
 }
 
-fn sum(root: &Root) -> String {
+fn sum(root: &RootFileSystem) -> String {
     Tool::new("sha256sum").arg(&root.device.node).run().unwrap()
 }
 
@@ -119,7 +120,7 @@ fn a_subvolume_is_mounted_as_the_root() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join("@")).run().unwrap();
         Tool::new("btrfs")
             .args(["-q", "subvolume", "create"])
@@ -151,8 +152,9 @@ fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
         return;
     }
     let victim = tempfile::tempdir().unwrap();
-    let home = Root::make("ext4", |dir, _| std::fs::write(dir.join("planted"), "").unwrap());
-    let root = Root::make("ext4", |dir, uuid| {
+    let home =
+        RootFileSystem::make("ext4", |dir, _| std::fs::write(dir.join("planted"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
         debian_root(
             dir,
             &format!(

@@ -3,21 +3,21 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::storage::probe::Content;
-use crate::storage::testing::{Loop, image, is_root};
+use crate::storage::testing::{LoopDevice, image, is_root};
 use crate::tool::Tool;
 
 /// A sysfs and a /dev of plain files, with the paths a real machine has.
-struct Fake {
+struct FakeMachine {
     dir: tempfile::TempDir,
 }
 
-impl Fake {
+impl FakeMachine {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for directory in ["sys/class/block", "dev/mapper", "proc", "run"] {
             fs::create_dir_all(dir.path().join(directory)).unwrap();
         }
-        Fake { dir }
+        FakeMachine { dir }
     }
 
     fn host(&self) -> Host {
@@ -38,8 +38,8 @@ impl Fake {
     }
 }
 
-fn machine() -> Fake {
-    let fake = Fake::new();
+fn machine() -> FakeMachine {
+    let fake = FakeMachine::new();
     let disk = image(96 << 20);
     Tool::new("sgdisk")
         .args(["-n1:2048:+33M", "-t1:ef00", "-u1:aaaaaaaa-0000-0000-0000-000000000001"])
@@ -192,7 +192,7 @@ fn a_loop_device_with_a_file_is_found_through_links() {
     }
     let file = image(16 << 20);
     Tool::new("mkswap").arg(file.path()).run().unwrap();
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let devices = Devices::scan(&Host::local()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     symlink(&device.node, directory.path().join("by-id")).unwrap();

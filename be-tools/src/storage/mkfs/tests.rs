@@ -1,6 +1,6 @@
 use super::*;
 use crate::storage::probe::{Content, probe};
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
 /// btrfs refuses a UUID that another device has, and tests run side by side.
 fn fresh() -> String {
@@ -13,7 +13,7 @@ fn every_type_is_made_over_every_other() {
         return;
     }
     let file = image(320 << 20);
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"]
     {
         let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
@@ -43,7 +43,7 @@ fn a_mounted_device_is_not_erased() {
         return;
     }
     let file = image(64 << 20);
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let uuid = fresh();
     make("ext4", &device.device(), &uuid, None).unwrap();
     in_namespace(|| {
@@ -90,7 +90,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
         for fs_type in ["ext4", "ext2", "xfs", "btrfs"] {
             for size in mebibytes.map(|m| m << 20) {
                 let file = image(size);
-                let device = Loop::attach(file.path());
+                let device = LoopDevice::attach(file.path());
                 make(fs_type, &device.device(), &fresh(), None).unwrap();
                 let dir = tempfile::tempdir().unwrap();
                 let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
@@ -120,7 +120,7 @@ fn what_capacity_says_fits_does_fit() {
         for fs_type in ["ext4", "xfs", "btrfs"] {
             let size = 400 << 20;
             let file = image(size);
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             make(fs_type, &device.device(), &fresh(), None).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();

@@ -2,7 +2,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::storage::mounts::Mounts;
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target, mount_with};
 use crate::storage::volume::Access;
 use crate::tool::Tool;
 
@@ -15,7 +15,7 @@ fn dirty_image(program: &str, arguments: &[&str], fs_type: &str) -> tempfile::Na
     let live = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
     Tool::new(program).args(arguments).arg(live.path()).run().unwrap();
     let copy = image(0);
-    let device = Loop::attach(live.path());
+    let device = LoopDevice::attach(live.path());
     let dir = tempfile::tempdir().unwrap();
     let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
     for index in 0..50 {
@@ -43,7 +43,7 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             let before = sha256(file.path());
             let bytes = std::fs::read(file.path()).unwrap();
             assert!(crate::storage::probe::probe(&bytes).super_block().unwrap().dirty, "{fs_type}");
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let access = Access::Look;
             let mounted =
@@ -55,7 +55,7 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             assert_eq!(before, sha256(file.path()), "{fs_type}");
             // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
             if fs_type == "ext4" {
-                let device = Loop::attach(file.path());
+                let device = LoopDevice::attach(file.path());
                 mount_with(&device.node, fs_type, None, "ro", dir.path())
                     .unwrap()
                     .unmount()
@@ -98,7 +98,7 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
     let file = image(64 << 20);
     Tool::new("mke2fs").args(["-qF", "-t", "ext4", "-e", "panic"]).arg(file.path()).run().unwrap();
     in_namespace(|| {
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         let dir = tempfile::tempdir().unwrap();
         let is_safe = || {
             let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
@@ -137,7 +137,7 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     let kernel_says_dirty = |path: &Path| {
         let node =
             Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
-        let device = Loop { node: node.trim().into() };
+        let device = LoopDevice { node: node.trim().into() };
         let dir = tempfile::tempdir().unwrap();
         mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path())
             .map(|m| m.unmount().unwrap())
@@ -146,7 +146,7 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
     in_namespace(|| {
         for round in 0..6_u64 {
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let mounted = mount_target(&device.node, "xfs", dir.path()).unwrap();
             // Renaming fills the log and little else.

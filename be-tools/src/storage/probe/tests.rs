@@ -178,7 +178,7 @@ fn a_physical_volume_is_recognised() {
         return;
     }
     let file = image(64 << 20);
-    let device = crate::storage::testing::Loop::attach(file.path());
+    let device = crate::storage::testing::LoopDevice::attach(file.path());
     if let Err(error) = Tool::new("pvcreate")
         .args(["-q", "--config", "devices{use_devicesfile=0}"])
         .arg(&device.node)

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::storage::mkfs;
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target, mount_with};
 use crate::tool::Tool;
 
 fn fresh() -> String {
@@ -10,9 +10,9 @@ fn fresh() -> String {
 }
 
 /// A loop device with a new file system that holds a file of this name.
-fn with_file(fs_type: &str, name: &str) -> (Loop, tempfile::NamedTempFile) {
+fn with_file(fs_type: &str, name: &str) -> (LoopDevice, tempfile::NamedTempFile) {
     let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     mkfs::make(fs_type, &device.device(), &fresh(), None).unwrap();
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ fn a_btrfs_of_two_devices_is_shown_by_either() {
         return;
     }
     let files = [image(128 << 20), image(128 << 20)];
-    let [one, two] = files.each_ref().map(|file| Loop::attach(file.path()));
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
     Tool::new("mkfs.btrfs").args(["-q", "-f"]).args([&one.node, &two.node]).run().unwrap();
     Tool::new("btrfs").args(["device", "scan"]).args([&one.node, &two.node]).run().unwrap();
     in_namespace(|| {
