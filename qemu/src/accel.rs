@@ -56,23 +56,23 @@ impl Accelerator {
 
 /// The accelerator that was chosen for a machine.
 #[derive(Clone, Copy)]
-pub(crate) struct Chosen {
+pub(crate) struct ChosenAccelerator {
     pub(crate) accelerator: Accelerator,
     /// What chose KVM, where it may choose TCG when KVM gives up.
-    pub(crate) choice: Option<&'static Choice>,
+    pub(crate) choice: Option<&'static AcceleratorChoice>,
 }
 
-impl Chosen {
+impl ChosenAccelerator {
     /// An accelerator that no other takes the place of.
-    pub(crate) fn only(accelerator: Accelerator) -> Chosen {
-        Chosen { accelerator, choice: None }
+    pub(crate) fn only(accelerator: Accelerator) -> ChosenAccelerator {
+        ChosenAccelerator { accelerator, choice: None }
     }
 }
 
 /// The choice for all machines of this process: `LIFEBOAT_ACCEL` if set; KVM while it runs what it
 /// is asked to run; TCG otherwise, and from then on. Each is said once on standard error, also
 /// where the test harness keeps a test's output to itself.
-pub(crate) struct Choice {
+pub(crate) struct AcceleratorChoice {
     state: Mutex<State>,
 }
 
@@ -93,15 +93,15 @@ enum Verdict {
     Fails(String),
 }
 
-impl Choice {
+impl AcceleratorChoice {
     /// `print` shows a line without its end.
-    pub(crate) const fn new(print: fn(&str)) -> Choice {
+    pub(crate) const fn new(print: fn(&str)) -> AcceleratorChoice {
         let state = State { runs: Vec::new(), without_kvm: false, said: None, print };
-        Choice { state: Mutex::new(state) }
+        AcceleratorChoice { state: Mutex::new(state) }
     }
 
-    pub(crate) fn of_this_run() -> &'static Choice {
-        static CHOICE: Choice = Choice::new(print_past_the_harness);
+    pub(crate) fn of_this_run() -> &'static AcceleratorChoice {
+        static CHOICE: AcceleratorChoice = AcceleratorChoice::new(print_past_the_harness);
         &CHOICE
     }
 
@@ -109,7 +109,7 @@ impl Choice {
     ///
     /// # Errors
     /// `LIFEBOAT_ACCEL` is neither `tcg` nor `kvm`, or QEMU or the firmware is not installed.
-    pub(crate) fn choose(&'static self, firmware: Firmware) -> Result<Chosen> {
+    pub(crate) fn choose(&'static self, firmware: Firmware) -> Result<ChosenAccelerator> {
         let forced = std::env::var("LIFEBOAT_ACCEL").ok();
         self.choose_with(forced.as_deref(), firmware, |firmware| {
             probe(Path::new("/dev/kvm"), firmware)
@@ -121,7 +121,7 @@ impl Choice {
         forced: Option<&str>,
         firmware: Firmware,
         probe: impl FnOnce(Firmware) -> Result<Verdict>,
-    ) -> Result<Chosen> {
+    ) -> Result<ChosenAccelerator> {
         // Other threads wait here for the end of a probe.
         let mut state = self.state();
         let accelerator = match forced {
@@ -135,7 +135,7 @@ impl Choice {
             }
         };
         state.say(accelerator, "LIFEBOAT_ACCEL says so");
-        Ok(Chosen::only(accelerator))
+        Ok(ChosenAccelerator::only(accelerator))
     }
 
     /// From now on machines run under TCG.
@@ -158,14 +158,14 @@ impl Choice {
 impl State {
     fn choose(
         &mut self,
-        choice: &'static Choice,
+        choice: &'static AcceleratorChoice,
         firmware: Firmware,
         probe: impl FnOnce(Firmware) -> Result<Verdict>,
-    ) -> Result<Chosen> {
+    ) -> Result<ChosenAccelerator> {
         // SeaBIOS says nothing on a serial console, and does less than OVMF.
         let firmware = if firmware == Firmware::SeaBios { Firmware::Ovmf } else { firmware };
         if self.without_kvm {
-            return Ok(Chosen::only(Accelerator::Tcg));
+            return Ok(ChosenAccelerator::only(Accelerator::Tcg));
         }
         if !self.runs.contains(&firmware) {
             match probe(firmware)? {
@@ -173,12 +173,12 @@ impl State {
                 Verdict::Fails(reason) => {
                     self.without_kvm = true;
                     self.say(Accelerator::Tcg, &reason);
-                    return Ok(Chosen::only(Accelerator::Tcg));
+                    return Ok(ChosenAccelerator::only(Accelerator::Tcg));
                 }
             }
         }
         self.say(Accelerator::Kvm, "OVMF reaches its first boot option");
-        Ok(Chosen { accelerator: Accelerator::Kvm, choice: Some(choice) })
+        Ok(ChosenAccelerator { accelerator: Accelerator::Kvm, choice: Some(choice) })
     }
 
     fn say(&mut self, accelerator: Accelerator, reason: &str) {
@@ -207,21 +207,22 @@ fn probe(device: &Path, firmware: Firmware) -> Result<Verdict> {
 /// Starts a machine that has nothing but the firmware and waits for its boot manager.
 fn try_firmware(accelerator: Accelerator, firmware: Firmware, limit: Duration) -> Result<Verdict> {
     let builder = Builder::new("probe")?.firmware(firmware);
-    let error = match Machine::start_under(builder, Chosen::only(accelerator), None, limit) {
-        Err(error @ (Error::MissingProgram { .. } | Error::MissingFile { .. })) => {
-            return Err(error);
-        }
-        Err(error) => error,
-        Ok(vm) => {
-            let seen = vm.console().expect(BOOT_MANAGER, limit);
-            let error = seen.err().map(|error| vm.process.failure("starting").unwrap_or(error));
-            vm.process.kill();
-            match error {
-                Some(error) => error,
-                None => return Ok(Verdict::ComesUp),
+    let error =
+        match Machine::start_under(builder, ChosenAccelerator::only(accelerator), None, limit) {
+            Err(error @ (Error::MissingProgram { .. } | Error::MissingFile { .. })) => {
+                return Err(error);
             }
-        }
-    };
+            Err(error) => error,
+            Ok(vm) => {
+                let seen = vm.console().expect(BOOT_MANAGER, limit);
+                let error = seen.err().map(|error| vm.process.failure("starting").unwrap_or(error));
+                vm.process.kill();
+                match error {
+                    Some(error) => error,
+                    None => return Ok(Verdict::ComesUp),
+                }
+            }
+        };
     let reason = match error {
         Error::Accelerator { words, .. } => summary(&words),
         Error::Ended { words, .. } => {

@@ -27,15 +27,15 @@ pub struct Output {
 }
 
 /// Why the agent did not do something.
-pub(crate) enum Failure {
+pub(crate) enum AgentFailure {
     /// No answer in time: the guest is not up, hangs, or went down.
     Silent,
     Refused(Error),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Refused(error)
+impl From<Error> for AgentFailure {
+    fn from(error: Error) -> AgentFailure {
+        AgentFailure::Refused(error)
     }
 }
 
@@ -61,21 +61,21 @@ impl Agent {
 
     /// Waits until the agent answers, of a machine that is started again as well; whatever was on
     /// the wire before is dropped.
-    pub(crate) fn sync(&mut self, limit: Duration) -> Result<(), Failure> {
+    pub(crate) fn sync(&mut self, limit: Duration) -> Result<(), AgentFailure> {
         let start = Instant::now();
         while start.elapsed() < limit {
             match self.answers(limit) {
-                Ok(true) if self.status.use_start(self.start) => return Ok(()),
+                Ok(true) if self.status.mark_start_used(self.start) => return Ok(()),
                 Ok(_) => {}
                 Err(_) => {
                     let left = limit.saturating_sub(start.elapsed());
-                    let stream = self.next.recv_timeout(left).map_err(|_| Failure::Silent)?;
+                    let stream = self.next.recv_timeout(left).map_err(|_| AgentFailure::Silent)?;
                     self.wire = Wire::new(stream);
                     self.start += 1;
                 }
             }
         }
-        Err(Failure::Silent)
+        Err(AgentFailure::Silent)
     }
 
     /// Whether the agent answers within three seconds.
@@ -94,24 +94,32 @@ impl Agent {
         Ok(false)
     }
 
-    fn call(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Failure> {
+    fn call(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value, AgentFailure> {
         self.wire
             .send(b"", &json!({ "execute": command, "arguments": arguments }))
-            .map_err(|_| Failure::Silent)?;
-        let answer =
-            self.wire.receive(limit).map_err(|_| Failure::Silent)?.ok_or(Failure::Silent)?;
+            .map_err(|_| AgentFailure::Silent)?;
+        let answer = self
+            .wire
+            .receive(limit)
+            .map_err(|_| AgentFailure::Silent)?
+            .ok_or(AgentFailure::Silent)?;
         match answer.get("return") {
             Some(value) => Ok(value.clone()),
             None => {
                 let reason =
                     answer["error"]["desc"].as_str().unwrap_or("no reason given").to_owned();
-                Err(Failure::Refused(Error::Protocol { command: command.to_owned(), reason }))
+                Err(AgentFailure::Refused(Error::Protocol { command: command.to_owned(), reason }))
             }
         }
     }
 
     /// Starts a shell command as root and gives back its process id.
-    pub(crate) fn start(&mut self, command: &str) -> Result<u64, Failure> {
+    pub(crate) fn start(&mut self, command: &str) -> Result<u64, AgentFailure> {
         self.sync(deadline(60))?;
         let arguments = json!({
             "path": "/bin/sh", "arg": ["-c", command], "env": [PATH, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"], "capture-output": true,
@@ -121,7 +129,7 @@ impl Agent {
     }
 
     /// Runs a shell command as root to its end.
-    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Output, Failure> {
+    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Output, AgentFailure> {
         let start = Instant::now();
         let pid = self.start(command)?;
         let mut pause = Duration::from_millis(20);
@@ -131,7 +139,7 @@ impl Agent {
                 return output(&answer).ok_or_else(|| strange("guest-exec-status", &answer));
             }
             if start.elapsed() > limit {
-                return Err(Failure::Silent);
+                return Err(AgentFailure::Silent);
             }
             std::thread::sleep(pause);
             pause = (pause * 3 / 2).min(Duration::from_millis(500));
@@ -139,7 +147,7 @@ impl Agent {
     }
 
     /// Writes a file in the guest.
-    pub(crate) fn write(&mut self, path: &str, content: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, path: &str, content: &[u8]) -> Result<(), AgentFailure> {
         self.sync(deadline(60))?;
         let handle =
             self.call("guest-file-open", json!({ "path": path, "mode": "w" }), deadline(30))?;
@@ -148,7 +156,7 @@ impl Agent {
             let written = self.call("guest-file-write", arguments, deadline(60))?;
             if written["count"].as_u64() != Some(chunk.len() as u64) {
                 let reason = format!("only {} bytes of {path} were written", written["count"]);
-                return Err(Failure::Refused(Error::Protocol {
+                return Err(AgentFailure::Refused(Error::Protocol {
                     command: "guest-file-write".to_owned(),
                     reason,
                 }));
@@ -158,7 +166,7 @@ impl Agent {
     }
 
     /// Reads a file of the guest.
-    pub(crate) fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn read(&mut self, path: &str) -> Result<Vec<u8>, AgentFailure> {
         self.sync(deadline(60))?;
         let handle =
             self.call("guest-file-open", json!({ "path": path, "mode": "r" }), deadline(30))?;
@@ -193,8 +201,8 @@ fn output(answer: &Value) -> Option<Output> {
     Some(Output { status, stdout: text("out-data")?, stderr: text("err-data")? })
 }
 
-fn strange(command: &str, answer: &Value) -> Failure {
-    Failure::Refused(Error::Protocol {
+fn strange(command: &str, answer: &Value) -> AgentFailure {
+    AgentFailure::Refused(Error::Protocol {
         command: command.to_owned(),
         reason: format!("unexpected answer {answer}"),
     })
@@ -227,11 +235,11 @@ mod tests {
         ours
     }
 
-    fn unwrap<T>(result: Result<T, Failure>) -> T {
+    fn unwrap<T>(result: Result<T, AgentFailure>) -> T {
         match result {
             Ok(value) => value,
-            Err(Failure::Silent) => panic!("silent"),
-            Err(Failure::Refused(error)) => panic!("{error}"),
+            Err(AgentFailure::Silent) => panic!("silent"),
+            Err(AgentFailure::Refused(error)) => panic!("{error}"),
         }
     }
 
@@ -267,7 +275,7 @@ mod tests {
     #[test]
     fn a_guest_that_is_not_up_is_silent() {
         let mut agent = agent(|_| String::new());
-        assert!(matches!(agent.sync(Duration::from_millis(50)), Err(Failure::Silent)));
+        assert!(matches!(agent.sync(Duration::from_millis(50)), Err(AgentFailure::Silent)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The description of a machine, and QEMU's command line made from it.
 
-use crate::disk::Attached;
+use crate::disk::AttachedDisk;
 use crate::host::{Tool, target_dir};
 use crate::{Accelerator, Disk, Error, Firmware, Machine, Result, WriteLog, agent};
 use std::path::{Path, PathBuf};
@@ -274,7 +274,7 @@ impl Builder {
         self.ports
     }
 
-    fn attached(&self) -> Result<Vec<Attached>> {
+    fn attached(&self) -> Result<Vec<AttachedDisk>> {
         let disks = self.disks.iter().enumerate().filter(|(_, disk)| disk.is_present());
         disks.map(|(number, disk)| disk.attach(self.directory.path(), number)).collect()
     }

@@ -2,7 +2,7 @@
 
 use crate::host::last_lines;
 use crate::status::Status;
-use crate::transcript::Plain;
+use crate::transcript::PlainText;
 use crate::{Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::termios::{self, SetArg, Termios};
@@ -52,7 +52,7 @@ impl Shared {
     /// Reads one start of the machine to its end.
     fn read(&self, log: &mut File) {
         let stream = Arc::clone(&self.lock().stream);
-        let mut plain = Plain::default();
+        let mut plain = PlainText::default();
         let mut chunk = [0; 4096];
         loop {
             let count = match (&*stream).read(&mut chunk) {
@@ -142,7 +142,7 @@ impl Console {
                 Some((at, which, at + word.len()))
             });
             if let Some((_, which, end)) = found.min()
-                && self.status.use_start(state.start)
+                && self.status.mark_start_used(state.start)
             {
                 state.seen += end;
                 return Ok(which);
@@ -187,7 +187,7 @@ impl Console {
     }
 
     fn write(&self, keys: &[u8]) -> std::io::Result<()> {
-        self.status.use_machine();
+        self.status.mark_used();
         let stream = Arc::clone(&self.shared.lock().stream);
         (&*stream).write_all(keys)
     }

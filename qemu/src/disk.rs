@@ -147,7 +147,7 @@ impl Disk {
 
     /// Makes the files the disk needs under `directory`, unless a former run of the machine made
     /// them.
-    pub(crate) fn attach(&self, directory: &Path, number: usize) -> Result<Attached> {
+    pub(crate) fn attach(&self, directory: &Path, number: usize) -> Result<AttachedDisk> {
         let base = match &self.content {
             Content::File(path) => absolute(path)?,
             Content::Blank(bytes) => blank(*bytes, directory, number)?,
@@ -176,7 +176,7 @@ impl Disk {
                 "serial number {serial:?} is longer than 20 bytes"
             )));
         }
-        Ok(Attached {
+        Ok(AttachedDisk {
             disk: self.clone(),
             base,
             path,
@@ -227,7 +227,7 @@ impl Disk {
 
 /// A disk whose files are there, with the name of its nodes in QEMU.
 #[derive(Clone, Debug)]
-pub(crate) struct Attached {
+pub(crate) struct AttachedDisk {
     disk: Disk,
     /// What an overlay lies on; the same as `path` where there is none.
     base: PathBuf,
@@ -238,7 +238,7 @@ pub(crate) struct Attached {
     pub(crate) id: String,
 }
 
-impl Attached {
+impl AttachedDisk {
     /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the
     /// guest, so flushes are not passed on, but they are logged.
     pub(crate) fn node(&self) -> Value {

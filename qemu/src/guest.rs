@@ -1,6 +1,6 @@
 //! Jobs in a running Debian: its start, commands, files, restarts, the login prompt.
 
-use crate::agent::Failure;
+use crate::agent::AgentFailure;
 use crate::host::deadline;
 use crate::{Builder, Console, Error, Machine, Output, ROOT_PASSWORD, Result};
 use std::path::Path;
@@ -152,7 +152,7 @@ impl Machine {
                 return self.ready_within(left);
             }
             if left.is_zero() || self.has_ended() || self.process.status.has_failed() {
-                return self.answered(Err(Failure::Silent), "the next boot", limit);
+                return self.answered(Err(AgentFailure::Silent), "the next boot", limit);
             }
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -185,11 +185,16 @@ impl Machine {
     }
 
     /// The agent's word as this machine's error.
-    fn answered<T>(&self, result: Result<T, Failure>, what: &str, limit: Duration) -> Result<T> {
+    fn answered<T>(
+        &self,
+        result: Result<T, AgentFailure>,
+        what: &str,
+        limit: Duration,
+    ) -> Result<T> {
         match result {
             Ok(value) => Ok(value),
-            Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Silent) => Err(self.process.failure(what).unwrap_or_else(|| {
+            Err(AgentFailure::Refused(error)) => Err(error),
+            Err(AgentFailure::Silent) => Err(self.process.failure(what).unwrap_or_else(|| {
                 let tail = self.process.consoles.first().map(Console::tail).unwrap_or_default();
                 let tail = format!("{tail}\n{}", self.processors());
                 let machine = self.builder.name.clone();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What another start of the machine replaces.
-pub(crate) struct Running {
+pub(crate) struct RunningQemu {
     pub(crate) child: Child,
     pub(crate) monitor: Qmp,
     /// Shuts the watch's monitor down.
@@ -29,8 +29,8 @@ pub(crate) struct Launcher {
 }
 
 /// A QEMU that was started.
-pub(crate) struct Launched {
-    pub(crate) running: Running,
+pub(crate) struct LaunchedQemu {
+    pub(crate) running: RunningQemu,
     /// The watch's monitor.
     pub(crate) watch: Qmp,
     /// The agent's, then the consoles'.
@@ -38,14 +38,14 @@ pub(crate) struct Launched {
 }
 
 /// Every socket of a QEMU.
-struct Connection {
+struct Connections {
     monitor: Qmp,
     watch: Qmp,
     watch_end: UnixStream,
     streams: Vec<UnixStream>,
 }
 
-impl Running {
+impl RunningQemu {
     /// Ends QEMU in order: `quit` lets it write the tables of its images; a killed one would lose
     /// what its guest had written.
     pub(crate) fn end(&mut self) {
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningQemu {
     fn drop(&mut self) {
         self.kill();
     }
@@ -95,23 +95,23 @@ impl Launcher {
     }
 
     /// Starts QEMU, which must come up within `limit`.
-    pub(crate) fn launch(&self, accelerator: Accelerator, limit: Duration) -> Result<Launched> {
+    pub(crate) fn launch(&self, accelerator: Accelerator, limit: Duration) -> Result<LaunchedQemu> {
         let words = self.stderr();
         let stderr =
             File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
         let qemu = self.builder.qemu(accelerator, self.sockets.path())?;
         let mut child = qemu.spawn(Stdio::null(), Stdio::from(stderr))?;
         let connected = self.connect(&mut child, limit);
-        let Connection { monitor, watch, watch_end, streams } = connected.map_err(|error| {
+        let Connections { monitor, watch, watch_end, streams } = connected.map_err(|error| {
             let ended = ends_within(&mut child, Duration::from_secs(1));
             kill(&mut child);
             ended.map_or(error, |status| self.ended(&status, "starting", String::new()))
         })?;
-        let running = Running { child, monitor, watch_end, killed: false };
-        Ok(Launched { running, watch, streams })
+        let running = RunningQemu { child, monitor, watch_end, killed: false };
+        Ok(LaunchedQemu { running, watch, streams })
     }
 
-    fn connect(&self, child: &mut Child, limit: Duration) -> Result<Connection> {
+    fn connect(&self, child: &mut Child, limit: Duration) -> Result<Connections> {
         let accepted = self.listeners.iter().map(|listener| {
             accept(listener, child, limit).ok_or_else(|| Error::Deadline {
                 machine: self.builder.name.clone(),
@@ -127,7 +127,7 @@ impl Launcher {
         let watch_end = watch
             .try_clone()
             .map_err(Error::io(|| format!("sharing a monitor of {}", self.builder.name)))?;
-        Ok(Connection {
+        Ok(Connections {
             monitor: Qmp::new(monitor, limit)?,
             watch: Qmp::new(watch, limit)?,
             watch_end,

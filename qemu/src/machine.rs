@@ -1,6 +1,6 @@
 //! A running machine.
 
-use crate::accel::{Choice, Chosen};
+use crate::accel::{AcceleratorChoice, ChosenAccelerator};
 use crate::host::deadline;
 use crate::lock::MachineLock;
 use crate::process::Process;
@@ -19,14 +19,14 @@ pub struct Machine {
 impl Machine {
     pub(crate) fn start(builder: Builder) -> Result<Machine> {
         let lock = MachineLock::acquire()?;
-        let chosen = Choice::of_this_run().choose(builder.chosen_firmware())?;
+        let chosen = AcceleratorChoice::of_this_run().choose(builder.chosen_firmware())?;
         Machine::start_under(builder, chosen, Some(lock), deadline(60))
     }
 
     /// Starts the machine, whose QEMU must come up within `limit`.
     pub(crate) fn start_under(
         builder: Builder,
-        chosen: Chosen,
+        chosen: ChosenAccelerator,
         lock: Option<MachineLock>,
         limit: Duration,
     ) -> Result<Machine> {
@@ -129,7 +129,7 @@ impl Machine {
     /// # Errors
     /// QEMU refused.
     pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
-        self.process.status.use_machine();
+        self.process.status.mark_used();
         self.process.running().monitor.execute(command, arguments)
     }
 

@@ -1,13 +1,13 @@
 //! A machine's QEMU: its start, its sockets, its end.
 
-use crate::accel::Chosen;
+use crate::accel::ChosenAccelerator;
 use crate::agent::Agent;
-use crate::disk::Attached;
+use crate::disk::AttachedDisk;
 use crate::host::target_dir;
-use crate::launcher::{Launched, Launcher, Running};
+use crate::launcher::{LaunchedQemu, Launcher, RunningQemu};
 use crate::lock::MachineLock;
 use crate::status::Status;
-use crate::watch::{Line, Watch};
+use crate::watch::{Watch, WatchedStream};
 use crate::{Builder, Console, Error, Result};
 use std::cell::RefCell;
 use std::net::Shutdown;
@@ -22,10 +22,10 @@ use std::time::Duration;
 pub(crate) struct Process {
     pub(crate) agent: RefCell<Agent>,
     pub(crate) consoles: Vec<Console>,
-    pub(crate) plugged: RefCell<Vec<Attached>>,
+    pub(crate) plugged: RefCell<Vec<AttachedDisk>>,
     pub(crate) status: Arc<Status>,
     launcher: Arc<Launcher>,
-    running: Arc<Mutex<Running>>,
+    running: Arc<Mutex<RunningQemu>>,
     watch: Option<JoinHandle<()>>,
     _lock: Option<MachineLock>,
 }
@@ -34,14 +34,14 @@ impl Process {
     /// Starts QEMU, which must come up within `limit`.
     pub(crate) fn start(
         builder: &Builder,
-        chosen: Chosen,
+        chosen: ChosenAccelerator,
         lock: Option<MachineLock>,
         limit: Duration,
     ) -> Result<Process> {
         let name = &builder.name;
         let launcher = Arc::new(Launcher::new(builder.clone())?);
         let launched = launcher.launch(chosen.accelerator, limit)?;
-        let Launched { running, watch: watch_monitor, streams } = launched;
+        let LaunchedQemu { running, watch: watch_monitor, streams } = launched;
         let running = Arc::new(Mutex::new(running));
         let status = Arc::new(Status::new(name, chosen.accelerator));
         let mut lines = Vec::new();
@@ -50,7 +50,7 @@ impl Process {
             let (sender, next) = channel();
             let shared =
                 stream.try_clone().map_err(Error::io(|| format!("sharing a console of {name}")))?;
-            lines.push(Line { stream: shared, next: sender });
+            lines.push(WatchedStream { stream: shared, next: sender });
             ends.push((stream, next));
         }
         let mut ends = ends.into_iter();
@@ -75,7 +75,7 @@ impl Process {
         Ok(Process { agent, consoles, plugged, status, launcher, running, watch, _lock: lock })
     }
 
-    pub(crate) fn running(&self) -> MutexGuard<'_, Running> {
+    pub(crate) fn running(&self) -> MutexGuard<'_, RunningQemu> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,14 +103,14 @@ impl Process {
     /// Ends QEMU without an orderly end of its disks. The guest of a host whose KVM hangs may stay
     /// in the kernel for ever; it must not take us along.
     pub(crate) fn kill(&self) {
-        self.status.use_machine();
+        self.status.mark_used();
         self.running().kill();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.status.use_machine();
+        self.status.mark_used();
         let mut running = self.running();
         running.end();
         // QEMU closed its side if it has ended; it has not where it hangs in the kernel.

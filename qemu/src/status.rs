@@ -39,13 +39,13 @@ impl Status {
     }
 
     /// From now on the machine is not started again.
-    pub(crate) fn use_machine(&self) {
+    pub(crate) fn mark_used(&self) {
         self.progress().used = true;
     }
 
     /// From now on the machine is not started again; false if that happened already and this was
     /// seen of an earlier start.
-    pub(crate) fn use_start(&self, start: u32) -> bool {
+    pub(crate) fn mark_start_used(&self, start: u32) -> bool {
         let mut progress = self.progress();
         let current = progress.start == start;
         progress.used |= current;
@@ -93,8 +93,8 @@ mod tests {
     fn a_machine_that_was_used_is_not_started_again() {
         let status = Status::new("test", Accelerator::Kvm);
         assert!(status.start_again());
-        assert!(!status.use_start(0), "of a start that failed");
-        assert!(status.use_start(1));
+        assert!(!status.mark_start_used(0), "of a start that failed");
+        assert!(status.mark_start_used(1));
         assert!(!status.start_again());
     }
 

@@ -3,7 +3,7 @@
 
 /// Removes escape sequences from a stream of bytes, wherever the stream is cut.
 #[derive(Debug, Default)]
-pub(crate) struct Plain {
+pub(crate) struct PlainText {
     state: State,
 }
 
@@ -21,7 +21,7 @@ enum State {
     Skip,
 }
 
-impl Plain {
+impl PlainText {
     /// Appends the text in `bytes` to `text`. Moving the cursor to another place becomes a line
     /// break, so that words drawn side by side on a screen do not run together.
     pub(crate) fn feed(&mut self, bytes: &[u8], text: &mut Vec<u8>) {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn plain(pieces: &[&[u8]]) -> String {
-        let (mut plain, mut text) = (Plain::default(), Vec::new());
+        let (mut plain, mut text) = (PlainText::default(), Vec::new());
         for piece in pieces {
             plain.feed(piece, &mut text);
         }

@@ -1,9 +1,9 @@
 //! The watch over a machine's QEMU: an internal error of the accelerator ends every wait at once,
 //! or has the machine started again.
 
-use crate::accel::{Accelerator, Choice, internal_error, summary};
+use crate::accel::{Accelerator, AcceleratorChoice, internal_error, summary};
 use crate::host::deadline;
-use crate::launcher::{Launcher, Running};
+use crate::launcher::{Launcher, RunningQemu};
 use crate::qmp::Qmp;
 use crate::status::Status;
 use std::net::Shutdown;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A console's or the agent's side of the watch.
-pub(crate) struct Line {
+pub(crate) struct WatchedStream {
     /// The stream in use; shut down when the machine has failed, so that nothing waits on it.
     pub(crate) stream: UnixStream,
     /// Takes the stream of another start.
@@ -28,11 +28,11 @@ pub(crate) struct Line {
 pub(crate) struct Watch {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) status: Arc<Status>,
-    pub(crate) running: Arc<Mutex<Running>>,
+    pub(crate) running: Arc<Mutex<RunningQemu>>,
     /// The agent's, then the consoles'.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<WatchedStream>,
     /// What chose KVM, if it may choose TCG now.
-    pub(crate) choice: Option<&'static Choice>,
+    pub(crate) choice: Option<&'static AcceleratorChoice>,
 }
 
 impl Watch {

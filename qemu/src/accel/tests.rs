@@ -5,8 +5,8 @@ use std::time::Instant;
 /// QEMU 7.2's standard error where SeaBIOS runs under KVM and OVMF does not.
 const STOPPED: &str = include_str!("kvm-internal-error.txt");
 
-fn choice() -> &'static Choice {
-    Box::leak(Box::new(Choice::new(|_| ())))
+fn choice() -> &'static AcceleratorChoice {
+    Box::leak(Box::new(AcceleratorChoice::new(|_| ())))
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn each_firmware_is_tried_once_and_tcg_stays_chosen() {
     let choice = choice();
     let comes_up = |_| Ok(Verdict::ComesUp);
     let never = |firmware| panic!("{firmware:?} is tried again");
-    let of = |chosen: Chosen| (chosen.accelerator, chosen.choice.is_some());
+    let of = |chosen: ChosenAccelerator| (chosen.accelerator, chosen.choice.is_some());
     let kvm = (Accelerator::Kvm, true);
     let tcg = (Accelerator::Tcg, false);
 
@@ -93,7 +93,8 @@ fn missing_firmware_is_an_error_and_not_a_reason() {
 #[test]
 fn a_choice_is_said_once_and_its_change_as_well() {
     static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    static CHOICE: Choice = Choice::new(|line| SAID.lock().unwrap().push(line.to_owned()));
+    static CHOICE: AcceleratorChoice =
+        AcceleratorChoice::new(|line| SAID.lock().unwrap().push(line.to_owned()));
     for _ in 0..2 {
         CHOICE.choose_with(None, Firmware::Ovmf, |_| Ok(Verdict::ComesUp)).unwrap();
     }
