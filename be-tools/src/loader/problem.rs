@@ -1,15 +1,15 @@
-//! Why a loader would not lead to its BE.
+//! Reasons why a loader would not start its BE.
 
 use std::fmt;
 
 use crate::environment;
 
-/// A file beside a BE's boot entry.
+/// A file of a BE's loader on the ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoaderFile {
-    /// What the firmware starts, by its name.
+    /// The image that the firmware starts, by its file name.
     Image(String),
-    /// What that reads.
+    /// A file that the image reads.
     Beside(String),
 }
 
@@ -22,34 +22,34 @@ impl fmt::Display for LoaderFile {
     }
 }
 
-/// Why a loader would not lead to its BE. Each of them goes when the loader is installed again.
+/// A reason why a loader would not start its BE. Installing the loader again solves each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoaderProblem {
-    /// Nothing makes it selectable.
+    /// The BE has no boot entry.
     NoEntry,
-    /// The ESP of its boot entry is gone.
+    /// The ESP that its boot entry names does not exist or cannot be read.
     NoEsp,
     /// Its boot entry does not name a file.
     NoFileNamed,
-    /// A file is not there.
+    /// A file is missing.
     Missing(LoaderFile),
     /// A file cannot be read.
     Unreadable {
         /// Which one.
         file: LoaderFile,
-        /// What the kernel or the format says.
+        /// The error of the kernel or of the parser.
         why: String,
     },
-    /// A file has other bytes than were written.
+    /// A file is not what was written.
     Damaged(LoaderFile),
-    /// A file that is not as Lifeboat writes it.
+    /// A file does not have the form in which Lifeboat writes it.
     Malformed {
         /// Which one.
         file: LoaderFile,
-        /// A phrase that follows it.
+        /// A phrase that follows the file's name.
         why: &'static str,
     },
-    /// What it leads to is not this BE.
+    /// The loader would start another BE.
     LeadsElsewhere,
 }
 
@@ -74,10 +74,10 @@ impl fmt::Display for LoaderProblem {
         match self {
             LoaderProblem::NoEntry => f.write_str("it has no boot entry"),
             LoaderProblem::NoEsp => f.write_str(
-                "the EFI system partition (ESP) that its boot entry names is not there or cannot \
-                be read",
+                "the EFI system partition (ESP) that its boot entry names does not exist or \
+                cannot be read",
             ),
-            LoaderProblem::NoFileNamed => f.write_str("its boot entry names no loader"),
+            LoaderProblem::NoFileNamed => f.write_str("its boot entry does not name a loader"),
             LoaderProblem::Missing(file) => write!(f, "{file} is missing on the ESP"),
             LoaderProblem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
             LoaderProblem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),

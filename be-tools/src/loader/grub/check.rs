@@ -1,4 +1,4 @@
-//! What is wrong with the files of GRUB on the ESP.
+//! Checks the files of GRUB on the ESP.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::environment::{BootEnvironment, Id};
 use crate::loader::problem::{LoaderFile, LoaderProblem};
 use crate::loader::trial_record;
 
-/// Why the loader whose image is `file` would not lead to the BE.
+/// Why the loader with the image `file` would not start the BE.
 pub fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<LoaderProblem> {
     match files(esp, id, file, target) {
         Ok(problems) => problems,
@@ -17,7 +17,7 @@ pub fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<Loa
     }
 }
 
-/// The error is one after which nothing more can be told.
+/// The problems of the files. The error is a problem that prevents all further checks.
 fn files(
     esp: &Esp,
     id: Id,
@@ -25,10 +25,10 @@ fn files(
     target: &BootEnvironment,
 ) -> Result<Vec<LoaderProblem>, LoaderProblem> {
     let directory = Esp::directory_of(&id.short());
-    let read = |what: LoaderFile, name: &str| match esp.read(&directory.join(name)) {
+    let read = |file: LoaderFile, name: &str| match esp.read(&directory.join(name)) {
         Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(LoaderProblem::Missing(what)),
-        Err(e) => Err(LoaderProblem::Unreadable { file: what, why: e.to_string() }),
+        Ok(None) => Err(LoaderProblem::Missing(file)),
+        Err(e) => Err(LoaderProblem::Unreadable { file, why: e.to_string() }),
     };
     let image = read(LoaderFile::Image(file.to_owned()), file)?;
     let stub_name = stub_of(file);
@@ -51,7 +51,7 @@ fn files(
     Ok(problems)
 }
 
-/// `grubx64-2.efi` reads `lifeboat-2.cfg`.
+/// The stub that an image reads: `lifeboat-2.cfg` for `grubx64-2.efi`.
 pub fn stub_of(image: &str) -> String {
     let stem = image.strip_suffix(".efi").unwrap_or(image);
     format!("lifeboat{}.cfg", stem.strip_prefix("grubx64").unwrap_or_default())

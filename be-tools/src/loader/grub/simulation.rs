@@ -1,5 +1,5 @@
-//! GRUB on UEFI held to the promises of every loader: the real variables and files of a fake
-//! machine, whose firmware and stub are simulated as the specification and `stub.cfg` say.
+//! Tests that GRUB on UEFI keeps the promises of every loader: on a simulated machine with real
+//! variables and files, whose firmware and stub act as the specification and `stub.cfg` say.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ struct GrubMachine {
     firmware: Firmware,
     host: Host,
     inventory: Inventory,
-    /// A tree that has a GRUB, for every BE.
+    /// A tree with a GRUB, which stands for the root of every BE.
     root: tempfile::TempDir,
 }
 
@@ -61,7 +61,7 @@ impl GrubMachine {
     }
 
     /// The first entry that the firmware can start: `BootNext`, active or not, else the order
-    /// (UEFI 2.10, 3.1.1). One whose file is not there is passed over.
+    /// (UEFI 2.10, 3.1.1). An entry whose file does not exist is skipped.
     fn chosen(&self) -> Option<BootEntry> {
         let entries = self.firmware.entries();
         let next = entries.next().unwrap();
@@ -75,7 +75,7 @@ impl GrubMachine {
         })
     }
 
-    /// What the stub does: it counts, and leads to the BE whose `/boot` it names.
+    /// Does what the stub does: counts the attempt, and starts the BE whose `/boot` it names.
     fn hand_over(&self, directory: &str, file: &str) -> Started {
         let esp = self.firmware.esp();
         let text = esp.read(&Esp::directory_of(directory).join(stub_of(file))).unwrap().unwrap();
@@ -92,7 +92,7 @@ impl GrubMachine {
         Started::Environment(found.name().to_owned())
     }
 
-    /// As a scan would find it.
+    /// Sets the running BE, as a scan would find it.
     fn run(&mut self, running: Option<&str>) {
         let entries = self.inventory.environments.iter();
         let entries: Vec<_> = entries.map(|e| self.entry(e.name()).map(|e| e.number)).collect();

@@ -77,10 +77,10 @@ impl BootManager {
         self.menu.iter().filter(is_other).count()
     }
 
-    fn standing(&self, id: Id) -> Option<Trial> {
+    fn trial_state(&self, id: Id) -> Option<Trial> {
         let files = self.files.iter().find(|files| files.id == id)?;
         let running = self.running == Some(Owner::Environment(id));
-        files.record.standing(running, self.one_shot == Some(id))
+        files.record.trial_state(running, self.one_shot == Some(id))
     }
 }
 
@@ -195,7 +195,7 @@ impl Loader for MemoryLoader<'_> {
     fn running_trial(&self) -> Result<Option<Trial>> {
         let manager = self.manager.borrow();
         let by_own_line = manager.current == Some(Owner::Environment(self.id));
-        Ok(manager.standing(self.id).filter(|s| by_own_line || *s != Trial::Running))
+        Ok(manager.trial_state(self.id).filter(|s| by_own_line || *s != Trial::Running))
     }
 
     fn confirm(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -229,7 +229,7 @@ impl Loader for MemoryLoader<'_> {
         let Some(number) = manager.entry(self.id).map(|entry| entry.number) else {
             return Ok(BootState::default());
         };
-        let (next, trial) = (manager.next(), manager.standing(self.id));
+        let (next, trial) = (manager.next(), manager.trial_state(self.id));
         let file = || LoaderFile::Image("memory".into());
         let problems = match manager.files(self.id) {
             None => vec![LoaderProblem::Missing(file())],

@@ -32,7 +32,7 @@ impl Machine {
         work(&EnvironmentEntry::new(&host, &self.inventory, &self.second))
     }
 
-    /// How the trial stood, and that it was confirmed.
+    /// Confirms the trial. Returns its state before that.
     fn confirm(&self) -> Result<Option<Trial>> {
         self.with(|entry| {
             let trial = entry.running_trial()?;
@@ -53,7 +53,7 @@ impl Machine {
 const TRIED: TrialRecord = TrialRecord { trial: true, tried: true, attempts: 1, previous: Some(0) };
 
 #[test]
-fn a_trial_that_came_up_is_first_from_now_on() {
+fn a_trial_that_came_up_becomes_first_in_the_order() {
     let machine = machine(TRIED, None);
     assert_eq!(machine.confirm().unwrap(), Some(Trial::Running));
     assert_eq!(machine.order(), [machine.own, machine.debian]);
@@ -63,7 +63,7 @@ fn a_trial_that_came_up_is_first_from_now_on() {
 }
 
 #[test]
-fn a_common_boot_clears_the_count_and_nothing_else() {
+fn a_boot_without_a_trial_clears_only_the_count() {
     let machine = machine(TrialRecord { attempts: 3, ..TrialRecord::default() }, None);
     assert_eq!(machine.confirm().unwrap(), None);
     assert_eq!(machine.order(), [machine.debian, machine.own]);
@@ -71,7 +71,7 @@ fn a_common_boot_clears_the_count_and_nothing_else() {
 }
 
 #[test]
-fn what_came_by_another_entry_or_was_never_tried_is_no_trial() {
+fn a_boot_through_another_entry_is_not_the_trial() {
     for (record, current) in [(TRIED, Some(0)), (TrialRecord { tried: false, ..TRIED }, None)] {
         let machine = machine(record, current);
         assert_ne!(machine.confirm().unwrap(), Some(Trial::Running));
