@@ -65,7 +65,7 @@ impl<'a> AllEntries<'a> {
             let is_started = |e: &&mut BootEnvironment| {
                 boot_directory
                     .as_ref()
-                    .is_some_and(|boot_directory| vendor::leads_to(self.devices, e, boot_directory))
+                    .is_some_and(|boot_directory| vendor::is_of(self.devices, e, boot_directory))
             };
             if let Some(environment) = environments.iter_mut().find(is_started) {
                 environment.boot_entry.get_or_insert(entry.number);

@@ -178,8 +178,8 @@ impl EspLocation {
         {
             return Ok(MountedEsp { esp: Esp::new(mount.mount_point.clone()), mount: None });
         }
-        if let Some(place) = file_system.place(&mounts, access != Access::Look)? {
-            return Ok(MountedEsp { esp: Esp::new(place), mount: None });
+        if let Some(mount_point) = file_system.mount_point(&mounts, access != Access::Look)? {
+            return Ok(MountedEsp { esp: Esp::new(mount_point), mount: None });
         }
         self.mount_on_temporary_directory(host, |directory| {
             file_system.show(&mounts, access, directory)

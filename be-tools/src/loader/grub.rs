@@ -1,8 +1,9 @@
 //! GRUB on UEFI without Secure Boot: image, stub and environment block in `\EFI\lifeboat\ID8\`, and
 //! a boot entry.
 //!
-//! A file that something points at is never replaced. Image and stub of a new generation get new
-//! names, the boot entry is switched by one variable write, then the old ones go.
+//! A file that a boot entry or an image points at is never replaced. The image and the stub of a new
+//! generation get new names, the boot entry is switched by writing one variable, then the old files
+//! are removed.
 
 mod check;
 mod generation;
@@ -35,36 +36,37 @@ use image::InstalledGrub;
 
 pub use localization::GrubSettings;
 
-/// Its name in a descriptor.
+/// The name of this loader in a descriptor.
 pub const NAME: &str = "grub";
 
-/// Makes the image that reads the stub of this name, with the GRUB of the BE.
+/// Makes the image that reads the stub of a name, with the GRUB of the BE.
 type MakeImage = fn(&GrubEfi, &InstallTarget, &InstalledGrub, &str) -> Result<Vec<u8>>;
 
-/// The loader `grub` on UEFI, of one BE.
+/// The loader `grub` of one BE, on UEFI.
 pub struct GrubEfi<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
-    /// The BE that is to be started.
+    /// The BE that the loader starts.
     target: BootEnvironment,
     entry: EnvironmentEntry<'a>,
     make_image: MakeImage,
 }
 
 impl<'a> GrubEfi<'a> {
-    /// For `target`. Nothing is looked at yet.
+    /// The loader of `target`. Reads nothing yet.
     pub fn new(host: &'a Host, inventory: &'a Inventory, target: &BootEnvironment) -> Self {
         let entry = EnvironmentEntry::new(host, inventory, target);
         GrubEfi { host, inventory, target: target.clone(), entry, make_image }
     }
 
-    /// One whose images are no programs, so that nothing of a BE is run.
+    /// Replaces the making of images, so that a test runs no program of a BE.
     #[cfg(test)]
     pub(crate) fn with_images(self, make_image: MakeImage) -> Self {
         GrubEfi { make_image, ..self }
     }
 
-    /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
+    /// The GRUB of the BE mounted at `root`. Checks that it can read the file system that will hold
+    /// the target's kernels.
     fn grub_for_target(&self, root: &Path, name: &str) -> Result<InstalledGrub> {
         let grub = InstalledGrub::find(&RootDir::open(root)?, name)?;
         let boot = self
@@ -77,8 +79,8 @@ impl<'a> GrubEfi<'a> {
             return Ok(grub);
         }
         Err(Refusal::Other(format!(
-            "GRUB of '{name}' cannot read {fs_type}: put /boot on a file system of its own, such \
-            as -m /boot:DEVICE:ext4"
+            "GRUB of '{name}' cannot read {fs_type}: put /boot on a separate file system, such as \
+            -m /boot:DEVICE:ext4"
         ))
         .into())
     }
@@ -142,8 +144,8 @@ impl Loader for GrubEfi<'_> {
         let free = esp.esp().free_bytes().map_err(esp_error("asking for free space"))?;
         if free < image::EXPECTED_BYTES {
             return Err(Refusal::Other(format!(
-                "the EFI system partition {} has {} free and a loader needs {}: delete a boot \
-                environment or old files there",
+                "the EFI system partition {} has {} free, but a loader needs {}: delete a boot \
+                environment, or old files there",
                 location.device.display(),
                 HumanBytes(free),
                 HumanBytes(image::EXPECTED_BYTES)
@@ -167,7 +169,7 @@ impl Loader for GrubEfi<'_> {
 
     fn install(&self, target: &InstallTarget) -> Result<()> {
         let InstallTarget { descriptor, environment, .. } = *target;
-        // A running system that is adopted has its id from now on.
+        // The environment of a system that is being adopted does not have its descriptor yet.
         let described =
             BootEnvironment { descriptor: Some(descriptor.clone()), ..environment.clone() };
         let entry = EnvironmentEntry::new(self.host, self.inventory, &described);

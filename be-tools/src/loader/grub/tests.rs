@@ -58,7 +58,7 @@ fn the_installed_tree() {
 }
 
 #[test]
-fn a_new_generation_gets_new_names_and_the_old_one_goes() {
+fn a_new_generation_has_new_names_and_the_old_one_is_removed() {
     let (directory, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
     let (esp, entries) = (Esp::new(directory.path()), firmware.entries());
     let number = install(&esp, &entries, b"MZ first");
@@ -87,7 +87,7 @@ fn a_new_generation_gets_new_names_and_the_old_one_goes() {
 }
 
 #[test]
-fn the_stub_beside_an_image_has_its_number() {
+fn an_image_reads_the_stub_with_its_number() {
     for (image, stub) in [("grubx64.efi", "lifeboat.cfg"), ("grubx64-12.efi", "lifeboat-12.cfg")] {
         assert_eq!(stub_of(image), stub);
     }
@@ -108,7 +108,7 @@ fn of_several_entries_of_a_be_one_remains() {
 }
 
 #[test]
-fn each_fault_of_the_files_is_said() {
+fn each_fault_of_the_files_is_a_problem() {
     let directory = tempfile::tempdir().unwrap();
     let (esp, id) = (Esp::new(directory.path()), ID.parse().unwrap());
     let target = environment("first", "aaaa-01");

@@ -1,7 +1,7 @@
-//! A distribution's own directory on the ESP: which BE its loader leads to.
+//! A distribution's own directory on the ESP: which BE its loader starts.
 //!
 //! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
-//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never
+//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is parsed, never
 //! executed.
 
 use std::path::Path;
@@ -12,18 +12,19 @@ use super::stub::BootDirectory;
 use crate::environment::BootEnvironment;
 use crate::storage::device::Devices;
 
-/// Where the loader that a boot entry names as `file` leads, by the grub.cfg beside it.
+/// The boot directory that the loader `file` of a boot entry uses, from the grub.cfg in the loader's
+/// directory.
 pub fn boot_directory_of(esp: &Esp, file: &str) -> Option<BootDirectory> {
     let file = file.replace('\\', "/");
     let file = Path::new(file.trim_start_matches('/'));
-    // Without the loader the firmware goes on with the next entry.
+    // If the loader does not exist, the firmware tries the next entry.
     esp.absolute(file).ok()?.is_file().then_some(())?;
     let configuration = esp.read(&file.parent()?.join("grub.cfg")).ok().flatten()?;
     parse_boot_directory(&String::from_utf8_lossy(&configuration))
 }
 
-/// Whether the BE's `/boot` is there.
-pub fn leads_to(
+/// Whether a boot directory is that of the BE.
+pub fn is_of(
     devices: &Devices,
     environment: &BootEnvironment,
     boot_directory: &BootDirectory,
@@ -49,8 +50,7 @@ pub fn leads_to(
     }
 }
 
-/// Where the stub in a vendor's directory leads; `None` where it does not say so in a way that is
-/// known.
+/// Parses the grub.cfg in a distribution's directory; `None` if it does not have the known form.
 pub fn parse_boot_directory(text: &str) -> Option<BootDirectory> {
     let mut uuid = None;
     let mut path = None;
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debians_own() {
+    fn the_grub_cfg_of_debian() {
         let text = "search.fs_uuid 8a4e39a8-be0a-4b8c-8a5e-5b9e0a5d3c11 root hd0,gpt2 \n\
                     set prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
         let boot_directory = parse_boot_directory(text).unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn other_places() {
+    fn other_boot_directories() {
         let cases = [
             ("search.fs_uuid AB-CD root\nset prefix=($root)'/grub'\n", Some(("AB-CD", "/"))),
             (

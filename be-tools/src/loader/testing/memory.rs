@@ -1,5 +1,5 @@
-//! A loader that lies in memory, and the machine that it starts: a boot manager with a menu, a
-//! default and a one-shot, which are no firmware's variables.
+//! A loader in memory, and the machine that it starts: a boot manager with a menu, a default entry
+//! and a one-shot entry, without firmware variables.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use crate::localize::{LoaderSettings, Localization};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// What the menu has a line for.
+/// What a line of the menu starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Foreign,
@@ -42,7 +42,7 @@ struct BootManager {
     files: Vec<Files>,
     default: Option<Owner>,
     one_shot: Option<Id>,
-    /// The line that this boot came from.
+    /// The line that started this boot.
     current: Option<Owner>,
     running: Option<Owner>,
     made: u16,
@@ -62,7 +62,7 @@ impl BootManager {
         self.files.iter_mut().find(|files| files.id == id)
     }
 
-    /// The owner of the line that is started without a one-shot.
+    /// The owner of the line that is started if there is no one-shot entry.
     fn by_itself(&self) -> Option<Owner> {
         let listed = || self.menu.iter().filter(|entry| entry.listed).map(|entry| entry.owner);
         listed().find(|owner| Some(*owner) == self.default).or_else(|| listed().next())
@@ -150,7 +150,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_switch(&self, force: bool) -> Result<()> {
-        if force { Ok(()) } else { self.refuse_without_others("all there is to fall back to") }
+        if force { Ok(()) } else { self.refuse_without_others("the only entry to fall back to") }
     }
 
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -249,7 +249,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_removal(&self) -> Result<()> {
-        self.refuse_without_others("all that there is to start")
+        self.refuse_without_others("the only entry to start")
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -269,7 +269,7 @@ impl Loader for MemoryLoader<'_> {
     }
 }
 
-/// It keeps nothing in a BE.
+/// The settings of a loader that keeps nothing in a BE.
 struct NoSettings;
 
 impl LoaderSettings for NoSettings {
@@ -352,7 +352,7 @@ impl Machine for MemoryMachine {
         manager.one_shot = None;
         (manager.current, manager.running) = (Some(owner), Some(owner));
         let Owner::Environment(id) = owner else { return Started::Foreign };
-        let record = &mut manager.files(id).expect("a line leads nowhere").record;
+        let record = &mut manager.files(id).expect("a line starts a BE without files").record;
         if record.attempts == MAX_ATTEMPTS {
             manager.running = None;
             return Started::Rescue;
