@@ -1,4 +1,4 @@
-//! Block devices, what they hold, and mounts.
+//! Block devices, their content, and mounts.
 
 pub mod device;
 pub mod device_number;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octal_escapes_are_undone_and_nothing_else() {
+    fn only_octal_escapes_are_undone() {
         for (escaped, plain) in [
             (r"a\040b", "a b"),
             (r"\134040", r"\040"),

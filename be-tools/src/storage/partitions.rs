@@ -1,14 +1,14 @@
-//! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), read from any bytes.
+//! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), parsed from any bytes.
 //!
-//! The `gpt` crate writes tables elsewhere; it asserts on an unusual entry size and allocates what
-//! the header asks for, so hostile disks are read here.
+//! The `gpt` crate is used elsewhere to write tables. It is not used to read those of hostile disks,
+//! because it panics on an unusual entry size and allocates as much as the header demands.
 
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
 
 use super::probe::Source;
 
-/// Type GUID of an EFI system partition.
+/// The type GUID of an EFI system partition.
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
 
 /// The MBR type of an EFI system partition.
@@ -31,23 +31,23 @@ impl PartitionType {
     }
 }
 
-/// A partition as its table describes it. Units are logical blocks of the disk, as in an EFI device
-/// path.
+/// A partition as its table describes it. Its start and its size are in logical blocks of the disk, as
+/// in an EFI device path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionInfo {
     /// Its number, from 1.
     pub number: u32,
-    /// First block.
+    /// The first block.
     pub start_lba: u64,
-    /// Number of blocks.
+    /// The number of blocks.
     pub size_lba: u64,
-    /// Bytes of a logical block.
+    /// The size of a logical block in bytes.
     pub logical_block_size: u32,
-    /// Its type, where the table could be read.
+    /// Its type, if the table could be read.
     pub kind: Option<PartitionType>,
-    /// PARTUUID as fstab(5) and root= write it; empty where unknown.
+    /// The PARTUUID in the form of fstab(5) and `root=`; empty if unknown.
     pub part_uuid: String,
-    /// GPT name, control characters replaced.
+    /// The GPT name, with control characters replaced.
     pub name: String,
 }
 
@@ -84,7 +84,7 @@ pub fn read(disk: &dyn Source, block: u32) -> Option<Table> {
 }
 
 fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
-    // UEFI asks for 128 at least; nobody makes more than a few times that.
+    // UEFI requires at least 128. No program makes more than a few times as many.
     const MAX_ENTRIES: u32 = 1024;
     let mut header = [0; 512];
     disk.read_at(lba.checked_mul(u64::from(block))?, &mut header).ok()?;
@@ -135,7 +135,7 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     })
 }
 
-/// Primary and logical partitions, numbered as the kernel does.
+/// Reads primary and logical partitions, and numbers them as the kernel does.
 fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
     const PROTECTIVE: u8 = 0xee;
@@ -212,7 +212,7 @@ fn guid_at(bytes: &[u8], offset: usize) -> Option<Uuid> {
     bytes.get(offset..offset + 16)?.try_into().ok().map(Uuid::from_bytes_le)
 }
 
-/// CRC-32 of IEEE 802.3, as GPT has it.
+/// The CRC-32 of IEEE 802.3, which GPT uses.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |c, _| {

@@ -1,20 +1,21 @@
-//! Waiting for a device that another program looks at for a moment.
+//! Waiting for a device that another program uses for a moment.
 
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// How long to wait for a busy device that is to be worked on: as long as a scan of another program
-/// may look into it before it is given up.
+/// How long to wait for a busy device that an operation needs. It is as long as a scan by another
+/// program may use the device.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As [`BUSY_TIMEOUT`], for one that is only looked at: what a container has mounted stays mounted.
+/// How long a scan waits for a busy device. It is short, because a device that a container has mounted
+/// stays busy.
 pub(crate) const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Calls again while the answer is `EBUSY`: another program looks at the device and is about to
-/// end, or the kernel has not given a file system up yet whose last mount has gone.
+/// Repeats `call` while it fails with `EBUSY`: another program reads the device for a moment, or the
+/// kernel has not yet released a file system whose last mount was removed.
 pub(crate) fn retry_busy<T, E: Copy + Into<std::io::Error>>(
     timeout: Duration,
     mut call: impl FnMut() -> Result<T, E>,
@@ -22,12 +23,12 @@ pub(crate) fn retry_busy<T, E: Copy + Into<std::io::Error>>(
     retry(timeout, |error: &E| is_busy(&(*error).into()), &mut call)
 }
 
-/// The kernel's answer is `EBUSY`.
+/// Whether the error is `EBUSY`.
 pub(crate) fn is_busy(error: &std::io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BUSY)
 }
 
-/// Calls again while it fails as `is_busy` says and there is time left.
+/// Repeats `call` while `is_busy` is true of its error, until `timeout` has passed.
 pub(crate) fn retry<T, E>(
     timeout: Duration,
     is_busy: impl Fn(&E) -> bool,
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_busy_is_tried_again_and_not_for_ever() {
+    fn only_a_busy_device_is_tried_again_and_not_for_ever() {
         let answers = |errors: &'static [Errno]| {
             let mut left = errors.iter();
             let mut calls = 0;

@@ -1,4 +1,4 @@
-//! What tests of storage need: image files and loop devices that go away with their handle.
+//! Helpers for tests: image files and loop devices that are removed with their handle.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::tool::Tool;
 
 /// A sparse file of `size` bytes.
 pub(crate) fn image(size: u64) -> NamedTempFile {
-    // sfdisk puts a `p` before a partition's number where the name before it ends in a digit.
+    // sfdisk puts a `p` before the number of a partition if the name of the disk ends in a digit.
     let file = tempfile::Builder::new().suffix(".image").tempfile().unwrap();
     file.as_file().set_len(size).unwrap();
     file
 }
 
-/// True when the test may use loop devices and mounts; says why not.
+/// Whether the test may use loop devices and mounts. If not, prints that it is skipped.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -38,12 +38,12 @@ pub(crate) struct LoopDevice {
     pub(crate) node: PathBuf,
 }
 
-/// Mounts for writing what a test has made.
+/// Mounts a device for writing.
 pub(crate) fn mount_target(device: &Path, fs_type: &str, at: &Path) -> Result<Mounted> {
     MountCall { device, fs_type, subvolume: None, at }.for_writing()
 }
 
-/// Mounts with options of fstab(5).
+/// Mounts a device with options of fstab(5).
 pub(crate) fn mount_with(
     device: &Path,
     fs_type: &str,
@@ -56,7 +56,7 @@ pub(crate) fn mount_with(
 }
 
 impl LoopDevice {
-    /// What discovery would find of it now.
+    /// The device, as a scan would find it now.
     pub(crate) fn device(&self) -> BlockDevice {
         let file = std::fs::File::open(&self.node).unwrap();
         let size = super::mkfs::size(&file).unwrap();
@@ -68,7 +68,7 @@ impl LoopDevice {
         }
     }
 
-    /// The file system on it.
+    /// The file system on the device.
     pub(crate) fn file_system(&self) -> FileSystem {
         let device = Arc::new(self.device());
         FileSystem::found(Volume { device, subvolume: None, stack: Stack::default() }).unwrap()
@@ -86,8 +86,7 @@ impl Drop for LoopDevice {
     }
 }
 
-/// Runs a test in a thread with a mount namespace of its own, so that a panic leaves no mount
-/// behind.
+/// Runs a test in a thread in a private mount namespace, so that no mount remains after a panic.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     let run = || {
         super::namespace::enter_private_namespace().unwrap();
@@ -99,10 +98,10 @@ pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The release of the kernel in [`debian_root`].
+/// The kernel release in [`debian_root`].
 pub(crate) const RELEASE: &str = "6.1.0-18-amd64";
 
-/// Fills `dir` with what discovery reads of a Debian root: merged /usr, links and all.
+/// Fills `dir` with the files of a Debian root that a scan reads: merged /usr, with its symlinks.
 pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     use std::fs::{self, create_dir_all};
     use std::os::unix::fs::symlink;
@@ -154,7 +153,7 @@ pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     symlink("/lib/systemd/systemd", dir.join("usr/sbin/init")).unwrap();
 }
 
-/// A loop device with a file system that [`debian_root`] fills, unmounted again.
+/// A loop device with an unmounted root file system.
 pub(crate) struct RootFileSystem {
     pub(crate) device: LoopDevice,
     pub(crate) uuid: String,
@@ -162,7 +161,7 @@ pub(crate) struct RootFileSystem {
 }
 
 impl RootFileSystem {
-    /// `edit` gets the directory where it is mounted, and its UUID.
+    /// Makes the file system. `edit` gets the directory at which it is mounted, and its UUID.
     pub(crate) fn make(fs_type: &str, edit: impl FnOnce(&Path, &str) + Send) -> Self {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
         let device = LoopDevice::attach(file.path());
@@ -177,7 +176,7 @@ impl RootFileSystem {
         RootFileSystem { device, uuid, _file: file }
     }
 
-    /// With an fstab that mounts only itself.
+    /// A Debian root whose fstab mounts nothing else.
     pub(crate) fn debian(fs_type: &str) -> Self {
         RootFileSystem::make(fs_type, |dir, uuid| {
             debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);

@@ -6,7 +6,7 @@ use crate::storage::probe::Content;
 use crate::storage::testing::{LoopDevice, image, is_root};
 use crate::tool::Tool;
 
-/// A sysfs and a /dev of plain files, with the paths a real machine has.
+/// A sysfs and a /dev of regular files, with the paths of a real machine.
 struct FakeMachine {
     dir: tempfile::TempDir,
 }
@@ -24,7 +24,7 @@ impl FakeMachine {
         Host::below(self.dir.path())
     }
 
-    /// Adds a device whose sysfs directory is `path` below /sys/devices, with these files.
+    /// Adds a device whose directory in sysfs is `path` below /sys/devices, with these files.
     fn add(&self, path: &str, number: &str, content: &[u8], files: &[(&str, &str)]) {
         let name = path.rsplit('/').next().unwrap();
         let directory = self.dir.path().join("sys/devices").join(path);
@@ -135,7 +135,7 @@ fn sysfs_is_read_and_idle_devices_left_out() {
 }
 
 #[test]
-fn a_device_answers_to_all_its_names() {
+fn a_device_is_found_by_each_of_its_names() {
     let fake = machine();
     let host = fake.host();
     let devices = Devices::scan(&host).unwrap();
@@ -154,8 +154,8 @@ fn a_device_answers_to_all_its_names() {
     ] {
         assert_eq!(devices.resolve(reference).unwrap().name, name, "{reference}");
     }
-    for nobody in ["vdb", "/dev/none", "UUID=", "LABEL=x", "PARTUUID=x", "ID=x", "", "UUID"] {
-        assert!(matches!(devices.resolve(nobody), Err(Error::Usage(_))), "{nobody}");
+    for unknown in ["vdb", "/dev/none", "UUID=", "LABEL=x", "PARTUUID=x", "ID=x", "", "UUID"] {
+        assert!(matches!(devices.resolve(unknown), Err(Error::Usage(_))), "{unknown}");
     }
 }
 
@@ -186,7 +186,7 @@ fn a_plan_line_says_what_is_lost() {
 }
 
 #[test]
-fn a_loop_device_with_a_file_is_found_through_links() {
+fn a_loop_device_is_found_through_symlinks() {
     if !is_root() {
         return;
     }

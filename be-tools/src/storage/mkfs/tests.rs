@@ -2,7 +2,7 @@ use super::*;
 use crate::storage::probe::{Content, probe};
 use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
-/// btrfs refuses a UUID that another device has, and tests run side by side.
+/// A new UUID: btrfs refuses one that another device has, and tests run in parallel.
 fn fresh() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -56,7 +56,7 @@ fn a_mounted_device_is_not_erased() {
 }
 
 #[test]
-fn young_features_stay_off() {
+fn new_features_are_turned_off() {
     let table: &[(&str, &[u32], usize)] = &[
         ("ext4", &[1, 46, 5], 0),
         ("ext4", &[1, 47, 0], 2),
@@ -74,7 +74,7 @@ fn young_features_stay_off() {
     assert!(version("no-such-program").is_empty());
 }
 
-/// Bytes and inodes that a new file system gives to root.
+/// The free bytes and inodes of a new file system, for root.
 fn free(dir: &std::path::Path) -> (u64, u64) {
     let stat = rustix::fs::statvfs(dir).unwrap();
     (stat.f_bfree * stat.f_frsize, stat.f_ffree)
@@ -112,7 +112,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
 }
 
 #[test]
-fn what_capacity_says_fits_does_fit() {
+fn content_within_the_capacity_fits() {
     if !is_root() {
         return;
     }
@@ -124,7 +124,7 @@ fn what_capacity_says_fits_does_fit() {
             make(fs_type, &device.device(), &fresh(), None).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
-            // Small files of all lengths, and a large one as large as is said to fit.
+            // Small files of all lengths, and one large file of the size that should still fit.
             let length = |index: u64| index * 37 % 9000;
             let files = 8000;
             let bytes: u64 = (0..files).map(length).sum();

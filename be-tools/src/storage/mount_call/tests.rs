@@ -10,7 +10,7 @@ fn sha256(path: &Path) -> String {
     Tool::new("sha256sum").arg(path).run().unwrap()
 }
 
-/// An image whose file system was in use when its machine died.
+/// An image of a file system that was in use when its machine lost power.
 fn dirty_image(program: &str, arguments: &[&str], fs_type: &str) -> tempfile::NamedTempFile {
     let live = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
     Tool::new(program).args(arguments).arg(live.path()).run().unwrap();
@@ -53,7 +53,7 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             mounted.unmount().unwrap();
             drop(device);
             assert_eq!(before, sha256(file.path()), "{fs_type}");
-            // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
+            // An ordinary read-only mount does write to a dirty ext4.
             if fs_type == "ext4" {
                 let device = LoopDevice::attach(file.path());
                 mount_with(&device.node, fs_type, None, "ro", dir.path())
@@ -118,8 +118,8 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
     });
 }
 
-/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty
-/// in between. The kernel judges, by mounting a device it cannot write to.
+/// The log is clean after an unmount and dirty before it, however often it has wrapped. The kernel is the
+/// reference: it refuses to mount a dirty file system on a device that it cannot write to.
 #[test]
 fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     use crate::storage::probe::{Kind, OpenDevice, probe};
@@ -149,7 +149,7 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
             let device = LoopDevice::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let mounted = mount_target(&device.node, "xfs", dir.path()).unwrap();
-            // Renaming fills the log and little else.
+            // Renaming fills the log without filling the file system.
             for index in 0..12_000 + 1000 * round {
                 let path = |n: u64| dir.path().join(format!("{}-{n}", "long".repeat(40)));
                 std::fs::write(path(index % 200), "").unwrap();
