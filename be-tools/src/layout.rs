@@ -1,4 +1,5 @@
-//! Source file systems and the user's wishes make the target's layout: split, merged, shared. Pure.
+//! Makes the target's layout, with its split, merged and shared file systems, from the file systems of
+//! the source and the placements of the user. Does no I/O.
 
 mod copies;
 mod existing_devices;

@@ -105,7 +105,7 @@ pub(crate) fn measure<'t>(
     let mut totals = Totals::default();
     for tree in trees {
         let mounted = source::mount(host, inventory, source, &tree.source, &work.source)?;
-        let place = tree.source_place();
+        let place = tree.source_directory();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
         totals.files += measured.files;
         totals.bytes += measured.bytes;
@@ -124,7 +124,7 @@ pub(crate) fn refuse_links(
     let mounted = source::mount(host, inventory, source, &MountPoint::root(), &work.source)?;
     let root = RootDir::open(mounted.dir())?;
     let copies = layout.copies();
-    let ends = copies.iter().flat_map(|c| [c.source_place(), c.target_place()]);
+    let ends = copies.iter().flat_map(|c| [c.source_directory(), c.target_directory()]);
     for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
         let place: PathBuf = place.components().collect();
         for way in place.ancestors() {
@@ -166,7 +166,7 @@ pub(crate) fn exclude(
     selection: &Selection,
     tree: &layout::TreeCopy,
 ) -> Exclude {
-    let place = tree.source_place();
+    let place = tree.source_directory();
     let mut rules = Exclude::standard();
     if source.running {
         // Those that fstab does not name, too.
@@ -210,7 +210,7 @@ impl Filling<'_> {
             target: to.dir(),
             from: &tree.from,
             to: &tree.to,
-            mountpoint: &tree.source_place(),
+            mountpoint: &tree.source_directory(),
             exclude,
             mode,
             two_pass: self.source.running,

@@ -1,4 +1,4 @@
-//! The wishes that lead to the devices which a BE has already.
+//! Placements on the devices that a BE already has.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::placement::{FsType, Placement, PlacementKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 
-/// The wishes that give a new BE the devices and types that were made for an old one.
+/// The placements that give a new BE the devices and types of an old one that it replaces.
 ///
 /// # Errors
-/// A type that be does not make.
+/// be does not make file systems of that type.
 pub fn placements_replacing(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
     own_file_systems(old, esps)
         .filter(|own| own.mountpoint == Path::new("/") || old.made.contains(&own.device))
@@ -18,12 +18,12 @@ pub fn placements_replacing(old: &BootEnvironment, esps: &[PathBuf]) -> Result<V
         .collect()
 }
 
-/// The wishes that describe a BE as it is, so that it can be filled again: its own file systems
-/// with their options, and what of `source` is part of them. `has_content`: whether something lies
-/// in a directory of the BE.
+/// The placements that describe a BE as it is, so that it can be refreshed: its own file systems with
+/// their options, and the file systems of `source` that were merged into them. `has_content` says
+/// whether a directory of the BE contains anything.
 ///
 /// # Errors
-/// A type that be does not make.
+/// be does not make file systems of that type.
 pub fn placements_of(
     target: &BootEnvironment,
     source: &BootEnvironment,
@@ -32,7 +32,7 @@ pub fn placements_of(
 ) -> Result<Vec<Placement>> {
     let mut placements: Vec<Placement> =
         own_file_systems(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
-    // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
+    // A copy does not contain what a mount hides, so a directory is empty unless a file system was
     // merged into it.
     let in_fstab =
         |f: &FileSystemUse| target.file_systems.iter().any(|own| own.mountpoint == f.mountpoint);
@@ -57,7 +57,7 @@ pub fn placements_of(
     Ok(placements)
 }
 
-/// A file system that is a BE's own.
+/// A file system that only one BE uses.
 struct OwnFileSystem {
     mountpoint: PathBuf,
     device: PathBuf,
@@ -108,43 +108,40 @@ fn own_file_systems<'a>(
 mod tests {
     use super::*;
 
-    fn with(device: &str, lines: &[(&str, &str, &str, bool)]) -> BootEnvironment {
+    fn environment(device: &str, file_systems: Vec<FileSystemUse>) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(device));
         found.root.fs_type = "ext4".into();
-        let line =
-            |&(mountpoint, device, options, shared): &(&str, &str, &str, bool)| FileSystemUse {
-                mountpoint: mountpoint.into(),
-                spec: device.into(),
-                device: Some(device.into()),
-                fs_type: "ext4".into(),
-                options: options.into(),
-                size: None,
-                shared,
-            };
-        found.file_systems = lines.iter().map(line).collect();
+        found.file_systems = file_systems;
         found
     }
 
+    fn line(mountpoint: &str, device: &str) -> FileSystemUse {
+        FileSystemUse {
+            mountpoint: mountpoint.into(),
+            spec: device.into(),
+            device: Some(device.into()),
+            fs_type: "ext4".into(),
+            options: "defaults".into(),
+            size: None,
+            shared: false,
+        }
+    }
+
     #[test]
-    fn a_target_keeps_its_devices_and_what_was_merged_into_it() {
-        let source = with(
+    fn a_target_keeps_its_devices_and_its_merged_file_systems() {
+        let home = FileSystemUse { shared: true, ..line("/home", "/dev/vda2") };
+        let source = environment(
             "/dev/vda1",
-            &[
-                ("/", "/dev/vda1", "defaults", false),
-                ("/home", "/dev/vda2", "defaults", true),
-                ("/srv", "/dev/vda3", "defaults", false),
-                ("/data", "/dev/vda4", "defaults", false),
-                ("/mnt", "/dev/vda5", "noauto", false),
+            vec![
+                line("/", "/dev/vda1"),
+                home.clone(),
+                line("/srv", "/dev/vda3"),
+                line("/data", "/dev/vda4"),
+                FileSystemUse { options: "noauto".into(), ..line("/mnt", "/dev/vda5") },
             ],
         );
-        let target = with(
-            "/dev/vdb1",
-            &[
-                ("/", "/dev/vdb1", "noatime", false),
-                ("/var", "/dev/vdb2", "defaults", false),
-                ("/home", "/dev/vda2", "defaults", true),
-            ],
-        );
+        let root = FileSystemUse { options: "noatime".into(), ..line("/", "/dev/vdb1") };
+        let target = environment("/dev/vdb1", vec![root, line("/var", "/dev/vdb2"), home]);
         let has_content = |place: &Path| place != Path::new("/data");
         let placements = placements_of(&target, &source, &[], has_content).unwrap();
         let texts: Vec<&str> = placements.iter().map(|placement| placement.text.as_str()).collect();

@@ -205,9 +205,9 @@ impl Display for Step<'_> {
             Step::CopyFiles(TreeStep { tree, source, target }) => write!(
                 f,
                 "copy the files of {} of '{source}' to {} ({})",
-                tree.source_place().display(),
+                tree.source_directory().display(),
                 target.node().display(),
-                tree.target_place().display()
+                tree.target_directory().display()
             ),
             Step::RemoveLeftOut(TreeStep { tree, target, .. }) => write!(
                 f,
