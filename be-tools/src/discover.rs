@@ -1,5 +1,5 @@
-//! Finds the boot environments on the disks, managed and unmanaged. There is no registry: every file
-//! system that can hold a root is read.
+//! Finds the boot environments on the disks, managed and unmanaged. There is no registry: every
+//! file system that can hold a root is read.
 
 mod boot_state;
 mod environments;

@@ -1,5 +1,5 @@
-//! Makes the target's layout, with its split, merged and shared file systems, from the file systems of
-//! the source and the placements of the user. Does no I/O.
+//! Makes the target's layout, with its split, merged and shared file systems, from the file systems
+//! of the source and the placements of the user. Does no I/O.
 
 mod copies;
 mod existing_devices;

@@ -22,8 +22,8 @@ pub use all_entries::{AllEntries, UnconfirmedTrial};
 pub use contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
 pub use problem::{LoaderFile, LoaderProblem};
 
-/// The loader that a BE's descriptor names. This reads nothing from the machine: one that cannot have
-/// such a loader is refused by [`Loader::prove`].
+/// The loader that a BE's descriptor names. This reads nothing from the machine: one that cannot
+/// have such a loader is refused by [`Loader::prove`].
 ///
 /// # Errors
 /// [`Refusal::UnknownLoader`]

@@ -181,10 +181,9 @@ impl Builder {
     /// Starts the machine as soon as no other runs on this host: under KVM if that brings up the
     /// machine's firmware, else under TCG. When KVM gives up on the guest later, all machines run
     /// under TCG from then on. This one is started again if nothing was done with it yet: no wait
-    /// has succeeded, nothing was typed, no command was given to QEMU. To the guest that is a
-    /// power cut during its boot; QEMU itself ends in order, so no disk image is left broken.
-    /// Otherwise, and where `LIFEBOAT_ACCEL` is set, every wait fails at once with
-    /// [`Error::Accelerator`].
+    /// has succeeded, nothing was typed, no command was given to QEMU. To the guest that is a power
+    /// cut during its boot; QEMU itself ends in order, so no disk image is left broken. Otherwise,
+    /// and where `LIFEBOAT_ACCEL` is set, every wait fails at once with [`Error::Accelerator`].
     ///
     /// # Errors
     /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::mount_point::MountPoint;
 use super::target::Layout;
 
-/// One run of the copy engine, from a directory of a source file system to a directory of a target file
-/// system. Both are mounted without anything mounted in them, so that files hidden under mount points
-/// are copied too.
+/// One run of the copy engine, from a directory of a source file system to a directory of a target
+/// file system. Both are mounted without anything mounted in them, so that files hidden under mount
+/// points are copied too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeCopy {
     /// The source's file system, by its mount point.
@@ -19,8 +19,8 @@ pub struct TreeCopy {
     pub target: MountPoint,
     /// The directory in it; empty for its top.
     pub to: PathBuf,
-    /// Directories below `from`, relative to it, that are made but stay empty: another run copies their
-    /// content, or files that a mount hides would become visible.
+    /// Directories below `from`, relative to it, that are made but stay empty: another run copies
+    /// their content, or files that a mount hides would become visible.
     pub without: Vec<PathBuf>,
 }
 
@@ -54,8 +54,8 @@ impl Layout {
             let source =
                 directory.nearest(all_sources.iter().copied()).filter(|s| copied.contains(s))?;
             let target = directory.nearest(own.iter().copied())?;
-            // A mount point of both source and target hides the same files in both. Any other directory
-            // below is filled by another run, or is on another file system of the target.
+            // A mount point of both source and target hides the same files in both. Any other
+            // directory below is filled by another run, or is on another file system of the target.
             let elsewhere: BTreeSet<&MountPoint> = directories
                 .iter()
                 .copied()

@@ -18,9 +18,9 @@ pub fn placements_replacing(old: &BootEnvironment, esps: &[PathBuf]) -> Result<V
         .collect()
 }
 
-/// The placements that describe a BE as it is, so that it can be refreshed: its own file systems with
-/// their options, and the file systems of `source` that were merged into them. `has_content` says
-/// whether a directory of the BE contains anything.
+/// The placements that describe a BE as it is, so that it can be refreshed: its own file systems
+/// with their options, and the file systems of `source` that were merged into them. `has_content`
+/// says whether a directory of the BE contains anything.
 ///
 /// # Errors
 /// be does not make file systems of that type.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// A mount point: an absolute path without `.`, `..`, doubled or trailing slashes. Parents are sorted
-/// before their children.
+/// A mount point: an absolute path without `.`, `..`, doubled or trailing slashes. Parents are
+/// sorted before their children.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MountPoint(PathBuf);
 
@@ -32,7 +32,8 @@ impl MountPoint {
         self.below(&MountPoint::root()).unwrap_or(Path::new(""))
     }
 
-    /// The path of `self` below `ancestor`: empty if they are the same, `None` if it is not below it.
+    /// The path of `self` below `ancestor`: empty if they are the same, `None` if it is not below
+    /// it.
     pub fn below<'a>(&'a self, ancestor: &MountPoint) -> Option<&'a Path> {
         self.0.strip_prefix(&ancestor.0).ok()
     }

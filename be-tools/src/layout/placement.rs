@@ -121,8 +121,8 @@ impl<D> Placement<D> {
         }
     }
 
-    /// Resolves the device that the user named (by-id, `UUID=`, `vg/lv`) with `find`. This is the only
-    /// time that it is looked up.
+    /// Resolves the device that the user named (by-id, `UUID=`, `vg/lv`) with `find`. This is the
+    /// only time that it is looked up.
     ///
     /// # Errors
     /// Those of `find`.
@@ -148,8 +148,8 @@ impl<D> Placement<D> {
 impl FromStr for Placement {
     type Err = Error;
 
-    /// A device may contain colons (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends before the last
-    /// word that is a type.
+    /// A device may contain colons (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends before the
+    /// last word that is a type.
     fn from_str(text: &str) -> Result<Self> {
         let bad =
             |why: &str| Error::Usage(format!("-m {}: {why}; {GRAMMAR}", text.escape_default()));

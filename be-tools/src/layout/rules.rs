@@ -24,13 +24,14 @@ enum SourceMount<'a> {
 
 type SourceMounts<'a> = BTreeMap<MountPoint, SourceMount<'a>>;
 
-/// Lays out the target for a source with these lines of fstab, which include its root. Swap is ignored.
+/// Lays out the target for a source with these lines of fstab, which include its root. Swap is
+/// ignored.
 ///
 /// `esps` are the EFI system partitions of the machine.
 ///
 /// # Errors
-/// `Error::Usage` for placements that contradict each other or the source, and `Refusal` for sharing or
-/// moving what every BE must have for itself.
+/// `Error::Usage` for placements that contradict each other or the source, and `Refusal` for
+/// sharing or moving what every BE must have for itself.
 pub fn lay_out(
     source: &[FileSystemUse],
     esps: &[PathBuf],
@@ -116,8 +117,8 @@ fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
         && ["/boot/efi", "/efi"].iter().any(|p| mountpoint.as_path() == Path::new(p))
 }
 
-/// Whether a line is a file system on a disk of this machine that is mounted at boot. /boot counts even if
-/// it is mounted only on request, which some administrators do.
+/// Whether a line is a file system on a disk of this machine that is mounted at boot. /boot counts
+/// even if it is mounted only on request, which some administrators do.
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
     let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));

@@ -18,8 +18,8 @@ pub struct TargetFileSystem {
     pub fs_type: FsType,
     /// Mount options for fstab.
     pub options: String,
-    /// The source's file systems that are copied to it: several if some are merged, none if it is split
-    /// off one that is copied to another file system.
+    /// The source's file systems that are copied to it: several if some are merged, none if it is
+    /// split off one that is copied to another file system.
     pub sources: Vec<MountPoint>,
 }
 
@@ -30,8 +30,8 @@ pub struct Layout {
     pub file_systems: Vec<TargetFileSystem>,
     /// Mount points that all BEs mount from the same device.
     pub shared: Vec<MountPoint>,
-    /// Lines of fstab that are kept unchanged, because they are not on a disk of this machine or are
-    /// mounted only on request (tmpfs, network, bind, optical).
+    /// Lines of fstab that are kept unchanged, because they are not on a disk of this machine or
+    /// are mounted only on request (tmpfs, network, bind, optical).
     pub kept: Vec<MountPoint>,
     /// Its own swap spaces. If there are none, the source's swap is shared.
     pub swap: Vec<Provision>,
@@ -69,8 +69,8 @@ impl Layout {
         self.file_systems.iter().flat_map(|t| t.sources.iter().filter(|s| **s != t.mountpoint))
     }
 
-    /// Refuses to split a file system off, or merge one into, a file system that is shared or not on a
-    /// disk.
+    /// Refuses to split a file system off, or merge one into, a file system that is shared or not
+    /// on a disk.
     pub(super) fn check_ownership(&self) -> Result<()> {
         let above = |mount_point: &MountPoint| {
             self.shared

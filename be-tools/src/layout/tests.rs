@@ -293,7 +293,8 @@ proptest! {
         prop_assert!(layout.file_systems.is_sorted_by(|a, b| a.mountpoint < b.mountpoint));
     }
 
-    /// Each path of the source is copied at most once, to the file system where the target will have it.
+    /// Each path of the source is copied at most once, to the file system where the target will
+    /// have it.
     #[test]
     fn a_path_is_copied_to_the_file_system_that_will_hold_it(
         source in any_source(), placements in any_placements(),

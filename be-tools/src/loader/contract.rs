@@ -117,8 +117,8 @@ pub trait Loader {
     fn line(&self, stage: Stage) -> String;
 
     /// Runs when the BE's files are complete and localized, and whenever the loader is installed
-    /// again. Writes the loader's files, then points the boot entry at them. A new entry is the last
-    /// one and is not listed. An existing entry keeps its position.
+    /// again. Writes the loader's files, then points the boot entry at them. A new entry is the
+    /// last one and is not listed. An existing entry keeps its position.
     ///
     /// # Errors
     /// Installing failed. An older loader still starts the BE.
@@ -131,8 +131,8 @@ pub trait Loader {
     /// The BE has no entry, or the firmware refuses the change.
     fn set_listed(&self, listed: bool) -> Result<()>;
 
-    /// Runs before the plan of a switch. Checks that the machine would accept the loader and, unless
-    /// `force`, that it has something else to fall back to.
+    /// Runs before the plan of a switch. Checks that the machine would accept the loader and,
+    /// unless `force`, that it has something else to fall back to.
     ///
     /// # Errors
     /// The refusal.
@@ -146,15 +146,15 @@ pub trait Loader {
     /// The present boot order cannot be read.
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>>;
 
-    /// Runs after all checks of a permanent switch. The steps make the machine start the BE from now
-    /// on.
+    /// Runs after all checks of a permanent switch. The steps make the machine start the BE from
+    /// now on.
     ///
     /// # Errors
     /// The present boot order cannot be read.
     fn make_default(&self) -> Result<Vec<LoaderStep<'_>>>;
 
-    /// Runs when another BE was activated. Calls off the pending trial of this one, so that it is not
-    /// reported as interrupted.
+    /// Runs when another BE was activated. Calls off the pending trial of this one, so that it is
+    /// not reported as interrupted.
     ///
     /// # Errors
     /// The trial record cannot be written.
@@ -180,8 +180,8 @@ pub trait Loader {
     /// The boot order cannot be read.
     fn is_default(&self) -> Result<bool>;
 
-    /// Runs in every scan. Returns how the BE boots; the default if this machine has no such loader.
-    /// Writes nothing.
+    /// Runs in every scan. Returns how the BE boots; the default if this machine has no such
+    /// loader. Writes nothing.
     ///
     /// # Errors
     /// The boot order cannot be read. Faults of this BE's own entry and files are problems instead.
@@ -211,8 +211,8 @@ pub trait Loader {
     /// The refusal.
     fn prove_removal(&self) -> Result<()>;
 
-    /// Runs before the BE's devices are erased. The steps remove what points at its loader, then the
-    /// loader. They succeed when any of that does not exist.
+    /// Runs before the BE's devices are erased. The steps remove what points at its loader, then
+    /// the loader. They succeed when any of that does not exist.
     ///
     /// # Errors
     /// The present boot entries cannot be read.

@@ -154,8 +154,8 @@ impl EspLocation {
         self.mount_for(host, devices, Access::Look)
     }
 
-    /// The ESP that a boot entry names, mounted for reading; `None`, with a warning in the log, if it
-    /// cannot be.
+    /// The ESP that a boot entry names, mounted for reading; `None`, with a warning in the log, if
+    /// it cannot be.
     pub fn try_read(host: &Host, devices: &Devices, partuuid: Uuid) -> Option<MountedEsp> {
         Self::by_partuuid(devices, partuuid)
             .and_then(|found| found.map(|e| e.mount_read_only(host, devices)).transpose())

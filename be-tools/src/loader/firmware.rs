@@ -22,7 +22,8 @@ pub fn boot_entries(host: &Host) -> Result<BootEntries> {
     }
 }
 
-/// The text for a BE in the firmware's menu. The name is first, because firmware truncates long texts.
+/// The text for a BE in the firmware's menu. The name is first, because firmware truncates long
+/// texts.
 pub fn description(name: &str, os: &OperatingSystem) -> String {
     let host = os.short();
     format!("Lifeboat: {name} ({host})")
@@ -34,8 +35,8 @@ pub fn name_in(description: &str) -> Option<&str> {
     rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
 }
 
-/// The name of an entry's BE; the directory of its loader if the description does not contain a valid
-/// name. Any program can write a description, so anything else is not printed on a terminal.
+/// The name of an entry's BE; the directory of its loader if the description does not contain a
+/// valid name. Any program can write a description, so anything else is not printed on a terminal.
 pub fn shown_name<'a>(option: &'a LoadOption, directory: &'a str) -> &'a str {
     name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(directory)
 }
@@ -79,8 +80,8 @@ fn is_started(option: &LoadOption) -> bool {
     option.is_active() && option.attributes & CATEGORY == 0
 }
 
-/// The entry that the firmware starts next: `BootNext`, else the first one of `BootOrder` that exists
-/// and is active.
+/// The entry that the firmware starts next: `BootNext`, else the first one of `BootOrder` that
+/// exists and is active.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -93,8 +94,8 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
     first(entries)
 }
 
-/// The entry that the firmware starts without a `BootNext`: the first one of `BootOrder` that exists
-/// and is active.
+/// The entry that the firmware starts without a `BootNext`: the first one of `BootOrder` that
+/// exists and is active.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -137,8 +138,8 @@ pub fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<O
     Ok(found.or(others.first().copied()))
 }
 
-/// Writes `option` to the BE's entry and removes any other entries of the BE. A new entry is inactive
-/// and last in `BootOrder`.
+/// Writes `option` to the BE's entry and removes any other entries of the BE. A new entry is
+/// inactive and last in `BootOrder`.
 ///
 /// # Errors
 /// The variables cannot be written. The old entry is unchanged.

@@ -1,9 +1,9 @@
 //! GRUB on UEFI without Secure Boot: image, stub and environment block in `\EFI\lifeboat\ID8\`, and
 //! a boot entry.
 //!
-//! A file that a boot entry or an image points at is never replaced. The image and the stub of a new
-//! generation get new names, the boot entry is switched by writing one variable, then the old files
-//! are removed.
+//! A file that a boot entry or an image points at is never replaced. The image and the stub of a
+//! new generation get new names, the boot entry is switched by writing one variable, then the old
+//! files are removed.
 
 mod check;
 mod generation;

@@ -1,4 +1,5 @@
-//! The tests that every implementation of [`Loader`](super::Loader) must pass, on a simulated machine.
+//! The tests that every implementation of [`Loader`](super::Loader) must pass, on a simulated
+//! machine.
 
 use super::contract::{BootState, Loader, LoaderStep, run};
 use super::problem::LoaderProblem;
@@ -113,7 +114,8 @@ fn state(machine: &dyn Machine, name: &str) -> BootState {
     machine.loader(name).state().unwrap()
 }
 
-/// Restarts the machine until it starts something that is not broken. Returns everything it started.
+/// Restarts the machine until it starts something that is not broken. Returns everything it
+/// started.
 fn reboot(machine: &mut dyn Machine, broken: &[&str]) -> Vec<Started> {
     let mut all = Vec::new();
     loop {
@@ -127,8 +129,8 @@ fn reboot(machine: &mut dyn Machine, broken: &[&str]) -> Vec<Started> {
     }
 }
 
-/// For each number of steps: makes a machine, runs so many of the `steps` on it, then checks it with
-/// `holds`.
+/// For each number of steps: makes a machine, runs so many of the `steps` on it, then checks it
+/// with `holds`.
 fn cut(
     make: impl Fn() -> Box<dyn Machine>,
     steps: for<'l> fn(&'l dyn Loader) -> Vec<LoaderStep<'l>>,

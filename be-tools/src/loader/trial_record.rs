@@ -1,5 +1,5 @@
-//! The record of a trial: variables of the environment block in a BE's directory on the ESP. The stub
-//! counts its starts in the same block.
+//! The record of a trial: variables of the environment block in a BE's directory on the ESP. The
+//! stub counts its starts in the same block.
 //!
 //! | variable | written by | meaning |
 //! | --- | --- | --- |

@@ -58,8 +58,8 @@ impl Devices {
         Some(self.by_node(node)?.super_block()?.uuid.clone())
     }
 
-    /// All devices that match a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`, or
-    /// `vg/lv`. A file system that spans several devices matches once.
+    /// All devices that match a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`,
+    /// or `vg/lv`. A file system that spans several devices matches once.
     pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {
         let Some((tag, value)) = reference.split_once('=') else {
             return self.by_path_or_name(reference).into_iter().collect();

@@ -16,8 +16,8 @@ pub use capacity::{Capacity, capacity};
 
 /// Erases a device, then makes a file system (or `swap`) with this UUID and label on it.
 ///
-/// Features that are newer than Debian 12 are turned off, so that its GRUB and its kernel can read what
-/// a newer mkfs makes.
+/// Features that are newer than Debian 12 are turned off, so that its GRUB and its kernel can read
+/// what a newer mkfs makes.
 ///
 /// # Errors
 /// The device is in use, the program is missing or fails, or the device does not hold the new file
@@ -44,8 +44,8 @@ pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>
     }
 }
 
-/// Runs a mkfs. After the device was written to, udev, LVM and md read it, and some of them claim it
-/// for a moment.
+/// Runs a mkfs. After the device was written to, udev, LVM and md read it, and some of them claim
+/// it for a moment.
 fn run_when_free(tool: &Tool) -> Result<()> {
     retry(BUSY_TIMEOUT, is_busy, || tool.run())?;
     Ok(())
@@ -80,8 +80,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
     })
 }
 
-/// The arguments that turn off features that are newer than Debian 12 (GRUB 2.06, Linux 6.1), for this
-/// version of a mkfs.
+/// The arguments that turn off features that are newer than Debian 12 (GRUB 2.06, Linux 6.1), for
+/// this version of a mkfs.
 fn old_features(fs_type: &str, version: &[u32]) -> &'static [&'static str] {
     match fs_type {
         "ext4" if version >= &[1, 47] => &["-O", "^metadata_csum_seed,^orphan_file"],
@@ -102,8 +102,8 @@ fn version(program: &str) -> Vec<u32> {
     word.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Erases all signatures on a device: its first MiB, its last 128 KiB (md, GPT), and the other super
-/// blocks of btrfs.
+/// Erases all signatures on a device: its first MiB, its last 128 KiB (md, GPT), and the other
+/// super blocks of btrfs.
 ///
 /// # Errors
 /// The device is in use, or cannot be written.

@@ -41,9 +41,9 @@ pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NOSUID)
     .union(MountFlags::NODEV);
 
-/// Binds an open directory to `target`, with these flags. Mounts below the directory are not included,
-/// so that files hidden under them are visible, and later mounts do not propagate (DESIGN.md,
-/// invariant 1).
+/// Binds an open directory to `target`, with these flags. Mounts below the directory are not
+/// included, so that files hidden under them are visible, and later mounts do not propagate
+/// (DESIGN.md, invariant 1).
 ///
 /// # Errors
 /// As mount(2).
@@ -70,8 +70,8 @@ fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
     Ok(mounted)
 }
 
-/// The kernel's driver, and the options with which a mount writes nothing (DESIGN.md, invariant 7, and
-/// "Mounting a dirty file system").
+/// The kernel's driver, and the options with which a mount writes nothing (DESIGN.md, invariant 7,
+/// and "Mounting a dirty file system").
 fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     Some(match fs_type {
         // The ext4 driver mounts all three, and only it has noload.
@@ -83,8 +83,8 @@ fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// The option that makes a damaged file system read-only. It overrides `errors=panic` in a super block,
-/// since a disk must not be able to make this machine panic.
+/// The option that makes a damaged file system read-only. It overrides `errors=panic` in a super
+/// block, since a disk must not be able to make this machine panic.
 fn on_errors(fs_type: &str) -> Option<&'static str> {
     matches!(fs_type, "ext2" | "ext3" | "ext4").then_some("errors=remount-ro")
 }
@@ -109,8 +109,8 @@ impl MountCall<'_> {
         self.mount(driver, flags, &data.join(","), timeout)
     }
 
-    /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update its
-    /// access times, which are those of the source.
+    /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update
+    /// its access times, which are those of the source.
     ///
     /// # Errors
     /// As mount(2).
@@ -122,8 +122,8 @@ impl MountCall<'_> {
         self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), BUSY_TIMEOUT)
     }
 
-    /// Mounts with options of fstab(5), without those for user space and for errors. The subvolume of a
-    /// btrfs is that of this call, not that of the options.
+    /// Mounts with options of fstab(5), without those for user space and for errors. The subvolume
+    /// of a btrfs is that of this call, not that of the options.
     ///
     /// # Errors
     /// As mount(2).
@@ -179,8 +179,8 @@ impl MountCall<'_> {
         let start = Instant::now();
         let is_busy = |error: &Errno| match *error {
             Errno::BUSY => true,
-            // While a scan has mounted a btrfs, it cannot be mounted for writing, because the kernel
-            // would combine `rw` with the scan's `rescue=nologreplay`.
+            // While a scan has mounted a btrfs, it cannot be mounted for writing, because the
+            // kernel would combine `rw` with the scan's `rescue=nologreplay`.
             Errno::INVAL if driver == "btrfs" && !flags.contains(MountFlags::RDONLY) => {
                 start.elapsed() < SCAN_ENDED || usage::is_busy(device)
             }

@@ -21,7 +21,8 @@ pub struct Mount {
     pub parent: u64,
     /// The device number; an anonymous one (major 0) for a btrfs.
     pub number: DeviceNumber,
-    /// The directory of the file system that is mounted; `/` unless it is a bind mount or a subvolume.
+    /// The directory of the file system that is mounted; `/` unless it is a bind mount or a
+    /// subvolume.
     pub root: PathBuf,
     /// The directory it is mounted on.
     pub mount_point: PathBuf,
@@ -93,8 +94,8 @@ impl Mounts {
         self.0.iter().find(|m| m.id == id)
     }
 
-    /// The mounts that hide a mount, because they are mounted over it or over a directory in its path;
-    /// the last one first.
+    /// The mounts that hide a mount, because they are mounted over it or over a directory in its
+    /// path; the last one first.
     pub(super) fn covering<'a>(&'a self, mount: &'a Mount) -> impl Iterator<Item = &'a Mount> {
         let mut under = vec![mount.id];
         let mut here = mount;

@@ -1,5 +1,5 @@
-//! Mount namespaces (mount_namespaces(7)): the private one of an operation, and the one that it came
-//! from.
+//! Mount namespaces (mount_namespaces(7)): the private one of an operation, and the one that it
+//! came from.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -47,8 +47,8 @@ impl Namespace {
 }
 
 /// Moves the calling thread to a new mount namespace, whose mounts do not propagate to others.
-/// Unmounting a shared mount outside also unmounts it here (mount_namespaces(7)). Otherwise its device
-/// would stay in use for as long as the operation takes.
+/// Unmounting a shared mount outside also unmounts it here (mount_namespaces(7)). Otherwise its
+/// device would stay in use for as long as the operation takes.
 ///
 /// # Errors
 /// Without root.
@@ -59,8 +59,8 @@ pub fn enter_private_namespace() -> Result<()> {
         .doing(|| "making all mounts private to this program".into())
 }
 
-/// Runs `work` in a thread in a private mount namespace, which ends when this returns. No other program
-/// sees its mounts, and none remains after a crash.
+/// Runs `work` in a thread in a private mount namespace, which ends when this returns. No other
+/// program sees its mounts, and none remains after a crash.
 ///
 /// # Errors
 /// Without root, and those of `work`.

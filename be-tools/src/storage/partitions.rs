@@ -1,7 +1,7 @@
 //! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), parsed from any bytes.
 //!
-//! The `gpt` crate is used elsewhere to write tables. It is not used to read those of hostile disks,
-//! because it panics on an unusual entry size and allocates as much as the header demands.
+//! The `gpt` crate is used elsewhere to write tables. It is not used to read those of hostile
+//! disks, because it panics on an unusual entry size and allocates as much as the header demands.
 
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
@@ -31,8 +31,8 @@ impl PartitionType {
     }
 }
 
-/// A partition as its table describes it. Its start and its size are in logical blocks of the disk, as
-/// in an EFI device path.
+/// A partition as its table describes it. Its start and its size are in logical blocks of the disk,
+/// as in an EFI device path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionInfo {
     /// Its number, from 1.

@@ -1,5 +1,5 @@
-//! Recognises what a block device holds by its super blocks, with an ordered table of pure functions
-//! on bytes.
+//! Recognises what a block device holds by its super blocks, with an ordered table of pure
+//! functions on bytes.
 //!
 //! The bytes may be hostile: every access is checked, and control characters are removed from every
 //! string. Nothing is mounted.

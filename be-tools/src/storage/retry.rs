@@ -8,14 +8,14 @@ use rustix::io::Errno;
 /// program may use the device.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a scan waits for a busy device. It is short, because a device that a container has mounted
-/// stays busy.
+/// How long a scan waits for a busy device. It is short, because a device that a container has
+/// mounted stays busy.
 pub(crate) const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Repeats `call` while it fails with `EBUSY`: another program reads the device for a moment, or the
-/// kernel has not yet released a file system whose last mount was removed.
+/// Repeats `call` while it fails with `EBUSY`: another program reads the device for a moment, or
+/// the kernel has not yet released a file system whose last mount was removed.
 pub(crate) fn retry_busy<T, E: Copy + Into<std::io::Error>>(
     timeout: Duration,
     mut call: impl FnMut() -> Result<T, E>,

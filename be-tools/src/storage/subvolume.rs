@@ -45,9 +45,9 @@ impl Subvolume {
         (!path.is_empty()).then(|| Subvolume::Path(path.into()))
     }
 
-    /// The subvolume that the options of a line of fstab(5) name; `None` for the top level. Without such
-    /// an option it is the top level, not the default subvolume. With both options the path is used:
-    /// mount(8) refuses two that do not agree.
+    /// The subvolume that the options of a line of fstab(5) name; `None` for the top level. Without
+    /// such an option it is the top level, not the default subvolume. With both options the path is
+    /// used: mount(8) refuses two that do not agree.
     ///
     /// # Errors
     /// The id is not a number.

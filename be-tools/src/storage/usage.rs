@@ -58,8 +58,8 @@ impl Usage {
         Ok(())
     }
 
-    /// Refuses a device on which no file system can be made: one that is in use, read-only, or a disk
-    /// with partitions.
+    /// Refuses a device on which no file system can be made: one that is in use, read-only, or a
+    /// disk with partitions.
     ///
     /// # Errors
     /// Those of [`Usage::refuse_used`], and [`Refusal::PartitionTable`].
@@ -110,9 +110,9 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
     matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
 }
 
-/// Opens a device so that the kernel does not let another program mount or claim it. This is the last
-/// check before the first write, and it also detects mounts in other mount namespaces. It waits for a
-/// device that is busy for a moment, because a scan, udev, LVM or md reads it.
+/// Opens a device so that the kernel does not let another program mount or claim it. This is the
+/// last check before the first write, and it also detects mounts in other mount namespaces. It
+/// waits for a device that is busy for a moment, because a scan, udev, LVM or md reads it.
 ///
 /// # Errors
 /// [`Refusal::Other`] if the device is in use.

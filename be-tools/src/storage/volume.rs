@@ -21,8 +21,8 @@ use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::PlannedDevice;
 
-/// The place of a file system: a device, or a subvolume of one. (A directory of one is added with the
-/// BEs that are directories.) It is resolved once, then passed on as a value.
+/// The place of a file system: a device, or a subvolume of one. (A directory of one is added with
+/// the BEs that are directories.) It is resolved once, then passed on as a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// The device, as it was found.
@@ -53,10 +53,10 @@ impl Volume {
 
 /// The place for a new file system, which a plan may have to make first.
 ///
-/// Today it always exists. Planned are variants for places that do not exist yet, each with the parent
-/// that its line in a plan names: `Partition` (of free space on a disk), `LogicalVolume` (of a group),
-/// `Subvolume` and `Snapshot` (of a btrfs or a pool), `Directory` (of a file system), and `Mapping`
-/// (LUKS over another provision).
+/// Today it always exists. Planned are variants for places that do not exist yet, each with the
+/// parent that its line in a plan names: `Partition` (of free space on a disk), `LogicalVolume` (of
+/// a group), `Subvolume` and `Snapshot` (of a btrfs or a pool), `Directory` (of a file system), and
+/// `Mapping` (LUKS over another provision).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provision {
     /// It exists already, and is erased or filled.
@@ -89,10 +89,11 @@ impl Provision {
 /// The purpose of a mount, which decides what may be done through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access<'a> {
-    /// A scan reads a device that may be hostile: not one byte of it changes, and none of its programs
-    /// can run (DESIGN.md, invariant 7). The scan does not wait for a busy device.
+    /// A scan reads a device that may be hostile: not one byte of it changes, and none of its
+    /// programs can run (DESIGN.md, invariant 7). The scan does not wait for a busy device.
     Look,
-    /// A command reads a device that it names: not one byte of it changes, but its programs can run.
+    /// A command reads a device that it names: not one byte of it changes, but its programs can
+    /// run.
     Read,
     /// Lifeboat writes to the file system.
     Write,
@@ -130,9 +131,9 @@ impl FileSystem {
 
     /// Mounts the file system on the directory `at`, without what is mounted in it.
     ///
-    /// For [`Access::Look`] and [`Access::Read`], a mount of it in `mounts` is bound, even if that one is
-    /// hidden. Otherwise the device is mounted. Afterwards the id of the mount proves that `at` shows
-    /// this file system and this subvolume.
+    /// For [`Access::Look`] and [`Access::Read`], a mount of it in `mounts` is bound, even if that
+    /// one is hidden. Otherwise the device is mounted. Afterwards the id of the mount proves that
+    /// `at` shows this file system and this subvolume.
     ///
     /// # Errors
     /// As mount(2), and `at` shows anything else afterwards.
@@ -162,8 +163,8 @@ impl FileSystem {
         }
     }
 
-    /// A directory at which it is mounted and not hidden; with `writable`, one through which it can be
-    /// written to.
+    /// A directory at which it is mounted and not hidden; with `writable`, one through which it can
+    /// be written to.
     ///
     /// # Errors
     /// `/proc` is not mounted.
@@ -207,8 +208,8 @@ impl FileSystem {
         self.uncovered()?.map(|mount| attach(mount, at, flags)).transpose()
     }
 
-    /// A copy of a mount that is hidden. The mounts that hide it are removed in a private mount namespace,
-    /// so that no other program is affected.
+    /// A copy of a mount that is hidden. The mounts that hide it are removed in a private mount
+    /// namespace, so that no other program is affected.
     fn uncovered(&self) -> Result<Option<OwnedFd>> {
         in_private_namespace(|| {
             let table = Mounts::read(&Host::local())?;
@@ -232,8 +233,8 @@ impl FileSystem {
         })
     }
 
-    /// Opens the directory `path` in the calling thread's namespace; `None` if it is not the root of this
-    /// file system.
+    /// Opens the directory `path` in the calling thread's namespace; `None` if it is not the root
+    /// of this file system.
     fn visible_at(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(root) = openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };

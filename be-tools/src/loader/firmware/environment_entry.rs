@@ -1,5 +1,5 @@
-//! The boot entry of one BE, and its trial record on the ESP that the entry names. Every loader that
-//! the firmware starts has both.
+//! The boot entry of one BE, and its trial record on the ESP that the entry names. Every loader
+//! that the firmware starts has both.
 
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
@@ -246,8 +246,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(first(&entries)?.is_some_and(|first| starts(&first.option, id)))
     }
 
-    /// See [`Loader::state`](crate::loader::Loader::state). `check` finds the
-    /// problems of the file that the entry names.
+    /// See [`Loader::state`](crate::loader::Loader::state). `check` finds the problems of the file
+    /// that the entry names.
     pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<LoaderProblem>) -> Result<BootState> {
         let Ok(entries) = self.entries() else { return Ok(BootState::default()) };
         let own = entries_of(&entries, self.id()?)?;
@@ -283,8 +283,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(())
     }
 
-    /// See [`Loader::remove`](crate::loader::Loader::remove). Removes the entries, then the directory
-    /// from every ESP that has it.
+    /// See [`Loader::remove`](crate::loader::Loader::remove). Removes the entries, then the
+    /// directory from every ESP that has it.
     pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
         let id = self.id()?;
         let mut steps = Vec::new();
@@ -328,8 +328,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(())
     }
 
-    /// The record of the running BE, and the entry that names its ESP; `None` if the running BE has no
-    /// entry.
+    /// The record of the running BE, and the entry that names its ESP; `None` if the running BE has
+    /// no entry.
     fn running_record(&self) -> Result<Option<(TrialRecord, BootEntry)>> {
         let Some(entry) = self.find()? else { return Ok(None) };
         let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };

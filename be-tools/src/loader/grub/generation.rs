@@ -1,5 +1,5 @@
-//! The files of GRUB in a BE's directory on the ESP. They are written so that one complete set always
-//! exists.
+//! The files of GRUB in a BE's directory on the ESP. They are written so that one complete set
+//! always exists.
 
 use std::path::PathBuf;
 

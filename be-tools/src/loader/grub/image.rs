@@ -1,5 +1,5 @@
-//! The GRUB image of a BE, made by its own grub-mkimage(1), so that its kernel is loaded by the GRUB
-//! that it was tested with.
+//! The GRUB image of a BE, made by its own grub-mkimage(1), so that its kernel is loaded by the
+//! GRUB that it was tested with.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -78,8 +78,8 @@ impl InstalledGrub {
         available
     }
 
-    /// Makes the image that reads the file `stub_name` in its directory. `more` names the modules that
-    /// the device of `/boot` needs.
+    /// Makes the image that reads the file `stub_name` in its directory. `more` names the modules
+    /// that the device of `/boot` needs.
     ///
     /// # Errors
     /// grub-mkimage failed, or did not print an EFI program.

@@ -1,5 +1,5 @@
-//! The files of GRUB in a BE: its settings, its environment block, and the grub.cfg that the BE's own
-//! update-grub makes from them.
+//! The files of GRUB in a BE: its settings, its environment block, and the grub.cfg that the BE's
+//! own update-grub makes from them.
 
 use std::path::Path;
 

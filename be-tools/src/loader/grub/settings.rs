@@ -23,9 +23,9 @@ pub fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
-/// The settings of a BE. `resume` is its kernel parameter for hibernation. Debian's grub-install and
-/// the maintainer scripts of grub-efi and shim use the lower-cased first word of `GRUB_DISTRIBUTOR`
-/// as the directory on the ESP.
+/// The settings of a BE. `resume` is its kernel parameter for hibernation. Debian's grub-install
+/// and the maintainer scripts of grub-efi and shim use the lower-cased first word of
+/// `GRUB_DISTRIBUTOR` as the directory on the ESP.
 pub fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String =
@@ -98,9 +98,9 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     renamed
 }
 
-/// The grub.cfg with `panic=30` for each kernel, which restarts the machine after a kernel panic. It is
-/// what update-grub will make from [`adopted_settings`]. update-grub is not run for it, because it may
-/// read the disks of other systems and does not replace the file atomically.
+/// The grub.cfg with `panic=30` for each kernel, which restarts the machine after a kernel panic.
+/// It is what update-grub will make from [`adopted_settings`]. update-grub is not run for it,
+/// because it may read the disks of other systems and does not replace the file atomically.
 pub fn with_panic(grub_cfg: &str) -> String {
     let line = |line: &str| {
         let has =
@@ -121,8 +121,8 @@ fn kernel(line: &str) -> Option<std::str::SplitWhitespace<'_>> {
     matches!(words.next()?, "linux" | "linux16" | "linuxefi").then_some(words)
 }
 
-/// Why a grub.cfg would not boot this root; `None` if it would. `device` is the root's device, which
-/// Debian's scripts name if it is a logical volume.
+/// Why a grub.cfg would not boot this root; `None` if it would. `device` is the root's device,
+/// which Debian's scripts name if it is a logical volume.
 pub fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
     let kernels = grub_cfg.lines().filter_map(kernel);
     let mut roots = kernels.map(|mut words| words.find_map(|w| w.strip_prefix("root=")));

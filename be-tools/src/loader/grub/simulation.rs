@@ -60,8 +60,8 @@ impl GrubMachine {
         found.into_iter().next()
     }
 
-    /// The first entry that the firmware can start: `BootNext`, active or not, else the order
-    /// (UEFI 2.10, 3.1.1). An entry whose file does not exist is skipped.
+    /// The first entry that the firmware can start: `BootNext`, active or not, else the order (UEFI
+    /// 2.10, 3.1.1). An entry whose file does not exist is skipped.
     fn chosen(&self) -> Option<BootEntry> {
         let entries = self.firmware.entries();
         let next = entries.next().unwrap();

@@ -1,10 +1,10 @@
 //! The stub: Lifeboat's small GRUB configuration on the ESP (GRUB manual, "Writing full
 //! configuration files directly").
 //!
-//! It counts the attempt in the environment block in its directory, finds the BE's `/boot` and reads
-//! the BE's own grub.cfg. The first entry of the menu is the stub's own: GRUB falls back to it when
-//! the default entry fails. GRUB's language has no arithmetic, hence the chain of `elif`. An embedded
-//! configuration does not even have conditions, hence `early.cfg`.
+//! It counts the attempt in the environment block in its directory, finds the BE's `/boot` and
+//! reads the BE's own grub.cfg. The first entry of the menu is the stub's own: GRUB falls back to
+//! it when the default entry fails. GRUB's language has no arithmetic, hence the chain of `elif`.
+//! An embedded configuration does not even have conditions, hence `early.cfg`.
 
 use std::fmt::Write;
 
@@ -88,7 +88,8 @@ pub const REQUIRED: &[&str] = &[
     "test",
 ];
 
-/// The configuration that is embedded in the image. It reads `stub`, a file in the image's directory.
+/// The configuration that is embedded in the image. It reads `stub`, a file in the image's
+/// directory.
 ///
 /// The directory of the image is `$cmdpath`; Debian's GRUB 2.12 calls it `$fw_path` instead.
 pub fn early_configuration(stub: &str) -> String {
@@ -122,8 +123,8 @@ impl Image {
 pub struct BootDirectory {
     /// The UUID of its file system, for GRUB's `search --fs-uuid`.
     pub uuid: String,
-    /// The path of `/boot` in that file system: `/boot`, `/` on a separate file system, `/@/boot` in a
-    /// subvolume.
+    /// The path of `/boot` in that file system: `/boot`, `/` on a separate file system, `/@/boot`
+    /// in a subvolume.
     pub path: String,
 }
 

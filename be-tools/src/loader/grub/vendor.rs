@@ -1,8 +1,8 @@
 //! A distribution's own directory on the ESP: which BE its loader starts.
 //!
 //! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
-//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is parsed, never
-//! executed.
+//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is parsed,
+//! never executed.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use super::stub::BootDirectory;
 use crate::environment::BootEnvironment;
 use crate::storage::device::Devices;
 
-/// The boot directory that the loader `file` of a boot entry uses, from the grub.cfg in the loader's
-/// directory.
+/// The boot directory that the loader `file` of a boot entry uses, from the grub.cfg in the
+/// loader's directory.
 pub fn boot_directory_of(esp: &Esp, file: &str) -> Option<BootDirectory> {
     let file = file.replace('\\', "/");
     let file = Path::new(file.trim_start_matches('/'));

@@ -1,4 +1,5 @@
-//! The capacity of a file system that mkfs would make on a device, estimated before anything is written.
+//! The capacity of a file system that mkfs would make on a device, estimated before anything is
+//! written.
 
 use serde::Serialize;
 
@@ -12,13 +13,15 @@ pub struct Capacity {
     pub bytes: u64,
     /// The number of files and directories, if mkfs fixes it.
     pub files: Option<u64>,
-    /// The bytes that an entry needs in addition to its content: the unused part of its last block (2540
-    /// on average for the root of a Debian, with directories counted as a whole), its name, its inode.
+    /// The bytes that an entry needs in addition to its content: the unused part of its last block
+    /// (2540 on average for the root of a Debian, with directories counted as a whole), its name,
+    /// its inode.
     pub per_entry: u64,
 }
 
 impl Capacity {
-    /// Whether `bytes` of content in `entries` files, directories and symlinks fit, with some space left.
+    /// Whether `bytes` of content in `entries` files, directories and symlinks fit, with some space
+    /// left.
     pub fn holds(&self, bytes: u64, entries: u64) -> bool {
         self.needed(bytes, entries) <= self.bytes && self.files.is_none_or(|files| entries <= files)
     }
@@ -37,7 +40,8 @@ pub fn capacity(fs_type: &str, size: u64) -> Capacity {
         "ext2" | "ext3" | "ext4" => ext(size, fs_type != "ext2"),
         "xfs" => xfs(size),
         "btrfs" => btrfs(size),
-        // Clusters have up to 32 KiB, depending on the size. Two tables have four bytes per cluster.
+        // Clusters have up to 32 KiB, depending on the size. Two tables have four bytes per
+        // cluster.
         _ => Capacity {
             bytes: size.saturating_sub(MIB) / 1000 * 990,
             files: None,
@@ -78,7 +82,8 @@ fn ext(size: u64, journal: bool) -> Capacity {
 /// mkfs.xfs(8): a log of 64 MiB to 2 GiB. Inodes of 512 bytes are allocated as needed.
 fn xfs(size: u64) -> Capacity {
     let log = (size / 2048).clamp(64 * MIB, 2 * GIB);
-    // The free space, inode and reference count trees, and the space that the kernel reserves for them.
+    // The free space, inode and reference count trees, and the space that the kernel reserves for
+    // them.
     let kept = size / 50 + 24 * MIB;
     Capacity { bytes: size.saturating_sub(log + kept), files: None, per_entry: 3100 }
 }

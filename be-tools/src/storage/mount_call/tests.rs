@@ -118,8 +118,8 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
     });
 }
 
-/// The log is clean after an unmount and dirty before it, however often it has wrapped. The kernel is the
-/// reference: it refuses to mount a dirty file system on a device that it cannot write to.
+/// The log is clean after an unmount and dirty before it, however often it has wrapped. The kernel
+/// is the reference: it refuses to mount a dirty file system on a device that it cannot write to.
 #[test]
 fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     use crate::storage::probe::{Kind, OpenDevice, probe};

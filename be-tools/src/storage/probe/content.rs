@@ -120,7 +120,8 @@ pub struct SuperBlock {
     pub label: String,
     /// Its size in bytes, if the format records it.
     pub size: Option<u64>,
-    /// The bytes in use, if the format records them. Stale while the file system is mounted or dirty.
+    /// The bytes in use, if the format records them. Stale while the file system is mounted or
+    /// dirty.
     pub used: Option<u64>,
     /// Its journal or log holds changes that a mount would replay, according to the super block.
     pub dirty: bool,

@@ -1,5 +1,5 @@
-//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format
-//! page), swap (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
+//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format page), swap
+//! (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
 
 use super::bytes::Image;
 use super::content::{Kind, SuperBlock};

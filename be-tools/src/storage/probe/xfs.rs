@@ -40,8 +40,8 @@ pub(crate) fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
     Some(Log { image, offset: first.checked_mul(block)?, len })
 }
 
-/// The log, a ring of 512-byte blocks. Each begins with the number of the turn in which it was written.
-/// A record header begins with a magic number, followed by the turn.
+/// The log, a ring of 512-byte blocks. Each begins with the number of the turn in which it was
+/// written. A record header begins with a magic number, followed by the turn.
 pub(crate) struct Log<'a> {
     image: &'a Image<'a>,
     /// Its offset on the device in bytes.
