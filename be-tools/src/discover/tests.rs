@@ -11,7 +11,7 @@ use crate::storage::testing::{
 };
 use crate::tool::Tool;
 
-/// What is found on these devices alone: the machine has others.
+/// What is found on these devices alone. The machine has others.
 fn found_on(nodes: &[&Path]) -> Inventory {
     let devices = Devices::scan(&Host::local()).unwrap();
     look_at(devices.iter().filter(|d| nodes.contains(&d.node.as_path())).cloned().collect())
@@ -35,7 +35,7 @@ fn managed(fs_type: &str, name: &str) -> RootFileSystem {
 }
 
 #[test]
-fn roots_are_found_on_every_type_and_are_healthy() {
+fn roots_on_every_type_are_found_and_are_healthy() {
     if !is_root() {
         return;
     }
@@ -58,7 +58,7 @@ fn roots_are_found_on_every_type_and_are_healthy() {
 }
 
 #[test]
-fn each_subvolume_with_a_root_is_one() {
+fn each_subvolume_with_a_root_is_a_be() {
     if !is_root() {
         return;
     }
@@ -93,7 +93,7 @@ fn each_subvolume_with_a_root_is_one() {
         inventory.find(&format!("@{node}")),
         Err(Error::Refused(Refusal::Ambiguous { .. }))
     ));
-    // Both lie on one device: deleting one must not erase the other.
+    // Both are on one device: deleting one must not erase the other.
     assert!(
         inventory
             .environments
@@ -103,7 +103,7 @@ fn each_subvolume_with_a_root_is_one() {
 }
 
 #[test]
-fn a_boot_of_its_own_is_looked_into() {
+fn a_separate_boot_is_read() {
     if !is_root() {
         return;
     }
@@ -117,7 +117,7 @@ fn a_boot_of_its_own_is_looked_into() {
         let other = tempfile::tempdir().unwrap();
         let mounted = mount_target(&boot.device.node, "ext4", other.path()).unwrap();
         Tool::new("cp").arg("-a").arg(dir.join("boot/.")).arg(other.path()).run().unwrap();
-        // GRUB sees a /boot of its own from its top.
+        // In a separate /boot, paths of GRUB begin at its root directory.
         let cfg = std::fs::read_to_string(other.path().join("grub/grub.cfg")).unwrap();
         std::fs::write(other.path().join("grub/grub.cfg"), cfg.replace(" /boot/", " /")).unwrap();
         mounted.unmount().unwrap();
@@ -130,7 +130,7 @@ fn a_boot_of_its_own_is_looked_into() {
     assert_eq!(found.kernel.as_deref(), Some(RELEASE));
     assert_eq!(found.own_devices(), [&root.device.node, &boot.device.node]);
     assert_eq!(inventory.owner_of(&boot.device.node).unwrap().root, found.root);
-    // A /boot that is damaged is named.
+    // A damaged /boot is a problem that names it.
     Tool::new("dd")
         .args(["if=/dev/urandom", "bs=1024", "seek=2", "count=64", "conv=notrunc", "status=none"])
         .arg(format!("of={}", boot.device.node.display()))
@@ -139,7 +139,8 @@ fn a_boot_of_its_own_is_looked_into() {
     let damaged = found_on(&[&root.device.node, &boot.device.node]);
     let problems = sentences(&damaged.environments[0].problems).join("; ");
     assert!(problems.contains("/boot on ") && problems.contains("cannot be mounted"), "{problems}");
-    // Without the device of its /boot it is still listed, and says why it would not boot.
+    // Without the device of its /boot the BE is still listed, with the reason why it would not
+    // boot.
     let alone = found_on(&[&root.device.node]);
     let problems = sentences(&alone.environments[0].problems).join("; ");
     assert!(problems.contains(&format!("UUID={} for /boot", boot.uuid)), "{problems}");
@@ -147,7 +148,7 @@ fn a_boot_of_its_own_is_looked_into() {
 }
 
 #[test]
-fn names_are_found_whatever_their_case_and_told_apart_by_device() {
+fn names_ignore_case_and_are_told_apart_by_device() {
     if !is_root() {
         return;
     }
@@ -164,7 +165,7 @@ fn names_are_found_whatever_their_case_and_told_apart_by_device() {
         }
         other => panic!("{other:?}"),
     }
-    let message = inventory.find("nobody").unwrap_err().to_string();
+    let message = inventory.find("unknown").unwrap_err().to_string();
     assert!(message.contains("other") && message.contains("Nightly@"), "{message}");
     assert!(matches!(
         inventory.refuse_taken(&"Other".parse().unwrap()),
@@ -174,7 +175,7 @@ fn names_are_found_whatever_their_case_and_told_apart_by_device() {
 }
 
 #[test]
-fn a_device_that_two_name_belongs_to_neither_alone() {
+fn a_device_that_two_bes_use_is_shared() {
     if !is_root() {
         return;
     }
@@ -208,7 +209,7 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
 }
 
 #[test]
-fn a_mounted_root_is_looked_at_where_it_is() {
+fn a_mounted_root_is_read_from_its_mount() {
     if !is_root() {
         return;
     }
@@ -246,12 +247,12 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
         let mut places: Vec<_> = inventory.environments.iter().map(place).collect();
         places.sort();
         assert_eq!(places, [("@".into(), 1), ("@old".into(), 0)], "{:?}", inventory.warnings);
-        std::fs::write(dir.path().join("still-writable"), "").unwrap();
+        std::fs::write(dir.path().join("writable"), "").unwrap();
     });
 }
 
 #[test]
-fn discovery_changes_no_byte_of_what_it_looks_at() {
+fn discovery_changes_no_byte_of_a_device() {
     if !is_root() {
         return;
     }
@@ -296,7 +297,7 @@ fn the_running_system_is_found() {
     let root = mounts.at(Path::new("/")).unwrap();
     let devices = Devices::scan(&Host::local()).unwrap();
     let Some(device) = devices.by_number(root.number).filter(|d| d.super_block().is_some()) else {
-        eprintln!("skipped: the root file system is on no block device that can be read");
+        eprintln!("skipped: the root file system is not on a block device that can be read");
         return;
     };
     let inventory = found_on(&[&device.node]);
