@@ -1,5 +1,4 @@
-//! A BE mounted as a whole: root, nested and shared file systems, each in the place its fstab gives
-//! it.
+//! A mounted BE: its root, nested and shared file systems, each on its mount point in the fstab.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -16,40 +15,41 @@ use crate::storage::probe::Kind;
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{self, FileSystem, Volume};
 
-/// What may be done to a mounted BE.
+/// How a BE is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountMode {
-    /// Not one byte of its devices changes, journals included.
+    /// For reading: not one byte of its devices changes, not even a journal.
     ReadOnly,
-    /// As when it runs.
+    /// For writing, as the running BE is.
     ReadWrite,
 }
 
-/// A mounted BE; unmounted, the last mount first, when dropped.
+/// A mounted BE. It is unmounted, the last mount first, when dropped.
 #[derive(Debug)]
 pub struct MountedEnvironment {
     root: PathBuf,
     mounts: Vec<Mounted>,
-    /// The directory was made for it and goes with it.
+    /// The directory was made for it, and is removed with it.
     is_temporary: bool,
 }
 
-/// Which of a BE's file systems.
+/// The file systems of a BE that are mounted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MountScope {
+    /// The root alone.
     Root,
-    /// Root and what no other BE uses.
+    /// The root, and those that no other BE uses.
     Own,
-    /// All but the ESP.
+    /// All except the ESP.
     All,
 }
 
 impl MountedEnvironment {
-    /// Mounts all of a BE below `dir`, which must be there: root, nested and shared file systems.
-    /// Not swap, not what fstab mounts only on request, and not the ESP.
+    /// Mounts a whole BE on `dir`, which must exist: root, nested and shared file systems. Swap,
+    /// the ESP, and file systems that fstab mounts only on request are not mounted.
     ///
     /// # Errors
-    /// When its root cannot be mounted, or a file system that it needs.
+    /// The root, or a file system that is not optional, cannot be mounted.
     pub fn mount(
         inventory: &Inventory,
         environment: &BootEnvironment,
@@ -66,11 +66,11 @@ impl MountedEnvironment {
         )
     }
 
-    /// Mounts the root file system of a BE alone, in a directory of its own. Call it in a private
+    /// Mounts the root file system of a BE alone, on a temporary directory. Call this in a private
     /// mount namespace.
     ///
     /// # Errors
-    /// When it cannot be mounted.
+    /// It cannot be mounted.
     pub fn mount_root(
         host: &Host,
         inventory: &Inventory,
@@ -80,8 +80,8 @@ impl MountedEnvironment {
         Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)
     }
 
-    /// Mounts root and all that is the BE's own, such as a /boot or /usr that it does not share, in
-    /// a directory of its own. Call it in a private mount namespace.
+    /// Mounts the root and the other file systems that only this BE uses, such as a separate /boot
+    /// or /usr, on a temporary directory. Call this in a private mount namespace.
     ///
     /// # Errors
     /// As [`MountedEnvironment::mount`].
@@ -112,7 +112,7 @@ impl MountedEnvironment {
                 Ok(mounted)
             }
             Err(error) => {
-                // It is empty, unless something is still mounted there.
+                // The directory is empty, unless something is still mounted on it.
                 let _ = std::fs::remove_dir(&dir);
                 Err(error)
             }
@@ -134,11 +134,11 @@ impl MountedEnvironment {
         Ok(mounted)
     }
 
-    /// Mounts the root file system of a BE on `dir`, which must be there; the others are mounted
-    /// one by one.
+    /// Mounts the root file system of a BE on `dir`, which must exist. Mount the others with
+    /// [`MountedEnvironment::mount_nested`].
     ///
     /// # Errors
-    /// When it cannot be mounted.
+    /// It cannot be mounted.
     pub(crate) fn mount_root_on(
         host: &Host,
         inventory: &Inventory,
@@ -158,10 +158,11 @@ impl MountedEnvironment {
         Ok(MountedEnvironment { root: dir, mounts: vec![mounted], is_temporary: false })
     }
 
-    /// Mounts one of [`nested`] in its place. The ESP stays away, and what is optional and missing.
+    /// Mounts one of the file systems that [`nested`] returns. Does nothing for the ESP, or for an
+    /// optional file system whose device is missing.
     ///
     /// # Errors
-    /// When it cannot be mounted and is not optional.
+    /// It cannot be mounted, and is not optional.
     pub(crate) fn mount_nested(
         &mut self,
         host: &Host,
@@ -176,7 +177,7 @@ impl MountedEnvironment {
         let optional = has_option(file_system, "nofail");
         let Some(device) = device_of(inventory, file_system) else {
             return Err(Error::Failed(format!(
-                "{shown} lies on {}, and there is no such device: attach it, or correct the fstab",
+                "{shown} is on {}, but there is no such device: attach it, or correct the fstab",
                 file_system.spec
             )));
         };
@@ -187,18 +188,18 @@ impl MountedEnvironment {
         };
         let Some(directory) = directory else {
             return Err(Error::Failed(format!(
-                "{shown} is in its fstab, but there is no such directory to mount it on"
+                "{shown} is in the fstab, but there is no such directory to mount it on"
             )));
         };
-        // Through the descriptor: no link inside the BE leads the mount out of it.
+        // Through the file descriptor, so that no symlink in the BE redirects the mount.
         let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        let place = link.canonicalize().at("finding", &link)?;
+        let directory = link.canonicalize().at("finding", &link)?;
         let options = &file_system.options;
         let volume = Volume::of(&inventory.devices, device);
         let table = Mounts::read(host)?;
         let shown = Subvolume::of_options(options)
             .map(|subvolume| volume.with_subvolume(subvolume))
-            .and_then(|volume| show(volume, &table, options, &place, mode));
+            .and_then(|volume| show(volume, &table, options, &directory, mode));
         match shown {
             Ok(mounted) => self.mounts.push(mounted),
             Err(error) if optional => log::warn!("{error}"),
@@ -207,12 +208,12 @@ impl MountedEnvironment {
         Ok(())
     }
 
-    /// Where its root is.
+    /// The directory on which its root is mounted.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Leaves it mounted.
+    /// Keeps it mounted.
     pub fn into_persistent(mut self) -> PathBuf {
         for mount in self.mounts.drain(..) {
             mount.into_persistent();
@@ -221,10 +222,10 @@ impl MountedEnvironment {
         self.root.clone()
     }
 
-    /// Unmounts it now and waits until everything is on its devices.
+    /// Unmounts it now, and waits until everything is on its devices.
     ///
     /// # Errors
-    /// When something still uses it.
+    /// It is still in use.
     pub fn unmount(mut self) -> Result<()> {
         while let Some(mount) = self.mounts.pop() {
             mount.unmount()?;
@@ -244,50 +245,50 @@ impl Drop for MountedEnvironment {
     }
 }
 
-/// Shows a volume in its place, with its options of the fstab where it is written to.
+/// Mounts a volume on `directory`, with its options in fstab if that is for writing.
 fn show(
     volume: Volume,
     table: &Mounts,
     options: &str,
-    place: &Path,
+    directory: &Path,
     mode: MountMode,
 ) -> Result<Mounted> {
     let file_system = FileSystem::found(volume)?;
     match mode {
-        MountMode::ReadOnly => file_system.show(table, volume::Access::Read, place),
+        MountMode::ReadOnly => file_system.show(table, volume::Access::Read, directory),
         MountMode::ReadWrite => {
             let mut options: Vec<&str> = options.split(',').filter(|o| *o != "ro").collect();
             if file_system.kind == Kind::Xfs {
                 options.push("nouuid");
             }
-            file_system.show(table, volume::Access::Use(&options.join(",")), place)
+            file_system.show(table, volume::Access::Use(&options.join(",")), directory)
         }
     }
 }
 
-/// What is mounted below the root, a file system after the one that holds its mount point.
+/// The file systems that are mounted below the root, each after the one that holds its mount point.
 pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&FileSystemUse> {
-    // The fstab of an unfinished copy is its source's.
+    // The fstab of an unfinished copy is that of its source.
     let scope = if environment.is_unfinished() { MountScope::Root } else { scope };
     let is_wanted = |f: &&FileSystemUse| {
         let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
         let is_device = f.device.is_some()
             || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
-        let scope = match scope {
+        let is_in_scope = match scope {
             MountScope::Root => false,
             MountScope::Own => {
                 !f.shared || ["/usr", "/boot"].iter().any(|place| f.mountpoint == Path::new(place))
             }
             MountScope::All => true,
         };
-        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && scope
+        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && is_in_scope
     };
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
     all
 }
 
-/// It is mounted with the rest: it is not the ESP, nor optional and missing.
+/// Whether a file system is mounted: it is not the ESP, nor optional with a missing device.
 pub(crate) fn should_mount(inventory: &Inventory, file_system: &FileSystemUse) -> bool {
     match device_of(inventory, file_system) {
         Some(device) => !device.is_esp(),
@@ -304,7 +305,7 @@ fn has_option(file_system: &FileSystemUse, name: &str) -> bool {
 }
 
 fn missing_device(device: &Path) -> Error {
-    Error::Failed(format!("{} is no longer there: was it unplugged?", device.display()))
+    Error::Failed(format!("{} is gone: connect that disk again", device.display()))
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use crate::storage::mounts::unmount_all;
 use crate::storage::testing::{RootFileSystem, debian_root, in_namespace, is_root};
 use crate::tool::Tool;
 
-/// A BE with /home and /home/deep on devices of their own, its inventory, and the devices.
+/// A BE with /home and /home/deep on other devices, its inventory, and the devices.
 fn split() -> (Inventory, Vec<RootFileSystem>) {
     let home =
         RootFileSystem::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
     let deep = RootFileSystem::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
     let root = RootFileSystem::make("ext4", |dir, uuid| {
-        // In the wrong order, with what is not mounted among it.
+        // In the wrong order, and with lines that are not mounted.
         let fstab = format!(
             "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 \
             2\nUUID={uuid} / ext4 errors=remount-ro 0 1\n\
@@ -42,7 +42,7 @@ fn places(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn all_of_it_is_mounted_in_order_and_goes_again() {
+fn a_whole_be_is_mounted_in_order_and_unmounted() {
     if !is_root() {
         return;
     }
@@ -56,7 +56,7 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
         assert!(mounted.root().join("home/deep/here").exists());
         std::fs::write(mounted.root().join("home/new"), "x").unwrap();
-        // A second look at what is mounted for writing sees the same, and cannot write.
+        // Mounted again for reading, it shows the same and cannot be written to.
         let again = MountedEnvironment::mount_system(
             &Host::local(),
             &inventory,
@@ -71,12 +71,12 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         mounted.unmount().unwrap();
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();
-        let looked =
+        let read_only =
             MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
                 .unwrap();
-        assert!(looked.root().join("home/new").exists());
-        assert!(std::fs::write(looked.root().join("home/other"), "x").is_err());
-        drop(looked);
+        assert!(read_only.root().join("home/new").exists());
+        assert!(std::fs::write(read_only.root().join("home/other"), "x").is_err());
+        drop(read_only);
         assert_eq!(before, roots.iter().map(sum).collect::<Vec<_>>());
         let root = MountedEnvironment::mount_root(
             &Host::local(),
@@ -94,7 +94,7 @@ fn sum(root: &RootFileSystem) -> String {
 }
 
 #[test]
-fn what_is_persistent_stays_until_all_is_unmounted() {
+fn a_persistent_mount_is_kept_until_unmount_all() {
     if !is_root() {
         return;
     }
@@ -147,7 +147,7 @@ fn a_subvolume_is_mounted_as_the_root() {
 }
 
 #[test]
-fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
+fn a_symlink_in_the_be_does_not_redirect_a_mount() {
     if !is_root() {
         return;
     }
