@@ -1,4 +1,4 @@
-//! A machine's QEMU: its start, its sockets, its end.
+//! The QEMU process of a machine: its start, its sockets, its end.
 
 use crate::accel::ChosenAccelerator;
 use crate::agent::Agent;
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A machine's QEMU and what is connected with it. It ends when it is dropped.
+/// The QEMU process of a machine, with its agent and consoles. It ends when it is dropped.
 pub(crate) struct Process {
     pub(crate) agent: RefCell<Agent>,
     pub(crate) consoles: Vec<Console>,
@@ -55,7 +55,7 @@ impl Process {
         }
         let mut ends = ends.into_iter();
         let Some((stream, next)) = ends.next() else {
-            return Err(Error::Description("a machine has an agent".to_owned()));
+            return Err(Error::Description("QEMU has no socket for the agent".to_owned()));
         };
         let agent = RefCell::new(Agent::new(&status, stream, next));
         let consoles = ends
@@ -88,20 +88,20 @@ impl Process {
         !matches!(self.running().child.try_wait(), Ok(None))
     }
 
-    /// The error of a machine that failed: its accelerator gave up, or QEMU ended while `doing`.
+    /// The error if the machine has failed: its accelerator failed, or QEMU ended while `doing`.
     pub(crate) fn failure(&self, doing: &str) -> Option<Error> {
         let tail = || self.consoles.first().map(Console::tail).unwrap_or_default();
         if let Some(error) = self.status.error(tail) {
             return Some(error);
         }
-        // QEMU's sockets close a moment before the process is gone.
+        // QEMU's sockets are closed a moment before the process ends.
         std::thread::sleep(Duration::from_millis(200));
         let status = self.running().child.try_wait().ok()??;
         Some(self.launcher.ended(&status.to_string(), doing, tail()))
     }
 
-    /// Ends QEMU without an orderly end of its disks. The guest of a host whose KVM hangs may stay
-    /// in the kernel for ever; it must not take us along.
+    /// Kills QEMU without flushing its disks. If KVM hangs on the host, the process may stay in the
+    /// kernel for ever, so this does not wait for it without a limit.
     pub(crate) fn kill(&self) {
         self.status.mark_used();
         self.running().kill();
@@ -113,11 +113,11 @@ impl Drop for Process {
         self.status.mark_used();
         let mut running = self.running();
         running.end();
-        // QEMU closed its side if it has ended; it has not where it hangs in the kernel.
+        // A QEMU that hangs in the kernel has not closed its side of the socket.
         let _ = running.watch_end.shutdown(Shutdown::Both);
         drop(running);
         if let Some(watch) = self.watch.take() {
-            // A watch that panicked has said so.
+            // A panic of the watch was printed already.
             let _ = watch.join();
         }
     }

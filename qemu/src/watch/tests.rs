@@ -7,8 +7,8 @@ use std::time::Instant;
 
 const WORDS: &str = "KVM internal error. Suberror: 1, emulation failure";
 
-/// A machine whose QEMU does as one that KVM gives up on, where KVM is asked for: its guest stands
-/// still, and after some seconds it says so.
+/// A machine whose QEMU simulates a failure of KVM: under KVM the guest does not run, and after
+/// some seconds QEMU prints an internal error.
 fn machine(chosen: ChosenAccelerator, seconds: u32) -> (Machine, MachineLock) {
     let words = concat!(env!("CARGO_MANIFEST_DIR"), "/src/accel/kvm-internal-error.txt");
     let script = format!(
@@ -24,7 +24,7 @@ fn machine(chosen: ChosenAccelerator, seconds: u32) -> (Machine, MachineLock) {
         exec qemu-system-x86_64 "$@" $stopped
         "#
     );
-    let builder = Builder::new("standing").unwrap();
+    let builder = Builder::new("stopped").unwrap();
     let program = builder.directory.path().join("qemu");
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
