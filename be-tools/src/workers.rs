@@ -317,7 +317,8 @@ mod tests {
     #[test]
     fn an_answer_in_pieces_is_one_answer() {
         let mut slow = child(
-            "read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; read line; echo '{\"Err\":\"x\"}'",
+            "read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; \
+            read line; echo '{\"Err\":\"x\"}'",
         );
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Ok(vec![])));
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Err("x".into())));

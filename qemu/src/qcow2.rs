@@ -102,7 +102,9 @@ mod tests {
             .spawn()
             .unwrap();
         use std::io::Write;
-        let commands = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-named-block-nodes\"}\n{\"execute\":\"quit\"}\n";
+        let commands = ["qmp_capabilities", "query-named-block-nodes", "quit"]
+            .map(|command| format!("{{\"execute\":\"{command}\"}}\n"))
+            .concat();
         child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

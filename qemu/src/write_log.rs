@@ -254,7 +254,8 @@ mod tests {
         std::fs::copy(&base, &disk).unwrap();
         std::fs::write(&path, b"").unwrap();
         let node = format!(
-            "driver=blklogwrites,node-name=n,file.driver=file,file.filename={},log.driver=file,log.filename={},log-append=on",
+            "driver=blklogwrites,node-name=n,file.driver=file,file.filename={},log.driver=file,\
+            log.filename={},log-append=on",
             disk.display(),
             path.display()
         );
@@ -280,7 +281,8 @@ mod tests {
         {
             let line = format!("qemu-io n \\\"{line}\\\"");
             commands += &format!(
-                "{{\"execute\":\"human-monitor-command\",\"arguments\":{{\"command-line\":\"{line}\"}}}}\n"
+                "{{\"execute\":\"human-monitor-command\",\
+                \"arguments\":{{\"command-line\":\"{line}\"}}}}\n"
             );
         }
         commands += "{\"execute\":\"quit\"}\n";

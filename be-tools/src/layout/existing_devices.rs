@@ -146,9 +146,8 @@ mod tests {
         let placements = placements_of(&target, &source, &[], has_content).unwrap();
         let texts: Vec<&str> = placements.iter().map(|placement| placement.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
-        assert!(
-            matches!(&placements[0].kind, PlacementKind::FileSystem { options: Some(o), .. } if o == "noatime")
-        );
+        let PlacementKind::FileSystem { options, .. } = &placements[0].kind else { panic!() };
+        assert_eq!(options.as_deref(), Some("noatime"));
         let replaced = |target: &BootEnvironment| placements_replacing(target, &[]).unwrap().len();
         assert_eq!(replaced(&target), 1, "/var was not made for it");
         let made = BootEnvironment { made: vec!["/dev/vdb2".into()], ..target };

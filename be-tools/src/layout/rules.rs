@@ -129,7 +129,7 @@ fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     mountpoint.is_root() || named && !removable && !on_request
 }
 
-/// Whether the content of a source file system goes into the target.
+/// Whether the content of a source file system is copied to the target.
 fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) -> bool {
     match placement.map(|w| &w.kind) {
         Some(PlacementKind::Shared(_)) => false,
@@ -180,8 +180,8 @@ fn check(
         (PlacementKind::FileSystem { fs_type, .. }, source_mount) => {
             if needed_before_mounts(mountpoint) {
                 return Err(placement.error(format_args!(
-                    "{mountpoint} must be on the root file system, because a system needs it before \
-                    it can mount anything: leave this out"
+                    "{mountpoint} must be on the root file system, because a system needs it \
+                    before it can mount anything: leave this out"
                 )));
             }
             let was_vfat =

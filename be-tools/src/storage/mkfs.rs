@@ -67,8 +67,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
         "swap" => ("mkswap", &["-U", uuid]),
         _ => {
             return Err(Error::Usage(format!(
-                "'{fs_type}' is not a file system type that be makes: use ext4, xfs, btrfs, vfat or \
-                swap"
+                "'{fs_type}' is not a file system type that be makes: use ext4, xfs, btrfs, \
+                vfat or swap"
             )));
         }
     };

@@ -49,10 +49,11 @@ impl Mount {
 
     /// Whether it is a mount of the file system on this device.
     pub fn is_of(&self, device: &BlockDevice) -> bool {
-        self.number == device.number
-            // For a btrfs, only the source names the device.
-            || (self.number.major == 0
-                && (self.source == device.node || DeviceNumber::of_node(&self.source) == Some(device.number)))
+        // The number of a btrfs is anonymous, so its device is known only by its source.
+        let is_source = || {
+            self.source == device.node || DeviceNumber::of_node(&self.source) == Some(device.number)
+        };
+        self.number == device.number || self.number.major == 0 && is_source()
     }
 }
 

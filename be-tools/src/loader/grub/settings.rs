@@ -11,7 +11,7 @@ use crate::environment::Id;
 /// The file of Lifeboat's own settings, as a path in the root.
 pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
 
-const PANIC: &str = r#"# A kernel that panics, or an initramfs that finds no root, restarts the machine instead of waiting for ever.
+const PANIC: &str = r#"# Restart after a kernel panic, or if the initramfs finds no root.
 case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in
 *" panic="*) ;;
 *) GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=30" ;;
@@ -32,13 +32,14 @@ pub fn settings(id: Id, os_name: &str, resume: &str) -> String {
         os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
     format!(
         r#"# Written by Lifeboat. This boot environment shares its machine with others.
-# The first word is the directory on the EFI system partition for a grub-install that is run here: never the vendor's.
+# If grub-install runs here, the first word is its directory on the EFI system partition. It must
+# not be the distribution's own.
 GRUB_DISTRIBUTOR="{}"
-# The others have menu entries of their own, and reading their disks is not this one's business.
+# The other boot environments have their own menu entries, so their disks need not be read.
 GRUB_DISABLE_OS_PROBER=true
-# Device names change with the disks that are there.
+# Device names depend on which disks are connected.
 unset GRUB_DISABLE_LINUX_UUID GRUB_FORCE_PARTUUID
-# Swap that others use too may hold the memory of another one.
+# Shared swap may hold the hibernated memory of another boot environment.
 GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {resume}"
 {PANIC}"#,
         format!("{word} {}", os.trim()).trim_end()
@@ -132,8 +133,10 @@ pub fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
         );
     };
     let root = first.unwrap_or("no device");
+    let is_same_node = |root: &Path| root.canonicalize().ok() == device.canonicalize().ok();
     let is_volume = root.starts_with("/dev/mapper/")
-        && matches!((Path::new(root).canonicalize(), device.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        && Path::new(root).exists()
+        && is_same_node(Path::new(root));
     if root.strip_prefix("UUID=") == Some(uuid) || is_volume {
         return None;
     }
@@ -162,7 +165,8 @@ mod tests {
     /// The variables of a shell that sources the settings as grub-mkconfig does, under `set -e`.
     fn sourced(before: &str, settings: &str) -> String {
         let script = format!(
-            "set -e\n{before}\n{settings}\necho \"$GRUB_DISTRIBUTOR|$GRUB_DISABLE_OS_PROBER|$GRUB_CMDLINE_LINUX|$GRUB_DISABLE_LINUX_UUID\""
+            "set -e\n{before}\n{settings}\necho \"$GRUB_DISTRIBUTOR|$GRUB_DISABLE_OS_PROBER|\
+            $GRUB_CMDLINE_LINUX|$GRUB_DISABLE_LINUX_UUID\""
         );
         Tool::new("sh").args(["-c", &script]).run().unwrap().trim_end().to_owned()
     }
@@ -170,7 +174,8 @@ mod tests {
     #[test]
     fn the_shell_reads_the_settings() {
         let be = settings(id(), "Debian", "noresume");
-        let default = "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
+        let default = "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\n\
+            GRUB_DISABLE_LINUX_UUID=true";
         assert_eq!(
             sourced(default, &be),
             "lifeboat-2f0c1a94 Debian|true|console=ttyS0 noresume panic=30|"
