@@ -1,5 +1,5 @@
-//! Disks -> environments, managed and not. There is no registry: every file system that can hold a
-//! root is looked at.
+//! Finds the boot environments on the disks, managed and unmanaged. There is no registry: every
+//! file system that can hold a root is read.
 
 mod boot_state;
 mod environments;
@@ -15,14 +15,17 @@ use crate::storage::device::{BlockDevice, Devices, contents};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
 use crate::storage::volume::FileSystem;
-use crate::workers::{self, Kind};
+use crate::workers::{self, QuestionKind};
 
-/// How long looking into one file system may take.
+/// How long reading one file system may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The hidden verb `internal-scan`: a worker that reads devices and looks into file systems.
+/// The hidden verb `internal-scan`: a worker that probes devices and reads file systems.
 pub(crate) fn serve() -> ExitCode {
-    workers::serve(&[Kind::of::<contents::Request>(), Kind::of::<scan::Request>()])
+    workers::serve(&[
+        QuestionKind::of::<contents::ProbeRequest>(),
+        QuestionKind::of::<scan::ScanRequest>(),
+    ])
 }
 
 /// Finds the boot environments of this machine. Writes nothing to any disk.
@@ -32,26 +35,27 @@ pub(crate) fn serve() -> ExitCode {
 pub fn discover(host: &Host) -> Result<Inventory> {
     let devices = Devices::scan(host)?;
     let mounts = Mounts::read(host)?;
-    let mut inventory = look(host, devices, &mounts);
+    let mut inventory = read_all(host, devices, &mounts);
     if let Err(e) = boot_state::annotate(host, &mut inventory) {
-        inventory.warnings.push(format!("what boots next is not known: {e}"));
+        inventory.warnings.push(format!("what the machine boots next cannot be determined: {e}"));
     }
     Ok(inventory)
 }
 
-fn look(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
+fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = environments::candidates(&devices);
-    let request = |file_system: &FileSystem| scan::Request {
-        dir: scan::directory(&host.run),
+    let request = |file_system: &FileSystem| scan::ScanRequest {
+        dir: scan::mount_directory(&host.run),
         file_system: file_system.clone(),
         subvolume: None,
         nested: Vec::new(),
     };
-    let ask = |requests: &[scan::Request]| workers::answer_all(requests.chunks(1), DEADLINE);
+    let ask =
+        |requests: &[scan::ScanRequest]| workers::answer_all(host, requests.chunks(1), DEADLINE);
 
-    let not_looked_into = |file_system: &FileSystem, why: String| {
-        format!("{} was not looked into: {why}", file_system.volume.node().display())
+    let not_read = |file_system: &FileSystem, why: String| {
+        format!("the file system on {} was not read: {why}", file_system.volume.node().display())
     };
 
     let requests: Vec<_> = candidates.iter().map(request).collect();
@@ -61,38 +65,39 @@ fn look(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
             Ok(found) => roots.extend(
                 found.into_iter().map(|facts| environments::FoundRoot { file_system, facts }),
             ),
-            Err(why) => warnings.push(not_looked_into(file_system, why)),
+            Err(why) => warnings.push(not_read(file_system, why)),
         }
     }
-    // A BE with a /boot or /usr of its own is looked at again, with those in their places.
+    // A BE with a separate /boot or /usr is read again, with those mounted in it.
     let split: Vec<usize> = (0..roots.len())
         .filter(|i| !environments::nested(&roots[*i], &devices).is_empty())
         .collect();
-    let again: Vec<_> = split
+    let requests: Vec<_> = split
         .iter()
         .map(|index| {
             let root = &roots[*index];
-            scan::Request {
+            scan::ScanRequest {
                 subvolume: root.facts.subvolume.clone(),
                 nested: environments::nested(root, &devices),
                 ..request(root.file_system)
             }
         })
         .collect();
-    for (index, answer) in split.into_iter().zip(ask(&again)) {
+    for (index, answer) in split.into_iter().zip(ask(&requests)) {
         let root = &mut roots[index];
         match answer.map(|mut found| found.pop()) {
             Ok(Some(facts)) => root.facts = facts,
             Ok(None) => {}
-            Err(why) => warnings.push(not_looked_into(root.file_system, why)),
+            Err(why) => warnings.push(not_read(root.file_system, why)),
         }
     }
-    let environments = environments::environments(&roots, &devices, mounts);
+    let machine = environments::Machine { devices: &devices, mounts, root: &host.root };
+    let environments = environments::environments(&roots, &machine);
     Inventory { environments, warnings, devices }
 }
 
-/// What could not even be read: all of it without root, else disks that fail or never answer. An
-/// empty drive is no news.
+/// A warning for each device that could not be read: a disk that fails or never answers, but not an
+/// empty drive. Without root there is one warning for all of them.
 fn unreadable(devices: &Devices) -> Vec<String> {
     let failed = |d: &BlockDevice| match &d.content {
         Content::Unreadable(why) if !d.removable || why.starts_with(workers::LATE) => {
@@ -105,20 +110,21 @@ fn unreadable(devices: &Devices) -> Vec<String> {
         return all;
     }
     vec![format!(
-        "{} devices could not be read: boot environments are found by root only, use sudo",
+        "{} devices could not be read: only root can find boot environments, so use sudo",
         all.len()
     )]
 }
 
-/// What is on these devices alone: a machine under test has others.
+/// What is on these devices alone. The machine that runs the test has others.
 #[cfg(test)]
 pub(crate) fn look_at(devices: Devices) -> Inventory {
     let run = tempfile::tempdir().unwrap();
     let host = Host { run: run.path().into(), ..Host::local() };
-    look(&host, devices, &Mounts::read(&host).unwrap())
+    read_all(&host, devices, &Mounts::read(&host).unwrap())
 }
 
-/// What a directory would be as the root file system with this UUID, beside one labelled `second`.
+/// The BE that a directory would be as the root file system with this UUID, on a machine that also
+/// has a file system labelled `second`.
 #[cfg(test)]
 pub(crate) fn environment_in(
     dir: &std::path::Path,
@@ -138,7 +144,13 @@ pub(crate) fn environment_in(
     let volume = Volume::of(&devices, devices.by_name("vdy1").unwrap());
     let file_system = FileSystem::found(volume).unwrap();
     let root = environments::FoundRoot { file_system: &file_system, facts: facts.clone() };
-    let environment = environments::environments(&[root], &devices, &Mounts::default()).remove(0);
+    let mounts = Mounts::default();
+    let machine = environments::Machine {
+        devices: &devices,
+        mounts: &mounts,
+        root: std::path::Path::new("/"),
+    };
+    let environment = environments::environments(&[root], &machine).remove(0);
     (facts, environment, devices)
 }
 

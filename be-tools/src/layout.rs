@@ -1,7 +1,8 @@
-//! Source file systems and the user's wishes make the target's layout: split, merged, shared. Pure.
+//! Makes the target's layout, with its split, merged and shared file systems, from the file systems
+//! of the source and the placements of the user. Does no I/O.
 
 mod copies;
-mod in_place;
+mod existing_devices;
 mod mount_point;
 mod options;
 mod placement;
@@ -12,7 +13,7 @@ mod target;
 mod tests;
 
 pub use copies::TreeCopy;
-pub use in_place::{in_the_place_of, of_its_own};
+pub use existing_devices::{placements_of, placements_replacing};
 pub use mount_point::MountPoint;
 pub use placement::{FsType, Placement, PlacementKind};
 pub use rules::lay_out;

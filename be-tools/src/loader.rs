@@ -1,5 +1,5 @@
-//! What loads a BE's kernel, and the boot entry that makes it selectable (DESIGN.md, "Loaders").
-//! What the rest of the program calls; which loader it is, is decided here alone.
+//! The loader of a BE and its boot entry (DESIGN.md, "Loaders"). The rest of the program calls the
+//! [`Loader`] trait. Only this file decides which loader a BE has.
 
 mod all_entries;
 mod contract;
@@ -18,12 +18,12 @@ use crate::environment::{BootEnvironment, Descriptor, OperatingSystem};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 
-pub use all_entries::{AllEntries, Unconfirmed};
-pub use contract::{BootState, Loader, LoaderStep, Stage, Subject};
-pub use problem::{LoaderFile, Problem};
+pub use all_entries::{AllEntries, UnconfirmedTrial};
+pub use contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
+pub use problem::{LoaderFile, LoaderProblem};
 
-/// The loader of a BE: the one that its descriptor names. Nothing is looked at yet: a machine that
-/// cannot have such a loader is refused by [`Loader::prove`].
+/// The loader that a BE's descriptor names. This reads nothing from the machine: one that cannot
+/// have such a loader is refused by [`Loader::prove`].
 ///
 /// # Errors
 /// [`Refusal::UnknownLoader`]
@@ -55,18 +55,19 @@ pub fn for_new<'a>(
     for_environment(host, inventory, target)
 }
 
-/// Refuses to take away the last BE that the machine could start.
+/// Refuses to remove the last BE that the machine could start.
 ///
 /// # Errors
-/// The refusal.
+/// It is the last one.
 pub fn refuse_last(host: &Host, environment: &BootEnvironment) -> Result<()> {
     for_environment(host, &Inventory::default(), environment)?.prove_removal()
 }
 
-/// Has menus show a BE's new name.
+/// Makes the firmware's menu show a BE's new name. Does nothing for a BE without a boot entry, or
+/// on a machine without UEFI.
 ///
 /// # Errors
-/// The entry cannot be written. A BE without one, or a machine without UEFI, is no error.
+/// The entry cannot be written.
 pub fn set_description(host: &Host, descriptor: &Descriptor, os: &OperatingSystem) -> Result<()> {
     let renamed = BootEnvironment {
         descriptor: Some(descriptor.clone()),

@@ -104,7 +104,7 @@ pub(crate) fn measure<'t>(
     let mut totals = Totals::default();
     for tree in trees {
         let mounted = source::mount(session, source, &tree.source)?;
-        let place = tree.source_place();
+        let place = tree.source_directory();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
         totals.files += measured.files;
         totals.bytes += measured.bytes;
@@ -122,7 +122,7 @@ pub(crate) fn refuse_symlinks(
     let mounted = source::mount(session, source, &MountPoint::root())?;
     let root = RootDir::open(mounted.dir())?;
     let copies = layout.copies();
-    let ends = copies.iter().flat_map(|c| [c.source_place(), c.target_place()]);
+    let ends = copies.iter().flat_map(|c| [c.source_directory(), c.target_directory()]);
     for place in ends.chain(layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned())) {
         let place: PathBuf = place.components().collect();
         for ancestor in place.ancestors() {
@@ -162,7 +162,7 @@ pub(crate) fn exclude(
     selection: &Selection,
     tree: &layout::TreeCopy,
 ) -> Exclude {
-    let place = tree.source_place();
+    let place = tree.source_directory();
     let mut rules = Exclude::standard();
     if source.running {
         // Swap files in use that are not in fstab are left out too.
@@ -204,7 +204,7 @@ impl Population<'_> {
             target: to.dir(),
             from: &tree.from,
             to: &tree.to,
-            mountpoint: &tree.source_place(),
+            mountpoint: &tree.source_directory(),
             exclude,
             mode,
             two_pass: self.source.running,

@@ -1,14 +1,14 @@
-//! Block devices, what they hold, and mounts.
+//! Block devices, their content, and mounts.
 
 pub mod device;
+pub mod device_number;
 pub mod mkfs;
 mod mount_call;
 pub mod mounts;
 pub mod namespace;
-pub mod number;
 pub mod partitions;
-pub(crate) mod patience;
 pub mod probe;
+pub(crate) mod retry;
 pub mod stack;
 pub mod subvolume;
 pub mod swap;
@@ -16,24 +16,6 @@ pub mod swap;
 pub(crate) mod testing;
 pub mod usage;
 pub mod volume;
-
-/// A size for people: `1.5 GiB`.
-pub fn size_text(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut unit = "bytes";
-    for next in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if value.fract() == 0.0 || value >= 100.0 {
-        format!("{value:.0} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
-}
 
 /// Undoes the octal escapes (`\040`) of mountinfo(5), swaps and fstab(5).
 pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
@@ -66,21 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_read_well() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1536, "1.5 KiB"),
-            (8 << 30, "8 GiB"),
-            (256_060_514_304, "238 GiB"),
-            (u64::MAX, "16 EiB"),
-        ] {
-            assert_eq!(size_text(bytes), text);
-        }
-    }
-
-    #[test]
-    fn octal_escapes_are_undone_and_nothing_else() {
+    fn only_octal_escapes_are_undone() {
         for (escaped, plain) in [
             (r"a\040b", "a b"),
             (r"\134040", r"\040"),

@@ -1,5 +1,5 @@
-//! The children that read foreign devices and file systems: two at a time, each killed when it is
-//! late (DESIGN.md, invariant 7). A request and its answer are one line of JSON each.
+//! Child processes that read foreign devices and file systems: two at a time, each killed when it
+//! is late (DESIGN.md, invariant 7). A question and its answer are one line of JSON each.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};
@@ -13,45 +13,47 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Two: mounting is mostly waiting, and a third gains nothing on the small machines that rescue
-/// runs on.
+use crate::host::Host;
+
+/// How many children work at a time. Mounting is mostly waiting, and a third child gains nothing on
+/// the small machines that the rescue image runs on.
 const WORKERS: usize = 2;
 
-/// An answer beyond this comes from no honest disk.
+/// The most bytes of an answer. No honest disk needs more.
 const LONGEST_ANSWER: usize = 32 << 20;
 
-/// How long each further question of a group may take once one of it was late.
-const AFTER_A_LATE_ONE: Duration = Duration::from_secs(1);
+/// How long each further question of a group may take after one of them was late.
+const DEADLINE_AFTER_A_LATE_ANSWER: Duration = Duration::from_secs(1);
 
 /// How the reason begins when a question was not answered in time.
 pub(crate) const LATE: &str = "no answer within";
 
-/// What was found, or a sentence saying why nothing was.
+/// What a question asked for, or a sentence that says why it was not found out.
 pub(crate) type Answer<T> = Result<T, String>;
 
-/// Something that a worker is asked.
+/// A question that a worker can answer.
 pub(crate) trait Question: Serialize + DeserializeOwned + Sync {
-    /// The word that names this kind of question in the line to a child.
+    /// The name of this kind of question in the line to a child.
     const KIND: &'static str;
 
-    /// What the answer holds.
-    type Found: Serialize + DeserializeOwned + Send;
+    /// What a successful answer holds.
+    type Finding: Serialize + DeserializeOwned + Send;
 
-    /// Finds it out. This may take for ever.
-    fn answer(&self) -> Answer<Self::Found>;
+    /// Answers the question. This may block for ever.
+    fn answer(&self) -> Answer<Self::Finding>;
 }
 
 /// A kind of question that a child can answer.
-pub(crate) struct Kind {
+pub(crate) struct QuestionKind {
     name: &'static str,
-    /// From the question to its answer, both as JSON.
+    /// Answers a question in JSON with an answer in JSON.
     answer: fn(Value) -> Result<String, String>,
 }
 
-impl Kind {
+impl QuestionKind {
     /// The kind of `Q`.
     pub(crate) fn of<Q: Question>() -> Self {
-        Kind { name: Q::KIND, answer: answer_text::<Q> }
+        QuestionKind { name: Q::KIND, answer: answer_text::<Q> }
     }
 }
 
@@ -60,39 +62,42 @@ fn answer_text<Q: Question>(question: Value) -> Result<String, String> {
     serde_json::to_string(&question.answer()).map_err(|e| e.to_string())
 }
 
-/// The line to a child.
+/// The line that asks a child one question.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line<Q> {
+struct QuestionLine<Q> {
     kind: String,
     question: Q,
 }
 
-impl<'a, Q: Question> Line<&'a Q> {
+impl<'a, Q: Question> QuestionLine<&'a Q> {
     fn of(question: &'a Q) -> Self {
-        Line { kind: Q::KIND.into(), question }
+        QuestionLine { kind: Q::KIND.into(), question }
     }
 }
 
-/// Has all questions answered, in their order. Those of one group ask the same disk, one after the
-/// other: a disk that never answers takes the deadline once, and not once for each of its
-/// partitions.
+/// Answers all questions, in their order. The questions of a group concern the same disk and are
+/// asked one after the other, so that a disk that never answers costs the deadline once, not once
+/// for each of its partitions.
 pub(crate) fn answer_all<'a, Q: Question + 'a>(
+    host: &Host,
     groups: impl Iterator<Item = &'a [Q]>,
     deadline: Duration,
-) -> Vec<Answer<Q::Found>> {
+) -> Vec<Answer<Q::Finding>> {
     let groups: Vec<&[Q]> = groups.collect();
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..groups.len()).collect());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let start = || ChildProcess::start(host);
     let work = || {
         let mut answers = Vec::new();
-        let mut worker = Worker::new();
+        let mut worker = Worker::new(&start);
         while let Some(index) = next() {
             answers.push((index, worker.answer_group(groups[index], deadline)));
         }
         answers
     };
-    let nobody = |group: &&[Q]| group.iter().map(|_| Err("nobody looked".into())).collect();
-    let mut all: Vec<Vec<Answer<Q::Found>>> = groups.iter().map(nobody).collect();
+    let no_worker =
+        |group: &&[Q]| group.iter().map(|_| Err("every worker has failed".into())).collect();
+    let mut all: Vec<Vec<Answer<Q::Finding>>> = groups.iter().map(no_worker).collect();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS.min(groups.len())).map(|_| scope.spawn(work)).collect();
         for (index, answers) in
@@ -104,81 +109,78 @@ pub(crate) fn answer_all<'a, Q: Question + 'a>(
     all.into_iter().flatten().collect()
 }
 
-enum Worker {
-    /// A child process, this program again with its hidden verb.
-    Child { start: fn() -> std::io::Result<Looker>, running: Option<Looker> },
-    /// This thread: a test's program does not have that verb.
+/// Starts a child.
+type Start<'a> = dyn Fn() -> std::io::Result<ChildProcess> + Sync + 'a;
+
+enum Worker<'a> {
+    /// A child process: this program, started again with its hidden verb.
+    Child { start: &'a Start<'a>, running: Option<ChildProcess> },
+    /// This thread. The program of a unit test does not have the hidden verb.
     Thread,
 }
 
-impl Worker {
-    fn new() -> Self {
-        if cfg!(test) {
-            Worker::Thread
-        } else {
-            Worker::Child { start: Looker::start, running: None }
-        }
+impl<'a> Worker<'a> {
+    fn new(start: &'a Start<'a>) -> Self {
+        if cfg!(test) { Worker::Thread } else { Worker::Child { start, running: None } }
     }
 
     fn answer_group<Q: Question>(
         &mut self,
         group: &[Q],
-        deadline: Duration,
-    ) -> Vec<Answer<Q::Found>> {
-        let mut patience = deadline;
+        mut deadline: Duration,
+    ) -> Vec<Answer<Q::Finding>> {
         let ask = |question| {
             let start = Instant::now();
-            let answer = self.answer(question, patience);
-            if start.elapsed() >= patience {
-                patience = patience.min(AFTER_A_LATE_ONE);
+            let answer = self.answer(question, deadline);
+            if start.elapsed() >= deadline {
+                deadline = deadline.min(DEADLINE_AFTER_A_LATE_ANSWER);
             }
             answer
         };
         group.iter().map(ask).collect()
     }
 
-    fn answer<Q: Question>(&mut self, question: &Q, deadline: Duration) -> Answer<Q::Found> {
+    fn answer<Q: Question>(&mut self, question: &Q, deadline: Duration) -> Answer<Q::Finding> {
         let Worker::Child { start, running } = self else { return question.answer() };
-        let mut looker = match running.take() {
-            Some(looker) => looker,
-            None => start().map_err(|e| format!("starting a child to look: {e}"))?,
+        let mut child = match running.take() {
+            Some(child) => child,
+            None => start().map_err(|e| format!("starting a child process: {e}"))?,
         };
-        // One that fails is dropped, and killed with that; the next question gets a new one.
-        let answer = looker.ask(question, deadline)?;
-        *running = Some(looker);
+        // A child that fails is dropped, which kills it. The next question starts a new one.
+        let answer = child.ask(question, deadline)?;
+        *running = Some(child);
         answer
     }
 }
 
-/// A child that answers one request after the other.
-struct Looker {
-    child: Child,
-    requests: Option<ChildStdin>,
+/// A child process that answers one question after the other.
+struct ChildProcess {
+    process: Child,
+    questions: Option<ChildStdin>,
     answers: ChildStdout,
 }
 
-impl Looker {
-    fn start() -> std::io::Result<Self> {
-        Self::of(Command::new("/proc/self/exe").arg0("be").arg("internal-scan"))
+impl ChildProcess {
+    fn start(host: &Host) -> std::io::Result<Self> {
+        Self::spawn(Command::new(host.program()).arg0("be").arg("internal-scan"))
     }
 
-    fn of(program: &mut Command) -> std::io::Result<Self> {
-        let mut child =
+    fn spawn(program: &mut Command) -> std::io::Result<Self> {
+        let mut process =
             program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(requests), Some(answers)) => {
-                Ok(Looker { child, requests: Some(requests), answers })
+        match (process.stdin.take(), process.stdout.take()) {
+            (Some(questions), Some(answers)) => {
+                Ok(ChildProcess { process, questions: Some(questions), answers })
             }
-            _ => Err(std::io::Error::other("no pipes to the child")),
+            _ => Err(std::io::Error::other("no pipes to the child process")),
         }
     }
 
-    fn ask<Q: Question>(&mut self, question: &Q, deadline: Duration) -> Answer<Answer<Q::Found>> {
+    fn ask<Q: Question>(&mut self, question: &Q, deadline: Duration) -> Answer<Answer<Q::Finding>> {
         let end = Instant::now() + deadline;
-        let line = serde_json::to_string(&Line::of(question)).map_err(|e| e.to_string())?;
-        let requests = self.requests.as_mut().ok_or("the child was told to end")?;
-        writeln!(requests, "{line}")
-            .map_err(|e| format!("the child that looked has died ({e})"))?;
+        let line = serde_json::to_string(&QuestionLine::of(question)).map_err(|e| e.to_string())?;
+        let questions = self.questions.as_mut().ok_or("the child process was told to end")?;
+        writeln!(questions, "{line}").map_err(|e| format!("the child process has died ({e})"))?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\n") {
             let left = end.saturating_duration_since(Instant::now());
@@ -191,34 +193,34 @@ impl Looker {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.to_string()),
             }
-            let mut some = [0; 64 << 10];
-            match self.answers.read(&mut some) {
-                Ok(0) => return Err("the child that looked has died".into()),
-                Ok(count) => answer.extend(&some[..count]),
+            let mut chunk = [0; 64 << 10];
+            match self.answers.read(&mut chunk) {
+                Ok(0) => return Err("the child process has died".into()),
+                Ok(count) => answer.extend(&chunk[..count]),
                 Err(error) => return Err(error.to_string()),
             }
             if answer.len() > LONGEST_ANSWER {
-                return Err("more was found than any honest disk holds".into());
+                return Err("the answer is longer than any honest disk can cause".into());
             }
         }
-        serde_json::from_slice(&answer).map_err(|e| format!("the answer makes no sense ({e})"))
+        serde_json::from_slice(&answer).map_err(|e| format!("the answer does not parse ({e})"))
     }
 }
 
-impl Drop for Looker {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
-        // The end of its input ends an idle child; one that hangs is killed, and may stay in the
-        // kernel for longer than anyone waits.
-        self.requests = None;
+        // An idle child exits at the end of its input. One that hangs is killed; it may stay in the
+        // kernel for longer than is worth waiting for.
+        self.questions = None;
         for _ in 0..20 {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+            if matches!(self.process.try_wait(), Ok(Some(_))) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let _ = self.child.kill();
+        let _ = self.process.kill();
         for _ in 0..100 {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
+            if matches!(self.process.try_wait(), Ok(Some(_))) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -226,16 +228,16 @@ impl Drop for Looker {
     }
 }
 
-/// What a child does: it answers the lines of standard input until that ends, each as one of
-/// `kinds`.
-pub(crate) fn serve(kinds: &[Kind]) -> ExitCode {
-    // The end of the one who asked is the end of this child, whatever it waits for.
+/// Runs in a child: answers each line of standard input, a question of one of `kinds`, until the
+/// input ends.
+pub(crate) fn serve(kinds: &[QuestionKind]) -> ExitCode {
+    // This process is killed when its parent ends, whatever it waits for.
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     for line in std::io::stdin().lock().lines() {
         let answer = line.map_err(|e| e.to_string()).and_then(|line| answer_line(kinds, &line));
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(why) => return complain(&why),
+            Err(why) => return report_failure(&why),
         };
         answer.push('\n');
         if std::io::stdout().lock().write_all(answer.as_bytes()).is_err() {
@@ -245,14 +247,14 @@ pub(crate) fn serve(kinds: &[Kind]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn answer_line(kinds: &[Kind], line: &str) -> Result<String, String> {
-    let line: Line<Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
+fn answer_line(kinds: &[QuestionKind], line: &str) -> Result<String, String> {
+    let line: QuestionLine<Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
     let kind = kinds.iter().find(|kind| kind.name == line.kind);
     let kind = kind.ok_or_else(|| format!("'{}' is not a question", line.kind.escape_debug()))?;
     (kind.answer)(line.question)
 }
 
-fn complain(why: &str) -> ExitCode {
+fn report_failure(why: &str) -> ExitCode {
     let answer: Answer<()> = Err(why.into());
     if let Ok(text) = serde_json::to_string(&answer) {
         let _ = writeln!(std::io::stdout().lock(), "{text}");
@@ -266,13 +268,13 @@ mod tests {
 
     use super::*;
 
-    /// What is asked of a child that never understands it.
+    /// A question that no child of these tests understands.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     struct Word(String);
 
     impl Question for Word {
         const KIND: &'static str = "word";
-        type Found = Vec<String>;
+        type Finding = Vec<String>;
 
         fn answer(&self) -> Answer<Vec<String>> {
             Ok(vec![self.0.clone()])
@@ -283,46 +285,47 @@ mod tests {
         Word("x".into())
     }
 
-    fn looker(script: &str) -> Looker {
-        Looker::of(Command::new("sh").args(["-c", script])).unwrap()
+    fn child(script: &str) -> ChildProcess {
+        ChildProcess::spawn(Command::new("sh").args(["-c", script])).unwrap()
     }
 
     #[test]
-    fn a_child_that_is_late_is_given_up_and_killed() {
+    fn a_child_that_is_late_is_killed() {
         let start = Instant::now();
-        let mut late = looker("read line; exec sleep 600");
+        let mut late = child("read line; exec sleep 600");
         let why = late.ask(&question(), Duration::from_millis(200)).unwrap_err();
         assert!(why.contains("no answer within 0.2 seconds"), "{why}");
-        let pid = late.child.id();
+        let pid = late.process.id();
         drop(late);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 
     #[test]
-    fn a_child_that_dies_or_babbles_is_an_error_and_not_an_answer() {
+    fn a_child_that_dies_or_writes_garbage_is_an_error() {
         for (script, expected) in [
             ("read line", "has died"),
-            ("read line; echo no json", "makes no sense"),
-            ("read line; exec yes", "makes no sense"),
-            ("read line; tr '\\0' x </dev/zero", "more was found"),
+            ("read line; echo no json", "does not parse"),
+            ("read line; exec yes", "does not parse"),
+            ("read line; tr '\\0' x </dev/zero", "longer than"),
         ] {
-            let why = looker(script).ask(&question(), Duration::from_secs(20)).unwrap_err();
+            let why = child(script).ask(&question(), Duration::from_secs(20)).unwrap_err();
             assert!(why.contains(expected), "{script}: {why}");
         }
     }
 
     #[test]
     fn an_answer_in_pieces_is_one_answer() {
-        let mut slow = looker(
-            "read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; read line; echo '{\"Err\":\"x\"}'",
+        let mut slow = child(
+            "read line; printf '{\"Ok\"'; sleep 0.1; echo ':[]}'; \
+            read line; echo '{\"Err\":\"x\"}'",
         );
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Ok(vec![])));
         assert_eq!(slow.ask(&question(), Duration::from_secs(5)), Ok(Err("x".into())));
     }
 
     #[test]
-    fn a_late_one_delays_its_own_group_once_and_no_other() {
+    fn a_late_answer_delays_its_own_group_once_and_no_other() {
         // The first child never answers; those after it do.
         let start = || {
             static STARTED: std::sync::atomic::AtomicBool =
@@ -333,9 +336,9 @@ mod tests {
             } else {
                 "while :; do echo '{\"Ok\":[]}'; read line; done"
             };
-            Looker::of(Command::new("sh").args(["-c", &format!("read line; {then}")]))
+            ChildProcess::spawn(Command::new("sh").args(["-c", &format!("read line; {then}")]))
         };
-        let mut worker = Worker::Child { start, running: None };
+        let mut worker = Worker::Child { start: &start, running: None };
         let answers =
             worker.answer_group(&[question(), question(), question()], Duration::from_millis(300));
         assert!(answers[0].as_ref().is_err_and(|why| why.starts_with(LATE)), "{answers:?}");
@@ -344,9 +347,9 @@ mod tests {
 
     #[test]
     fn a_disk_that_never_answers_takes_the_deadline_once() {
-        let start = || Looker::of(Command::new("sh").args(["-c", "exec sleep 600"]));
+        let start = || ChildProcess::spawn(Command::new("sh").args(["-c", "exec sleep 600"]));
         let began = Instant::now();
-        let answers = Worker::Child { start, running: None }
+        let answers = Worker::Child { start: &start, running: None }
             .answer_group(&vec![question(); 3], Duration::from_secs(4));
         let whys: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         assert_eq!(whys, [4, 1, 1].map(|seconds| format!("{LATE} {seconds} seconds")));
@@ -354,10 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_understood_by_the_child() {
-        let line = serde_json::to_string(&Line::of(&question())).unwrap();
-        assert_eq!(answer_line(&[Kind::of::<Word>()], &line).unwrap(), r#"{"Ok":["x"]}"#);
+    fn a_child_understands_a_question() {
+        let line = serde_json::to_string(&QuestionLine::of(&question())).unwrap();
+        assert_eq!(answer_line(&[QuestionKind::of::<Word>()], &line).unwrap(), r#"{"Ok":["x"]}"#);
         assert!(answer_line(&[], &line).unwrap_err().contains("'word' is not a question"));
-        assert!(answer_line(&[Kind::of::<Word>()], "no json").is_err());
+        assert!(answer_line(&[QuestionKind::of::<Word>()], "no json").is_err());
     }
 }

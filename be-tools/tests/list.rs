@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Held where a test mounts: an operation refuses to run beside another one.
+/// Held by each test that mounts, because two operations refuse to run at the same time.
 static OPERATION: Mutex<()> = Mutex::new(());
 
 /// Runs a program that must succeed and returns what it printed.
@@ -32,7 +32,7 @@ fn is_root() -> bool {
     root
 }
 
-/// A loop device with a file system made from a directory, and left as if its machine had died.
+/// A loop device with a file system that is made from a directory.
 struct Disk {
     node: String,
     directory: tempfile::TempDir,
@@ -80,7 +80,7 @@ impl Disk {
         run("sha256sum", &[self.image().to_str().unwrap()])
     }
 
-    /// Turns on the flag that says that the journal must be replayed.
+    /// Sets the flag that the journal must be replayed, as after a power cut.
     fn make_dirty(&self) {
         run("debugfs", &["-w", "-R", "feature +needs_recovery", &self.node]);
     }
@@ -102,7 +102,7 @@ fn listed(node: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn listing_looks_through_a_child_and_changes_no_byte_of_a_dirty_disk() {
+fn listing_changes_no_byte_of_a_dirty_disk() {
     if !is_root() {
         return;
     }
@@ -124,7 +124,7 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     if !is_root() {
         return;
     }
-    let _alone = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
+    let _operation = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = Disk::debian("mounted-one");
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
@@ -133,7 +133,7 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     assert!(Path::new(dir).join("etc/os-release").exists());
     std::fs::write(Path::new(dir).join("etc/new"), "x").unwrap();
     assert_eq!(listed(&disk.node)[0]["mounted_at"][0], dir);
-    // Twice is refused, with the place where it is.
+    // Mounting it again is refused, with the directory where it is mounted.
     let again = be(&["mount", "mounted-one"]);
     assert_eq!(again.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&again.stderr).contains(dir));
@@ -153,11 +153,11 @@ fn a_be_is_mounted_until_it_is_unmounted() {
 }
 
 #[test]
-fn a_mount_that_fails_leaves_nothing_and_none_hides_the_running_system() {
+fn a_mount_that_fails_leaves_nothing_and_nothing_is_mounted_on_the_root() {
     if !is_root() {
         return;
     }
-    let _alone = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
+    let _operation = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
     let disk = Disk::with_fstab("broken-one", "UUID=gone /data ext4 defaults 0 2\n");
     let output = be(&["mount", "broken-one"]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
@@ -168,7 +168,7 @@ fn a_mount_that_fails_leaves_nothing_and_none_hides_the_running_system() {
 }
 
 #[test]
-fn an_unknown_and_an_ambiguous_name_are_told_apart() {
+fn an_unknown_name_is_told_from_an_ambiguous_one() {
     if !is_root() {
         return;
     }
@@ -182,7 +182,7 @@ fn an_unknown_and_an_ambiguous_name_are_told_apart() {
 }
 
 #[test]
-fn an_error_that_nobody_reads_is_no_panic() {
+fn an_error_that_cannot_be_printed_is_not_a_panic() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = Command::new(env!("CARGO_BIN_EXE_be"))
@@ -205,6 +205,6 @@ fn thirty_two_roots_are_listed_in_a_second() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!((0..32).all(|n| text.contains(&format!("speed-{n} "))), "{text}");
     drop(disks);
-    // Measured at 0.15 s; other tests share the machine.
+    // It takes 0.15 s alone. Other tests run at the same time.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -1,5 +1,5 @@
-//! Jobs in a guest, through Debian's own `qemu-guest-agent` (QEMU, docs/interop/qemu-ga-ref): it
-//! comes up with every boot of every copy of the system, without a console to read and without a
+//! Commands in a guest, through Debian's own `qemu-guest-agent` (QEMU, docs/interop/qemu-ga-ref).
+//! It is started at every boot of every copy of the system, and needs neither a console nor a
 //! network.
 
 use crate::qmp::Wire;
@@ -15,37 +15,38 @@ use std::time::{Duration, Instant};
 pub(crate) const PORT: &str = "org.qemu.guest_agent.0";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a command in a guest ended with.
+/// The result of a command in a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Its exit status; 128 + n when signal n ended it.
+    /// Its exit status; 128 + n if signal n ended it.
     pub status: i32,
-    /// Its standard output, invalid UTF-8 replaced.
+    /// Its standard output, with invalid UTF-8 replaced.
     pub stdout: String,
-    /// Its standard error, invalid UTF-8 replaced.
+    /// Its standard error, with invalid UTF-8 replaced.
     pub stderr: String,
 }
 
-/// Why the agent did not do something.
-pub(crate) enum Failure {
-    /// No answer in time: the guest is not up, hangs, or went down.
+/// A failure of the agent.
+pub(crate) enum AgentFailure {
+    /// No answer in time: the guest is not up, hangs, or was shut down.
     Silent,
+    /// The agent refused the command.
     Refused(Error),
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Refused(error)
+impl From<Error> for AgentFailure {
+    fn from(error: Error) -> AgentFailure {
+        AgentFailure::Refused(error)
     }
 }
 
-/// The connection to the agent; it outlives the guest's reboots.
+/// The connection to the agent, which continues after the guest has rebooted.
 pub(crate) struct Agent {
     status: Arc<Status>,
     wire: Wire,
-    /// Where the wire of another start of the machine comes out.
+    /// Receives the stream of another start of the machine.
     next: Receiver<UnixStream>,
-    /// Which start of the machine the wire is of.
+    /// The number of the machine's start that the wire is from.
     start: u32,
     number: u64,
 }
@@ -59,23 +60,23 @@ impl Agent {
         Agent { status: Arc::clone(status), wire: Wire::new(stream), next, start: 0, number: 0 }
     }
 
-    /// Waits until the agent answers, of a machine that is started again as well; whatever was on
-    /// the wire before is dropped.
-    pub(crate) fn sync(&mut self, limit: Duration) -> Result<(), Failure> {
+    /// Waits until the agent answers, even if the machine is started again. Older answers on the
+    /// wire are dropped.
+    pub(crate) fn sync(&mut self, limit: Duration) -> Result<(), AgentFailure> {
         let start = Instant::now();
         while start.elapsed() < limit {
             match self.answers(limit) {
-                Ok(true) if self.status.use_start(self.start) => return Ok(()),
+                Ok(true) if self.status.mark_start_used(self.start) => return Ok(()),
                 Ok(_) => {}
                 Err(_) => {
                     let left = limit.saturating_sub(start.elapsed());
-                    let stream = self.next.recv_timeout(left).map_err(|_| Failure::Silent)?;
+                    let stream = self.next.recv_timeout(left).map_err(|_| AgentFailure::Silent)?;
                     self.wire = Wire::new(stream);
                     self.start += 1;
                 }
             }
         }
-        Err(Failure::Silent)
+        Err(AgentFailure::Silent)
     }
 
     /// Whether the agent answers within three seconds.
@@ -86,7 +87,7 @@ impl Agent {
         self.wire.send(b"\xff", &message)?;
         let patience = Duration::from_secs(3);
         while let Some(answer) = self.wire.receive(patience.min(limit))? {
-            // Answers come in order: this one proves that no older one is still under way.
+            // Answers arrive in order, so no older one follows this one.
             if answer.get("return").and_then(Value::as_u64) == Some(number) {
                 return Ok(true);
             }
@@ -94,44 +95,53 @@ impl Agent {
         Ok(false)
     }
 
-    fn call(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value, Failure> {
+    fn call(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value, AgentFailure> {
         self.wire
             .send(b"", &json!({ "execute": command, "arguments": arguments }))
-            .map_err(|_| Failure::Silent)?;
-        let answer =
-            self.wire.receive(limit).map_err(|_| Failure::Silent)?.ok_or(Failure::Silent)?;
+            .map_err(|_| AgentFailure::Silent)?;
+        let answer = self
+            .wire
+            .receive(limit)
+            .map_err(|_| AgentFailure::Silent)?
+            .ok_or(AgentFailure::Silent)?;
         match answer.get("return") {
             Some(value) => Ok(value.clone()),
             None => {
                 let reason =
                     answer["error"]["desc"].as_str().unwrap_or("no reason given").to_owned();
-                Err(Failure::Refused(Error::Protocol { command: command.to_owned(), reason }))
+                Err(AgentFailure::Refused(Error::Protocol { command: command.to_owned(), reason }))
             }
         }
     }
 
-    /// Starts a shell command as root and gives back its process id.
-    pub(crate) fn start(&mut self, command: &str) -> Result<u64, Failure> {
+    /// Starts a shell command as root and returns its process id.
+    pub(crate) fn start(&mut self, command: &str) -> Result<u64, AgentFailure> {
         self.sync(deadline(60))?;
         let arguments = json!({
-            "path": "/bin/sh", "arg": ["-c", command], "env": [PATH, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"], "capture-output": true,
+            "path": "/bin/sh", "arg": ["-c", command], "capture-output": true,
+            "env": [PATH, "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"],
         });
         let answer = self.call("guest-exec", arguments, deadline(30))?;
-        answer["pid"].as_u64().ok_or_else(|| strange("guest-exec", &answer))
+        answer["pid"].as_u64().ok_or_else(|| unexpected("guest-exec", &answer))
     }
 
-    /// Runs a shell command as root to its end.
-    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Output, Failure> {
+    /// Runs a shell command as root and waits for its end.
+    pub(crate) fn run(&mut self, command: &str, limit: Duration) -> Result<Output, AgentFailure> {
         let start = Instant::now();
         let pid = self.start(command)?;
         let mut pause = Duration::from_millis(20);
         loop {
             let answer = self.call("guest-exec-status", json!({ "pid": pid }), deadline(60))?;
             if answer["exited"] == json!(true) {
-                return output(&answer).ok_or_else(|| strange("guest-exec-status", &answer));
+                return output(&answer).ok_or_else(|| unexpected("guest-exec-status", &answer));
             }
             if start.elapsed() > limit {
-                return Err(Failure::Silent);
+                return Err(AgentFailure::Silent);
             }
             std::thread::sleep(pause);
             pause = (pause * 3 / 2).min(Duration::from_millis(500));
@@ -139,7 +149,7 @@ impl Agent {
     }
 
     /// Writes a file in the guest.
-    pub(crate) fn write(&mut self, path: &str, content: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, path: &str, content: &[u8]) -> Result<(), AgentFailure> {
         self.sync(deadline(60))?;
         let handle =
             self.call("guest-file-open", json!({ "path": path, "mode": "w" }), deadline(30))?;
@@ -148,7 +158,7 @@ impl Agent {
             let written = self.call("guest-file-write", arguments, deadline(60))?;
             if written["count"].as_u64() != Some(chunk.len() as u64) {
                 let reason = format!("only {} bytes of {path} were written", written["count"]);
-                return Err(Failure::Refused(Error::Protocol {
+                return Err(AgentFailure::Refused(Error::Protocol {
                     command: "guest-file-write".to_owned(),
                     reason,
                 }));
@@ -158,7 +168,7 @@ impl Agent {
     }
 
     /// Reads a file of the guest.
-    pub(crate) fn read(&mut self, path: &str) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn read(&mut self, path: &str) -> Result<Vec<u8>, AgentFailure> {
         self.sync(deadline(60))?;
         let handle =
             self.call("guest-file-open", json!({ "path": path, "mode": "r" }), deadline(30))?;
@@ -170,7 +180,7 @@ impl Agent {
                 deadline(60),
             )?;
             let chunk = answer["buf-b64"].as_str().and_then(base64::decode);
-            content.extend(chunk.ok_or_else(|| strange("guest-file-read", &answer))?);
+            content.extend(chunk.ok_or_else(|| unexpected("guest-file-read", &answer))?);
             if answer["eof"] == json!(true) {
                 break;
             }
@@ -193,8 +203,8 @@ fn output(answer: &Value) -> Option<Output> {
     Some(Output { status, stdout: text("out-data")?, stderr: text("err-data")? })
 }
 
-fn strange(command: &str, answer: &Value) -> Failure {
-    Failure::Refused(Error::Protocol {
+fn unexpected(command: &str, answer: &Value) -> AgentFailure {
+    AgentFailure::Refused(Error::Protocol {
         command: command.to_owned(),
         reason: format!("unexpected answer {answer}"),
     })
@@ -207,7 +217,7 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::sync::mpsc::channel;
 
-    /// An agent that answers line by line.
+    /// An agent that answers each line with `answer`.
     fn agent(answer: impl FnMut(&Value) -> String + Send + 'static) -> Agent {
         let status = Arc::new(Status::new("test", Accelerator::Kvm));
         Agent::new(&status, wire(answer), channel().1)
@@ -227,16 +237,16 @@ mod tests {
         ours
     }
 
-    fn unwrap<T>(result: Result<T, Failure>) -> T {
+    fn unwrap<T>(result: Result<T, AgentFailure>) -> T {
         match result {
             Ok(value) => value,
-            Err(Failure::Silent) => panic!("silent"),
-            Err(Failure::Refused(error)) => panic!("{error}"),
+            Err(AgentFailure::Silent) => panic!("silent"),
+            Err(AgentFailure::Refused(error)) => panic!("{error}"),
         }
     }
 
     #[test]
-    fn a_job_gives_back_status_and_output() {
+    fn a_command_returns_its_status_and_output() {
         let mut polls = 0;
         let mut agent = agent(move |message| match message["execute"].as_str().unwrap() {
             "guest-sync-delimited" => format!("{{\"return\": {}}}\n", message["arguments"]["id"]),
@@ -253,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_older_questions_are_passed_over() {
+    fn answers_to_older_commands_are_skipped() {
         let mut agent = agent(|message| {
             let id = &message["arguments"]["id"];
             format!(
@@ -267,7 +277,7 @@ mod tests {
     #[test]
     fn a_guest_that_is_not_up_is_silent() {
         let mut agent = agent(|_| String::new());
-        assert!(matches!(agent.sync(Duration::from_millis(50)), Err(Failure::Silent)));
+        assert!(matches!(agent.sync(Duration::from_millis(50)), Err(AgentFailure::Silent)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648, section 4), which the guest agent wraps bytes in.
+//! Base64 (RFC 4648, section 4), the guest agent's encoding of bytes.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -19,7 +19,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes, or nothing if the text is not base64.
+/// Decodes base64; `None` if the text is not valid.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_comes_back_and_garbage_does_not() {
+    fn every_byte_is_decoded_and_garbage_is_refused() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decode(&encode(&all)).unwrap(), all);
         assert!(decode("Zg!=").is_none());

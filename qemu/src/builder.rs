@@ -1,13 +1,13 @@
 //! The description of a machine, and QEMU's command line made from it.
 
-use crate::disk::Attached;
+use crate::disk::AttachedDisk;
 use crate::host::{Tool, target_dir};
 use crate::{Accelerator, Disk, Error, Firmware, Machine, Result, WriteLog, agent};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// A kernel that QEMU loads itself, past the boot loader; OVMF's variables work all the same.
+/// A kernel that QEMU loads without the boot loader. OVMF's variables work as usual.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// The kernel, or a unified kernel image.
@@ -18,9 +18,9 @@ pub struct Kernel {
     pub command_line: String,
 }
 
-/// The description of a machine. Its overlays, blank disks and variables live as long as the
-/// description or a machine made from it, so that [`Machine::stop`] and another start find them as
-/// they were.
+/// The description of a machine. Its overlays, blank disks and variables are kept as long as the
+/// description or a machine made from it exists, so that the machine can be stopped and started
+/// again.
 #[derive(Clone, Debug)]
 pub struct Builder {
     pub(crate) name: String,
@@ -66,26 +66,26 @@ impl Builder {
         })
     }
 
-    /// The name in messages and logs.
+    /// Sets the name for messages and logs.
     pub fn name(mut self, name: &str) -> Builder {
         self.name = name.to_owned();
         self
     }
 
-    /// The firmware; OVMF unless said.
+    /// Sets the firmware; OVMF by default.
     pub fn firmware(mut self, firmware: Firmware) -> Builder {
         self.firmware = firmware;
         self
     }
 
-    /// A variable store that is written to and stays. Without it the machine has one of its own,
-    /// from the firmware's template.
+    /// Sets a file as the variable store, which the machine writes to. By default the machine has
+    /// its own store, made from the firmware's template.
     pub fn variables(mut self, store: impl Into<PathBuf>) -> Builder {
         self.variables = Some(store.into());
         self
     }
 
-    /// Starts the machine's own variable store as a copy of another.
+    /// Makes the machine's own variable store a copy of another.
     ///
     /// # Errors
     /// The store cannot be copied.
@@ -95,27 +95,27 @@ impl Builder {
         Ok(self)
     }
 
-    /// Memory in MiB.
+    /// Sets the memory in MiB.
     pub fn memory(mut self, mebibytes: u32) -> Builder {
         self.memory = mebibytes;
         self
     }
 
-    /// Processors; one unless said. With two, QEMU's translator now and then ran code that the
-    /// other one was patching, and the guest's kernel died of a breakpoint of its own (`Oops:
-    /// int3`), silently where it boots quietly.
+    /// Sets the number of processors; one by default. With two, QEMU's translator sometimes ran
+    /// code on one while the other was patching it, and the guest's kernel crashed at its own
+    /// breakpoint (`Oops: int3`), without a message if it boots quietly.
     pub fn cpus(mut self, count: u32) -> Builder {
         self.cpus = count;
         self
     }
 
-    /// One more disk.
+    /// Adds a disk.
     pub fn disk(mut self, disk: Disk) -> Builder {
         self.disks.push(disk);
         self
     }
 
-    /// Pulls the disk with this serial number out of the machine; its image stays for
+    /// Removes the disk with this serial number from the machine. Its image is kept for
     /// [`Builder::with_disk`].
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Builder {
         self.set_present(serial, false)
     }
 
-    /// Puts a disk back that [`Builder::without_disk`] pulled out.
+    /// Inserts a disk again that [`Builder::without_disk`] removed.
     ///
     /// # Errors
     /// There is no such disk.
@@ -141,50 +141,48 @@ impl Builder {
         Ok(self)
     }
 
-    /// The number of serial consoles; one unless said.
+    /// Sets the number of serial consoles; one by default.
     pub fn consoles(mut self, count: usize) -> Builder {
         self.consoles = count;
         self
     }
 
-    /// Loads a kernel past the boot loader.
+    /// Makes QEMU load a kernel without the boot loader.
     pub fn kernel(mut self, kernel: Kernel) -> Builder {
         self.kernel = Some(kernel);
         self
     }
 
-    /// Boots through the firmware and its loaders again.
+    /// Makes the machine boot through the firmware and its loaders again.
     pub fn no_kernel(mut self) -> Builder {
         self.kernel = None;
         self
     }
 
-    /// A graphics card and a USB keyboard.
+    /// Adds a graphics card and a USB keyboard.
     pub fn screen(mut self) -> Builder {
         self.screen = true;
         self
     }
 
-    /// A USB controller, also when no disk needs it at the start, for a stick that is plugged in
-    /// later.
+    /// Adds a USB controller, for a USB disk that is plugged in later.
     pub fn usb(mut self) -> Builder {
         self.usb = true;
         self
     }
 
-    /// PCIe ports for virtio and NVMe disks that are plugged in later.
+    /// Adds PCIe ports for virtio and NVMe disks that are plugged in later.
     pub fn hot_plug_ports(mut self, count: usize) -> Builder {
         self.ports = count;
         self
     }
 
-    /// Starts the machine as soon as no other runs on this host: under KVM if that brings up the
-    /// machine's firmware, else under TCG. When KVM gives up on the guest later, all machines run
-    /// under TCG from then on. This one is started again if nothing was done with it yet: no wait
-    /// has succeeded, nothing was typed, no command was given to QEMU. To the guest that is a
-    /// power cut during its boot; QEMU itself ends in order, so no disk image is left broken.
-    /// Otherwise, and where `LIFEBOAT_ACCEL` is set, every wait fails at once with
-    /// [`Error::Accelerator`].
+    /// Starts the machine as soon as the host has a processor for it: under KVM if that can run the
+    /// machine's firmware, else under TCG. If KVM fails later, all machines run under TCG from then
+    /// on. This machine is then started again if it was not used yet: no wait has succeeded,
+    /// nothing was typed, and QEMU was not given a command. For the guest that is a power cut
+    /// during its boot. QEMU itself ends in order, so no disk image is damaged. Otherwise, and if
+    /// `LIFEBOAT_ACCEL` is set, every wait fails at once with [`Error::Accelerator`].
     ///
     /// # Errors
     /// QEMU or its firmware is not installed, a disk image is missing, or QEMU refuses the
@@ -193,8 +191,8 @@ impl Builder {
         Machine::start(self)
     }
 
-    /// The image file of the disk with this serial number, made if it is not there yet; qcow2 for
-    /// an overlay.
+    /// The image file of the disk with this serial number, which is made if it does not exist yet.
+    /// An overlay is a qcow2 image.
     ///
     /// # Errors
     /// There is no such disk, or its file cannot be made.
@@ -205,7 +203,7 @@ impl Builder {
         })
     }
 
-    /// The log of writes of the disk with this serial number. Needs [`Disk::logged`].
+    /// The write log of the disk with this serial number. Needs [`Disk::logged`].
     ///
     /// # Errors
     /// There is no such disk, or it has no log.
@@ -214,15 +212,15 @@ impl Builder {
         match disk.and_then(|disk| disk.log) {
             Some(log) => WriteLog::open(&log),
             None => Err(Error::Description(format!(
-                "machine {} has no logged disk {serial}: Disk::logged",
+                "machine {} has no logged disk {serial}: use Disk::logged",
                 self.name
             ))),
         }
     }
 
     /// Takes the disk with this serial number back to its first `count` writes, flushes and
-    /// discards, as a power cut at that instant leaves it. Its log starts anew. The variable store
-    /// stays as it is.
+    /// discards, as a power cut at that instant would leave it. Its log begins again. The variable
+    /// store is not changed.
     ///
     /// # Errors
     /// There is no such disk, it has no log, or it cannot be rebuilt.
@@ -255,7 +253,7 @@ impl Builder {
         self.firmware
     }
 
-    /// Another program in the place of QEMU.
+    /// Sets another program instead of QEMU.
     #[cfg(test)]
     pub(crate) fn program(mut self, program: &Path) -> Builder {
         self.program = program.display().to_string();
@@ -274,7 +272,7 @@ impl Builder {
         self.ports
     }
 
-    fn attached(&self) -> Result<Vec<Attached>> {
+    fn attached(&self) -> Result<Vec<AttachedDisk>> {
         let disks = self.disks.iter().enumerate().filter(|(_, disk)| disk.is_present());
         disks.map(|(number, disk)| disk.attach(self.directory.path(), number)).collect()
     }
@@ -291,8 +289,8 @@ impl Builder {
         Ok(Some(store))
     }
 
-    /// QEMU with everything but the sockets' server side, which `sockets` must hold before it
-    /// starts.
+    /// The command that runs QEMU. It connects to the sockets in the directory `sockets`, which
+    /// must be listening.
     pub(crate) fn qemu(&self, accelerator: Accelerator, sockets: &Path) -> Result<Tool> {
         let socket = |name: &str| {
             format!("socket,id={name},path={}", crate::firmware::escape(&sockets.join(name)))

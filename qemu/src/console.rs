@@ -1,8 +1,8 @@
-//! A serial console of a machine: what it wrote, waiting for words on it, and typing.
+//! The serial consoles of a machine: reading their output, waiting for words in it, and typing.
 
 use crate::host::last_lines;
 use crate::status::Status;
-use crate::transcript::Plain;
+use crate::transcript::PlainText;
 use crate::{Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::termios::{self, SetArg, Termios};
@@ -15,10 +15,10 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How much of the console an error quotes.
+/// How many lines of the console an error quotes.
 const TAIL: usize = 40;
 
-/// A serial console. Everything it writes is kept and also goes to [`Console::log`].
+/// A serial console. Its output is kept in memory and in the file [`Console::log`].
 pub struct Console {
     status: Arc<Status>,
     shared: Arc<Shared>,
@@ -31,16 +31,16 @@ struct Shared {
 }
 
 struct State {
-    /// Where keys go.
+    /// The stream to type on.
     stream: Arc<UnixStream>,
-    /// Which start of the machine all this is of.
+    /// The number of the machine's start that the output is from.
     start: u32,
     raw: Vec<u8>,
     text: Vec<u8>,
-    /// Up to where `expect` has looked.
+    /// The end of the text that `expect` has searched.
     seen: usize,
     closed: bool,
-    /// Where what it writes is shown as well.
+    /// A second destination of the output.
     screen: Option<Box<dyn Write + Send>>,
 }
 
@@ -49,10 +49,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads one start of the machine to its end.
+    /// Reads the output of one start of the machine, until it ends.
     fn read(&self, log: &mut File) {
         let stream = Arc::clone(&self.lock().stream);
-        let mut plain = Plain::default();
+        let mut plain = PlainText::default();
         let mut chunk = [0; 4096];
         loop {
             let count = match (&*stream).read(&mut chunk) {
@@ -61,7 +61,7 @@ impl Shared {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(_) => break,
             };
-            // A full disk must not stop the test; the transcript is in memory as well.
+            // A full disk must not stop the test, since the output is in memory too.
             let _ = log.write_all(&chunk[..count]);
             let mut state = self.lock();
             if let Some(screen) = &mut state.screen {
@@ -75,9 +75,9 @@ impl Shared {
 }
 
 impl Console {
-    /// Reads from `stream` in a thread of its own until the machine ends. When the machine is
-    /// started again its console comes out of `next`; its text begins again then, and the log goes
-    /// on.
+    /// Reads from `stream` in a thread until the machine ends. When the machine is started again,
+    /// `next` receives the new stream. The text in memory then begins again, while the log is
+    /// continued.
     pub(crate) fn new(
         status: &Arc<Status>,
         stream: UnixStream,
@@ -115,7 +115,7 @@ impl Console {
         Ok(Console { status: Arc::clone(status), shared, log })
     }
 
-    /// The file that everything the console wrote goes to.
+    /// The file with the output of the console.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -123,13 +123,13 @@ impl Console {
     /// Waits until `words` appear after what was last expected.
     ///
     /// # Errors
-    /// They did not appear within `limit`, or the machine ended; the error quotes the console.
+    /// They did not appear within `limit`, or the machine ended. The error quotes the console.
     pub fn expect(&self, words: &str, limit: Duration) -> Result<()> {
         self.expect_any(&[words], limit).map(drop)
     }
 
-    /// Waits until one of several words appears after what was last expected; gives back which.
-    /// Where several are there, the one that came first.
+    /// Waits until one of several words appears after what was last expected. Returns the index of
+    /// the word that appears first.
     ///
     /// # Errors
     /// As [`Console::expect`].
@@ -142,7 +142,7 @@ impl Console {
                 Some((at, which, at + word.len()))
             });
             if let Some((_, which, end)) = found.min()
-                && self.status.use_start(state.start)
+                && self.status.mark_start_used(state.start)
             {
                 state.seen += end;
                 return Ok(which);
@@ -187,17 +187,17 @@ impl Console {
     }
 
     fn write(&self, keys: &[u8]) -> std::io::Result<()> {
-        self.status.use_machine();
+        self.status.mark_used();
         let stream = Arc::clone(&self.shared.lock().stream);
         (&*stream).write_all(keys)
     }
 
-    /// Connects the terminal this program runs on with the console, as `cu` does: what the console
-    /// wrote and writes is shown, and what is typed goes there, until Ctrl-] is typed or the
-    /// machine ends. Gives back whether the machine ended.
+    /// Connects the terminal of this program with the console, as `cu` does. Shows the output so
+    /// far and new output, and passes on what is typed, until Ctrl-] is typed or the machine ends.
+    /// Returns whether the machine ended.
     ///
     /// # Errors
-    /// Standard input is no terminal, or the accelerator gave up.
+    /// Standard input is not a terminal, or the accelerator failed.
     pub fn interact(&self) -> Result<bool> {
         let ended = self.connect(&std::io::stdin(), Box::new(std::io::stdout()))?;
         self.status.error(|| self.tail()).map_or(Ok(ended), Err)
@@ -237,23 +237,23 @@ impl Console {
         Ok(true)
     }
 
-    /// What the console wrote so far, without escape sequences.
+    /// The output so far, without escape sequences.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.shared.lock().text).into_owned()
     }
 
-    /// What came after the words that were last expected, without escape sequences.
+    /// The output after the words that were last expected, without escape sequences.
     pub fn unread(&self) -> String {
         let state = self.shared.lock();
         String::from_utf8_lossy(&state.text[state.seen..]).into_owned()
     }
 
-    /// What the console wrote so far, byte for byte.
+    /// The output so far, byte for byte.
     pub fn raw(&self) -> Vec<u8> {
         self.shared.lock().raw.clone()
     }
 
-    /// From here on `expect` looks only at what is still to come.
+    /// Makes `expect` ignore the output so far.
     pub fn skip(&self) {
         let mut state = self.shared.lock();
         state.seen = state.text.len();
@@ -264,7 +264,7 @@ impl Console {
     }
 }
 
-/// A terminal that is closed is no reason to end the machine.
+/// Ignores errors, because closing the terminal must not end the machine.
 fn show(screen: &mut impl Write, bytes: &[u8]) {
     let _ = screen.write_all(bytes).and_then(|()| screen.flush());
 }
@@ -308,7 +308,7 @@ mod tests {
     use crate::Accelerator;
     use std::sync::mpsc::{Sender, channel};
 
-    /// Its status, and where the console of another start is given to it.
+    /// A console, its status, and a sender for the stream of another start.
     fn restartable(stream: UnixStream, log: PathBuf) -> (Console, Arc<Status>, Sender<UnixStream>) {
         let (sender, next) = channel();
         let status = Arc::new(Status::new("test", Accelerator::Kvm));
@@ -396,18 +396,18 @@ mod tests {
         guest.write_all(b"earlier ").unwrap();
         console.expect("earlier", Duration::from_secs(5)).unwrap();
         let pty = nix::pty::openpty(None, None).unwrap();
-        let (mut person, terminal) = (File::from(pty.master), pty.slave);
+        let (mut user, terminal) = (File::from(pty.master), pty.slave);
         let screen = tempfile::NamedTempFile::new().unwrap();
         let shown = screen.reopen().unwrap();
-        person.write_all(b"ls\r").unwrap();
+        user.write_all(b"ls\r").unwrap();
         std::thread::scope(|scope| {
-            let session = scope.spawn(|| console.connect(&terminal, Box::new(shown)));
+            let connected = scope.spawn(|| console.connect(&terminal, Box::new(shown)));
             let mut typed = [0; 3];
             guest.read_exact(&mut typed).unwrap();
             guest.write_all(b"later").unwrap();
             console.expect("later", Duration::from_secs(5)).unwrap();
-            person.write_all(b"\x1d").unwrap();
-            assert!(!session.join().unwrap().unwrap(), "the machine is still there");
+            user.write_all(b"\x1d").unwrap();
+            assert!(!connected.join().unwrap().unwrap(), "the machine is still there");
             assert_eq!(&typed[..2], b"ls");
         });
         assert_eq!(std::fs::read(screen.path()).unwrap(), b"earlier later");

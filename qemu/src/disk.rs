@@ -1,4 +1,4 @@
-//! Disks: what is on them, how they are attached, and QEMU's block graph for them.
+//! Disks: their content, how they are attached, and their nodes in QEMU's block graph.
 
 use crate::host::Tool;
 use crate::{Error, Result, WriteLog, qcow2};
@@ -16,14 +16,14 @@ pub enum Bus {
     Nvme,
     /// The chipset's AHCI controller: `/dev/sda`. Debian's cloud kernel has no driver for it.
     Ahci,
-    /// usb-storage on an xHCI controller, as a stick is: removable.
+    /// usb-storage on an xHCI controller, removable like a USB stick.
     Usb,
 }
 
 /// The format of an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// The disk's bytes as they are.
+    /// The bytes of the disk, and nothing else.
     Raw,
     /// QEMU's own format.
     Qcow2,
@@ -38,7 +38,7 @@ impl Format {
     }
 }
 
-/// Where the bytes of a disk come from.
+/// The content of a disk.
 #[derive(Clone, Debug)]
 enum Content {
     File(PathBuf),
@@ -66,12 +66,12 @@ impl Disk {
         Disk::of(Content::File(path.into()))
     }
 
-    /// An empty disk of so many bytes, gone with the machine.
+    /// An empty disk of so many bytes, which is removed with the machine.
     pub fn blank(bytes: u64) -> Disk {
         Disk::of(Content::Blank(bytes))
     }
 
-    /// A read-only ext4 file system with a copy of a directory of the host.
+    /// A read-only ext4 file system with a copy of a directory on the host.
     pub fn directory(path: impl Into<PathBuf>) -> Disk {
         Disk::of(Content::Directory(path.into())).read_only()
     }
@@ -90,40 +90,40 @@ impl Disk {
         }
     }
 
-    /// The image file's format; raw unless said.
+    /// Sets the format of the image file; raw by default.
     pub fn format(self, format: Format) -> Disk {
         Disk { format, ..self }
     }
 
-    /// Keeps what the machine writes out of the image file, in an overlay that goes with the
-    /// machine. For raw images.
+    /// Makes the machine write to an overlay, which is removed with it, and not to the image file.
+    /// For raw images.
     pub fn overlay(self) -> Disk {
         Disk { overlay: true, ..self }
     }
 
-    /// Logs every write, so that the power can be cut: [`crate::Machine::power_cut`]. Writes go to
-    /// an overlay. For raw images and blank disks.
+    /// Logs every write, for [`crate::Machine::power_cut`]. The machine writes to an overlay. For
+    /// raw images and blank disks.
     pub fn logged(self) -> Disk {
         Disk { logged: true, ..self }
     }
 
-    /// The guest cannot write to it.
+    /// Makes the disk read-only for the guest.
     pub fn read_only(self) -> Disk {
         Disk { read_only: true, ..self }
     }
 
-    /// The serial number the guest sees, at most 20 bytes; `diskN` unless said.
+    /// Sets the serial number, at most 20 bytes; `diskN` by default.
     pub fn serial(self, serial: impl Into<String>) -> Disk {
         Disk { serial: Some(serial.into()), ..self }
     }
 
-    /// How it is attached; virtio unless said.
+    /// Sets how the disk is attached; virtio by default.
     pub fn bus(self, bus: Bus) -> Disk {
         Disk { bus, ..self }
     }
 
-    /// Makes the firmware start from it. OVMF reorders `BootOrder` then: never where the order is
-    /// under test.
+    /// Makes the firmware boot from the disk. OVMF reorders `BootOrder` for that, so do not use it
+    /// in a test of the order.
     pub fn boot_index(self, index: u32) -> Disk {
         Disk { boot_index: Some(index), ..self }
     }
@@ -132,7 +132,8 @@ impl Disk {
         self.serial.clone().unwrap_or_else(|| format!("disk{number}"))
     }
 
-    /// Pulled out, or in again. The other disks keep their numbers, and with them their images.
+    /// Removes the disk, or inserts it again. The other disks keep their numbers, and so their
+    /// images.
     pub(crate) fn set_present(&mut self, present: bool) {
         self.present = present;
     }
@@ -145,9 +146,9 @@ impl Disk {
         self.bus == Bus::Usb
     }
 
-    /// Makes the files the disk needs under `directory`, unless a former run of the machine made
+    /// Makes the files of the disk in `directory`, unless an earlier start of the machine made
     /// them.
-    pub(crate) fn attach(&self, directory: &Path, number: usize) -> Result<Attached> {
+    pub(crate) fn attach(&self, directory: &Path, number: usize) -> Result<AttachedDisk> {
         let base = match &self.content {
             Content::File(path) => absolute(path)?,
             Content::Blank(bytes) => blank(*bytes, directory, number)?,
@@ -159,7 +160,7 @@ impl Disk {
             }
             true => {
                 return Err(Error::Description(format!(
-                    "{} is not raw: no overlay of it",
+                    "{} is not a raw image, so it cannot have an overlay",
                     base.display()
                 )));
             }
@@ -176,7 +177,7 @@ impl Disk {
                 "serial number {serial:?} is longer than 20 bytes"
             )));
         }
-        Ok(Attached {
+        Ok(AttachedDisk {
             disk: self.clone(),
             base,
             path,
@@ -187,8 +188,8 @@ impl Disk {
         })
     }
 
-    /// The disk as it is after the first `count` writes of its log, or after those that were
-    /// flushed; its log starts anew.
+    /// Takes the disk back to its state after the first `count` writes of its log, or after the
+    /// last flush. Its log begins again.
     pub(crate) fn cut(
         &mut self,
         directory: &Path,
@@ -198,7 +199,7 @@ impl Disk {
         let attached = self.attach(directory, number)?;
         let Some(log) = &attached.log else {
             return Err(Error::Description(format!(
-                "disk {} has no log: Disk::logged",
+                "disk {} has no log: use Disk::logged",
                 attached.serial
             )));
         };
@@ -225,11 +226,11 @@ impl Disk {
     }
 }
 
-/// A disk whose files are there, with the name of its nodes in QEMU.
+/// A disk with its files and the id of its nodes in QEMU.
 #[derive(Clone, Debug)]
-pub(crate) struct Attached {
+pub(crate) struct AttachedDisk {
     disk: Disk,
-    /// What an overlay lies on; the same as `path` where there is none.
+    /// The backing file of an overlay; the same as `path` if there is none.
     base: PathBuf,
     pub(crate) path: PathBuf,
     format: Format,
@@ -238,13 +239,14 @@ pub(crate) struct Attached {
     pub(crate) id: String,
 }
 
-impl Attached {
-    /// The block nodes, for `-blockdev` or `blockdev-add`. The host's page cache outlives the
-    /// guest, so flushes are not passed on, but they are logged.
+impl AttachedDisk {
+    /// The block nodes, for `-blockdev` or `blockdev-add`. Flushes are logged, but not passed to
+    /// the host, whose page cache outlives the guest.
     pub(crate) fn node(&self) -> Value {
         let cache = json!({ "direct": false, "no-flush": true });
         let mut image = json!({
-            "driver": self.format.driver(), "read-only": self.disk.read_only, "discard": "unmap", "cache": cache,
+            "driver": self.format.driver(), "read-only": self.disk.read_only,
+            "discard": "unmap", "cache": cache,
             "file": { "driver": "file", "filename": self.path, "discard": "unmap", "cache": cache },
         });
         let Some(log) = &self.log else {
@@ -258,7 +260,7 @@ impl Attached {
         })
     }
 
-    /// The device, for `-device` or `device_add`; `port` is the PCIe port of a hot-plugged one.
+    /// The device, for `-device` or `device_add`. `port` is the PCIe port of a hot-plugged device.
     pub(crate) fn device(&self, port: Option<&str>) -> Value {
         let (driver, bus) = match self.disk.bus {
             Bus::Virtio => ("virtio-blk-pci", port.map(str::to_owned)),
@@ -267,7 +269,8 @@ impl Attached {
             Bus::Usb => ("usb-storage", Some("xhci.0".to_owned())),
         };
         let mut device = json!({
-            "driver": driver, "id": format!("{}-device", self.id), "drive": self.id, "serial": self.serial,
+            "driver": driver, "id": format!("{}-device", self.id), "drive": self.id,
+            "serial": self.serial,
         });
         if let Some(bus) = bus {
             device["bus"] = json!(bus);
@@ -295,11 +298,11 @@ fn overlay(backing: &Path, directory: &Path, number: usize) -> Result<PathBuf> {
     if !path.exists() {
         let size = backing
             .metadata()
-            .map_err(Error::io(|| format!("looking at {}", backing.display())))?
+            .map_err(Error::io(|| format!("reading the size of {}", backing.display())))?
             .len();
         let image = qcow2::overlay(&backing.to_string_lossy(), size).ok_or_else(|| {
             Error::Description(format!(
-                "{} is too large or its name too long for an overlay",
+                "{} is too large for an overlay, or its name is too long",
                 backing.display()
             ))
         })?;
@@ -335,7 +338,7 @@ fn filled(from: &Path, directory: &Path, number: usize) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The bytes of all files below a directory, rounded up to blocks.
+/// The total size of the files below a directory, each rounded up to blocks.
 fn size_of_tree(directory: &Path) -> std::io::Result<u64> {
     let mut sum = 0;
     for entry in std::fs::read_dir(directory)? {
@@ -371,13 +374,13 @@ mod tests {
             assert_eq!(device.get("bus").and_then(Value::as_str), on);
             assert!(
                 device.get("bootindex").is_none(),
-                "the firmware's order is not touched unless asked"
+                "the firmware's order is changed only on request"
             );
         }
     }
 
     #[test]
-    fn an_overlay_survives_a_second_start() {
+    fn an_overlay_is_kept_for_a_second_start() {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("base");
         File::create(&base).unwrap().set_len(1 << 30).unwrap();
@@ -390,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_becomes_a_sound_file_system() {
+    fn a_directory_becomes_a_valid_file_system() {
         let directory = tempfile::tempdir().unwrap();
         let from = directory.path().join("from");
         std::fs::create_dir_all(from.join("sub")).unwrap();

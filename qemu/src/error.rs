@@ -44,7 +44,7 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// QEMU ended although it was needed.
+    /// QEMU ended unexpectedly.
     #[error("machine {machine}: QEMU ended ({status}) while {doing}: {words}\n{tail}")]
     Ended {
         /// The machine's name.
@@ -53,12 +53,12 @@ pub enum Error {
         status: String,
         /// What was being done.
         doing: String,
-        /// What QEMU wrote on its standard error.
+        /// QEMU's standard error.
         words: String,
         /// The last lines of the console.
         tail: String,
     },
-    /// The accelerator could not go on with the guest.
+    /// The accelerator failed.
     #[error(
         "machine {machine} stopped under {accelerator}: {words}\nSet LIFEBOAT_ACCEL=tcg to \
         run it without KVM. The console's last lines:\n{tail}"
@@ -66,9 +66,9 @@ pub enum Error {
     Accelerator {
         /// The machine's name.
         machine: String,
-        /// What it ran under.
+        /// The accelerator.
         accelerator: Accelerator,
-        /// What QEMU wrote on its standard error.
+        /// QEMU's standard error.
         words: String,
         /// The last lines of the console.
         tail: String,
@@ -86,14 +86,14 @@ pub enum Error {
         /// The last lines of the console.
         tail: String,
     },
-    /// A command in the guest ended with another status than 0.
+    /// A command in the guest failed.
     #[error("machine {machine}: `{command}` ended with status {status}:\n{stdout}{stderr}")]
     Command {
         /// The machine's name.
         machine: String,
         /// The shell command.
         command: String,
-        /// Its exit status, 128 + n when a signal ended it.
+        /// Its exit status; 128 + n if signal n ended it.
         status: i32,
         /// Its standard output.
         stdout: String,
@@ -105,15 +105,16 @@ pub enum Error {
     Protocol {
         /// The QMP or agent command.
         command: String,
-        /// The other side's words.
+        /// The reason that was given.
         reason: String,
     },
-    /// Other machines kept the machine-wide lock too long.
-    #[error("{} is held by another machine for more than {} s; end it, or wait", path.display(), waited.as_secs())]
+    /// Other machines held the locks for too long.
+    #[error("{} was held by another machine for {} s: end that machine, or wait",
+        path.display(), waited.as_secs())]
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// How long it was waited for.
+        /// How long this waited.
         waited: Duration,
     },
     /// The description of a machine cannot be built.
@@ -128,7 +129,7 @@ impl Error {
     }
 }
 
-/// As it is displayed: a test that unwraps shows the console's lines as lines.
+/// The same as `Display`, so that a test that unwraps prints the console's output line by line.
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)

@@ -1,5 +1,4 @@
-//! Firmware: OVMF with a variable store per machine, also one that enforces Secure Boot, or
-//! SeaBIOS.
+//! Firmware: OVMF with a variable store for each machine, with or without Secure Boot, or SeaBIOS.
 
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -12,15 +11,15 @@ const DIRECTORY: &str = "/usr/share/OVMF";
 pub enum Firmware {
     /// UEFI without Secure Boot.
     Ovmf,
-    /// UEFI that enforces Secure Boot with Microsoft's keys; its variables are protected by SMM.
+    /// UEFI that enforces Secure Boot with Microsoft's keys. SMM protects its variables.
     OvmfSecureBoot,
     /// A BIOS.
     SeaBios,
 }
 
 impl Firmware {
-    /// The firmware's code and the template of its variable store; nothing for SeaBIOS, which QEMU
-    /// brings along.
+    /// The firmware's code and the template of its variable store; `None` for SeaBIOS, which is
+    /// part of QEMU.
     pub(crate) fn files(self) -> Result<Option<(PathBuf, PathBuf)>> {
         let (code, variables) = match self {
             Firmware::Ovmf => ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
@@ -30,7 +29,7 @@ impl Firmware {
         Ok(Some((installed(code)?, installed(variables)?)))
     }
 
-    /// QEMU's arguments; `store` is the machine's own variable store, written to.
+    /// QEMU's arguments. `store` is the machine's variable store, which it writes to.
     pub(crate) fn arguments(self, store: Option<&Path>) -> Result<Vec<String>> {
         let machine = match self {
             Firmware::OvmfSecureBoot => "q35,smm=on",
@@ -55,7 +54,7 @@ impl Firmware {
     }
 }
 
-/// QEMU's option parser takes a comma as the end of a value unless it is doubled.
+/// Doubles the commas in a path. QEMU's option parser ends a value at a single comma.
 pub(crate) fn escape(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }

@@ -1,9 +1,9 @@
 //! Real Debian systems on disks, made from packages by Debian's own tools and cached below
 //! `target/fixtures`.
 //!
-//! mmdebstrap makes the system, mkfs the file systems; then a builder machine starts it under OVMF,
-//! and in it Debian's `grub-install` and `update-grub` make it bootable, so that its boot entry is
-//! where Debian puts it: in the variable store.
+//! mmdebstrap makes the system, and mkfs the file systems. Then a builder machine starts the system
+//! under OVMF, and runs Debian's `grub-install` and `update-grub` in it. These make it bootable and
+//! write its boot entry to the variable store, as on a real machine.
 
 use crate::host::{Tool, deadline, target_dir};
 use crate::{Builder, Bus, Disk, Error, Firmware, Kernel, Result};
@@ -17,14 +17,14 @@ pub const ROOT_PASSWORD: &str = "lifeboat";
 const PACKAGES: &str = include_str!("fixture/packages.sh");
 const DISK: &str = include_str!("fixture/disk.sh");
 const INSTALL: &str = "grub-install && update-grub && sync";
-/// As large as the installer's: OVMF takes a FAT with fewer than 65,525 clusters for FAT16,
-/// whatever its header says.
+/// The size of Debian's installer. OVMF treats a FAT with fewer than 65,525 clusters as FAT16, even
+/// if its header says FAT32.
 const ESP_MIB: u64 = 512;
-/// Enough to be swap.
+/// A small swap space.
 const SWAP_MIB: u64 = 64;
 
-/// What every fixture has: a booting Debian with the recommendations of its boot packages, and what
-/// tests look with.
+/// The packages of every fixture: a bootable Debian with the recommendations of its boot packages,
+/// and the tools that tests run.
 const INCLUDE: &[&str] = &[
     "busybox",
     "dbus",
@@ -78,8 +78,8 @@ impl std::fmt::Display for Release {
     }
 }
 
-/// The recipe of a Debian disk: partition 1 is the ESP, 2 the root, the last one swap, as the
-/// installer has it; those between are empty.
+/// The recipe of a Debian disk. As from the installer, partition 1 is the ESP, 2 the root, and the
+/// last one swap. Those between are empty.
 #[derive(Clone, Debug)]
 pub struct Debian {
     release: Release,
@@ -101,22 +101,22 @@ impl Debian {
         }
     }
 
-    /// The generic kernel: slower to start, but it knows NVMe, AHCI and USB.
+    /// Uses the generic kernel, which starts more slowly, but has drivers for NVMe, AHCI and USB.
     pub fn generic_kernel(self) -> Debian {
         Debian { generic_kernel: true, ..self }
     }
 
-    /// The root's size in MiB.
+    /// Sets the size of the root in MiB.
     pub fn root(self, mebibytes: u64) -> Debian {
         Debian { root_mib: mebibytes, ..self }
     }
 
-    /// The sizes of the empty partitions in MiB.
+    /// Sets the sizes of the empty partitions in MiB.
     pub fn spares(self, mebibytes: &[u64]) -> Debian {
         Debian { spare_mib: mebibytes.to_vec(), ..self }
     }
 
-    /// One more package.
+    /// Adds a package.
     pub fn package(mut self, name: &str) -> Debian {
         self.packages.push(name.to_owned());
         self
@@ -125,7 +125,7 @@ impl Debian {
     /// The disk of this recipe, from the cache or built in a minute or two.
     ///
     /// # Errors
-    /// A program is missing, packages cannot be had, or the builder machine failed.
+    /// A program is missing, packages cannot be downloaded, or the builder machine failed.
     pub fn build(&self) -> Result<Fixture> {
         let cache = cache()?;
         let tarball = cache.join(format!("{}.tar", self.system_key()));
@@ -137,11 +137,10 @@ impl Debian {
         Ok(fixture)
     }
 
-    /// The system as mmdebstrap made it, from the cache or built in some minutes; no disk is made
-    /// of it.
+    /// The tarball of the system as mmdebstrap made it, from the cache or built in some minutes.
     ///
     /// # Errors
-    /// mmdebstrap is missing, or packages cannot be had.
+    /// mmdebstrap is missing, or packages cannot be downloaded.
     pub fn tarball(&self) -> Result<PathBuf> {
         self.system(&cache()?)
     }
@@ -206,7 +205,7 @@ impl Debian {
         }))
     }
 
-    /// The tarball of the system, shared by all disk layouts.
+    /// The tarball of the system, which all disk layouts share.
     fn system(&self, cache: &Path) -> Result<PathBuf> {
         let key = self.system_key();
         let tarball = cache.join(format!("{key}.tar"));
@@ -228,7 +227,7 @@ impl Debian {
     }
 }
 
-/// A Debian disk in the cache. Machines get overlays of it; it is never written to again.
+/// A Debian disk in the cache. It is never written to again: machines write to overlays of it.
 #[derive(Clone, Debug)]
 pub struct Fixture {
     release: Release,
@@ -247,7 +246,7 @@ impl Fixture {
         self.directory.join("disk.raw")
     }
 
-    /// The system as mmdebstrap made it, before it was put on a disk.
+    /// The tarball of the system as mmdebstrap made it.
     pub fn tarball(&self) -> PathBuf {
         self.tarball.clone()
     }
@@ -257,7 +256,7 @@ impl Fixture {
         self.directory.join("variables.fd")
     }
 
-    /// Its kernel, initramfs and command line, to start it past its boot loader.
+    /// Its kernel, initramfs and command line, for starting it without its boot loader.
     ///
     /// # Errors
     /// The cache is damaged.
@@ -271,8 +270,8 @@ impl Fixture {
         })
     }
 
-    /// A machine with an overlay of this disk on virtio, serial number `primary`, and a copy of its
-    /// variables.
+    /// A machine with an overlay of this disk on virtio, with the serial number `primary`, and with
+    /// a copy of its variables.
     ///
     /// # Errors
     /// Its directory below `target/vm` cannot be made.
@@ -292,14 +291,15 @@ impl Fixture {
     /// As [`Fixture::machine`], with firmware that enforces Secure Boot with Microsoft's keys.
     ///
     /// # Errors
-    /// As [`Fixture::machine`]; the variable store cannot be made.
+    /// As [`Fixture::machine`], and the variable store cannot be made.
     pub fn machine_with_secure_boot(&self) -> Result<Builder> {
         let builder = self.machine()?.firmware(Firmware::OvmfSecureBoot);
         builder.copy_variables(&self.enrolled_variables()?)
     }
 
-    /// A variable store with Microsoft's keys and Debian's boot entry, made once. The builder's
-    /// firmware knows the keys but does not enforce them, so it starts a kernel past the loader.
+    /// A variable store with Microsoft's keys and Debian's boot entry, which is made once. The
+    /// builder machine's firmware does not enforce the keys, so that it starts a kernel without the
+    /// loader.
     fn enrolled_variables(&self) -> Result<PathBuf> {
         let store = self.directory.join("variables-enrolled.fd");
         let _lock = lock(&self.directory.join("variables-enrolled.lock"))?;
@@ -317,7 +317,7 @@ impl Fixture {
         Ok(store)
     }
 
-    /// Starts the system on `disk` in a builder machine and lets it install its loader and its boot
+    /// Starts the system on `disk` in a builder machine, and installs its loader and its boot
     /// entry.
     fn install_loader(&self, disk: Disk, variables: &Path) -> Result<()> {
         let builder = Builder::new(&format!("builder-{}", self.release))?
@@ -341,8 +341,8 @@ fn cache() -> Result<PathBuf> {
     cache.canonicalize().map_err(Error::io(|| format!("finding {}", cache.display())))
 }
 
-/// A command with root's rights over the files of a system: as root itself, or in a user namespace
-/// that has other users as well.
+/// A command that may set all owners of files: as root, or in a user namespace that also maps other
+/// users.
 fn as_root(command: &[&str]) -> Result<Tool> {
     if nix::unistd::geteuid().is_root() {
         return Ok(Tool::new(command[0]).args(&command[1..]));
@@ -360,7 +360,7 @@ fn lock(path: &Path) -> Result<Flock<File>> {
     })
 }
 
-/// FNV-1a: a name for a recipe that stays the same with the next compiler.
+/// The FNV-1a hash, which names a recipe. Unlike Rust's hash it is the same with every compiler.
 fn fnv(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_recipe_is_another_disk_but_may_share_its_system() {
+    fn different_recipes_are_different_disks_but_may_share_a_system() {
         let plain = Debian::new(Release::Bookworm);
         let wide = Debian::new(Release::Bookworm).spares(&[3072]);
         assert_ne!(plain.key(), wide.key());

@@ -1,21 +1,21 @@
-//! Jobs in a running Debian: its start, commands, files, restarts, the login prompt.
+//! A running Debian: waiting for its start, commands, files, restarts, the login prompt.
 
-use crate::agent::Failure;
+use crate::agent::AgentFailure;
 use crate::host::deadline;
 use crate::{Builder, Console, Error, Machine, Output, ROOT_PASSWORD, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a command in a guest may take unless said, in seconds.
+/// How long a command in a guest may take by default, in seconds.
 const COMMAND: u64 = 300;
-/// How long a guest may take from power-on to a finished start, in seconds.
+/// How long a guest may take from power-on until it is ready, in seconds.
 const BOOT: u64 = 240;
 
 impl Machine {
-    /// Waits until Debian's start is finished and jobs can be run.
+    /// Waits until Debian has started and can run commands.
     ///
     /// # Errors
-    /// That took more than four minutes, or the machine ended.
+    /// It took more than four minutes, or the machine ended.
     pub fn ready(&self) -> Result<()> {
         self.ready_within(deadline(BOOT))
     }
@@ -31,17 +31,18 @@ impl Machine {
             "the guest agent's answer",
             limit,
         )?;
-        // Its status says `degraded` as a failure; what that means is the test's to judge.
+        // The status of this command is not checked: it fails for `degraded`, which a test may
+        // allow.
         let wait = "systemctl is-system-running --wait";
         let result =
             self.process.agent.borrow_mut().run(wait, limit.saturating_sub(start.elapsed()));
         self.answered(result, "the end of the guest's start", limit).map(drop)
     }
 
-    /// Runs a shell command as root; gives back its output, whatever its status.
+    /// Runs a shell command as root and returns its output, whatever its status.
     ///
     /// # Errors
-    /// It took longer than five minutes, or the guest is not there.
+    /// It took longer than five minutes, or the guest does not answer.
     pub fn try_run(&self, command: &str) -> Result<Output> {
         self.try_run_within(command, deadline(COMMAND))
     }
@@ -55,10 +56,10 @@ impl Machine {
         self.answered(result, &format!("the end of `{command}`"), limit)
     }
 
-    /// Runs a shell command as root that must end with status 0.
+    /// Runs a shell command as root, which must succeed.
     ///
     /// # Errors
-    /// It ended with another status, took longer than five minutes, or the guest is not there.
+    /// It failed, took longer than five minutes, or the guest does not answer.
     pub fn run(&self, command: &str) -> Result<Output> {
         self.run_within(command, deadline(COMMAND))
     }
@@ -82,10 +83,11 @@ impl Machine {
         Ok(output)
     }
 
-    /// Starts a shell command as root and does not wait for it: for what takes the guest down.
+    /// Starts a shell command as root without waiting for its end, such as one that shuts down the
+    /// guest.
     ///
     /// # Errors
-    /// The guest is not there.
+    /// The guest does not answer.
     pub fn run_detached(&self, command: &str) -> Result<()> {
         let result = self.process.agent.borrow_mut().start(command);
         self.answered(result, &format!("the start of `{command}`"), deadline(60)).map(drop)
@@ -94,7 +96,7 @@ impl Machine {
     /// Copies a file of the host into the running guest, mode 755.
     ///
     /// # Errors
-    /// The file cannot be read here or written there.
+    /// The file cannot be read on the host, or written in the guest.
     pub fn put(&self, from: &Path, to: &str) -> Result<()> {
         let content =
             std::fs::read(from).map_err(Error::io(|| format!("reading {}", from.display())))?;
@@ -120,29 +122,29 @@ impl Machine {
         self.answered(result, &format!("the reading of {path}"), deadline(COMMAND))
     }
 
-    /// What tells one boot of the guest from the next (random(4), `boot_id`).
+    /// The id of this boot of the guest (random(4), `boot_id`).
     ///
     /// # Errors
-    /// The guest is not there.
+    /// The guest does not answer.
     pub fn boot_id(&self) -> Result<String> {
         Ok(self.run("cat /proc/sys/kernel/random/boot_id")?.stdout.trim().to_owned())
     }
 
-    /// Restarts the guest as its administrator does and waits until the next start is finished,
-    /// whatever it is that starts.
+    /// Restarts the guest with `systemctl reboot`, and waits until the system that boots next is
+    /// ready.
     ///
     /// # Errors
-    /// It was not up again within four minutes.
+    /// It was not ready within four minutes.
     pub fn reboot(&self) -> Result<()> {
         let before = self.boot_id()?;
         self.run_detached("systemctl reboot")?;
         self.next_boot(&before, deadline(BOOT))
     }
 
-    /// Waits for a boot other than `before` to be finished.
+    /// Waits until the guest is ready in another boot than `before`.
     ///
     /// # Errors
-    /// There was none within `limit`, or the machine ended.
+    /// It was not ready within `limit`, or the machine ended.
     pub fn next_boot(&self, before: &str, limit: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
@@ -152,17 +154,17 @@ impl Machine {
                 return self.ready_within(left);
             }
             if left.is_zero() || self.has_ended() || self.process.status.has_failed() {
-                return self.answered(Err(Failure::Silent), "the next boot", limit);
+                return self.answered(Err(AgentFailure::Silent), "the next boot", limit);
             }
             std::thread::sleep(Duration::from_millis(500));
         }
     }
 
-    /// Logs root in on the first console; gives back what was said between the password and the
+    /// Logs in as root on the first console, and returns the output between the password and the
     /// prompt.
     ///
     /// # Errors
-    /// No login prompt, or root's password is not the fixtures'.
+    /// There is no login prompt, or root does not have the password of the fixtures.
     pub fn login(&self) -> Result<String> {
         let console = self.console();
         console.expect("login: ", deadline(BOOT))?;
@@ -174,7 +176,7 @@ impl Machine {
         Ok(console.text().split_off(before))
     }
 
-    /// Switches the guest off as its administrator does, and waits for it.
+    /// Shuts the guest down with `systemctl poweroff`, and waits until it is off.
     ///
     /// # Errors
     /// It was not off within two minutes.
@@ -184,12 +186,17 @@ impl Machine {
         Ok(self.stop())
     }
 
-    /// The agent's word as this machine's error.
-    fn answered<T>(&self, result: Result<T, Failure>, what: &str, limit: Duration) -> Result<T> {
+    /// Makes a failure of the agent an error of this machine.
+    fn answered<T>(
+        &self,
+        result: Result<T, AgentFailure>,
+        what: &str,
+        limit: Duration,
+    ) -> Result<T> {
         match result {
             Ok(value) => Ok(value),
-            Err(Failure::Refused(error)) => Err(error),
-            Err(Failure::Silent) => Err(self.process.failure(what).unwrap_or_else(|| {
+            Err(AgentFailure::Refused(error)) => Err(error),
+            Err(AgentFailure::Silent) => Err(self.process.failure(what).unwrap_or_else(|| {
                 let tail = self.process.consoles.first().map(Console::tail).unwrap_or_default();
                 let tail = format!("{tail}\n{}", self.processors());
                 let machine = self.builder.name.clone();

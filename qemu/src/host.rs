@@ -1,4 +1,4 @@
-//! The host: its programs, its time, and where this workspace keeps what it builds.
+//! The host: its programs, deadlines on it, and the directory for what this workspace builds.
 
 use crate::{Error, Result, machines_at_once};
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The directory for everything built and logged: `$CARGO_TARGET_DIR`, or the workspace's `target`.
+/// The directory for builds and logs: `$CARGO_TARGET_DIR`, or the workspace's `target`.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
@@ -14,8 +14,8 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// A deadline of so many seconds for a machine that is alone, stretched by `LIFEBOAT_SLOW`; by two
-/// where others may run beside it.
+/// A deadline of so many seconds for a machine that runs alone, multiplied by `LIFEBOAT_SLOW`; by
+/// default by 2 if other machines may run at the same time.
 pub fn deadline(seconds: u64) -> Duration {
     let usual = if machines_at_once() > 1 { 2.0 } else { 1.0 };
     let slow =
@@ -23,7 +23,7 @@ pub fn deadline(seconds: u64) -> Duration {
     Duration::from_secs(seconds).mul_f64(slow.clamp(0.1, 100.0))
 }
 
-/// Which Debian package has a program that this crate runs.
+/// The Debian package of a program that this crate runs.
 fn package_of(program: &str) -> &'static str {
     match program {
         "qemu-system-x86_64" => "qemu-system-x86",
@@ -37,7 +37,7 @@ fn package_of(program: &str) -> &'static str {
     }
 }
 
-/// A program of the host, found also where only root's PATH looks.
+/// A program of the host, which is also searched for in the directories of root's PATH.
 pub(crate) struct Tool {
     command: Command,
     program: String,
@@ -54,7 +54,7 @@ impl Tool {
         Tool { command, program: program.to_owned() }
     }
 
-    /// Asks for a program that another one runs.
+    /// Checks that a program is installed that another one runs.
     pub(crate) fn require(program: &str) -> Result<()> {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         match path.split(':').any(|directory| Path::new(directory).join(program).exists()) {
@@ -81,7 +81,7 @@ impl Tool {
         self
     }
 
-    /// Runs the program to its end and gives back its standard output.
+    /// Runs the program and returns its standard output.
     pub(crate) fn run(mut self) -> Result<String> {
         let command = format!("{:?}", self.command);
         log::debug!("running {command}");
@@ -97,7 +97,7 @@ impl Tool {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Starts the program, to be ended by the caller or with the calling thread.
+    /// Starts the program. It is killed when the calling thread ends.
     pub(crate) fn spawn(mut self, stdout: Stdio, stderr: Stdio) -> Result<std::process::Child> {
         log::debug!("starting {:?}", self.command);
         crate::sys::die_with_parent(&mut self.command);

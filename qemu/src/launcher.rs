@@ -1,4 +1,4 @@
-//! One start of a machine's QEMU: its command line, its sockets, and its end.
+//! Starting a machine's QEMU: its command line, its sockets, and its end.
 
 use crate::accel::Accelerator;
 use crate::host::last_lines;
@@ -12,42 +12,42 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What another start of the machine replaces.
-pub(crate) struct Running {
+/// A running QEMU, which another start of the machine replaces.
+pub(crate) struct RunningQemu {
     pub(crate) child: Child,
     pub(crate) monitor: Qmp,
-    /// Shuts the watch's monitor down.
+    /// A second handle of the watch's monitor, for shutting it down.
     pub(crate) watch_end: UnixStream,
     pub(crate) killed: bool,
 }
 
-/// Starts QEMU, more than once.
+/// Starts QEMU, more than once if needed.
 pub(crate) struct Launcher {
     pub(crate) builder: Builder,
     pub(crate) sockets: TempDir,
     pub(crate) listeners: Vec<UnixListener>,
 }
 
-/// A QEMU that was started.
-pub(crate) struct Launched {
-    pub(crate) running: Running,
-    /// The watch's monitor.
+/// A QEMU that was just started.
+pub(crate) struct LaunchedQemu {
+    pub(crate) running: RunningQemu,
+    /// The monitor of the watch.
     pub(crate) watch: Qmp,
-    /// The agent's, then the consoles'.
+    /// The stream of the agent, then those of the consoles.
     pub(crate) streams: Vec<UnixStream>,
 }
 
-/// Every socket of a QEMU.
-struct Connection {
+/// The sockets of a QEMU.
+struct Connections {
     monitor: Qmp,
     watch: Qmp,
     watch_end: UnixStream,
     streams: Vec<UnixStream>,
 }
 
-impl Running {
-    /// Ends QEMU in order: `quit` lets it write the tables of its images; a killed one would lose
-    /// what its guest had written.
+impl RunningQemu {
+    /// Ends QEMU with `quit`, so that it writes the tables of its images. If it were killed, data
+    /// that the guest had written would be lost.
     pub(crate) fn end(&mut self) {
         if !self.killed
             && matches!(self.child.try_wait(), Ok(None))
@@ -66,7 +66,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningQemu {
     fn drop(&mut self) {
         self.kill();
     }
@@ -74,7 +74,7 @@ impl Drop for Running {
 
 impl Launcher {
     pub(crate) fn new(builder: Builder) -> Result<Launcher> {
-        // The name of a socket is limited to 107 bytes, so it cannot lie below the checkout.
+        // The path of a socket is limited to 107 bytes, so it cannot be below the checkout.
         let sockets = tempfile::Builder::new()
             .prefix("vm")
             .tempdir()
@@ -89,29 +89,29 @@ impl Launcher {
         Ok(Launcher { builder, sockets, listeners })
     }
 
-    /// The file of QEMU's standard error.
+    /// The file with QEMU's standard error.
     pub(crate) fn stderr(&self) -> PathBuf {
         self.sockets.path().join("stderr")
     }
 
-    /// Starts QEMU, which must come up within `limit`.
-    pub(crate) fn launch(&self, accelerator: Accelerator, limit: Duration) -> Result<Launched> {
+    /// Starts QEMU, which must open its sockets within `limit`.
+    pub(crate) fn launch(&self, accelerator: Accelerator, limit: Duration) -> Result<LaunchedQemu> {
         let words = self.stderr();
         let stderr =
             File::create(&words).map_err(Error::io(|| format!("making {}", words.display())))?;
         let qemu = self.builder.qemu(accelerator, self.sockets.path())?;
         let mut child = qemu.spawn(Stdio::null(), Stdio::from(stderr))?;
         let connected = self.connect(&mut child, limit);
-        let Connection { monitor, watch, watch_end, streams } = connected.map_err(|error| {
+        let Connections { monitor, watch, watch_end, streams } = connected.map_err(|error| {
             let ended = ends_within(&mut child, Duration::from_secs(1));
             kill(&mut child);
             ended.map_or(error, |status| self.ended(&status, "starting", String::new()))
         })?;
-        let running = Running { child, monitor, watch_end, killed: false };
-        Ok(Launched { running, watch, streams })
+        let running = RunningQemu { child, monitor, watch_end, killed: false };
+        Ok(LaunchedQemu { running, watch, streams })
     }
 
-    fn connect(&self, child: &mut Child, limit: Duration) -> Result<Connection> {
+    fn connect(&self, child: &mut Child, limit: Duration) -> Result<Connections> {
         let accepted = self.listeners.iter().map(|listener| {
             accept(listener, child, limit).ok_or_else(|| Error::Deadline {
                 machine: self.builder.name.clone(),
@@ -122,12 +122,12 @@ impl Launcher {
         });
         let mut streams = accepted.collect::<Result<Vec<_>>>()?.into_iter();
         let (Some(monitor), Some(watch)) = (streams.next(), streams.next()) else {
-            return Err(Error::Description("a machine has two monitors".to_owned()));
+            return Err(Error::Description("QEMU has no sockets for its monitors".to_owned()));
         };
         let watch_end = watch
             .try_clone()
             .map_err(Error::io(|| format!("sharing a monitor of {}", self.builder.name)))?;
-        Ok(Connection {
+        Ok(Connections {
             monitor: Qmp::new(monitor, limit)?,
             watch: Qmp::new(watch, limit)?,
             watch_end,
@@ -152,14 +152,14 @@ impl Launcher {
     }
 }
 
-/// A guest that hangs in the kernel may not die at once; it must not take us along.
+/// Kills a QEMU, but does not wait without a limit, because its guest may hang in the kernel.
 fn kill(child: &mut Child) {
-    // It may have ended already.
+    // Killing fails if it has ended already.
     let _ = child.kill();
     ends_within(child, Duration::from_secs(5));
 }
 
-/// The exit status of a process that ends in time.
+/// The exit status of a process; `None` if it does not end within `limit`.
 fn ends_within(child: &mut Child, limit: Duration) -> Option<String> {
     let start = Instant::now();
     loop {
@@ -176,7 +176,8 @@ fn listen(path: &Path) -> Result<UnixListener> {
     listener.map_err(Error::io(|| format!("listening on {}", path.display())))
 }
 
-/// QEMU connects to its sockets before the guest's first instruction; nothing if it ended instead.
+/// Accepts QEMU's connection to a socket, which it makes before the guest's first instruction;
+/// `None` if QEMU ended instead.
 fn accept(listener: &UnixListener, child: &mut Child, limit: Duration) -> Option<UnixStream> {
     let start = Instant::now();
     while start.elapsed() < limit {

@@ -1,7 +1,7 @@
-//! Virtual machines for tests: real firmware, real Debian systems, a console that can be waited
-//! for.
+//! Virtual machines for tests, with real firmware, real Debian systems, and consoles whose output
+//! can be waited for.
 //!
-//! A machine is described by a [`Builder`], started as a [`Machine`], and ends with its handle:
+//! A [`Builder`] describes a machine and starts it as a [`Machine`], which ends when it is dropped:
 //!
 //! ```no_run
 //! # fn main() -> qemu::Result<()> {
@@ -12,9 +12,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The environment decides three things: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator,
-//! `LIFEBOAT_SLOW=4` doubles every deadline where several machines share the processors,
-//! `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
+//! Three environment variables: `LIFEBOAT_ACCEL=tcg|kvm` forces the accelerator. `LIFEBOAT_SLOW=4`
+//! sets the factor of every deadline, which is 2 where several machines share the processors and 1
+//! elsewhere. `LIFEBOAT_FIXTURES=DIR` moves the cache of fixtures out of `target/fixtures`.
 
 mod accel;
 mod agent;

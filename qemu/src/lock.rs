@@ -1,5 +1,5 @@
-//! The machine-wide locks: an emulated machine keeps a processor busy, so no more of them run at a
-//! time than there are processors, whichever checkout or user they are of.
+//! Locks for the whole host. An emulated machine keeps a processor busy, so no more machines run at
+//! a time than there are processors, whichever checkout or user started them.
 
 use crate::{Error, Result, deadline};
 use nix::fcntl::{Flock, FlockArg};
@@ -9,15 +9,16 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// More share a disk, not only processors.
-const MOST: usize = 4;
+/// The most machines at a time, because they also share the disk.
+const MAX_MACHINES: usize = 4;
 
-/// How many machines run at a time on this one, at least one.
+/// How many machines may run at a time on this host, at least one.
 pub fn machines_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(MOST))
+    std::thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_MACHINES))
 }
 
-/// Held while a machine runs; released when dropped, and by the kernel when the process ends.
+/// One of the locks, held while a machine runs. It is released when dropped, and by the kernel when
+/// the process ends.
 pub(crate) struct MachineLock {
     _file: Flock<File>,
 }
@@ -29,8 +30,8 @@ impl MachineLock {
     }
 
     fn acquire_one_of(locks: usize, directory: &Path, limit: Duration) -> Result<MachineLock> {
-        // Blocking calls keep their place in the kernel's queues, where polling would starve; the
-        // threads are for the limit. When nobody waits any more, a lock is dropped as it arrives.
+        // Blocking calls keep their place in the kernel's queues, while polling could starve. They
+        // run in threads because of the limit. A lock that arrives after it is dropped at once.
         let (sender, receiver) = mpsc::channel();
         for number in 0..locks {
             let path = directory.join(format!("lifeboat-vm-{number}.lock"));
@@ -38,7 +39,7 @@ impl MachineLock {
             let sender = sender.clone();
             std::thread::spawn(move || {
                 let locked = Flock::lock(file, FlockArg::LockExclusive);
-                // Nobody waits for what a failed send brings back.
+                // Sending fails if the limit has passed.
                 let _ = sender.send(locked.map_err(|(_, error)| Error::Io {
                     doing: format!("locking {}", path.display()),
                     source: error.into(),
@@ -51,8 +52,9 @@ impl MachineLock {
     }
 }
 
-/// Opened for reading, which is enough to lock it: it may be another user's, and in a sticky
-/// directory not even root may open such a file with O_CREAT (proc(5), `protected_regular`).
+/// Opens a lock file. Opening it for reading is enough to lock it. It may belong to another user,
+/// and not even root may open such a file in a sticky directory with O_CREAT (proc(5),
+/// `protected_regular`).
 fn open(path: &Path) -> std::io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::options()
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_run_as_there_are_locks_and_the_next_one_waits() {
+    fn when_all_locks_are_held_the_next_machine_waits() {
         let directory = tempfile::tempdir().unwrap();
         let acquire =
             |limit| MachineLock::acquire_one_of(2, directory.path(), Duration::from_millis(limit));

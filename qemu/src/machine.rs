@@ -1,6 +1,6 @@
 //! A running machine.
 
-use crate::accel::{Choice, Chosen};
+use crate::accel::{AcceleratorChoice, ChosenAccelerator};
 use crate::host::deadline;
 use crate::lock::MachineLock;
 use crate::process::Process;
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A running machine. It ends when it is dropped, and with the thread that started it; one that was
-/// started again under TCG ([`Builder::start`]) ends when it is dropped, and with this process.
+/// A running machine. It ends when it is dropped, or when the thread that started it ends. If it
+/// was started again under TCG ([`Builder::start`]), it ends when it is dropped or when this
+/// process ends.
 pub struct Machine {
     pub(crate) process: Process,
     pub(crate) builder: Builder,
@@ -19,14 +20,14 @@ pub struct Machine {
 impl Machine {
     pub(crate) fn start(builder: Builder) -> Result<Machine> {
         let lock = MachineLock::acquire()?;
-        let chosen = Choice::of_this_run().choose(builder.chosen_firmware())?;
+        let chosen = AcceleratorChoice::of_this_run().choose(builder.chosen_firmware())?;
         Machine::start_under(builder, chosen, Some(lock), deadline(60))
     }
 
-    /// Starts the machine, whose QEMU must come up within `limit`.
+    /// Starts the machine. Its QEMU must start within `limit`.
     pub(crate) fn start_under(
         builder: Builder,
-        chosen: Chosen,
+        chosen: ChosenAccelerator,
         lock: Option<MachineLock>,
         limit: Duration,
     ) -> Result<Machine> {
@@ -56,7 +57,7 @@ impl Machine {
         self.qmp("system_reset", json!({})).map(drop)
     }
 
-    /// Presses the power button, as ACPI tells it to the guest.
+    /// Presses the power button, which sends the guest an ACPI event.
     ///
     /// # Errors
     /// QEMU refused.
@@ -64,10 +65,10 @@ impl Machine {
         self.qmp("system_powerdown", json!({})).map(drop)
     }
 
-    /// Writes what the screen shows to a PNG file. Needs [`Builder::screen`].
+    /// Writes a screenshot to a PNG file. Needs [`Builder::screen`].
     ///
     /// # Errors
-    /// There is no screen.
+    /// The machine has no screen.
     pub fn screenshot(&self, path: &Path) -> Result<()> {
         let path = std::path::absolute(path)
             .map_err(Error::io(|| format!("finding {}", path.display())))?;
@@ -85,8 +86,8 @@ impl Machine {
         self.qmp("send-key", json!({ "keys": keys })).map(drop)
     }
 
-    /// Plugs a disk in. virtio and NVMe need a free one of [`Builder::hot_plug_ports`], a stick
-    /// needs [`Builder::usb`]. It is gone when the machine is stopped.
+    /// Plugs a disk in. A virtio or NVMe disk needs a free port ([`Builder::hot_plug_ports`]), a
+    /// USB disk needs [`Builder::usb`]. The disk is removed when the machine is stopped.
     ///
     /// # Errors
     /// There is no free port, or QEMU refused.
@@ -98,7 +99,7 @@ impl Machine {
         let port = disk.needs_port().then_some(port.as_str());
         if port.is_some() && plugged.len() >= self.builder.ports() {
             return Err(Error::Description(format!(
-                "machine {} has no free port: Builder::hot_plug_ports",
+                "machine {} has no free port: use Builder::hot_plug_ports",
                 self.builder.name
             )));
         }
@@ -108,8 +109,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Pulls a disk out that was plugged in; its serial number names it. On PCIe the guest has a
-    /// notice of five seconds, and no say in it.
+    /// Removes a disk that was plugged in, by its serial number. On PCIe the guest is notified five
+    /// seconds before, but cannot prevent it.
     ///
     /// # Errors
     /// There is no such disk, or QEMU refused.
@@ -124,19 +125,19 @@ impl Machine {
         self.qmp("device_del", json!({ "id": disk.device(None)["id"] })).map(drop)
     }
 
-    /// Any command of QEMU's monitor.
+    /// Runs a command of QEMU's monitor.
     ///
     /// # Errors
     /// QEMU refused.
     pub fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
-        self.process.status.use_machine();
+        self.process.status.mark_used();
         self.process.running().monitor.execute(command, arguments)
     }
 
     /// Waits until the guest has switched the machine off.
     ///
     /// # Errors
-    /// It did not within `limit`.
+    /// The machine is still on after `limit`.
     pub fn off(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         while !self.has_ended() {
@@ -156,19 +157,19 @@ impl Machine {
         Ok(())
     }
 
-    /// Pulls the plug; what the guest wrote to its disks is kept. The description that is given
-    /// back starts the same machine again, or with other disks.
+    /// Stops the machine at once. Everything that the guest wrote to its disks is kept. The
+    /// returned description can start the same machine again, or one with other disks.
     pub fn stop(self) -> Builder {
         self.builder
     }
 
-    /// Cuts the power now: what the guest had not flushed is gone from every disk that is logged
-    /// ([`Disk::logged`]).
+    /// Cuts the power now. Every logged disk ([`Disk::logged`]) loses what the guest had not
+    /// flushed.
     ///
     /// # Errors
     /// A disk cannot be rebuilt, or QEMU cannot be killed.
     pub fn power_cut(self) -> Result<Builder> {
-        // Killed, so that QEMU has no time for the flush of an orderly end.
+        // Killed, because an orderly end of QEMU flushes the disks.
         self.process.kill();
         self.off(deadline(60))?;
         let builder = self.builder;
@@ -176,19 +177,19 @@ impl Machine {
         builder.forget_unflushed()
     }
 
-    /// How many writes, flushes and discards there were so far on the disk with this serial number;
-    /// for [`Builder::rewind`].
+    /// The number of writes, flushes and discards so far on the disk with this serial number, for
+    /// [`Builder::rewind`].
     ///
     /// # Errors
-    /// The disk has no log: [`Disk::logged`].
+    /// The disk has no log.
     pub fn writes(&self, serial: &str) -> Result<usize> {
         Ok(self.builder.write_log(serial)?.len())
     }
 
-    /// Where each processor stands, twice within a second: tells a guest that hangs from one that
-    /// is slow.
+    /// The registers of each processor, read twice within a second, which tell a guest that hangs
+    /// from a slow one.
     pub(crate) fn processors(&self) -> String {
-        let look = || {
+        let read_registers = || {
             let registers =
                 self.qmp("human-monitor-command", json!({ "command-line": "info registers -a" }));
             let text =
@@ -197,9 +198,9 @@ impl Machine {
                 |line: &&str| ["CPU#", "RIP=", "EIP=", "CR0="].iter().any(|p| line.starts_with(p));
             text.lines().filter(telling).collect::<Vec<_>>().join("\n")
         };
-        let first = look();
+        let first = read_registers();
         std::thread::sleep(Duration::from_secs(1));
-        format!("Its processors:\n{first}\nand a second later:\n{}", look())
+        format!("Its processors:\n{first}\nand a second later:\n{}", read_registers())
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -1,13 +1,13 @@
-//! A machine's QEMU: its start, its sockets, its end.
+//! The QEMU process of a machine: its start, its sockets, its end.
 
-use crate::accel::Chosen;
+use crate::accel::ChosenAccelerator;
 use crate::agent::Agent;
-use crate::disk::Attached;
+use crate::disk::AttachedDisk;
 use crate::host::target_dir;
-use crate::launcher::{Launched, Launcher, Running};
+use crate::launcher::{LaunchedQemu, Launcher, RunningQemu};
 use crate::lock::MachineLock;
 use crate::status::Status;
-use crate::watch::{Line, Watch};
+use crate::watch::{Watch, WatchedStream};
 use crate::{Builder, Console, Error, Result};
 use std::cell::RefCell;
 use std::net::Shutdown;
@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A machine's QEMU and what is connected with it. It ends when it is dropped.
+/// The QEMU process of a machine, with its agent and consoles. It ends when it is dropped.
 pub(crate) struct Process {
     pub(crate) agent: RefCell<Agent>,
     pub(crate) consoles: Vec<Console>,
-    pub(crate) plugged: RefCell<Vec<Attached>>,
+    pub(crate) plugged: RefCell<Vec<AttachedDisk>>,
     pub(crate) status: Arc<Status>,
     launcher: Arc<Launcher>,
-    running: Arc<Mutex<Running>>,
+    running: Arc<Mutex<RunningQemu>>,
     watch: Option<JoinHandle<()>>,
     _lock: Option<MachineLock>,
 }
@@ -34,14 +34,14 @@ impl Process {
     /// Starts QEMU, which must come up within `limit`.
     pub(crate) fn start(
         builder: &Builder,
-        chosen: Chosen,
+        chosen: ChosenAccelerator,
         lock: Option<MachineLock>,
         limit: Duration,
     ) -> Result<Process> {
         let name = &builder.name;
         let launcher = Arc::new(Launcher::new(builder.clone())?);
         let launched = launcher.launch(chosen.accelerator, limit)?;
-        let Launched { running, watch: watch_monitor, streams } = launched;
+        let LaunchedQemu { running, watch: watch_monitor, streams } = launched;
         let running = Arc::new(Mutex::new(running));
         let status = Arc::new(Status::new(name, chosen.accelerator));
         let mut lines = Vec::new();
@@ -50,12 +50,12 @@ impl Process {
             let (sender, next) = channel();
             let shared =
                 stream.try_clone().map_err(Error::io(|| format!("sharing a console of {name}")))?;
-            lines.push(Line { stream: shared, next: sender });
+            lines.push(WatchedStream { stream: shared, next: sender });
             ends.push((stream, next));
         }
         let mut ends = ends.into_iter();
         let Some((stream, next)) = ends.next() else {
-            return Err(Error::Description("a machine has an agent".to_owned()));
+            return Err(Error::Description("QEMU has no socket for the agent".to_owned()));
         };
         let agent = RefCell::new(Agent::new(&status, stream, next));
         let consoles = ends
@@ -75,7 +75,7 @@ impl Process {
         Ok(Process { agent, consoles, plugged, status, launcher, running, watch, _lock: lock })
     }
 
-    pub(crate) fn running(&self) -> MutexGuard<'_, Running> {
+    pub(crate) fn running(&self) -> MutexGuard<'_, RunningQemu> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,36 +88,36 @@ impl Process {
         !matches!(self.running().child.try_wait(), Ok(None))
     }
 
-    /// The error of a machine that failed: its accelerator gave up, or QEMU ended while `doing`.
+    /// The error if the machine has failed: its accelerator failed, or QEMU ended while `doing`.
     pub(crate) fn failure(&self, doing: &str) -> Option<Error> {
         let tail = || self.consoles.first().map(Console::tail).unwrap_or_default();
         if let Some(error) = self.status.error(tail) {
             return Some(error);
         }
-        // QEMU's sockets close a moment before the process is gone.
+        // QEMU's sockets are closed a moment before the process ends.
         std::thread::sleep(Duration::from_millis(200));
         let status = self.running().child.try_wait().ok()??;
         Some(self.launcher.ended(&status.to_string(), doing, tail()))
     }
 
-    /// Ends QEMU without an orderly end of its disks. The guest of a host whose KVM hangs may stay
-    /// in the kernel for ever; it must not take us along.
+    /// Kills QEMU without flushing its disks. If KVM hangs on the host, the process may stay in the
+    /// kernel for ever, so this does not wait for it without a limit.
     pub(crate) fn kill(&self) {
-        self.status.use_machine();
+        self.status.mark_used();
         self.running().kill();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.status.use_machine();
+        self.status.mark_used();
         let mut running = self.running();
         running.end();
-        // QEMU closed its side if it has ended; it has not where it hangs in the kernel.
+        // A QEMU that hangs in the kernel has not closed its side of the socket.
         let _ = running.watch_end.shutdown(Shutdown::Both);
         drop(running);
         if let Some(watch) = self.watch.take() {
-            // A watch that panicked has said so.
+            // A panic of the watch was printed already.
             let _ = watch.join();
         }
     }

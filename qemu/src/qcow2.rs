@@ -1,14 +1,14 @@
-//! An empty qcow2 image over a raw backing file (QEMU, docs/interop/qcow2.rst): what a machine
-//! writes stays out of the cached disk below.
+//! An empty qcow2 image over a raw backing file (QEMU, docs/interop/qcow2.rst), so that a machine
+//! does not write to the cached disk.
 
 const CLUSTER: usize = 1 << 16;
-/// One L1 entry points at a cluster of L2 entries of 8 bytes, one for each data cluster.
+/// An L1 entry points at a cluster of L2 entries. Each has 8 bytes, and points at a data cluster.
 const COVERED_BY_L1_ENTRY: u64 = (CLUSTER as u64 / 8) * CLUSTER as u64;
 const BACKING_FORMAT: u32 = 0xE279_2ACA;
 
 /// The bytes of an image of `size` bytes that reads as the raw file `backing` until it is written
-/// to; nothing if the size or the name is beyond what four clusters of metadata describe (4 TiB,
-/// 1023 bytes).
+/// to. `None` if the size or the name exceeds the limits of four clusters of metadata (4 TiB, 1023
+/// bytes).
 pub(crate) fn overlay(backing: &str, size: u64) -> Option<Vec<u8>> {
     let entries = u32::try_from(size.div_ceil(COVERED_BY_L1_ENTRY)).ok()?;
     if backing.len() > 1023 || entries as usize > CLUSTER / 8 {
@@ -74,8 +74,7 @@ mod tests {
         assert!(overlay(&"x".repeat(1024), 1 << 30).is_none());
     }
 
-    /// QEMU itself is the judge: its storage daemon opens the image writable, which checks the
-    /// tables.
+    /// QEMU itself opens the image for writing, which checks its tables.
     #[test]
     fn qemu_opens_it() {
         let directory = tempfile::tempdir().unwrap();
@@ -103,7 +102,9 @@ mod tests {
             .spawn()
             .unwrap();
         use std::io::Write;
-        let commands = "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-named-block-nodes\"}\n{\"execute\":\"quit\"}\n";
+        let commands = ["qmp_capabilities", "query-named-block-nodes", "quit"]
+            .map(|command| format!("{{\"execute\":\"{command}\"}}\n"))
+            .concat();
         child.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);

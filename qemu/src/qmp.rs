@@ -1,5 +1,5 @@
-//! JSON, one object a line, over a Unix socket: QEMU's machine protocol (docs/interop/qmp-spec.rst)
-//! and the wire below the guest agent's.
+//! JSON over a Unix socket, one object per line: QEMU's machine protocol
+//! (docs/interop/qmp-spec.rst), and the wire for the guest agent.
 
 use crate::{Error, Result, deadline};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// A socket that carries one JSON object a line.
+/// A socket for JSON, one object per line.
 pub(crate) struct Wire {
     stream: UnixStream,
     buffer: Vec<u8>,
@@ -26,9 +26,9 @@ impl Wire {
         self.stream.write_all(&line)
     }
 
-    /// The next object, or nothing when none came within `limit`. What stands before a 0xff byte,
-    /// which JSON never holds, is the rest of an interrupted message (qemu-ga's
-    /// `guest-sync-delimited`) and is dropped, as is a line that is not JSON.
+    /// The next object; `None` if none arrives within `limit`. Bytes before a 0xff byte, which JSON
+    /// never contains, are the rest of an interrupted message (qemu-ga's `guest-sync-delimited`).
+    /// They are dropped, and so is a line that is not JSON.
     pub(crate) fn receive(&mut self, limit: Duration) -> std::io::Result<Option<Value>> {
         let start = Instant::now();
         loop {
@@ -65,24 +65,24 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Greets QEMU, which must answer within `limit`.
+    /// Connects to QEMU, which must answer within `limit`.
     pub(crate) fn new(stream: UnixStream, limit: Duration) -> Result<Qmp> {
         let mut qmp = Qmp { wire: Wire::new(stream) };
         qmp.execute_within("qmp_capabilities", json!({}), limit)?;
         Ok(qmp)
     }
 
-    /// Runs one command and gives back what it returned; events in between are passed over.
+    /// Runs a command and returns its result. Events before the result are skipped.
     pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         self.execute_within(command, arguments, deadline(60))
     }
 
-    /// Whether QEMU has stopped the guest because its accelerator cannot go on.
+    /// Whether QEMU has stopped the guest because its accelerator failed.
     pub(crate) fn has_internal_error(&mut self) -> Result<bool> {
         Ok(self.execute("query-status", json!({}))?["status"] == json!("internal-error"))
     }
 
-    /// The name of the next event, or nothing when none came within `limit`.
+    /// The name of the next event; `None` if none arrives within `limit`.
     pub(crate) fn event(&mut self, limit: Duration) -> std::io::Result<Option<String>> {
         let message = self.wire.receive(limit)?;
         Ok(message.and_then(|message| message["event"].as_str().map(str::to_owned)))
@@ -98,7 +98,7 @@ impl Qmp {
         log::debug!("QMP {command} {arguments}");
         self.wire
             .send(b"", &json!({ "execute": command, "arguments": arguments }))
-            .map_err(|e| failed(format!("QEMU does not listen: {e}")))?;
+            .map_err(|e| failed(format!("QEMU does not accept it: {e}")))?;
         let start = Instant::now();
         while let Some(answer) = self
             .wire
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_found_however_they_are_cut() {
+    fn messages_are_found_in_any_chunks() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut wire = Wire::new(ours);
         theirs.write_all(b"{\"half\": \xff{\"return\": 1}\nnot json\n{\"ret").unwrap();
@@ -144,7 +144,8 @@ mod tests {
         let error = qmp.execute("blockdev-del", json!({})).unwrap_err().to_string();
         assert_eq!(error, "blockdev-del was refused: no such node");
     }
-    /// As QEMU 7.2 wrote it when KVM could not run OVMF.
+
+    /// What QEMU 7.2 printed when KVM could not run OVMF.
     #[test]
     fn a_guest_that_was_stopped_by_an_internal_error_is_told_from_one_that_was_paused() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -1,14 +1,14 @@
-//! What a machine's waits and the watch over its QEMU tell each other.
+//! The state that a machine's waits share with the watch over its QEMU.
 
 use crate::{Accelerator, Error};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The state of a machine that its consoles, its agent and its watch share.
 ///
-/// A machine whose accelerator gives up may be started again, but only while nothing was done with
-/// it: no wait has succeeded, no key was pressed, no command was given to QEMU. Up to then another
-/// start cannot be told from a power cut in the middle of a boot, which every guest has to bear;
-/// afterwards the test has seen things that another start would undo.
+/// A machine whose accelerator fails may be started again only if it was not used yet: no wait has
+/// succeeded, no key was pressed, and QEMU was not given a command. Until then another start is the
+/// same as a power cut during the boot, which every guest must tolerate. Afterwards the test has
+/// seen results that another start would undo.
 pub(crate) struct Status {
     machine: String,
     accelerator: Accelerator,
@@ -38,21 +38,22 @@ impl Status {
         &self.machine
     }
 
-    /// From now on the machine is not started again.
-    pub(crate) fn use_machine(&self) {
+    /// Marks the machine as used: from now on it is not started again.
+    pub(crate) fn mark_used(&self) {
         self.progress().used = true;
     }
 
-    /// From now on the machine is not started again; false if that happened already and this was
-    /// seen of an earlier start.
-    pub(crate) fn use_start(&self, start: u32) -> bool {
+    /// Marks the machine as used by a result of its `start`. Returns false if the machine has been
+    /// started again since that start.
+    pub(crate) fn mark_start_used(&self, start: u32) -> bool {
         let mut progress = self.progress();
         let current = progress.start == start;
         progress.used |= current;
         current
     }
 
-    /// Whether the machine may be started again; if so, what its last start did counts no more.
+    /// Whether the machine may be started again. If so, results of its last start are ignored from
+    /// now on.
     pub(crate) fn start_again(&self) -> bool {
         let mut progress = self.progress();
         let unused = !progress.used;
@@ -60,7 +61,8 @@ impl Status {
         unused
     }
 
-    /// The accelerator has given up with these words, and the machine is not started again.
+    /// Records that the accelerator failed with this message, and that the machine is not started
+    /// again.
     pub(crate) fn fail(&self, words: String) {
         // The first failure is the cause.
         let _ = self.failure.set(words);
@@ -70,7 +72,7 @@ impl Status {
         self.failure.get().is_some()
     }
 
-    /// The error of a machine whose accelerator has given up.
+    /// The error of a machine whose accelerator has failed.
     pub(crate) fn error(&self, tail: impl FnOnce() -> String) -> Option<Error> {
         self.failure.get().map(|words| Error::Accelerator {
             machine: self.machine.clone(),
@@ -93,13 +95,13 @@ mod tests {
     fn a_machine_that_was_used_is_not_started_again() {
         let status = Status::new("test", Accelerator::Kvm);
         assert!(status.start_again());
-        assert!(!status.use_start(0), "of a start that failed");
-        assert!(status.use_start(1));
+        assert!(!status.mark_start_used(0), "a result of the start that failed");
+        assert!(status.mark_start_used(1));
         assert!(!status.start_again());
     }
 
     #[test]
-    fn a_failure_has_its_first_words() {
+    fn the_first_failure_is_reported() {
         let status = Status::new("test", Accelerator::Kvm);
         assert!(status.error(String::new).is_none());
         status.fail("KVM internal error. Suberror: 1".to_owned());

@@ -1,11 +1,11 @@
-//! The calls that Rust's standard library has no safe form for.
+//! Calls for which Rust's standard library has no safe wrapper.
 #![allow(unsafe_code, reason = "prctl between fork and exec has no safe wrapper")]
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Makes the child die when the thread that started it ends, however that happens
-/// (`PR_SET_PDEATHSIG`, prctl(2)).
+/// Makes the kernel kill the child when the thread that started it ends (`PR_SET_PDEATHSIG`,
+/// prctl(2)).
 pub(crate) fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
     // SAFETY: the closure runs in the child between fork and exec and only makes async-signal-safe

@@ -1,9 +1,9 @@
-//! A console's output as text that can be searched: without the escape sequences that colour it and
-//! move the cursor (ECMA-48, section 5.4 and 5.6).
+//! The output of a console as text that can be searched, without the escape sequences that colour
+//! it or move the cursor (ECMA-48, sections 5.4 and 5.6).
 
-/// Removes escape sequences from a stream of bytes, wherever the stream is cut.
+/// Removes escape sequences from a stream of bytes that arrives in chunks.
 #[derive(Debug, Default)]
-pub(crate) struct Plain {
+pub(crate) struct PlainText {
     state: State,
 }
 
@@ -21,9 +21,9 @@ enum State {
     Skip,
 }
 
-impl Plain {
-    /// Appends the text in `bytes` to `text`. Moving the cursor to another place becomes a line
-    /// break, so that words drawn side by side on a screen do not run together.
+impl PlainText {
+    /// Appends the text in `bytes` to `text`. A movement of the cursor becomes a line break, so
+    /// that words that are drawn side by side on a screen stay separate.
     pub(crate) fn feed(&mut self, bytes: &[u8], text: &mut Vec<u8>) {
         for &byte in bytes {
             self.state = match (self.state, byte) {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn plain(pieces: &[&[u8]]) -> String {
-        let (mut plain, mut text) = (Plain::default(), Vec::new());
+        let (mut plain, mut text) = (PlainText::default(), Vec::new());
         for piece in pieces {
             plain.feed(piece, &mut text);
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn escape_sequences_leave_the_text() {
+    fn escape_sequences_are_removed() {
         for (raw, expected) in [
             (
                 &b"[\x1b[0;32m  OK  \x1b[0m] Unmounted \x1b[0;1;39mboot-efi.mount\x1b[0m.\r\n"[..],
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_within_a_sequence_does_not_matter() {
+    fn a_sequence_may_be_split_between_chunks() {
         let raw = b"[\x1b[0;32m  OK  \x1b[0m] \x1b]0;t\x07done";
         for cut in 0..raw.len() {
             assert_eq!(plain(&[&raw[..cut], &raw[cut..]]), "[  OK  ] done");

@@ -1,9 +1,9 @@
-//! The watch over a machine's QEMU: an internal error of the accelerator ends every wait at once,
-//! or has the machine started again.
+//! The watch over a machine's QEMU: after an internal error of the accelerator it starts the
+//! machine again, or ends every wait at once.
 
-use crate::accel::{Accelerator, Choice, internal_error, summary};
+use crate::accel::{Accelerator, AcceleratorChoice, internal_error, summary};
 use crate::host::deadline;
-use crate::launcher::{Launcher, Running};
+use crate::launcher::{Launcher, RunningQemu};
 use crate::qmp::Qmp;
 use crate::status::Status;
 use std::net::Shutdown;
@@ -13,30 +13,31 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How often QEMU's standard error is looked at.
+/// The pause between two reads of QEMU's standard error.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A console's or the agent's side of the watch.
-pub(crate) struct Line {
-    /// The stream in use; shut down when the machine has failed, so that nothing waits on it.
+/// The stream of a console or of the agent.
+pub(crate) struct WatchedStream {
+    /// The current stream. It is shut down when the machine has failed, so that nothing waits for
+    /// it.
     pub(crate) stream: UnixStream,
-    /// Takes the stream of another start.
+    /// Sends the stream of another start of the machine.
     pub(crate) next: Sender<UnixStream>,
 }
 
-/// Runs in a thread of its own until QEMU ends.
+/// The watch. It runs in its own thread until QEMU ends.
 pub(crate) struct Watch {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) status: Arc<Status>,
-    pub(crate) running: Arc<Mutex<Running>>,
-    /// The agent's, then the consoles'.
-    pub(crate) lines: Vec<Line>,
-    /// What chose KVM, if it may choose TCG now.
-    pub(crate) choice: Option<&'static Choice>,
+    pub(crate) running: Arc<Mutex<RunningQemu>>,
+    /// The stream of the agent, then those of the consoles.
+    pub(crate) lines: Vec<WatchedStream>,
+    /// The choice that chose KVM, if it may still choose TCG.
+    pub(crate) choice: Option<&'static AcceleratorChoice>,
 }
 
 impl Watch {
-    /// Watches over QEMU by a monitor that nothing else uses.
+    /// Watches QEMU with a monitor that nothing else uses.
     pub(crate) fn run(mut self, mut monitor: Qmp) {
         while let Some(words) = wait_for_internal_error(&mut monitor, &self.launcher.stderr()) {
             log::info!("machine {}: {words}", self.status.machine());
@@ -54,13 +55,13 @@ impl Watch {
     fn fail(&self, words: String) {
         self.status.fail(words);
         for line in &self.lines {
-            // The other side may have closed it.
+            // The other side may have closed the stream.
             let _ = line.stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Starts the machine again under TCG, if nothing was done with it yet and the accelerator was
-    /// not forced; gives back the new QEMU's monitor.
+    /// Starts the machine again under TCG, if it was not used yet and the accelerator was not
+    /// forced. Returns the monitor of the new QEMU.
     fn start_again(&mut self, words: &str) -> crate::Result<Option<Qmp>> {
         let Some(choice) = self.choice.take() else { return Ok(None) };
         choice.give_up_kvm(&format!(
@@ -68,7 +69,7 @@ impl Watch {
             self.status.machine(),
             summary(words)
         ));
-        // Held from before the decision: a machine that is dropped is not started again.
+        // Locked before the decision, so that a machine that is being dropped is not started again.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.status.start_again() {
             return Ok(None);
@@ -80,25 +81,26 @@ impl Watch {
             line.stream = stream.try_clone().map_err(crate::Error::io(|| {
                 format!("sharing a console of {}", self.status.machine())
             }))?;
-            // A console that is gone needs no stream.
+            // A console that was dropped does not need the stream.
             let _ = line.next.send(stream);
         }
         Ok(Some(launched.watch))
     }
 }
 
-/// Waits until QEMU reports an internal error and gives back its words; nothing when QEMU ended.
+/// Waits until QEMU reports an internal error, and returns its message; `None` if QEMU ended.
 ///
-/// Its status and its standard error are both looked at: where the guest's user space met what KVM
-/// cannot emulate QEMU writes the words and goes on (`kvm_handle_internal_error`), and where a
-/// processor hangs in the kernel QEMU may never get as far as the status.
+/// This checks both QEMU's status and its standard error. If KVM cannot emulate an instruction of
+/// the guest's user space, QEMU prints a message but continues (`kvm_handle_internal_error`). If a
+/// processor hangs in the kernel, QEMU may never set the status.
 fn wait_for_internal_error(monitor: &mut Qmp, stderr: &Path) -> Option<String> {
-    // What happened before the monitor was there was told to nothing.
+    // An event before the monitor was connected was not reported, so the first check is without
+    // one.
     let mut stopped = true;
     loop {
         if stopped && monitor.has_internal_error().ok()? || internal_error(&read(stderr)).is_some()
         {
-            // The registers follow the words.
+            // QEMU prints the registers after the message.
             std::thread::sleep(Duration::from_millis(100));
             let all = read(stderr);
             let words: Vec<&str> = internal_error(&all).unwrap_or(&all).lines().take(50).collect();

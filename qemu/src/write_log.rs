@@ -2,8 +2,8 @@
 //! Linux's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst; the structures
 //! are in drivers/md/dm-log-writes.c).
 //!
-//! From it a disk is rebuilt as a power cut leaves it: what the guest had not flushed is gone.
-//! Killing QEMU alone loses nothing, because the host's page cache has it all.
+//! A disk is rebuilt from the log as a power cut leaves it: without the writes that the guest had
+//! not flushed. Killing QEMU alone would lose nothing, because they are in the host's page cache.
 
 use crate::host::Tool;
 use crate::{Error, Result};
@@ -15,17 +15,17 @@ const MAGIC: u64 = 0x006a_7366_7773_6872;
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
 const MARK: u64 = 8;
-/// FUA and metadata, which change nothing here.
+/// The known flags. The others are FUA and metadata, which make no difference here.
 const KNOWN: u64 = FLUSH | 2 | DISCARD | MARK | 16;
 
 /// One write, flush or discard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
-    /// Where it goes on the disk, in bytes.
+    /// Its offset on the disk in bytes.
     at: u64,
     length: u64,
     flags: u64,
-    /// Where its data is in the log, in bytes.
+    /// The offset of its data in the log in bytes.
     data: u64,
 }
 
@@ -34,15 +34,15 @@ struct Entry {
 pub struct WriteLog {
     path: PathBuf,
     entries: Vec<Entry>,
-    /// How many of them the super block counts: it is written with every flush.
+    /// The number of entries in the super block, which is written with every flush.
     counted: usize,
 }
 
 impl WriteLog {
-    /// Reads a log, also one that is still being written.
+    /// Reads a log, which may still be written to.
     ///
     /// # Errors
-    /// It cannot be read, or is not one.
+    /// The file cannot be read, or is not a log.
     pub fn open(path: &Path) -> Result<WriteLog> {
         let doing = || format!("reading the write log {}", path.display());
         let mut file = File::open(path).map_err(Error::io(doing))?;
@@ -54,22 +54,22 @@ impl WriteLog {
         Ok(WriteLog { path: path.to_owned(), entries, counted })
     }
 
-    /// How many writes, flushes and discards there were.
+    /// The number of writes, flushes and discards.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Nothing was written yet.
+    /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many entries were safe when the last flush ended; a power cut loses the others.
+    /// The number of entries up to the last flush. A power cut loses the others.
     pub fn flushed(&self) -> usize {
         self.counted
     }
 
-    /// After how many entries each flush ended.
+    /// For each flush, the number of entries up to it.
     pub fn flushes(&self) -> impl Iterator<Item = usize> + '_ {
         self.entries
             .iter()
@@ -78,7 +78,7 @@ impl WriteLog {
             .map(|(number, _)| number + 1)
     }
 
-    /// Makes `to` the raw disk `base` with the first `count` entries written to it.
+    /// Makes `to` a copy of the raw disk `base` with the first `count` entries written to it.
     ///
     /// # Errors
     /// A file cannot be read or written.
@@ -87,7 +87,7 @@ impl WriteLog {
         let doing = || format!("writing {} to {}", self.path.display(), to.display());
         let mut log = File::open(&self.path).map_err(Error::io(doing))?;
         let mut disk = File::options().write(true).open(to).map_err(Error::io(doing))?;
-        // What a discard leaves behind is undefined; the old bytes are the least kind choice.
+        // The content after a discard is undefined. Keeping the old bytes is the hardest test.
         for entry in
             self.entries.iter().take(count).filter(|entry| entry.flags & (DISCARD | MARK) == 0)
         {
@@ -105,8 +105,8 @@ fn apply(log: &mut File, disk: &mut File, entry: &Entry) -> std::io::Result<()> 
     disk.write_all(&data)
 }
 
-/// The entries of a log of `size` bytes, and how many the super block counts. Entries after those
-/// are taken as far as they are whole; the end of what was written reads as zeros.
+/// The entries of a log of `size` bytes, and the number that the super block counts. Complete
+/// entries after those are included. The log ends with zeros.
 fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>, usize)> {
     let wrong = |what: String| std::io::Error::other(what);
     let mut head = [0; 28];
@@ -120,11 +120,11 @@ fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>
         // QEMU writes the super block with the first flush.
         (0, 0) => (512, 0),
         (magic, version) => {
-            return Err(wrong(format!("magic {magic:#x}, version {version}: not a log of writes")));
+            return Err(wrong(format!("not a write log: magic {magic:#x}, version {version}")));
         }
     };
     if !sector.is_power_of_two() || !(512..=1 << 20).contains(&sector) {
-        return Err(wrong(format!("sectors of {sector} bytes")));
+        return Err(wrong(format!("the sector size is {sector} bytes")));
     }
     let mut entries = Vec::new();
     let mut at = sector;
@@ -141,7 +141,9 @@ fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>
             return Err(wrong(format!("entry {} has unknown flags {flags:#x}", entries.len())));
         }
         let bytes = |sectors: u64| {
-            sectors.checked_mul(sector).ok_or_else(|| wrong(format!("{sectors} sectors")))
+            sectors
+                .checked_mul(sector)
+                .ok_or_else(|| wrong(format!("an entry has {sectors} sectors")))
         };
         let (place, length) = (bytes(place)?, bytes(count)?);
         let data = at + sector;
@@ -159,7 +161,7 @@ fn parse(log: &mut (impl Read + Seek), size: u64) -> std::io::Result<(Vec<Entry>
     match usize::try_from(counted) {
         Ok(counted) if counted <= entries.len() => Ok((entries, counted)),
         _ => Err(wrong(format!(
-            "the super block counts {counted} entries, the log has {}",
+            "the super block counts {counted} entries, but the log has {}",
             entries.len()
         ))),
     }
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_behind_their_data() {
+    fn an_entry_is_found_after_the_data_of_the_one_before() {
         let (entries, counted) = read(&log()).unwrap();
         assert_eq!(counted, 2);
         assert_eq!(entries[0], Entry { at: 16 * 512, length: 1024, flags: 0, data: 1024 });
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_a_log_is_survived() {
+    fn a_truncated_log_causes_no_panic() {
         let log = log();
         for length in 28..log.len() {
             if let Ok((entries, _)) = read(&log[..length]) {
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!(std::fs::read(&to).unwrap(), expected);
     }
 
-    /// What QEMU itself writes is read: through its monitor's own `qemu-io`.
+    /// A log that QEMU itself writes, through the `qemu-io` command of its monitor.
     #[test]
     fn a_log_of_qemu_is_read() {
         let directory = tempfile::tempdir().unwrap();
@@ -252,7 +254,8 @@ mod tests {
         std::fs::copy(&base, &disk).unwrap();
         std::fs::write(&path, b"").unwrap();
         let node = format!(
-            "driver=blklogwrites,node-name=n,file.driver=file,file.filename={},log.driver=file,log.filename={},log-append=on",
+            "driver=blklogwrites,node-name=n,file.driver=file,file.filename={},log.driver=file,\
+            log.filename={},log-append=on",
             disk.display(),
             path.display()
         );
@@ -278,7 +281,8 @@ mod tests {
         {
             let line = format!("qemu-io n \\\"{line}\\\"");
             commands += &format!(
-                "{{\"execute\":\"human-monitor-command\",\"arguments\":{{\"command-line\":\"{line}\"}}}}\n"
+                "{{\"execute\":\"human-monitor-command\",\
+                \"arguments\":{{\"command-line\":\"{line}\"}}}}\n"
             );
         }
         commands += "{\"execute\":\"quit\"}\n";

@@ -1,4 +1,4 @@
-//! What a machine and a fixture promise, on real Debians.
+//! Tests of machines and fixtures, with real Debian systems.
 
 use qemu::{Bus, Debian, Disk, Machine, Release, Result, deadline};
 
@@ -8,7 +8,7 @@ fn running(release: Release) -> Result<Machine> {
     Ok(vm)
 }
 
-fn comes_up_and_runs_jobs(release: Release) -> Result<()> {
+fn starts_and_runs_commands(release: Release) -> Result<()> {
     let vm = Debian::new(release).build()?.machine()?.start()?;
     vm.console().expect("GNU GRUB", deadline(60))?;
     vm.ready()?;
@@ -22,20 +22,20 @@ fn comes_up_and_runs_jobs(release: Release) -> Result<()> {
     );
     assert!(vm.login()?.contains("Debian GNU/Linux comes with ABSOLUTELY NO WARRANTY"));
 
-    vm.write("/root/kept", b"by the disk")?;
+    vm.write("/root/kept", b"on the disk")?;
     vm.reboot()?;
-    assert_eq!(vm.read("/root/kept")?, b"by the disk");
+    assert_eq!(vm.read("/root/kept")?, b"on the disk");
     assert_eq!(vm.run("systemctl is-system-running")?.stdout, "running\n");
 
     let vm = vm.power_off()?.start()?;
     vm.ready()?;
-    assert_eq!(vm.read("/root/kept")?, b"by the disk");
+    assert_eq!(vm.read("/root/kept")?, b"on the disk");
     Ok(())
 }
 
 #[test]
-fn bookworm_comes_up_through_its_own_loader_and_runs_jobs() -> Result<()> {
-    comes_up_and_runs_jobs(Release::Bookworm)
+fn bookworm_starts_through_its_own_loader_and_runs_commands() -> Result<()> {
+    starts_and_runs_commands(Release::Bookworm)
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn secure_boot_is_enforced() -> Result<()> {
 }
 
 #[test]
-fn disks_are_plugged_into_a_running_machine_and_the_screen_is_seen() -> Result<()> {
+fn disks_are_plugged_into_a_running_machine_and_the_screen_is_captured() -> Result<()> {
     let debian = Debian::new(Release::Bookworm).build()?;
     let vm = debian.machine()?.hot_plug_ports(1).screen().start()?;
     vm.ready()?;
@@ -104,7 +104,7 @@ fn disks_are_plugged_into_a_running_machine_and_the_screen_is_seen() -> Result<(
 }
 
 #[test]
-fn a_machine_that_ends_is_told_with_its_last_words() -> Result<()> {
+fn a_machine_that_ends_is_an_error_with_its_last_output() -> Result<()> {
     let vm = running(Release::Bookworm)?;
     let error = vm
         .run("echo gone > /dev/console; sleep 1; echo o > /proc/sysrq-trigger; sleep 60")

@@ -1,4 +1,4 @@
-//! How the BEs that were found boot, asked of their loaders: entry, next boot, trial.
+//! Asks the loaders of the BEs how they boot: entry, next boot, trial.
 
 use crate::environment::Inventory;
 use crate::error::Result;
@@ -6,14 +6,14 @@ use crate::host::Host;
 use crate::loader::{self, AllEntries, BootState};
 use crate::storage::namespace;
 
-/// Fills `boot_entry`, `next_boot` and `trial` of every BE, and adds to `problems` what is wrong
-/// with the loader that its boot entry leads to; warns of entries whose BE was not found. Without
-/// UEFI they stay as they are; a BE without an entry, made for another machine, is healthy.
+/// Sets `boot_entry`, `next_boot` and `trial` of every BE, adds the problems of its loader, and
+/// adds warnings about entries whose BE was not found. Without UEFI nothing changes. A BE without
+/// an entry may have been made for another machine, so that is not a problem.
 ///
 /// # Errors
-/// What the machine boots cannot be read.
+/// The boot entries cannot be read.
 pub fn annotate(host: &Host, inventory: &mut Inventory) -> Result<()> {
-    // Where no ESP is looked at, nothing is mounted, and root is not needed.
+    // Without boot entries no ESP is mounted, so root is not needed.
     if AllEntries::of(host, &inventory.devices).is_none() {
         return annotate_all(host, inventory);
     }
@@ -58,14 +58,14 @@ mod tests {
     use crate::environment::sentences;
     use crate::environment::{BootEnvironment, Descriptor, State, Trial};
     use crate::loader::testing::{Firmware, environment};
-    use crate::loader::trial_record::Record;
+    use crate::loader::trial_record::TrialRecord;
 
     struct Machine {
         firmware: Firmware,
         environments: Vec<BootEnvironment>,
     }
 
-    /// A fresh Debian that was adopted as `first` and runs, and its copy `second`.
+    /// A new Debian that was adopted as `first` and is running, and its copy `second`.
     fn machine() -> Machine {
         let firmware = Firmware::new();
         let esp = firmware.esp();
@@ -97,7 +97,7 @@ mod tests {
             self.environments.iter().filter(|e| e.next_boot).map(|e| e.reference.as_str()).collect()
         }
 
-        /// Once more; the warnings.
+        /// Annotates the BEs again. Returns the warnings.
         fn annotate(&mut self) -> Vec<String> {
             let mut inventory = Inventory {
                 devices: self.firmware.devices(),
@@ -109,14 +109,14 @@ mod tests {
             inventory.warnings
         }
 
-        fn record(&self, environment: usize, record: Record) {
+        fn record(&self, environment: usize, record: TrialRecord) {
             let id = self.environments[environment].descriptor.as_ref().unwrap().id;
             record.store(&self.firmware.esp(), &id.short()).unwrap();
         }
     }
 
     #[test]
-    fn a_vendors_entry_leads_to_the_be_that_its_grub_cfg_names() {
+    fn the_entry_of_a_distribution_starts_the_be_that_its_grub_cfg_names() {
         let mut machine = machine();
         assert_eq!(machine.next(), ["first"]);
         assert_eq!(machine.environments[0].boot_entry, Some(1));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vendors_entry_without_a_loader_leads_nowhere() {
+    fn the_entry_of_a_distribution_without_its_loader_starts_nothing() {
         let mut machine = machine();
         machine.environments[0].running = false;
         std::fs::remove_file(machine.firmware.esp().root().join("EFI/debian/shimx64.efi")).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_that_is_gone_is_a_problem_of_its_be() {
+    fn a_missing_loader_is_a_problem_of_its_be() {
         let mut machine = machine();
         machine.next();
         let problems = |machine: &Machine| sentences(&machine.environments[1].problems).join("; ");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_be_of_a_loader_that_is_not_known_is_listed_and_said() {
+    fn a_be_with_an_unknown_loader_is_listed_with_a_warning() {
         let mut machine = machine();
         let descriptor = machine.environments[1].descriptor.as_mut().unwrap();
         descriptor.loader = "of-the-future".parse().unwrap();
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_whose_root_is_gone_is_told_with_its_trial() {
+    fn an_entry_without_its_root_is_a_warning_with_its_trial() {
         let mut machine = machine();
-        machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
+        machine.record(1, TrialRecord { tried: true, ..TrialRecord::begin(Some(0)) });
         assert!(machine.annotate().is_empty());
         machine.environments.pop();
         let [warning] = &machine.annotate()[..] else { panic!("one warning") };
@@ -179,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn boot_next_decides_and_the_record_says_how_the_trial_stands() {
+    fn boot_next_and_the_record_decide_the_state_of_the_trial() {
         let mut machine = machine();
         let second = 2;
-        machine.record(1, Record::begin(Some(0)));
+        machine.record(1, TrialRecord::begin(Some(0)));
         machine.firmware.entries().set_next(Some(second)).unwrap();
         assert_eq!(machine.next(), ["second"]);
         assert_eq!(machine.environments[1].trial, Some(Trial::Pending));
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(machine.next(), ["first"]);
         assert_eq!(machine.environments[1].trial, Some(Trial::Interrupted));
 
-        machine.record(1, Record { tried: true, ..Record::begin(Some(0)) });
+        machine.record(1, TrialRecord { tried: true, ..TrialRecord::begin(Some(0)) });
         machine.next();
         assert_eq!(machine.environments[1].trial, Some(Trial::Failed));
         machine.environments[1].running = true;

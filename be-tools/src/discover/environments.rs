@@ -1,9 +1,9 @@
-//! From what was read on each file system to boot environments. Pure.
+//! Makes boot environments from what was read on each file system. Does no I/O.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::scan::Nested;
+use super::scan::NestedFileSystem;
 use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
@@ -26,8 +26,8 @@ impl FoundRoot<'_> {
     }
 }
 
-/// The file systems worth mounting: those that can hold a root, and nothing that something else,
-/// such as an array or a volume group, is made of.
+/// The file systems that may hold a root. One that is part of something else, such as an array or a
+/// volume group, is not among them.
 pub(super) fn candidates(devices: &Devices) -> Vec<FileSystem> {
     let mut spanned = Vec::new();
     devices
@@ -48,9 +48,8 @@ pub(super) fn candidates(devices: &Devices) -> Vec<FileSystem> {
         .collect()
 }
 
-/// The file systems of a root that hold what boots it: /usr and /boot, if they are not on the root
-/// itself.
-pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<Nested> {
+/// The separate file systems that a root needs to boot: /usr and /boot, if it has them.
+pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSystem> {
     let Some(text) = &root.facts.fstab else { return Vec::new() };
     let fstab = Fstab::parse(text);
     ["/usr", "/boot"]
@@ -65,12 +64,15 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<Nested> {
                 Kind::Btrfs => volume.with_subvolume(Subvolume::of_options(&entry.options()).ok()?),
                 _ => volume,
             });
-            Some(Nested { mount_point: mount_point.into(), file_system: file_system.ok()? })
+            Some(NestedFileSystem {
+                mount_point: mount_point.into(),
+                file_system: file_system.ok()?,
+            })
         })
         .collect()
 }
 
-/// The device that a line of fstab names; where several answer, the one on the disk of the root.
+/// The device that a line of fstab names. Of several that match, the one on the disk of the root.
 fn device_of<'a>(
     entry: &Entry,
     root: &BlockDevice,
@@ -86,23 +88,29 @@ fn device_of<'a>(
     found.iter().find(|d| d.disk == root.disk).or(found.first()).copied()
 }
 
-/// All boot environments, in the order of their devices, each with a reference of its own.
-pub(super) fn environments(
-    roots: &[FoundRoot],
-    devices: &Devices,
-    mounts: &Mounts,
-) -> Vec<BootEnvironment> {
+/// What was found on the machine itself.
+pub(super) struct Machine<'a> {
+    pub(super) devices: &'a Devices,
+    pub(super) mounts: &'a Mounts,
+    /// The root directory of the running system.
+    pub(super) root: &'a Path,
+}
+
+/// All boot environments, in the order of their devices, each with a unique reference.
+pub(super) fn environments(roots: &[FoundRoot], machine: &Machine) -> Vec<BootEnvironment> {
+    let devices = machine.devices;
     let mut all: Vec<BootEnvironment> =
-        roots.iter().map(|root| environment(root, devices, mounts)).collect();
+        roots.iter().map(|root| environment(root, machine)).collect();
     mark_shared(&mut all);
     for (environment, root) in all.iter_mut().zip(roots) {
         environment.problems = health::problems(&root.facts, environment, devices);
     }
-    name_all(&mut all, devices);
+    set_references(&mut all, devices);
     all
 }
 
-fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvironment {
+fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
+    let Machine { devices, mounts, .. } = machine;
     let (device, facts) = (root.device(), &root.facts);
     let fs_type = device.content.kind().map_or("", Kind::name);
     let is_here = |mount: &&Mount| {
@@ -128,7 +136,7 @@ fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvi
         },
         file_systems: file_systems(root, devices),
         made: made(facts.descriptor.as_ref(), devices),
-        running: mounts.at(Path::new("/")).as_ref().is_some_and(is_here),
+        running: mounts.at(machine.root).as_ref().is_some_and(is_here),
         next_boot: false,
         boot_entry: None,
         trial: None,
@@ -138,7 +146,7 @@ fn environment(root: &FoundRoot, devices: &Devices, mounts: &Mounts) -> BootEnvi
     }
 }
 
-/// The devices behind the UUIDs that a descriptor names, where there is exactly one.
+/// The devices that have the UUIDs in a descriptor. A UUID that several devices have is left out.
 fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
     let uuids = descriptor.map(|d| d.made.as_slice()).unwrap_or_default();
     let found = uuids.iter().filter_map(|uuid| match devices.lookup(&format!("UUID={uuid}"))[..] {
@@ -148,7 +156,7 @@ fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
     found.collect()
 }
 
-/// The lines of fstab with the devices they name, the root first.
+/// The lines of fstab with the devices that they name, the root first.
 fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
     let fstab = Fstab::parse(root.facts.fstab.as_deref().unwrap_or_default());
     let shared = root.facts.descriptor.as_ref().map(|d| d.shared.as_slice()).unwrap_or_default();
@@ -184,7 +192,7 @@ fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
     all
 }
 
-/// A device that several BEs use is nobody's own: it is not erased with one of them.
+/// Marks each device that several BEs use as shared: it is not erased with one of them.
 fn mark_shared(all: &mut [BootEnvironment]) {
     let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
     for (index, environment) in all.iter().enumerate() {
@@ -206,8 +214,9 @@ fn mark_shared(all: &mut [BootEnvironment]) {
     }
 }
 
-/// Names where they are unique, `NAME@DEVICE` where not, `@DEVICE[:SUBVOLUME]` for the unmanaged.
-fn name_all(all: &mut [BootEnvironment], devices: &Devices) {
+/// Gives each BE its reference: its name if that is unique, else `NAME@DEVICE`;
+/// `@DEVICE[:SUBVOLUME]` for an unmanaged one.
+fn set_references(all: &mut [BootEnvironment], devices: &Devices) {
     let mut count: HashMap<String, usize> = HashMap::new();
     for environment in all.iter() {
         if let Some(descriptor) = &environment.descriptor {

@@ -1,4 +1,4 @@
-//! Looking into a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md,
+//! Reading a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md,
 //! invariant 7).
 
 use std::cell::Cell;
@@ -18,39 +18,39 @@ use crate::storage::probe::Kind;
 use crate::storage::volume::{Access, FileSystem};
 use crate::workers::{Answer, Question};
 
-/// A file system to look into.
+/// A file system to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// Where to mount it: a directory that may be made.
+pub struct ScanRequest {
+    /// The directory to mount it on, which is made if it does not exist.
     pub dir: PathBuf,
     /// The file system.
     pub file_system: FileSystem,
-    /// On btrfs, the one subvolume to look at; all of them otherwise.
+    /// On btrfs, the one subvolume to read; `None` for all of them.
     pub subvolume: Option<String>,
-    /// What to mount below it first: a /boot or /usr of its own.
-    pub nested: Vec<Nested>,
+    /// File systems to mount in it first: a separate /boot or /usr.
+    pub nested: Vec<NestedFileSystem>,
 }
 
-/// A file system that is mounted in another one.
+/// A file system that is mounted in the root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nested {
-    /// Where, in the other one.
+pub struct NestedFileSystem {
+    /// The mount point, as a path in the root.
     pub mount_point: PathBuf,
     /// The file system.
     pub file_system: FileSystem,
 }
 
-impl Question for Request {
+impl Question for ScanRequest {
     const KIND: &'static str = "look";
-    type Found = Vec<Facts>;
+    type Finding = Vec<Facts>;
 
     fn answer(&self) -> Answer<Vec<Facts>> {
-        enter_namespace().and_then(|()| look(self)).map_err(|error| error.to_string())
+        enter_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
     }
 }
 
-/// Where a worker mounts; each has its own namespace, so one directory serves all.
-pub(super) fn directory(run: &Path) -> PathBuf {
+/// The directory that workers mount on. Each has its own namespace, so they can share one.
+pub(super) fn mount_directory(run: &Path) -> PathBuf {
     run.join("lifeboat/scan")
 }
 
@@ -66,8 +66,8 @@ fn enter_namespace() -> Result<()> {
     Ok(())
 }
 
-fn look(request: &Request) -> Result<Vec<Facts>> {
-    std::fs::create_dir_all(&request.dir).at("making", &request.dir)?;
+fn scan(request: &ScanRequest) -> Result<Vec<Facts>> {
+    std::fs::create_dir_all(&request.dir).at("making the directory", &request.dir)?;
     let mounted = show(&request.file_system, &request.dir)?;
     let found = if let Some(subvolume) = &request.subvolume {
         let root = RootDir::open(&mounted.dir().join(subvolume))?;
@@ -77,7 +77,7 @@ fn look(request: &Request) -> Result<Vec<Facts>> {
     } else {
         facts(&RootDir::open(mounted.dir())?, None, &request.nested).into_iter().collect()
     };
-    // Waiting for it here keeps the device free for whoever comes next.
+    // Waiting for the unmount here leaves the device free for the next program.
     mounted.unmount()?;
     Ok(found)
 }
@@ -86,12 +86,12 @@ fn show(file_system: &FileSystem, dir: &Path) -> Result<Mounted> {
     file_system.show(&Mounts::read(&Host::local())?, Access::Look, dir)
 }
 
-/// The facts of a root with its nested file systems. One that cannot be mounted is left out and
-/// named.
-fn facts(root: &RootDir, subvolume: Option<String>, nested: &[Nested]) -> Option<Facts> {
+/// The facts of a root with its nested file systems mounted. One that cannot be mounted is left out
+/// and named in `not_mounted`.
+fn facts(root: &RootDir, subvolume: Option<String>, nested: &[NestedFileSystem]) -> Option<Facts> {
     let mut mounted = Vec::new();
     let mut not_mounted = Vec::new();
-    for Nested { mount_point, file_system } in nested {
+    for NestedFileSystem { mount_point, file_system } in nested {
         let Ok(Some(directory)) = root.directory(mount_point) else {
             not_mounted.push(format!(
                 "there is no directory {} to mount its file system on",
@@ -99,7 +99,7 @@ fn facts(root: &RootDir, subvolume: Option<String>, nested: &[Nested]) -> Option
             ));
             continue;
         };
-        // Through the descriptor: no link of the foreign root leads the mount elsewhere.
+        // Through the file descriptor, so that no symlink of the foreign root redirects the mount.
         let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         match here.canonicalize().at("finding", &here).and_then(|here| show(file_system, &here)) {
             Ok(mount) => mounted.push(mount),
@@ -124,16 +124,17 @@ fn facts(root: &RootDir, subvolume: Option<String>, nested: &[Nested]) -> Option
 
 /// The roots among the top level of a btrfs and its subvolumes.
 fn subvolumes(top: &Path) -> Vec<Facts> {
-    // Snapshots by the thousand are listed elsewhere; a hostile tree must end.
-    const MOST_ROOTS: usize = 64;
-    const MOST_DIRECTORIES: usize = 4000;
-    const DEPTH: usize = 4;
+    // Limits, because there may be thousands of snapshots, and a hostile tree must not go on for
+    // ever.
+    const MAX_ROOTS: usize = 64;
+    const MAX_DIRECTORIES: usize = 4000;
+    const MAX_DEPTH: usize = 4;
     let mut found = Vec::new();
     let mut queue = std::collections::VecDeque::from([(PathBuf::new(), true, 0)]);
     let mut seen = 0;
     while let Some((path, is_subvolume, depth)) = queue.pop_front() {
         seen += 1;
-        if seen > MOST_DIRECTORIES || found.len() == MOST_ROOTS {
+        if seen > MAX_DIRECTORIES || found.len() == MAX_ROOTS {
             break;
         }
         let here = top.join(&path);
@@ -144,18 +145,18 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
             is_root = facts.is_some();
             found.extend(facts);
         }
-        if depth == DEPTH {
+        if depth == MAX_DEPTH {
             continue;
         }
         for entry in std::fs::read_dir(&here).into_iter().flatten().flatten() {
-            // Not following links; the root of a subvolume has inode number 256.
+            // `metadata` does not follow symlinks. The root of a subvolume has inode number 256.
             let Ok(metadata) = entry.metadata() else { continue };
             let is_subvolume = metadata.ino() == 256;
-            // In a root, only what snapshot tools keep there is worth a look.
-            let worth = !is_root
+            // In a root, only what snapshot tools keep there is read.
+            let may_hold_root = !is_root
                 || is_subvolume
                 || entry.file_name().to_string_lossy().contains("snapshot");
-            if metadata.is_dir() && worth && entry.file_name().to_str().is_some() {
+            if metadata.is_dir() && may_hold_root && entry.file_name().to_str().is_some() {
                 queue.push_back((path.join(entry.file_name()), is_subvolume, depth + 1));
             }
         }

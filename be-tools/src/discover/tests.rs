@@ -6,11 +6,12 @@ use crate::environment::sentences;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use crate::error::{Error, Refusal};
 use crate::storage::testing::{
-    Loop, RELEASE, Root, debian_root, image, in_namespace, is_root, mount_target, mount_with,
+    LoopDevice, RELEASE, RootFileSystem, debian_root, image, in_namespace, is_root, mount_target,
+    mount_with,
 };
 use crate::tool::Tool;
 
-/// What is found on these devices alone: the machine has others.
+/// What is found on these devices alone. The machine has others.
 fn found_on(nodes: &[&Path]) -> Inventory {
     let devices = Devices::scan(&Host::local()).unwrap();
     look_at(devices.iter().filter(|d| nodes.contains(&d.node.as_path())).cloned().collect())
@@ -26,20 +27,20 @@ fn describe(dir: &Path, name: &str, state: State) {
     std::fs::write(dir.join(DESCRIPTOR_PATH), descriptor.render().unwrap()).unwrap();
 }
 
-fn managed(fs_type: &str, name: &str) -> Root {
-    Root::make(fs_type, |dir, uuid| {
+fn managed(fs_type: &str, name: &str) -> RootFileSystem {
+    RootFileSystem::make(fs_type, |dir, uuid| {
         debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
         describe(dir, name, State::Complete);
     })
 }
 
 #[test]
-fn roots_are_found_on_every_type_and_are_healthy() {
+fn roots_on_every_type_are_found_and_are_healthy() {
     if !is_root() {
         return;
     }
     for fs_type in ["ext4", "xfs", "ext2"] {
-        let root = Root::debian(fs_type);
+        let root = RootFileSystem::debian(fs_type);
         let inventory = found_on(&[&root.device.node]);
         let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
         assert_eq!(found.problems, [], "{fs_type}");
@@ -57,11 +58,11 @@ fn roots_are_found_on_every_type_and_are_healthy() {
 }
 
 #[test]
-fn each_subvolume_with_a_root_is_one() {
+fn each_subvolume_with_a_root_is_a_be() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         let make = |path: &str| {
             Tool::new("btrfs")
                 .args(["-q", "subvolume", "create"])
@@ -92,7 +93,7 @@ fn each_subvolume_with_a_root_is_one() {
         inventory.find(&format!("@{node}")),
         Err(Error::Refused(Refusal::Ambiguous { .. }))
     ));
-    // Both lie on one device: deleting one must not erase the other.
+    // Both are on one device: deleting one must not erase the other.
     assert!(
         inventory
             .environments
@@ -102,12 +103,12 @@ fn each_subvolume_with_a_root_is_one() {
 }
 
 #[test]
-fn a_boot_of_its_own_is_looked_into() {
+fn a_separate_boot_is_read() {
     if !is_root() {
         return;
     }
-    let boot = Root::make("ext4", |_, _| {});
-    let root = Root::make("ext4", |dir, uuid| {
+    let boot = RootFileSystem::make("ext4", |_, _| {});
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
         let fstab = format!(
             "UUID={uuid} / ext4 defaults 0 1\nUUID={} /boot ext4 defaults 0 2\n",
             boot.uuid
@@ -116,7 +117,7 @@ fn a_boot_of_its_own_is_looked_into() {
         let other = tempfile::tempdir().unwrap();
         let mounted = mount_target(&boot.device.node, "ext4", other.path()).unwrap();
         Tool::new("cp").arg("-a").arg(dir.join("boot/.")).arg(other.path()).run().unwrap();
-        // GRUB sees a /boot of its own from its top.
+        // In a separate /boot, paths of GRUB begin at its root directory.
         let cfg = std::fs::read_to_string(other.path().join("grub/grub.cfg")).unwrap();
         std::fs::write(other.path().join("grub/grub.cfg"), cfg.replace(" /boot/", " /")).unwrap();
         mounted.unmount().unwrap();
@@ -129,7 +130,7 @@ fn a_boot_of_its_own_is_looked_into() {
     assert_eq!(found.kernel.as_deref(), Some(RELEASE));
     assert_eq!(found.own_devices(), [&root.device.node, &boot.device.node]);
     assert_eq!(inventory.owner_of(&boot.device.node).unwrap().root, found.root);
-    // A /boot that is damaged is named.
+    // A damaged /boot is a problem that names it.
     Tool::new("dd")
         .args(["if=/dev/urandom", "bs=1024", "seek=2", "count=64", "conv=notrunc", "status=none"])
         .arg(format!("of={}", boot.device.node.display()))
@@ -138,7 +139,8 @@ fn a_boot_of_its_own_is_looked_into() {
     let damaged = found_on(&[&root.device.node, &boot.device.node]);
     let problems = sentences(&damaged.environments[0].problems).join("; ");
     assert!(problems.contains("/boot on ") && problems.contains("cannot be mounted"), "{problems}");
-    // Without the device of its /boot it is still listed, and says why it would not boot.
+    // Without the device of its /boot the BE is still listed, with the reason why it would not
+    // boot.
     let alone = found_on(&[&root.device.node]);
     let problems = sentences(&alone.environments[0].problems).join("; ");
     assert!(problems.contains(&format!("UUID={} for /boot", boot.uuid)), "{problems}");
@@ -146,7 +148,7 @@ fn a_boot_of_its_own_is_looked_into() {
 }
 
 #[test]
-fn names_are_found_whatever_their_case_and_told_apart_by_device() {
+fn names_ignore_case_and_are_told_apart_by_device() {
     if !is_root() {
         return;
     }
@@ -163,7 +165,7 @@ fn names_are_found_whatever_their_case_and_told_apart_by_device() {
         }
         other => panic!("{other:?}"),
     }
-    let message = inventory.find("nobody").unwrap_err().to_string();
+    let message = inventory.find("unknown").unwrap_err().to_string();
     assert!(message.contains("other") && message.contains("Nightly@"), "{message}");
     assert!(matches!(
         inventory.refuse_taken(&"Other".parse().unwrap()),
@@ -173,13 +175,13 @@ fn names_are_found_whatever_their_case_and_told_apart_by_device() {
 }
 
 #[test]
-fn a_device_that_two_name_belongs_to_neither_alone() {
+fn a_device_that_two_bes_use_is_shared() {
     if !is_root() {
         return;
     }
-    let home = Root::make("ext4", |_, _| {});
+    let home = RootFileSystem::make("ext4", |_, _| {});
     let with_home = |name: &str| {
-        Root::make("ext4", |dir, uuid| {
+        RootFileSystem::make("ext4", |dir, uuid| {
             let fstab = format!(
                 "UUID={uuid} / ext4 defaults 0 1\nUUID={} /home ext4 defaults 0 2\n",
                 home.uuid
@@ -190,7 +192,7 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
     };
     let (a, b) = (with_home("a"), with_home("b"));
     // A copy that was interrupted before localize: its fstab still names the source's devices.
-    let c = Root::make("ext4", |dir, uuid| {
+    let c = RootFileSystem::make("ext4", |dir, uuid| {
         debian_root(dir, &format!("UUID={} / ext4 defaults 0 1\n", a.uuid), uuid);
         describe(dir, "c", State::Incomplete);
     });
@@ -207,11 +209,11 @@ fn a_device_that_two_name_belongs_to_neither_alone() {
 }
 
 #[test]
-fn a_mounted_root_is_looked_at_where_it_is() {
+fn a_mounted_root_is_read_from_its_mount() {
     if !is_root() {
         return;
     }
-    let root = Root::debian("ext4");
+    let root = RootFileSystem::debian("ext4");
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let _mounted = mount_target(&root.device.node, "ext4", dir.path()).unwrap();
@@ -227,7 +229,7 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         for name in ["@", "@old"] {
             Tool::new("btrfs")
                 .args(["-q", "subvolume", "create"])
@@ -245,18 +247,18 @@ fn a_btrfs_in_use_shows_all_its_subvolumes() {
         let mut places: Vec<_> = inventory.environments.iter().map(place).collect();
         places.sort();
         assert_eq!(places, [("@".into(), 1), ("@old".into(), 0)], "{:?}", inventory.warnings);
-        std::fs::write(dir.path().join("still-writable"), "").unwrap();
+        std::fs::write(dir.path().join("writable"), "").unwrap();
     });
 }
 
 #[test]
-fn discovery_changes_no_byte_of_what_it_looks_at() {
+fn discovery_changes_no_byte_of_a_device() {
     if !is_root() {
         return;
     }
-    let sum = |root: &Root| Tool::new("sha256sum").arg(&root.device.node).run().unwrap();
+    let sum = |root: &RootFileSystem| Tool::new("sha256sum").arg(&root.device.node).run().unwrap();
     for fs_type in ["ext4", "xfs", "btrfs"] {
-        let root = Root::debian(fs_type);
+        let root = RootFileSystem::debian(fs_type);
         let before = sum(&root);
         assert_eq!(found_on(&[&root.device.node]).environments.len(), 1);
         assert_eq!(before, sum(&root), "{fs_type}");
@@ -276,7 +278,7 @@ fn what_cannot_be_mounted_is_a_warning() {
         .arg(format!("of={}", file.path().display()))
         .run()
         .unwrap();
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let inventory = found_on(&[&device.node]);
     assert!(inventory.environments.is_empty());
     assert!(
@@ -295,7 +297,7 @@ fn the_running_system_is_found() {
     let root = mounts.at(Path::new("/")).unwrap();
     let devices = Devices::scan(&Host::local()).unwrap();
     let Some(device) = devices.by_number(root.number).filter(|d| d.super_block().is_some()) else {
-        eprintln!("skipped: the root file system is on no block device that can be read");
+        eprintln!("skipped: the root file system is not on a block device that can be read");
         return;
     };
     let inventory = found_on(&[&device.node]);

@@ -1,4 +1,4 @@
-//! A boot environment as it is found on a disk.
+//! A boot environment, as a scan finds it on a disk.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use super::problem::Problem;
 pub struct OperatingSystem {
     /// `ID`, such as `debian`.
     pub id: String,
-    /// `VERSION_ID`, such as `12`; empty where there is none.
+    /// `VERSION_ID`, such as `12`; empty if there is none.
     pub version_id: String,
     /// `PRETTY_NAME`.
     pub pretty_name: String,
 }
 
 impl OperatingSystem {
-    /// For a column: `Debian 12`, else the pretty name, else `unknown`.
+    /// A short name for a column: `Debian 12`, else the pretty name, else `unknown`.
     pub fn short(&self) -> String {
         let mut letters = self.id.chars();
         match (letters.next(), self.version_id.as_str()) {
@@ -32,91 +32,91 @@ impl OperatingSystem {
     }
 }
 
-/// Where a BE's root file system lies.
+/// The root file system of a BE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Device node, such as `/dev/vda2`.
+    /// The device node, such as `/dev/vda2`.
     pub device: PathBuf,
-    /// File system type.
+    /// The file system type.
     pub fs_type: String,
-    /// UUID of the file system.
+    /// The UUID of the file system.
     pub uuid: String,
-    /// btrfs subvolume path, where it is one.
+    /// The path of the btrfs subvolume, if it is one.
     pub subvolume: Option<String>,
     /// The disk, such as `/dev/vda`.
     pub disk: PathBuf,
 }
 
-/// One line of a BE's fstab, resolved against the devices found.
+/// One line of a BE's fstab, with the device that it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystemUse {
-    /// Mount point, or `none` for swap.
+    /// The mount point, or `none` for swap.
     pub mountpoint: PathBuf,
-    /// As fstab names it.
+    /// The device field of the line.
     pub spec: String,
-    /// The device found, if any.
+    /// The device, if it was found.
     pub device: Option<PathBuf>,
-    /// Type as fstab says.
+    /// The type field of the line.
     pub fs_type: String,
-    /// Options as fstab says.
+    /// The options field of the line.
     pub options: String,
-    /// Bytes, if the device was found.
+    /// The size in bytes, if the device was found.
     pub size: Option<u64>,
-    /// Shared with other BEs.
+    /// Whether it is shared with other BEs.
     pub shared: bool,
 }
 
-/// How a trial of a BE stands (DESIGN.md, "Trial, confirm, fallback").
+/// The state of a BE's trial (DESIGN.md, "Trial, confirm, fallback").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trial {
-    /// Will be tried at the next boot.
+    /// The BE will be tried at the next boot.
     Pending,
-    /// Runs now, not confirmed yet.
+    /// The BE is running, but not confirmed yet.
     Running,
-    /// Was tried, and another BE runs.
+    /// The BE was tried, but another one is running.
     Failed,
-    /// Was activated, but never tried.
+    /// The BE was activated, but will not be tried.
     Interrupted,
 }
 
-/// A BE as found on a disk, managed or not. This is what `be list --json` prints.
+/// A BE as it was found on a disk, managed or unmanaged. This is what `be list --json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootEnvironment {
-    /// What to call it on a command line: unique among what was found.
+    /// Its unique name on a command line.
     pub reference: String,
-    /// Its descriptor, when it is managed and the descriptor can be read.
+    /// Its descriptor, if it is managed and the descriptor can be read.
     pub descriptor: Option<Descriptor>,
     /// Its operating system.
     pub os: OperatingSystem,
-    /// Release of the kernel it would boot, if it has one.
+    /// The release of the kernel that it would boot, if it has one.
     pub kernel: Option<String>,
-    /// Where its root lies.
+    /// Its root file system.
     pub root: Root,
-    /// Its fstab, resolved.
+    /// The lines of its fstab.
     pub file_systems: Vec<FileSystemUse>,
-    /// Devices of the file systems and swap spaces that were made for it; the root may be among
-    /// them.
+    /// The devices of the file systems and swap spaces that were made for it. The root may be one
+    /// of them.
     #[serde(default)]
     pub made: Vec<PathBuf>,
-    /// It is the system that runs.
+    /// Whether it is the running system.
     pub running: bool,
-    /// The firmware will start it next.
+    /// Whether the firmware will start it next.
     pub next_boot: bool,
-    /// Number of its `Boot####` variable.
+    /// The number of its `Boot####` variable.
     pub boot_entry: Option<u16>,
-    /// A trial of it that is not confirmed.
+    /// Its trial that is not confirmed.
     pub trial: Option<Trial>,
-    /// Bytes in use on its root file system.
+    /// The bytes in use on its root file system.
     pub used: Option<u64>,
-    /// Why it would not boot; empty means healthy.
+    /// Why it would not boot; empty if it is healthy.
     pub problems: Vec<Problem>,
-    /// Where it is mounted now.
+    /// The directories on which it is mounted.
     pub mounted_at: Vec<PathBuf>,
 }
 
 impl BootEnvironment {
-    /// Nothing but a root device: what an empty BE is before anything is put into it.
+    /// A BE with a root device and nothing else, before it is filled.
     pub fn empty(device: &Path) -> Self {
         BootEnvironment {
             reference: format!("@{}", device.display()),
@@ -142,12 +142,12 @@ impl BootEnvironment {
         }
     }
 
-    /// It has a descriptor.
+    /// Whether it has a descriptor.
     pub fn is_managed(&self) -> bool {
         self.descriptor.is_some()
     }
 
-    /// The descriptor's name, else the reference.
+    /// The name in its descriptor, else its reference.
     pub fn name(&self) -> &str {
         self.descriptor.as_ref().map_or(self.reference.as_str(), |d| d.name.as_str())
     }
@@ -157,7 +157,8 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
-    /// A create of it did not end, perhaps, so that its fstab may still be its source's.
+    /// Whether its creation may not have finished, so that its fstab may still be that of its
+    /// source.
     pub fn is_unfinished(&self) -> bool {
         let copying = |operation| matches!(operation, Some(Operation::Create | Operation::Delete));
         self.descriptor
@@ -165,9 +166,9 @@ impl BootEnvironment {
             .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
-    /// Every device that belongs to it alone: root and copied file systems. Until a copy is
-    /// complete, its fstab may still be the source's: then only its root and what was made for it
-    /// are known to be its own.
+    /// Every device that only this BE uses: that of its root and those of its copied file systems.
+    /// As long as its fstab may be that of its source, only its root and the devices that were made
+    /// for it are included.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
         let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
         let copied = own.filter_map(|f| f.device.as_ref());
@@ -180,7 +181,7 @@ impl BootEnvironment {
         all
     }
 
-    /// What was made for it and goes with it, the root first.
+    /// The devices that were made for it and are erased with it, the root first.
     pub fn made_devices(&self) -> Vec<&PathBuf> {
         let made = self.made.iter().filter(|device| **device != self.root.device);
         std::iter::once(&self.root.device).chain(made).collect()

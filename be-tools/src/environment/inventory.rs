@@ -1,4 +1,4 @@
-//! What was found on the disks of this machine, and how a command line names it.
+//! The BEs and devices of this machine, and finding them by the names of a command line.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use super::name::Name;
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
 
-/// What was found on the disks of this machine.
+/// The BEs and devices of this machine.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Inventory {
-    /// Every block device.
+    /// All block devices.
     pub devices: Devices,
-    /// Every boot environment, by device.
+    /// All boot environments, sorted by device.
     pub environments: Vec<BootEnvironment>,
-    /// What could not be looked at, and why.
+    /// What could not be read, and why.
     pub warnings: Vec<String>,
 }
 
 impl Inventory {
-    /// The BE that runs now.
+    /// The running BE.
     pub fn running(&self) -> Option<&BootEnvironment> {
         self.environments.iter().find(|e| e.running)
     }
@@ -30,8 +30,8 @@ impl Inventory {
     /// `@DEVICE[:SUBVOLUME]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] with what there is, when nothing answers; [`Refusal::Ambiguous`] when
-    /// several do.
+    /// [`Error::Usage`] with the names that exist, if none matches; [`Refusal::Ambiguous`] if
+    /// several match.
     pub fn find(&self, reference: &str) -> Result<&BootEnvironment> {
         let named = |e: &&BootEnvironment, name: &str| {
             e.descriptor.as_ref().is_some_and(|d| d.name.as_str().eq_ignore_ascii_case(name))
@@ -42,13 +42,13 @@ impl Inventory {
         let found: Vec<&BootEnvironment> = match reference.split_once('@') {
             None => self.environments.iter().filter(|e| named(e, reference) || is_id(e)).collect(),
             Some((name, place)) => {
-                let here = self.at_place(place);
+                let here = self.on_device(place);
                 here.into_iter().filter(|e| name.is_empty() || named(e, name)).collect()
             }
         };
         match found[..] {
             [one] => Ok(one),
-            [] => Err(Error::Usage(self.nobody(reference))),
+            [] => Err(Error::Usage(self.no_match(reference))),
             ref several => Err(Refusal::Ambiguous {
                 name: reference.into(),
                 candidates: several.iter().map(|e| e.reference.clone()).collect(),
@@ -60,21 +60,21 @@ impl Inventory {
     /// The named BE, or the running one.
     ///
     /// # Errors
-    /// As [`Inventory::find`], and when the running system is on none of the disks.
+    /// As [`Inventory::find`], and the running system is not on any of the disks.
     pub fn find_or_running(&self, reference: Option<&str>) -> Result<&BootEnvironment> {
         match reference {
             Some(reference) => self.find(reference),
             None => self.running().ok_or_else(|| {
                 Error::Usage(format!(
-                    "the running system is no boot environment of these disks: {}",
+                    "the running system is not a boot environment on these disks: {}",
                     self.known()
                 ))
             }),
         }
     }
 
-    /// The BEs at `DEVICE[:SUBVOLUME]`.
-    fn at_place(&self, place: &str) -> Vec<&BootEnvironment> {
+    /// The BEs on `DEVICE[:SUBVOLUME]`.
+    fn on_device(&self, place: &str) -> Vec<&BootEnvironment> {
         let on = |device: &str| -> Vec<PathBuf> {
             self.devices.lookup(device).into_iter().map(|d| d.node.clone()).collect()
         };
@@ -94,8 +94,8 @@ impl Inventory {
             .collect()
     }
 
-    fn nobody(&self, reference: &str) -> String {
-        format!("no boot environment answers to '{}': {}", reference.escape_debug(), self.known())
+    fn no_match(&self, reference: &str) -> String {
+        format!("there is no boot environment '{}': {}", reference.escape_debug(), self.known())
     }
 
     fn known(&self) -> String {
@@ -106,7 +106,7 @@ impl Inventory {
         format!("name one of {}", all.join(", "))
     }
 
-    /// Refuses a name that a BE has, on whatever disk.
+    /// Refuses a name that a BE on any disk has.
     ///
     /// # Errors
     /// [`Refusal::NameTaken`].
@@ -125,8 +125,8 @@ impl Inventory {
         }
     }
 
-    /// Another BE with the same id, so with the same boot entry and loader directory: one is a
-    /// block copy of the other, or was made to look so.
+    /// Another BE with the same id, and so with the same boot entry and loader directory. One is a
+    /// block copy of the other, or pretends to be.
     pub fn twin_of(&self, environment: &BootEnvironment) -> Option<&BootEnvironment> {
         let id = environment.descriptor.as_ref()?.id.short();
         self.environments.iter().find(|e| {
@@ -134,8 +134,8 @@ impl Inventory {
         })
     }
 
-    /// The BEs that use a device: first that whose root it is, then those that mount it, shared or
-    /// not.
+    /// The BEs that use a device: first the one whose root it is, then those that mount it, shared
+    /// or not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
         match self.devices.by_node(node) {
             Some(device) => self.users_of_device(device),
@@ -165,7 +165,7 @@ impl Inventory {
         users
     }
 
-    /// The BE that a device belongs to: the first of [`Inventory::users_of`].
+    /// The BE that owns a device: the first of [`Inventory::users_of`].
     pub fn owner_of(&self, node: &Path) -> Option<&BootEnvironment> {
         self.users_of(node).into_iter().next()
     }

@@ -1,29 +1,29 @@
-//! Which loader a BE has, as its descriptor says it.
+//! The name of a loader in a descriptor.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A loader's name: `[a-z0-9][a-z0-9-]{0,31}`. One that this program does not know is kept: a BE
-/// that a newer program made is listed all the same.
+/// A loader's name: `[a-z0-9][a-z0-9-]{0,31}`. An unknown name is kept, so that a BE that a newer
+/// program made can be listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LoaderName(String);
 
 impl LoaderName {
-    /// As the descriptor has it.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// It is what a descriptor means that names none.
+    /// Whether it is the loader of a descriptor that does not name one.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// For ever the first loader that there was: descriptors of its time name none.
+/// Always `grub`, the first loader: old descriptors do not name one.
 impl Default for LoaderName {
     fn default() -> Self {
         LoaderName("grub".into())
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_no_letter_that_means_something_elsewhere() {
+    fn a_name_has_no_special_characters() {
         for legal in ["grub", "systemd-boot", "efistub2"] {
             assert_eq!(legal.parse::<LoaderName>().unwrap().as_str(), legal);
         }

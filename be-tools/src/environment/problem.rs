@@ -1,4 +1,4 @@
-//! Why a BE would not boot, for people and for programs.
+//! Reasons why a BE would not boot, for users and for programs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 /// One reason why a BE would not boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// A stable word for programs, such as `no-kernel` (docs/manual/src/scripts.md has them all).
+    /// A stable word for programs, such as `no-kernel` (docs/manual/src/scripts.md lists all).
     pub code: Cow<'static, str>,
-    /// A sentence for people.
+    /// A sentence for users.
     pub text: String,
 }
 
 impl Problem {
-    /// The problem with this code, said in this sentence.
+    /// The problem with this code and this sentence.
     pub fn new(code: &'static str, text: impl Into<String>) -> Self {
         Problem { code: Cow::Borrowed(code), text: text.into() }
     }
@@ -27,7 +27,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The sentences alone.
+/// The sentences of the problems.
 pub fn sentences(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(|problem| problem.text.clone()).collect()
 }

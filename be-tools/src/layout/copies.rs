@@ -1,4 +1,4 @@
-//! Which part of which source file system goes where.
+//! Which directories are copied to which file systems of the target.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::mount_point::MountPoint;
 use super::target::Layout;
 
-/// One run of the copy engine: a directory of a source file system into a directory of a target
-/// file system, each mounted alone (nothing mounted in it), so that what lies hidden under mount
-/// points is copied too.
+/// One run of the copy engine, from a directory of a source file system to a directory of a target
+/// file system. Both are mounted without anything mounted in them, so that files hidden under mount
+/// points are copied too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeCopy {
     /// The source's file system, by its mount point.
@@ -19,24 +19,24 @@ pub struct TreeCopy {
     pub target: MountPoint,
     /// The directory in it; empty for its top.
     pub to: PathBuf,
-    /// Directories below `from`, relative to it, that are made but stay empty: their content goes
-    /// elsewhere, or what is hidden under them would come to light.
+    /// Directories below `from`, relative to it, that are made but stay empty: another run copies
+    /// their content, or files that a mount hides would become visible.
     pub without: Vec<PathBuf>,
 }
 
 impl TreeCopy {
     /// The directory as the source sees it.
-    pub fn source_place(&self) -> PathBuf {
+    pub fn source_directory(&self) -> PathBuf {
         joined(&self.source, &self.from)
     }
 
     /// The directory as the target sees it.
-    pub fn target_place(&self) -> PathBuf {
+    pub fn target_directory(&self) -> PathBuf {
         joined(&self.target, &self.to)
     }
 }
 
-/// Without the slash that joining an empty path leaves at the end.
+/// Joins the paths, without a slash at the end if `directory` is empty.
 fn joined(mountpoint: &MountPoint, directory: &Path) -> PathBuf {
     mountpoint.as_path().join(directory).components().collect()
 }
@@ -49,33 +49,35 @@ impl Layout {
         let all_sources: BTreeSet<&MountPoint> =
             copied.iter().copied().chain(&self.shared).chain(&self.kept).collect();
         let own: BTreeSet<&MountPoint> = self.file_systems.iter().map(|t| &t.mountpoint).collect();
-        let places: BTreeSet<&MountPoint> = copied.union(&own).copied().collect();
-        let copy = |place: &MountPoint| {
+        let directories: BTreeSet<&MountPoint> = copied.union(&own).copied().collect();
+        let copy = |directory: &MountPoint| {
             let source =
-                place.nearest(all_sources.iter().copied()).filter(|s| copied.contains(s))?;
-            let target = place.nearest(own.iter().copied())?;
-            // A mount point of both hides the same in both. Any other place below has its content
-            // from another run, or goes to another file system.
-            let elsewhere: BTreeSet<&MountPoint> = places
+                directory.nearest(all_sources.iter().copied()).filter(|s| copied.contains(s))?;
+            let target = directory.nearest(own.iter().copied())?;
+            // A mount point of both source and target hides the same files in both. Any other
+            // directory below is filled by another run, or is on another file system of the target.
+            let elsewhere: BTreeSet<&MountPoint> = directories
                 .iter()
                 .copied()
-                .filter(|p| p.is_strictly_below(place) && !(copied.contains(p) && own.contains(p)))
+                .filter(|p| {
+                    p.is_strictly_below(directory) && !(copied.contains(p) && own.contains(p))
+                })
                 .filter(|p| {
                     all_sources.iter().filter(|s| p.is_strictly_below(s)).max() == Some(&source)
                 })
                 .collect();
             Some(TreeCopy {
                 source: source.clone(),
-                from: place.below(source)?.to_owned(),
+                from: directory.below(source)?.to_owned(),
                 target: target.clone(),
-                to: place.below(target)?.to_owned(),
+                to: directory.below(target)?.to_owned(),
                 without: elsewhere
                     .iter()
-                    .filter_map(|p| p.below(place))
+                    .filter_map(|p| p.below(directory))
                     .map(PathBuf::from)
                     .collect(),
             })
         };
-        places.iter().copied().filter_map(copy).collect()
+        directories.iter().copied().filter_map(copy).collect()
     }
 }

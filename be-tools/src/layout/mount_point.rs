@@ -1,4 +1,4 @@
-//! A place in a BE's tree where a file system is mounted.
+//! Mount points in a BE.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// An absolute path without `.`, `..`, doubled or trailing slashes. Sorts parents first.
+/// A mount point: an absolute path without `.`, `..`, doubled or trailing slashes. Parents are
+/// sorted before their children.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MountPoint(PathBuf);
 
@@ -16,7 +17,7 @@ impl MountPoint {
         MountPoint("/".into())
     }
 
-    /// It is `/`.
+    /// Whether it is `/`.
     pub fn is_root(&self) -> bool {
         self.0 == Path::new("/")
     }
@@ -31,18 +32,18 @@ impl MountPoint {
         self.below(&MountPoint::root()).unwrap_or(Path::new(""))
     }
 
-    /// The path of `self` below `ancestor`: empty when they are the same, `None` when it lies
-    /// elsewhere.
+    /// The path of `self` below `ancestor`: empty if they are the same, `None` if it is not below
+    /// it.
     pub fn below<'a>(&'a self, ancestor: &MountPoint) -> Option<&'a Path> {
         self.0.strip_prefix(&ancestor.0).ok()
     }
 
-    /// It lies below `ancestor` and is not the same.
+    /// Whether it is below `ancestor`, and not the same.
     pub fn is_strictly_below(&self, ancestor: &MountPoint) -> bool {
         self != ancestor && self.0.starts_with(&ancestor.0)
     }
 
-    /// The nearest of `candidates` that is this mount point or above it.
+    /// The deepest of `candidates` that is this mount point or one of its parents.
     pub fn nearest<'a>(
         &self,
         candidates: impl IntoIterator<Item = &'a MountPoint>,

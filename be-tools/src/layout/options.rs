@@ -1,4 +1,4 @@
-//! The mount options that a new file system takes over from the source's.
+//! The mount options that a new file system inherits from that of the source.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use super::placement::FsType;
 use crate::environment::FileSystemUse;
 use crate::storage::subvolume::Subvolume;
 
-/// The source's options as far as they mean something for the new file system: those of another
-/// type, of a subvolume and of further devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
+/// The options of the source's file system that apply to the new one. Options of another type, of a
+/// subvolume and of other devices are left out (mount(8), ext4(5), xfs(5), btrfs(5)).
 pub(super) fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String {
     const GENERIC: [&str; 29] = [
         "defaults",

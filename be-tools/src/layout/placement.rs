@@ -1,4 +1,4 @@
-//! What the user asks of a layout: the argument of `-m`.
+//! Placements: the arguments of `-m`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,11 +20,11 @@ pub enum FsType {
 }
 
 impl FsType {
-    /// All of them.
+    /// All types.
     pub const ALL: [FsType; 6] =
         [FsType::Ext2, FsType::Ext3, FsType::Ext4, FsType::Xfs, FsType::Btrfs, FsType::Vfat];
 
-    /// As the probe calls it.
+    /// The kind that the probe returns for it.
     pub fn kind(self) -> Kind {
         match self {
             FsType::Ext2 => Kind::Ext2,
@@ -36,7 +36,7 @@ impl FsType {
         }
     }
 
-    /// As fstab, mount and mkfs call it.
+    /// Its name in fstab(5), mount(8) and mkfs(8).
     pub fn as_str(self) -> &'static str {
         match self {
             FsType::Ext2 => "ext2",
@@ -48,7 +48,7 @@ impl FsType {
         }
     }
 
-    /// ext2, ext3 or ext4.
+    /// Whether it is ext2, ext3 or ext4.
     pub fn is_ext(self) -> bool {
         matches!(self, FsType::Ext2 | FsType::Ext3 | FsType::Ext4)
     }
@@ -73,32 +73,32 @@ impl FromStr for FsType {
     }
 }
 
-/// One argument of `-m`. `D` is its device: the text that names it, until that is resolved.
+/// One argument of `-m`. `D` is its device, which is a text until it is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement<D = String> {
-    /// As it was given, for messages.
+    /// The argument, for messages.
     pub text: String,
-    /// What it asks for.
+    /// The parsed argument.
     pub kind: PlacementKind<D>,
 }
 
-/// What a [`Placement`] asks for.
+/// The kinds of placements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlacementKind<D = String> {
     /// `MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS]`
     FileSystem {
-        /// Where.
+        /// The mount point.
         mountpoint: MountPoint,
-        /// Where it lies.
+        /// The device.
         device: D,
-        /// Which type to make.
+        /// The type to make.
         fs_type: FsType,
         /// Mount options for fstab.
         options: Option<String>,
     },
     /// `-:DEVICE:swap`
     Swap {
-        /// Where it lies.
+        /// The device.
         device: D,
     },
     /// `MOUNTPOINT:merged`
@@ -111,7 +111,7 @@ const GRAMMAR: &str =
     "use MOUNTPOINT:DEVICE:FSTYPE[:OPTIONS], -:DEVICE:swap, MOUNTPOINT:merged or MOUNTPOINT:shared";
 
 impl<D> Placement<D> {
-    /// The device it names.
+    /// Its device, if it has one.
     pub fn device(&self) -> Option<&D> {
         match &self.kind {
             PlacementKind::FileSystem { device, .. } | PlacementKind::Swap { device } => {
@@ -121,8 +121,8 @@ impl<D> Placement<D> {
         }
     }
 
-    /// Replaces the device as the user named it (by-id, `UUID=`, `vg/lv`) by what `find` makes of
-    /// it: the one look-up of it.
+    /// Resolves the device that the user named (by-id, `UUID=`, `vg/lv`) with `find`. This is the
+    /// only time that it is looked up.
     ///
     /// # Errors
     /// Those of `find`.
@@ -148,15 +148,15 @@ impl<D> Placement<D> {
 impl FromStr for Placement {
     type Err = Error;
 
-    /// A device may hold colons itself (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends where
-    /// the last word that is a type begins.
+    /// A device may contain colons (`/dev/disk/by-path/pci-0000:00:1f.2-ata-1`): it ends before the
+    /// last word that is a type.
     fn from_str(text: &str) -> Result<Self> {
         let bad =
             |why: &str| Error::Usage(format!("-m {}: {why}; {GRAMMAR}", text.escape_default()));
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(bad("white space has no place in it"));
+            return Err(bad("it must not contain white space"));
         }
-        let (place, rest) = text.split_once(':').ok_or_else(|| bad("there is no ':' in it"))?;
+        let (place, rest) = text.split_once(':').ok_or_else(|| bad("it has no ':'"))?;
         let is_swap = place == "-";
         let mountpoint = || {
             place
@@ -175,8 +175,8 @@ impl FromStr for Placement {
                     || {
                         let all = FsType::ALL.map(FsType::as_str).join(", ");
                         bad(&format!(
-                            "DEVICE and FSTYPE must follow; FSTYPE is one of {all}, and swap \
-                        after '-'"
+                            "DEVICE and FSTYPE must follow the mount point; FSTYPE is one of \
+                            {all}, or swap after '-'"
                         ))
                     },
                 )?;

@@ -1,4 +1,4 @@
-//! What is copied, shared and kept, and what cannot be asked for.
+//! The rules for what is copied, shared and kept, and which placements are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use crate::environment::FileSystemUse;
 use crate::error::{Error, Refusal, Result};
 use crate::storage::volume::Provision;
 
-/// What of the source stands behind a mount point.
+/// What the source mounts on a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin<'a> {
+enum SourceMount<'a> {
     /// A file system on a disk.
     Disk(&'a FileSystemUse),
     /// The EFI system partition.
@@ -22,46 +22,47 @@ enum Origin<'a> {
     Other(&'a FileSystemUse),
 }
 
-type Origins<'a> = BTreeMap<MountPoint, Origin<'a>>;
+type SourceMounts<'a> = BTreeMap<MountPoint, SourceMount<'a>>;
 
-/// Lays out the target for a source with these lines of fstab (its root among them, swap ignored).
+/// Lays out the target for a source with these lines of fstab, which include its root. Swap is
+/// ignored.
 ///
 /// `esps` are the EFI system partitions of the machine.
 ///
 /// # Errors
-/// `Error::Usage` for placements that contradict each other or the source; `Refusal` for sharing or
-/// moving what every BE must have for itself.
+/// `Error::Usage` for placements that contradict each other or the source, and `Refusal` for
+/// sharing or moving what every BE must have for itself.
 pub fn lay_out(
     source: &[FileSystemUse],
     esps: &[PathBuf],
     placements: &[Placement<Provision>],
 ) -> Result<Layout> {
-    let origins = origins(source, esps);
-    let mut places: BTreeMap<&MountPoint, &Placement<Provision>> = BTreeMap::new();
+    let source_mounts = source_mounts(source, esps);
+    let mut by_mount_point: BTreeMap<&MountPoint, &Placement<Provision>> = BTreeMap::new();
     let mut devices: BTreeMap<&Path, &Placement<Provision>> = BTreeMap::new();
     let mut swap = Vec::new();
     for placement in placements {
         let node = placement.device().map(|provision| provision.volume().node());
         if let Some(other) = node.and_then(|node| devices.insert(node, placement)) {
             return Err(placement
-                .error(format_args!("its device is the one of '-m {other}': give each its own")));
+                .error(format_args!("'-m {other}' has the same device: give each its own")));
         }
         match &placement.kind {
             PlacementKind::Swap { device } => swap.push(device.clone()),
             PlacementKind::FileSystem { mountpoint, .. }
             | PlacementKind::Merged(mountpoint)
             | PlacementKind::Shared(mountpoint) => {
-                if let Some(other) = places.insert(mountpoint, placement) {
+                if let Some(other) = by_mount_point.insert(mountpoint, placement) {
                     return Err(placement.error(format_args!(
-                        "'-m {other}' speaks of {mountpoint} too: give one of them"
+                        "'-m {other}' is for {mountpoint} too: give only one of them"
                     )));
                 }
-                check(placement, mountpoint, origins.get(mountpoint))?;
+                check(placement, mountpoint, source_mounts.get(mountpoint))?;
             }
         }
     }
     let mut targets: BTreeMap<&MountPoint, TargetFileSystem> =
-        places.values().filter_map(|placement| target(placement, &origins)).collect();
+        by_mount_point.values().filter_map(|placement| target(placement, &source_mounts)).collect();
     if !targets.contains_key(&MountPoint::root()) {
         return Err(Error::Usage(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE, such as -m \
@@ -72,61 +73,63 @@ pub fn lay_out(
 
     let own: BTreeSet<MountPoint> = targets.keys().map(|m| (*m).clone()).collect();
     let (mut shared, mut kept) = (Vec::new(), Vec::new());
-    for (mountpoint, origin) in &origins {
-        match origin {
-            Origin::Disk(_) if is_copied(mountpoint, places.get(mountpoint).copied()) => {
+    for (mountpoint, source_mount) in &source_mounts {
+        match source_mount {
+            SourceMount::Disk(_)
+                if is_copied(mountpoint, by_mount_point.get(mountpoint).copied()) =>
+            {
                 let nearest = mountpoint.nearest(&own).and_then(|m| targets.get_mut(m));
                 nearest.ok_or_else(|| no_root(mountpoint))?.sources.push(mountpoint.clone());
             }
-            Origin::Disk(_) | Origin::Esp => shared.push(mountpoint.clone()),
-            Origin::Other(_) => kept.push(mountpoint.clone()),
+            SourceMount::Disk(_) | SourceMount::Esp => shared.push(mountpoint.clone()),
+            SourceMount::Other(_) => kept.push(mountpoint.clone()),
         }
     }
     let layout = Layout { file_systems: targets.into_values().collect(), shared, kept, swap };
-    layout.owns_what_it_is_made_of()?;
+    layout.check_ownership()?;
     Ok(layout)
 }
 
-fn origins<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> Origins<'a> {
-    let mut origins = Origins::new();
+fn source_mounts<'a>(source: &'a [FileSystemUse], esps: &[PathBuf]) -> SourceMounts<'a> {
+    let mut source_mounts = SourceMounts::new();
     for line in source.iter().filter(|line| line.fs_type != "swap") {
         let Ok(mountpoint) = MountPoint::try_from(line.mountpoint.as_path()) else { continue };
         let is_esp = line.device.as_ref().is_some_and(|d| esps.contains(d))
-            || is_esp_place(&mountpoint, line);
-        let origin = match is_on_disk(&mountpoint, line) {
-            // A /boot that is the ESP itself is copied: each BE has its own kernels.
+            || is_esp_mount_point(&mountpoint, line);
+        let source_mount = match is_on_disk(&mountpoint, line) {
+            // A /boot on the ESP itself is copied, because each BE has its own kernels.
             true if is_esp
                 && mountpoint.as_path() != Path::new("/boot")
                 && !mountpoint.is_root() =>
             {
-                Origin::Esp
+                SourceMount::Esp
             }
-            true => Origin::Disk(line),
-            false => Origin::Other(line),
+            true => SourceMount::Disk(line),
+            false => SourceMount::Other(line),
         };
-        origins.insert(mountpoint, origin);
+        source_mounts.insert(mountpoint, source_mount);
     }
-    origins
+    source_mounts
 }
 
-fn is_esp_place(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
+fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     matches!(line.fs_type.as_str(), "vfat" | "msdos" | "auto")
         && ["/boot/efi", "/efi"].iter().any(|p| mountpoint.as_path() == Path::new(p))
 }
 
-/// A file system on a disk of this machine that is mounted at boot. Some mount their /boot only to
-/// change it.
+/// Whether a line is a file system on a disk of this machine that is mounted at boot. /boot counts
+/// even if it is mounted only on request, which some administrators do.
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
     let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));
     let option = |name: &str| line.options.split(',').any(|o| o == name);
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
     let on_request = ["bind", "rbind"].iter().any(|name| option(name))
-        || option("noauto") && !is_everyones_own(mountpoint);
+        || option("noauto") && !is_never_shared(mountpoint);
     mountpoint.is_root() || named && !removable && !on_request
 }
 
-/// Whether the content of a source file system goes into the target.
+/// Whether the content of a source file system is copied to the target.
 fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) -> bool {
     match placement.map(|w| &w.kind) {
         Some(PlacementKind::Shared(_)) => false,
@@ -139,61 +142,62 @@ fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) 
     }
 }
 
-/// Whether a wish makes sense for what the source has there.
+/// Checks a placement against what the source mounts there.
 fn check(
     placement: &Placement<Provision>,
     mountpoint: &MountPoint,
-    origin: Option<&Origin>,
+    source_mount: Option<&SourceMount>,
 ) -> Result<()> {
     let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", placement.text)).into());
-    match (&placement.kind, origin) {
-        (PlacementKind::Shared(_), origin)
-            if is_everyones_own(mountpoint) && origin != Some(&Origin::Esp) =>
+    match (&placement.kind, source_mount) {
+        (PlacementKind::Shared(_), source_mount)
+            if is_never_shared(mountpoint) && source_mount != Some(&SourceMount::Esp) =>
         {
             refuse(format!(
-                "{mountpoint} is never shared, every boot environment has its own: leave this \
-                out, or \
-            give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
+                "{mountpoint} is never shared, because every boot environment has its own: leave \
+                this out, or give it a device (-m {mountpoint}:DEVICE:FSTYPE)"
             ))
         }
         (PlacementKind::Merged(_), _) if mountpoint.is_root() => Err(placement
-            .error("/ has nothing to be merged into: give it a device (-m /:DEVICE:FSTYPE)")),
-        (PlacementKind::Shared(_) | PlacementKind::Merged(_), None) => Err(placement.error(
-            format_args!("{mountpoint} is no file system of its own in the source: leave this out"),
-        )),
-        (PlacementKind::Shared(_), Some(_)) | (PlacementKind::Merged(_), Some(Origin::Disk(_))) => {
-            Ok(())
+            .error("/ cannot be merged into anything: give it a device (-m /:DEVICE:FSTYPE)")),
+        (PlacementKind::Shared(_) | PlacementKind::Merged(_), None) => {
+            Err(placement.error(format_args!(
+                "{mountpoint} is not a separate file system in the source: leave this out"
+            )))
         }
+        (PlacementKind::Shared(_), Some(_))
+        | (PlacementKind::Merged(_), Some(SourceMount::Disk(_))) => Ok(()),
         (PlacementKind::Swap { .. }, _) => Ok(()),
-        (_, Some(Origin::Esp)) => refuse(format!(
-            "{mountpoint} is the EFI system partition, which stays shared (the new loader goes to \
-            the one on its root's disk): leave this out"
+        (_, Some(SourceMount::Esp)) => refuse(format!(
+            "{mountpoint} is the EFI system partition, which stays shared (the new loader is \
+            written to the one on the disk of its root): leave this out"
         )),
-        (_, Some(Origin::Other(line))) => Err(placement.error(format_args!(
+        (_, Some(SourceMount::Other(line))) => Err(placement.error(format_args!(
             "{mountpoint} is '{}' ({}) in the source's fstab and is not copied: leave this out, \
             or change that line first",
             line.spec, line.fs_type
         ))),
-        (PlacementKind::FileSystem { fs_type, .. }, origin) => {
+        (PlacementKind::FileSystem { fs_type, .. }, source_mount) => {
             if needed_before_mounts(mountpoint) {
                 return Err(placement.error(format_args!(
-                    "{mountpoint} must lie on the root file system, a system needs it before it \
-                    can mount anything: leave this out"
+                    "{mountpoint} must be on the root file system, because a system needs it \
+                    before it can mount anything: leave this out"
                 )));
             }
-            let was_vfat = matches!(origin, Some(Origin::Disk(line)) if line.fs_type == "vfat");
+            let was_vfat =
+                matches!(source_mount, Some(SourceMount::Disk(line)) if line.fs_type == "vfat");
             if *fs_type == FsType::Vfat && !was_vfat {
-                return Err(
-                    placement.error("vfat keeps no owners, modes or links: use ext4, xfs or btrfs")
-                );
+                return Err(placement.error(
+                    "vfat has no owners, modes, hard links or symlinks: use ext4, xfs or btrfs",
+                ));
             }
             Ok(())
         }
     }
 }
 
-/// Kernels, installed packages and the records of both.
-fn is_everyones_own(mountpoint: &MountPoint) -> bool {
+/// Whether every BE needs its own: the kernels, the installed packages, and the package database.
+fn is_never_shared(mountpoint: &MountPoint) -> bool {
     let path = mountpoint.as_path();
     ["/", "/usr", "/var"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
 }
@@ -206,18 +210,20 @@ fn needed_before_mounts(mountpoint: &MountPoint) -> bool {
 }
 
 fn no_root(mountpoint: &MountPoint) -> Error {
-    Error::Failed(format!("nothing in the target would hold {mountpoint}: give -m /:DEVICE:FSTYPE"))
+    Error::Failed(format!(
+        "the target has no file system for {mountpoint}: give -m /:DEVICE:FSTYPE"
+    ))
 }
 
 fn target<'a>(
     placement: &'a Placement<Provision>,
-    origins: &Origins,
+    source_mounts: &SourceMounts,
 ) -> Option<(&'a MountPoint, TargetFileSystem)> {
     let PlacementKind::FileSystem { mountpoint, device, fs_type, options } = &placement.kind else {
         return None;
     };
-    let options = options.clone().unwrap_or_else(|| match origins.get(mountpoint) {
-        Some(Origin::Disk(line)) => inherited_options(line, *fs_type),
+    let options = options.clone().unwrap_or_else(|| match source_mounts.get(mountpoint) {
+        Some(SourceMount::Disk(line)) => inherited_options(line, *fs_type),
         _ => "defaults".into(),
     });
     let target = TargetFileSystem {

@@ -1,4 +1,4 @@
-//! What the target will consist of.
+//! The layout of the target.
 
 use std::path::Path;
 
@@ -10,40 +10,40 @@ use crate::storage::volume::{FileSystem, Provision};
 /// A file system of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetFileSystem {
-    /// Where it is mounted in the target.
+    /// Its mount point in the target.
     pub mountpoint: MountPoint,
-    /// Where it is made.
+    /// The device that it is made on.
     pub provision: Provision,
-    /// The type it is made with.
+    /// Its type.
     pub fs_type: FsType,
     /// Mount options for fstab.
     pub options: String,
-    /// The source's file systems that end up in it: more than one where some are merged, none where
-    /// it is split off one that goes elsewhere.
+    /// The source's file systems that are copied to it: several if some are merged, none if it is
+    /// split off one that is copied to another file system.
     pub sources: Vec<MountPoint>,
 }
 
-/// Which mount point of the target lies on which device.
+/// Which mount point of the target is on which device, with which type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The target's own file systems, parents first.
     pub file_systems: Vec<TargetFileSystem>,
     /// Mount points that all BEs mount from the same device.
     pub shared: Vec<MountPoint>,
-    /// Lines of fstab that no disk of this machine stands behind, or that are mounted only on
-    /// request (tmpfs, network, bind, optical): they stay as they are.
+    /// Lines of fstab that are kept unchanged, because they are not on a disk of this machine or
+    /// are mounted only on request (tmpfs, network, bind, optical).
     pub kept: Vec<MountPoint>,
-    /// Its own swap spaces; where there are none, the swap of the source is shared.
+    /// Its own swap spaces. If there are none, the source's swap is shared.
     pub swap: Vec<Provision>,
 }
 
 impl TargetFileSystem {
-    /// The node of its device.
+    /// The device node.
     pub fn node(&self) -> &Path {
         self.provision.volume().node()
     }
 
-    /// The file system as it is once it has been made with this UUID.
+    /// The file system, once it has been made with this UUID.
     pub fn file_system(&self, uuid: &str) -> FileSystem {
         FileSystem {
             volume: self.provision.volume().clone(),
@@ -64,18 +64,19 @@ impl Layout {
         self.file_systems.iter().find(|t| t.mountpoint == *mountpoint)
     }
 
-    /// Mount points of the source that are not mount points of the target: merged into others.
+    /// The mount points of the source that are merged, so that the target does not have them.
     pub fn merged(&self) -> impl Iterator<Item = &MountPoint> {
         self.file_systems.iter().flat_map(|t| t.sources.iter().filter(|s| **s != t.mountpoint))
     }
 
-    /// Nothing is split off or merged into a file system that is shared or not on a disk.
-    pub(super) fn owns_what_it_is_made_of(&self) -> Result<()> {
-        let above = |place: &MountPoint| {
+    /// Refuses to split a file system off, or merge one into, a file system that is shared or not
+    /// on a disk.
+    pub(super) fn check_ownership(&self) -> Result<()> {
+        let above = |mount_point: &MountPoint| {
             self.shared
                 .iter()
                 .chain(&self.kept)
-                .filter(|m| place.is_strictly_below(m))
+                .filter(|m| mount_point.is_strictly_below(m))
                 .max()
                 .cloned()
         };
@@ -104,9 +105,9 @@ impl Layout {
     }
 }
 
-fn not_owned(place: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
+fn not_owned(mount_point: &MountPoint, outside: &MountPoint, way_out: &str) -> Error {
     Error::Usage(format!(
-        "{place} lies on {outside}, which the new boot environment does not own: give {outside} a \
-        device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
+        "{mount_point} is part of {outside}, which the new boot environment does not own: give \
+        {outside} a device too (-m {outside}:DEVICE:FSTYPE), or {way_out}"
     ))
 }

@@ -19,7 +19,7 @@ fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSyste
     }
 }
 
-/// The fstab of a Debian with most of what an installer or an administrator puts there.
+/// The fstab of a Debian with most kinds of lines that an installer or an administrator writes.
 fn debian() -> Vec<FileSystemUse> {
     vec![
         line("/dev/vda2", "/", "ext4", "errors=remount-ro,noatime"),
@@ -52,7 +52,7 @@ fn names(mountpoints: &[MountPoint]) -> Vec<&str> {
     mountpoints.iter().map(|m| m.as_path().to_str().unwrap()).collect()
 }
 
-/// `MOUNTPOINT DEVICE TYPE OPTIONS < SOURCES`, one a file system.
+/// `MOUNTPOINT DEVICE TYPE OPTIONS < SOURCES` for each file system.
 fn rendered(layout: &Layout) -> Vec<String> {
     let one = |t: &TargetFileSystem| {
         format!(
@@ -77,7 +77,7 @@ fn with_a_root_alone_the_system_is_merged_and_the_rest_shared() {
 }
 
 #[test]
-fn wishes_split_keep_and_copy() {
+fn placements_split_keep_and_copy() {
     let l = layout(&[
         "/var:/dev/vdb3:xfs:noatime",
         "/home:/dev/vdb5:ext4",
@@ -128,7 +128,7 @@ fn a_boot_that_is_mounted_on_request_is_copied() {
 }
 
 #[test]
-fn options_bound_to_the_old_file_system_are_left() {
+fn options_bound_to_the_old_file_system_are_left_out() {
     let source = [
         line("UUID=a", "/", "btrfs", "rw,subvol=@rootfs,compress=zstd,degraded"),
         line("UUID=b", "/var", "xfs", "logdev=/dev/sdc,noatime,nofail,x-systemd.device-timeout=5"),
@@ -140,28 +140,28 @@ fn options_bound_to_the_old_file_system_are_left() {
 }
 
 #[test]
-fn what_contradicts_is_named_with_a_way_out() {
+fn a_contradiction_is_refused_with_a_way_out() {
     let root = "/:/dev/vdb1:ext4";
     let table: &[(&[&str], u8, &str)] = &[
         (&[], 2, "the root file system needs a device"),
         (&["/var:/dev/vdb1:ext4"], 2, "the root file system needs a device"),
-        (&[root, "/var:/dev/vdb1:xfs"], 2, "its device is the one of '-m /:/dev/vdb1:ext4'"),
-        (&[root, "-:/dev/vdb1:swap"], 2, "its device is the one of"),
-        (&[root, "/usr:merged", "/usr:/dev/vdb2:ext4"], 2, "'-m /usr:merged' speaks of /usr too"),
+        (&[root, "/var:/dev/vdb1:xfs"], 2, "'-m /:/dev/vdb1:ext4' has the same device"),
+        (&[root, "-:/dev/vdb1:swap"], 2, "has the same device"),
+        (&[root, "/usr:merged", "/usr:/dev/vdb2:ext4"], 2, "'-m /usr:merged' is for /usr too"),
         (&[root, "/boot:shared"], 3, "/boot is never shared"),
         (&["/:shared"], 3, "/ is never shared"),
         (&[root, "/usr:shared"], 3, "/usr is never shared"),
-        (&["/:merged"], 2, "/ has nothing to be merged into"),
-        (&[root, "/var:merged"], 2, "/var is no file system of its own"),
-        (&[root, "/opt:shared"], 2, "/opt is no file system of its own"),
+        (&["/:merged"], 2, "/ cannot be merged into anything"),
+        (&[root, "/var:merged"], 2, "/var is not a separate file system"),
+        (&[root, "/opt:shared"], 2, "/opt is not a separate file system"),
         (&[root, "/boot/efi:/dev/vdb2:vfat"], 3, "stays shared"),
         (&[root, "/boot/efi:merged"], 3, "stays shared"),
         (&[root, "/tmp:/dev/vdb2:ext4"], 2, "/tmp is 'tmpfs' (tmpfs)"),
         (&[root, "/srv/nas:merged"], 2, "not copied"),
-        (&[root, "/etc:/dev/vdb2:ext4"], 2, "must lie on the root file system"),
-        (&[root, "/lib/modules:/dev/vdb2:ext4"], 2, "must lie on the root file system"),
-        (&[root, "/var:/dev/vdb2:vfat"], 2, "vfat keeps no owners"),
-        (&[root, "/home/www:/dev/vdb2:ext4"], 2, "/home/www lies on /home"),
+        (&[root, "/etc:/dev/vdb2:ext4"], 2, "must be on the root file system"),
+        (&[root, "/lib/modules:/dev/vdb2:ext4"], 2, "must be on the root file system"),
+        (&[root, "/var:/dev/vdb2:vfat"], 2, "vfat has no owners"),
+        (&[root, "/home/www:/dev/vdb2:ext4"], 2, "/home/www is part of /home"),
     ];
     for (texts, status, part) in table {
         let error = layout(texts).unwrap_err();
@@ -177,16 +177,16 @@ fn nothing_is_merged_into_a_shared_file_system() {
         line("UUID=b", "/srv", "ext4", ""),
         line("UUID=c", "/srv/data", "ext4", ""),
     ];
-    let ask = |texts: &[&str]| lay_out(&source, &[], &placements(texts));
-    let error = ask(&["/:/dev/vdb1:ext4", "/srv/data:merged"]).unwrap_err().to_string();
-    assert!(error.contains("/srv/data lies on /srv"), "{error}");
-    // Its mount point is there already: nothing of /srv is touched.
-    assert!(ask(&["/:/dev/vdb1:ext4", "/srv/data:/dev/vdb2:ext4"]).is_ok());
-    assert!(ask(&["/:/dev/vdb1:ext4", "/srv:/dev/vdb2:ext4", "/srv/data:merged"]).is_ok());
+    let layout = |texts: &[&str]| lay_out(&source, &[], &placements(texts));
+    let error = layout(&["/:/dev/vdb1:ext4", "/srv/data:merged"]).unwrap_err().to_string();
+    assert!(error.contains("/srv/data is part of /srv"), "{error}");
+    // Its mount point exists already, so nothing of /srv is changed.
+    assert!(layout(&["/:/dev/vdb1:ext4", "/srv/data:/dev/vdb2:ext4"]).is_ok());
+    assert!(layout(&["/:/dev/vdb1:ext4", "/srv:/dev/vdb2:ext4", "/srv/data:merged"]).is_ok());
 }
 
 #[test]
-fn each_part_of_the_source_is_copied_once_to_its_place() {
+fn each_part_of_the_source_is_copied_once() {
     let l = layout(&[
         "/:/dev/vdb2:ext4",
         "/var:/dev/vdb3:xfs",
@@ -221,7 +221,7 @@ fn each_part_of_the_source_is_copied_once_to_its_place() {
     );
 }
 
-/// A source with these file systems, each on a device of its own.
+/// A source whose file systems are each on their own device.
 fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
     let places = [
         "/usr",
@@ -247,7 +247,7 @@ fn any_source() -> impl Strategy<Value = Vec<FileSystemUse>> {
     })
 }
 
-fn any_wishes() -> impl Strategy<Value = Vec<Placement<Provision>>> {
+fn any_placements() -> impl Strategy<Value = Vec<Placement<Provision>>> {
     let places = [
         "/usr",
         "/usr/share",
@@ -277,10 +277,14 @@ fn any_wishes() -> impl Strategy<Value = Vec<Placement<Provision>>> {
 
 proptest! {
     #[test]
-    fn every_mount_point_of_the_source_ends_up_exactly_once(source in any_source(), placements in any_wishes()) {
+    fn every_mount_point_of_the_source_is_in_the_layout_once(
+        source in any_source(),
+        placements in any_placements(),
+    ) {
         let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };
+        let copied = layout.file_systems.iter().flat_map(|t| &t.sources);
         let mut found: Vec<&MountPoint> =
-            layout.file_systems.iter().flat_map(|t| &t.sources).chain(&layout.shared).chain(&layout.kept).collect();
+            copied.chain(&layout.shared).chain(&layout.kept).collect();
         found.sort();
         let mut expected: Vec<MountPoint> =
             source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
@@ -289,20 +293,32 @@ proptest! {
         prop_assert!(layout.file_systems.is_sorted_by(|a, b| a.mountpoint < b.mountpoint));
     }
 
-    /// Each path of the source is copied at most once, to where the target will show it, or is
-    /// hidden there.
+    /// Each path of the source is copied at most once, to the file system where the target will
+    /// have it.
     #[test]
-    fn a_path_reaches_the_file_system_that_will_hold_it(
-        source in any_source(), placements in any_wishes(),
-        path in proptest::sample::select(vec!["/x", "/usr/x", "/usr/share/x", "/var/x", "/var/log/x", "/var/lib/x", "/boot/x", "/srv/x", "/srv/data/x"]),
+    fn a_path_is_copied_to_the_file_system_that_will_hold_it(
+        source in any_source(), placements in any_placements(),
+        path in proptest::sample::select(vec![
+            "/x",
+            "/usr/x",
+            "/usr/share/x",
+            "/var/x",
+            "/var/log/x",
+            "/var/lib/x",
+            "/boot/x",
+            "/srv/x",
+            "/srv/data/x",
+        ]),
     ) {
         let Ok(layout) = lay_out(&source, &[], &placements) else { return Ok(()) };
         let path: MountPoint = path.parse().unwrap();
-        let mounts: Vec<MountPoint> = source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
+        let mounts: Vec<MountPoint> =
+            source.iter().map(|l| l.mountpoint.as_path().try_into().unwrap()).collect();
         let shown_by = path.nearest(&mounts).unwrap();
         let taken: Vec<TreeCopy> = layout.copies().into_iter().filter(|c| {
             let inside = path.below(&c.source).and_then(|p| p.strip_prefix(&c.from).ok());
-            c.source == *shown_by && inside.is_some_and(|p| !c.without.iter().any(|w| p.starts_with(w)))
+            c.source == *shown_by
+                && inside.is_some_and(|p| !c.without.iter().any(|w| p.starts_with(w)))
         }).collect();
         if layout.shared.contains(shown_by) || layout.kept.contains(shown_by) {
             prop_assert!(taken.is_empty());

@@ -1,5 +1,5 @@
-//! The boot entries of the machine as a whole: those that lead to no BE that was found, and those
-//! of others that lead to one.
+//! All boot entries of the machine: those of Lifeboat whose BE was not found, and those of other
+//! systems that start a BE.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use boot::efi::{BootEntries, BootEntry};
 use super::esp_location::{EspLocation, MountedEsp};
 use super::firmware::{self, reading};
 use super::grub::vendor;
-use super::trial_record::Record;
+use super::trial_record::TrialRecord;
 use crate::environment::{BootEnvironment, Id, Trial};
 use crate::error::Result;
 use crate::host::Host;
@@ -21,26 +21,26 @@ pub struct AllEntries<'a> {
     entries: BootEntries,
 }
 
-/// A trial that is not confirmed, of a BE that does not run.
+/// A trial that is not confirmed, of a BE that is not running.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// The BE, as its entry names it.
+pub struct UnconfirmedTrial {
+    /// The name of the BE in its entry.
     pub name: String,
     /// The number of its entry.
     pub entry: u16,
-    /// How it stands.
+    /// The state of the trial.
     pub trial: Trial,
 }
 
 impl<'a> AllEntries<'a> {
-    /// `None` where the machine has none.
+    /// The entries of a machine; `None` if it has no firmware variables.
     pub fn of(host: &'a Host, devices: &'a Devices) -> Option<Self> {
         let entries = firmware::boot_entries(host).ok()?;
         Some(AllEntries { host, devices, entries })
     }
 
-    /// Mounts every ESP that an entry names, so that what is read from it afterwards need not. To
-    /// be called in a mount namespace of its own.
+    /// Mounts every ESP that an entry names, so that it need not be mounted for each file that is
+    /// read from it. Call this in a private mount namespace.
     ///
     /// # Errors
     /// The variables cannot be read.
@@ -51,7 +51,7 @@ impl<'a> AllEntries<'a> {
         Ok(named.into_iter().filter_map(read).collect())
     }
 
-    /// Tells the BEs that entries of others lead to them.
+    /// Sets the entry and the next boot of each BE that an entry of another system starts.
     ///
     /// # Errors
     /// The variables cannot be read.
@@ -59,18 +59,20 @@ impl<'a> AllEntries<'a> {
         let next = firmware::next(&self.entries)?;
         let next_number = next.as_ref().map(|entry| entry.number);
         for entry in self.foreign()? {
-            let place = self
+            let boot_directory = self
                 .esp_of(&entry)
-                .and_then(|esp| vendor::place_of(esp.esp(), &entry.option.path.file()?));
-            let leads = |e: &&mut BootEnvironment| {
-                place.as_ref().is_some_and(|place| vendor::leads_to(self.devices, e, place))
+                .and_then(|esp| vendor::boot_directory_of(esp.esp(), &entry.option.path.file()?));
+            let is_started = |e: &&mut BootEnvironment| {
+                boot_directory
+                    .as_ref()
+                    .is_some_and(|boot_directory| vendor::is_of(self.devices, e, boot_directory))
             };
-            if let Some(environment) = environments.iter_mut().find(leads) {
+            if let Some(environment) = environments.iter_mut().find(is_started) {
                 environment.boot_entry.get_or_insert(entry.number);
                 environment.next_boot |= Some(entry.number) == next_number;
             }
         }
-        // One that does not say where it leads, but led to the system that runs.
+        // It is not known what the next entry starts, but it started the running system.
         if let Some(next) = &next
             && !next.option.is_lifeboat()
             && !environments.iter().any(|e| e.next_boot)
@@ -82,7 +84,7 @@ impl<'a> AllEntries<'a> {
         Ok(())
     }
 
-    /// A warning for each entry of Lifeboat's whose BE is not among those that were found.
+    /// A warning for each entry of Lifeboat whose BE was not found.
     ///
     /// # Errors
     /// The variables cannot be read.
@@ -103,9 +105,8 @@ impl<'a> AllEntries<'a> {
                 _ => "",
             };
             warnings.push(format!(
-                "Boot{number:04X} starts '{}'{failed}, but its root is on no disk here: if it is \
-                gone for good, `be boot-entries remove {number:04X}` takes it out of the \
-                firmware's menu",
+                "Boot{number:04X} starts '{}'{failed}, but its root is not on any disk here: if \
+                that BE is gone for good, `be boot-entries remove {number:04X}` removes the entry",
                 firmware::shown_name(&entry.option, &directory),
                 number = entry.number
             ));
@@ -113,12 +114,12 @@ impl<'a> AllEntries<'a> {
         Ok(warnings)
     }
 
-    /// The trials of all BEs but the running one, by their entries and records alone: no root file
-    /// system is looked at.
+    /// The trials of all BEs except the running one, from their entries and records. Reads no root
+    /// file system.
     ///
     /// # Errors
     /// The variables cannot be read.
-    pub fn unconfirmed(&self, running: Option<Id>) -> Result<Vec<Unconfirmed>> {
+    pub fn unconfirmed(&self, running: Option<Id>) -> Result<Vec<UnconfirmedTrial>> {
         let running = running.map(|id| id.short());
         let mut found = Vec::new();
         for entry in self.entries.entries().map_err(reading)? {
@@ -128,7 +129,7 @@ impl<'a> AllEntries<'a> {
             }
             if let Some(trial) = self.trial_in(&entry, &directory)? {
                 let name = firmware::shown_name(&entry.option, &directory).to_owned();
-                found.push(Unconfirmed { name, entry: entry.number, trial });
+                found.push(UnconfirmedTrial { name, entry: entry.number, trial });
             }
         }
         Ok(found)
@@ -144,10 +145,11 @@ impl<'a> AllEntries<'a> {
         EspLocation::try_read(self.host, self.devices, entry.option.path.partuuid()?)
     }
 
-    /// How the trial of a BE that does not run stands; `None` also where its record cannot be read.
+    /// The trial of a BE that is not running; `None` also if its record cannot be read.
     fn trial_in(&self, entry: &BootEntry, directory: &str) -> Result<Option<Trial>> {
         let is_next = self.entries.next().map_err(reading)? == Some(entry.number);
-        let record = self.esp_of(entry).and_then(|esp| Record::load(esp.esp(), directory).ok());
-        Ok(record.and_then(|record| record.standing(false, is_next)))
+        let record =
+            self.esp_of(entry).and_then(|esp| TrialRecord::load(esp.esp(), directory).ok());
+        Ok(record.and_then(|record| record.trial_state(false, is_next)))
     }
 }

@@ -1,35 +1,35 @@
-//! What a loader promises: the trait that each one implements, and what its methods take and
-//! return. `promises.rs` holds every implementation to it.
+//! The trait that every loader implements, and the types of its methods. `promises.rs` tests every
+//! implementation.
 
 use std::fmt;
 use std::path::Path;
 
-use super::problem::Problem;
+use super::problem::LoaderProblem;
 use crate::environment::{BootEnvironment, Descriptor, Name, Trial};
 use crate::error::Result;
 use crate::localize::LoaderSettings;
 use crate::plan::Report;
 use crate::step::Step;
 
-/// A BE with its file systems mounted, as a loader needs it.
+/// A mounted BE for which a loader is installed.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Its identity and name.
+pub struct InstallTarget<'a> {
+    /// Its descriptor, with its id and its name.
     pub descriptor: &'a Descriptor,
-    /// As it was found, or will be.
+    /// The BE as it was found, or as it will be.
     pub environment: &'a BootEnvironment,
-    /// Where its whole tree is mounted, for writing; `/` for the running one.
+    /// The directory where its whole tree is mounted for writing; `/` for the running BE.
     pub root: &'a Path,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> InstallTarget<'a> {
     /// The BE of `descriptor`, mounted at `root`.
     pub fn new(
         descriptor: &'a Descriptor,
         environment: &'a BootEnvironment,
         root: &'a Path,
     ) -> Self {
-        Subject { descriptor, environment, root }
+        InstallTarget { descriptor, environment, root }
     }
 }
 
@@ -38,45 +38,44 @@ impl<'a> Subject<'a> {
 pub struct BootState {
     /// The number of its boot entry.
     pub entry: Option<u16>,
-    /// The machine starts it next.
+    /// The machine will start it next.
     pub next: bool,
-    /// A trial of it that is not confirmed.
+    /// Its trial that is not confirmed.
     pub trial: Option<Trial>,
-    /// Why its loader would not lead to it. A BE without a boot entry, made for another machine,
-    /// has none.
-    pub problems: Vec<Problem>,
+    /// Why its loader would not start it. Empty for a BE without a boot entry, which may have been
+    /// made for another machine.
+    pub problems: Vec<LoaderProblem>,
 }
 
-/// What a loader does within the plan of an operation.
+/// A stage of an operation's plan at which a loader is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Before the first [`Loader::install`] of an adopted system.
     InstallAdopted,
     /// Before the first [`Loader::install`] of a new BE.
     Install,
-    /// Before an [`Loader::install`] of one that has it already.
+    /// Before an [`Loader::install`] of a BE that has a loader already.
     InstallAgain,
 }
 
-/// One thing that a loader does, with its line in a plan. What it will do was decided when it was
-/// made.
+/// One step of a loader, with its line in a plan. What the step does is decided when it is made.
 pub struct LoaderStep<'a> {
     line: String,
-    deed: Box<dyn Fn() -> Result<()> + 'a>,
+    action: Box<dyn Fn() -> Result<()> + 'a>,
 }
 
 impl<'a> LoaderStep<'a> {
-    /// The step that `line`, in the imperative, tells and `deed` does.
-    pub fn new(line: impl Into<String>, deed: impl Fn() -> Result<()> + 'a) -> Self {
-        LoaderStep { line: line.into(), deed: Box::new(deed) }
+    /// The step that `line`, in the imperative, describes and `action` does.
+    pub fn new(line: impl Into<String>, action: impl Fn() -> Result<()> + 'a) -> Self {
+        LoaderStep { line: line.into(), action: Box::new(action) }
     }
 
-    /// Does it.
+    /// Runs the step.
     ///
     /// # Errors
-    /// What failed; the steps after it must not be run.
+    /// The step failed. The steps after it must not run.
     pub fn run(&self) -> Result<()> {
-        (self.deed)()
+        (self.action)()
     }
 }
 
@@ -98,121 +97,125 @@ impl<S> Step<S> for LoaderStep<'_> {
     }
 }
 
-/// What makes one BE startable. Each method is named by when it runs, and has in its first sentence
-/// what runs before it. Those that return steps write nothing: the steps do.
+/// The loader of one BE. The documentation of each method says when it runs. A method that returns
+/// steps writes nothing itself.
 pub trait Loader {
-    /// Runs before the plan of an operation that installs it: firmware, ESP, space, and that
-    /// `source`, the BE the target will be a copy of, has what the loader is made with. Returns
-    /// what the plan should say.
+    /// Runs before the plan of an operation that installs the loader. Checks the firmware, the ESP
+    /// and its free space, and that `source`, of which the target will be a copy, has the programs
+    /// that make the loader. Returns notes for the plan.
     ///
     /// # Errors
     /// A [`Refusal`](crate::Refusal) that says what is missing, and what to do.
     fn prove(&self, source: &BootEnvironment) -> Result<Vec<String>>;
 
-    /// What it keeps in the BE itself, written before the copy's own programs run (`localize`) and
-    /// after them (`write_menu`), and in a running system that becomes a BE (`adopt`).
+    /// The loader's settings in the BE itself, written before the copy's own programs run
+    /// (`localize`) and after them (`write_menu`), and in a running system that becomes a BE
+    /// (`adopt`).
     fn settings(&self) -> &dyn LoaderSettings;
 
-    /// What the plan says of a stage that is not made of steps.
+    /// The plan's line for a stage that does not consist of steps.
     fn line(&self, stage: Stage) -> String;
 
-    /// Runs when the BE's files are complete and localized, and whenever its loader is made again:
-    /// writes the loader's files, then makes the boot entry lead to them. A new entry is the last,
-    /// and not listed; one that was there keeps its place.
+    /// Runs when the BE's files are complete and localized, and whenever the loader is installed
+    /// again. Writes the loader's files, then points the boot entry at them. A new entry is the
+    /// last one and is not listed. An existing entry keeps its position.
     ///
     /// # Errors
-    /// What was there before leads to the BE as it did.
-    fn install(&self, subject: &Subject) -> Result<()>;
+    /// Installing failed. An older loader still starts the BE.
+    fn install(&self, target: &InstallTarget) -> Result<()>;
 
-    /// Runs before the first write of an operation, with `false`, and after its last sync, with
-    /// `true`: whether the machine may start the BE by itself.
+    /// Sets whether the machine may start the BE by itself. Runs before the first write of an
+    /// operation, with `false`, and after its last sync, with `true`.
     ///
     /// # Errors
-    /// There is no entry, or the firmware refuses.
+    /// The BE has no entry, or the firmware refuses the change.
     fn set_listed(&self, listed: bool) -> Result<()>;
 
-    /// Runs before the plan of a switch: that the machine would accept the loader, and has
-    /// something else to fall back to; `force` waives the latter.
+    /// Runs before the plan of a switch. Checks that the machine would accept the loader and,
+    /// unless `force`, that it has something else to fall back to.
     ///
     /// # Errors
     /// The refusal.
     fn prove_switch(&self, force: bool) -> Result<()>;
 
-    /// Runs when everything is checked: the BE is started at the next boot only, and what runs now
-    /// at the one after it, unless it is confirmed.
+    /// Runs after all checks of a switch on trial. The steps make the machine start the BE at the
+    /// next boot only. At the boot after that it starts what runs now, unless the trial is
+    /// confirmed.
     ///
     /// # Errors
-    /// What is there now cannot be read.
+    /// The present boot order cannot be read.
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>>;
 
-    /// Runs when everything is checked: the BE is started from now on.
+    /// Runs after all checks of a permanent switch. The steps make the machine start the BE from
+    /// now on.
     ///
     /// # Errors
-    /// What is there now cannot be read.
+    /// The present boot order cannot be read.
     fn make_default(&self) -> Result<Vec<LoaderStep<'_>>>;
 
-    /// Runs when another BE was activated: a trial of this one that was to come next will not, and
-    /// is not called an interrupted one.
+    /// Runs when another BE was activated. Calls off the pending trial of this one, so that it is
+    /// not reported as interrupted.
     ///
     /// # Errors
-    /// Its record cannot be written.
+    /// The trial record cannot be written.
     fn call_off(&self) -> Result<()>;
 
-    /// Runs in the BE that came up: how its trial stands in this boot. A boot that came by another
-    /// entry is not the trial.
+    /// Runs in the BE that came up. Returns the state of its trial. A boot through another entry is
+    /// not the trial.
     ///
     /// # Errors
-    /// What it is read from is not there (yet), or damaged.
+    /// The ESP or the record on it is missing, perhaps not found yet, or damaged.
     fn running_trial(&self) -> Result<Option<Trial>>;
 
-    /// Runs in the BE that came up: a running trial becomes permanent, and is read back before its
-    /// record goes. Where no trial runs, only the count of attempts goes.
+    /// Runs in the BE that came up. The steps make a running trial permanent, and read that back
+    /// before they clear its record. If no trial is running, they only clear the count of attempts.
     ///
     /// # Errors
-    /// As [`Loader::running_trial`], and the trial of an incomplete BE.
+    /// Those of [`Loader::running_trial`], and the BE is incomplete.
     fn confirm(&self) -> Result<Vec<LoaderStep<'_>>>;
 
-    /// Whether the machine starts the BE by itself from now on. No disk is looked at.
+    /// Whether the machine starts the BE by itself from now on. Reads no disk.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The boot order cannot be read.
     fn is_default(&self) -> Result<bool>;
 
-    /// Runs in every scan: how the BE boots. Writes nothing. Where this machine has nothing of such
-    /// a loader, it is the default.
+    /// Runs in every scan. Returns how the BE boots; the default if this machine has no such
+    /// loader. Writes nothing.
     ///
     /// # Errors
-    /// What the machine boots cannot be read; what is wrong with this BE's part is a problem.
+    /// The boot order cannot be read. Faults of this BE's own entry and files are problems instead.
     fn state(&self) -> Result<BootState>;
 
-    /// Runs before a switch: why entry and files would not lead to the BE. Writes nothing.
+    /// Runs before a switch. Returns why the entry and its files would not start the BE. Writes
+    /// nothing.
     ///
     /// # Errors
     /// As [`Loader::state`].
-    fn problems(&self) -> Result<Vec<Problem>> {
+    fn problems(&self) -> Result<Vec<LoaderProblem>> {
         let BootState { entry, problems, .. } = self.state()?;
-        Ok(if entry.is_none() { vec![Problem::NoEntry] } else { problems })
+        Ok(if entry.is_none() { vec![LoaderProblem::NoEntry] } else { problems })
     }
 
-    /// Runs after the descriptor has a new name: what menus show follows. A BE without a boot entry
-    /// has nothing to follow.
+    /// Runs after the descriptor has a new name. Makes the boot menu show it. Does nothing for a BE
+    /// without a boot entry.
     ///
     /// # Errors
     /// The entry cannot be written.
     fn rename(&self, name: &Name) -> Result<()>;
 
-    /// Runs before the plan of a removal: that something else remains that the machine could
+    /// Runs before the plan of a removal. Checks that something else remains that the machine could
     /// start.
     ///
     /// # Errors
     /// The refusal.
     fn prove_removal(&self) -> Result<()>;
 
-    /// Runs before the BE's devices are erased: what points at its loader goes, then the loader.
-    /// What is gone already is no error, nor is a machine that never had it.
+    /// Runs before the BE's devices are erased. The steps remove what points at its loader, then
+    /// the loader. They succeed when any of that does not exist.
     ///
     /// # Errors
-    /// What is there now cannot be read.
+    /// The present boot entries cannot be read.
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>>;
 }
 
@@ -220,7 +223,7 @@ pub trait Loader {
 /// Runs steps outside a plan.
 ///
 /// # Errors
-/// The first one that failed; those after it were not run.
+/// The error of the first step that failed. The steps after it did not run.
 pub fn run(steps: &[LoaderStep]) -> Result<()> {
     steps.iter().try_for_each(LoaderStep::run)
 }

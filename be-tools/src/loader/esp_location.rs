@@ -1,4 +1,4 @@
-//! Which EFI system partition a BE's loader lies on, and that partition mounted.
+//! The EFI system partition of a BE's loader, and mounting it.
 
 use std::path::PathBuf;
 
@@ -16,22 +16,22 @@ use crate::storage::volume::{Access, FileSystem, Volume};
 /// An EFI system partition on a GPT disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EspLocation {
-    /// Device node.
+    /// The device node.
     pub device: PathBuf,
-    /// Node of its disk.
+    /// The device node of its disk.
     pub disk: PathBuf,
-    /// Partition number, from 1.
+    /// The partition number, from 1.
     pub partition: u32,
-    /// First logical block.
+    /// The first logical block.
     pub start_lba: u64,
-    /// Number of logical blocks.
+    /// The number of logical blocks.
     pub size_lba: u64,
     /// The partition's GUID.
     pub partuuid: Uuid,
 }
 
 impl EspLocation {
-    /// `None` for what is no ESP, has no PARTUUID, or holds no FAT.
+    /// The ESP on a device; `None` if it is not an ESP, has no PARTUUID, or does not hold a FAT.
     pub fn of(devices: &Devices, device: &BlockDevice) -> Option<Self> {
         let partition = device.partition.as_ref().filter(|p| p.is_esp())?;
         device.super_block().filter(|s| s.kind.name() == "vfat")?;
@@ -45,23 +45,23 @@ impl EspLocation {
         })
     }
 
-    /// All of them.
+    /// All EFI system partitions.
     pub fn all(devices: &Devices) -> Vec<Self> {
         devices.esps().filter_map(|d| Self::of(devices, d)).collect()
     }
 
-    /// The one that a boot entry names. `None` where it is not there.
+    /// The ESP that a boot entry names; `None` if it does not exist.
     ///
     /// # Errors
-    /// Two partitions have this PARTUUID, as after a disk was copied block by block.
+    /// Several partitions have this PARTUUID, as when a disk was copied block by block.
     pub fn by_partuuid(devices: &Devices, partuuid: Uuid) -> Result<Option<Self>> {
         let mut found = Self::all(devices);
         found.retain(|e| e.partuuid == partuuid);
         match found.len() {
             0 | 1 => Ok(found.pop()),
             _ => Err(Refusal::Other(format!(
-                "PARTUUID {partuuid} exists on {}: the firmware cannot tell them apart; give one \
-                of them another with `sgdisk --partition-guid`",
+                "{} have the same PARTUUID {partuuid}, so the firmware cannot tell them apart: \
+                give one of them another with `sgdisk --partition-guid`",
                 found
                     .iter()
                     .map(|e| e.device.display().to_string())
@@ -72,8 +72,8 @@ impl EspLocation {
         }
     }
 
-    /// Where a new loader for `target` goes: the ESP of its root's disk, else the running BE's,
-    /// else the only one on a disk that stays in the machine.
+    /// The ESP for a new loader of `target`: that of the disk of its root, else that of the running
+    /// BE, else the only one on a disk that is not removable.
     ///
     /// # Errors
     /// [`Refusal::NoEsp`]
@@ -87,22 +87,22 @@ impl EspLocation {
         let on_disk = |disk: &PathBuf| all.iter().find(|e| e.disk == *disk).cloned();
         let mounted = || {
             let mounts = Mounts::read(host).ok()?;
-            let of = |place: &str| mounts.at(place.as_ref()).map(|m| m.source.clone());
-            let source = of("/boot/efi").or_else(|| of("/efi")).or_else(|| of("/boot"))?;
-            let device = devices.by_node(&source)?;
+            let at = |mount_point: &str| mounts.at(&host.root.join(mount_point));
+            let mount = at("boot/efi").or_else(|| at("efi")).or_else(|| at("boot"))?;
+            let device = devices.by_node(&mount.source)?;
             Self::of(devices, device)
         };
-        let lasting = || {
+        let on_fixed_disk = || {
             let is_removable = |e: &&EspLocation| {
                 devices.by_node(&e.disk).is_none_or(|d| d.removable || d.transport == "usb")
             };
-            let lasting: Vec<_> = all.iter().filter(|e| !is_removable(e)).collect();
-            if let [only] = lasting[..] { Some(only.clone()) } else { None }
+            let fixed: Vec<_> = all.iter().filter(|e| !is_removable(e)).collect();
+            if let [only] = fixed[..] { Some(only.clone()) } else { None }
         };
         on_disk(&target.root.disk)
             .or_else(|| running.and_then(|r| on_disk(&r.root.disk)))
             .or_else(|| running.and_then(|_| mounted()))
-            .or_else(lasting)
+            .or_else(on_fixed_disk)
             .ok_or_else(|| {
                 let disks = std::iter::once(&target.root).chain(running.map(|r| &r.root));
                 let mut searched: Vec<String> =
@@ -112,12 +112,12 @@ impl EspLocation {
             })
     }
 
-    /// What the plan says where the loader is not on the disk of the BE.
+    /// The plan's note if the loader is not on the disk of the BE.
     pub fn note(&self, target: &BootEnvironment) -> Option<String> {
         (self.disk != target.root.disk).then(|| {
             format!(
-                "{} has no EFI system partition: the loader of '{}' goes to {}; without the disk \
-                {} it cannot be started",
+                "{} has no EFI system partition: the loader of '{}' is written to {}, and without \
+                the disk {} it cannot be started",
                 target.root.disk.display(),
                 target.name(),
                 self.device.display(),
@@ -137,7 +137,8 @@ impl EspLocation {
         )
     }
 
-    /// The ESP where it is mounted for writing, else mounted for as long as the handle lives.
+    /// The ESP, mounted for writing: where it is mounted already, else on a temporary directory for
+    /// as long as the handle lives.
     ///
     /// # Errors
     /// As mount(2).
@@ -145,7 +146,7 @@ impl EspLocation {
         self.mount_for(host, devices, Access::Use("umask=0077"))
     }
 
-    /// As [`EspLocation::mount`], to read only: nothing on the device changes.
+    /// As [`EspLocation::mount`], but only for reading: nothing on the device changes.
     ///
     /// # Errors
     /// As mount(2).
@@ -153,8 +154,8 @@ impl EspLocation {
         self.mount_for(host, devices, Access::Look)
     }
 
-    /// The one that a boot entry names, mounted to be read; `None`, with a warning in the log, where
-    /// that does not work.
+    /// The ESP that a boot entry names, mounted for reading; `None`, with a warning in the log, if
+    /// it cannot be.
     pub fn try_read(host: &Host, devices: &Devices, partuuid: Uuid) -> Option<MountedEsp> {
         Self::by_partuuid(devices, partuuid)
             .and_then(|found| found.map(|e| e.mount_read_only(host, devices)).transpose())
@@ -166,24 +167,26 @@ impl EspLocation {
 
     fn mount_for(&self, host: &Host, devices: &Devices, access: Access<'_>) -> Result<MountedEsp> {
         let device = devices.by_node(&self.device).ok_or_else(|| {
-            Error::Failed(format!("{} has gone: connect that disk again", self.device.display()))
+            Error::Failed(format!("{} is gone: connect that disk again", self.device.display()))
         })?;
         let file_system = FileSystem::found(Volume::of(devices, device))?;
         let mounts = Mounts::read(host)?;
-        // The mount table of a simulated machine is believed: its ESP is a directory.
+        // The ESP of a simulated machine is a directory, which its mount table names.
         #[cfg(test)]
-        if host.proc != std::path::Path::new("/proc")
+        if host.is_simulated()
             && let Some(mount) = mounts.of(device).next()
         {
             return Ok(MountedEsp { esp: Esp::new(mount.mount_point.clone()), mount: None });
         }
-        if let Some(place) = file_system.place(&mounts, access != Access::Look)? {
-            return Ok(MountedEsp { esp: Esp::new(place), mount: None });
+        if let Some(mount_point) = file_system.mount_point(&mounts, access != Access::Look)? {
+            return Ok(MountedEsp { esp: Esp::new(mount_point), mount: None });
         }
-        self.mount_at_own_directory(host, |directory| file_system.show(&mounts, access, directory))
+        self.mount_on_temporary_directory(host, |directory| {
+            file_system.show(&mounts, access, directory)
+        })
     }
 
-    fn mount_at_own_directory(
+    fn mount_on_temporary_directory(
         &self,
         host: &Host,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
@@ -197,7 +200,7 @@ impl EspLocation {
         match mount(&directory) {
             Ok(mounted) => Ok(MountedEsp {
                 esp: Esp::new(directory.clone()),
-                mount: Some(OwnMount { mounted: Some(mounted), directory }),
+                mount: Some(TemporaryMount { mounted: Some(mounted), directory }),
             }),
             Err(e) => {
                 let _ = std::fs::remove_dir(&directory);
@@ -207,20 +210,20 @@ impl EspLocation {
     }
 }
 
-/// A mounted ESP; a mount of our own goes away with it.
+/// A mounted ESP. A mount that was made for it is removed when it is dropped.
 #[derive(Debug)]
 pub struct MountedEsp {
     esp: Esp,
-    mount: Option<OwnMount>,
+    mount: Option<TemporaryMount>,
 }
 
 impl MountedEsp {
-    /// Its files.
+    /// The files on it.
     pub fn esp(&self) -> &Esp {
         &self.esp
     }
 
-    /// Unmounts it, if the mount is ours; everything is then on the device.
+    /// Unmounts the ESP if it was mounted for this handle, so that everything is on the device.
     ///
     /// # Errors
     /// As umount2(2).
@@ -231,19 +234,19 @@ impl MountedEsp {
 }
 
 #[derive(Debug)]
-struct OwnMount {
+struct TemporaryMount {
     mounted: Option<mounts::Mounted>,
     directory: PathBuf,
 }
 
-impl Drop for OwnMount {
+impl Drop for TemporaryMount {
     fn drop(&mut self) {
         drop(self.mounted.take());
         let _ = std::fs::remove_dir(&self.directory);
     }
 }
 
-/// Wraps an error of [`boot::esp`].
+/// Wraps an error of [`boot::esp`] with what was being done.
 pub(crate) fn esp_error(doing: &str) -> impl FnOnce(boot::esp::Error) -> Error + '_ {
     move |e| Error::boot(doing, e)
 }

@@ -1,4 +1,4 @@
-//! The firmware's boot entries as BEs see them: whose they are, and what boots next.
+//! The firmware's boot entries: which BE each one starts, and what boots next.
 
 pub mod environment_entry;
 pub mod lines;
@@ -22,25 +22,26 @@ pub fn boot_entries(host: &Host) -> Result<BootEntries> {
     }
 }
 
-/// What the firmware's menu shows for a BE. Firmware cuts long ones: the name comes first.
+/// The text for a BE in the firmware's menu. The name is first, because firmware truncates long
+/// texts.
 pub fn description(name: &str, os: &OperatingSystem) -> String {
     let host = os.short();
     format!("Lifeboat: {name} ({host})")
 }
 
-/// The BE's name out of such a description.
+/// The BE's name in such a description.
 pub fn name_in(description: &str) -> Option<&str> {
     let rest = description.strip_prefix("Lifeboat: ")?;
     rest.rsplit_once(" (").map_or(Some(rest), |(name, _)| Some(name))
 }
 
-/// The name by which people know the BE of an entry; its loader's directory where the description
-/// holds none. Anybody can write a description: what is no name does not reach a terminal.
+/// The name of an entry's BE; the directory of its loader if the description does not contain a
+/// valid name. Any program can write a description, so anything else is not printed on a terminal.
 pub fn shown_name<'a>(option: &'a LoadOption, directory: &'a str) -> &'a str {
     name_in(&option.description).filter(|name| name.parse::<Name>().is_ok()).unwrap_or(directory)
 }
 
-/// The directory and the file of a BE's loader, as an entry names them:
+/// The directory and the file name of a BE's loader in an entry's path, such as
 /// `\EFI\lifeboat\2f0c1a94\grubx64.efi`.
 pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
     if !option.is_lifeboat() {
@@ -54,33 +55,33 @@ pub fn loader_file(option: &LoadOption) -> Option<(String, String)> {
 }
 
 /// Whether an entry starts the BE.
-pub fn is_of(option: &LoadOption, id: Id) -> bool {
+pub fn starts(option: &LoadOption, id: Id) -> bool {
     loader_file(option).is_some_and(|(directory, _)| directory == id.short())
 }
 
-/// The entries that start the BE: one, unless something else wrote entries too. The one earliest in
-/// `BootOrder` is the first.
+/// The entries that start the BE, in the order of `BootOrder`. There is one, unless another program
+/// wrote entries too.
 ///
 /// # Errors
 /// The variables cannot be read.
 pub fn entries_of(entries: &BootEntries, id: Id) -> Result<Vec<BootEntry>> {
     let order = entries.order().map_err(reading)?;
     let mut found: Vec<BootEntry> = entries.entries().map_err(reading)?;
-    found.retain(|e| is_of(&e.option, id));
+    found.retain(|e| starts(&e.option, id));
     found.sort_by_key(|e| order.iter().position(|n| *n == e.number).unwrap_or(usize::MAX));
     Ok(found)
 }
 
-/// `LOAD_OPTION_CATEGORY`: anything but zero is an application of the firmware, such as its setup,
-/// which `BootOrder` may name and the firmware passes over (UEFI 2.10, section 3.1.3).
+/// `LOAD_OPTION_CATEGORY`. Any other value than zero is an application of the firmware, such as its
+/// setup, which the firmware skips in `BootOrder` (UEFI 2.10, section 3.1.3).
 const CATEGORY: u32 = 0x1f00;
 
 fn is_started(option: &LoadOption) -> bool {
     option.is_active() && option.attributes & CATEGORY == 0
 }
 
-/// The entry that the firmware starts next: `BootNext`, else the first of `BootOrder` that is there
-/// and active.
+/// The entry that the firmware starts next: `BootNext`, else the first one of `BootOrder` that
+/// exists and is active.
 ///
 /// # Errors
 /// The variables cannot be read.
@@ -93,55 +94,56 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
     first(entries)
 }
 
-/// The entry that the firmware starts without a `BootNext`: the first of `BootOrder` that is there
-/// and active.
+/// The entry that the firmware starts without a `BootNext`: the first one of `BootOrder` that
+/// exists and is active.
 ///
 /// # Errors
 /// The variables cannot be read.
 pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
     let order = entries.order().map_err(reading)?;
-    let there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
-    Ok(there.into_iter().find(|entry| is_started(&entry.option)))
+    let existing = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
+    Ok(existing.into_iter().find(|entry| is_started(&entry.option)))
 }
 
-/// The entries of `BootOrder` that remain without this BE's: something to fall back to.
+/// The entries of `BootOrder` that the firmware could start and that do not start this BE.
 ///
 /// # Errors
 /// The variables cannot be read.
-pub fn others(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
+pub fn other_entries(entries: &BootEntries, id: Id) -> Result<Vec<u16>> {
     let mut order = entries.order().map_err(reading)?;
     order.retain(|number| {
-        matches!(entries.entry(*number), Ok(Some(entry)) if is_started(&entry.option) && !is_of(&entry.option, id))
+        let Ok(Some(entry)) = entries.entry(*number) else { return false };
+        is_started(&entry.option) && !starts(&entry.option, id)
     });
     Ok(order)
 }
 
-/// The entry that has to come before the BE's own, so that a failed trial does not end in the same
-/// one again: what runs, or what started it, or the next in order. `None` where the order is right,
-/// or has nothing else.
+/// The entry that must be moved before the BE's own, so that the machine does not start the same BE
+/// again after a failed trial: the running BE's, else the one that started it, else the next in
+/// order. `None` if the BE's entry is not first, or there is no other.
 ///
 /// # Errors
 /// The variables cannot be read.
 pub fn fallback(entries: &BootEntries, id: Id, running: Option<u16>) -> Result<Option<u16>> {
     let order = entries.order().map_err(reading)?;
-    let mut there = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
-    // Its own is made active before it is tried.
-    let first = there.find(|e| is_started(&e.option) || is_of(&e.option, id));
-    if !first.is_some_and(|first| is_of(&first.option, id)) {
+    let mut existing = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
+    // The BE's own entry counts although it may be inactive: the trial makes it active.
+    let first = existing.find(|e| is_started(&e.option) || starts(&e.option, id));
+    if !first.is_some_and(|first| starts(&first.option, id)) {
         return Ok(None);
     }
-    let others = others(entries, id)?;
+    let others = other_entries(entries, id)?;
     let current = entries.current().map_err(reading)?;
     let found = running.into_iter().chain(current).find(|number| others.contains(number));
     Ok(found.or(others.first().copied()))
 }
 
-/// Makes the BE's one entry hold `option`; a new one is inactive and last in `BootOrder`, others of
-/// the BE go.
+/// Writes `option` to the BE's entry and removes any other entries of the BE. A new entry is
+/// inactive and last in `BootOrder`.
 ///
 /// # Errors
-/// The variables cannot be written; the entry that was there leads where it did.
-pub fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
+/// The variables cannot be written. The old entry is unchanged.
+pub fn point_entry(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u16> {
     let found = entries_of(entries, id)?;
     let Some((first, others)) = found.split_first() else {
         option.set_active(false);
@@ -158,12 +160,12 @@ pub fn point(entries: &BootEntries, id: Id, mut option: LoadOption) -> Result<u1
     Ok(first.number)
 }
 
-/// An error of reading them.
+/// An error of reading the boot entries.
 pub(crate) fn reading(error: boot::efi::boot_entries::Error) -> Error {
     Error::boot("reading the firmware's boot entries", error)
 }
 
-/// An error of writing them.
+/// An error of writing the boot entries.
 pub(crate) fn writing(error: boot::efi::boot_entries::Error) -> Error {
     Error::boot("writing the firmware's boot entries", error)
 }
@@ -245,6 +247,6 @@ mod tests {
         assert_eq!(number(), Some(debian));
         let id: Id = "2f0c1a94-8a3c-4a52-9a7e-0c6f6e1f3b55".parse().unwrap();
         assert_eq!(entries_of(&entries, id).unwrap().len(), 1);
-        assert_eq!(others(&entries, id).unwrap(), [debian]);
+        assert_eq!(other_entries(&entries, id).unwrap(), [debian]);
     }
 }

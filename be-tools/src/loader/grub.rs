@@ -1,8 +1,9 @@
 //! GRUB on UEFI without Secure Boot: image, stub and environment block in `\EFI\lifeboat\ID8\`, and
 //! a boot entry.
 //!
-//! A file that something points at is never replaced. Image and stub of a new generation get new
-//! names, the boot entry is switched by one variable write, then the old ones go.
+//! A file that a boot entry or an image points at is never replaced. The image and the stub of a
+//! new generation get new names, the boot entry is switched by writing one variable, then the old
+//! files are removed.
 
 mod check;
 mod generation;
@@ -14,11 +15,13 @@ pub mod vendor;
 
 use std::path::Path;
 
-use super::contract::{BootState, Loader, LoaderStep, Stage, Subject};
+use indicatif::HumanBytes;
+
+use super::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
 use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
 use super::firmware::lines;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Inventory, Name, Trial};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -28,44 +31,44 @@ use crate::sandbox::Inside;
 use crate::sandbox::programs::{Programs, Running};
 use crate::storage::mounts::Mounts;
 use crate::storage::namespace;
-use crate::storage::size_text;
 use generation::Generation;
-use image::Grub;
+use image::InstalledGrub;
 
 pub use localization::GrubSettings;
 
-/// Its name in a descriptor.
+/// The name of this loader in a descriptor.
 pub const NAME: &str = "grub";
 
-/// Makes the image that reads the stub of this name, with the GRUB of the BE.
-type MakeImage = fn(&GrubEfi, &Subject, &Grub, &str) -> Result<Vec<u8>>;
+/// Makes the image that reads the stub of a name, with the GRUB of the BE.
+type MakeImage = fn(&GrubEfi, &InstallTarget, &InstalledGrub, &str) -> Result<Vec<u8>>;
 
-/// The loader `grub` on UEFI, of one BE.
+/// The loader `grub` of one BE, on UEFI.
 pub struct GrubEfi<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
-    /// The BE that is to be started.
+    /// The BE that the loader starts.
     target: BootEnvironment,
     entry: EnvironmentEntry<'a>,
     make_image: MakeImage,
 }
 
 impl<'a> GrubEfi<'a> {
-    /// For `target`. Nothing is looked at yet.
+    /// The loader of `target`. Reads nothing yet.
     pub fn new(host: &'a Host, inventory: &'a Inventory, target: &BootEnvironment) -> Self {
         let entry = EnvironmentEntry::new(host, inventory, target);
         GrubEfi { host, inventory, target: target.clone(), entry, make_image }
     }
 
-    /// One whose images are no programs, so that nothing of a BE is run.
+    /// Replaces the making of images, so that a test runs no program of a BE.
     #[cfg(test)]
     pub(crate) fn with_images(self, make_image: MakeImage) -> Self {
         GrubEfi { make_image, ..self }
     }
 
-    /// GRUB of the BE mounted at `root`, and that it can read where the target's kernels will lie.
-    fn grub_for_target(&self, root: &Path, name: &str) -> Result<Grub> {
-        let grub = Grub::find(&RootDir::open(root)?, name)?;
+    /// The GRUB of the BE mounted at `root`. Checks that it can read the file system that will hold
+    /// the target's kernels.
+    fn grub_for_target(&self, root: &Path, name: &str) -> Result<InstalledGrub> {
+        let grub = InstalledGrub::find(&RootDir::open(root)?, name)?;
         let boot = self
             .target
             .file_systems
@@ -76,22 +79,22 @@ impl<'a> GrubEfi<'a> {
             return Ok(grub);
         }
         Err(Refusal::Other(format!(
-            "GRUB of '{name}' cannot read {fs_type}: put /boot on a file system of its own, such \
-            as -m /boot:DEVICE:ext4"
+            "GRUB of '{name}' cannot read {fs_type}: put /boot on a separate file system, such as \
+            -m /boot:DEVICE:ext4"
         ))
         .into())
     }
 
-    fn grub_of_source(&self, source: &BootEnvironment) -> Result<Grub> {
+    fn grub_of_source(&self, source: &BootEnvironment) -> Result<InstalledGrub> {
         if source.running {
-            return self.grub_for_target(Path::new("/"), source.name());
+            return self.grub_for_target(&self.host.root, source.name());
         }
         namespace::in_private_namespace(|| {
             let mounted = MountedEnvironment::mount_system(
                 self.host,
                 self.inventory,
                 source,
-                Access::ReadOnly,
+                MountMode::ReadOnly,
             )?;
             self.grub_for_target(mounted.root(), source.name())
         })
@@ -104,17 +107,17 @@ impl<'a> GrubEfi<'a> {
 
 fn make_image(
     loader: &GrubEfi,
-    subject: &Subject,
-    grub: &Grub,
+    target: &InstallTarget,
+    grub: &InstalledGrub,
     stub_name: &str,
 ) -> Result<Vec<u8>> {
     let table = Mounts::read(loader.host)?;
-    let root = &subject.environment.root;
-    let boot = table.at(&subject.root.join("boot")).or_else(|| table.at(subject.root));
+    let root = &target.environment.root;
+    let boot = table.at(&target.root.join("boot")).or_else(|| table.at(target.root));
     let device = boot.map_or_else(|| root.device.clone(), |m| m.source.clone());
     let make =
         |inside: &dyn Programs| grub.make(stub_name, &image::probe(&device, inside)?, inside);
-    if subject.root == Path::new("/") {
+    if target.root == loader.host.root {
         return make(&Running);
     }
     let mut devices = vec![(device.clone(), None)];
@@ -122,7 +125,7 @@ fn make_image(
         devices.push((root.device.clone(), Some(root.uuid.clone())));
     }
     make(&Inside {
-        root: subject.root,
+        root: target.root,
         block_devices: &devices,
         esp: None,
         shared: &[],
@@ -141,11 +144,11 @@ impl Loader for GrubEfi<'_> {
         let free = esp.esp().free_bytes().map_err(esp_error("asking for free space"))?;
         if free < image::EXPECTED_BYTES {
             return Err(Refusal::Other(format!(
-                "the EFI system partition {} has {} free and a loader needs {}: delete a boot \
-                environment or old files there",
+                "the EFI system partition {} has {} free, but a loader needs {}: delete a boot \
+                environment, or old files there",
                 location.device.display(),
-                size_text(free),
-                size_text(image::EXPECTED_BYTES)
+                HumanBytes(free),
+                HumanBytes(image::EXPECTED_BYTES)
             ))
             .into());
         }
@@ -164,20 +167,20 @@ impl Loader for GrubEfi<'_> {
         }
     }
 
-    fn install(&self, subject: &Subject) -> Result<()> {
-        let Subject { descriptor, environment, .. } = *subject;
-        // A running system that is adopted has its id from now on.
+    fn install(&self, target: &InstallTarget) -> Result<()> {
+        let InstallTarget { descriptor, environment, .. } = *target;
+        // The environment of a system that is being adopted does not have its descriptor yet.
         let described =
             BootEnvironment { descriptor: Some(descriptor.clone()), ..environment.clone() };
         let entry = EnvironmentEntry::new(self.host, self.inventory, &described);
-        let root = RootDir::open(subject.root)?;
-        let grub = Grub::find(&root, environment.name())?;
-        let place = image::boot_place(&root, environment, &self.inventory.devices)?;
+        let root = RootDir::open(target.root)?;
+        let grub = InstalledGrub::find(&root, environment.name())?;
+        let boot_directory = image::boot_directory(&root, environment, &self.inventory.devices)?;
         let location = entry.location()?;
         let mounted = location.mount(self.host, &self.inventory.devices)?;
         let generation = Generation::next(mounted.esp(), descriptor.id)?;
-        let image = (self.make_image)(self, subject, &grub, &generation.stub_name())?;
-        generation.write(mounted.esp(), &image, place)?;
+        let image = (self.make_image)(self, target, &grub, &generation.stub_name())?;
+        generation.write(mounted.esp(), &image, boot_directory)?;
         entry.point_to(&location, &generation.efi_path()?)?;
         generation.remove_others(mounted.esp())?;
         mounted.close()

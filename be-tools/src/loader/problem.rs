@@ -1,15 +1,15 @@
-//! Why a loader would not lead to its BE.
+//! Reasons why a loader would not start its BE.
 
 use std::fmt;
 
 use crate::environment;
 
-/// A file beside a BE's boot entry.
+/// A file of a BE's loader on the ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoaderFile {
-    /// What the firmware starts, by its name.
+    /// The image that the firmware starts, by its file name.
     Image(String),
-    /// What that reads.
+    /// A file that the image reads.
     Beside(String),
 }
 
@@ -22,73 +22,73 @@ impl fmt::Display for LoaderFile {
     }
 }
 
-/// Why a loader would not lead to its BE. Each of them goes when the loader is installed again.
+/// A reason why a loader would not start its BE. Installing the loader again solves each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// Nothing makes it selectable.
+pub enum LoaderProblem {
+    /// The BE has no boot entry.
     NoEntry,
-    /// The ESP of its boot entry is gone.
+    /// The ESP that its boot entry names does not exist or cannot be read.
     NoEsp,
     /// Its boot entry does not name a file.
     NoFileNamed,
-    /// A file is not there.
+    /// A file is missing.
     Missing(LoaderFile),
     /// A file cannot be read.
     Unreadable {
         /// Which one.
         file: LoaderFile,
-        /// What the kernel or the format says.
+        /// The error of the kernel or of the parser.
         why: String,
     },
-    /// A file has other bytes than were written.
+    /// A file is not what was written.
     Damaged(LoaderFile),
-    /// A file that is not as Lifeboat writes it.
+    /// A file does not have the form in which Lifeboat writes it.
     Malformed {
         /// Which one.
         file: LoaderFile,
-        /// A phrase that follows it.
+        /// A phrase that follows the file's name.
         why: &'static str,
     },
-    /// What it leads to is not this BE.
+    /// The loader would start another BE.
     LeadsElsewhere,
 }
 
-impl Problem {
+impl LoaderProblem {
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Problem::NoEntry => "loader-no-entry",
-            Problem::NoEsp => "loader-no-esp",
-            Problem::NoFileNamed => "loader-no-file-named",
-            Problem::Missing(_) => "loader-missing",
-            Problem::Unreadable { .. } => "loader-unreadable",
-            Problem::Damaged(_) => "loader-damaged",
-            Problem::Malformed { .. } => "loader-malformed",
-            Problem::LeadsElsewhere => "loader-leads-elsewhere",
+            LoaderProblem::NoEntry => "loader-no-entry",
+            LoaderProblem::NoEsp => "loader-no-esp",
+            LoaderProblem::NoFileNamed => "loader-no-file-named",
+            LoaderProblem::Missing(_) => "loader-missing",
+            LoaderProblem::Unreadable { .. } => "loader-unreadable",
+            LoaderProblem::Damaged(_) => "loader-damaged",
+            LoaderProblem::Malformed { .. } => "loader-malformed",
+            LoaderProblem::LeadsElsewhere => "loader-leads-elsewhere",
         }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for LoaderProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::NoEntry => f.write_str("it has no boot entry"),
-            Problem::NoEsp => f.write_str(
-                "the EFI system partition (ESP) that its boot entry names is not there or cannot \
-                be read",
+            LoaderProblem::NoEntry => f.write_str("it has no boot entry"),
+            LoaderProblem::NoEsp => f.write_str(
+                "the EFI system partition (ESP) that its boot entry names does not exist or \
+                cannot be read",
             ),
-            Problem::NoFileNamed => f.write_str("its boot entry names no loader"),
-            Problem::Missing(file) => write!(f, "{file} is missing on the ESP"),
-            Problem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
-            Problem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
-            Problem::Malformed { file, why } => write!(f, "{file} {why}"),
-            Problem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
+            LoaderProblem::NoFileNamed => f.write_str("its boot entry does not name a loader"),
+            LoaderProblem::Missing(file) => write!(f, "{file} is missing on the ESP"),
+            LoaderProblem::Unreadable { file, why } => write!(f, "{file} cannot be read: {why}"),
+            LoaderProblem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
+            LoaderProblem::Malformed { file, why } => write!(f, "{file} {why}"),
+            LoaderProblem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
         }
     }
 }
 
-impl From<Problem> for environment::Problem {
-    fn from(problem: Problem) -> Self {
+impl From<LoaderProblem> for environment::Problem {
+    fn from(problem: LoaderProblem) -> Self {
         environment::Problem::new(problem.code(), problem.to_string())
     }
 }

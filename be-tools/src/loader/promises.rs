@@ -1,11 +1,11 @@
-//! What must hold of every loader: the suite that each implementation of
-//! [`Loader`](super::Loader) passes, on a machine that is simulated as far as the loader sees it.
+//! The tests that every implementation of [`Loader`](super::Loader) must pass, on a simulated
+//! machine.
 
 use super::contract::{BootState, Loader, LoaderStep, run};
-use super::problem::Problem;
+use super::problem::LoaderProblem;
 use crate::environment::{State, Trial};
 
-/// What a machine does when it is switched on.
+/// What a machine starts when it is switched on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Started {
     /// A BE, by its name.
@@ -18,53 +18,53 @@ pub(crate) enum Started {
     Nothing,
 }
 
-/// A machine with a loader under test. At first the foreign system runs and is started by itself;
-/// there is a rescue image.
+/// A machine with a loader under test. At first the foreign system is running and is the default.
+/// There is a rescue image.
 pub(crate) trait Machine {
-    /// A complete BE is on the disks; it has no loader yet.
+    /// Adds a complete BE that has no loader yet.
     fn add(&mut self, name: &str);
     /// The loader of a BE.
     fn loader(&self, name: &str) -> Box<dyn Loader + '_>;
-    /// Installs it.
+    /// Installs the loader of a BE.
     fn install(&self, name: &str);
-    /// The BE's descriptor has another state.
+    /// Sets the state in the BE's descriptor.
     fn set_state(&mut self, name: &str, state: State);
-    /// Switches it on: what is started runs from then on.
+    /// Switches the machine on. What it starts is running from then on.
     fn start(&mut self) -> Started;
-    /// The BE is started by other means than its boot entry.
+    /// Starts the BE without its boot entry.
     fn kexec(&mut self, name: &str);
-    /// The foreign system is gone.
+    /// Removes the foreign system.
     fn lose_foreign(&mut self);
-    /// The BE's loader has other bytes than were written.
+    /// Damages the files of the BE's loader.
     fn damage(&mut self, name: &str);
-    /// What the menu shows for the BE; `None` where it has no entry.
+    /// The text for the BE in the menu; `None` if it has no entry.
     fn shown(&self, name: &str) -> Option<String>;
     /// The BE's loader has files.
     fn has_files(&self, name: &str) -> bool;
 }
 
 /// Makes a machine.
-pub(crate) type New = fn() -> Box<dyn Machine>;
+pub(crate) type MakeMachine = fn() -> Box<dyn Machine>;
 
-/// A test for each promise, of the machines that an expression makes.
+/// Defines a test for each promise, with the machines that an expression makes.
 macro_rules! keep_every_promise {
     ($new:expr) => {
         $crate::loader::promises::keep_every_promise! { $new;
             a_new_be_is_started_only_once_it_is_listed
             a_new_be_comes_after_all_others
             installing_again_keeps_place_and_listing
-            what_is_written_to_is_not_started
+            a_be_that_is_not_listed_is_not_started
             a_trial_is_started_once
-            a_failed_trial_ends_in_what_ran
+            a_failed_trial_ends_in_what_was_running
             a_failed_trial_of_the_first_in_order_ends_in_another
             a_confirmed_trial_stays
             a_trial_is_not_confirmed_by_another_be
-            a_be_that_came_another_way_is_on_no_trial
+            a_be_that_was_started_without_its_entry_is_not_on_trial
             an_incomplete_be_is_not_confirmed
             a_permanent_switch_calls_off_the_trial_of_another
             three_starts_without_a_confirm_end_in_the_rescue_image
             a_rename_keeps_the_entry_and_its_place
-            a_removal_takes_away_what_points_before_the_files
+            a_removal_removes_the_entry_before_the_files
             something_else_must_remain
             every_cut_of_a_trial_leaves_a_machine_that_boots
             every_cut_of_a_permanent_switch_leaves_a_machine_that_boots
@@ -87,8 +87,8 @@ fn be(name: &str) -> Started {
     Started::Environment(name.into())
 }
 
-/// A machine on which these BEs are complete and listed, in this order.
-fn with(new: New, names: &[&str]) -> Box<dyn Machine> {
+/// A machine on which these BEs are installed and listed, in this order.
+fn with(new: MakeMachine, names: &[&str]) -> Box<dyn Machine> {
     let mut machine = new();
     for name in names {
         machine.add(name);
@@ -114,7 +114,8 @@ fn state(machine: &dyn Machine, name: &str) -> BootState {
     machine.loader(name).state().unwrap()
 }
 
-/// Restarts until something comes up that is not broken.
+/// Restarts the machine until it starts something that is not broken. Returns everything it
+/// started.
 fn reboot(machine: &mut dyn Machine, broken: &[&str]) -> Vec<Started> {
     let mut all = Vec::new();
     loop {
@@ -124,11 +125,12 @@ fn reboot(machine: &mut dyn Machine, broken: &[&str]) -> Vec<Started> {
             Started::Environment(name) if broken.contains(&name.as_str()) => {}
             _ => return all,
         }
-        assert!(all.len() < 10, "it restarts for ever: {all:?}");
+        assert!(all.len() < 10, "the machine restarts for ever: {all:?}");
     }
 }
 
-/// Runs the first steps of what `steps` makes, on a machine for each number of them; then `holds`.
+/// For each number of steps: makes a machine, runs so many of the `steps` on it, then checks it
+/// with `holds`.
 fn cut(
     make: impl Fn() -> Box<dyn Machine>,
     steps: for<'l> fn(&'l dyn Loader) -> Vec<LoaderStep<'l>>,
@@ -152,7 +154,7 @@ fn cut(
     }
 }
 
-pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: New) {
+pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: MakeMachine) {
     let mut machine = new();
     machine.add("second");
     assert_eq!(state(&*machine, "second"), BootState::default());
@@ -166,14 +168,14 @@ pub(crate) fn a_new_be_is_started_only_once_it_is_listed(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_new_be_comes_after_all_others(new: New) {
+pub(crate) fn a_new_be_comes_after_all_others(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     assert_eq!(machine.start(), Started::Foreign);
     machine.lose_foreign();
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn installing_again_keeps_place_and_listing(new: New) {
+pub(crate) fn installing_again_keeps_place_and_listing(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     let entry = state(&*machine, "second").entry;
     machine.loader("third").set_listed(false).unwrap();
@@ -188,7 +190,7 @@ pub(crate) fn installing_again_keeps_place_and_listing(new: New) {
     assert_eq!(machine.start(), Started::Nothing);
 }
 
-pub(crate) fn what_is_written_to_is_not_started(new: New) {
+pub(crate) fn a_be_that_is_not_listed_is_not_started(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     make_default(&*machine, "second");
     machine.loader("second").set_listed(false).unwrap();
@@ -198,7 +200,7 @@ pub(crate) fn what_is_written_to_is_not_started(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_trial_is_started_once(new: New) {
+pub(crate) fn a_trial_is_started_once(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     let pending = state(&*machine, "second");
@@ -212,7 +214,7 @@ pub(crate) fn a_trial_is_started_once(new: New) {
     assert_eq!(state(&*machine, "second").trial, Some(Trial::Failed));
 }
 
-pub(crate) fn a_failed_trial_ends_in_what_ran(new: New) {
+pub(crate) fn a_failed_trial_ends_in_what_was_running(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     assert_eq!(machine.start(), be("first"));
@@ -222,7 +224,7 @@ pub(crate) fn a_failed_trial_ends_in_what_ran(new: New) {
     assert!(state(&*machine, "first").next);
 }
 
-pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: New) {
+pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     machine.start();
@@ -231,7 +233,7 @@ pub(crate) fn a_failed_trial_of_the_first_in_order_ends_in_another(new: New) {
     assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), be("first")]);
 }
 
-pub(crate) fn a_confirmed_trial_stays(new: New) {
+pub(crate) fn a_confirmed_trial_stays(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     machine.start();
@@ -242,7 +244,7 @@ pub(crate) fn a_confirmed_trial_stays(new: New) {
     assert_eq!(machine.loader("second").running_trial().unwrap(), None);
 }
 
-pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: New) {
+pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: MakeMachine) {
     let mut machine = with(new, &["first", "second"]);
     make_default(&*machine, "first");
     machine.start();
@@ -255,7 +257,7 @@ pub(crate) fn a_trial_is_not_confirmed_by_another_be(new: New) {
     assert_eq!(machine.start(), be("first"));
 }
 
-pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: New) {
+pub(crate) fn a_be_that_was_started_without_its_entry_is_not_on_trial(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     assert_eq!(reboot(&mut *machine, &["second"]), [be("second"), Started::Foreign]);
@@ -266,7 +268,7 @@ pub(crate) fn a_be_that_came_another_way_is_on_no_trial(new: New) {
     assert_eq!(machine.start(), Started::Foreign);
 }
 
-pub(crate) fn an_incomplete_be_is_not_confirmed(new: New) {
+pub(crate) fn an_incomplete_be_is_not_confirmed(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     try_once(&*machine, "second");
     machine.start();
@@ -275,7 +277,7 @@ pub(crate) fn an_incomplete_be_is_not_confirmed(new: New) {
     assert_eq!(machine.start(), Started::Foreign);
 }
 
-pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: New) {
+pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     try_once(&*machine, "third");
     make_default(&*machine, "second");
@@ -285,19 +287,19 @@ pub(crate) fn a_permanent_switch_calls_off_the_trial_of_another(new: New) {
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: New) {
+pub(crate) fn three_starts_without_a_confirm_end_in_the_rescue_image(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     make_default(&*machine, "second");
     machine.start();
     confirm(&*machine, "second");
     let [a, b, c] = [be("second"), be("second"), be("second")];
     assert_eq!(reboot(&mut *machine, &["second"]), [a, b, c, Started::Rescue]);
-    // To activate it begins to count again.
+    // Activating it resets the count.
     make_default(&*machine, "second");
     assert_eq!(machine.start(), be("second"));
 }
 
-pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: New) {
+pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: MakeMachine) {
     let mut machine = with(new, &["second", "third"]);
     make_default(&*machine, "second");
     let before = state(&*machine, "second");
@@ -310,7 +312,7 @@ pub(crate) fn a_rename_keeps_the_entry_and_its_place(new: New) {
     machine.loader("fourth").rename(&"fifth".parse().unwrap()).unwrap();
 }
 
-pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
+pub(crate) fn a_removal_removes_the_entry_before_the_files(new: MakeMachine) {
     let make = || {
         let machine = with(new, &["first", "second"]);
         make_default(&*machine, "second");
@@ -324,10 +326,13 @@ pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
         "second",
         |machine, done| {
             let has_entry = machine.shown("second").is_some();
-            assert!(machine.has_files("second") || !has_entry, "an entry leads nowhere");
+            assert!(
+                machine.has_files("second") || !has_entry,
+                "an entry starts a file that does not exist"
+            );
             assert!(has_entry || !state(machine, "second").next);
             if !done {
-                // It can be run again.
+                // The removal can be run again.
                 run(&machine.loader("second").remove().unwrap()).unwrap();
             }
             assert!(!machine.has_files("second") && machine.shown("second").is_none());
@@ -338,7 +343,7 @@ pub(crate) fn a_removal_takes_away_what_points_before_the_files(new: New) {
     );
 }
 
-pub(crate) fn something_else_must_remain(new: New) {
+pub(crate) fn something_else_must_remain(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     let status = |result: crate::error::Result<()>| result.map_or_else(|e| e.exit_status(), |()| 0);
     assert_eq!(status(machine.loader("second").prove_switch(false)), 0);
@@ -349,7 +354,7 @@ pub(crate) fn something_else_must_remain(new: New) {
     assert_eq!(status(machine.loader("second").prove_removal()), 3);
 }
 
-pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: MakeMachine) {
     let make = || {
         let mut machine = with(new, &["first", "second"]);
         make_default(&*machine, "first");
@@ -364,7 +369,11 @@ pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
         |machine, done| {
             let BootState { next, trial, .. } = state(machine, "second");
             if !machine.loader("second").is_default().unwrap() {
-                assert_eq!(next, trial == Some(Trial::Pending), "started, and not as a trial");
+                assert_eq!(
+                    next,
+                    trial == Some(Trial::Pending),
+                    "it would be started, but not as a trial"
+                );
             }
             assert_eq!(trial == Some(Trial::Pending), done);
             let started = reboot(machine, &["second"]);
@@ -375,7 +384,7 @@ pub(crate) fn every_cut_of_a_trial_leaves_a_machine_that_boots(new: New) {
     );
 }
 
-pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: MakeMachine) {
     cut(
         || with(new, &["second"]),
         |loader| loader.make_default().unwrap(),
@@ -387,7 +396,7 @@ pub(crate) fn every_cut_of_a_permanent_switch_leaves_a_machine_that_boots(new: N
     );
 }
 
-pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) {
+pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: MakeMachine) {
     let make = || {
         let mut machine = with(new, &["second"]);
         try_once(&*machine, "second");
@@ -399,7 +408,7 @@ pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) 
         |loader| loader.confirm().unwrap(),
         "second",
         |machine, done| {
-            // Until its record goes it can be confirmed once more.
+            // It can be confirmed again until its record is cleared.
             let trial = machine.loader("second").running_trial().unwrap();
             assert_eq!(trial.is_none(), done);
             confirm(machine, "second");
@@ -408,11 +417,11 @@ pub(crate) fn every_cut_of_a_confirmation_leaves_a_machine_that_boots(new: New) 
     );
 }
 
-pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: New) {
+pub(crate) fn faults_of_its_files_go_when_it_is_installed_again(new: MakeMachine) {
     let mut machine = new();
     machine.add("second");
     let problems = |machine: &dyn Machine| machine.loader("second").problems().unwrap();
-    assert_eq!(problems(&*machine), [Problem::NoEntry]);
+    assert_eq!(problems(&*machine), [LoaderProblem::NoEntry]);
     machine.install("second");
     assert_eq!(problems(&*machine), []);
     machine.damage("second");

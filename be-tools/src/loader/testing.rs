@@ -1,4 +1,4 @@
-//! A firmware and an ESP in a temporary directory.
+//! A simulated machine for tests: firmware variables and an ESP in a temporary directory.
 
 mod memory;
 
@@ -12,16 +12,17 @@ use super::trial_record;
 use crate::environment::{BootEnvironment, Descriptor, Id, OperatingSystem, Root, State};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::{ESP_TYPE, PartitionInfo, PartitionType};
 use crate::storage::probe::{Kind, SuperBlock};
 
-/// PARTUUID of the ESP.
+/// The PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
 
-/// Device number of the ESP: of none that a machine has.
-const NUMBER: (u32, u32) = (250_000, 7);
+/// The device number of the ESP, which no real device has.
+const NUMBER: DeviceNumber = DeviceNumber { major: 250_000, minor: 7 };
 
-/// EFI variables in a directory, and another one that is a mounted ESP.
+/// A directory of EFI variables, and a directory that is mounted as the ESP.
 pub(crate) struct Firmware {
     directory: TempDir,
 }
@@ -34,7 +35,7 @@ impl Firmware {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         let firmware = Firmware { directory };
-        let (major, minor) = NUMBER;
+        let DeviceNumber { major, minor } = NUMBER;
         let table = format!(
             "1 0 {major}:{minor} / {} rw - vfat /dev/lifeboat-esp1 rw\n",
             firmware.esp().root().display()
@@ -45,10 +46,9 @@ impl Firmware {
         firmware
     }
 
-    /// A machine that has these variables and nothing else.
+    /// A machine with these variables and nothing else.
     pub(crate) fn host(&self) -> Host {
-        let at = |name: &str| self.directory.path().join(name);
-        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host::below(self.directory.path())
     }
 
     pub(crate) fn entries(&self) -> BootEntries {
@@ -60,7 +60,7 @@ impl Firmware {
         Esp::new(self.directory.path().join("esp"))
     }
 
-    /// The ESP's device, and nothing else.
+    /// The device of the ESP alone.
     pub(crate) fn devices(&self) -> Devices {
         let mut esp = BlockDevice::example("lifeboat-esp1", SuperBlock::new(Kind::Vfat));
         esp.number = NUMBER;
@@ -76,7 +76,7 @@ impl Firmware {
         [esp].into_iter().collect()
     }
 
-    /// The record of a BE that was never tried.
+    /// Makes the trial record of a BE that was never tried.
     pub(crate) fn make_record(&self, id: Id) {
         let path = Esp::directory_of(&id.short()).join(trial_record::FILE);
         self.esp().write_new(&path, &EnvironmentBlock::new().to_bytes().unwrap()).unwrap();
@@ -86,7 +86,7 @@ impl Firmware {
         Variables::new(self.directory.path().join("sys/firmware/efi/efivars"))
     }
 
-    /// Sets one of the specification's own variables.
+    /// Sets a variable that the UEFI specification defines.
     pub(crate) fn set(&self, name: &str, data: Vec<u8>) {
         self.variables().write(&VariableName::global(name), &Variable::boot(data)).unwrap();
     }
@@ -95,14 +95,14 @@ impl Firmware {
         LoadOption::new(description, DevicePath::hard_drive_file(1, 2048, 131_072, PARTUUID, file))
     }
 
-    /// Appends an entry to the order.
+    /// Adds an entry at the end of the order.
     pub(crate) fn add(&self, description: &str, file: &str) -> u16 {
         self.entries().add(&Self::option(description, file), Position::Last).unwrap()
     }
 }
 
 impl BootEnvironment {
-    /// The same as a complete BE, whose name is its reference.
+    /// Makes it a complete BE, whose name is its reference.
     pub(crate) fn complete(mut self) -> Self {
         let mut descriptor = Descriptor::new(self.reference.parse().unwrap(), None);
         (descriptor.state, descriptor.operation) = (State::Complete, None);
@@ -111,7 +111,7 @@ impl BootEnvironment {
     }
 }
 
-/// An unmanaged Debian 12 on a partition of its own.
+/// An unmanaged Debian 12 on its own partition.
 pub(crate) fn environment(reference: &str, uuid: &str) -> BootEnvironment {
     BootEnvironment {
         reference: reference.into(),

@@ -1,12 +1,12 @@
-//! The record of a trial: variables in the environment block in a BE's directory on the ESP, where
-//! what starts it counts too.
+//! The record of a trial: variables of the environment block in a BE's directory on the ESP. The
+//! stub counts its starts in the same block.
 //!
 //! | variable | written by | meaning |
 //! | --- | --- | --- |
 //! | `trial` | `be activate` | `1`: the next start is a trial |
 //! | `tried` | the stub | `1`: the trial was started |
 //! | `attempts` | the stub | starts since the last confirm, up to 3 |
-//! | `previous` | `be activate` | what was first in `BootOrder`, four hex digits |
+//! | `previous` | `be activate` | the entry that was first in `BootOrder`, four hex digits |
 
 use std::path::PathBuf;
 
@@ -16,35 +16,35 @@ use boot::grubenv::{self, EnvironmentBlock};
 use crate::environment::Trial;
 use crate::error::{Error, Result};
 
-/// The environment block, in a BE's directory. Never replaced, only written in place.
+/// The environment block, in a BE's directory. It is never replaced, only written in place.
 pub const FILE: &str = "lifeboat.env";
 
-/// Attempts after which the stub starts the rescue image.
+/// The number of attempts after which the stub starts the rescue image.
 pub const MAX_ATTEMPTS: u8 = 3;
 
-/// What a BE's environment block says.
+/// The variables in a BE's environment block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// It was activated for one boot, and not confirmed.
+pub struct TrialRecord {
+    /// The BE was activated for one boot, and not confirmed.
     pub trial: bool,
-    /// That boot was started.
+    /// That boot has started.
     pub tried: bool,
-    /// Starts that were not confirmed.
+    /// The number of starts since the last confirm.
     pub attempts: u8,
-    /// The entry that was first in `BootOrder` before.
+    /// The entry that was first in `BootOrder` before the trial.
     pub previous: Option<u16>,
 }
 
-impl Record {
-    /// A trial that begins.
+impl TrialRecord {
+    /// The record at the beginning of a trial.
     pub fn begin(previous: Option<u16>) -> Self {
-        Record { trial: true, tried: false, attempts: 0, previous }
+        TrialRecord { trial: true, tried: false, attempts: 0, previous }
     }
 
-    /// Reads that of the BE whose directory on the ESP this is.
+    /// Reads the record from a BE's directory on the ESP.
     ///
     /// # Errors
-    /// There is none, or it is damaged.
+    /// The environment block is missing or damaged.
     pub fn load(esp: &Esp, directory: &str) -> Result<Self> {
         let path = path(esp, directory);
         let block = grubenv::read(&path).map_err(|e| {
@@ -53,10 +53,10 @@ impl Record {
         Ok(Self::read(&block))
     }
 
-    /// Writes it in place, if it is not what is there.
+    /// Writes the record in place, unless the block already has these values.
     ///
     /// # Errors
-    /// As [`Record::load`], and when it cannot be written.
+    /// As [`TrialRecord::load`], and the block cannot be written.
     pub fn store(&self, esp: &Esp, directory: &str) -> Result<()> {
         let path = path(esp, directory);
         let failed = |e| Error::boot(format!("writing the trial record {}", path.display()), e);
@@ -68,10 +68,10 @@ impl Record {
         grubenv::write_in_place(&path, &block).map_err(failed)
     }
 
-    /// Reads it. What has no meaning counts as absent.
+    /// Reads the variables. An invalid value counts as absent.
     pub fn read(block: &EnvironmentBlock) -> Self {
         let is_set = |name| block.get(name) == Some("1");
-        Record {
+        TrialRecord {
             trial: is_set("trial"),
             tried: is_set("tried"),
             attempts: block
@@ -83,10 +83,10 @@ impl Record {
         }
     }
 
-    /// Puts it in the place of the old one; other variables stay.
+    /// Sets the variables in `block`. Other variables are kept.
     ///
     /// # Errors
-    /// None of these names is refused.
+    /// The block is full.
     pub fn write(&self, block: &mut EnvironmentBlock) -> std::result::Result<(), grubenv::Error> {
         let flag = |set: bool| set.then(|| "1".to_owned());
         let values = [
@@ -104,8 +104,8 @@ impl Record {
         Ok(())
     }
 
-    /// How the trial stands, of a BE that runs or not and is the entry of `BootNext` or not.
-    pub fn standing(&self, running: bool, next: bool) -> Option<Trial> {
+    /// The state of the trial. `running`: the BE is running. `next`: `BootNext` is its entry.
+    pub fn trial_state(&self, running: bool, next: bool) -> Option<Trial> {
         match (self.trial, self.tried) {
             (false, _) => None,
             (true, true) if running => Some(Trial::Running),
@@ -125,56 +125,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_survives_the_block() {
+    fn a_record_that_was_written_is_read_back() {
         let mut block = EnvironmentBlock::new();
-        block.set("other", "stays").unwrap();
-        let record = Record { trial: true, tried: true, attempts: 2, previous: Some(0x1a) };
-        for record in [record, Record::begin(None), Record::default()] {
+        block.set("other", "kept").unwrap();
+        let record = TrialRecord { trial: true, tried: true, attempts: 2, previous: Some(0x1a) };
+        for record in [record, TrialRecord::begin(None), TrialRecord::default()] {
             record.write(&mut block).unwrap();
-            assert_eq!(Record::read(&block), record);
+            assert_eq!(TrialRecord::read(&block), record);
         }
-        assert_eq!(block.variables().collect::<Vec<_>>(), [("other", "stays")]);
+        assert_eq!(block.variables().collect::<Vec<_>>(), [("other", "kept")]);
     }
 
     #[test]
-    fn nonsense_counts_as_absent() {
+    fn an_invalid_value_counts_as_absent() {
         let mut block = EnvironmentBlock::new();
         for (name, value) in [("trial", "yes"), ("attempts", "-1"), ("previous", "boot")] {
             block.set(name, value).unwrap();
         }
-        assert_eq!(Record::read(&block), Record::default());
+        assert_eq!(TrialRecord::read(&block), TrialRecord::default());
         block.set("attempts", "200").unwrap();
-        assert_eq!(Record::read(&block).attempts, MAX_ATTEMPTS);
+        assert_eq!(TrialRecord::read(&block).attempts, MAX_ATTEMPTS);
     }
 
     #[test]
-    fn what_a_trial_is() {
-        let session = Record::begin(Some(1));
-        let tried = Record { tried: true, ..session };
+    fn the_state_of_a_trial() {
+        let begun = TrialRecord::begin(Some(1));
+        let tried = TrialRecord { tried: true, ..begun };
         let cases = [
-            (Record::default(), true, true, None),
-            (session, false, true, Some(Trial::Pending)),
-            (session, false, false, Some(Trial::Interrupted)),
+            (TrialRecord::default(), true, true, None),
+            (begun, false, true, Some(Trial::Pending)),
+            (begun, false, false, Some(Trial::Interrupted)),
             (tried, true, false, Some(Trial::Running)),
             (tried, false, false, Some(Trial::Failed)),
         ];
-        for (record, running, next, standing) in cases {
-            assert_eq!(record.standing(running, next), standing, "{record:?}");
+        for (record, running, next, expected) in cases {
+            assert_eq!(record.trial_state(running, next), expected, "{record:?}");
         }
     }
 
-    /// The oracle: GRUB's own tool reads what was written.
+    /// GRUB's own tool reads what was written.
     #[test]
     fn grub_editenv_reads_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lifeboat.env");
         let mut block = EnvironmentBlock::new();
-        Record { trial: true, tried: false, attempts: 1, previous: Some(3) }
+        TrialRecord { trial: true, tried: false, attempts: 1, previous: Some(3) }
             .write(&mut block)
             .unwrap();
         std::fs::write(&path, block.to_bytes().unwrap()).unwrap();
         let Ok(text) = crate::tool::Tool::new("grub-editenv").arg(path).arg("list").run() else {
-            return eprintln!("grub-editenv is not installed: not judged");
+            return eprintln!("skipped: grub-editenv is not installed");
         };
         assert_eq!(text, "trial=1\nattempts=1\nprevious=0003\n");
     }

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use crate::discover;
 use crate::environment::Inventory;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Id, Trial, sentences};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
-use crate::loader::{self, Loader, LoaderStep, Stage, Subject};
+use crate::loader::{self, InstallTarget, Loader, LoaderStep, Stage};
 use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step::{self, Step};
@@ -36,7 +36,7 @@ struct Switch<'a> {
     loader: Box<dyn Loader + 'a>,
     activation: Activation,
     /// The reasons to install the loader again. Empty if it does not have to be.
-    loader_problems: Vec<loader::Problem>,
+    loader_problems: Vec<loader::LoaderProblem>,
 }
 
 /// A step of a switch.
@@ -174,7 +174,7 @@ impl<'a> Switch<'a> {
 
     fn install_loader(&self) -> Result<()> {
         let install = |root: &Path| {
-            self.loader.install(&Subject::new(self.descriptor, self.environment, root))
+            self.loader.install(&InstallTarget::new(self.descriptor, self.environment, root))
         };
         if self.environment.running {
             return install(Path::new("/"));
@@ -183,7 +183,7 @@ impl<'a> Switch<'a> {
             self.host,
             self.inventory,
             self.environment,
-            Access::ReadWrite,
+            MountMode::ReadWrite,
         )?;
         install(mounted.root())
     }

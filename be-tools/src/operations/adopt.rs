@@ -10,7 +10,7 @@ use crate::environment::{
 };
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::loader::{self, Loader, Stage, Subject};
+use crate::loader::{self, InstallTarget, Loader, Stage};
 use crate::localize;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
@@ -158,8 +158,8 @@ impl step::Step<State<'_>> for Step<'_> {
                 loader::for_environment(host, inventory, environment)?.settings().adopt_menu(&root)
             }
             Step::InstallLoader(_) => {
-                let subject = Subject::new(descriptor, environment, &adoption.root);
-                loader::for_environment(host, inventory, environment)?.install(&subject)
+                let target = InstallTarget::new(descriptor, environment, &adoption.root);
+                loader::for_environment(host, inventory, environment)?.install(&target)
             }
             Step::Complete(_) => descriptor.complete(&root),
             Step::MakeActive => {

@@ -10,7 +10,7 @@ pub use kernel::{BootChoice, choose};
 
 use crate::discover;
 use crate::environment;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
@@ -32,7 +32,7 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     let environment = inventory.find(reference)?;
     namespace::enter_private_namespace()?;
     let mounted =
-        MountedEnvironment::mount_system(host, &inventory, environment, Access::ReadOnly)?;
+        MountedEnvironment::mount_system(host, &inventory, environment, MountMode::ReadOnly)?;
     let root = RootDir::open(mounted.root())?;
     let choice = choose(&root, environment)?;
     let steps = [Step::Load(&choice), Step::Start];

@@ -245,7 +245,7 @@ mod tests {
         let rescue = Change::Add(Firmware::option("rescue", r"\EFI\lifeboat\rescue.efi"));
         let remove = |entry, foreign| Change::Remove { entry, foreign };
         for (wanted, planned, order) in [
-            (rescue, "write a new entry, and put it last in BootOrder", vec![0, 1, 2]),
+            (rescue, "write a new entry, last in BootOrder", vec![0, 1, 2]),
             (
                 Change::Order(vec![2, 0]),
                 "write BootOrder: 0002 (rescue), 0000 (debian), 0001 (ours)",
@@ -254,14 +254,14 @@ mod tests {
             (Change::Next(1), "write BootNext: 0001", vec![2, 0, 1]),
             (
                 remove(1, false),
-                "take 0001 out of BootNext and BootOrder, then delete Boot0001; what it points at \
-                stays",
+                "remove 0001 from BootNext and BootOrder, then delete Boot0001; the file it starts \
+                is kept",
                 vec![2, 0],
             ),
             (
                 remove(0, true),
-                "take 0000 out of BootNext and BootOrder, then delete Boot0000; what it points at \
-                stays",
+                "remove 0000 from BootNext and BootOrder, then delete Boot0000; the file it starts \
+                is kept",
                 vec![2],
             ),
         ] {

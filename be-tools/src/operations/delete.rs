@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -196,8 +196,8 @@ impl step::Step<Deletion<'_>> for Step<'_> {
         let Deletion { host, inventory, environment } = *deletion;
         match self {
             Step::Mark(descriptor) => {
-                let access = Access::ReadWrite;
-                let marked = MountedEnvironment::mount_root(host, inventory, environment, access)
+                let mode = MountMode::ReadWrite;
+                let marked = MountedEnvironment::mount_root(host, inventory, environment, mode)
                     .and_then(|mounted| {
                         let root = RootDir::open(mounted.root())?;
                         (*descriptor).clone().begin(Operation::Delete, &root)

@@ -4,7 +4,9 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover::discover;
-use crate::environment::mounted::{Access, Extent, MountedEnvironment, is_due, nested};
+use crate::environment::mounted::{
+    MountMode, MountScope, MountedEnvironment, nested, should_mount,
+};
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
@@ -51,25 +53,25 @@ pub fn mount(
     if dir == Path::new("/") {
         return Err(Refusal::MountOnRoot.into());
     }
-    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let mode = if read_only { MountMode::ReadOnly } else { MountMode::ReadWrite };
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
-    for file_system in nested(environment, Extent::All) {
-        if is_due(&inventory, file_system) {
+    for file_system in nested(environment, MountScope::All) {
+        if should_mount(&inventory, file_system) {
             let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
             steps.push(Step::MountNested { file_system, place: dir.join(below) });
         }
     }
-    let mode = if read_only { "read-only" } else { "for writing" };
+    let how = if read_only { "read-only" } else { "for writing" };
     let plan = Plan {
-        title: format!("Mount '{}' {mode}", environment.name()),
+        title: format!("Mount '{}' {how}", environment.name()),
         steps: step::lines(&steps),
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
         return Ok(None);
     }
-    let mut state = State { host, inventory: &inventory, environment, access, mounted: None };
+    let mut state = State { host, inventory: &inventory, environment, mode, mounted: None };
     let done = step::run_all(&steps, &mut state, report);
     let mounted = state.mounted;
     if let Err(error) = done {
@@ -96,7 +98,7 @@ struct State<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
-    access: Access,
+    mode: MountMode,
     /// The file systems mounted so far. They are unmounted if a step fails.
     mounted: Option<MountedEnvironment>,
 }
@@ -117,7 +119,7 @@ impl Display for Step<'_> {
 
 impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
-        let State { host, inventory, environment, access, .. } = *state;
+        let State { host, inventory, environment, mode, .. } = *state;
         match self {
             Step::Make(dir) => {
                 std::fs::create_dir_all(dir).at("making the directory", dir)?;
@@ -129,12 +131,12 @@ impl step::Step<State<'_>> for Step<'_> {
                     inventory,
                     environment,
                     dir,
-                    access,
+                    mode,
                 )?);
             }
             Step::MountNested { file_system, .. } => {
                 if let Some(mounted) = &mut state.mounted {
-                    mounted.mount_nested(host, inventory, file_system, access)?;
+                    mounted.mount_nested(host, inventory, file_system, mode)?;
                 }
             }
         }

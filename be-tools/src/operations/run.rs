@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::discover;
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
@@ -81,9 +81,8 @@ impl step::Step<State<'_>> for Step<'_> {
         let State { host, inventory, environment, privileged, .. } = *state;
         let command = match self {
             Step::Mount(_) => {
-                let access = Access::ReadWrite;
-                let mounted =
-                    MountedEnvironment::mount_system(host, inventory, environment, access)?;
+                let mode = MountMode::ReadWrite;
+                let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
                 state.mounted = Some(mounted);
                 return Ok(());
             }

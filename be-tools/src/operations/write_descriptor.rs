@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Inventory};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -39,7 +39,8 @@ impl WriteDescriptor<'_> {
         descriptor: &Descriptor,
     ) -> Result<()> {
         namespace::enter_private_namespace()?;
-        let mounted = MountedEnvironment::mount_root(host, inventory, self.0, Access::ReadWrite)?;
+        let mounted =
+            MountedEnvironment::mount_root(host, inventory, self.0, MountMode::ReadWrite)?;
         descriptor.store(&RootDir::open(mounted.root())?)
     }
 }

@@ -1,4 +1,4 @@
-//! Block devices as the kernel lists them in sysfs, each with what it holds.
+//! The block devices that the kernel lists in sysfs, with their content.
 
 mod attribute;
 mod block_device;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use block_device::BlockDevice;
 
-use super::number::device_number;
+use super::device_number::DeviceNumber;
 use super::partitions::PartitionInfo;
 use super::probe::{Kind, SuperBlock};
 use crate::error::{Error, Refusal, Result};
@@ -24,43 +24,42 @@ use crate::plan::PlannedDevice;
 pub struct Devices(Vec<BlockDevice>);
 
 impl Devices {
-    /// Lists the devices and probes what each holds. A device that cannot be read is listed all the
-    /// same.
+    /// Lists the devices and probes their content. A device that cannot be read is listed too.
     ///
     /// # Errors
-    /// When sysfs cannot be read.
+    /// sysfs cannot be read.
     pub fn scan(host: &Host) -> Result<Self> {
         sysfs::scan(host).map(Devices)
     }
 
-    /// Every device, disks before their partitions.
+    /// All devices, disks before their partitions.
     pub fn iter(&self) -> impl Iterator<Item = &BlockDevice> {
         self.0.iter()
     }
 
-    /// By kernel name.
+    /// The device with this kernel name.
     pub fn by_name(&self, name: &str) -> Option<&BlockDevice> {
         self.0.iter().find(|d| d.name == name)
     }
 
-    /// By major and minor number.
-    pub fn by_number(&self, number: (u32, u32)) -> Option<&BlockDevice> {
+    /// The device with this number.
+    pub fn by_number(&self, number: DeviceNumber) -> Option<&BlockDevice> {
         self.0.iter().find(|d| d.number == number)
     }
 
-    /// By device node; links such as those of `/dev/disk/by-id` are followed.
+    /// The device with this device node. Symlinks such as those in `/dev/disk/by-id` are followed.
     pub fn by_node(&self, node: &Path) -> Option<&BlockDevice> {
-        let number = device_number(node);
+        let number = DeviceNumber::of_node(node);
         self.0.iter().find(|d| d.node == node || Some(d.number) == number)
     }
 
-    /// The UUID of what is on a device; `None` where it is not there or holds nothing that has one.
+    /// The UUID of the content of a device; `None` if there is no such device, or no UUID.
     pub fn uuid_on(&self, node: &Path) -> Option<String> {
         Some(self.by_node(node)?.super_block()?.uuid.clone())
     }
 
-    /// Every device that answers to a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`,
-    /// `PARTLABEL=`, or `vg/lv`. A file system that spans several devices answers once.
+    /// All devices that match a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`,
+    /// or `vg/lv`. A file system that spans several devices matches once.
     pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {
         let Some((tag, value)) = reference.split_once('=') else {
             return self.by_path_or_name(reference).into_iter().collect();
@@ -113,16 +112,16 @@ impl Devices {
             .or_else(|| self.0.iter().find(|d| d.dm_name.as_ref() == Some(&dm_name)))
     }
 
-    /// The one device that answers to `reference`, as [`Devices::lookup`] understands it.
+    /// The one device that matches `reference`, which is as for [`Devices::lookup`].
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is none, [`Refusal::Ambiguous`] when there are several.
+    /// [`Error::Usage`] if there is none, [`Refusal::Ambiguous`] if there are several.
     pub fn resolve(&self, reference: &str) -> Result<&BlockDevice> {
         match self.lookup(reference)[..] {
             [one] => Ok(one),
             [] => Err(Error::Usage(format!(
-                "'{reference}' is no block device here: use a name from `lsblk`, a path below \
-                /dev, UUID=, PARTUUID=, LABEL=, PARTLABEL= or vg/lv"
+                "'{reference}' is not a block device of this machine: use a name from `lsblk`, a \
+                path below /dev, UUID=, PARTUUID=, LABEL=, PARTLABEL= or vg/lv"
             ))),
             ref several => Err(Refusal::Ambiguous {
                 name: reference.into(),
@@ -132,11 +131,10 @@ impl Devices {
         }
     }
 
-    /// The whole disk of a device; of a volume, the disk under it (the first, where there are
-    /// several).
+    /// The disk of a device; for a volume, the disk under it (the first one, if there are several).
     pub fn disk_of<'a>(&'a self, device: &'a BlockDevice) -> &'a BlockDevice {
         let mut here = device;
-        // Stacks are shallow; a loop in hostile sysfs must end.
+        // The limit ends a loop in a hostile sysfs.
         for _ in 0..16 {
             match here.slaves.first().and_then(|slave| self.by_name(slave)) {
                 Some(below) => here = below,
@@ -146,10 +144,10 @@ impl Devices {
         self.by_name(&here.disk).unwrap_or(here)
     }
 
-    /// The line of a plan for a device node.
+    /// The line in a plan for a device node.
     ///
     /// # Errors
-    /// [`Error::Usage`] when there is no such device.
+    /// [`Error::Usage`] if there is no such device.
     pub fn planned(&self, node: &Path, becomes: &str) -> Result<PlannedDevice> {
         self.resolve(&node.to_string_lossy()).map(|device| device.planned(becomes))
     }

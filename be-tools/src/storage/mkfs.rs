@@ -1,4 +1,4 @@
-//! Making file systems with their own programs, erasing their signatures, and how much one holds.
+//! Makes file systems with their own programs, erases signatures, and estimates capacity.
 
 mod capacity;
 
@@ -6,22 +6,22 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::device::BlockDevice;
-use super::patience::{WORKING, retry};
 use super::probe::{self, OpenDevice, Source};
+use super::retry::{BUSY_TIMEOUT, retry};
 use super::usage::claim;
 use crate::error::{Doing, Error, Result};
 use crate::tool::{Tool, ToolError};
 
 pub use capacity::{Capacity, capacity};
 
-/// Makes a file system (or `swap`) with this UUID and label, after erasing what was there.
+/// Erases a device, then makes a file system (or `swap`) with this UUID and label on it.
 ///
-/// Features younger than Debian 12 stay off, so that its GRUB and its kernel read what a newer mkfs
-/// makes.
+/// Features that are newer than Debian 12 are turned off, so that its GRUB and its kernel can read
+/// what a newer mkfs makes.
 ///
 /// # Errors
-/// When something uses the device, the program is missing or fails, or what it made is not what was
-/// asked for.
+/// The device is in use, the program is missing or fails, or the device does not hold the new file
+/// system afterwards.
 pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>) -> Result<()> {
     let node = &device.node;
     let tool = tool(fs_type, uuid, label)?.arg(node);
@@ -36,7 +36,7 @@ pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>
             Ok(())
         }
         _ => Err(Error::Failed(format!(
-            "`{}` ended well, but {} holds {}: the device does not keep what is written to it",
+            "`{}` succeeded, but {} holds {}: the device does not keep what is written to it",
             tool.command_line(),
             node.display(),
             made.description()
@@ -44,10 +44,10 @@ pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>
     }
 }
 
-/// A device that was just written to is looked at by udev, LVM and md, some of which claim it for a
-/// moment.
+/// Runs a mkfs. After the device was written to, udev, LVM and md read it, and some of them claim
+/// it for a moment.
 fn run_when_free(tool: &Tool) -> Result<()> {
-    retry(WORKING, is_busy, || tool.run())?;
+    retry(BUSY_TIMEOUT, is_busy, || tool.run())?;
     Ok(())
 }
 
@@ -67,8 +67,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
         "swap" => ("mkswap", &["-U", uuid]),
         _ => {
             return Err(Error::Usage(format!(
-                "'{fs_type}' is no file system type that be makes: use ext4, xfs, btrfs, vfat or \
-                swap"
+                "'{fs_type}' is not a file system type that be makes: use ext4, xfs, btrfs, \
+                vfat or swap"
             )));
         }
     };
@@ -80,8 +80,8 @@ fn tool(fs_type: &str, uuid: &str, label: Option<&str>) -> Result<Tool> {
     })
 }
 
-/// What turns off the features that came after Debian 12 (GRUB 2.06, Linux 6.1), for a mkfs of this
-/// version.
+/// The arguments that turn off features that are newer than Debian 12 (GRUB 2.06, Linux 6.1), for
+/// this version of a mkfs.
 fn old_features(fs_type: &str, version: &[u32]) -> &'static [&'static str] {
     match fs_type {
         "ext4" if version >= &[1, 47] => &["-O", "^metadata_csum_seed,^orphan_file"],
@@ -91,7 +91,7 @@ fn old_features(fs_type: &str, version: &[u32]) -> &'static [&'static str] {
     }
 }
 
-/// The version a program gives with `-V`; empty if it gives none.
+/// The version that a program prints with `-V`; empty if it prints none.
 fn version(program: &str) -> Vec<u32> {
     let Ok(output) = Tool::new(program).arg("-V").output() else { return Vec::new() };
     let text = [&output.stdout[..], &output.stderr[..]].concat();
@@ -102,16 +102,16 @@ fn version(program: &str) -> Vec<u32> {
     word.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Erases the signatures of whatever a device holds: its first MiB, its last 128 KiB (md, GPT), and
-/// the other super blocks of btrfs.
+/// Erases all signatures on a device: its first MiB, its last 128 KiB (md, GPT), and the other
+/// super blocks of btrfs.
 ///
 /// # Errors
-/// When something uses the device, or it cannot be written.
+/// The device is in use, or cannot be written.
 pub fn wipe(device: &Path) -> Result<()> {
     erase(&claim(device)?, device)
 }
 
-/// As [`wipe`], through a file that claims the device.
+/// As [`wipe`], for a device that `file` has claimed.
 pub(crate) fn erase(file: &std::fs::File, device: &Path) -> Result<()> {
     const START: u64 = 1 << 20;
     const END: u64 = 128 << 10;
@@ -134,7 +134,7 @@ pub(crate) fn erase(file: &std::fs::File, device: &Path) -> Result<()> {
     file.sync_all().at("syncing", device)
 }
 
-/// Bytes of a block device or a file.
+/// The size of a block device or a file in bytes.
 pub(crate) fn size(file: &std::fs::File) -> std::io::Result<u64> {
     Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?)
 }

@@ -1,4 +1,4 @@
-//! mount(2), for `storage` alone. From everywhere else the way to a mount is
+//! mount(2), for `storage` alone. All other modules mount with
 //! [`FileSystem::show`](super::volume::FileSystem::show).
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,67 +13,68 @@ use rustix::mount::{
 };
 
 use super::mounts::Mounted;
-use super::patience::{WORKING, retry};
+use super::retry::{BUSY_TIMEOUT, retry};
 use super::subvolume::Subvolume;
 use super::usage;
 use crate::error::{Doing, Error, Result};
 
-/// What is mounted, and where.
+/// A mount to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'a> {
-    /// Device node.
+pub(super) struct MountCall<'a> {
+    /// The device node.
     pub(super) device: &'a Path,
-    /// File system type, as the probe found it.
+    /// The file system type that the probe found.
     pub(super) fs_type: &'a str,
-    /// On btrfs; the top level, whatever the default is, for `None`.
+    /// The subvolume of a btrfs; `None` is the top level, not the default subvolume.
     pub(super) subvolume: Option<&'a Subvolume>,
-    /// Where.
+    /// The mount point.
     pub(super) at: &'a Path,
 }
 
-/// How long a btrfs that nothing uses may still be refused because of a scan.
+/// How long the kernel may still refuse a btrfs after a scan has released it.
 const SCAN_ENDED: Duration = Duration::from_secs(1);
 
-/// Nothing of what is shown is written to, or believed to be a device or another's right.
-pub(super) const LOOKED_AT: MountFlags = MountFlags::RDONLY
+/// The flags for reading a foreign file system: nothing is written, and set-user-ID bits and device
+/// nodes have no effect.
+pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
     .union(MountFlags::NOATIME)
     .union(MountFlags::NOSUID)
     .union(MountFlags::NODEV);
 
-/// Shows an open directory, without what is mounted below it, at `target`, with these flags only:
-/// what hidden files lie under mount points is seen, and nothing mounted later crosses over
+/// Binds an open directory to `target`, with these flags. Mounts below the directory are not
+/// included, so that files hidden under them are visible, and later mounts do not propagate
 /// (DESIGN.md, invariant 1).
 ///
 /// # Errors
 /// As mount(2).
 pub(super) fn bind(source: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
     let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_fd().as_raw_fd()));
-    mount_bind(&source, target).at("binding a mount to", target)?;
-    closed(target, flags)
+    mount_bind(&source, target).at("binding a directory to", target)?;
+    make_private(target, flags)
 }
 
-/// As [`bind`], for a mount that is attached nowhere yet.
+/// As [`bind`], for a detached mount.
 ///
 /// # Errors
 /// As move_mount(2).
 pub(super) fn attach(mount: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
     move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .at("attaching a mount to", target)?;
-    closed(target, flags)
+    make_private(target, flags)
 }
 
-fn closed(target: &Path, flags: MountFlags) -> Result<Mounted> {
+fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
     let mounted = Mounted::new(target);
     mount_change(target, MountPropagationFlags::PRIVATE).at("making private", target)?;
     mount_remount(target, MountFlags::BIND | flags, "").at("making read-only", target)?;
     Ok(mounted)
 }
 
-/// The kernel's driver and the options with which looking writes nothing (DESIGN.md, invariant 7;
-/// BOOT.md, "Mounting a dirty file system").
+/// The kernel's driver, and the options with which a mount writes nothing (DESIGN.md, invariant 7,
+/// and "Mounting a dirty file system").
 fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     Some(match fs_type {
-        // The ext4 driver takes all three, and only it knows noload.
+        // The ext4 driver mounts all three, and only it has noload.
         "ext2" | "ext3" | "ext4" => ("ext4", "noload,errors=continue"),
         "xfs" => ("xfs", "norecovery,nouuid"),
         "btrfs" => ("btrfs", "rescue=nologreplay"),
@@ -82,47 +83,47 @@ fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// A broken file system is not written to any more. That this machine should panic then
-/// (`errors=panic`) may be written in its super block, and is not for a disk to say.
+/// The option that makes a damaged file system read-only. It overrides `errors=panic` in a super
+/// block, since a disk must not be able to make this machine panic.
 fn on_errors(fs_type: &str) -> Option<&'static str> {
     matches!(fs_type, "ext2" | "ext3" | "ext4").then_some("errors=remount-ro")
 }
 
-impl Call<'_> {
-    /// Mounts a file system to look at it, so that not one byte of the device changes.
+impl MountCall<'_> {
+    /// Mounts a file system for reading, without changing one byte of the device.
     ///
-    /// A device that is mounted for writing cannot be mounted read-only a second time (`EBUSY`).
+    /// A device that is mounted for writing cannot also be mounted read-only (`EBUSY`).
     ///
     /// # Errors
-    /// A type that is not looked into, and as mount(2).
-    pub(super) fn unchanged(&self, flags: MountFlags, patience: Duration) -> Result<Mounted> {
+    /// The type cannot be mounted without changes, and as mount(2).
+    pub(super) fn unchanged(&self, flags: MountFlags, timeout: Duration) -> Result<Mounted> {
         let Some((driver, options)) = unchanging_options(self.fs_type) else {
             return Err(Error::Failed(format!(
-                "{} holds {}, which is not looked into",
+                "{} holds {}, which be does not mount",
                 self.device.display(),
                 self.fs_type
             )));
         };
         let mut data = self.subvolume_option()?;
         data.extend((!options.is_empty()).then(|| options.to_owned()));
-        self.mount(driver, flags, &data.join(","), patience)
+        self.mount(driver, flags, &data.join(","), timeout)
     }
 
-    /// Mounts a file system that is Lifeboat's to write to, just made or a BE's own. Looking leaves
-    /// no trace in access times, which are the source's.
+    /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update
+    /// its access times, which are those of the source.
     ///
     /// # Errors
     /// As mount(2).
     pub(super) fn for_writing(&self) -> Result<Mounted> {
         let mut data = self.subvolume_option()?;
-        // A block copy has the UUID of its mounted source for a moment.
+        // For a moment, a block copy has the UUID of its mounted source.
         data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), WORKING)
+        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), BUSY_TIMEOUT)
     }
 
-    /// Mounts with options as fstab(5) has them, those for user space and for errors left out.
-    /// Which subvolume of a btrfs it is says the call, whatever the options say.
+    /// Mounts with options of fstab(5), without those for user space and for errors. The subvolume
+    /// of a btrfs is that of this call, not that of the options.
     ///
     /// # Errors
     /// As mount(2).
@@ -145,7 +146,7 @@ impl Call<'_> {
                 "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users"
                 | "owner" | "group" | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async"
                 | "atime" | "diratime" | "loud" => {}
-                // What errors lead to is decided here; `fatal_errors` is btrfs's word.
+                // `on_errors` decides instead. `fatal_errors` is the option of btrfs.
                 other if other.starts_with("errors=") || other.starts_with("fatal_errors=") => {}
                 other if is_btrfs && Subvolume::is_option(other) => {}
                 other if ["x-", "X-", "comment="].iter().any(|word| other.starts_with(word)) => {}
@@ -153,10 +154,10 @@ impl Call<'_> {
             }
         }
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, flags, &data.join(","), WORKING)
+        self.mount(self.fs_type, flags, &data.join(","), BUSY_TIMEOUT)
     }
 
-    /// One for a btrfs, none for another.
+    /// The option that names the subvolume; none if it is not a btrfs.
     fn subvolume_option(&self) -> Result<Vec<String>> {
         if self.fs_type != "btrfs" {
             return Ok(Vec::new());
@@ -169,23 +170,23 @@ impl Call<'_> {
         driver: &str,
         flags: MountFlags,
         options: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Mounted> {
-        let Call { device, at, .. } = self;
+        let MountCall { device, at, .. } = self;
         let data = std::ffi::CString::new(options)
             .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
         log::debug!("mount -t {driver} -o {options} {} {}", device.display(), at.display());
         let start = Instant::now();
         let is_busy = |error: &Errno| match *error {
             Errno::BUSY => true,
-            // A btrfs that a scan has mounted cannot be written to beside that: the kernel would
-            // have the scan's `rescue=nologreplay` and `rw` together.
+            // While a scan has mounted a btrfs, it cannot be mounted for writing, because the
+            // kernel would combine `rw` with the scan's `rescue=nologreplay`.
             Errno::INVAL if driver == "btrfs" && !flags.contains(MountFlags::RDONLY) => {
                 start.elapsed() < SCAN_ENDED || usage::is_busy(device)
             }
             _ => false,
         };
-        retry(patience, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
+        retry(timeout, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
             .doing(|| format!("mounting {} ({driver}) on {}", device.display(), at.display()))?;
         Ok(Mounted::new(at))
     }

@@ -1,5 +1,4 @@
-//! The mount table (`/proc/thread-self/mountinfo`, proc(5)) and mounts that go away with their
-//! handle.
+//! The mount table (`/proc/thread-self/mountinfo`, proc(5)), and mounts that end with their handle.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -8,51 +7,53 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::device::BlockDevice;
-use super::number::device_number;
-use super::patience::{WORKING, retry_busy};
+use super::device_number::DeviceNumber;
+use super::retry::{BUSY_TIMEOUT, retry_busy};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its id in the table that it was read from.
+    /// Its id in the mount table.
     pub id: u64,
-    /// That of the mount on which it is mounted.
+    /// The id of the mount on which it is mounted.
     pub parent: u64,
-    /// Device number; on btrfs an anonymous one (major 0).
-    pub number: (u32, u32),
-    /// The path in the file system that is mounted; `/` unless it is a bind mount or a subvolume.
+    /// The device number; an anonymous one (major 0) for a btrfs.
+    pub number: DeviceNumber,
+    /// The directory of the file system that is mounted; `/` unless it is a bind mount or a
+    /// subvolume.
     pub root: PathBuf,
-    /// Where it is mounted.
+    /// The directory it is mounted on.
     pub mount_point: PathBuf,
-    /// Options of this mount.
+    /// The options of this mount.
     pub options: String,
-    /// File system type.
+    /// The file system type.
     pub fs_type: String,
-    /// Device node, or whatever the type puts there.
+    /// The device node, or another text that depends on the type.
     pub source: PathBuf,
-    /// Options of the file system.
+    /// The options of the file system.
     pub super_options: String,
 }
 
 impl Mount {
-    /// Nothing can be written through this mount.
+    /// Whether nothing can be written through this mount.
     pub fn is_read_only(&self) -> bool {
         has_option(&self.options, "ro") || has_option(&self.super_options, "ro")
     }
 
-    /// Nothing can be written to the file system, through no mount of it.
+    /// Whether nothing can be written to the file system through any mount.
     pub fn is_file_system_read_only(&self) -> bool {
         has_option(&self.super_options, "ro")
     }
 
-    /// It shows a file system that lies on this device.
+    /// Whether it is a mount of the file system on this device.
     pub fn is_of(&self, device: &BlockDevice) -> bool {
-        self.number == device.number
-            // btrfs: only the source names the device.
-            || (self.number.0 == 0
-                && (self.source == device.node || device_number(&self.source) == Some(device.number)))
+        // The number of a btrfs is anonymous, so its device is known only by its source.
+        let is_source = || {
+            self.source == device.node || DeviceNumber::of_node(&self.source) == Some(device.number)
+        };
+        self.number == device.number || self.number.major == 0 && is_source()
     }
 }
 
@@ -65,16 +66,16 @@ fn has_option(options: &str, name: &str) -> bool {
 pub struct Mounts(Vec<Mount>);
 
 impl Mounts {
-    /// Reads the table of the calling thread's namespace.
+    /// Reads the mount table of the calling thread's namespace.
     ///
     /// # Errors
-    /// When `/proc` is not mounted.
+    /// `/proc` is not mounted.
     pub fn read(host: &Host) -> Result<Self> {
         let path = host.proc.join("thread-self/mountinfo");
         std::fs::read(&path).at("reading", &path).map(|text| Self::parse(&text))
     }
 
-    /// Parses the text of mountinfo; lines it does not understand are left out.
+    /// Parses the text of mountinfo. Lines that do not parse are left out.
     pub fn parse(text: &[u8]) -> Self {
         Mounts(text.split(|b| *b == b'\n').filter_map(parse_line).collect())
     }
@@ -84,7 +85,7 @@ impl Mounts {
         self.0.iter()
     }
 
-    /// What is seen at `mount_point`: the last one mounted there.
+    /// The mount that is visible at `mount_point`: the last one that was mounted there.
     pub fn at(&self, mount_point: &Path) -> Option<&Mount> {
         self.0.iter().rev().find(|m| m.mount_point == mount_point)
     }
@@ -94,8 +95,8 @@ impl Mounts {
         self.0.iter().find(|m| m.id == id)
     }
 
-    /// What hides a mount, because it was mounted over it or over a directory that leads to it;
-    /// the last first.
+    /// The mounts that hide a mount, because they are mounted over it or over a directory in its
+    /// path; the last one first.
     pub(super) fn covering<'a>(&'a self, mount: &'a Mount) -> impl Iterator<Item = &'a Mount> {
         let mut under = vec![mount.id];
         let mut here = mount;
@@ -112,7 +113,7 @@ impl Mounts {
         self.0.iter().filter(|m| m.is_of(device))
     }
 
-    /// The mounts at `dir` and below.
+    /// The mounts on `dir` and below it.
     pub fn under<'a>(&'a self, dir: &'a Path) -> impl DoubleEndedIterator<Item = &'a Mount> {
         self.0.iter().filter(move |m| m.mount_point.starts_with(dir))
     }
@@ -132,7 +133,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount {
         id,
         parent,
-        number: (major.parse().ok()?, minor.parse().ok()?),
+        number: DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? },
         root,
         mount_point,
         options,
@@ -142,7 +143,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// A mount that is taken away when dropped.
+/// A mount that is unmounted when dropped.
 #[derive(Debug)]
 pub struct Mounted {
     dir: PathBuf,
@@ -150,28 +151,28 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// What has just been mounted on `dir`.
+    /// The mount that was just made on `dir`.
     pub(super) fn new(dir: &Path) -> Self {
         Mounted { dir: dir.into(), armed: true }
     }
 
-    /// Where it is mounted.
+    /// The directory it is mounted on.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Unmounts now and waits until everything is on the device; what still uses it is an error.
+    /// Unmounts now, and waits until everything is on the device.
     ///
     /// # Errors
-    /// As umount2(2); the mount is then detached.
+    /// As umount2(2), such as when the mount is still in use. The mount is then detached.
     pub fn unmount(self) -> Result<()> {
-        retry_busy(WORKING, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
+        retry_busy(BUSY_TIMEOUT, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
             .at("unmounting", &self.dir)?;
         self.into_persistent();
         Ok(())
     }
 
-    /// Leaves it mounted.
+    /// Keeps the mount.
     pub fn into_persistent(mut self) -> PathBuf {
         self.armed = false;
         std::mem::take(&mut self.dir)
@@ -188,17 +189,17 @@ impl Drop for Mounted {
     }
 }
 
-/// Unmounts whatever is mounted on `dir` and below, the last mount first.
+/// Unmounts everything on `dir` and below it, the last mount first.
 ///
 /// # Errors
-/// When something is in use; what was unmounted until then stays so.
+/// A mount is in use. Those before it stay unmounted.
 pub fn unmount_all(host: &Host, dir: &Path) -> Result<()> {
     let table = Mounts::read(host)?;
     for mount in table.under(dir).rev() {
         unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
             rustix::io::Errno::BUSY => Error::Failed(format!(
-                "{} is in use: end what uses it (`fuser -vm {0}` names it), then run the command \
-                again",
+                "{} is in use: end the programs that use it (`fuser -vm {0}` lists them), then run \
+                the command again",
                 mount.mount_point.display()
             )),
             error => Error::Io {

@@ -1,4 +1,5 @@
-//! Mount namespaces (mount_namespaces(7)): an operation's own, and the one to go back to.
+//! Mount namespaces (mount_namespaces(7)): the private one of an operation, and the one that it
+//! came from.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,12 +9,12 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::{Doing, Result};
 
-/// A mount table to go back to.
+/// A mount namespace to return to.
 #[derive(Debug)]
 pub struct Namespace(std::fs::File);
 
 impl Namespace {
-    /// The calling thread's.
+    /// The namespace of the calling thread.
     ///
     /// # Errors
     /// As open(2).
@@ -22,7 +23,7 @@ impl Namespace {
         std::fs::File::open(path).map(Namespace).at("opening", path)
     }
 
-    /// Runs `work` in a thread that sees this mount table.
+    /// Runs `work` in a thread in this namespace.
     ///
     /// # Errors
     /// As setns(2), and those of `work`.
@@ -31,23 +32,23 @@ impl Namespace {
             return work();
         }
         let enter = || {
-            // A thread that shares its root directory with others stays where it is.
+            // setns(2) fails for a thread that shares its root directory with others.
             nix::sched::unshare(CloneFlags::CLONE_FS)
-                .doing(|| "leaving the other threads".into())?;
+                .doing(|| "unsharing the root directory from other threads".into())?;
             nix::sched::setns(&self.0, CloneFlags::CLONE_NEWNS)
-                .doing(|| "going back to all mounts".into())
+                .doing(|| "returning to the first mount namespace".into())
         };
         in_thread(|| enter().and_then(|()| work()))
     }
 
     fn number(&self) -> Result<u64> {
-        Ok(self.0.metadata().doing(|| "looking at a mount namespace".into())?.ino())
+        Ok(self.0.metadata().doing(|| "reading the number of a mount namespace".into())?.ino())
     }
 }
 
-/// Gives the calling thread a mount table of its own, from which nothing gets out. What is
-/// unmounted outside goes here too, where it was shared (mount_namespaces(7)): else a device that
-/// was unmounted would stay in use for as long as an operation takes.
+/// Moves the calling thread to a new mount namespace, whose mounts do not propagate to others.
+/// Unmounting a shared mount outside also unmounts it here (mount_namespaces(7)). Otherwise its
+/// device would stay in use for as long as the operation takes.
 ///
 /// # Errors
 /// Without root.
@@ -55,11 +56,11 @@ pub fn enter_private_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .doing(|| "making a private mount namespace (needs root)".into())?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
-        .doing(|| "keeping all mounts within this program".into())
+        .doing(|| "making all mounts private to this program".into())
 }
 
-/// Runs `work` in a thread with a mount table of its own, which is gone when this returns: what it
-/// mounts no other program sees, and no crash leaves behind.
+/// Runs `work` in a thread in a private mount namespace, which ends when this returns. No other
+/// program sees its mounts, and none remains after a crash.
 ///
 /// # Errors
 /// Without root, and those of `work`.
@@ -77,20 +78,20 @@ fn in_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing::{Loop, image, is_root, mount_target};
+    use crate::storage::testing::{LoopDevice, image, is_root, mount_target};
     use crate::storage::usage;
     use crate::tool::Tool;
 
     #[test]
-    fn what_is_unmounted_outside_is_not_held_and_nothing_gets_out() {
+    fn a_private_namespace_holds_nothing_that_is_unmounted_outside() {
         if !is_root() {
             return;
         }
         let file = image(32 << 20);
         Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         in_private_namespace(|| {
-            // As systemd has it.
+            // As systemd sets it.
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::SHARED).unwrap();
             let (place, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let mounted = mount_target(&device.node, "ext4", place.path())?;

@@ -1,14 +1,14 @@
-//! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), read from any bytes.
+//! Partition tables: GPT (UEFI 2.10, 5.3) and MBR (5.2.1), parsed from any bytes.
 //!
-//! The `gpt` crate writes tables elsewhere; it asserts on an unusual entry size and allocates what
-//! the header asks for, so hostile disks are read here.
+//! The `gpt` crate is used elsewhere to write tables. It is not used to read those of hostile
+//! disks, because it panics on an unusual entry size and allocates as much as the header demands.
 
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, uuid};
 
 use super::probe::Source;
 
-/// Type GUID of an EFI system partition.
+/// The type GUID of an EFI system partition.
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
 
 /// The MBR type of an EFI system partition.
@@ -31,23 +31,23 @@ impl PartitionType {
     }
 }
 
-/// A partition as its table describes it. Units are logical blocks of the disk, as in an EFI device
-/// path.
+/// A partition as its table describes it. Its start and its size are in logical blocks of the disk,
+/// as in an EFI device path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionInfo {
     /// Its number, from 1.
     pub number: u32,
-    /// First block.
+    /// The first block.
     pub start_lba: u64,
-    /// Number of blocks.
+    /// The number of blocks.
     pub size_lba: u64,
-    /// Bytes of a logical block.
+    /// The size of a logical block in bytes.
     pub logical_block_size: u32,
-    /// Its type, where the table could be read.
+    /// Its type, if the table could be read.
     pub kind: Option<PartitionType>,
-    /// PARTUUID as fstab(5) and root= write it; empty where unknown.
+    /// The PARTUUID in the form of fstab(5) and `root=`; empty if unknown.
     pub part_uuid: String,
-    /// GPT name, control characters replaced.
+    /// The GPT name, with control characters replaced.
     pub name: String,
 }
 
@@ -84,8 +84,8 @@ pub fn read(disk: &dyn Source, block: u32) -> Option<Table> {
 }
 
 fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
-    // UEFI asks for 128 at least; nobody makes more than a few times that.
-    const MOST_ENTRIES: u32 = 1024;
+    // UEFI requires at least 128. No program makes more than a few times as many.
+    const MAX_ENTRIES: u32 = 1024;
     let mut header = [0; 512];
     disk.read_at(lba.checked_mul(u64::from(block))?, &mut header).ok()?;
     let le32 = |offset: usize| u32_at(&header, offset);
@@ -97,7 +97,7 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     let mut unsigned = header[..header_len].to_vec();
     unsigned[16..20].fill(0);
     let (entries, entry_len) = (le32(80)?, le32(84)?);
-    if crc32(&unsigned) != le32(16)? || entries > MOST_ENTRIES || !(128..=4096).contains(&entry_len)
+    if crc32(&unsigned) != le32(16)? || entries > MAX_ENTRIES || !(128..=4096).contains(&entry_len)
     {
         return None;
     }
@@ -135,11 +135,11 @@ fn gpt(disk: &dyn Source, block: u32, lba: u64) -> Option<Table> {
     })
 }
 
-/// Primary and logical partitions, numbered as the kernel does.
+/// Reads primary and logical partitions, and numbers them as the kernel does.
 fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
     const PROTECTIVE: u8 = 0xee;
-    const MOST_LOGICAL: u32 = 124;
+    const MAX_LOGICAL: u32 = 124;
     let sector_at = |lba: u64| {
         let mut sector = [0; 512];
         disk.read_at(lba.checked_mul(u64::from(block))?, &mut sector).ok()?;
@@ -180,7 +180,7 @@ fn mbr(disk: &dyn Source, block: u32) -> Option<Table> {
     }
     if let Some(base) = extended {
         let mut here = base;
-        for number in 5..5 + MOST_LOGICAL {
+        for number in 5..5 + MAX_LOGICAL {
             let Some(sector) = sector_at(here) else { break };
             if let Some((kind, start, len)) = entry(&sector, 0) {
                 partitions.push(partition(number, kind, here.saturating_add(start), len));
@@ -212,7 +212,7 @@ fn guid_at(bytes: &[u8], offset: usize) -> Option<Uuid> {
     bytes.get(offset..offset + 16)?.try_into().ok().map(Uuid::from_bytes_le)
 }
 
-/// CRC-32 of IEEE 802.3, as GPT has it.
+/// The CRC-32 of IEEE 802.3, which GPT uses.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |c, _| {
@@ -293,7 +293,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..4096), block in 0_u32..5000) {
+        fn no_bytes_cause_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..4096),
+            block in 0_u32..5000,
+        ) {
             let mut signed = bytes.clone();
             if let Some(end) = signed.get_mut(510..512) {
                 end.copy_from_slice(b"\x55\xaa");

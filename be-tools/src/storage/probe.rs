@@ -1,7 +1,8 @@
-//! What a block device holds, by its super blocks: one ordered table of pure functions on bytes.
+//! Recognises what a block device holds by its super blocks, with an ordered table of pure
+//! functions on bytes.
 //!
-//! The bytes are foreign and hostile: every access is checked, every string is cleaned of control
-//! characters, and nothing here needs the kernel to mount anything.
+//! The bytes may be hostile: every access is checked, and control characters are removed from every
+//! string. Nothing is mounted.
 
 mod bytes;
 mod containers;
@@ -21,9 +22,9 @@ pub use source::{OpenDevice, Source};
 
 type Probe = fn(&Image) -> Option<SuperBlock>;
 
-/// The order decides where two structures can be told from one device: what contains others comes
-/// first (an md member with its super block at the end looks like the file system inside), and an
-/// MBR last, because a FAT boot sector ends in the same two bytes.
+/// The order matters if the bytes match several probes. Containers come first, because an md member
+/// with its super block at the end looks like the file system in it. The MBR is last, because a FAT
+/// boot sector ends in the same two bytes.
 const PROBES: &[Probe] = &[
     containers::luks,
     containers::lvm,

@@ -1,4 +1,4 @@
-//! What a device is made of: the layers from it down to its disks.
+//! The stack of a device: the layers from it down to its disk.
 
 use std::path::PathBuf;
 
@@ -7,53 +7,53 @@ use serde::{Deserialize, Serialize};
 use super::device::{BlockDevice, Devices};
 use super::probe::Kind;
 
-/// Stacks are shallow; a loop in a hostile sysfs must end.
-const DEEPEST: usize = 16;
+/// The most layers of a stack. Real stacks have few; the limit ends a loop in a hostile sysfs.
+const MAX_DEPTH: usize = 16;
 
-/// What one layer is.
+/// The kind of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LayerKind {
-    /// A disk, or a file that stands for one.
+    /// A disk, or a loop device.
     Disk,
     /// A partition of the layer below.
     Partition,
     /// An array of Linux md.
     Array,
-    /// What a LUKS container on the layer below holds.
+    /// The opened LUKS container on the layer below.
     Mapping,
     /// A logical volume.
     LogicalVolume {
         /// Its volume group.
         group: String,
-        /// Its name in it.
+        /// Its name in the group.
         volume: String,
     },
-    /// Another volume of the device mapper, such as a path of multipath.
+    /// Another volume of the device mapper, such as that of multipath.
     Mapper,
 }
 
 /// One device of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// What it is.
+    /// Its kind.
     pub kind: LayerKind,
     /// Its device node.
     pub node: PathBuf,
 }
 
-/// The layers of a device, itself first, the disk last. Of an array or a group over several, the
-/// way to the first.
+/// The layers of a device, from the device itself down to the disk. Of the devices of an array or a
+/// volume group, only the first is included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack(Vec<Layer>);
 
 impl Stack {
-    /// What a device is made of.
+    /// The stack of a device.
     pub fn of(devices: &Devices, device: &BlockDevice) -> Self {
         let layer = |d: &BlockDevice| Layer { kind: kind(devices, d), node: d.node.clone() };
-        Stack(down_from(devices, device).map(layer).collect())
+        Stack(layers_below(devices, device).map(layer).collect())
     }
 
-    /// From the device down.
+    /// The layers, from the device down.
     pub fn layers(&self) -> impl Iterator<Item = &Layer> {
         self.0.iter()
     }
@@ -67,8 +67,8 @@ impl Stack {
     }
 }
 
-/// The device, what is under it, and so on; of several the first.
-fn down_from<'a>(
+/// The device, the first device that it consists of, and so on.
+fn layers_below<'a>(
     devices: &'a Devices,
     device: &'a BlockDevice,
 ) -> impl Iterator<Item = &'a BlockDevice> {
@@ -77,7 +77,7 @@ fn down_from<'a>(
         None if here.is_whole_disk() => None,
         None => devices.by_name(&here.disk),
     };
-    std::iter::successors(Some(device), below).take(DEEPEST)
+    std::iter::successors(Some(device), below).take(MAX_DEPTH)
 }
 
 fn kind(devices: &Devices, device: &BlockDevice) -> LayerKind {
@@ -95,7 +95,8 @@ fn kind(devices: &Devices, device: &BlockDevice) -> LayerKind {
     }
 }
 
-/// LVM joins both names with a hyphen and doubles those within them (lvm(8), "VALID NAMES").
+/// Splits a name that LVM joined with a hyphen. It doubles hyphens within the names (lvm(8), "VALID
+/// NAMES").
 fn group_and_volume(name: &str) -> Option<(String, String)> {
     let bytes = name.as_bytes();
     let mut at = 0;
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_is_told_from_the_device_down() {
+    fn a_stack_begins_with_the_device() {
         let mut root = device("dm-1", "dm-1", Some("dm-0"), Kind::Ext4);
         root.dm_name = Some("my--vg-root".into());
         let mut opened = device("dm-0", "dm-0", Some("md0"), Kind::Lvm);
@@ -148,16 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_stands_on_itself_ends() {
+    fn a_loop_in_sysfs_ends() {
         let one = device("dm-0", "dm-0", Some("dm-1"), Kind::Ext4);
         let other = device("dm-1", "dm-1", Some("dm-0"), Kind::Ext4);
         let devices: Devices = [one, other].into_iter().collect();
         let stack = Stack::of(&devices, devices.by_name("dm-0").unwrap());
-        assert_eq!(stack.layers().count(), DEEPEST);
+        assert_eq!(stack.layers().count(), MAX_DEPTH);
     }
 
     #[test]
-    fn names_of_lvm_are_taken_apart() {
+    fn names_of_lvm_are_split() {
         for (name, parts) in [
             ("vg-root", Some(("vg", "root"))),
             ("my--vg-a--b", Some(("my-vg", "a-b"))),

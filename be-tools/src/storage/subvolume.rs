@@ -1,32 +1,32 @@
-//! Which subvolume of a btrfs: the options `subvol=` and `subvolid=` of btrfs(5), read and written
-//! here only.
+//! Subvolumes of a btrfs. Only this file reads and writes the options `subvol=` and `subvolid=` of
+//! btrfs(5).
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A subvolume other than the top level, as mount(8) is told of it.
+/// A subvolume other than the top level, as an option of mount(8) names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subvolume {
-    /// By its path from the top level, without a slash at either end.
+    /// Its path from the top level, without a slash at either end.
     Path(String),
-    /// By its number.
+    /// Its id.
     Id(u64),
 }
 
-/// The number of the top level.
+/// The id of the top level.
 const TOP: u64 = 5;
 
-/// What options say; both words where both are there, as in mountinfo.
+/// The values of both options, which mountinfo has together.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Options<'a> {
+pub(super) struct SubvolumeOptions<'a> {
     pub(super) path: Option<&'a str>,
     pub(super) id: Option<&'a str>,
 }
 
-impl<'a> Options<'a> {
+impl<'a> SubvolumeOptions<'a> {
     pub(super) fn parse(options: &'a str) -> Self {
-        let mut found = Options::default();
+        let mut found = SubvolumeOptions::default();
         for option in options.split(',') {
             match option.split_once('=') {
                 Some(("subvol", path)) => found.path = Some(path),
@@ -39,57 +39,57 @@ impl<'a> Options<'a> {
 }
 
 impl Subvolume {
-    /// By its path; `None` for the top level.
+    /// The subvolume with this path; `None` for the top level.
     pub fn at(path: &str) -> Option<Self> {
         let path = path.trim_matches('/');
         (!path.is_empty()).then(|| Subvolume::Path(path.into()))
     }
 
-    /// What the options of a line of fstab(5) name; `None` is the top level, which is what no word
-    /// of it means here, whatever the default subvolume is. Where both words are there, the path is
-    /// taken: mount(8) refuses a pair that does not agree.
+    /// The subvolume that the options of a line of fstab(5) name; `None` for the top level. Without
+    /// such an option it is the top level, not the default subvolume. With both options the path is
+    /// used: mount(8) refuses two that do not agree.
     ///
     /// # Errors
-    /// A number that is none.
+    /// The id is not a number.
     pub fn of_options(options: &str) -> Result<Option<Self>> {
-        let found = Options::parse(options);
+        let found = SubvolumeOptions::parse(options);
         match (found.path, found.id) {
             (Some(path), _) => Ok(Self::at(path)),
             (None, None) => Ok(None),
-            (None, Some(id)) => match number(id) {
+            (None, Some(id)) => match parse_id(id) {
                 Some(0 | TOP) => Ok(None),
                 Some(id) => Ok(Some(Subvolume::Id(id))),
                 None => Err(Error::Failed(format!(
-                    "subvolid={} names no subvolume: correct the fstab",
+                    "subvolid={} does not name a subvolume: correct the fstab",
                     id.escape_debug()
                 ))),
             },
         }
     }
 
-    /// An option says which subvolume.
+    /// Whether an option names a subvolume.
     pub fn is_option(option: &str) -> bool {
-        Options::parse(option) != Options::default()
+        SubvolumeOptions::parse(option) != SubvolumeOptions::default()
     }
 
     /// The option for mount(2).
     ///
     /// # Errors
-    /// A path with a comma, which would begin another option.
+    /// The path contains a comma, which would begin another option.
     pub(super) fn option(subvolume: Option<&Self>) -> Result<String> {
         match subvolume {
             None => Ok(format!("subvolid={TOP}")),
             Some(Subvolume::Id(id)) => Ok(format!("subvolid={id}")),
             Some(Subvolume::Path(path)) if path.contains(',') => Err(Error::Failed(format!(
-                "subvolume '{path}' has a comma in its path, which mount(2) cannot take"
+                "the path of subvolume '{path}' contains a comma, so mount(2) cannot mount it"
             ))),
             Some(Subvolume::Path(path)) => Ok(format!("subvol={path}")),
         }
     }
 }
 
-/// As the kernel reads one: decimal, `0x` and octal.
-pub(super) fn number(text: &str) -> Option<u64> {
+/// Parses an id as the kernel does: decimal, hexadecimal with `0x`, octal with `0`.
+pub(super) fn parse_id(text: &str) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u64::from_str_radix(digits, 16).ok();
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comma_in_a_path_begins_no_option() {
+    fn a_comma_in_a_path_does_not_begin_an_option() {
         let option = |text: &str| Subvolume::option(Subvolume::at(text).as_ref());
         assert_eq!(option("/@/").unwrap(), "subvol=@");
         assert_eq!(option("/").unwrap(), "subvolid=5");

@@ -10,25 +10,25 @@ use crate::host::Host;
 /// One swap area in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwapUse {
-    /// Device node or file.
+    /// The device node or the file.
     pub path: PathBuf,
     /// It is a block device.
     pub is_device: bool,
-    /// Bytes in all.
+    /// The size in bytes.
     pub size: u64,
-    /// Bytes in use.
+    /// The bytes in use.
     pub used: u64,
 }
 
-/// Reads the areas in use.
+/// Reads the swap areas in use.
 ///
 /// # Errors
-/// When `/proc/swaps` exists and cannot be read.
+/// `/proc/swaps` exists, but cannot be read.
 pub fn read(host: &Host) -> Result<Vec<SwapUse>> {
-    let path = host.proc.join("swaps");
+    let path = host.swaps_table();
     match std::fs::read(&path) {
         Ok(text) => Ok(parse(&text)),
-        // A kernel without swap has no such file.
+        // The file does not exist if the kernel has no swap support.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).at("reading", &path),
     }

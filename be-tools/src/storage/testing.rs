@@ -1,4 +1,4 @@
-//! What tests of storage need: image files and loop devices that go away with their handle.
+//! Helpers for tests: image files and loop devices that are removed with their handle.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::device::BlockDevice;
-use super::mount_call::Call;
+use super::device_number::DeviceNumber;
+use super::mount_call::MountCall;
 use super::mounts::Mounted;
 use super::probe::{OpenDevice, probe};
 use super::stack::Stack;
@@ -17,13 +18,13 @@ use crate::tool::Tool;
 
 /// A sparse file of `size` bytes.
 pub(crate) fn image(size: u64) -> NamedTempFile {
-    // sfdisk puts a `p` before a partition's number where the name before it ends in a digit.
+    // sfdisk puts a `p` before the number of a partition if the name of the disk ends in a digit.
     let file = tempfile::Builder::new().suffix(".image").tempfile().unwrap();
     file.as_file().set_len(size).unwrap();
     file
 }
 
-/// True when the test may use loop devices and mounts; says why not.
+/// Whether the test may use loop devices and mounts. If not, prints that it is skipped.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -33,16 +34,16 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// A loop device over a file.
-pub(crate) struct Loop {
+pub(crate) struct LoopDevice {
     pub(crate) node: PathBuf,
 }
 
-/// Mounts for writing what a test has made.
+/// Mounts a device for writing.
 pub(crate) fn mount_target(device: &Path, fs_type: &str, at: &Path) -> Result<Mounted> {
-    Call { device, fs_type, subvolume: None, at }.for_writing()
+    MountCall { device, fs_type, subvolume: None, at }.for_writing()
 }
 
-/// Mounts with options of fstab(5).
+/// Mounts a device with options of fstab(5).
 pub(crate) fn mount_with(
     device: &Path,
     fs_type: &str,
@@ -51,23 +52,23 @@ pub(crate) fn mount_with(
     at: &Path,
 ) -> Result<Mounted> {
     let subvolume = subvolume.and_then(Subvolume::at);
-    Call { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
+    MountCall { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
 }
 
-impl Loop {
-    /// What discovery would find of it now.
+impl LoopDevice {
+    /// The device, as a scan would find it now.
     pub(crate) fn device(&self) -> BlockDevice {
         let file = std::fs::File::open(&self.node).unwrap();
         let size = super::mkfs::size(&file).unwrap();
         BlockDevice {
-            number: super::number::device_number(&self.node).unwrap(),
+            number: DeviceNumber::of_node(&self.node).unwrap(),
             size,
             content: probe(&OpenDevice { file, size }),
             ..BlockDevice::bare(&self.node)
         }
     }
 
-    /// The file system on it.
+    /// The file system on the device.
     pub(crate) fn file_system(&self) -> FileSystem {
         let device = Arc::new(self.device());
         FileSystem::found(Volume { device, subvolume: None, stack: Stack::default() }).unwrap()
@@ -75,18 +76,17 @@ impl Loop {
 
     pub(crate) fn attach(file: &Path) -> Self {
         let node = Tool::new("losetup").args(["--find", "--show"]).arg(file).run().unwrap();
-        Loop { node: node.trim().into() }
+        LoopDevice { node: node.trim().into() }
     }
 }
 
-impl Drop for Loop {
+impl Drop for LoopDevice {
     fn drop(&mut self) {
         let _ = Tool::new("losetup").arg("--detach").arg(&self.node).run();
     }
 }
 
-/// Runs a test in a thread with a mount namespace of its own, so that a panic leaves no mount
-/// behind.
+/// Runs a test in a thread in a private mount namespace, so that no mount remains after a panic.
 pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     let run = || {
         super::namespace::enter_private_namespace().unwrap();
@@ -98,10 +98,10 @@ pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The release of the kernel in [`debian_root`].
+/// The kernel release in [`debian_root`].
 pub(crate) const RELEASE: &str = "6.1.0-18-amd64";
 
-/// Fills `dir` with what discovery reads of a Debian root: merged /usr, links and all.
+/// Fills `dir` with the files of a Debian root that a scan reads: merged /usr, with its symlinks.
 pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     use std::fs::{self, create_dir_all};
     use std::os::unix::fs::symlink;
@@ -153,18 +153,18 @@ pub(crate) fn debian_root(dir: &Path, fstab: &str, root_uuid: &str) {
     symlink("/lib/systemd/systemd", dir.join("usr/sbin/init")).unwrap();
 }
 
-/// A loop device with a file system that [`debian_root`] fills, unmounted again.
-pub(crate) struct Root {
-    pub(crate) device: Loop,
+/// A loop device with an unmounted root file system.
+pub(crate) struct RootFileSystem {
+    pub(crate) device: LoopDevice,
     pub(crate) uuid: String,
     _file: NamedTempFile,
 }
 
-impl Root {
-    /// `edit` gets the directory where it is mounted, and its UUID.
+impl RootFileSystem {
+    /// Makes the file system. `edit` gets the directory at which it is mounted, and its UUID.
     pub(crate) fn make(fs_type: &str, edit: impl FnOnce(&Path, &str) + Send) -> Self {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         let uuid = uuid::Uuid::new_v4().to_string();
         super::mkfs::make(fs_type, &device.device(), &uuid, None).unwrap();
         in_namespace(|| {
@@ -173,12 +173,12 @@ impl Root {
             edit(dir.path(), &uuid);
             mounted.unmount().unwrap();
         });
-        Root { device, uuid, _file: file }
+        RootFileSystem { device, uuid, _file: file }
     }
 
-    /// With an fstab that mounts only itself.
+    /// A Debian root whose fstab mounts nothing else.
     pub(crate) fn debian(fs_type: &str) -> Self {
-        Root::make(fs_type, |dir, uuid| {
+        RootFileSystem::make(fs_type, |dir, uuid| {
             debian_root(dir, &format!("UUID={uuid} / {fs_type} defaults 0 1\n"), uuid);
         })
     }

@@ -1,25 +1,25 @@
-//! Whether a device may be written to: not while anything uses it.
+//! Checks that a device may be written to, because nothing uses it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::device::{BlockDevice, Devices};
+use super::device_number::DeviceNumber;
 use super::mounts::Mounts;
-use super::number::device_number;
 use super::partitions;
-use super::patience::{self, WORKING, retry};
 use super::probe::Kind;
+use super::retry::{self, BUSY_TIMEOUT, retry};
 use super::swap::{self, SwapUse};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 
-/// What is in use on this machine.
+/// The mounts and the swap areas of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    /// Mount table.
+    /// The mount table.
     pub mounts: Mounts,
-    /// Swap areas.
+    /// The swap areas in use.
     pub swaps: Vec<SwapUse>,
 }
 
@@ -27,12 +27,13 @@ impl Usage {
     /// Reads the mount table and the swap areas.
     ///
     /// # Errors
-    /// When `/proc` cannot be read.
+    /// `/proc` cannot be read.
     pub fn read(host: &Host) -> Result<Self> {
         Ok(Usage { mounts: Mounts::read(host)?, swaps: swap::read(host)? })
     }
 
-    /// Refuses a device that is mounted, swap, or under another one; the first reason found.
+    /// Refuses a device that is mounted, used as swap, or part of another device. Returns the first
+    /// reason.
     ///
     /// # Errors
     /// [`Refusal::Mounted`], [`Refusal::SwapInUse`] or [`Refusal::Held`].
@@ -47,7 +48,7 @@ impl Usage {
         if self
             .swaps
             .iter()
-            .any(|s| s.path == device.node || device_number(&s.path) == Some(device.number))
+            .any(|s| s.path == device.node || DeviceNumber::of_node(&s.path) == Some(device.number))
         {
             return Err(Refusal::SwapInUse { device: name() });
         }
@@ -57,8 +58,8 @@ impl Usage {
         Ok(())
     }
 
-    /// Refuses a device that cannot become a file system: used, read-only, or a disk with
-    /// partitions.
+    /// Refuses a device on which no file system can be made: one that is in use, read-only, or a
+    /// disk with partitions.
     ///
     /// # Errors
     /// Those of [`Usage::refuse_used`], and [`Refusal::PartitionTable`].
@@ -83,8 +84,8 @@ impl Usage {
         }
         if device.is_esp() {
             return Err(Refusal::Other(format!(
-                "{} is an EFI system partition, which holds the loaders of every system here: \
-                name another device",
+                "{} is an EFI system partition, which holds the loaders of every system of this \
+                machine: name another device",
                 device.node.display()
             )));
         }
@@ -96,8 +97,8 @@ impl Usage {
         }
         if device.read_only {
             return Err(Refusal::Other(format!(
-                "{} is read-only: name another device, or `blockdev --setrw` it if that is not \
-                its hardware's doing",
+                "{} is read-only: name another device, or run `blockdev --setrw` if its hardware \
+                is not read-only",
                 device.node.display()
             )));
         }
@@ -109,12 +110,12 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
     matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
 }
 
-/// Opens a device so that the kernel lets no other program mount or claim it. The last guard before
-/// the first write: it sees what other mount namespaces have mounted, too. One that is busy for a
-/// moment, because a scan looks at it, or udev, LVM or md, is waited for.
+/// Opens a device so that the kernel does not let another program mount or claim it. This is the
+/// last check before the first write, and it also detects mounts in other mount namespaces. It
+/// waits for a device that is busy for a moment, because a scan, udev, LVM or md reads it.
 ///
 /// # Errors
-/// [`Refusal::Other`] when something uses the device.
+/// [`Refusal::Other`] if the device is in use.
 pub fn claim(device: &Path) -> Result<File> {
     let opened = open_exclusively(device, File::options().read(true).write(true));
     opened.map_err(|error| match error.raw_os_error() {
@@ -129,29 +130,30 @@ pub fn claim(device: &Path) -> Result<File> {
     })
 }
 
-/// Whether nothing uses a device, in no mount namespace; what uses it for a moment is waited for.
+/// Checks that a device is not in use in any mount namespace. Waits for a device that is busy for a
+/// moment.
 ///
 /// # Errors
-/// As open(2), `EBUSY` when something does.
+/// As open(2): `EBUSY` if the device is in use.
 pub fn refuse_busy(device: &Path) -> std::io::Result<()> {
     open_exclusively(device, File::options().read(true)).map(drop)
 }
 
-/// Something uses a device at this moment, in whatever mount namespace.
+/// Whether a device is in use at this moment, in any mount namespace.
 pub(super) fn is_busy(device: &Path) -> bool {
     let opened = File::options().read(true).custom_flags(nix::libc::O_EXCL).open(device);
-    opened.is_err_and(|error| patience::is_busy(&error))
+    opened.is_err_and(|error| retry::is_busy(&error))
 }
 
 fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let options = options.custom_flags(nix::libc::O_EXCL);
-    retry(WORKING, patience::is_busy, || options.open(device))
+    retry(BUSY_TIMEOUT, retry::is_busy, || options.open(device))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
+    use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
     use crate::tool::Tool;
 
     #[test]
@@ -161,7 +163,7 @@ mod tests {
         }
         let file = image(64 << 20);
         Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
-        let node = Loop::attach(file.path());
+        let node = LoopDevice::attach(file.path());
         let devices = Devices::scan(&Host::local()).unwrap();
         let device = devices.by_node(&node.node).unwrap();
         let (claimed, refusal) = in_namespace(|| {
@@ -183,7 +185,7 @@ mod tests {
         }
         let file = image(64 << 20);
         Tool::new("sgdisk").arg("-n1:2048:+1M").arg(file.path()).run().unwrap();
-        let node = Loop::attach(file.path());
+        let node = LoopDevice::attach(file.path());
         let devices = Devices::scan(&Host::local()).unwrap();
         let refusal = Usage::default()
             .refuse_target(&devices, devices.by_node(&node.node).unwrap())

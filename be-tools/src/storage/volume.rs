@@ -1,4 +1,4 @@
-//! Where a file system lies, and the only way to a mount of it.
+//! The place of a file system, and the only way to mount it.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,38 +9,38 @@ use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount}
 use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
-use super::mount_call::{Call, LOOKED_AT, attach, bind};
+use super::device_number::DeviceNumber;
+use super::mount_call::{MountCall, READ_ONLY, attach, bind};
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
-use super::number::device_number;
-use super::patience::{LOOKING, WORKING};
 use super::probe::Kind;
+use super::retry::{BUSY_TIMEOUT, SCAN_TIMEOUT};
 use super::stack::Stack;
 use super::subvolume::{self, Subvolume};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::PlannedDevice;
 
-/// Where a file system lies: a device, or a subvolume of one. (A directory of one follows with the
-/// BEs that are directories.) Resolved once, then carried as a value.
+/// The place of a file system: a device, or a subvolume of one. (A directory of one is added with
+/// the BEs that are directories.) It is resolved once, then passed on as a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// The device as it was found.
+    /// The device, as it was found.
     pub device: Arc<BlockDevice>,
-    /// On btrfs; the top level for `None`.
+    /// The subvolume of a btrfs; `None` is the top level.
     pub subvolume: Option<Subvolume>,
-    /// What the device is made of.
+    /// The layers under the device.
     pub stack: Stack,
 }
 
 impl Volume {
-    /// All of a device.
+    /// The whole of a device.
     pub fn of(devices: &Devices, device: &BlockDevice) -> Self {
         let stack = Stack::of(devices, device);
         Volume { device: Arc::new(device.clone()), subvolume: None, stack }
     }
 
-    /// A subvolume of it.
+    /// The same device with this subvolume.
     pub fn with_subvolume(self, subvolume: Option<Subvolume>) -> Self {
         Volume { subvolume, ..self }
     }
@@ -51,34 +51,34 @@ impl Volume {
     }
 }
 
-/// What a plan makes first, so that a file system has where to lie.
+/// The place for a new file system, which a plan may have to make first.
 ///
-/// What there is today is named as it is. What does not exist yet follows, each with the parent
-/// that its line in a plan names: `Partition` (of free space on a disk), `LogicalVolume` (of a
-/// group), `Subvolume` and `Snapshot` (of a btrfs or a pool), `Directory` (of a file system), and
+/// Today it always exists. Planned are variants for places that do not exist yet, each with the
+/// parent that its line in a plan names: `Partition` (of free space on a disk), `LogicalVolume` (of
+/// a group), `Subvolume` and `Snapshot` (of a btrfs or a pool), `Directory` (of a file system), and
 /// `Mapping` (LUKS over another provision).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provision {
-    /// It is there already, and is erased or filled.
+    /// It exists already, and is erased or filled.
     Existing(Volume),
 }
 
 impl Provision {
-    /// What there is once it has been made.
+    /// The volume, once it has been made.
     pub fn volume(&self) -> &Volume {
         match self {
             Provision::Existing(volume) => volume,
         }
     }
 
-    /// On a device that no machine has, for tests.
+    /// A place on a device that no machine has, for tests.
     #[cfg(test)]
     pub(crate) fn example(node: &str) -> Self {
         let device = Arc::new(BlockDevice::bare(Path::new(node)));
         Provision::Existing(Volume { device, subvolume: None, stack: Stack::default() })
     }
 
-    /// Its line of a plan.
+    /// Its line in a plan.
     pub fn planned(&self, becomes: impl Into<String>) -> PlannedDevice {
         match self {
             Provision::Existing(volume) => volume.device.planned(becomes),
@@ -86,41 +86,42 @@ impl Provision {
     }
 }
 
-/// What may be done through a mount.
+/// The purpose of a mount, which decides what may be done through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access<'a> {
-    /// A scan looks at what may be hostile: not one byte of the device changes, and nothing of it
-    /// is run (DESIGN.md, invariant 7). A busy device is not waited for.
+    /// A scan reads a device that may be hostile: not one byte of it changes, and none of its
+    /// programs can run (DESIGN.md, invariant 7). The scan does not wait for a busy device.
     Look,
-    /// A command named it: not one byte of the device changes, its programs can be run.
+    /// A command reads a device that it names: not one byte of it changes, but its programs can
+    /// run.
     Read,
-    /// Lifeboat writes to it.
+    /// Lifeboat writes to the file system.
     Write,
-    /// As the system itself mounts it, with these options of its fstab(5).
+    /// The file system is mounted as its own system does, with these options of its fstab(5).
     Use(&'a str),
 }
 
 /// A file system on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystem {
-    /// Where it lies.
+    /// The device and subvolume.
     pub volume: Volume,
     /// Its type.
     pub kind: Kind,
-    /// Its UUID; empty where the format has none.
+    /// Its UUID; empty if the format has none.
     pub uuid: String,
 }
 
 impl FileSystem {
-    /// The one that was found on a volume.
+    /// The file system that was found on a volume.
     ///
     /// # Errors
-    /// When its device holds no file system.
+    /// The device does not hold a file system.
     pub fn found(volume: Volume) -> Result<Self> {
         let found = volume.device.super_block().filter(|found| found.kind.is_file_system());
         let Some((kind, uuid)) = found.map(|found| (found.kind, found.uuid.clone())) else {
             return Err(Error::Failed(format!(
-                "{} holds {} and no file system",
+                "{} holds {}, which is not a file system",
                 volume.node().display(),
                 volume.device.content.description()
             )));
@@ -128,56 +129,57 @@ impl FileSystem {
         Ok(FileSystem { volume, kind, uuid })
     }
 
-    /// Shows it at the directory `at`, alone, without what is mounted in it.
+    /// Mounts the file system on the directory `at`, without what is mounted in it.
     ///
-    /// To look at it or to read it, what `mounts` has of it is bound, also where something hides
-    /// it; else it is mounted. What is shown is proved to be this file system and subvolume, by the
-    /// id of the mount.
+    /// For [`Access::Look`] and [`Access::Read`], a mount of it in `mounts` is bound, even if that
+    /// one is hidden. Otherwise the device is mounted. Afterwards the id of the mount proves that
+    /// `at` shows this file system and this subvolume.
     ///
     /// # Errors
-    /// As mount(2), and when `at` shows anything else afterwards.
+    /// As mount(2), and `at` shows anything else afterwards.
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
         let mounted = match access {
             Access::Look => {
-                let flags = LOOKED_AT | MountFlags::NOEXEC;
+                let flags = READ_ONLY | MountFlags::NOEXEC;
                 match self.show_mounted(mounts, flags, at)? {
                     Some(mounted) => mounted,
-                    None => self.call(at).unchanged(flags, LOOKING)?,
+                    None => self.call(at).unchanged(flags, SCAN_TIMEOUT)?,
                 }
             }
-            Access::Read => match self.show_mounted(mounts, LOOKED_AT, at)? {
+            Access::Read => match self.show_mounted(mounts, READ_ONLY, at)? {
                 Some(mounted) => mounted,
-                None => self.call(at).unchanged(LOOKED_AT, WORKING)?,
+                None => self.call(at).unchanged(READ_ONLY, BUSY_TIMEOUT)?,
             },
             Access::Write => self.call(at).for_writing()?,
             Access::Use(options) => self.call(at).with_options(options)?,
         };
-        match self.seen_at(at)? {
+        match self.visible_at(at)? {
             Some(_) => Ok(mounted),
             None => Err(Error::Failed(format!(
-                "{} does not show {} after it was mounted there: has that disk been exchanged?",
+                "{} does not show {} after it was mounted there: was the disk replaced?",
                 at.display(),
                 self.volume.node().display()
             ))),
         }
     }
 
-    /// Where it is mounted already, and seen; with `writable`, where it can be written to.
+    /// A directory at which it is mounted and not hidden; with `writable`, one through which it can
+    /// be written to.
     ///
     /// # Errors
-    /// When `/proc` is not mounted.
-    pub fn place(&self, mounts: &Mounts, writable: bool) -> Result<Option<PathBuf>> {
+    /// `/proc` is not mounted.
+    pub fn mount_point(&self, mounts: &Mounts, writable: bool) -> Result<Option<PathBuf>> {
         let usable = |m: &&Mount| self.is_shown_by(m) && !(writable && m.is_read_only());
         for mount in mounts.iter().filter(usable) {
-            if self.seen_at(&mount.mount_point)?.is_some() {
+            if self.visible_at(&mount.mount_point)?.is_some() {
                 return Ok(Some(mount.mount_point.clone()));
             }
         }
         Ok(None)
     }
 
-    fn call<'a>(&'a self, at: &'a Path) -> Call<'a> {
-        Call {
+    fn call<'a>(&'a self, at: &'a Path) -> MountCall<'a> {
+        MountCall {
             device: self.volume.node(),
             fs_type: self.kind.name(),
             subvolume: self.volume.subvolume.as_ref(),
@@ -185,7 +187,7 @@ impl FileSystem {
         }
     }
 
-    /// Shows a mount of it that is there; `None` where there is none.
+    /// Binds an existing mount of it to `at`; `None` if there is none.
     fn show_mounted(
         &self,
         mounts: &Mounts,
@@ -195,19 +197,19 @@ impl FileSystem {
         let mut is_mounted = false;
         for mount in mounts.iter().filter(|mount| self.is_shown_by(mount)) {
             is_mounted = true;
-            if let Some(root) = self.seen_at(&mount.mount_point)? {
+            if let Some(root) = self.visible_at(&mount.mount_point)? {
                 return bind(root, at, flags).map(Some);
             }
         }
         if !is_mounted {
             return Ok(None);
         }
-        // Mounted for writing, it cannot be mounted read-only beside that.
+        // It is mounted, perhaps for writing, so it cannot also be mounted read-only.
         self.uncovered()?.map(|mount| attach(mount, at, flags)).transpose()
     }
 
-    /// A copy of a mount that something else hides. What hides it is taken away in a mount
-    /// namespace of its own, where nothing else sees that.
+    /// A copy of a mount that is hidden. The mounts that hide it are removed in a private mount
+    /// namespace, so that no other program is affected.
     fn uncovered(&self) -> Result<Option<OwnedFd>> {
         in_private_namespace(|| {
             let table = Mounts::read(&Host::local())?;
@@ -218,7 +220,7 @@ impl FileSystem {
                         log::debug!("uncovering {}: {why}", above.mount_point.display());
                     }
                 }
-                if let Some(root) = self.seen_at(&mount.mount_point)? {
+                if let Some(root) = self.visible_at(&mount.mount_point)? {
                     let flags = OpenTreeFlags::OPEN_TREE_CLONE
                         | OpenTreeFlags::OPEN_TREE_CLOEXEC
                         | OpenTreeFlags::AT_EMPTY_PATH;
@@ -231,23 +233,24 @@ impl FileSystem {
         })
     }
 
-    /// The directory at a path of the calling thread's namespace, if it is the root of this.
-    fn seen_at(&self, path: &Path) -> Result<Option<OwnedFd>> {
+    /// Opens the directory `path` in the calling thread's namespace; `None` if it is not the root
+    /// of this file system.
+    fn visible_at(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(root) = openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };
-        let seen =
-            statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).at("looking at", path)?;
-        // Not a directory inside it.
+        let seen = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .at("reading the mount id of", path)?;
+        // It must not be a directory inside the file system.
         let is_top = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let table = Mounts::read(&Host::local())?;
         let mount = table.by_id(seen.stx_mnt_id);
         Ok(mount.is_some_and(|mount| is_top && self.is_shown_by(mount)).then_some(root))
     }
 
-    /// A mount shows this file system and subvolume, from its top.
+    /// Whether a mount shows this file system and subvolume, from its root directory.
     fn is_shown_by(&self, mount: &Mount) -> bool {
-        let is_here = if mount.number.0 == 0 {
-            // The number of a btrfs is anonymous; of several devices, any is named.
+        let is_here = if mount.number.major == 0 {
+            // A btrfs has an anonymous number. The source of its mount can be any of its devices.
             mount.fs_type == "btrfs"
                 && self.kind == Kind::Btrfs
                 && (mount.is_of(&self.volume.device) || self.is_member(&mount.source))
@@ -260,19 +263,20 @@ impl FileSystem {
                 None => is_root(""),
                 Some(Subvolume::Path(path)) => is_root(path),
                 Some(Subvolume::Id(id)) => {
-                    let shown = subvolume::Options::parse(&mount.super_options);
-                    shown.id.and_then(subvolume::number) == Some(*id)
+                    let shown = subvolume::SubvolumeOptions::parse(&mount.super_options);
+                    shown.id.and_then(subvolume::parse_id) == Some(*id)
                         && shown.path.is_some_and(is_root)
                 }
             }
     }
 
-    /// A device is one of those that make up this btrfs.
+    /// Whether a device is one of those of this btrfs.
     fn is_member(&self, node: &Path) -> bool {
-        let members = Path::new("/sys/fs/btrfs").join(&self.uuid).join("devices");
-        let Some((major, minor)) = device_number(node).filter(|_| !self.uuid.is_empty()) else {
+        let members = Host::local().sys.join("fs/btrfs").join(&self.uuid).join("devices");
+        if self.uuid.is_empty() {
             return false;
-        };
+        }
+        let Some(DeviceNumber { major, minor }) = DeviceNumber::of_node(node) else { return false };
         let number = format!("{major}:{minor}");
         std::fs::read_dir(members).into_iter().flatten().flatten().any(|member| {
             std::fs::read_to_string(member.path().join("dev"))

@@ -2,11 +2,11 @@ use super::*;
 use crate::lock::MachineLock;
 use std::time::Instant;
 
-/// QEMU 7.2's standard error where SeaBIOS runs under KVM and OVMF does not.
+/// The standard error of QEMU 7.2 on a host where KVM runs SeaBIOS but not OVMF.
 const STOPPED: &str = include_str!("kvm-internal-error.txt");
 
-fn choice() -> &'static Choice {
-    Box::leak(Box::new(Choice::new(|_| ())))
+fn choice() -> &'static AcceleratorChoice {
+    Box::leak(Box::new(AcceleratorChoice::new(|_| ())))
 }
 
 #[test]
@@ -19,20 +19,20 @@ fn the_firmware_reaches_its_first_boot_option_under_tcg() {
 }
 
 #[test]
-fn a_guest_that_cannot_run_is_found_out_in_time() {
+fn a_guest_that_does_not_run_is_detected_in_time() {
     let _lock = MachineLock::acquire().unwrap();
     let start = Instant::now();
     let limit = Duration::from_millis(1500);
     let verdict = try_firmware(Accelerator::Tcg, Firmware::Ovmf, limit).unwrap();
     let Verdict::Fails(reason) = verdict else { panic!("{verdict:?}") };
-    assert_eq!(reason, "OVMF does not come up under TCG (not within 1 s)");
+    assert_eq!(reason, "OVMF does not start under TCG (not within 1 s)");
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
-fn without_kvm_nothing_is_tried() {
+fn without_kvm_no_firmware_is_tried() {
     let verdict = probe(Path::new("/no/such/kvm"), Firmware::Ovmf).unwrap();
-    assert_eq!(verdict, Verdict::Fails("there is no /no/such/kvm".to_owned()));
+    assert_eq!(verdict, Verdict::Fails("/no/such/kvm does not exist".to_owned()));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn each_firmware_is_tried_once_and_tcg_stays_chosen() {
     let choice = choice();
     let comes_up = |_| Ok(Verdict::ComesUp);
     let never = |firmware| panic!("{firmware:?} is tried again");
-    let of = |chosen: Chosen| (chosen.accelerator, chosen.choice.is_some());
+    let of = |chosen: ChosenAccelerator| (chosen.accelerator, chosen.choice.is_some());
     let kvm = (Accelerator::Kvm, true);
     let tcg = (Accelerator::Tcg, false);
 
@@ -73,7 +73,7 @@ fn each_firmware_is_tried_once_and_tcg_stays_chosen() {
 }
 
 #[test]
-fn a_forced_accelerator_is_not_tried_and_has_no_other() {
+fn a_forced_accelerator_is_neither_tried_nor_replaced() {
     let choice = choice();
     let never = |firmware| panic!("{firmware:?} is tried");
     for (forced, accelerator) in [("kvm", Accelerator::Kvm), ("tcg", Accelerator::Tcg)] {
@@ -91,9 +91,10 @@ fn missing_firmware_is_an_error_and_not_a_reason() {
 }
 
 #[test]
-fn a_choice_is_said_once_and_its_change_as_well() {
-    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    static CHOICE: Choice = Choice::new(|line| SAID.lock().unwrap().push(line.to_owned()));
+fn a_choice_and_its_change_are_each_reported_once() {
+    static PRINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static CHOICE: AcceleratorChoice =
+        AcceleratorChoice::new(|line| PRINTED.lock().unwrap().push(line.to_owned()));
     for _ in 0..2 {
         CHOICE.choose_with(None, Firmware::Ovmf, |_| Ok(Verdict::ComesUp)).unwrap();
     }
@@ -104,7 +105,7 @@ fn a_choice_is_said_once_and_its_change_as_well() {
     let chosen = CHOICE.choose_with(None, Firmware::Ovmf, never).unwrap();
     assert_eq!(chosen.accelerator, Accelerator::Tcg);
     assert_eq!(
-        *SAID.lock().unwrap(),
+        *PRINTED.lock().unwrap(),
         [
             "machines run under KVM: OVMF reaches its first boot option",
             "machines run under TCG from now on: machine a stopped under KVM (KVM internal error. \

@@ -1,15 +1,16 @@
 use super::*;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::unmount_all;
-use crate::storage::testing::{Root, debian_root, in_namespace, is_root};
+use crate::storage::testing::{RootFileSystem, debian_root, in_namespace, is_root};
 use crate::tool::Tool;
 
-/// A BE with /home and /home/deep on devices of their own, its inventory, and the devices.
-fn split() -> (Inventory, Vec<Root>) {
-    let home = Root::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
-    let deep = Root::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
-    let root = Root::make("ext4", |dir, uuid| {
-        // In the wrong order, with what is not mounted among it.
+/// A BE with /home and /home/deep on other devices, its inventory, and the devices.
+fn split() -> (Inventory, Vec<RootFileSystem>) {
+    let home =
+        RootFileSystem::make("ext4", |dir, _| std::fs::create_dir(dir.join("deep")).unwrap());
+    let deep = RootFileSystem::make("xfs", |dir, _| std::fs::write(dir.join("here"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        // In the wrong order, and with lines that are not mounted.
         let fstab = format!(
             "UUID={} /home/deep xfs noatime,nofail 0 0\nUUID={} /home ext4 defaults 0 \
             2\nUUID={uuid} / ext4 errors=remount-ro 0 1\n\
@@ -24,7 +25,7 @@ fn split() -> (Inventory, Vec<Root>) {
     (inventory(&roots), roots)
 }
 
-fn inventory(roots: &[Root]) -> Inventory {
+fn inventory(roots: &[RootFileSystem]) -> Inventory {
     let devices = Devices::scan(&Host::local()).unwrap();
     let ours = |d: &&BlockDevice| roots.iter().any(|r| r.device.node == d.node);
     crate::discover::look_at(devices.iter().filter(ours).cloned().collect())
@@ -41,7 +42,7 @@ fn places(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn all_of_it_is_mounted_in_order_and_goes_again() {
+fn a_whole_be_is_mounted_in_order_and_unmounted() {
     if !is_root() {
         return;
     }
@@ -50,17 +51,17 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         let environment = &inventory.environments[0];
         let dir = tempfile::tempdir().unwrap();
         let mounted =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
                 .unwrap();
         assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
         assert!(mounted.root().join("home/deep/here").exists());
         std::fs::write(mounted.root().join("home/new"), "x").unwrap();
-        // A second look at what is mounted for writing sees the same, and cannot write.
+        // Mounted again for reading, it shows the same and cannot be written to.
         let again = MountedEnvironment::mount_system(
             &Host::local(),
             &inventory,
             environment,
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         );
         let again = again.unwrap();
         assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
@@ -70,30 +71,30 @@ fn all_of_it_is_mounted_in_order_and_goes_again() {
         mounted.unmount().unwrap();
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();
-        let looked =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadOnly)
+        let read_only =
+            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
                 .unwrap();
-        assert!(looked.root().join("home/new").exists());
-        assert!(std::fs::write(looked.root().join("home/other"), "x").is_err());
-        drop(looked);
+        assert!(read_only.root().join("home/new").exists());
+        assert!(std::fs::write(read_only.root().join("home/other"), "x").is_err());
+        drop(read_only);
         assert_eq!(before, roots.iter().map(sum).collect::<Vec<_>>());
         let root = MountedEnvironment::mount_root(
             &Host::local(),
             &inventory,
             environment,
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         )
         .unwrap();
         assert_eq!(places(root.root()), [""]);
     });
 }
 
-fn sum(root: &Root) -> String {
+fn sum(root: &RootFileSystem) -> String {
     Tool::new("sha256sum").arg(&root.device.node).run().unwrap()
 }
 
 #[test]
-fn what_is_persistent_stays_until_all_is_unmounted() {
+fn a_persistent_mount_is_kept_until_unmount_all() {
     if !is_root() {
         return;
     }
@@ -101,7 +102,7 @@ fn what_is_persistent_stays_until_all_is_unmounted() {
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let environment = &inventory.environments[0];
-        MountedEnvironment::mount(&inventory, environment, dir.path(), Access::ReadWrite)
+        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
             .unwrap()
             .into_persistent();
         assert_eq!(places(dir.path()).len(), 3);
@@ -119,7 +120,7 @@ fn a_subvolume_is_mounted_as_the_root() {
     if !is_root() {
         return;
     }
-    let root = Root::make("btrfs", |dir, uuid| {
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
         Tool::new("btrfs").args(["-q", "subvolume", "create"]).arg(dir.join("@")).run().unwrap();
         Tool::new("btrfs")
             .args(["-q", "subvolume", "create"])
@@ -134,15 +135,11 @@ fn a_subvolume_is_mounted_as_the_root() {
     });
     let inventory = inventory(std::slice::from_ref(&root));
     in_namespace(|| {
-        for access in [Access::ReadOnly, Access::ReadWrite] {
+        for mode in [MountMode::ReadOnly, MountMode::ReadWrite] {
             let dir = tempfile::tempdir().unwrap();
-            let mounted = MountedEnvironment::mount(
-                &inventory,
-                &inventory.environments[0],
-                dir.path(),
-                access,
-            )
-            .unwrap();
+            let mounted =
+                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
+                    .unwrap();
             assert!(dir.path().join("etc/fstab").exists() && dir.path().join("home/mine").exists());
             mounted.unmount().unwrap();
         }
@@ -150,13 +147,14 @@ fn a_subvolume_is_mounted_as_the_root() {
 }
 
 #[test]
-fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
+fn a_symlink_in_the_be_does_not_redirect_a_mount() {
     if !is_root() {
         return;
     }
     let victim = tempfile::tempdir().unwrap();
-    let home = Root::make("ext4", |dir, _| std::fs::write(dir.join("planted"), "").unwrap());
-    let root = Root::make("ext4", |dir, uuid| {
+    let home =
+        RootFileSystem::make("ext4", |dir, _| std::fs::write(dir.join("planted"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
         debian_root(
             dir,
             &format!(
@@ -175,7 +173,7 @@ fn a_link_in_the_be_does_not_lead_a_mount_out_of_it() {
             &inventory,
             &inventory.environments[0],
             dir.path(),
-            Access::ReadOnly,
+            MountMode::ReadOnly,
         );
         assert!(mounted.is_err());
         assert!(!victim.path().join("planted").exists());

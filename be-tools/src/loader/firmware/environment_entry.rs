@@ -1,21 +1,23 @@
-//! The boot entry of one BE, and the record of its trial on the ESP that the entry names: what
-//! every loader that the firmware starts has.
+//! The boot entry of one BE, and its trial record on the ESP that the entry names. Every loader
+//! that the firmware starts has both.
 
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
 
 use super::{boot_entries, first, next, reading, writing};
-use super::{description, entries_of, fallback, is_of, lines, loader_file, others, point};
+use super::{
+    description, entries_of, fallback, lines, loader_file, other_entries, point_entry, starts,
+};
 use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Name, State, Trial};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::contract::{BootState, LoaderStep};
 use crate::loader::esp_location::{EspLocation, esp_error};
-use crate::loader::problem::Problem;
-use crate::loader::trial_record::Record;
+use crate::loader::problem::LoaderProblem;
+use crate::loader::trial_record::TrialRecord;
 use crate::storage::device::Devices;
 
-/// The boot entry of a BE. It may have none yet.
+/// The boot entry of a BE, which may not exist yet.
 #[derive(Debug)]
 pub struct EnvironmentEntry<'a> {
     host: &'a Host,
@@ -24,7 +26,7 @@ pub struct EnvironmentEntry<'a> {
 }
 
 impl<'a> EnvironmentEntry<'a> {
-    /// That of `environment`.
+    /// The boot entry of `environment`.
     pub fn new(host: &'a Host, inventory: &'a Inventory, environment: &BootEnvironment) -> Self {
         EnvironmentEntry { host, inventory, environment: environment.clone() }
     }
@@ -36,7 +38,7 @@ impl<'a> EnvironmentEntry<'a> {
     fn descriptor(&self) -> Result<&Descriptor> {
         self.environment.descriptor.as_ref().ok_or_else(|| {
             Refusal::Other(format!(
-                "'{}' is unmanaged, so it has no boot entry of Lifeboat's: start it with `be boot \
+                "'{}' is unmanaged, so Lifeboat has no boot entry for it: start it with `be boot \
                 {0}` and run `be adopt` there",
                 self.environment.reference
             ))
@@ -52,7 +54,7 @@ impl<'a> EnvironmentEntry<'a> {
         boot_entries(self.host)
     }
 
-    /// `None` also where the machine has no such entries.
+    /// The entry; `None` also if the machine has no firmware variables.
     fn find(&self) -> Result<Option<BootEntry>> {
         let Ok(entries) = self.entries() else { return Ok(None) };
         Ok(entries_of(&entries, self.id()?)?.into_iter().next())
@@ -67,11 +69,11 @@ impl<'a> EnvironmentEntry<'a> {
         })
     }
 
-    /// Where its files lie: on the ESP that its entry names, where that is still there, else where
-    /// those of a new BE go.
+    /// The ESP of the loader's files: the one that the entry names if it still exists, else the one
+    /// that a new BE would use.
     ///
     /// # Errors
-    /// [`Refusal::NoEsp`], and a PARTUUID that is there twice.
+    /// [`Refusal::NoEsp`], and several partitions have the PARTUUID.
     pub fn location(&self) -> Result<EspLocation> {
         if let Some(descriptor) = &self.environment.descriptor {
             for entry in entries_of(&self.entries()?, descriptor.id)? {
@@ -86,7 +88,7 @@ impl<'a> EnvironmentEntry<'a> {
         EspLocation::choose(self.host, self.devices(), &self.environment, running)
     }
 
-    /// That the machine has entries, and starts a program that it knows no signature of.
+    /// Checks that the machine has boot entries, and that it starts unsigned programs.
     ///
     /// # Errors
     /// [`Refusal::NoFirmwareVariables`], [`Refusal::SecureBoot`].
@@ -101,13 +103,12 @@ impl<'a> EnvironmentEntry<'a> {
     pub fn prove_switch(&self, force: bool) -> Result<()> {
         self.prove_unsigned()?;
         let descriptor = self.descriptor()?;
-        if force || !others(&self.entries()?, descriptor.id)?.is_empty() {
+        if force || !other_entries(&self.entries()?, descriptor.id)?.is_empty() {
             return Ok(());
         }
         Err(Refusal::Other(format!(
-            "nothing but '{}' is in BootOrder, so there would be nothing to fall back to: make \
-            another boot environment, add the rescue image to the firmware's entries, or give \
-            --force",
+            "only '{}' is in BootOrder, so there would be nothing to fall back to: make another \
+            boot environment, add the rescue image to the firmware's entries, or give --force",
             descriptor.name
         ))
         .into())
@@ -119,27 +120,27 @@ impl<'a> EnvironmentEntry<'a> {
             return Ok(());
         };
         if entries_of(&entries, descriptor.id)?.is_empty()
-            || !others(&entries, descriptor.id)?.is_empty()
+            || !other_entries(&entries, descriptor.id)?.is_empty()
         {
             return Ok(());
         }
         Err(Refusal::Other(format!(
-            "'{}' is the only thing in BootOrder that the firmware could start: make another boot \
+            "'{}' is the only entry in BootOrder that the firmware could start: make another boot \
             environment first",
             descriptor.name
         ))
         .into())
     }
 
-    /// Makes the entry lead to `file`, which is there, on the ESP at `location`.
+    /// Points the entry at `file`, which exists on the ESP at `location`.
     ///
     /// # Errors
-    /// The variables cannot be written; the entry that was there leads where it did.
+    /// The variables cannot be written. The old entry is unchanged.
     pub fn point_to(&self, location: &EspLocation, file: &str) -> Result<()> {
         let descriptor = self.descriptor()?;
         let description = description(descriptor.name.as_str(), &self.environment.os);
         let option = LoadOption::new(description, location.device_path(file));
-        point(&self.entries()?, descriptor.id, option).map(drop)
+        point_entry(&self.entries()?, descriptor.id, option).map(drop)
     }
 
     /// See [`Loader::set_listed`](crate::loader::Loader::set_listed).
@@ -154,7 +155,7 @@ impl<'a> EnvironmentEntry<'a> {
         let mut steps = Vec::new();
         if let Some(fallback) = fallback(&entries, self.id()?, running)? {
             let line = format!(
-                "put Boot{fallback:04X} first in BootOrder: a trial that fails ends there, not in \
+                "put Boot{fallback:04X} first in BootOrder, so that a failed trial does not start \
                 '{}' again",
                 self.environment.name()
             );
@@ -162,13 +163,13 @@ impl<'a> EnvironmentEntry<'a> {
                 self.entries()?.place(fallback, Position::First).map_err(writing)
             }));
         }
-        steps.push(LoaderStep::new("write the trial record beside its loader", move || {
+        steps.push(LoaderStep::new("write its trial record", move || {
             // Another program may have changed the order while the plan was being confirmed.
             if let Some(fallback) = fallback(&self.entries()?, self.id()?, running)? {
                 self.entries()?.place(fallback, Position::First).map_err(writing)?;
             }
             let previous = self.entries()?.order().map_err(reading)?.first().copied();
-            self.write_record(Record::begin(previous))
+            self.write_record(TrialRecord::begin(previous))
         }));
         steps.push(LoaderStep::new("set BootNext to its boot entry", || {
             self.set_listed(true)?;
@@ -179,9 +180,9 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// See [`Loader::make_default`](crate::loader::Loader::make_default).
     pub fn make_default(&self) -> Result<Vec<LoaderStep<'_>>> {
-        // An old count of attempts must not send its first start to the rescue image.
+        // An old count of attempts must not make its first start end in the rescue image.
         let clear =
-            LoaderStep::new("clear its trial record", || self.write_record(Record::default()));
+            LoaderStep::new("clear its trial record", || self.write_record(TrialRecord::default()));
         let line = "put its boot entry first in BootOrder, and clear BootNext";
         let put_first = LoaderStep::new(line, || {
             let (entries, entry) = (self.entries()?, self.entry()?);
@@ -194,13 +195,13 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// See [`Loader::call_off`](crate::loader::Loader::call_off).
     pub fn call_off(&self) -> Result<()> {
-        self.write_record(Record::default())
+        self.write_record(TrialRecord::default())
     }
 
     /// See [`Loader::running_trial`](crate::loader::Loader::running_trial).
     pub fn running_trial(&self) -> Result<Option<Trial>> {
         match self.running_record()? {
-            Some((record, entry)) => self.standing(&record, &entry),
+            Some((record, entry)) => self.trial_state(&record, &entry),
             None => Ok(None),
         }
     }
@@ -209,9 +210,9 @@ impl<'a> EnvironmentEntry<'a> {
     pub fn confirm(&self) -> Result<Vec<LoaderStep<'_>>> {
         let Some((record, entry)) = self.running_record()? else { return Ok(Vec::new()) };
         let clear = |line: &str, record| LoaderStep::new(line, move || self.write_record(record));
-        if self.standing(&record, &entry)? != Some(Trial::Running) {
-            // Activated, and this boot is not the trial: only the count goes.
-            let cleared = Record { attempts: 0, ..record };
+        if self.trial_state(&record, &entry)? != Some(Trial::Running) {
+            // This boot is not the trial: only the count of attempts is cleared.
+            let cleared = TrialRecord { attempts: 0, ..record };
             let step = clear("clear the count of its attempts", cleared);
             return Ok(Some(step).filter(|_| cleared != record).into_iter().collect());
         }
@@ -227,7 +228,7 @@ impl<'a> EnvironmentEntry<'a> {
         let line = "put the running boot environment's entry first in BootOrder";
         let put_first = LoaderStep::new(line, move || self.put_first(number));
         let line = "clear the record of the trial and the count of its attempts";
-        Ok(vec![put_first, clear(line, Record::default())])
+        Ok(vec![put_first, clear(line, TrialRecord::default())])
     }
 
     fn put_first(&self, number: u16) -> Result<()> {
@@ -238,20 +239,20 @@ impl<'a> EnvironmentEntry<'a> {
             return Ok(());
         }
         Err(Error::Failed(format!(
-            "the firmware did not keep Boot{number:04X} first in BootOrder: set the order in its \
-            setup"
+            "the firmware did not keep Boot{number:04X} first in BootOrder: set the order in the \
+            firmware's setup"
         )))
     }
 
     /// See [`Loader::is_default`](crate::loader::Loader::is_default).
     pub fn is_default(&self) -> Result<bool> {
         let (Ok(entries), id) = (self.entries(), self.id()?) else { return Ok(false) };
-        Ok(first(&entries)?.is_some_and(|first| is_of(&first.option, id)))
+        Ok(first(&entries)?.is_some_and(|first| starts(&first.option, id)))
     }
 
-    /// See [`Loader::state`](crate::loader::Loader::state). `check` tells what is wrong with the
-    /// file that the entry names.
-    pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<Problem>) -> Result<BootState> {
+    /// See [`Loader::state`](crate::loader::Loader::state). `check` finds the problems of the file
+    /// that the entry names.
+    pub fn state(&self, check: impl Fn(&Esp, &str) -> Vec<LoaderProblem>) -> Result<BootState> {
         let Ok(entries) = self.entries() else { return Ok(BootState::default()) };
         let own = entries_of(&entries, self.id()?)?;
         let next = next(&entries)?.map(|entry| entry.number);
@@ -261,16 +262,16 @@ impl<'a> EnvironmentEntry<'a> {
         state.entry = Some(entry.number);
         let read = |partuuid| EspLocation::try_read(self.host, self.devices(), partuuid);
         let Some(mounted) = entry.option.path.partuuid().and_then(read) else {
-            state.problems.push(Problem::NoEsp);
+            state.problems.push(LoaderProblem::NoEsp);
             return Ok(state);
         };
         let Some((directory, file)) = loader_file(&entry.option) else {
-            state.problems.push(Problem::NoFileNamed);
+            state.problems.push(LoaderProblem::NoFileNamed);
             return Ok(state);
         };
         let is_next = entries.next().map_err(reading)? == Some(entry.number);
-        let record = Record::load(mounted.esp(), &directory).ok();
-        state.trial = record.and_then(|r| r.standing(self.environment.running, is_next));
+        let record = TrialRecord::load(mounted.esp(), &directory).ok();
+        state.trial = record.and_then(|r| r.trial_state(self.environment.running, is_next));
         state.problems = check(mounted.esp(), &file);
         Ok(state)
     }
@@ -286,8 +287,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(())
     }
 
-    /// See [`Loader::remove`](crate::loader::Loader::remove): the entries, then the directory on
-    /// every ESP that has it.
+    /// See [`Loader::remove`](crate::loader::Loader::remove). Removes the entries, then the
+    /// directory from every ESP that has it.
     pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
         let id = self.id()?;
         let mut steps = Vec::new();
@@ -305,17 +306,18 @@ impl<'a> EnvironmentEntry<'a> {
 
     fn remove_directories(&self, name: &str) -> Result<()> {
         for location in EspLocation::all(self.devices()) {
-            let has_it = location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
-                let directories = mounted
-                    .esp()
-                    .directories()
-                    .map_err(esp_error("looking for the loader's directory"))?;
-                Ok(directories.iter().any(|found| found.eq_ignore_ascii_case(name)))
-            });
-            match has_it {
+            let has_directory =
+                location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
+                    let directories = mounted
+                        .esp()
+                        .directories()
+                        .map_err(esp_error("looking for the loader's directory"))?;
+                    Ok(directories.iter().any(|found| found.eq_ignore_ascii_case(name)))
+                });
+            match has_directory {
                 Ok(true) => {}
                 Ok(false) => continue,
-                // An ESP that cannot be read has no loader that works.
+                // No loader on an ESP that cannot be read can be started.
                 Err(e) => {
                     log::warn!("{e}");
                     continue;
@@ -330,34 +332,34 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(())
     }
 
-    /// The record of the running BE, and the entry whose ESP it lies on. `None` where what runs has
-    /// no entry of its own.
-    fn running_record(&self) -> Result<Option<(Record, BootEntry)>> {
+    /// The record of the running BE, and the entry that names its ESP; `None` if the running BE has
+    /// no entry.
+    fn running_record(&self) -> Result<Option<(TrialRecord, BootEntry)>> {
         let Some(entry) = self.find()? else { return Ok(None) };
         let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
         let location = EspLocation::by_partuuid(self.devices(), partuuid)?.ok_or_else(|| {
             Error::Failed(format!(
-                "the EFI system partition {partuuid} of Boot{:04X} is not there (yet)",
+                "the EFI system partition {partuuid} of Boot{:04X} does not exist (yet)",
                 entry.number
             ))
         })?;
         let mounted = location.mount_read_only(self.host, self.devices())?;
-        Ok(Some((Record::load(mounted.esp(), &self.id()?.short())?, entry)))
+        Ok(Some((TrialRecord::load(mounted.esp(), &self.id()?.short())?, entry)))
     }
 
-    /// How the trial stands, for this boot: one that came by another entry, such as a kexec from
-    /// the rescue image, is none.
-    fn standing(&self, record: &Record, entry: &BootEntry) -> Result<Option<Trial>> {
+    /// The state of the trial in this boot. A boot through another entry, or with kexec from the
+    /// rescue image, is not the trial.
+    fn trial_state(&self, record: &TrialRecord, entry: &BootEntry) -> Result<Option<Trial>> {
         let by_own_entry = self.entries()?.current().map_err(reading)? == Some(entry.number);
-        Ok(record.standing(true, false).filter(|s| by_own_entry || *s != Trial::Running))
+        Ok(record.trial_state(true, false).filter(|s| by_own_entry || *s != Trial::Running))
     }
 
-    fn write_record(&self, record: Record) -> Result<()> {
+    fn write_record(&self, record: TrialRecord) -> Result<()> {
         let partuuid = self.find()?.and_then(|entry| entry.option.path.partuuid());
         let location = partuuid.map(|p| EspLocation::by_partuuid(self.devices(), p)).transpose()?;
         let location = location.flatten().ok_or_else(|| {
             Error::Failed(format!(
-                "the EFI system partition of '{}' is not there",
+                "the EFI system partition of '{}' does not exist",
                 self.environment.name()
             ))
         })?;

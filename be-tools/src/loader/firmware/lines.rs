@@ -1,45 +1,44 @@
-//! What plans say of the firmware's variables: no other module has their names.
+//! The lines of plans about the firmware's variables. No other module names these variables.
 
 use boot::esp::Esp;
 
-/// Entries are put in this order.
+/// The boot order is set.
 pub fn order(names: &[String]) -> String {
     format!("write BootOrder: {}", names.join(", "))
 }
 
-/// An entry is started next.
+/// An entry is set to be started next.
 pub fn next(number: u16) -> String {
     format!("write BootNext: {number:04X}")
 }
 
-/// An entry goes.
+/// An entry of another system is deleted.
 pub fn delete(number: u16) -> String {
     format!(
-        "take {number:04X} out of BootNext and BootOrder, then delete Boot{number:04X}; what it \
-        points at stays"
+        "remove {number:04X} from BootNext and BootOrder, then delete Boot{number:04X}; the file \
+        it starts is kept"
     )
 }
 
 /// An entry is added.
 pub fn add() -> String {
-    "write a new entry, and put it last in BootOrder".into()
+    "write a new entry, last in BootOrder".into()
 }
 
-/// A BE's entry goes.
+/// A BE's entry is deleted.
 pub fn remove(number: u16) -> String {
-    format!("remove Boot{number:04X} from BootNext and BootOrder, then the entry")
+    format!("remove {number:04X} from BootNext and BootOrder, then delete Boot{number:04X}")
 }
 
-/// A BE's directory goes from the ESP.
+/// A BE's directory is removed from the ESP.
 pub fn remove_directory(directory: &str) -> String {
     format!("remove {} from the ESP", directory_path(directory))
 }
 
-/// A BE's files are written, and its first entry is made. The directory has the name of the BE's
-/// id, which is another one each time a plan for a new BE is made.
+/// A new BE's files are written and its entry is made. The line does not name the directory, which
+/// has the name of the BE's id: a plan for a new BE has another id each time it is made.
 pub fn install() -> String {
-    "write its loader's directory on the ESP, then append its boot entry to BootOrder, inactive"
-        .into()
+    "write its loader on the ESP, then append its boot entry to BootOrder, inactive".into()
 }
 
 /// A BE's files are written again, and its entry is pointed at them.
@@ -47,11 +46,9 @@ pub fn install_again(directory: &str) -> String {
     format!("write {} and its boot entry again", directory_path(directory))
 }
 
-/// The running system gets a loader and an entry.
+/// The running system gets its files on the ESP and its entry.
 pub fn install_adopted() -> String {
-    "adopt: write its loader's directory on the ESP and append its boot entry to BootOrder, \
-    inactive"
-        .into()
+    "adopt: write its loader on the ESP, then append its boot entry to BootOrder, inactive".into()
 }
 
 /// A BE's directory as firmware writes it: `\EFI\lifeboat\2f0c1a94`.

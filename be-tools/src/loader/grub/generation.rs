@@ -1,18 +1,18 @@
-//! The files that GRUB on UEFI has in a BE's directory on the ESP, written so that something always
-//! boots.
+//! The files of GRUB in a BE's directory on the ESP. They are written so that one complete set
+//! always exists.
 
 use std::path::PathBuf;
 
 use boot::esp::Esp;
 use boot::grubenv::EnvironmentBlock;
 
-use super::stub::{BootPlace, Image, Stub};
+use super::stub::{BootDirectory, Image, Stub};
 use crate::environment::Id;
 use crate::error::{Error, Result};
 use crate::loader::esp_location::esp_error;
 use crate::loader::trial_record;
 
-/// The files of one installation in a BE's directory. The first has no number.
+/// The files of one installation in a BE's directory. The names of the first one have no number.
 #[derive(Debug)]
 pub struct Generation {
     directory: PathBuf,
@@ -20,10 +20,10 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// One whose names are free.
+    /// A new generation, whose file names do not exist yet.
     ///
     /// # Errors
-    /// All of them are taken.
+    /// All numbers are used.
     pub fn next(esp: &Esp, id: Id) -> Result<Self> {
         let directory = Esp::directory_of(&id.short());
         for number in 1..1000 {
@@ -36,7 +36,7 @@ impl Generation {
             }
         }
         Err(Error::Failed(format!(
-            "{} on the ESP is full of old loaders: remove what is not used",
+            "{} on the ESP has too many old loaders: remove those that are not used",
             directory.display()
         )))
     }
@@ -45,26 +45,26 @@ impl Generation {
         format!("grubx64{}.efi", self.suffix)
     }
 
-    /// The configuration that the image reads.
+    /// The name of the configuration that the image reads.
     pub fn stub_name(&self) -> String {
         format!("lifeboat{}.cfg", self.suffix)
     }
 
-    /// The image, as firmware names it.
+    /// The path of the image in the firmware's notation.
     ///
     /// # Errors
-    /// It is no path for an ESP.
+    /// The path is not valid on an ESP.
     pub fn efi_path(&self) -> Result<String> {
         Esp::efi_path(&self.directory.join(self.image_name()))
             .map_err(esp_error("naming the loader"))
     }
 
-    /// Writes all of it, or nothing. Nothing points at it yet.
+    /// Writes all files, or none. No boot entry points at them yet.
     ///
     /// # Errors
     /// There is too little space, or writing failed.
-    pub fn write(&self, esp: &Esp, image: &[u8], place: BootPlace) -> Result<()> {
-        let stub = Stub { image: Image::of(&self.image_name(), image), boot: place }.render();
+    pub fn write(&self, esp: &Esp, image: &[u8], boot: BootDirectory) -> Result<()> {
+        let stub = Stub { image: Image::of(&self.image_name(), image), boot }.render();
         let stub_path = self.directory.join(self.stub_name());
         let image_path = self.directory.join(self.image_name());
         let sizes =
@@ -81,7 +81,7 @@ impl Generation {
             }));
         }
         let write = || {
-            self.make_environment(esp)?;
+            self.make_environment_block(esp)?;
             esp.write_new(&stub_path, stub.as_bytes()).map_err(esp_error("writing the stub"))?;
             esp.write_new(&image_path, image).map_err(esp_error("writing the loader"))
         };
@@ -92,13 +92,13 @@ impl Generation {
         })
     }
 
-    /// The environment block is made once, and from then on written in place.
-    fn make_environment(&self, esp: &Esp) -> Result<()> {
+    /// Makes the environment block if there is none. From then on it is written in place.
+    fn make_environment_block(&self, esp: &Esp) -> Result<()> {
         let path = self.directory.join(trial_record::FILE);
         if boot::grubenv::read(&esp.root().join(&path)).is_ok() {
             return Ok(());
         }
-        // A damaged one is of no use to GRUB either.
+        // GRUB cannot use a damaged block either.
         esp.remove_tree(&path).map_err(esp_error("removing a damaged environment block"))?;
         let block = EnvironmentBlock::new()
             .to_bytes()
@@ -106,7 +106,7 @@ impl Generation {
         esp.write_new(&path, &block).map_err(esp_error("writing the environment block"))
     }
 
-    /// Removes what an earlier installation, or an interrupted one, left in the directory.
+    /// Removes the files of earlier and of interrupted installations from the directory.
     ///
     /// # Errors
     /// As unlink(2).

@@ -1,10 +1,10 @@
-//! A GRUB image made by the BE's own grub-mkimage(1), so that the kernel's loader is the one the BE
-//! was tested with.
+//! The GRUB image of a BE, made by its own grub-mkimage(1), so that its kernel is loaded by the
+//! GRUB that it was tested with.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::stub::{self, BootPlace};
+use super::stub::{self, BootDirectory};
 use crate::environment::BootEnvironment;
 use crate::error::{Error, Refusal, Result};
 use crate::fstab::{Fstab, Spec};
@@ -13,24 +13,24 @@ use crate::sandbox::programs::Programs;
 use crate::storage::device::Devices;
 use crate::storage::subvolume::Subvolume;
 
-/// Modules of GRUB for UEFI on x86-64, as Debian's grub-efi-amd64-bin has them.
+/// The directories of GRUB's modules for UEFI on x86-64, from Debian's grub-efi-amd64-bin.
 const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi"];
 
-/// Largest image that was seen is 1.2 MB; what the plan makes sure is free on the ESP.
+/// The free space on the ESP that a plan requires. The largest image that was seen has 1.2 MB.
 pub const EXPECTED_BYTES: u64 = 2 << 20;
 
 /// The GRUB that a BE has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grub {
+pub struct InstalledGrub {
     directory: &'static str,
     modules: Vec<String>,
 }
 
-impl Grub {
-    /// Looks for it in the BE mounted at `root`.
+impl InstalledGrub {
+    /// Finds the GRUB of the BE mounted at `root`.
     ///
     /// # Errors
-    /// A refusal that names the package, where there is none.
+    /// There is none: a refusal that names the package.
     pub fn find(root: &RootDir, name: &str) -> Result<Self> {
         let missing = |what: &str| {
             Error::from(Refusal::Other(format!(
@@ -50,7 +50,7 @@ impl Grub {
                 .filter_map(|n| n.to_str()?.strip_suffix(".mod").map(str::to_owned))
                 .collect();
             if stub::REQUIRED.iter().all(|r| modules.iter().any(|m| m == r)) {
-                return Ok(Grub { directory, modules });
+                return Ok(InstalledGrub { directory, modules });
             }
         }
         Err(missing("GRUB modules for UEFI"))
@@ -66,55 +66,55 @@ impl Grub {
         self.modules.iter().any(|m| m == module)
     }
 
-    /// What is built into the image: the common ones, those that it has, and `more`.
-    fn chosen<'a>(&'a self, more: &'a [String]) -> Vec<&'a str> {
+    /// The modules for the image: of [`stub::MODULES`] and `more`, those that this GRUB has.
+    fn available<'a>(&'a self, more: &'a [String]) -> Vec<&'a str> {
         let has = |m: &&str| self.modules.iter().any(|own| own == m);
-        let mut chosen: Vec<&str> = stub::MODULES.iter().copied().filter(has).collect();
+        let mut available: Vec<&str> = stub::MODULES.iter().copied().filter(has).collect();
         for module in more.iter().map(String::as_str).filter(has) {
-            if !chosen.contains(&module) {
-                chosen.push(module);
+            if !available.contains(&module) {
+                available.push(module);
             }
         }
-        chosen
+        available
     }
 
-    /// Makes the image that reads the file `stub_name` beside it. `more` names further modules, for
-    /// what `/boot` lies on.
+    /// Makes the image that reads the file `stub_name` in its directory. `more` names the modules
+    /// that the device of `/boot` needs.
     ///
     /// # Errors
-    /// grub-mkimage failed, or printed something else.
+    /// grub-mkimage failed, or did not print an EFI program.
     pub fn make(&self, stub_name: &str, more: &[String], inside: &dyn Programs) -> Result<Vec<u8>> {
-        // It takes the embedded configuration from a file only, and syncs what it writes: no pipe.
-        const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; printf %s \
-            \"$1\" >\"$work/early\"; \
-                              directory=$2; shift 2; grub-mkimage -O x86_64-efi -d \"$directory\" \
-                              -p \
-                              /boot/grub \
-                              -c \"$work/early\" -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
+        // grub-mkimage reads the embedded configuration only from a file, and syncs its output, so
+        // that neither can be a pipe.
+        const SCRIPT: &str = "set -e; work=$(mktemp -d); trap 'rm -rf \"$work\"' EXIT; \
+            printf %s \"$1\" >\"$work/early\"; directory=$2; shift 2; \
+            grub-mkimage -O x86_64-efi -d \"$directory\" -p /boot/grub -c \"$work/early\" \
+            -o \"$work/image\" \"$@\" >&2; cat \"$work/image\"";
         let early = stub::early_configuration(stub_name);
         let directory = format!("/{}", self.directory);
         let mut command = vec!["/bin/sh", "-c", SCRIPT, "sh", &early, &directory];
-        command.extend(self.chosen(more));
+        command.extend(self.available(more));
         let command: Vec<&OsStr> = command.into_iter().map(OsStr::new).collect();
         let image = inside.capture(&command)?;
         if image.starts_with(b"MZ") {
             return Ok(image);
         }
         Err(Error::Failed(
-            "grub-mkimage printed no EFI program: reinstall the BE's package grub-common".into(),
+            "grub-mkimage did not print an EFI program: reinstall the BE's package grub-common"
+                .into(),
         ))
     }
 }
 
-/// Where GRUB finds the `/boot` of the BE mounted at `root`, from the BE's own fstab.
+/// The `/boot` directory of the BE mounted at `root`, from its own fstab.
 ///
 /// # Errors
-/// When fstab names a `/boot` that is not there, or a file system without a UUID.
-pub fn boot_place(
+/// The fstab names a `/boot` that does not exist, or whose file system has no UUID.
+pub fn boot_directory(
     root: &RootDir,
     environment: &BootEnvironment,
     devices: &Devices,
-) -> Result<BootPlace> {
+) -> Result<BootDirectory> {
     let fstab = Fstab::parse(&root.text("etc/fstab")?.unwrap_or_default());
     let boot = fstab.entries().find(|e| e.mountpoint().as_os_str() == "/boot");
     let Some(boot) = boot else {
@@ -134,8 +134,8 @@ pub fn boot_place(
         Some(Subvolume::Path(path)) => path,
         Some(Subvolume::Id(id)) => {
             return Err(Refusal::Other(format!(
-                "the /boot of '{}' is named by subvolid={id}, and GRUB needs its path: write \
-                subvol=PATH in its fstab",
+                "the fstab of '{}' has subvolid={id} for /boot, but GRUB needs a path: write \
+                subvol=PATH there",
                 environment.name()
             ))
             .into());
@@ -144,19 +144,19 @@ pub fn boot_place(
     with_uuid(uuid, format!("/{subvolume}"), environment)
 }
 
-fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootPlace> {
+fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Result<BootDirectory> {
     if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
         return Err(Refusal::Other(format!(
-            "the /boot of '{}' lies on a file system without a UUID, by which GRUB could find it: \
-            give it one",
+            "the file system of /boot of '{}' has no UUID, so GRUB could not find it: give it one",
             environment.name()
         ))
         .into());
     }
-    Ok(BootPlace { uuid, path })
+    Ok(BootDirectory { uuid, path })
 }
 
-/// Modules that the file system on `device` needs: its own, and those of LVM, LUKS or md beneath.
+/// The modules that GRUB needs to read the file system on `device`, with those for the LVM, LUKS or
+/// md below it.
 ///
 /// # Errors
 /// The BE's GRUB cannot read it.
@@ -167,7 +167,7 @@ pub fn probe(device: &Path, inside: &dyn Programs) -> Result<Vec<String>> {
         let command = ["grub-probe", &target, "--device"].map(OsStr::new);
         let printed = inside.capture(&[&command[..], &[device.as_os_str()]].concat())?;
         for word in String::from_utf8_lossy(&printed).split_whitespace() {
-            // partmap names the table, whose module has a prefix.
+            // For partmap, grub-probe prints the table's name without the prefix of its module.
             let module =
                 if target.ends_with("partmap") { format!("part_{word}") } else { word.to_owned() };
             modules.push(module);

@@ -1,5 +1,5 @@
-//! What GRUB keeps in a BE: its settings, its own environment block, and the grub.cfg that the BE's
-//! own update-grub makes of them.
+//! The files of GRUB in a BE: its settings, its environment block, and the grub.cfg that the BE's
+//! own update-grub makes from them.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::localize::{LoaderSettings, Localization, utf8, write_changed};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// The menu, relative to the root.
+/// The menu, as a path in the root.
 const MENU: &str = "boot/grub/grub.cfg";
 
-/// What GRUB keeps in a BE. One that has no GRUB is left as it is.
+/// The files of GRUB in a BE. A BE without GRUB is left unchanged.
 #[derive(Debug)]
 pub struct GrubSettings;
 
@@ -37,7 +37,7 @@ impl LoaderSettings for GrubSettings {
             return Ok(Vec::new());
         }
         root.write(SETTINGS_PATH, settings::adopted_settings().as_bytes(), 0o644)?;
-        Ok(vec![format!("/{SETTINGS_PATH}: a kernel that panics restarts the machine")])
+        Ok(vec![format!("/{SETTINGS_PATH}: a kernel panic restarts the machine")])
     }
 
     fn adopt_menu(&self, root: &RootDir) -> Result<()> {
@@ -48,7 +48,7 @@ impl LoaderSettings for GrubSettings {
                     log::info!("/{MENU}: panic=30");
                 }
             }
-            Err(why) => log::warn!("no panic=30 until update-grub runs: {why}"),
+            Err(why) => log::warn!("panic=30 is missing until update-grub runs: {why}"),
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl LoaderSettings for GrubSettings {
         }
         let os_release = root.text("etc/os-release")?.unwrap_or_default();
         let name = os_release.lines().find_map(|l| l.strip_prefix("NAME=")).unwrap_or("Linux");
-        // grub.d/10_linux adds " GNU/Linux" to the menu's title.
+        // grub.d/10_linux appends " GNU/Linux" to the title of a menu entry.
         let name = name.trim_matches(['"', '\'']).trim_end_matches(" GNU/Linux");
         let text = settings::settings(change.id, name, resume);
         root.write(SETTINGS_PATH, text.as_bytes(), 0o644)?;
@@ -99,12 +99,12 @@ impl LoaderSettings for GrubSettings {
         change: &Localization,
         inside: &dyn Programs,
     ) -> Result<Vec<String>> {
-        const ENVIRONMENT: &str = "boot/grub/grubenv";
+        const ENVIRONMENT_BLOCK: &str = "boot/grub/grubenv";
         if !has_grub(root) {
             return Ok(Vec::new());
         }
-        let failed = |e| Error::boot(format!("making /{ENVIRONMENT}"), e);
-        root.write(ENVIRONMENT, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
+        let failed = |e| Error::boot(format!("making /{ENVIRONMENT_BLOCK}"), e);
+        root.write(ENVIRONMENT_BLOCK, &EnvironmentBlock::new().to_bytes().map_err(failed)?, 0o644)?;
         if root.exists("usr/sbin/update-grub") {
             inside.run(&["update-grub"])?;
         } else {
@@ -122,7 +122,7 @@ impl LoaderSettings for GrubSettings {
         }
         Ok(vec![
             format!("update-grub: /{MENU} boots root=UUID={uuid}"),
-            format!("/{ENVIRONMENT} is empty"),
+            format!("/{ENVIRONMENT_BLOCK} is empty"),
         ])
     }
 }

@@ -1,43 +1,45 @@
-//! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, root device names in other
-//! settings, and what update-grub makes of them. Pure. grub-mkconfig of bookworm and trixie sources
-//! `/etc/default/grub`, then `/etc/default/grub.d/*.cfg` in the shell's order; so do grub-install
-//! and the maintainer scripts.
+//! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, the names of root devices in other
+//! settings, and a check of the grub.cfg that update-grub makes from them. Does no I/O.
+//!
+//! grub-mkconfig of bookworm and trixie sources `/etc/default/grub`, then
+//! `/etc/default/grub.d/*.cfg` in the shell's order. So do grub-install and the maintainer scripts.
 
 use std::path::Path;
 
 use crate::environment::Id;
 
-/// Lifeboat's own settings, in a BE.
+/// The file of Lifeboat's own settings, as a path in the root.
 pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
 
-const PANIC: &str = r#"# A kernel that panics, or an initramfs that finds no root, restarts the machine instead of waiting for ever.
+const PANIC: &str = r#"# Restart after a kernel panic, or if the initramfs finds no root.
 case " $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT " in
 *" panic="*) ;;
 *) GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX panic=30" ;;
 esac
 "#;
 
-/// Settings of an adopted system, which keeps the loader its vendor gave it.
+/// The settings of an adopted system, which keeps its distribution's loader.
 pub fn adopted_settings() -> String {
     format!("# Written by Lifeboat.\n{PANIC}")
 }
 
-/// Settings of a BE, with its parameter for hibernation. Debian's grub-install and the maintainer
-/// scripts of grub-efi and shim take the lower-cased first word of `GRUB_DISTRIBUTOR` as the
-/// directory on the ESP.
+/// The settings of a BE. `resume` is its kernel parameter for hibernation. Debian's grub-install
+/// and the maintainer scripts of grub-efi and shim use the lower-cased first word of
+/// `GRUB_DISTRIBUTOR` as the directory on the ESP.
 pub fn settings(id: Id, os_name: &str, resume: &str) -> String {
     let word = bootloader_id(id);
     let os: String =
         os_name.chars().filter(|c| c.is_ascii_alphanumeric() || " ._/+-".contains(*c)).collect();
     format!(
         r#"# Written by Lifeboat. This boot environment shares its machine with others.
-# The first word is the directory on the EFI system partition for a grub-install that is run here: never the vendor's.
+# If grub-install runs here, the first word is its directory on the EFI system partition. It must
+# not be the distribution's own.
 GRUB_DISTRIBUTOR="{}"
-# The others have menu entries of their own, and reading their disks is not this one's business.
+# The other boot environments have their own menu entries, so their disks need not be read.
 GRUB_DISABLE_OS_PROBER=true
-# Device names change with the disks that are there.
+# Device names depend on which disks are connected.
 unset GRUB_DISABLE_LINUX_UUID GRUB_FORCE_PARTUUID
-# Swap that others use too may hold the memory of another one.
+# Shared swap may hold the hibernated memory of another boot environment.
 GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {resume}"
 {PANIC}"#,
         format!("{word} {}", os.trim()).trim_end()
@@ -49,9 +51,9 @@ pub fn bootloader_id(id: Id) -> String {
     format!("lifeboat-{}", id.short())
 }
 
-/// Settings of the source, made to name the target's root: its UUID wherever it stands
-/// (`GRUB_DEFAULT` holds it in menu entry ids), `root=` of a kernel command line; `resume=` is
-/// settled elsewhere, and options of another file system are left out.
+/// The settings of the source with the target's root: its UUID everywhere (`GRUB_DEFAULT` has it in
+/// the ids of menu entries), and `root=` in kernel command lines. `resume=` is removed, because
+/// [`settings`] sets it, and so are the options of another type of file system.
 pub fn renamed_root(text: &str, old_uuid: &str, new_uuid: &str, same_type: bool) -> String {
     let text = if old_uuid.is_empty() { text.to_owned() } else { text.replace(old_uuid, new_uuid) };
     let line = |line: &str| {
@@ -70,8 +72,7 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     while let Some(start) = rest.find(|c: char| !is_edge(c)) {
         let end = rest[start..].find(is_edge).map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
-        // The first word on the line has the variable's name before it: VARIABLE=root=… without
-        // quotes.
+        // In `VARIABLE=root=…` without quotes, the variable's name is part of the first word.
         let (before, parameter) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("GRUB_") => (&word[..=name.len()], value),
             _ => ("", word),
@@ -98,9 +99,9 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     renamed
 }
 
-/// A grub.cfg whose kernels restart the machine when they panic: what update-grub will make of
-/// [`adopted_settings`], without running it, because it may look at other systems' disks and does
-/// not replace the file in one step.
+/// The grub.cfg with `panic=30` for each kernel, which restarts the machine after a kernel panic.
+/// It is what update-grub will make from [`adopted_settings`]. update-grub is not run for it,
+/// because it may read the disks of other systems and does not replace the file atomically.
 pub fn with_panic(grub_cfg: &str) -> String {
     let line = |line: &str| {
         let has =
@@ -114,24 +115,28 @@ pub fn with_panic(grub_cfg: &str) -> String {
     grub_cfg.split_inclusive('\n').map(line).collect()
 }
 
-/// What a line of a grub.cfg that loads a kernel says after the command: its file and its
-/// parameters.
+/// The file and the parameters of the kernel that a line of a grub.cfg loads; `None` if it does not
+/// load one.
 fn kernel(line: &str) -> Option<std::str::SplitWhitespace<'_>> {
     let mut words = line.split_whitespace();
     matches!(words.next()?, "linux" | "linux16" | "linuxefi").then_some(words)
 }
 
-/// Why a grub.cfg would not boot this root, if so. `device` is where the root lies: for a logical
-/// volume Debian's scripts write its name.
+/// Why a grub.cfg would not boot this root; `None` if it would. `device` is the root's device,
+/// which Debian's scripts name if it is a logical volume.
 pub fn wrong_root(grub_cfg: &str, uuid: &str, device: &Path) -> Option<String> {
     let kernels = grub_cfg.lines().filter_map(kernel);
     let mut roots = kernels.map(|mut words| words.find_map(|w| w.strip_prefix("root=")));
     let Some(first) = roots.next() else {
-        return Some("it has no menu entry that starts a kernel: is there one in /boot?".into());
+        return Some(
+            "it has no menu entry that starts a kernel: is there a kernel in /boot?".into(),
+        );
     };
-    let root = first.unwrap_or("nothing");
+    let root = first.unwrap_or("no device");
+    let is_same_node = |root: &Path| root.canonicalize().ok() == device.canonicalize().ok();
     let is_volume = root.starts_with("/dev/mapper/")
-        && matches!((Path::new(root).canonicalize(), device.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        && Path::new(root).exists()
+        && is_same_node(Path::new(root));
     if root.strip_prefix("UUID=") == Some(uuid) || is_volume {
         return None;
     }
@@ -144,7 +149,7 @@ mod tests {
     use crate::tool::Tool;
 
     #[test]
-    fn every_kernel_that_has_a_root_restarts_when_it_panics() {
+    fn every_kernel_with_a_root_restarts_after_a_panic() {
         let grub_cfg = "menuentry 'Debian' {\n\tlinux\t/boot/vmlinuz-6.1 root=UUID=a ro  \
             quiet\n\tinitrd\t/boot/initrd.img-6.1\n}\n\
             linux16 /boot/memtest86+.bin\n  linux /vmlinuz root=UUID=a ro panic=5\n# linux root=\n";
@@ -157,10 +162,11 @@ mod tests {
         "2f0c1a94-0000-4000-8000-000000000000".parse().unwrap()
     }
 
-    /// What a shell that sources the settings as grub-mkconfig does (under `set -e`) ends up with.
+    /// The variables of a shell that sources the settings as grub-mkconfig does, under `set -e`.
     fn sourced(before: &str, settings: &str) -> String {
         let script = format!(
-            "set -e\n{before}\n{settings}\necho \"$GRUB_DISTRIBUTOR|$GRUB_DISABLE_OS_PROBER|$GRUB_CMDLINE_LINUX|$GRUB_DISABLE_LINUX_UUID\""
+            "set -e\n{before}\n{settings}\necho \"$GRUB_DISTRIBUTOR|$GRUB_DISABLE_OS_PROBER|\
+            $GRUB_CMDLINE_LINUX|$GRUB_DISABLE_LINUX_UUID\""
         );
         Tool::new("sh").args(["-c", &script]).run().unwrap().trim_end().to_owned()
     }
@@ -168,18 +174,19 @@ mod tests {
     #[test]
     fn the_shell_reads_the_settings() {
         let be = settings(id(), "Debian", "noresume");
-        let default = "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\nGRUB_DISABLE_LINUX_UUID=true";
+        let default = "GRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\n\
+            GRUB_DISABLE_LINUX_UUID=true";
         assert_eq!(
             sourced(default, &be),
             "lifeboat-2f0c1a94 Debian|true|console=ttyS0 noresume panic=30|"
         );
-        // A panic= of the administrator stays.
+        // The administrator's own panic= is kept.
         assert_eq!(
             sourced("GRUB_CMDLINE_LINUX=panic=-1", &be).split('|').nth(2),
             Some("panic=-1 noresume")
         );
         assert_eq!(sourced("GRUB_DISTRIBUTOR=Debian", &adopted_settings()), "Debian|| panic=30|");
-        // A hostile os-release stays a word in quotes.
+        // A hostile os-release cannot end the quotes.
         assert!(
             sourced("", &settings(id(), "x\";reboot $(id) `id`", "noresume"))
                 .starts_with("lifeboat-2f0c1a94 xreboot id id|")

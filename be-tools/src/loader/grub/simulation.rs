@@ -1,5 +1,5 @@
-//! GRUB on UEFI held to the promises of every loader: the real variables and files of a fake
-//! machine, whose firmware and stub are simulated as the specification and `stub.cfg` say.
+//! Tests that GRUB on UEFI keeps the promises of every loader: on a simulated machine with real
+//! variables and files, whose firmware and stub act as the specification and `stub.cfg` say.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::environment::{BootEnvironment, Descriptor, Id, State};
 use crate::loader::firmware;
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::{Firmware, environment};
-use crate::loader::trial_record::{MAX_ATTEMPTS, Record};
+use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
 
 const FOREIGN: &str = "EFI/debian/shimx64.efi";
 
@@ -21,7 +21,7 @@ struct GrubMachine {
     firmware: Firmware,
     host: Host,
     inventory: Inventory,
-    /// A tree that has a GRUB, for every BE.
+    /// A tree with a GRUB, which stands for the root of every BE.
     root: tempfile::TempDir,
 }
 
@@ -60,8 +60,8 @@ impl GrubMachine {
         found.into_iter().next()
     }
 
-    /// The first entry that the firmware can start: `BootNext`, active or not, else the order
-    /// (UEFI 2.10, 3.1.1). One whose file is not there is passed over.
+    /// The first entry that the firmware can start: `BootNext`, active or not, else the order (UEFI
+    /// 2.10, 3.1.1). An entry whose file does not exist is skipped.
     fn chosen(&self) -> Option<BootEntry> {
         let entries = self.firmware.entries();
         let next = entries.next().unwrap();
@@ -75,12 +75,12 @@ impl GrubMachine {
         })
     }
 
-    /// What the stub does: it counts, and leads to the BE whose `/boot` it names.
+    /// Does what the stub does: counts the attempt, and starts the BE whose `/boot` it names.
     fn hand_over(&self, directory: &str, file: &str) -> Started {
         let esp = self.firmware.esp();
         let text = esp.read(&Esp::directory_of(directory).join(stub_of(file))).unwrap().unwrap();
         let stub = Stub::parse(std::str::from_utf8(&text).unwrap()).unwrap();
-        let mut record = Record::load(&esp, directory).unwrap();
+        let mut record = TrialRecord::load(&esp, directory).unwrap();
         if record.attempts == MAX_ATTEMPTS {
             return Started::Rescue;
         }
@@ -92,7 +92,7 @@ impl GrubMachine {
         Started::Environment(found.name().to_owned())
     }
 
-    /// As a scan would find it.
+    /// Sets the running BE, as a scan would find it.
     fn run(&mut self, running: Option<&str>) {
         let entries = self.inventory.environments.iter();
         let entries: Vec<_> = entries.map(|e| self.entry(e.name()).map(|e| e.number)).collect();
@@ -113,14 +113,15 @@ impl Machine for GrubMachine {
 
     fn loader(&self, name: &str) -> Box<dyn Loader + '_> {
         let loader = GrubEfi::new(&self.host, &self.inventory, self.environment(name));
-        Box::new(loader.with_images(|_, subject, _, stub| {
-            Ok(format!("MZ {} {stub}", subject.descriptor.name).into())
+        Box::new(loader.with_images(|_, target, _, stub| {
+            Ok(format!("MZ {} {stub}", target.descriptor.name).into())
         }))
     }
 
     fn install(&self, name: &str) {
-        let subject = Subject::new(self.descriptor(name), self.environment(name), self.root.path());
-        self.loader(name).install(&subject).unwrap();
+        let target =
+            InstallTarget::new(self.descriptor(name), self.environment(name), self.root.path());
+        self.loader(name).install(&target).unwrap();
     }
 
     fn set_state(&mut self, name: &str, state: State) {

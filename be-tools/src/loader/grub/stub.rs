@@ -1,23 +1,24 @@
 //! The stub: Lifeboat's small GRUB configuration on the ESP (GRUB manual, "Writing full
 //! configuration files directly").
 //!
-//! It counts the attempt in the environment block beside it, finds the BE's `/boot` and hands over
-//! to the BE's own grub.cfg, in the same menu, behind an entry of its own that a failed default
-//! falls to. GRUB's language has no arithmetic, and an embedded configuration not even conditions:
-//! hence a chain of `elif`, and `early.cfg`.
+//! It counts the attempt in the environment block in its directory, finds the BE's `/boot` and
+//! reads the BE's own grub.cfg. The first entry of the menu is the stub's own: GRUB falls back to
+//! it when the default entry fails. GRUB's language has no arithmetic, hence the chain of `elif`.
+//! An embedded configuration does not even have conditions, hence `early.cfg`.
 
 use std::fmt::Write;
 
 use crate::loader::trial_record;
 
-/// Where the stub looks for the rescue image: on its own ESP first, then on every partition.
+/// The path at which the stub looks for the rescue image, first on its own ESP, then on every
+/// partition.
 pub const RESCUE_IMAGE: &str = "/EFI/lifeboat/rescue.efi";
 
 const TEMPLATE: &str = include_str!("stub.cfg");
 const EARLY: &str = include_str!("early.cfg");
 
-/// Modules that are built into the image: GRUB's own needs, and what a distribution's grub.cfg
-/// calls. Those that the BE's GRUB does not have are left out.
+/// The modules for the image: those that GRUB itself needs, and those that the grub.cfg of a
+/// distribution uses. Modules that the BE's GRUB does not have are left out.
 pub const MODULES: &[&str] = &[
     "all_video",
     "boot",
@@ -67,7 +68,7 @@ pub const MODULES: &[&str] = &[
     "zstd",
 ];
 
-/// Without these the image would not find its way; a GRUB that lacks one cannot be used.
+/// The modules without which the image cannot start a BE. A GRUB that lacks one cannot be used.
 pub const REQUIRED: &[&str] = &[
     "chain",
     "configfile",
@@ -87,26 +88,27 @@ pub const REQUIRED: &[&str] = &[
     "test",
 ];
 
-/// The configuration that is embedded in the image: it reads `stub`, a file beside the image.
+/// The configuration that is embedded in the image. It reads `stub`, a file in the image's
+/// directory.
 ///
 /// The directory of the image is `$cmdpath`; Debian's GRUB 2.12 calls it `$fw_path` instead.
 pub fn early_configuration(stub: &str) -> String {
     EARLY.replace("@stub@", stub)
 }
 
-/// A GRUB image as its stub knows it.
+/// The GRUB image of a stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Its file name, in the same directory.
     pub name: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// BLAKE3, hex.
+    /// Its BLAKE3 hash in hex.
     pub hash: String,
 }
 
 impl Image {
-    /// What `bytes`, to be written as `name`, are.
+    /// The image with this file name and content.
     pub fn of(name: &str, bytes: &[u8]) -> Self {
         Image {
             name: name.to_owned(),
@@ -116,23 +118,23 @@ impl Image {
     }
 }
 
-/// Where GRUB finds a BE's `/boot`.
+/// The `/boot` directory of a BE, as GRUB finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootPlace {
-    /// UUID of its file system, as GRUB's `search --fs-uuid` takes it.
+pub struct BootDirectory {
+    /// The UUID of its file system, for GRUB's `search --fs-uuid`.
     pub uuid: String,
-    /// Path of `/boot` from the root of that file system: `/boot`, `/` where it is a file system of
-    /// its own, `/@/boot` in a subvolume.
+    /// The path of `/boot` in that file system: `/boot`, `/` on a separate file system, `/@/boot`
+    /// in a subvolume.
     pub path: String,
 }
 
-/// What a stub says.
+/// The content of a stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stub {
     /// The image that reads it.
     pub image: Image,
-    /// Where it leads.
-    pub boot: BootPlace,
+    /// The boot directory whose grub.cfg it reads.
+    pub boot: BootDirectory,
 }
 
 impl Stub {
@@ -160,7 +162,7 @@ impl Stub {
     /// Reads a stub that [`Stub::render`] wrote.
     ///
     /// # Errors
-    /// A phrase that follows the file's name: what is wrong with it.
+    /// A phrase that follows the file's name and says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const DAMAGED: &str = "is damaged or was edited";
         let (body, hash) = text.trim_end().rsplit_once("\n# end ").ok_or(DAMAGED)?;
@@ -185,7 +187,7 @@ impl Stub {
                 size: size.parse().map_err(|_| DAMAGED)?,
                 hash: hash.into(),
             },
-            boot: BootPlace {
+            boot: BootDirectory {
                 uuid: unquoted(uuid),
                 path: if path.is_empty() { "/".into() } else { path },
             },
@@ -193,7 +195,7 @@ impl Stub {
     }
 }
 
-/// In single quotes nothing has a meaning to GRUB but the quote itself.
+/// Quotes a string for GRUB. Within single quotes only the quote itself is special.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -209,13 +211,15 @@ mod tests {
     use crate::tool::Tool;
 
     fn stub(path: &str) -> Stub {
-        let boot =
-            BootPlace { uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(), path: path.into() };
+        let boot = BootDirectory {
+            uuid: "5a1f6d9e-0001-4a52-9a7e-0c6f6e1f3b55".into(),
+            path: path.into(),
+        };
         Stub { image: Image::of("grubx64.efi", b"MZ"), boot }
     }
 
     #[test]
-    fn a_stub_says_what_was_written_into_it() {
+    fn a_stub_that_was_written_is_read_back() {
         for path in ["/boot", "/", "/@rootfs/boot", "/it's a $place/boot"] {
             let stub = stub(path);
             assert_eq!(Stub::parse(&stub.render()).as_ref(), Ok(&stub), "{path}");
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn any_change_is_noticed() {
+    fn any_change_is_detected() {
         let text = stub("/boot").render();
         for changed in [
             text.replace("0001", "0002"),
@@ -235,14 +239,14 @@ mod tests {
         }
     }
 
-    /// The oracle: GRUB's own parser.
+    /// GRUB's own parser accepts it.
     #[test]
     fn grub_can_parse_it() {
         for path in ["/boot", "/", "/it's a $place/boot"] {
             let tool = Tool::new("grub-script-check").input(stub(path).render());
             match tool.run() {
                 Err(crate::tool::ToolError::Start { .. }) => {
-                    eprintln!("grub-script-check is not installed: not judged")
+                    eprintln!("skipped: grub-script-check is not installed")
                 }
                 judged => drop(judged.unwrap()),
             }
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_embedded_configuration_has_no_condition() {
+    fn the_embedded_configuration_has_no_conditions() {
         let text = early_configuration("lifeboat-2.cfg");
         assert!(
             text.contains("/lifeboat-2.cfg") && !text.contains("if ") && !text.contains('@'),
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required_is_built_in() {
+    fn required_modules_are_built_in() {
         assert!(REQUIRED.iter().all(|m| MODULES.contains(m)));
     }
 }

@@ -4,16 +4,16 @@ use boot::efi::{BootEntries, Position};
 use boot::esp::Esp;
 
 use super::check::{check, stub_of};
-use super::stub::BootPlace;
+use super::stub::BootDirectory;
 use super::*;
 use crate::environment::sentences;
-use crate::loader::firmware::point;
+use crate::loader::firmware::point_entry;
 use crate::loader::testing::{Firmware, PARTUUID, environment};
 
 const ID: &str = "2f0c1a94-8a3c-4a52-9a7e-0c6f6e1f3b55";
 
-fn place() -> BootPlace {
-    BootPlace { uuid: "aaaa-01".into(), path: "/boot".into() }
+fn boot_directory() -> BootDirectory {
+    BootDirectory { uuid: "aaaa-01".into(), path: "/boot".into() }
 }
 
 fn tree(root: &Path) -> Vec<String> {
@@ -30,9 +30,9 @@ fn tree(root: &Path) -> Vec<String> {
 fn install(esp: &Esp, entries: &BootEntries, image: &[u8]) -> u16 {
     let id = ID.parse().unwrap();
     let generation = Generation::next(esp, id).unwrap();
-    generation.write(esp, image, place()).unwrap();
+    generation.write(esp, image, boot_directory()).unwrap();
     let option = Firmware::option("Lifeboat: first (Debian 12)", &generation.efi_path().unwrap());
-    let number = point(entries, id, option).unwrap();
+    let number = point_entry(entries, id, option).unwrap();
     generation.remove_others(esp).unwrap();
     number
 }
@@ -58,7 +58,7 @@ fn the_installed_tree() {
 }
 
 #[test]
-fn a_new_generation_gets_new_names_and_the_old_one_goes() {
+fn a_new_generation_has_new_names_and_the_old_one_is_removed() {
     let (directory, firmware) = (tempfile::tempdir().unwrap(), Firmware::new());
     let (esp, entries) = (Esp::new(directory.path()), firmware.entries());
     let number = install(&esp, &entries, b"MZ first");
@@ -87,7 +87,7 @@ fn a_new_generation_gets_new_names_and_the_old_one_goes() {
 }
 
 #[test]
-fn the_stub_beside_an_image_has_its_number() {
+fn an_image_reads_the_stub_with_its_number() {
     for (image, stub) in [("grubx64.efi", "lifeboat.cfg"), ("grubx64-12.efi", "lifeboat-12.cfg")] {
         assert_eq!(stub_of(image), stub);
     }
@@ -102,20 +102,20 @@ fn of_several_entries_of_a_be_one_remains() {
     let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
     let second = firmware.add("Lifeboat: first", file);
     entries.place(second, Position::First).unwrap();
-    assert_eq!(point(&entries, id, Firmware::option("Lifeboat: new", file)).unwrap(), second);
+    assert_eq!(point_entry(&entries, id, Firmware::option("Lifeboat: new", file)).unwrap(), second);
     assert_eq!(entries.order().unwrap(), [second, debian]);
     assert!(entries.entry(first).unwrap().is_none());
 }
 
 #[test]
-fn each_fault_of_the_files_is_said() {
+fn each_fault_of_the_files_is_a_problem() {
     let directory = tempfile::tempdir().unwrap();
     let (esp, id) = (Esp::new(directory.path()), ID.parse().unwrap());
     let target = environment("first", "aaaa-01");
     let own = directory.path().join("EFI/lifeboat/2f0c1a94");
     let fresh = || {
         let _ = std::fs::remove_dir_all(&own);
-        Generation::next(&esp, id).unwrap().write(&esp, b"MZ image", place()).unwrap();
+        Generation::next(&esp, id).unwrap().write(&esp, b"MZ image", boot_directory()).unwrap();
     };
     let problems = |target: &BootEnvironment| {
         let found = check(&esp, id, "grubx64.efi", target).into_iter().map(Into::into);

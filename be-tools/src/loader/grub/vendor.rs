@@ -1,49 +1,57 @@
-//! A distribution's own directory on the ESP: which BE its loader leads to.
+//! A distribution's own directory on the ESP: which BE its loader starts.
 //!
 //! Debian's `\EFI\debian\grub.cfg`, written by grub-install, is three lines: `search.fs_uuid UUID
-//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is read, never
-//! executed.
+//! root hints`, `set prefix=($root)'/boot/grub'`, `configfile $prefix/grub.cfg`. It is parsed,
+//! never executed.
 
 use std::path::Path;
 
 use boot::esp::Esp;
 
-use super::stub::BootPlace;
+use super::stub::BootDirectory;
 use crate::environment::BootEnvironment;
 use crate::storage::device::Devices;
 
-/// Where the loader that a boot entry names as `file` leads, by the grub.cfg beside it.
-pub fn place_of(esp: &Esp, file: &str) -> Option<BootPlace> {
+/// The boot directory that the loader `file` of a boot entry uses, from the grub.cfg in the
+/// loader's directory.
+pub fn boot_directory_of(esp: &Esp, file: &str) -> Option<BootDirectory> {
     let file = file.replace('\\', "/");
     let file = Path::new(file.trim_start_matches('/'));
-    // Without the loader the firmware goes on with the next entry.
+    // If the loader does not exist, the firmware tries the next entry.
     esp.absolute(file).ok()?.is_file().then_some(())?;
     let configuration = esp.read(&file.parent()?.join("grub.cfg")).ok().flatten()?;
-    boot_place(&String::from_utf8_lossy(&configuration))
+    parse_boot_directory(&String::from_utf8_lossy(&configuration))
 }
 
-/// Whether the BE's `/boot` is there.
-pub fn leads_to(devices: &Devices, environment: &BootEnvironment, place: &BootPlace) -> bool {
+/// Whether a boot directory is that of the BE.
+pub fn is_of(
+    devices: &Devices,
+    environment: &BootEnvironment,
+    boot_directory: &BootDirectory,
+) -> bool {
     let boot = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/boot"));
     match boot {
         Some(boot) => {
             let device = boot.device.as_ref().and_then(|d| devices.by_node(d));
             let uuid = device.and_then(|d| d.super_block()).map(|s| s.uuid.as_str());
-            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&place.uuid))
+            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&boot_directory.uuid))
         }
         None => {
             let subvolume =
                 environment.root.subvolume.as_deref().unwrap_or_default().trim_matches('/');
-            environment.root.uuid.eq_ignore_ascii_case(&place.uuid)
-                && place.path.trim_matches('/').strip_suffix("boot").map(|p| p.trim_matches('/'))
+            environment.root.uuid.eq_ignore_ascii_case(&boot_directory.uuid)
+                && boot_directory
+                    .path
+                    .trim_matches('/')
+                    .strip_suffix("boot")
+                    .map(|p| p.trim_matches('/'))
                     == Some(subvolume)
         }
     }
 }
 
-/// Where the stub in a vendor's directory leads; `None` where it does not say so in a way that is
-/// known.
-pub fn boot_place(text: &str) -> Option<BootPlace> {
+/// Parses the grub.cfg in a distribution's directory; `None` if it does not have the known form.
+pub fn parse_boot_directory(text: &str) -> Option<BootDirectory> {
     let mut uuid = None;
     let mut path = None;
     for line in text.lines() {
@@ -69,7 +77,7 @@ pub fn boot_place(text: &str) -> Option<BootPlace> {
         }
     }
     let path = path?;
-    Some(BootPlace { uuid: uuid?, path: if path.is_empty() { "/".into() } else { path } })
+    Some(BootDirectory { uuid: uuid?, path: if path.is_empty() { "/".into() } else { path } })
 }
 
 #[cfg(test)]
@@ -77,18 +85,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debians_own() {
+    fn the_grub_cfg_of_debian() {
         let text = "search.fs_uuid 8a4e39a8-be0a-4b8c-8a5e-5b9e0a5d3c11 root hd0,gpt2 \n\
                     set prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n";
-        let place = boot_place(text).unwrap();
+        let boot_directory = parse_boot_directory(text).unwrap();
         assert_eq!(
-            (place.uuid.as_str(), place.path.as_str()),
+            (boot_directory.uuid.as_str(), boot_directory.path.as_str()),
             ("8a4e39a8-be0a-4b8c-8a5e-5b9e0a5d3c11", "/boot")
         );
     }
 
     #[test]
-    fn other_places() {
+    fn other_boot_directories() {
         let cases = [
             ("search.fs_uuid AB-CD root\nset prefix=($root)'/grub'\n", Some(("AB-CD", "/"))),
             (
@@ -104,9 +112,9 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in cases {
-            let place = boot_place(text);
+            let boot_directory = parse_boot_directory(text);
             assert_eq!(
-                place.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())),
+                boot_directory.as_ref().map(|p| (p.uuid.as_str(), p.path.as_str())),
                 expected,
                 "{text}"
             );

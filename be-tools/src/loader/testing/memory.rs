@@ -1,20 +1,20 @@
-//! A loader that lies in memory, and the machine that it starts: a boot manager with a menu, a
-//! default and a one-shot, which are no firmware's variables.
+//! A loader in memory, and the machine that it starts: a boot manager with a menu, a default entry
+//! and a one-shot entry, without firmware variables.
 
 use std::cell::RefCell;
 
 use crate::environment::{BootEnvironment, Id, Name, State, Trial};
 use crate::error::{Error, Refusal, Result};
-use crate::loader::contract::{BootState, Loader, LoaderStep, Stage, Subject};
-use crate::loader::problem::{LoaderFile, Problem};
+use crate::loader::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
+use crate::loader::problem::{LoaderFile, LoaderProblem};
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::environment;
-use crate::loader::trial_record::{MAX_ATTEMPTS, Record};
+use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
 use crate::localize::{LoaderSettings, Localization};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// What the menu has a line for.
+/// What a line of the menu starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Foreign,
@@ -33,7 +33,7 @@ struct Entry {
 struct Files {
     id: Id,
     intact: bool,
-    record: Record,
+    record: TrialRecord,
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ struct BootManager {
     files: Vec<Files>,
     default: Option<Owner>,
     one_shot: Option<Id>,
-    /// The line that this boot came from.
+    /// The line that started this boot.
     current: Option<Owner>,
     running: Option<Owner>,
     made: u16,
@@ -62,7 +62,7 @@ impl BootManager {
         self.files.iter_mut().find(|files| files.id == id)
     }
 
-    /// The owner of the line that is started without a one-shot.
+    /// The owner of the line that is started if there is no one-shot entry.
     fn by_itself(&self) -> Option<Owner> {
         let listed = || self.menu.iter().filter(|entry| entry.listed).map(|entry| entry.owner);
         listed().find(|owner| Some(*owner) == self.default).or_else(|| listed().next())
@@ -77,10 +77,10 @@ impl BootManager {
         self.menu.iter().filter(is_other).count()
     }
 
-    fn standing(&self, id: Id) -> Option<Trial> {
+    fn trial_state(&self, id: Id) -> Option<Trial> {
         let files = self.files.iter().find(|files| files.id == id)?;
         let running = self.running == Some(Owner::Environment(id));
-        files.record.standing(running, self.one_shot == Some(id))
+        files.record.trial_state(running, self.one_shot == Some(id))
     }
 }
 
@@ -91,7 +91,7 @@ struct MemoryLoader<'a> {
 }
 
 impl MemoryLoader<'_> {
-    fn write_record(&self, record: Record) -> Result<()> {
+    fn write_record(&self, record: TrialRecord) -> Result<()> {
         let mut manager = self.manager.borrow_mut();
         let files = manager.files(self.id).ok_or_else(|| Error::Failed("no files".into()))?;
         files.record = record;
@@ -123,15 +123,19 @@ impl Loader for MemoryLoader<'_> {
         "write its files, and its line in the menu".into()
     }
 
-    fn install(&self, subject: &Subject) -> Result<()> {
+    fn install(&self, target: &InstallTarget) -> Result<()> {
         let mut manager = self.manager.borrow_mut();
         match manager.files(self.id) {
             Some(files) => files.intact = true,
             None => {
-                manager.files.push(Files { id: self.id, intact: true, record: Record::default() });
+                manager.files.push(Files {
+                    id: self.id,
+                    intact: true,
+                    record: TrialRecord::default(),
+                });
             }
         }
-        let shown = subject.descriptor.name.to_string();
+        let shown = target.descriptor.name.to_string();
         if manager.entry(self.id).is_none() {
             manager.made += 1;
             let (number, owner) = (manager.made, Owner::Environment(self.id));
@@ -146,7 +150,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_switch(&self, force: bool) -> Result<()> {
-        if force { Ok(()) } else { self.refuse_without_others("all there is to fall back to") }
+        if force { Ok(()) } else { self.refuse_without_others("the only entry to fall back to") }
     }
 
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -161,7 +165,9 @@ impl Loader for MemoryLoader<'_> {
                 Ok(())
             }));
         }
-        steps.push(LoaderStep::new("write its record", || self.write_record(Record::begin(None))));
+        steps.push(LoaderStep::new("write its record", || {
+            self.write_record(TrialRecord::begin(None))
+        }));
         steps.push(LoaderStep::new("start it once", || {
             self.set_listed(true)?;
             self.manager.borrow_mut().one_shot = Some(self.id);
@@ -171,7 +177,8 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn make_default(&self) -> Result<Vec<LoaderStep<'_>>> {
-        let clear = LoaderStep::new("clear its record", || self.write_record(Record::default()));
+        let clear =
+            LoaderStep::new("clear its record", || self.write_record(TrialRecord::default()));
         let choose = LoaderStep::new("make it the default", || {
             self.set_listed(true)?;
             self.choose(Owner::Environment(self.id));
@@ -182,13 +189,13 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn call_off(&self) -> Result<()> {
-        self.write_record(Record::default())
+        self.write_record(TrialRecord::default())
     }
 
     fn running_trial(&self) -> Result<Option<Trial>> {
         let manager = self.manager.borrow();
         let by_own_line = manager.current == Some(Owner::Environment(self.id));
-        Ok(manager.standing(self.id).filter(|s| by_own_line || *s != Trial::Running))
+        Ok(manager.trial_state(self.id).filter(|s| by_own_line || *s != Trial::Running))
     }
 
     fn confirm(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -197,7 +204,7 @@ impl Loader for MemoryLoader<'_> {
             None => return Ok(Vec::new()),
         };
         if self.running_trial()? != Some(Trial::Running) {
-            let cleared = Record { attempts: 0, ..record };
+            let cleared = TrialRecord { attempts: 0, ..record };
             let clear = move || self.write_record(cleared);
             return Ok(vec![LoaderStep::new("clear the count of its attempts", clear)]);
         }
@@ -208,7 +215,8 @@ impl Loader for MemoryLoader<'_> {
             self.choose(Owner::Environment(self.id));
             Ok(())
         });
-        let clear = LoaderStep::new("clear its record", || self.write_record(Record::default()));
+        let clear =
+            LoaderStep::new("clear its record", || self.write_record(TrialRecord::default()));
         Ok(vec![choose, clear])
     }
 
@@ -221,11 +229,11 @@ impl Loader for MemoryLoader<'_> {
         let Some(number) = manager.entry(self.id).map(|entry| entry.number) else {
             return Ok(BootState::default());
         };
-        let (next, trial) = (manager.next(), manager.standing(self.id));
+        let (next, trial) = (manager.next(), manager.trial_state(self.id));
         let file = || LoaderFile::Image("memory".into());
         let problems = match manager.files(self.id) {
-            None => vec![Problem::Missing(file())],
-            Some(files) if !files.intact => vec![Problem::Damaged(file())],
+            None => vec![LoaderProblem::Missing(file())],
+            Some(files) if !files.intact => vec![LoaderProblem::Damaged(file())],
             Some(_) => Vec::new(),
         };
         let next = next == Some(Owner::Environment(self.id));
@@ -241,7 +249,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_removal(&self) -> Result<()> {
-        self.refuse_without_others("all that there is to start")
+        self.refuse_without_others("the only entry to start")
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -261,7 +269,7 @@ impl Loader for MemoryLoader<'_> {
     }
 }
 
-/// It keeps nothing in a BE.
+/// The settings of a loader that keeps nothing in a BE.
 struct NoSettings;
 
 impl LoaderSettings for NoSettings {
@@ -329,8 +337,8 @@ impl Machine for MemoryMachine {
     fn install(&self, name: &str) {
         let environment = self.environment(name);
         let descriptor = environment.descriptor.as_ref().unwrap();
-        let subject = Subject::new(descriptor, environment, "/".as_ref());
-        self.loader(name).install(&subject).unwrap();
+        let target = InstallTarget::new(descriptor, environment, "/".as_ref());
+        self.loader(name).install(&target).unwrap();
     }
 
     fn set_state(&mut self, name: &str, state: State) {
@@ -344,7 +352,7 @@ impl Machine for MemoryMachine {
         manager.one_shot = None;
         (manager.current, manager.running) = (Some(owner), Some(owner));
         let Owner::Environment(id) = owner else { return Started::Foreign };
-        let record = &mut manager.files(id).expect("a line leads nowhere").record;
+        let record = &mut manager.files(id).expect("a line starts a BE without files").record;
         if record.attempts == MAX_ATTEMPTS {
             manager.running = None;
             return Started::Rescue;

@@ -38,7 +38,7 @@ pub fn faults(
     environment: &BootEnvironment,
     descriptor: &Descriptor,
     devices: &Devices,
-    corrected: &[loader::Problem],
+    corrected: &[loader::LoaderProblem],
 ) -> Vec<Problem> {
     let is_corrected =
         |problem: &Problem| corrected.iter().any(|other| other.code() == problem.code);
@@ -121,13 +121,13 @@ mod tests {
                 e,
                 e.descriptor.as_ref().unwrap(),
                 &Devices::default(),
-                &[loader::Problem::NoEsp],
+                &[loader::LoaderProblem::NoEsp],
             )
         };
         assert!(all(&environment).is_empty());
         environment.problems = vec![
             Problem::new("no-initramfs", "its kernel has no initramfs"),
-            loader::Problem::NoEsp.into(),
+            loader::LoaderProblem::NoEsp.into(),
         ];
         environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
         environment.file_systems.push(FileSystemUse {

@@ -4,7 +4,7 @@ use super::running;
 use crate::environment::Trial;
 use crate::error::{Doing, Result};
 use crate::host::Host;
-use crate::loader::{AllEntries, Unconfirmed};
+use crate::loader::{AllEntries, UnconfirmedTrial};
 use crate::storage::device::Devices;
 use crate::storage::namespace;
 
@@ -30,7 +30,7 @@ pub fn write(host: &Host) -> Result<()> {
 }
 
 /// The unconfirmed trials of all BEs except the running one.
-fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
+fn trials(host: &Host) -> Result<Vec<UnconfirmedTrial>> {
     if AllEntries::of(host, &Devices::default()).is_none() {
         return Ok(Vec::new());
     }
@@ -42,9 +42,9 @@ fn trials(host: &Host) -> Result<Vec<Unconfirmed>> {
     })
 }
 
-fn text(trials: &[Unconfirmed]) -> String {
+fn text(trials: &[UnconfirmedTrial]) -> String {
     let mut text = String::new();
-    for Unconfirmed { name, entry, trial } in trials {
+    for UnconfirmedTrial { name, entry, trial } in trials {
         let paragraph = match trial {
             Trial::Failed => format!(
                 "Lifeboat: the trial of boot environment '{name}' failed: it was started and did \
@@ -78,8 +78,11 @@ mod tests {
             ("c", Trial::Pending),
             ("d", Trial::Running),
         ];
-        let text =
-            text(&trials.map(|(name, trial)| Unconfirmed { name: name.into(), entry: 0xA, trial }));
+        let text = text(&trials.map(|(name, trial)| UnconfirmedTrial {
+            name: name.into(),
+            entry: 0xA,
+            trial,
+        }));
         assert!(text.contains("'a' failed") && text.contains("be check a"), "{text}");
         assert!(text.contains("be boot-entries remove 000A"), "{text}");
         assert!(
@@ -92,7 +95,7 @@ mod tests {
     fn a_machine_without_uefi_has_no_notice() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let host = Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") };
+        let host = Host::below(directory.path());
         std::fs::create_dir_all(at("run/motd.d")).unwrap();
         std::fs::write(at("run/motd.d/lifeboat"), "old").unwrap();
         write(&host).unwrap();

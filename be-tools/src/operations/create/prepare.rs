@@ -198,7 +198,7 @@ impl Preparation<'_> {
         let placements = match replaced {
             Some(old) if request.placements.is_empty() => {
                 let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-                layout::in_the_place_of(old, &esps)?
+                layout::placements_replacing(old, &esps)?
             }
             _ => request.placements.clone(),
         };

@@ -11,7 +11,7 @@ use crate::copy::Mode;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::layout::{TargetFileSystem, TreeCopy};
-use crate::loader::{self, Loader, Subject};
+use crate::loader::{self, InstallTarget, Loader};
 use crate::localize::identity::NewMachine;
 use crate::operations::adopt;
 use crate::operations::delete::{self, Deletion};
@@ -211,9 +211,9 @@ impl Display for Step<'_> {
             Step::CopyFiles(TreeStep { tree, source, target }) => write!(
                 f,
                 "copy the files of {} of '{source}' to {} ({})",
-                tree.source_place().display(),
+                tree.source_directory().display(),
                 target.node().display(),
-                tree.target_place().display()
+                tree.target_directory().display()
             ),
             Step::RemoveLeftOut(TreeStep { tree, target, .. }) => write!(
                 f,
@@ -269,8 +269,8 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::RemoveLeftOut(tree) => state.remove_left_out(tree),
             Step::Localize => state.localize(),
             Step::InstallLoader(_) => {
-                let subject = Subject::new(&state.descriptor, &job.target, &work.target);
-                state.loader()?.install(&subject)
+                let target = InstallTarget::new(&state.descriptor, &job.target, &work.target);
+                state.loader()?.install(&target)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

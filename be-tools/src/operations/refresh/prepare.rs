@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use super::request::RefreshRequest;
-use crate::environment::mounted::{Access, MountedEnvironment};
+use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
@@ -37,10 +37,10 @@ impl<'a> Job<'a> {
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (layout, kept) = {
             let mounted =
-                MountedEnvironment::mount_system(host, inventory, target, Access::ReadOnly)?;
+                MountedEnvironment::mount_system(host, inventory, target, MountMode::ReadOnly)?;
             let root = RootDir::open(mounted.root())?;
             let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
-            let placements = layout::of_its_own(target, source, &esps, has_content)?;
+            let placements = layout::placements_of(target, source, &esps, has_content)?;
             let layout = populate::lay_out(inventory, &source.file_systems, placements)?;
             let from = source::mount(session, source, &MountPoint::root())?;
             let from = RootDir::open(from.dir())?;

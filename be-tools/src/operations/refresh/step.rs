@@ -165,9 +165,9 @@ impl Display for Step<'_> {
                 f,
                 "compare {} on {} with {} of '{source}' {}: write what differs, remove what \
                 '{source}' does not have",
-                tree.target_place().display(),
+                tree.target_directory().display(),
                 target.node().display(),
-                tree.source_place().display(),
+                tree.source_directory().display(),
                 if *checksum { "byte for byte" } else { "by size and times" }
             ),
             Step::Localize => f.write_str(

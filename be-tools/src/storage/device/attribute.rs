@@ -1,15 +1,15 @@
-//! The small files of sysfs, and the node that belongs to a device's entry there.
+//! The attribute files of sysfs, and the device node of an entry in it.
 
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
 
-/// The text of a file of sysfs; `None` where it is not there.
+/// The text of a file in sysfs; `None` if the file cannot be read.
 pub(super) fn read(path: &Path) -> Option<String> {
     std::fs::read(path).ok().map(|bytes| clean(&bytes))
 }
 
-/// Without blanks around it and control characters in it.
+/// The text without white space at its ends and without control characters.
 pub(super) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0')

@@ -1,4 +1,4 @@
-//! One block device, with what it holds.
+//! One block device, with its content.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Refusal, Result};
 use crate::plan::PlannedDevice;
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::{Content, SuperBlock};
 
@@ -14,38 +15,38 @@ use crate::storage::probe::{Content, SuperBlock};
 /// or md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockDevice {
-    /// Kernel name, such as `vda2`.
+    /// The kernel name, such as `vda2`.
     pub name: String,
-    /// Device node; `/dev/mapper/NAME` for a volume of the device mapper.
+    /// The device node; `/dev/mapper/NAME` for a volume of the device mapper.
     pub node: PathBuf,
-    /// Major and minor number.
-    pub number: (u32, u32),
-    /// Bytes.
+    /// The device number.
+    pub number: DeviceNumber,
+    /// The size in bytes.
     pub size: u64,
     /// The kernel refuses writes.
     pub read_only: bool,
-    /// Its disk can be pulled out.
+    /// Its disk is removable.
     pub removable: bool,
-    /// Kernel name of its whole disk; its own where it is one.
+    /// The kernel name of its disk; its own name if it is a disk.
     pub disk: String,
-    /// Model of its disk; what it is, where it has none.
+    /// The model of its disk, or a description if it has none.
     pub model: String,
-    /// Serial number of its disk; empty where it has none.
+    /// The serial number of its disk; empty if it has none.
     pub serial: String,
     /// How its disk is attached: `virtio`, `nvme`, `ata`, `usb`, `scsi`, `mmc`, `loop`, `dm`, `md`,
     /// or empty.
     pub transport: String,
-    /// Bytes of a logical block.
+    /// The size of a logical block in bytes.
     pub logical_block_size: u32,
-    /// As its partition table describes it, if it is a partition.
+    /// Its entry in the partition table, if it is a partition.
     pub partition: Option<PartitionInfo>,
-    /// Kernel names of what is stacked on it.
+    /// The kernel names of the devices that use it.
     pub holders: Vec<String>,
-    /// Kernel names of what it is stacked on.
+    /// The kernel names of the devices that it uses.
     pub slaves: Vec<String>,
-    /// Name of the device mapper, such as `vg-root`.
+    /// Its name in the device mapper, such as `vg-root`.
     pub dm_name: Option<String>,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
 }
 
@@ -61,12 +62,12 @@ impl BlockDevice {
         }
     }
 
-    /// Nothing but a node, of which nothing is known.
+    /// A device of which only the node is known.
     pub fn bare(node: &Path) -> Self {
         let name = node.file_name().unwrap_or_default().to_string_lossy().into_owned();
         BlockDevice {
             node: node.to_owned(),
-            number: (0, 0),
+            number: DeviceNumber::default(),
             size: 0,
             read_only: false,
             removable: false,
@@ -84,12 +85,12 @@ impl BlockDevice {
         }
     }
 
-    /// It is not a partition.
+    /// Whether it is not a partition.
     pub fn is_whole_disk(&self) -> bool {
         self.disk == self.name
     }
 
-    /// It is an EFI system partition.
+    /// Whether it is an EFI system partition.
     pub fn is_esp(&self) -> bool {
         self.partition.as_ref().is_some_and(PartitionInfo::is_esp)
     }
@@ -99,7 +100,7 @@ impl BlockDevice {
         self.content.super_block()
     }
 
-    /// The line of a plan: what it is, what it holds, what becomes of it.
+    /// Its line in a plan: what it is, what it holds, what becomes of it.
     pub fn planned(&self, becomes: impl Into<String>) -> PlannedDevice {
         PlannedDevice {
             device: self.node.display().to_string(),
@@ -112,24 +113,24 @@ impl BlockDevice {
         }
     }
 
-    /// Refuses an open file that is another device than this: the name has passed to it since.
+    /// Refuses an open file that is not this device, because the name has passed to another one.
     ///
     /// # Errors
     /// The refusal, and as fstat(2).
     pub fn refuse_exchanged(&self, opened: &File) -> Result<()> {
-        let number = rustix::fs::fstat(opened).at("looking at", &self.node)?.st_rdev;
-        let number = (rustix::fs::major(number), rustix::fs::minor(number));
-        if number == self.number {
+        let number =
+            rustix::fs::fstat(opened).at("reading the device number of", &self.node)?.st_rdev;
+        if DeviceNumber::from_raw(number) == self.number {
             return Ok(());
         }
         Err(Refusal::Other(format!(
-            "{} is another device now than the one in the plan: run the command again",
+            "{} is no longer the device in the plan: run the command again",
             self.node.display()
         ))
         .into())
     }
 
-    /// DEVICE of `NAME@DEVICE`: the kernel name, or the volume's.
+    /// The DEVICE of `NAME@DEVICE`: the name of the volume if it is one, else the kernel name.
     pub fn short_name(&self) -> &str {
         self.dm_name.as_deref().unwrap_or(&self.name)
     }

@@ -1,5 +1,5 @@
-//! What a device says when it is read: asked by a worker, because one that fails may never answer
-//! (DESIGN.md, invariant 7).
+//! Probing a device: done by a worker, because a device that fails may never answer (DESIGN.md,
+//! invariant 7).
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,40 +14,40 @@ use crate::storage::partitions::{self, Table};
 use crate::storage::probe::{Content, Kind, OpenDevice, probe};
 use crate::workers::{Answer, Question};
 
-/// How long a device may take. A disk that sleeps needs up to 15 seconds to spin up.
+/// How long a device may take to answer. A sleeping disk needs up to 15 seconds to spin up.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A device to read.
+/// A device to probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub(crate) struct ProbeRequest {
     node: PathBuf,
     size: u64,
     logical_block_size: u32,
-    /// Kernel name of its disk.
+    /// The kernel name of its disk.
     disk: String,
     /// Its entry in `/sys/class/block`, if it is a whole disk.
     entry: Option<PathBuf>,
 }
 
-/// What it said.
+/// What was read from a device.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct ProbeResult {
     pub(super) content: Content,
-    /// Of a whole disk.
-    pub(super) disk: Option<Disk>,
+    /// For a whole disk only.
+    pub(super) disk: Option<DiskDetails>,
 }
 
-/// What only a whole disk can say.
+/// What only a whole disk has.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Disk {
+pub(crate) struct DiskDetails {
     pub(super) serial: String,
     pub(super) table: Option<Table>,
 }
 
-impl Request {
+impl ProbeRequest {
     /// `class` is `/sys/class/block`.
     pub(super) fn of(device: &BlockDevice, class: &Path) -> Self {
-        Request {
+        ProbeRequest {
             node: device.node.clone(),
             size: device.size,
             logical_block_size: device.logical_block_size,
@@ -76,25 +76,26 @@ impl Request {
     }
 }
 
-impl Question for Request {
+impl Question for ProbeRequest {
     const KIND: &'static str = "probe";
-    type Found = Found;
+    type Finding = ProbeResult;
 
-    fn answer(&self) -> Answer<Found> {
+    fn answer(&self) -> Answer<ProbeResult> {
         let opened = self.open();
         let content = match &opened {
             Ok(opened) => probe(opened),
             Err(error) => Content::Unreadable(error.to_string()),
         };
-        let disk = self.entry.as_ref().map(|entry| Disk {
+        let disk = self.entry.as_ref().map(|entry| DiskDetails {
             serial: entry.canonicalize().map(|dir| serial(&dir)).unwrap_or_default(),
             table: opened.ok().and_then(|opened| self.table(&opened, &content)),
         });
-        Ok(Found { content, disk })
+        Ok(ProbeResult { content, disk })
     }
 }
 
-/// The driver of a virtio disk asks the disk for it.
+/// The serial number of a disk. Reading it may block, since the driver of a virtio disk asks the
+/// disk.
 fn serial(disk_dir: &Path) -> String {
     let direct = ["serial", "device/serial", "device/cid"]
         .iter()
@@ -104,7 +105,7 @@ fn serial(disk_dir: &Path) -> String {
         let page = std::fs::read(disk_dir.join("device/vpd_pg80")).ok()?;
         Some(clean(page.get(4..)?))
     };
-    // A USB device keeps its serial some levels up.
+    // The serial number of a USB device is some directories above.
     let usb = || {
         disk_dir
             .ancestors()

@@ -8,11 +8,12 @@ use super::block_device::BlockDevice;
 use super::contents;
 use crate::error::{Doing, Result};
 use crate::host::Host;
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::Content;
 use crate::workers;
 
-/// Floppy drives: opening one takes seconds and finds no boot environment.
+/// The major number of floppy drives. Opening one takes seconds, and it holds no boot environment.
 const FLOPPY_MAJOR: u32 = 2;
 
 pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
@@ -20,7 +21,7 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&class).at("listing", &class)? {
         let entry = entry.at("listing", &class)?;
-        // A device may go away while we look.
+        // A device may be removed during the scan.
         let Ok(dir) = entry.path().canonicalize() else { continue };
         let name = entry.file_name().to_string_lossy().into_owned();
         found.extend(describe(host, name, &dir));
@@ -34,10 +35,12 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
         (disk, d.partition.as_ref().map(|p| p.number))
     });
     let questions: Vec<_> =
-        found.iter().map(|device| contents::Request::of(device, &class)).collect();
-    let groups = questions.chunk_by(contents::Request::is_of_same_disk);
-    let mut disks: HashMap<String, contents::Disk> = HashMap::new();
-    for (device, answer) in found.iter_mut().zip(workers::answer_all(groups, contents::DEADLINE)) {
+        found.iter().map(|device| contents::ProbeRequest::of(device, &class)).collect();
+    let groups = questions.chunk_by(contents::ProbeRequest::is_of_same_disk);
+    let mut disks: HashMap<String, contents::DiskDetails> = HashMap::new();
+    for (device, answer) in
+        found.iter_mut().zip(workers::answer_all(host, groups, contents::DEADLINE))
+    {
         match answer {
             Ok(found) => {
                 device.content = found.content;
@@ -55,7 +58,7 @@ pub(super) fn scan(host: &Host) -> Result<Vec<BlockDevice>> {
                 .iter()
                 .find(|p| p.number == ours.number && p.start_lba == ours.start_lba)
         {
-            // The kernel cuts an extended partition to a stub; its own length is what can be used.
+            // The kernel shortens an extended partition; its length is the part that can be used.
             *ours = PartitionInfo { size_lba: ours.size_lba, ..listed.clone() };
         }
     }
@@ -66,20 +69,25 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let text = |file: &str| read(&dir.join(file));
     let number = |file: &str| text(file)?.parse::<u64>().ok();
     let (major, minor) = text("dev")?.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
-    let numbers = (major.parse().ok()?, minor.parse().ok()?);
+    let device_number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
     let sectors = number("size")?;
     let idle_loop = name.starts_with("loop")
         && !dir.join("partition").exists()
         && !dir.join("loop/backing_file").exists();
     let hidden_volume =
         text("dm/uuid").is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.len() > 68);
-    // A path of a multipath NVMe disk has no device node.
+    // One path of a multipath NVMe disk has no device node.
     let hidden_path = number("hidden") == Some(1);
-    if sectors == 0 || numbers.0 == FLOPPY_MAJOR || idle_loop || hidden_volume || hidden_path {
+    if sectors == 0
+        || device_number.major == FLOPPY_MAJOR
+        || idle_loop
+        || hidden_volume
+        || hidden_path
+    {
         return None;
     }
     let partition_number = number("partition").and_then(|n| u32::try_from(n).ok());
-    // A partition's directory lies in that of its disk.
+    // The directory of a partition is in that of its disk.
     let disk_dir =
         if partition_number.is_some() { dir.parent()?.to_owned() } else { dir.to_owned() };
     let disk = disk_dir.file_name()?.to_string_lossy().into_owned();
@@ -87,8 +95,8 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         .and_then(|b| b.parse().ok())
         .unwrap_or(512_u32)
         .max(512);
-    let partition = partition_number.map(|number_| PartitionInfo {
-        number: number_,
+    let partition = partition_number.map(|partition| PartitionInfo {
+        number: partition,
         start_lba: number("start").unwrap_or(0) * 512 / u64::from(block),
         size_lba: sectors * 512 / u64::from(block),
         logical_block_size: block,
@@ -100,7 +108,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let transport = transport(&disk, &disk_dir);
     Some(BlockDevice {
         node: node(host, &name, dm_name.as_deref()),
-        number: numbers,
+        number: device_number,
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),
         removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),

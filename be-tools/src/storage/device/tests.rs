@@ -1,46 +1,58 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use super::*;
 use crate::storage::probe::Content;
-use crate::storage::testing::{Loop, image, is_root};
+use crate::storage::testing::{LoopDevice, image, is_root};
 use crate::tool::Tool;
 
-/// A sysfs and a /dev of plain files, with the paths a real machine has.
-struct Fake {
+/// A sysfs and a /dev of regular files, with the paths of a real machine.
+struct FakeMachine {
     dir: tempfile::TempDir,
 }
 
-impl Fake {
+impl FakeMachine {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for directory in ["sys/class/block", "dev/mapper", "proc", "run"] {
             fs::create_dir_all(dir.path().join(directory)).unwrap();
         }
-        Fake { dir }
+        FakeMachine { dir }
     }
 
     fn host(&self) -> Host {
-        let at = |name: &str| self.dir.path().join(name);
-        Host { sys: at("sys"), dev: at("dev"), proc: at("proc"), run: at("run") }
+        Host::below(self.dir.path())
     }
 
-    /// Adds a device whose sysfs directory is `path` below /sys/devices, with these files.
-    fn add(&self, path: &str, number: &str, content: &[u8], files: &[(&str, &str)]) {
+    /// Adds a device whose directory in sysfs is `path` below /sys/devices.
+    fn add(&self, path: &str, number: &str, content: &[u8]) -> FakeDevice {
         let name = path.rsplit('/').next().unwrap();
         let directory = self.dir.path().join("sys/devices").join(path);
-        let sectors = (content.len() / 512).to_string();
-        for (file, text) in [("dev", number), ("size", &sectors)].iter().chain(files) {
-            fs::create_dir_all(directory.join(file).parent().unwrap()).unwrap();
-            fs::write(directory.join(file), text).unwrap();
-        }
+        fs::create_dir_all(&directory).unwrap();
         symlink(&directory, self.dir.path().join("sys/class/block").join(name)).unwrap();
         fs::write(self.dir.path().join("dev").join(name), content).unwrap();
+        let sectors = (content.len() / 512).to_string();
+        FakeDevice { directory }.attribute("dev", number).attribute("size", &sectors)
     }
 }
 
-fn machine() -> Fake {
-    let fake = Fake::new();
+/// The directory of a device in sysfs.
+struct FakeDevice {
+    directory: PathBuf,
+}
+
+impl FakeDevice {
+    fn attribute(self, file: &str, text: &str) -> Self {
+        let file = self.directory.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+        self
+    }
+}
+
+fn machine() -> FakeMachine {
+    let fake = FakeMachine::new();
     let disk = image(96 << 20);
     Tool::new("sgdisk")
         .args(["-n1:2048:+33M", "-t1:ef00", "-u1:aaaaaaaa-0000-0000-0000-000000000001"])
@@ -62,51 +74,33 @@ fn machine() -> Fake {
         .unwrap();
     let bytes = |file: &tempfile::NamedTempFile| fs::read(file.path()).unwrap();
     let vda = "pci0/virtio1/block/vda";
-    fake.add(
-        vda,
-        "254:0",
-        &bytes(&disk),
-        &[("serial", "SER1AL\n"), ("queue/logical_block_size", "512"), ("ro", "0")],
-    );
-    fake.add(
-        &format!("{vda}/vda1"),
-        "254:1",
-        &bytes(&esp),
-        &[("partition", "1"), ("start", "2048")],
-    );
-    fake.add(
-        &format!("{vda}/vda2"),
-        "254:2",
-        &bytes(&root),
-        &[("partition", "2"), ("start", "69632")],
-    );
+    fake.add(vda, "254:0", &bytes(&disk))
+        .attribute("serial", "SER1AL\n")
+        .attribute("queue/logical_block_size", "512")
+        .attribute("ro", "0");
+    fake.add(&format!("{vda}/vda1"), "254:1", &bytes(&esp))
+        .attribute("partition", "1")
+        .attribute("start", "2048");
+    fake.add(&format!("{vda}/vda2"), "254:2", &bytes(&root))
+        .attribute("partition", "2")
+        .attribute("start", "69632");
     let usb = "pci0/usb2/2-1/2-1:1.0/host3/target3:0:0/3:0:0:0/block/sdb";
-    fake.add(
-        usb,
-        "8:16",
-        &[0; 4096],
-        &[("device/model", "Stick\n"), ("device/vendor", "Acme"), ("removable", "1\n")],
-    );
+    fake.add(usb, "8:16", &[0; 4096])
+        .attribute("device/model", "Stick\n")
+        .attribute("device/vendor", "Acme")
+        .attribute("removable", "1\n");
     let sata = "pci0/ata3/host2/target2:0:0/2:0:0:0/block/sda";
-    fake.add(
-        sata,
-        "8:0",
-        &[1; 4096],
-        &[
-            ("device/vendor", "ATA"),
-            ("device/model", "QEMU HARDDISK"),
-            ("device/vpd_pg80", "\0\u{80}\0\u{4}Q001"),
-        ],
-    );
-    fake.add(
-        "virtual/block/dm-0",
-        "252:0",
-        &[0; 512],
-        &[("dm/name", "my--vg-root"), ("dm/uuid", "LVM-x"), ("slaves/sda", "")],
-    );
-    fake.add("pci0/nvme/nvme0/nvme0c0n1", "259:1", &[0; 512], &[("hidden", "1\n")]);
-    fake.add("virtual/block/loop0", "7:0", &[0; 512], &[]);
-    fake.add("virtual/block/zram0", "253:0", &[], &[]);
+    fake.add(sata, "8:0", &[1; 4096])
+        .attribute("device/vendor", "ATA")
+        .attribute("device/model", "QEMU HARDDISK")
+        .attribute("device/vpd_pg80", "\0\u{80}\0\u{4}Q001");
+    fake.add("virtual/block/dm-0", "252:0", &[0; 512])
+        .attribute("dm/name", "my--vg-root")
+        .attribute("dm/uuid", "LVM-x")
+        .attribute("slaves/sda", "");
+    fake.add("pci0/nvme/nvme0/nvme0c0n1", "259:1", &[0; 512]).attribute("hidden", "1\n");
+    fake.add("virtual/block/loop0", "7:0", &[0; 512]);
+    fake.add("virtual/block/zram0", "253:0", &[]);
     fake
 }
 
@@ -136,7 +130,7 @@ fn sysfs_is_read_and_idle_devices_left_out() {
 }
 
 #[test]
-fn a_device_answers_to_all_its_names() {
+fn a_device_is_found_by_each_of_its_names() {
     let fake = machine();
     let host = fake.host();
     let devices = Devices::scan(&host).unwrap();
@@ -155,8 +149,8 @@ fn a_device_answers_to_all_its_names() {
     ] {
         assert_eq!(devices.resolve(reference).unwrap().name, name, "{reference}");
     }
-    for nobody in ["vdb", "/dev/none", "UUID=", "LABEL=x", "PARTUUID=x", "ID=x", "", "UUID"] {
-        assert!(matches!(devices.resolve(nobody), Err(Error::Usage(_))), "{nobody}");
+    for unknown in ["vdb", "/dev/none", "UUID=", "LABEL=x", "PARTUUID=x", "ID=x", "", "UUID"] {
+        assert!(matches!(devices.resolve(unknown), Err(Error::Usage(_))), "{unknown}");
     }
 }
 
@@ -164,7 +158,7 @@ fn a_device_answers_to_all_its_names() {
 fn two_file_systems_of_one_uuid_are_ambiguous() {
     let fake = machine();
     let twin = fs::read(fake.dir.path().join("dev/vda2")).unwrap();
-    fake.add("pci0/virtio2/block/vdb", "254:16", &twin, &[]);
+    fake.add("pci0/virtio2/block/vdb", "254:16", &twin);
     let devices = Devices::scan(&fake.host()).unwrap();
     match devices.resolve("LABEL=root") {
         Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
@@ -187,13 +181,13 @@ fn a_plan_line_says_what_is_lost() {
 }
 
 #[test]
-fn a_loop_device_with_a_file_is_found_through_links() {
+fn a_loop_device_is_found_through_symlinks() {
     if !is_root() {
         return;
     }
     let file = image(16 << 20);
     Tool::new("mkswap").arg(file.path()).run().unwrap();
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let devices = Devices::scan(&Host::local()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     symlink(&device.node, directory.path().join("by-id")).unwrap();

@@ -1,4 +1,4 @@
-//! How much a file system holds that mkfs would make on a device, computed before anything is
+//! The capacity of a file system that mkfs would make on a device, estimated before anything is
 //! written.
 
 use serde::Serialize;
@@ -6,39 +6,42 @@ use serde::Serialize;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What fits into a new file system. An estimate on the safe side.
+/// The capacity of a new file system, estimated on the safe side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Capacity {
-    /// Bytes free for content and directories.
+    /// The bytes for content and directories.
     pub bytes: u64,
-    /// Files and directories, where their number is fixed when it is made.
+    /// The number of files and directories, if mkfs fixes it.
     pub files: Option<u64>,
-    /// Bytes that an entry takes besides its content: the end of its last block (2540 on the mean
-    /// over the root of a Debian, directories counted whole), its name, its inode.
+    /// The bytes that an entry needs in addition to its content: the unused part of its last block
+    /// (2540 on average for the root of a Debian, with directories counted as a whole), its name,
+    /// its inode.
     pub per_entry: u64,
 }
 
 impl Capacity {
-    /// Content of `bytes` in `entries` files, directories and links fits, with some room to work.
+    /// Whether `bytes` of content in `entries` files, directories and symlinks fit, with some space
+    /// left.
     pub fn holds(&self, bytes: u64, entries: u64) -> bool {
         self.needed(bytes, entries) <= self.bytes && self.files.is_none_or(|files| entries <= files)
     }
 
-    /// Bytes that such content takes.
+    /// The bytes that such content needs.
     pub fn needed(&self, bytes: u64, entries: u64) -> u64 {
         let content = bytes.saturating_add(entries.saturating_mul(self.per_entry));
-        // A file system filled to its last block cannot be worked in.
+        // A system cannot work on a file system that is completely full.
         content.saturating_add(content / 50)
     }
 }
 
-/// What a file system of this type holds on a device of `size` bytes, made as [`super::make`] does.
+/// The capacity of a file system of this type on a device of `size` bytes, made by [`super::make`].
 pub fn capacity(fs_type: &str, size: u64) -> Capacity {
     match fs_type {
         "ext2" | "ext3" | "ext4" => ext(size, fs_type != "ext2"),
         "xfs" => xfs(size),
         "btrfs" => btrfs(size),
-        // Clusters grow with the size, up to 32 KiB; two tables of four bytes a cluster.
+        // Clusters have up to 32 KiB, depending on the size. Two tables have four bytes per
+        // cluster.
         _ => Capacity {
             bytes: size.saturating_sub(MIB) / 1000 * 990,
             files: None,
@@ -68,7 +71,7 @@ fn ext(size: u64, journal: bool) -> Capacity {
         _ => GIB,
     };
     let inodes = size / ratio;
-    // Bitmaps and descriptors, and the descriptors kept for growing in every group that has a copy.
+    // Bitmaps and descriptors, and the reserved descriptors in every group that has a copy.
     let groups = size / (128 * MIB) + 1;
     let copies = 2 + 3 * u64::from(groups.ilog2());
     let descriptors = copies * (groups * 64 + (4 * MIB).min(size / 1024));
@@ -76,17 +79,18 @@ fn ext(size: u64, journal: bool) -> Capacity {
     Capacity { bytes: size.saturating_sub(taken), files: Some(inodes / 100 * 99), per_entry: 2600 }
 }
 
-/// mkfs.xfs(8): a log of 64 MiB to 2 GiB; inodes are made as needed, 512 bytes each.
+/// mkfs.xfs(8): a log of 64 MiB to 2 GiB. Inodes of 512 bytes are allocated as needed.
 fn xfs(size: u64) -> Capacity {
     let log = (size / 2048).clamp(64 * MIB, 2 * GIB);
-    // Free space, inode and reference count trees, and what the kernel keeps back for them.
+    // The free space, inode and reference count trees, and the space that the kernel reserves for
+    // them.
     let kept = size / 50 + 24 * MIB;
     Capacity { bytes: size.saturating_sub(log + kept), files: None, per_entry: 3100 }
 }
 
-/// mkfs.btrfs(8): metadata twice; small files lie in metadata.
+/// mkfs.btrfs(8): metadata is stored twice, and small files are stored in metadata.
 fn btrfs(size: u64) -> Capacity {
-    // Chunks are given out as data or metadata and do not change hands.
+    // A chunk is allocated for either data or metadata, and stays that.
     let kept = size / 20 + (size / 10).min(256 * MIB);
     Capacity { bytes: size.saturating_sub(kept), files: None, per_entry: 5000 }
 }

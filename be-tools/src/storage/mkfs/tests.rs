@@ -1,8 +1,8 @@
 use super::*;
 use crate::storage::probe::{Content, probe};
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
-/// btrfs refuses a UUID that another device has, and tests run side by side.
+/// A new UUID: btrfs refuses one that another device has, and tests run in parallel.
 fn fresh() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -13,7 +13,7 @@ fn every_type_is_made_over_every_other() {
         return;
     }
     let file = image(320 << 20);
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"]
     {
         let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
@@ -43,7 +43,7 @@ fn a_mounted_device_is_not_erased() {
         return;
     }
     let file = image(64 << 20);
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     let uuid = fresh();
     make("ext4", &device.device(), &uuid, None).unwrap();
     in_namespace(|| {
@@ -56,7 +56,7 @@ fn a_mounted_device_is_not_erased() {
 }
 
 #[test]
-fn young_features_stay_off() {
+fn new_features_are_turned_off() {
     let table: &[(&str, &[u32], usize)] = &[
         ("ext4", &[1, 46, 5], 0),
         ("ext4", &[1, 47, 0], 2),
@@ -74,7 +74,7 @@ fn young_features_stay_off() {
     assert!(version("no-such-program").is_empty());
 }
 
-/// Bytes and inodes that a new file system gives to root.
+/// The free bytes and inodes of a new file system, for root.
 fn free(dir: &std::path::Path) -> (u64, u64) {
     let stat = rustix::fs::statvfs(dir).unwrap();
     (stat.f_bfree * stat.f_frsize, stat.f_ffree)
@@ -90,7 +90,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
         for fs_type in ["ext4", "ext2", "xfs", "btrfs"] {
             for size in mebibytes.map(|m| m << 20) {
                 let file = image(size);
-                let device = Loop::attach(file.path());
+                let device = LoopDevice::attach(file.path());
                 make(fs_type, &device.device(), &fresh(), None).unwrap();
                 let dir = tempfile::tempdir().unwrap();
                 let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
@@ -112,7 +112,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
 }
 
 #[test]
-fn what_capacity_says_fits_does_fit() {
+fn content_within_the_capacity_fits() {
     if !is_root() {
         return;
     }
@@ -120,11 +120,11 @@ fn what_capacity_says_fits_does_fit() {
         for fs_type in ["ext4", "xfs", "btrfs"] {
             let size = 400 << 20;
             let file = image(size);
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             make(fs_type, &device.device(), &fresh(), None).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
-            // Small files of all lengths, and a large one as large as is said to fit.
+            // Small files of all lengths, and one large file of the size that should still fit.
             let length = |index: u64| index * 37 % 9000;
             let files = 8000;
             let bytes: u64 = (0..files).map(length).sum();

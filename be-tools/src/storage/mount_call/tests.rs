@@ -2,7 +2,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::storage::mounts::Mounts;
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target, mount_with};
 use crate::storage::volume::Access;
 use crate::tool::Tool;
 
@@ -10,12 +10,12 @@ fn sha256(path: &Path) -> String {
     Tool::new("sha256sum").arg(path).run().unwrap()
 }
 
-/// An image whose file system was in use when its machine died.
+/// An image of a file system that was in use when its machine lost power.
 fn dirty_image(program: &str, arguments: &[&str], fs_type: &str) -> tempfile::NamedTempFile {
     let live = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
     Tool::new(program).args(arguments).arg(live.path()).run().unwrap();
     let copy = image(0);
-    let device = Loop::attach(live.path());
+    let device = LoopDevice::attach(live.path());
     let dir = tempfile::tempdir().unwrap();
     let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
     for index in 0..50 {
@@ -43,7 +43,7 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             let before = sha256(file.path());
             let bytes = std::fs::read(file.path()).unwrap();
             assert!(crate::storage::probe::probe(&bytes).super_block().unwrap().dirty, "{fs_type}");
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let access = Access::Look;
             let mounted =
@@ -53,9 +53,9 @@ fn scanning_a_dirty_file_system_changes_no_byte() {
             mounted.unmount().unwrap();
             drop(device);
             assert_eq!(before, sha256(file.path()), "{fs_type}");
-            // The proof has teeth: an ordinary read-only mount does write to a dirty ext4.
+            // An ordinary read-only mount does write to a dirty ext4.
             if fs_type == "ext4" {
-                let device = Loop::attach(file.path());
+                let device = LoopDevice::attach(file.path());
                 mount_with(&device.node, fs_type, None, "ro", dir.path())
                     .unwrap()
                     .unmount()
@@ -98,7 +98,7 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
     let file = image(64 << 20);
     Tool::new("mke2fs").args(["-qF", "-t", "ext4", "-e", "panic"]).arg(file.path()).run().unwrap();
     in_namespace(|| {
-        let device = Loop::attach(file.path());
+        let device = LoopDevice::attach(file.path());
         let dir = tempfile::tempdir().unwrap();
         let is_safe = || {
             let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
@@ -118,8 +118,8 @@ fn a_broken_disk_cannot_make_this_machine_panic() {
     });
 }
 
-/// Whatever was written before, and however often the log has turned: clean after an unmount, dirty
-/// in between. The kernel judges, by mounting a device it cannot write to.
+/// The log is clean after an unmount and dirty before it, however often it has wrapped. The kernel
+/// is the reference: it refuses to mount a dirty file system on a device that it cannot write to.
 #[test]
 fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     use crate::storage::probe::{Kind, OpenDevice, probe};
@@ -137,7 +137,7 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     let kernel_says_dirty = |path: &Path| {
         let node =
             Tool::new("losetup").args(["--find", "--show", "--read-only"]).arg(path).run().unwrap();
-        let device = Loop { node: node.trim().into() };
+        let device = LoopDevice { node: node.trim().into() };
         let dir = tempfile::tempdir().unwrap();
         mount_with(&device.node, "xfs", None, "ro,nouuid", dir.path())
             .map(|m| m.unmount().unwrap())
@@ -146,10 +146,10 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
     assert!(!is_dirty(file.path()) && !kernel_says_dirty(file.path()));
     in_namespace(|| {
         for round in 0..6_u64 {
-            let device = Loop::attach(file.path());
+            let device = LoopDevice::attach(file.path());
             let dir = tempfile::tempdir().unwrap();
             let mounted = mount_target(&device.node, "xfs", dir.path()).unwrap();
-            // Renaming fills the log and little else.
+            // Renaming fills the log without filling the file system.
             for index in 0..12_000 + 1000 * round {
                 let path = |n: u64| dir.path().join(format!("{}-{n}", "long".repeat(40)));
                 std::fs::write(path(index % 200), "").unwrap();

@@ -17,17 +17,17 @@ fn mountinfo_is_parsed() {
     let home = mounts.at(Path::new("/home")).unwrap();
     assert_eq!(
         (home.root.to_str(), home.fs_type.as_str(), home.number),
-        (Some("/@home"), "btrfs", (0, 35))
+        (Some("/@home"), "btrfs", (0, 35).into())
     );
-    assert_eq!(mounts.at(Path::new("/mnt/with space")).unwrap().number, (254, 4));
-    assert!(mounts.iter().any(|m| m.number == (254, 3) && m.is_read_only()));
+    assert_eq!(mounts.at(Path::new("/mnt/with space")).unwrap().number, (254, 4).into());
+    assert!(mounts.iter().any(|m| m.number == (254, 3).into() && m.is_read_only()));
     assert_eq!(mounts.under(Path::new("/mnt")).count(), 2);
     assert_eq!((home.id, home.parent), (40, 27));
     assert_eq!(mounts.by_id(22).unwrap().mount_point, Path::new("/proc"));
 }
 
 #[test]
-fn what_hides_a_mount_is_told_from_what_carries_it() {
+fn what_hides_a_mount_is_told_from_its_parents() {
     let mounts = Mounts::parse(
         b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
         2 1 8:2 / /srv rw - ext4 /dev/sda2 rw\n\
@@ -47,7 +47,7 @@ fn what_hides_a_mount_is_told_from_what_carries_it() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_of_the_kernel_is_survived(text in "[0-9a-z:/ \\\\\n-]{0,200}") {
+    fn no_text_causes_a_panic(text in "[0-9a-z:/ \\\\\n-]{0,200}") {
         let _ = Mounts::parse(text.as_bytes()).iter().count();
         let _ = crate::storage::swap::parse(text.as_bytes());
     }

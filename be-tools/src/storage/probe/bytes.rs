@@ -1,14 +1,15 @@
-//! Checked access to foreign bytes.
+//! Checked access to the bytes of a device.
 
 use std::borrow::Cow;
 use std::io;
 
 use super::source::Source;
 
-/// Covers every super block that lies at the start of a device, up to that of btrfs.
+/// The bytes that are read at once. They include every super block at the start of a device, up to
+/// that of btrfs.
 const HEAD: u64 = 68 << 10;
 
-/// A device with its first bytes at hand.
+/// A device whose first bytes have been read.
 pub struct Image<'a> {
     source: &'a dyn Source,
     head: Vec<u8>,
@@ -25,7 +26,7 @@ impl<'a> Image<'a> {
         self.source.len()
     }
 
-    /// `len` bytes from `offset`, if the device has and gives them.
+    /// `len` bytes from `offset`; `None` beyond the end, or if they cannot be read.
     pub(crate) fn at(&self, offset: u64, len: usize) -> Option<Block<'_>> {
         let end = offset.checked_add(len as u64)?;
         if end <= self.head.len() as u64 {
@@ -78,7 +79,7 @@ impl Block<'_> {
         self.array(offset).map(u64::from_be_bytes)
     }
 
-    /// Sixteen bytes in their order, as most file systems keep a UUID; empty if all are zero.
+    /// A UUID of sixteen bytes in their order, as in most file systems; empty if all are zero.
     pub(crate) fn uuid(&self, offset: usize) -> Option<String> {
         let bytes = self.array::<16>(offset)?;
         Some(if bytes == [0; 16] {
@@ -88,7 +89,7 @@ impl Block<'_> {
         })
     }
 
-    /// A fixed field of text that ends at its first NUL.
+    /// The text in a field of fixed length, up to its first NUL.
     pub(crate) fn text(&self, offset: usize, len: usize) -> Option<String> {
         self.slice(offset, len).map(clean_text)
     }

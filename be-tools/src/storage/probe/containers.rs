@@ -1,4 +1,4 @@
-//! What holds other devices: LUKS (LUKS1 1.2.3, LUKS2 1.1.4), LVM2 labels, Linux md super blocks
+//! Super blocks of containers: LUKS (LUKS1 1.2.3, LUKS2 1.1.4), LVM2 labels, Linux md super blocks
 //! (`md_p.h`, 0.90 and 1.x) and ZFS labels.
 
 use super::bytes::{Image, clean_text};
@@ -17,7 +17,7 @@ pub(super) fn luks(image: &Image) -> Option<SuperBlock> {
     Some(SuperBlock { uuid: header.text(168, 40)?, label, ..SuperBlock::new(kind) })
 }
 
-/// The label lies in one of the first four 512-byte sectors.
+/// The label is in one of the first four 512-byte sectors.
 pub(super) fn lvm(image: &Image) -> Option<SuperBlock> {
     (0..4).find_map(|sector| {
         let label = image.at(sector * 512, 512)?;
@@ -46,7 +46,7 @@ pub(super) fn lvm(image: &Image) -> Option<SuperBlock> {
 
 const MD_MAGIC: u32 = 0xa92b_4efc;
 
-/// Super blocks 1.1 at the start, 1.2 at 4 KiB, 1.0 in the last 8 to 12 KiB.
+/// Super block 1.1 is at the start, 1.2 at 4 KiB, 1.0 in the last 8 to 12 KiB.
 pub(super) fn md_1(image: &Image) -> Option<SuperBlock> {
     let end = (image.len() >> 9).checked_sub(16).map(|sector| (sector & !7) << 9);
     [Some(0), Some(4096), end].into_iter().flatten().find_map(|offset| {
@@ -62,7 +62,7 @@ pub(super) fn md_1(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// Super block 0.90 begins at the last multiple of 64 KiB that leaves 64 KiB behind it.
+/// Super block 0.90 begins at the last multiple of 64 KiB with 64 KiB after it.
 pub(super) fn md_0_90(image: &Image) -> Option<SuperBlock> {
     let offset = (image.len() & !0xffff).checked_sub(0x1_0000)?;
     let block = image.at(offset, 64)?;

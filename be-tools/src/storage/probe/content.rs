@@ -1,10 +1,9 @@
-//! What a device is found to hold: the kinds of structure, and what their super blocks say.
+//! The content of a device: the kind of its structure, and the fields of its super block.
 
+use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 
-use crate::storage::size_text;
-
-/// What kind of structure was recognised.
+/// The kind of a structure that was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the format of that name")]
@@ -64,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// What a person calls it.
+    /// The name for a message.
     pub fn description(self) -> &'static str {
         match self {
             Kind::Swap => "swap space",
@@ -110,22 +109,23 @@ impl Kind {
     }
 }
 
-/// A super block, as far as it says something Lifeboat needs.
+/// The fields of a super block that Lifeboat needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuperBlock {
-    /// Of what.
+    /// The kind of structure.
     pub kind: Kind,
-    /// Its UUID as `blkid` and fstab(5) write it; empty where the format has none.
+    /// Its UUID in the form of `blkid` and fstab(5); empty if the format has none.
     pub uuid: String,
-    /// Its label or name, control characters replaced; empty where it has none.
+    /// Its label or name, with control characters replaced; empty if it has none.
     pub label: String,
-    /// Bytes it spans, where it says so.
+    /// Its size in bytes, if the format records it.
     pub size: Option<u64>,
-    /// Bytes in use, where it says so. Stale while the file system is mounted or dirty.
+    /// The bytes in use, if the format records them. Stale while the file system is mounted or
+    /// dirty.
     pub used: Option<u64>,
-    /// Its journal or log holds changes that a mount would replay, as far as the super block tells.
+    /// Its journal or log holds changes that a mount would replay, according to the super block.
     pub dirty: bool,
-    /// Devices that make it up together (btrfs); 1 for all others.
+    /// The number of its devices (btrfs); 1 for other kinds.
     pub devices: u64,
 }
 
@@ -147,11 +147,11 @@ impl SuperBlock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// The first MiB is zero and nothing was recognised.
+    /// The first MiB is zero, and nothing was recognised.
     Blank,
-    /// Something is there that no probe knows.
+    /// The bytes match no probe.
     Unknown,
-    /// It could not be read; the reason.
+    /// The device could not be read, for this reason.
     Unreadable(String),
     /// A known structure.
     Known(SuperBlock),
@@ -171,12 +171,12 @@ impl Content {
         self.super_block().map(|s| s.kind)
     }
 
-    /// There is nothing to lose.
+    /// The device is blank, so that writing to it loses nothing.
     pub fn is_blank(&self) -> bool {
         matches!(self, Content::Blank)
     }
 
-    /// One phrase for a plan: `ext4 "root" (3.2 GiB used)`.
+    /// One phrase for a plan: `ext4 "root" (3.20 GiB used)`.
     pub fn description(&self) -> String {
         match self {
             Content::Blank => "nothing".into(),
@@ -188,7 +188,7 @@ impl Content {
                     text.push_str(&format!(" \"{}\"", found.label));
                 }
                 if let Some(used) = found.used {
-                    text.push_str(&format!(" ({} used)", size_text(used)));
+                    text.push_str(&format!(" ({} used)", HumanBytes(used)));
                 }
                 text
             }

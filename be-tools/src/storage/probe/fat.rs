@@ -25,7 +25,7 @@ pub(super) fn exfat(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// Where the parts of a FAT lie, in bytes.
+/// The offsets and sizes of the parts of a FAT, in bytes.
 struct Geometry {
     sector: u64,
     cluster: u64,
@@ -35,7 +35,7 @@ struct Geometry {
     data: u64,
     clusters: u64,
     size: u64,
-    /// First cluster of the root directory, on FAT32.
+    /// The first cluster of the root directory, on FAT32.
     root_cluster: Option<u32>,
 }
 
@@ -78,44 +78,46 @@ fn geometry(image: &Image) -> Option<Geometry> {
 }
 
 pub(super) fn vfat(image: &Image) -> Option<SuperBlock> {
-    let place = geometry(image)?;
+    let geometry = geometry(image)?;
     let boot = image.at(0, 512)?;
-    let extended = if place.root_cluster.is_some() { 66 } else { 38 };
+    let extended = if geometry.root_cluster.is_some() { 66 } else { 38 };
     let (uuid, boot_label) = match boot.u8(extended)? {
         0x28 => (serial(boot.le32(extended + 1)?), String::new()),
         0x29 => (serial(boot.le32(extended + 1)?), boot.text(extended + 5, 11)?),
         _ => (String::new(), String::new()),
     };
-    let label = volume_label(image, &place).unwrap_or(boot_label);
-    let free = place.root_cluster.and_then(|_| {
-        let info = image.at(u64::from(boot.le16(48)?) * place.sector, 512)?;
+    let label = volume_label(image, &geometry).unwrap_or(boot_label);
+    let free = geometry.root_cluster.and_then(|_| {
+        let info = image.at(u64::from(boot.le16(48)?) * geometry.sector, 512)?;
         info.has(0, b"RRaA")
             .then(|| info.le32(488))
             .flatten()
-            .filter(|free| u64::from(*free) <= place.clusters)
+            .filter(|free| u64::from(*free) <= geometry.clusters)
     });
     Some(SuperBlock {
         uuid,
         label: if label == "NO NAME" { String::new() } else { label },
-        size: Some(place.size),
-        used: free.map(|free| (place.clusters - u64::from(free)) * place.cluster),
+        size: Some(geometry.size),
+        used: free.map(|free| (geometry.clusters - u64::from(free)) * geometry.cluster),
         ..SuperBlock::new(Kind::Vfat)
     })
 }
 
-/// The entry of the root directory that carries the label, which outranks the boot sector's.
-fn volume_label(image: &Image, place: &Geometry) -> Option<String> {
-    // A label stands near the start of the root directory; a loop in the FAT must end all the same.
-    const CLUSTERS: usize = 64;
-    let Some(mut cluster) = place.root_cluster else {
-        return label_in(image, place.root, place.root_len.min(1 << 20));
+/// The label in the root directory, which takes precedence over that of the boot sector.
+fn volume_label(image: &Image, geometry: &Geometry) -> Option<String> {
+    // A label is near the start of the root directory. The limit ends a loop in the FAT.
+    const MAX_CLUSTERS: usize = 64;
+    let Some(mut cluster) = geometry.root_cluster else {
+        return label_in(image, geometry.root, geometry.root_len.min(1 << 20));
     };
-    for _ in 0..CLUSTERS {
-        let index = u64::from(cluster).checked_sub(2).filter(|index| *index < place.clusters)?;
-        if let Some(label) = label_in(image, place.data + index * place.cluster, place.cluster) {
+    for _ in 0..MAX_CLUSTERS {
+        let index = u64::from(cluster).checked_sub(2).filter(|index| *index < geometry.clusters)?;
+        if let Some(label) =
+            label_in(image, geometry.data + index * geometry.cluster, geometry.cluster)
+        {
             return Some(label);
         }
-        cluster = image.at(place.fat + u64::from(cluster) * 4, 4)?.le32(0)? & 0x0fff_ffff;
+        cluster = image.at(geometry.fat + u64::from(cluster) * 4, 4)?.le32(0)? & 0x0fff_ffff;
     }
     None
 }

@@ -1,12 +1,12 @@
-//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format
-//! page), swap (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
+//! Super blocks of file systems and swap: ext (`fs/ext4/ext4.h`), btrfs (on-disk format page), swap
+//! (`linux/swap.h`), squashfs 4.0, erofs (`erofs_fs.h`), f2fs (`f2fs_fs.h`), ISO 9660.
 
 use super::bytes::Image;
 use super::content::{Kind, SuperBlock};
 
 pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
     const JOURNAL: u32 = 0x4;
-    // What ext3 knows; anything beyond makes it ext4.
+    // The features of ext3. Any other feature makes it ext4.
     const INCOMPAT_EXT3: u32 = 0x2 | 0x4 | 0x10;
     const RO_COMPAT_EXT3: u32 = 0x1 | 0x2 | 0x4;
     const RECOVER: u32 = 0x4;
@@ -56,7 +56,7 @@ pub(super) fn btrfs(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// The magic ends the first page, and pages differ by machine.
+/// The magic is at the end of the first page, whose size depends on the machine.
 pub(super) fn swap(image: &Image) -> Option<SuperBlock> {
     [4096_u64, 8192, 16384, 65536].into_iter().find_map(|page| {
         let tail = image.at(page - 10, 10)?;
@@ -121,8 +121,7 @@ pub(super) fn f2fs(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// ECMA-119 8.4, the primary volume descriptor; its UUID is its modification date, as `blkid` has
-/// it.
+/// The primary volume descriptor (ECMA-119 8.4). Its UUID is its modification date, as for `blkid`.
 pub(super) fn iso9660(image: &Image) -> Option<SuperBlock> {
     let descriptor = image.at(32768, 2048)?;
     (descriptor.has(0, b"\x01CD001\x01")).then_some(())?;

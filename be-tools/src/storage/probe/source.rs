@@ -1,4 +1,4 @@
-//! Where the bytes come from that are probed.
+//! The sources of the bytes that are probed.
 
 use std::fs::File;
 use std::io;
@@ -6,16 +6,16 @@ use std::os::unix::fs::FileExt;
 
 /// Random access to the bytes of a device, a file or a test's buffer.
 pub trait Source {
-    /// Bytes in all.
+    /// The number of bytes.
     fn len(&self) -> u64;
-    /// There are none.
+    /// It has no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
-    /// Also when the end comes before the buffer is full.
+    /// The bytes cannot be read, or end before the buffer is full.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
@@ -34,9 +34,9 @@ impl Source for Vec<u8> {
 /// An open block device and its size.
 #[derive(Debug)]
 pub struct OpenDevice {
-    /// Opened for reading.
+    /// The device, open for reading.
     pub file: File,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Partition tables, as far as knowing that there is one: UEFI 2.10 section 5.3 (GPT), 5.2.1 (MBR).
+//! Recognises a partition table: UEFI 2.10 section 5.3 (GPT), 5.2.1 (MBR).
 
 use super::bytes::Image;
 use super::content::{Kind, SuperBlock};
 
-/// The header lies in the second logical block, whatever its size.
+/// The header is in the second logical block, whose size is not known.
 pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {
     [512_u64, 1024, 2048, 4096].into_iter().find_map(|block| {
         let header = image.at(block, 92)?;
@@ -15,8 +15,7 @@ pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {
     })
 }
 
-/// Four entries, of which one at least has a type, a start and a length, and none a boot flag that
-/// is not one.
+/// An MBR has four entries with valid boot flags. At least one has a type, a start and a length.
 pub(super) fn mbr(image: &Image) -> Option<SuperBlock> {
     let sector = image.at(0, 512)?;
     (sector.has(510, b"\x55\xaa")).then_some(())?;

@@ -11,7 +11,7 @@ fn probe_file(path: &Path) -> Content {
     probe(&std::fs::read(path).unwrap())
 }
 
-/// What `blkid` says of the same bytes.
+/// What `blkid` reports for the same bytes.
 fn oracle(path: &Path) -> BTreeMap<String, String> {
     let text = Tool::new("blkid").args(["-p", "-o", "export"]).arg(path).run().unwrap_or_default();
     text.lines()
@@ -21,7 +21,7 @@ fn oracle(path: &Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn what_mkfs_makes_is_recognised_as_blkid_does() {
+fn what_mkfs_makes_is_recognised_as_by_blkid() {
     let table: &[(&str, &[&str], u64)] = &[
         ("mke2fs", &["-qFt", "ext4", "-L", "a root"], 64),
         ("mke2fs", &["-qFt", "ext4", "-O", "^metadata_csum,^64bit,^extents", "-b", "1024"], 64),
@@ -66,7 +66,7 @@ fn what_mkfs_makes_is_recognised_as_blkid_does() {
 }
 
 #[test]
-fn an_mbr_and_nothing_at_all_are_told_apart() {
+fn an_mbr_is_told_from_a_blank_device() {
     let file = image(8 << 20);
     assert_eq!(probe_file(file.path()), Content::Blank);
     Tool::new("sfdisk").arg("--quiet").arg(file.path()).input("label: dos\n,\n").run().unwrap();
@@ -79,10 +79,10 @@ fn an_mbr_and_nothing_at_all_are_told_apart() {
     assert_eq!(probe(&Vec::new()), Content::Blank);
 }
 
-/// Headers with the fields that `cryptsetup` and `mdadm` write: making them for real takes the
-/// device mapper and md. `blkid` judges them.
+/// Headers with the fields that `cryptsetup` and `mdadm` write, because making real ones needs the
+/// device mapper and md. `blkid` is the reference.
 #[test]
-fn containers_are_recognised_as_blkid_does() {
+fn containers_are_recognised_as_by_blkid() {
     let uuid = "5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55";
     let raw = *uuid::Uuid::parse_str(uuid).unwrap().as_bytes();
     let put = |bytes: &mut Vec<u8>, at: usize, what: &[u8]| {
@@ -105,7 +105,7 @@ fn containers_are_recognised_as_blkid_does() {
     let mut old_md = vec![0; 4 << 20];
     let at = old_md.len() - 0x1_0000;
     put(&mut old_md, at, &[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0, 90]);
-    // Four little-endian words, shown as big-endian ones.
+    // Four little-endian words, which are printed as big-endian ones.
     for (word, place) in raw.chunks_exact(4).zip([20, 52, 56, 60]) {
         put(&mut old_md, at + place, &[word[3], word[2], word[1], word[0]]);
     }
@@ -127,9 +127,9 @@ fn containers_are_recognised_as_blkid_does() {
     }
 }
 
-/// Programs that not every machine has.
+/// Skips what is made by programs that are not installed.
 #[test]
-fn what_rarer_programs_make_is_recognised_too() {
+fn what_rarer_programs_make_is_recognised() {
     let tree = tempfile::tempdir().unwrap();
     std::fs::write(tree.path().join("file"), "content").unwrap();
     let tree = tree.path().display();
@@ -160,7 +160,7 @@ fn what_rarer_programs_make_is_recognised_too() {
         let found = content.super_block().unwrap_or_else(|| panic!("{script}: {content:?}"));
         let expected = oracle(file.path());
         assert_eq!(expected.get("TYPE").map(String::as_str), Some(found.kind.name()), "{script}");
-        // exFAT and NTFS keep their label in a file, where it is not looked for.
+        // exFAT and NTFS keep their label in a file, which the probe does not read.
         if !matches!(found.kind, Kind::ExFat | Kind::Ntfs) {
             let of = |key: &str| expected.get(key).cloned().unwrap_or_default();
             assert_eq!(
@@ -178,7 +178,7 @@ fn a_physical_volume_is_recognised() {
         return;
     }
     let file = image(64 << 20);
-    let device = crate::storage::testing::Loop::attach(file.path());
+    let device = crate::storage::testing::LoopDevice::attach(file.path());
     if let Err(error) = Tool::new("pvcreate")
         .args(["-q", "--config", "devices{use_devicesfile=0}"])
         .arg(&device.node)
@@ -221,10 +221,10 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn damaged_super_blocks_are_survived() {
+fn damaged_super_blocks_cause_no_panic() {
     let seeds = seeds();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(2000));
-    // Damage where the formats keep their fields.
+    // The places where the formats keep their fields.
     let places = prop_oneof![
         0_usize..512,
         512_usize..2048,

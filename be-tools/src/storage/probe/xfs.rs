@@ -4,7 +4,7 @@
 use super::bytes::{Block, Image};
 use super::content::{Kind, SuperBlock};
 
-/// What the log counts in.
+/// The unit of the log in bytes.
 pub(crate) const BASIC_BLOCK: u64 = 512;
 
 pub(super) fn xfs(image: &Image) -> Option<SuperBlock> {
@@ -22,13 +22,13 @@ pub(super) fn xfs(image: &Image) -> Option<SuperBlock> {
         label: sb.text(108, 12)?,
         size: blocks.checked_mul(block),
         used: blocks.checked_sub(free).and_then(|used| used.checked_mul(block)),
-        // A log that makes no sense is not one to pass over.
+        // A log that does not parse counts as dirty.
         dirty: log(image, block).is_some_and(|log| !log.ends_in_unmount().unwrap_or(false)),
         ..SuperBlock::new(Kind::Xfs)
     })
 }
 
-/// The internal log; `None` where it lies on another device.
+/// The internal log; `None` if the log is on another device.
 pub(crate) fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
     let sb = image.at(0, 512)?;
     let start = sb.be64(48).filter(|start| *start != 0)?;
@@ -40,13 +40,13 @@ pub(crate) fn log<'a>(image: &'a Image<'a>, block: u64) -> Option<Log<'a>> {
     Some(Log { image, offset: first.checked_mul(block)?, len })
 }
 
-/// A ring of blocks of 512 bytes. Each begins with the number of the turn in which it was written;
-/// a record header begins with a magic number, and the turn follows.
+/// The log, a ring of 512-byte blocks. Each begins with the number of the turn in which it was
+/// written. A record header begins with a magic number, followed by the turn.
 pub(crate) struct Log<'a> {
     image: &'a Image<'a>,
-    /// Bytes before it.
+    /// Its offset on the device in bytes.
     pub(crate) offset: u64,
-    /// Blocks of 512 bytes.
+    /// Its length in blocks of 512 bytes.
     pub(crate) len: u64,
 }
 
@@ -67,8 +67,8 @@ impl Log<'_> {
         }
     }
 
-    /// The block that would be written next: where the turn of the first block gives way to an
-    /// older one.
+    /// The block that would be written next: the first one that was written in an older turn than
+    /// block 0.
     fn head(&self) -> Option<u64> {
         let newest = self.turn(0)?;
         let (mut new, mut old) = (0, self.len);
@@ -79,16 +79,15 @@ impl Log<'_> {
         Some(old)
     }
 
-    /// The last record before the head says that the file system was unmounted, and nothing follows
-    /// it.
+    /// Whether the last record before the head says that the file system was unmounted.
     pub(crate) fn ends_in_unmount(&self) -> Option<bool> {
         // The longest record is 256 KiB, and its header a few blocks.
-        const LONGEST: u64 = (256 << 10) / BASIC_BLOCK + 16;
+        const MAX_RECORD: u64 = (256 << 10) / BASIC_BLOCK + 16;
         const HEADER_COVERS: u64 = 32 << 10;
         const UNMOUNT: u8 = 0x20;
         let head = self.head()?;
         let mut record = None;
-        for back in 1..=LONGEST.min(self.len) {
+        for back in 1..=MAX_RECORD.min(self.len) {
             let index = (head + self.len - back) % self.len;
             let block = self.block(index)?;
             if block.be32(0)? == Self::RECORD {

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::storage::mkfs;
-use crate::storage::testing::{Loop, image, in_namespace, is_root, mount_target, mount_with};
+use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target, mount_with};
 use crate::tool::Tool;
 
 fn fresh() -> String {
@@ -10,9 +10,9 @@ fn fresh() -> String {
 }
 
 /// A loop device with a new file system that holds a file of this name.
-fn with_file(fs_type: &str, name: &str) -> (Loop, tempfile::NamedTempFile) {
+fn with_file(fs_type: &str, name: &str) -> (LoopDevice, tempfile::NamedTempFile) {
     let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
-    let device = Loop::attach(file.path());
+    let device = LoopDevice::attach(file.path());
     mkfs::make(fs_type, &device.device(), &fresh(), None).unwrap();
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
@@ -45,31 +45,31 @@ fn a_file_system_hidden_under_another_mount_is_shown_as_itself() {
             let place = above.path().join("var");
             std::fs::create_dir(&place).unwrap();
             let mounted = mount_target(&device.node, fs_type, &place).unwrap();
-            // Over it, and twice over the directory that leads to it.
+            // One mount over it, and two over its parent directory.
             let hiding = [
                 mount_target(&over.node, "ext4", &place).unwrap(),
                 tmpfs(above.path()),
                 tmpfs(above.path()),
             ];
             for access in [Access::Look, Access::Read] {
-                assert_eq!(file_system.place(&table(), false).unwrap(), None);
+                assert_eq!(file_system.mount_point(&table(), false).unwrap(), None);
                 let shown = file_system.show(&table(), access, at.path()).unwrap();
                 assert!(at.path().join("mine").exists(), "{fs_type} {access:?}");
                 assert!(std::fs::write(at.path().join("new"), "").is_err());
                 shown.unmount().unwrap();
             }
-            // What hides it stays where it is for all others.
+            // The mounts that hide it are still there for other programs.
             assert!(!place.exists());
             hiding.into_iter().rev().for_each(|mount| mount.unmount().unwrap());
             assert!(place.join("mine").exists());
-            assert_eq!(file_system.place(&table(), true).unwrap(), Some(place.clone()));
+            assert_eq!(file_system.mount_point(&table(), true).unwrap(), Some(place.clone()));
             mounted.unmount().unwrap();
         });
     }
 }
 
 #[test]
-fn a_mount_elsewhere_serves_where_the_first_is_hidden() {
+fn a_second_mount_is_used_if_the_first_is_hidden() {
     if !is_root() {
         return;
     }
@@ -81,7 +81,7 @@ fn a_mount_elsewhere_serves_where_the_first_is_hidden() {
         let _one = mount_target(&device.node, "ext4", first).unwrap();
         let _two = mount_target(&device.node, "ext4", second).unwrap();
         let _over = tmpfs(first);
-        assert_eq!(file_system.place(&table(), true).unwrap().as_deref(), Some(second));
+        assert_eq!(file_system.mount_point(&table(), true).unwrap().as_deref(), Some(second));
         let _shown = file_system.show(&table(), Access::Read, at).unwrap();
         assert!(at.join("mine").exists());
     });
@@ -110,7 +110,7 @@ fn what_is_mounted_in_it_is_not_shown_and_nothing_can_be_written() {
 }
 
 #[test]
-fn a_name_that_has_passed_to_another_device_shows_nothing() {
+fn a_device_whose_name_has_passed_to_another_is_refused() {
     if !is_root() {
         return;
     }
@@ -149,7 +149,7 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         std::fs::write(sub.join("mine"), "").unwrap();
         let listed = Tool::new("btrfs").args(["subvolume", "list"]).arg(top.path()).run().unwrap();
         let id = listed.split_whitespace().nth(1).unwrap().to_owned();
-        // The default subvolume is not what "no subvolume" means.
+        // "No subvolume" does not mean the default subvolume.
         Tool::new("btrfs").args(["subvolume", "set-default", &id]).arg(top.path()).run().unwrap();
         let named = |options: &str| {
             let mut file_system = device.file_system();
@@ -166,24 +166,24 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
             all.iter().for_each(|(options, name)| shows(options, access, name));
         }
-        // Bound where it is mounted, too.
+        // The mounted subvolume is bound as well.
         let own = tempfile::tempdir().unwrap();
         let _sub = mount_with(&device.node, "btrfs", Some("@"), "", own.path()).unwrap();
         mounted.unmount().unwrap();
         for (options, place) in [(by_number.as_str(), Some(own.path())), ("", None)] {
-            assert_eq!(named(options).place(&table(), true).unwrap().as_deref(), place);
+            assert_eq!(named(options).mount_point(&table(), true).unwrap().as_deref(), place);
         }
         all.iter().for_each(|(options, name)| shows(options, Access::Read, name));
     });
 }
 
 #[test]
-fn a_btrfs_of_two_devices_is_shown_by_either() {
+fn a_btrfs_of_two_devices_is_mounted_by_either() {
     if !is_root() {
         return;
     }
     let files = [image(128 << 20), image(128 << 20)];
-    let [one, two] = files.each_ref().map(|file| Loop::attach(file.path()));
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
     Tool::new("mkfs.btrfs").args(["-q", "-f"]).args([&one.node, &two.node]).run().unwrap();
     Tool::new("btrfs").args(["device", "scan"]).args([&one.node, &two.node]).run().unwrap();
     in_namespace(|| {
@@ -208,30 +208,30 @@ fn a_btrfs_of_two_devices_is_shown_by_either() {
     Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
 }
 
-/// A program beside this one looks at the same device all the time, as `be list` in a loop does.
+/// Another program reads the same device all the time, as `be list` in a loop does.
 #[test]
-fn a_scan_beside_it_stops_neither_mkfs_nor_a_mount_for_writing() {
+fn a_concurrent_scan_stops_neither_mkfs_nor_a_mount_for_writing() {
     if !is_root() {
         return;
     }
     for fs_type in ["ext4", "xfs", "btrfs"] {
         let (device, _file) = with_file(fs_type, "mine");
         let ended = AtomicBool::new(false);
-        let looked = std::thread::scope(|scope| {
+        let scans = std::thread::scope(|scope| {
             let scan = scope.spawn(|| {
                 in_namespace(|| {
                     let at = tempfile::tempdir().unwrap();
-                    let mut looked = 0;
+                    let mut scans = 0;
                     while !ended.load(Ordering::Relaxed) {
                         let shown =
                             FileSystem::found(Volume::of(&Devices::default(), &device.device()))
                                 .and_then(|found| found.show(&table(), Access::Look, at.path()));
                         let Ok(shown) = shown else { continue };
-                        looked += 1;
+                        scans += 1;
                         std::thread::sleep(std::time::Duration::from_millis(30));
                         shown.unmount().unwrap();
                     }
-                    looked
+                    scans
                 })
             });
             let work = || {
@@ -252,6 +252,6 @@ fn a_scan_beside_it_stops_neither_mkfs_nor_a_mount_for_writing() {
             worked.unwrap_or_else(|why| panic!("{fs_type}: {why}"));
             scan.join().unwrap()
         });
-        assert!(looked > 0, "{fs_type} was never looked at");
+        assert!(scans > 0, "{fs_type} was never read");
     }
 }

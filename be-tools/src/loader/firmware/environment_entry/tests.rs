@@ -11,7 +11,7 @@ struct Machine {
 }
 
 /// `second` runs; Debian's own entry is first.
-fn machine(record: Record, current: Option<u16>) -> Machine {
+fn machine(record: TrialRecord, current: Option<u16>) -> Machine {
     let (firmware, mut second) = (Firmware::new(), environment("second", "aaaa-02"));
     let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
     (descriptor.state, descriptor.operation) = (State::Complete, None);
@@ -32,7 +32,7 @@ impl Machine {
         work(&EnvironmentEntry::new(&host, &self.inventory, &self.second))
     }
 
-    /// How the trial stood, and that it was confirmed.
+    /// Confirms the trial. Returns its state before that.
     fn confirm(&self) -> Result<Option<Trial>> {
         self.with(|entry| {
             let trial = entry.running_trial()?;
@@ -40,9 +40,9 @@ impl Machine {
         })
     }
 
-    fn record(&self) -> Record {
+    fn record(&self) -> TrialRecord {
         let id = self.second.descriptor.as_ref().unwrap().id;
-        Record::load(&self.firmware.esp(), &id.short()).unwrap()
+        TrialRecord::load(&self.firmware.esp(), &id.short()).unwrap()
     }
 
     fn order(&self) -> Vec<u16> {
@@ -50,33 +50,33 @@ impl Machine {
     }
 }
 
-const TRIED: Record = Record { trial: true, tried: true, attempts: 1, previous: Some(0) };
+const TRIED: TrialRecord = TrialRecord { trial: true, tried: true, attempts: 1, previous: Some(0) };
 
 #[test]
-fn a_trial_that_came_up_is_first_from_now_on() {
+fn a_trial_that_came_up_becomes_first_in_the_order() {
     let machine = machine(TRIED, None);
     assert_eq!(machine.confirm().unwrap(), Some(Trial::Running));
     assert_eq!(machine.order(), [machine.own, machine.debian]);
     assert!(machine.with(|entry| entry.is_default()).unwrap());
-    assert_eq!(machine.record(), Record::default());
+    assert_eq!(machine.record(), TrialRecord::default());
     assert_eq!(machine.confirm().unwrap(), None);
 }
 
 #[test]
-fn a_common_boot_clears_the_count_and_nothing_else() {
-    let machine = machine(Record { attempts: 3, ..Record::default() }, None);
+fn a_boot_without_a_trial_clears_only_the_count() {
+    let machine = machine(TrialRecord { attempts: 3, ..TrialRecord::default() }, None);
     assert_eq!(machine.confirm().unwrap(), None);
     assert_eq!(machine.order(), [machine.debian, machine.own]);
-    assert_eq!(machine.record(), Record::default());
+    assert_eq!(machine.record(), TrialRecord::default());
 }
 
 #[test]
-fn what_came_by_another_entry_or_was_never_tried_is_no_trial() {
-    for (record, current) in [(TRIED, Some(0)), (Record { tried: false, ..TRIED }, None)] {
+fn a_boot_through_another_entry_is_not_the_trial() {
+    for (record, current) in [(TRIED, Some(0)), (TrialRecord { tried: false, ..TRIED }, None)] {
         let machine = machine(record, current);
         assert_ne!(machine.confirm().unwrap(), Some(Trial::Running));
         assert_eq!(machine.order(), [machine.debian, machine.own]);
-        assert_eq!(machine.record(), Record { attempts: 0, ..record });
+        assert_eq!(machine.record(), TrialRecord { attempts: 0, ..record });
     }
 }
 
@@ -90,7 +90,7 @@ fn an_incomplete_be_is_not_confirmed() {
 
 #[test]
 fn something_to_fall_back_to_must_remain() {
-    let machine = machine(Record::default(), None);
+    let machine = machine(TrialRecord::default(), None);
     let status = |force| {
         machine.with(|entry| entry.prove_switch(force)).map_or_else(|e| e.exit_status(), |()| 0)
     };

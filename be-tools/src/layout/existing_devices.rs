@@ -1,4 +1,4 @@
-//! The wishes that lead to the devices which a BE has already.
+//! Placements on the devices that a BE already has.
 
 use std::path::{Path, PathBuf};
 
@@ -7,32 +7,32 @@ use super::placement::{FsType, Placement, PlacementKind};
 use crate::environment::{BootEnvironment, FileSystemUse};
 use crate::error::Result;
 
-/// The wishes that give a new BE the devices and types that were made for an old one.
+/// The placements that give a new BE the devices and types of an old one that it replaces.
 ///
 /// # Errors
-/// A type that be does not make.
-pub fn in_the_place_of(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
-    own(old, esps)
+/// be does not make file systems of that type.
+pub fn placements_replacing(old: &BootEnvironment, esps: &[PathBuf]) -> Result<Vec<Placement>> {
+    own_file_systems(old, esps)
         .filter(|own| own.mountpoint == Path::new("/") || old.made.contains(&own.device))
-        .map(|own| Own { options: None, ..own }.placement())
+        .map(|own| OwnFileSystem { options: None, ..own }.placement())
         .collect()
 }
 
-/// The wishes that describe a BE as it is, so that it can be filled again: its own file systems
-/// with their options, and what of `source` is part of them. `has_content`: whether something lies
-/// in a directory of the BE.
+/// The placements that describe a BE as it is, so that it can be refreshed: its own file systems
+/// with their options, and the file systems of `source` that were merged into them. `has_content`
+/// says whether a directory of the BE contains anything.
 ///
 /// # Errors
-/// A type that be does not make.
-pub fn of_its_own(
+/// be does not make file systems of that type.
+pub fn placements_of(
     target: &BootEnvironment,
     source: &BootEnvironment,
     esps: &[PathBuf],
     has_content: impl Fn(&Path) -> bool,
 ) -> Result<Vec<Placement>> {
     let mut placements: Vec<Placement> =
-        own(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
-    // What lies beneath a mount point is hidden, so a directory is empty unless a file system was
+        own_file_systems(target, esps).map(|own| own.placement()).collect::<Result<_>>()?;
+    // A copy does not contain what a mount hides, so a directory is empty unless a file system was
     // merged into it.
     let in_fstab =
         |f: &FileSystemUse| target.file_systems.iter().any(|own| own.mountpoint == f.mountpoint);
@@ -57,15 +57,15 @@ pub fn of_its_own(
     Ok(placements)
 }
 
-/// A file system that is a BE's own.
-struct Own {
+/// A file system that only one BE uses.
+struct OwnFileSystem {
     mountpoint: PathBuf,
     device: PathBuf,
     fs_type: String,
     options: Option<String>,
 }
 
-impl Own {
+impl OwnFileSystem {
     fn placement(self) -> Result<Placement> {
         let fs_type: FsType = self.fs_type.parse()?;
         let mountpoint = MountPoint::try_from(self.mountpoint.as_path())?;
@@ -77,12 +77,12 @@ impl Own {
     }
 }
 
-fn own<'a>(
+fn own_file_systems<'a>(
     environment: &'a BootEnvironment,
     esps: &'a [PathBuf],
-) -> impl Iterator<Item = Own> + 'a {
+) -> impl Iterator<Item = OwnFileSystem> + 'a {
     let is_root = |f: &&FileSystemUse| f.mountpoint == Path::new("/");
-    let root = Own {
+    let root = OwnFileSystem {
         mountpoint: "/".into(),
         device: environment.root.device.clone(),
         fs_type: environment.root.fs_type.clone(),
@@ -93,7 +93,7 @@ fn own<'a>(
         .iter()
         .filter(|f| !f.shared && f.mountpoint.is_absolute() && f.mountpoint != Path::new("/"))
         .filter_map(|f| {
-            Some(Own {
+            Some(OwnFileSystem {
                 mountpoint: f.mountpoint.clone(),
                 device: f.device.clone()?,
                 fs_type: f.fs_type.clone(),
@@ -108,51 +108,47 @@ fn own<'a>(
 mod tests {
     use super::*;
 
-    fn with(device: &str, lines: &[(&str, &str, &str, bool)]) -> BootEnvironment {
+    fn environment(device: &str, file_systems: Vec<FileSystemUse>) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(device));
         found.root.fs_type = "ext4".into();
-        let line =
-            |&(mountpoint, device, options, shared): &(&str, &str, &str, bool)| FileSystemUse {
-                mountpoint: mountpoint.into(),
-                spec: device.into(),
-                device: Some(device.into()),
-                fs_type: "ext4".into(),
-                options: options.into(),
-                size: None,
-                shared,
-            };
-        found.file_systems = lines.iter().map(line).collect();
+        found.file_systems = file_systems;
         found
     }
 
+    fn line(mountpoint: &str, device: &str) -> FileSystemUse {
+        FileSystemUse {
+            mountpoint: mountpoint.into(),
+            spec: device.into(),
+            device: Some(device.into()),
+            fs_type: "ext4".into(),
+            options: "defaults".into(),
+            size: None,
+            shared: false,
+        }
+    }
+
     #[test]
-    fn a_target_keeps_its_devices_and_what_was_merged_into_it() {
-        let source = with(
+    fn a_target_keeps_its_devices_and_its_merged_file_systems() {
+        let home = FileSystemUse { shared: true, ..line("/home", "/dev/vda2") };
+        let source = environment(
             "/dev/vda1",
-            &[
-                ("/", "/dev/vda1", "defaults", false),
-                ("/home", "/dev/vda2", "defaults", true),
-                ("/srv", "/dev/vda3", "defaults", false),
-                ("/data", "/dev/vda4", "defaults", false),
-                ("/mnt", "/dev/vda5", "noauto", false),
+            vec![
+                line("/", "/dev/vda1"),
+                home.clone(),
+                line("/srv", "/dev/vda3"),
+                line("/data", "/dev/vda4"),
+                FileSystemUse { options: "noauto".into(), ..line("/mnt", "/dev/vda5") },
             ],
         );
-        let target = with(
-            "/dev/vdb1",
-            &[
-                ("/", "/dev/vdb1", "noatime", false),
-                ("/var", "/dev/vdb2", "defaults", false),
-                ("/home", "/dev/vda2", "defaults", true),
-            ],
-        );
+        let root = FileSystemUse { options: "noatime".into(), ..line("/", "/dev/vdb1") };
+        let target = environment("/dev/vdb1", vec![root, line("/var", "/dev/vdb2"), home]);
         let has_content = |place: &Path| place != Path::new("/data");
-        let placements = of_its_own(&target, &source, &[], has_content).unwrap();
+        let placements = placements_of(&target, &source, &[], has_content).unwrap();
         let texts: Vec<&str> = placements.iter().map(|placement| placement.text.as_str()).collect();
         assert_eq!(texts, ["/:/dev/vdb1:ext4", "/var:/dev/vdb2:ext4", "/srv:merged"]);
-        assert!(
-            matches!(&placements[0].kind, PlacementKind::FileSystem { options: Some(o), .. } if o == "noatime")
-        );
-        let replaced = |target: &BootEnvironment| in_the_place_of(target, &[]).unwrap().len();
+        let PlacementKind::FileSystem { options, .. } = &placements[0].kind else { panic!() };
+        assert_eq!(options.as_deref(), Some("noatime"));
+        let replaced = |target: &BootEnvironment| placements_replacing(target, &[]).unwrap().len();
         assert_eq!(replaced(&target), 1, "/var was not made for it");
         let made = BootEnvironment { made: vec!["/dev/vdb2".into()], ..target };
         assert_eq!(replaced(&made), 2);

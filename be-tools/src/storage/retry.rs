@@ -1,42 +1,43 @@
-//! Waiting for a device that another program looks at for a moment.
+//! Waiting for a device that another program uses for a moment.
 
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// How long to wait for a busy device that is to be worked on: as long as a scan of another program
-/// may look into it before it is given up.
-pub(crate) const WORKING: Duration = Duration::from_secs(10);
+/// How long to wait for a busy device that an operation needs. It is as long as a scan by another
+/// program may use the device.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As [`WORKING`], for one that is only looked at: what a container has mounted stays mounted.
-pub(crate) const LOOKING: Duration = Duration::from_millis(200);
+/// How long a scan waits for a busy device. It is short, because a device that a container has
+/// mounted stays busy.
+pub(crate) const SCAN_TIMEOUT: Duration = Duration::from_millis(200);
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Calls again while the answer is `EBUSY`: another program looks at the device and is about to
-/// end, or the kernel has not given a file system up yet whose last mount has gone.
+/// Repeats `call` while it fails with `EBUSY`: another program reads the device for a moment, or
+/// the kernel has not yet released a file system whose last mount was removed.
 pub(crate) fn retry_busy<T, E: Copy + Into<std::io::Error>>(
-    patience: Duration,
+    timeout: Duration,
     mut call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    retry(patience, |error: &E| is_busy(&(*error).into()), &mut call)
+    retry(timeout, |error: &E| is_busy(&(*error).into()), &mut call)
 }
 
-/// The kernel's answer is `EBUSY`.
+/// Whether the error is `EBUSY`.
 pub(crate) fn is_busy(error: &std::io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BUSY)
 }
 
-/// Calls again while it fails as `is_busy` says and there is time left.
+/// Repeats `call` while `is_busy` is true of its error, until `timeout` has passed.
 pub(crate) fn retry<T, E>(
-    patience: Duration,
+    timeout: Duration,
     is_busy: impl Fn(&E) -> bool,
     mut call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let start = Instant::now();
     loop {
         match call() {
-            Err(error) if is_busy(&error) && start.elapsed() < patience => {
+            Err(error) if is_busy(&error) && start.elapsed() < timeout => {
                 std::thread::sleep(PAUSE);
             }
             result => return result,
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_busy_is_tried_again_and_not_for_ever() {
+    fn only_a_busy_device_is_tried_again_and_not_for_ever() {
         let answers = |errors: &'static [Errno]| {
             let mut left = errors.iter();
             let mut calls = 0;
@@ -62,8 +63,8 @@ mod tests {
         assert_eq!(answers(&[Errno::BUSY, Errno::BUSY]), (Ok(()), 3));
         assert_eq!(answers(&[Errno::BUSY, Errno::NOENT]), (Err(Errno::NOENT), 2));
         let start = Instant::now();
-        let never: Result<(), Errno> = retry_busy(LOOKING, || Err(Errno::BUSY));
+        let never: Result<(), Errno> = retry_busy(SCAN_TIMEOUT, || Err(Errno::BUSY));
         assert_eq!(never, Err(Errno::BUSY));
-        assert!(start.elapsed() >= LOOKING && start.elapsed() < WORKING);
+        assert!(start.elapsed() >= SCAN_TIMEOUT && start.elapsed() < BUSY_TIMEOUT);
     }
 }
