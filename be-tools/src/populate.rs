@@ -22,6 +22,7 @@ use crate::sandbox::Inside;
 use crate::session::Session;
 use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{Mounted, Mounts};
+use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{Access, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Totals};
@@ -50,7 +51,8 @@ pub(crate) struct TreeRequest<'a> {
 /// The layout for these placements. This is the only place that finds their devices by name.
 ///
 /// # Errors
-/// There is no device of a name, or several; and the errors of [`layout::lay_out`].
+/// There is no device of a name, or several; a subvolume, which is not filled as a whole; and the
+/// errors of [`layout::lay_out`].
 pub(crate) fn lay_out(
     inventory: &Inventory,
     source: &[FileSystemUse],
@@ -61,7 +63,18 @@ pub(crate) fn lay_out(
     let placements: Vec<_> =
         placements.into_iter().map(|placement| placement.resolve(find)).collect::<Result<_>>()?;
     let esps: Vec<PathBuf> = devices.esps().map(|d| d.node.clone()).collect();
-    layout::lay_out(source, &esps, &placements)
+    let layout = layout::lay_out(source, &esps, &placements)?;
+    for target in &layout.file_systems {
+        if Subvolume::of_options(&target.options)?.is_some() {
+            return Err(Refusal::Subvolume {
+                name: target.mountpoint.to_string(),
+                device: target.node().display().to_string(),
+                way_out: "give it a file system of its own, without subvol=".into(),
+            }
+            .into());
+        }
+    }
+    Ok(layout)
 }
 
 /// Mounts one file system of the target, with nothing mounted in it.
@@ -247,7 +260,7 @@ impl Population<'_> {
             log::info!("{done}");
         }
         for done in
-            installed::install_program(&self.session.work.target, Path::new("/proc/self/exe"))?
+            installed::install_program(&self.session.work.target, &self.session.host.program())?
         {
             log::info!("{done}");
         }

@@ -11,7 +11,7 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
-use crate::storage::volume::{Access, FileSystem, Volume};
+use crate::storage::volume::{Access, FileSystem, VisibleMount, Volume};
 
 /// An EFI system partition on a GPT disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,10 +176,12 @@ impl EspLocation {
         if host.is_simulated()
             && let Some(mount) = mounts.of(device).next()
         {
-            return Ok(MountedEsp { esp: Esp::new(mount.mount_point.clone()), mount: None });
+            let esp = Esp::new(mount.mount_point.clone());
+            return Ok(MountedEsp { esp, mount: None, _in_use: None });
         }
-        if let Some(mount_point) = file_system.mount_point(&mounts, access != Access::Look)? {
-            return Ok(MountedEsp { esp: Esp::new(mount_point), mount: None });
+        if let Some(visible) = file_system.mount_point(&mounts, access != Access::Look)? {
+            let esp = Esp::new(visible.mount_point.clone());
+            return Ok(MountedEsp { esp, mount: None, _in_use: Some(visible) });
         }
         self.mount_on_temporary_directory(host, |directory| {
             file_system.show(&mounts, access, directory)
@@ -201,6 +203,7 @@ impl EspLocation {
             Ok(mounted) => Ok(MountedEsp {
                 esp: Esp::new(directory.clone()),
                 mount: Some(TemporaryMount { mounted: Some(mounted), directory }),
+                _in_use: None,
             }),
             Err(e) => {
                 let _ = std::fs::remove_dir(&directory);
@@ -215,6 +218,9 @@ impl EspLocation {
 pub struct MountedEsp {
     esp: Esp,
     mount: Option<TemporaryMount>,
+    /// Keeps another program from unmounting the ESP: what is written afterwards would be on the
+    /// root file system.
+    _in_use: Option<VisibleMount>,
 }
 
 impl MountedEsp {

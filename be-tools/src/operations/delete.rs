@@ -343,11 +343,7 @@ mod tests {
         let mut recorder = Recorder::default();
         step::run_all(&steps, &mut deletion, &mut recorder).unwrap();
         assert_eq!(recorder.steps, step::lines(&steps));
-        assert!(
-            recorder.steps[1].starts_with("remove Boot0001 from BootNext"),
-            "{:?}",
-            recorder.steps
-        );
+        assert!(recorder.steps[1].starts_with("remove 0001 from BootNext"), "{:?}", recorder.steps);
         assert_eq!(firmware.entries().order().unwrap(), [debian]);
         // Its device does not exist, which is only a warning.
         assert_eq!(recorder.warnings.len(), 1);

@@ -8,7 +8,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::device::BlockDevice;
 use super::device_number::DeviceNumber;
-use super::retry::{BUSY_TIMEOUT, retry_busy};
+use super::retry::{BUSY_TIMEOUT, SCAN_TIMEOUT, retry_busy};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 
@@ -196,7 +196,9 @@ impl Drop for Mounted {
 pub fn unmount_all(host: &Host, dir: &Path) -> Result<()> {
     let table = Mounts::read(host)?;
     for mount in table.under(dir).rev() {
-        unmount(&mount.mount_point, UnmountFlags::NOFOLLOW).map_err(|error| match error {
+        let unmounted =
+            retry_busy(SCAN_TIMEOUT, || unmount(&mount.mount_point, UnmountFlags::NOFOLLOW));
+        unmounted.map_err(|error| match error {
             rustix::io::Errno::BUSY => Error::Failed(format!(
                 "{} is in use: end the programs that use it (`fuser -vm {0}` lists them), then run \
                 the command again",

@@ -28,7 +28,8 @@ pub(crate) fn is_busy(error: &std::io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::BUSY)
 }
 
-/// Repeats `call` while `is_busy` is true of its error, until `timeout` has passed.
+/// Repeats `call` while `is_busy` is true of its error, until `timeout` has passed or the operation
+/// is interrupted.
 pub(crate) fn retry<T, E>(
     timeout: Duration,
     is_busy: impl Fn(&E) -> bool,
@@ -36,8 +37,9 @@ pub(crate) fn retry<T, E>(
 ) -> Result<T, E> {
     let start = Instant::now();
     loop {
+        let may_retry = || start.elapsed() < timeout && !crate::signals::interrupted();
         match call() {
-            Err(error) if is_busy(&error) && start.elapsed() < timeout => {
+            Err(error) if is_busy(&error) && may_retry() => {
                 std::thread::sleep(PAUSE);
             }
             result => return result,

@@ -1,6 +1,6 @@
 //! The place of a file system, and the only way to mount it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,6 +112,22 @@ pub struct FileSystem {
     pub uuid: String,
 }
 
+/// Where a file system is mounted and visible. While this exists the mount is in use, so that it
+/// cannot be unmounted.
+#[derive(Debug)]
+pub struct VisibleMount {
+    /// Where.
+    pub mount_point: PathBuf,
+    /// Its root directory.
+    root: OwnedFd,
+}
+
+impl AsFd for VisibleMount {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
 impl FileSystem {
     /// The file system that was found on a volume.
     ///
@@ -168,11 +184,11 @@ impl FileSystem {
     ///
     /// # Errors
     /// `/proc` is not mounted.
-    pub fn mount_point(&self, mounts: &Mounts, writable: bool) -> Result<Option<PathBuf>> {
+    pub fn mount_point(&self, mounts: &Mounts, writable: bool) -> Result<Option<VisibleMount>> {
         let usable = |m: &&Mount| self.is_shown_by(m) && !(writable && m.is_read_only());
         for mount in mounts.iter().filter(usable) {
-            if self.visible_at(&mount.mount_point)?.is_some() {
-                return Ok(Some(mount.mount_point.clone()));
+            if let Some(root) = self.visible_at(&mount.mount_point)? {
+                return Ok(Some(VisibleMount { mount_point: mount.mount_point.clone(), root }));
             }
         }
         Ok(None)
@@ -270,18 +286,24 @@ impl FileSystem {
             }
     }
 
-    /// Whether a device is one of those of this btrfs.
+    /// Whether the mounted btrfs with this UUID has both this device and `node`. A copy of it that
+    /// has the same UUID is not one of its devices.
     fn is_member(&self, node: &Path) -> bool {
         let members = Host::local().sys.join("fs/btrfs").join(&self.uuid).join("devices");
+        let Some(number) = DeviceNumber::of_node(node) else { return false };
         if self.uuid.is_empty() {
             return false;
         }
-        let Some(DeviceNumber { major, minor }) = DeviceNumber::of_node(node) else { return false };
-        let number = format!("{major}:{minor}");
-        std::fs::read_dir(members).into_iter().flatten().flatten().any(|member| {
-            std::fs::read_to_string(member.path().join("dev"))
-                .is_ok_and(|text| text.trim() == number)
-        })
+        let numbers: Vec<String> = std::fs::read_dir(members)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|member| std::fs::read_to_string(member.path().join("dev")).ok())
+            .map(|text| text.trim().to_owned())
+            .collect();
+        [number, self.volume.device.number]
+            .iter()
+            .all(|DeviceNumber { major, minor }| numbers.contains(&format!("{major}:{minor}")))
     }
 }
 

@@ -52,7 +52,7 @@ fn a_file_system_hidden_under_another_mount_is_shown_as_itself() {
                 tmpfs(above.path()),
             ];
             for access in [Access::Look, Access::Read] {
-                assert_eq!(file_system.mount_point(&table(), false).unwrap(), None);
+                assert!(file_system.mount_point(&table(), false).unwrap().is_none());
                 let shown = file_system.show(&table(), access, at.path()).unwrap();
                 assert!(at.path().join("mine").exists(), "{fs_type} {access:?}");
                 assert!(std::fs::write(at.path().join("new"), "").is_err());
@@ -62,7 +62,8 @@ fn a_file_system_hidden_under_another_mount_is_shown_as_itself() {
             assert!(!place.exists());
             hiding.into_iter().rev().for_each(|mount| mount.unmount().unwrap());
             assert!(place.join("mine").exists());
-            assert_eq!(file_system.mount_point(&table(), true).unwrap(), Some(place.clone()));
+            let visible = file_system.mount_point(&table(), true).unwrap();
+            assert_eq!(visible.map(|visible| visible.mount_point), Some(place.clone()));
             mounted.unmount().unwrap();
         });
     }
@@ -81,7 +82,8 @@ fn a_second_mount_is_used_if_the_first_is_hidden() {
         let _one = mount_target(&device.node, "ext4", first).unwrap();
         let _two = mount_target(&device.node, "ext4", second).unwrap();
         let _over = tmpfs(first);
-        assert_eq!(file_system.mount_point(&table(), true).unwrap().as_deref(), Some(second));
+        let visible = file_system.mount_point(&table(), true).unwrap();
+        assert_eq!(visible.map(|visible| visible.mount_point).as_deref(), Some(second));
         let _shown = file_system.show(&table(), Access::Read, at).unwrap();
         assert!(at.join("mine").exists());
     });
@@ -171,7 +173,8 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         let _sub = mount_with(&device.node, "btrfs", Some("@"), "", own.path()).unwrap();
         mounted.unmount().unwrap();
         for (options, place) in [(by_number.as_str(), Some(own.path())), ("", None)] {
-            assert_eq!(named(options).mount_point(&table(), true).unwrap().as_deref(), place);
+            let visible = named(options).mount_point(&table(), true).unwrap();
+            assert_eq!(visible.map(|visible| visible.mount_point).as_deref(), place);
         }
         all.iter().for_each(|(options, name)| shows(options, Access::Read, name));
     });
@@ -206,6 +209,30 @@ fn a_btrfs_of_two_devices_is_mounted_by_either() {
         }
     });
     Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
+}
+
+#[test]
+fn a_btrfs_is_not_taken_for_its_copy_with_the_same_uuid() {
+    if !is_root() {
+        return;
+    }
+    let (first, file) = with_file("btrfs", "mine");
+    let copied = tempfile::NamedTempFile::new().unwrap();
+    Tool::new("blockdev").args(["--flushbufs".as_ref(), first.node.as_os_str()]).run().unwrap();
+    std::fs::copy(file.path(), copied.path()).unwrap();
+    let second = LoopDevice::attach(copied.path());
+    in_namespace(|| {
+        let (place, at) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mounted = mount_target(&first.node, "btrfs", place.path()).unwrap();
+        std::fs::write(place.path().join("only-in-the-first"), "").unwrap();
+        assert!(second.file_system().mount_point(&table(), false).unwrap().is_none());
+        // Kernels before 6.7 refuse to mount it beside the first.
+        if let Ok(shown) = second.file_system().show(&table(), Access::Read, at.path()) {
+            assert!(!at.path().join("only-in-the-first").exists());
+            shown.unmount().unwrap();
+        }
+        mounted.unmount().unwrap();
+    });
 }
 
 /// Another program reads the same device all the time, as `be list` in a loop does.
