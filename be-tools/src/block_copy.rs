@@ -1,6 +1,6 @@
 //! Block copy: copies the blocks of a file system that nothing writes to. Only used blocks are
 //! copied, in the order of the device. The super blocks are written last, with a new UUID and
-//! label: until then, no program recognises what the target holds (DESIGN.md, invariant 4).
+//! label: until then, no program recognises what the target holds (docs/design.md, invariant 4).
 
 mod blueprint;
 mod crc32c;

@@ -157,7 +157,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit status of `be` for this error (DESIGN.md, "The program be").
+    /// The exit status of `be` for this error (docs/design.md, "The program be").
     pub fn exit_status(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::SourceNotFound { .. } => 2,

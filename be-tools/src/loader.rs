@@ -1,4 +1,5 @@
-//! The loader of a BE and its boot entry (DESIGN.md, "Loaders"). The rest of the program calls the
+//! The loader of a BE and its boot entry
+//! (docs/design.md, "Loaders"). The rest of the program calls the
 //! [`Loader`] trait. Only this file decides which loader a BE has.
 
 mod all_entries;

@@ -1,5 +1,5 @@
-//! Makes a copy a system of its own (DESIGN.md, "Localize"). The modules below this one compute the
-//! edits, this one writes them.
+//! Makes a copy a system of its own (docs/design.md, "Localize"). The modules below this one
+//! compute the edits, this one writes them.
 
 pub mod identity;
 mod loader_settings;

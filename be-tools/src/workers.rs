@@ -1,5 +1,5 @@
 //! Child processes that read foreign devices and file systems: two at a time, each killed when it
-//! is late (DESIGN.md, invariant 7). A question and its answer are one line of JSON each.
+//! is late (docs/design.md, invariant 7). A question and its answer are one line of JSON each.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read, Write};

@@ -211,8 +211,8 @@ impl Supervisor {
         self.add_menus();
     }
 
-    /// Returns only if that failed. Then every service has to be restarted, because all of them were
-    /// killed and reaped.
+    /// Returns only if that failed. Then every service has to be restarted, because all of them
+    /// were killed and reaped.
     fn end_machine(&mut self, power: Power) {
         let error = power.carry_out();
         log::error!("the machine could not be restarted or powered off: {error}");

@@ -1,5 +1,5 @@
-//! Disks on which `be` has already created a boot environment, so that scenarios can start with two.
-//! They are cached by what they are made from: the fixture's recipe and the program.
+//! Disks on which `be` has already created a boot environment, so that scenarios can start with
+//! two. They are cached by what they are made from: the fixture's recipe and the program.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};

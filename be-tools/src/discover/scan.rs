@@ -1,4 +1,4 @@
-//! Reading a foreign file system: in a worker, in a mount namespace of its own (DESIGN.md,
+//! Reading a foreign file system: in a worker, in a mount namespace of its own (docs/design.md,
 //! invariant 7).
 
 use std::cell::Cell;

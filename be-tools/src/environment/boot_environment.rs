@@ -66,7 +66,7 @@ pub struct FileSystemUse {
     pub shared: bool,
 }
 
-/// The state of a BE's trial (DESIGN.md, "Trial, confirm, fallback").
+/// The state of a BE's trial (docs/design.md, "Trial, confirm, fallback").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trial {

@@ -1,4 +1,4 @@
-//! The switch to another BE, and the checks before it (DESIGN.md, "Before a switch").
+//! The switch to another BE, and the checks before it (docs/design.md, "Before a switch").
 
 mod checks;
 

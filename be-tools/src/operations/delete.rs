@@ -1,5 +1,5 @@
-//! `be delete`, in the order of DESIGN.md: the state in the descriptor, what points at the loader,
-//! the loader, then the devices.
+//! `be delete`, in the order of docs/design.md: the state in the descriptor, what points at the
+//! loader, the loader, then the devices.
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};

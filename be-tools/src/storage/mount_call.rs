@@ -43,7 +43,7 @@ pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
 
 /// Binds an open directory to `target`, with these flags. Mounts below the directory are not
 /// included, so that files hidden under them are visible, and later mounts do not propagate
-/// (DESIGN.md, invariant 1).
+/// (docs/design.md, invariant 1).
 ///
 /// # Errors
 /// As mount(2).
@@ -70,8 +70,8 @@ fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
     Ok(mounted)
 }
 
-/// The kernel's driver, and the options with which a mount writes nothing (DESIGN.md, invariant 7,
-/// and "Mounting a dirty file system").
+/// The kernel's driver, and the options with which a mount writes nothing
+/// (docs/design.md, invariant 7, and "Mounting a dirty file system").
 fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     Some(match fs_type {
         // The ext4 driver mounts all three, and only it has noload.

@@ -90,7 +90,7 @@ impl Provision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access<'a> {
     /// A scan reads a device that may be hostile: not one byte of it changes, and none of its
-    /// programs can run (DESIGN.md, invariant 7). The scan does not wait for a busy device.
+    /// programs can run (docs/design.md, invariant 7). The scan does not wait for a busy device.
     Look,
     /// A command reads a device that it names: not one byte of it changes, but its programs can
     /// run.

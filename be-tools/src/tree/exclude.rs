@@ -1,4 +1,4 @@
-//! What is never copied (DESIGN.md, "Copying"), and what the user leaves out.
+//! What is never copied (docs/design.md, "Copying"), and what the user leaves out.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -56,7 +56,7 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// The rules of DESIGN.md, "Copying".
+    /// The rules of docs/design.md, "Copying".
     pub fn standard() -> Self {
         Exclude {
             skip: NEVER.iter().map(|p| p.to_vec()).collect(),

@@ -1,5 +1,5 @@
-//! Probing a device: done by a worker, because a device that fails may never answer (DESIGN.md,
-//! invariant 7).
+//! Probing a device: done by a worker, because a device that fails may never answer
+//! (docs/design.md, invariant 7).
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
