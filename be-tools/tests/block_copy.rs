@@ -362,7 +362,7 @@ fn what_a_block_copy_cannot_do_is_refused_with_the_reason() {
     };
     refused(create("snapshot", &target, "ext4", &[]), "makes no snapshots");
     refused(create("block", &small, "ext4", &[]), "is smaller than");
-    refused(create("block", &target, "xfs", &[]), "it is ext4 on");
+    refused(create("block", &target, "xfs", &[]), "holds ext4");
     refused(create("block", &target, "ext4", &["-x", "/home"]), "apply to files only");
     source.mounted("noatime", |_| {
         refused(create("block", &target, "ext4", &[]), "is mounted for writing on");

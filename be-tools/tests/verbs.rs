@@ -199,7 +199,7 @@ fn a_copy_is_brought_up_to_date() {
     assert_eq!(target.change("cat etc/machine-id etc/ssh/ssh_host_rsa_key var/3"), "two\nkey\n3\n");
     assert_eq!(descriptor(), identity);
 
-    refused(&["refresh", "nobody-has-this-name", "--yes"], 2, "no boot environment answers");
+    refused(&["refresh", "nobody-has-this-name", "--yes"], 2, "there is no boot environment");
     refused(&["refresh", &second, "--from", &second, "--yes"], 3, "from itself");
     sh(target.directory.path(), &format!("mount {} mounted", target.node));
     refused(&["refresh", &second, "--yes"], 3, "is mounted on");
