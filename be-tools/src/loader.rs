@@ -1,6 +1,8 @@
-//! The loader of a BE and its boot entry
-//! (docs/design.md, "Loaders"). The rest of the program calls the
-//! [`Loader`] trait. Only this file decides which loader a BE has.
+//! The loader of a BE and its boot entry (docs/design.md, "Loaders"). The rest of the program calls
+//! the [`Loader`] trait. Only this file decides which loader a BE has.
+//!
+//! Three files write to an ESP: `grub/generation.rs` (images and stubs), `trial_record.rs` (in place)
+//! and `firmware/environment_entry.rs` (it removes directories).
 
 mod all_entries;
 mod contract;

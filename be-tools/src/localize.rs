@@ -1,10 +1,10 @@
 //! Makes a copy a system of its own (docs/design.md, "Localize"). The modules below this one
 //! compute the edits, this one writes them.
 
+mod fstab_lines;
 pub mod identity;
 mod loader_settings;
 mod localization;
-mod mounts;
 mod resume;
 
 #[cfg(test)]
@@ -40,10 +40,10 @@ pub fn localize(
     let there = utf8(root, "etc/fstab")?.unwrap_or_default();
     let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
     let mut fstab = old_fstab.clone();
-    done.extend(mounts::rewrite(&mut fstab, change));
+    done.extend(fstab_lines::rewrite(&mut fstab, change));
     write_changed(root, "etc/fstab", &there, &fstab.render())?;
 
-    let swap = mounts::swap(&fstab, change);
+    let swap = fstab_lines::swap(&fstab, change);
     let resume = resume(root, &swap)?;
     done.extend(resume.iter().cloned());
     let parameter = resume::parameter(&swap);
@@ -104,7 +104,7 @@ pub(crate) fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) ->
     Ok(true)
 }
 
-fn resume(root: &RootDir, swap: &mounts::Swap) -> Result<Vec<String>> {
+fn resume(root: &RootDir, swap: &fstab_lines::Swap) -> Result<Vec<String>> {
     const DIRECTORY: &str = "etc/initramfs-tools/conf.d";
     if !root.exists("etc/initramfs-tools") {
         return Ok(Vec::new());
@@ -123,7 +123,7 @@ fn resume(root: &RootDir, swap: &mounts::Swap) -> Result<Vec<String>> {
     for (name, text) in resume::settle(&files, swap) {
         root.write(format!("{DIRECTORY}/{name}"), text.as_bytes(), 0o644)?;
         done.push(match swap {
-            mounts::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
+            fstab_lines::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
             _ => {
                 format!("/{DIRECTORY}/{name}: no resume from swap that other boot environments use")
             }

@@ -1,5 +1,5 @@
-//! Runs a command in a boot environment, isolated from the running system
-//! (docs/design.md, "A command in a BE").
+//! Runs a command in a boot environment, isolated from the running system (docs/design.md, "A
+//! command in a BE").
 //!
 //! `be` starts itself again with a hidden verb. That process has only one thread, so it can call
 //! unshare(2) and fork(2). Its child is PID 1 of the new namespaces: it sets them up, and starts

@@ -196,8 +196,7 @@ pub enum Refusal {
     },
     /// The firmware could start nothing else after the BE is removed.
     #[error(
-        "'{name}' is the only thing in BootOrder that the firmware could start: make another boot \
-        environment first"
+        "the machine could start nothing without '{name}': make another boot environment first"
     )]
     OnlyBootable {
         /// The BE.
@@ -205,8 +204,9 @@ pub enum Refusal {
     },
     /// The firmware could start nothing else if the BE did not boot.
     #[error(
-        "nothing but '{name}' is in BootOrder, so there would be nothing to fall back to: make \
-        another boot environment, add the rescue image to the firmware's entries, or give --force"
+        "the machine could start nothing but '{name}', so there would be nothing to fall back to: \
+        make another boot environment, add the rescue image to the firmware's entries, or give \
+        --force"
     )]
     NoFallback {
         /// The BE.

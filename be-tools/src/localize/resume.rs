@@ -1,7 +1,7 @@
 //! The device from which a copy resumes after hibernation: a parameter of its kernel, and `RESUME`
 //! in `conf.d` for the next initramfs that initramfs-tools(7) builds. Does no I/O.
 
-use super::mounts::Swap;
+use super::fstab_lines::Swap;
 
 /// The file in which Debian's installer puts `RESUME`.
 pub(super) const FILE: &str = "resume";

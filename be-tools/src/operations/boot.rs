@@ -99,7 +99,7 @@ impl step::Step<State<'_>> for Step<'_> {
             }
             Step::Start => {
                 rustix::fs::sync();
-                boot::kexec::execute().map_err(|e| Error::boot("state the loaded kernel", e))
+                boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The confirmation of the running trial, its deadline, and the notice at login
-//! (docs/design.md, "Trial, confirm, fallback").
+//! The confirmation of the running trial, its deadline, and the notice at login (docs/design.md,
+//! "Trial, confirm, fallback").
 
 mod deadline;
 mod notice;

@@ -1,6 +1,6 @@
 //! The administrator's hooks in `/etc/lifeboat/hooks.d/{before,after}-copy`, which run before and
-//! after a copy of the running system, for example to quiesce a database
-//! (docs/design.md, "Copying").
+//! after a copy of the running system, for example to quiesce a database (docs/design.md,
+//! "Copying").
 
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};

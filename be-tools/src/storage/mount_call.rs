@@ -70,8 +70,8 @@ fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
     Ok(mounted)
 }
 
-/// The kernel's driver, and the options with which a mount writes nothing
-/// (docs/design.md, invariant 7, and "Mounting a dirty file system").
+/// The kernel's driver, and the options with which a mount writes nothing (docs/design.md,
+/// invariant 7, and "Mounting a dirty file system").
 fn unchanging_options(fs_type: &str) -> Option<(&'static str, &'static str)> {
     Some(match fs_type {
         // The ext4 driver mounts all three, and only it has noload.

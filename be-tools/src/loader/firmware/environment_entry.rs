@@ -37,12 +37,9 @@ impl<'a> EnvironmentEntry<'a> {
 
     fn descriptor(&self) -> Result<&Descriptor> {
         self.environment.descriptor.as_ref().ok_or_else(|| {
-            Refusal::Other(format!(
-                "'{}' is unmanaged, so Lifeboat has no boot entry for it: start it with `be boot \
-                {0}` and run `be adopt` there",
-                self.environment.reference
-            ))
-            .into()
+            let name = self.environment.reference.clone();
+            let way_out = format!("start it with `be boot {name}` and run `be adopt` there");
+            Refusal::Unmanaged { name, way_out }.into()
         })
     }
 
@@ -106,12 +103,7 @@ impl<'a> EnvironmentEntry<'a> {
         if force || !other_entries(&self.entries()?, descriptor.id)?.is_empty() {
             return Ok(());
         }
-        Err(Refusal::Other(format!(
-            "only '{}' is in BootOrder, so there would be nothing to fall back to: make another \
-            boot environment, add the rescue image to the firmware's entries, or give --force",
-            descriptor.name
-        ))
-        .into())
+        Err(Refusal::NoFallback { name: descriptor.name.to_string() }.into())
     }
 
     /// See [`Loader::prove_removal`](crate::loader::Loader::prove_removal).
@@ -124,12 +116,7 @@ impl<'a> EnvironmentEntry<'a> {
         {
             return Ok(());
         }
-        Err(Refusal::Other(format!(
-            "'{}' is the only entry in BootOrder that the firmware could start: make another boot \
-            environment first",
-            descriptor.name
-        ))
-        .into())
+        Err(Refusal::OnlyBootable { name: descriptor.name.to_string() }.into())
     }
 
     /// Points the entry at `file`, which exists on the ESP at `location`.

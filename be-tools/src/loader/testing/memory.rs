@@ -102,9 +102,9 @@ impl MemoryLoader<'_> {
         self.manager.borrow_mut().default = Some(owner);
     }
 
-    fn refuse_without_others(&self, why: &str) -> Result<()> {
+    fn refuse_without_others(&self, refusal: impl Fn(String) -> Refusal) -> Result<()> {
         match self.manager.borrow().others(self.id) {
-            0 => Err(Refusal::Other(format!("'{}' is {why}", self.target.name())).into()),
+            0 => Err(refusal(self.target.name().to_owned()).into()),
             _ => Ok(()),
         }
     }
@@ -150,7 +150,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_switch(&self, force: bool) -> Result<()> {
-        if force { Ok(()) } else { self.refuse_without_others("the only entry to fall back to") }
+        if force { Ok(()) } else { self.refuse_without_others(|name| Refusal::NoFallback { name }) }
     }
 
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -249,7 +249,7 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn prove_removal(&self) -> Result<()> {
-        self.refuse_without_others("the only entry to start")
+        self.refuse_without_others(|name| Refusal::OnlyBootable { name })
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {

@@ -25,7 +25,8 @@ impl<'a> Job<'a> {
         let Session { host, inventory, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
-        loader::for_environment(host, inventory, target)?;
+        // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
+        let boot_entry = loader::for_environment(host, inventory, target)?.state()?.entry;
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
             let (name, operation) = (target.name().into(), "refreshed from");
@@ -49,7 +50,7 @@ impl<'a> Job<'a> {
         let mut job = Job {
             request,
             source: source.clone(),
-            target: target.clone(),
+            target: BootEnvironment { boot_entry, ..target.clone() },
             descriptor: descriptor.clone(),
             uuids: Default::default(),
             swap_uuids: own_swap(inventory, target),
