@@ -24,13 +24,18 @@ pub fn sh(directory: &Path, script: &str) -> String {
     text
 }
 
+/// Runs a program. A device that another program's scan has mounted for a moment is waited for.
 fn run(program: &str, arguments: &[&str]) {
-    let out = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        out.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    for attempt in 0..100 {
+        let out = Command::new(program).args(arguments).output().unwrap();
+        let words = String::from_utf8_lossy(&out.stderr);
+        if out.status.success() {
+            return;
+        }
+        let is_busy = words.contains("busy") || words.contains("in use");
+        assert!(is_busy && attempt < 99, "{program} {arguments:?}: {words}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 /// How many sectors of 512 bytes were written to a loop device since it was created. The number of
@@ -195,7 +200,18 @@ impl Device {
         let mountpoint = self.directory.path().join("mounted");
         run("mount", &["-o", options, self.node.to_str().unwrap(), mountpoint.to_str().unwrap()]);
         let unmount = Unmount(mountpoint);
-        work(&unmount.0)
+        let result = work(&unmount.0);
+        drop(unmount);
+        self.settle();
+        result
+    }
+
+    /// Waits until the device is not mounted in any namespace, and drops what other programs read
+    /// of it in the meantime: the next reader gets what is on the device.
+    fn settle(&self) {
+        let node = self.node.to_str().unwrap();
+        wait_until_unused(node);
+        run("blockdev", &["--flushbufs", node]);
     }
 
     /// The image file.
@@ -205,7 +221,7 @@ impl Device {
 
     /// The checksum of all its bytes.
     pub fn sum(&self) -> String {
-        sh(Path::new("/"), &format!("blockdev --flushbufs {}", self.node.display()));
+        self.settle();
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(std::fs::File::open(self.image()).unwrap()).unwrap();
         hasher.finalize().to_string()
