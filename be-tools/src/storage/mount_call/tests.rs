@@ -159,6 +159,8 @@ fn the_log_of_xfs_is_read_as_the_kernel_reads_it() {
                 }
             }
             std::fs::File::open(dir.path()).unwrap().sync_all().unwrap();
+            // Another program may have read the log through the page cache while it was written.
+            Tool::new("blockdev").arg("--flushbufs").arg(&device.node).run().unwrap();
             let copy = image(0);
             Tool::new("cp")
                 .arg("--sparse=always")
