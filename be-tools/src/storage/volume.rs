@@ -1,6 +1,6 @@
 //! The place of a file system, and the only way to mount it.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -118,14 +118,8 @@ pub struct FileSystem {
 pub struct VisibleMount {
     /// Where.
     pub mount_point: PathBuf,
-    /// Its root directory.
-    root: OwnedFd,
-}
-
-impl AsFd for VisibleMount {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
+    /// Its root directory, held open: that is what keeps the mount in use.
+    _root: OwnedFd,
 }
 
 impl FileSystem {
@@ -188,7 +182,10 @@ impl FileSystem {
         let usable = |m: &&Mount| self.is_shown_by(m) && !(writable && m.is_read_only());
         for mount in mounts.iter().filter(usable) {
             if let Some(root) = self.visible_at(&mount.mount_point)? {
-                return Ok(Some(VisibleMount { mount_point: mount.mount_point.clone(), root }));
+                return Ok(Some(VisibleMount {
+                    mount_point: mount.mount_point.clone(),
+                    _root: root,
+                }));
             }
         }
         Ok(None)
