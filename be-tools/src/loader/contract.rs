@@ -125,7 +125,8 @@ pub trait Loader {
     fn install(&self, target: &InstallTarget) -> Result<()>;
 
     /// Sets whether the machine may start the BE by itself. Runs before the first write of an
-    /// operation, with `false`, and after its last sync, with `true`.
+    /// operation, with `false`, which calls off its pending trial too, and after its last sync,
+    /// with `true`.
     ///
     /// # Errors
     /// The BE has no entry, or the firmware refuses the change.

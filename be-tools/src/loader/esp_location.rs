@@ -179,7 +179,8 @@ impl EspLocation {
             let esp = Esp::new(mount.mount_point.clone());
             return Ok(MountedEsp { esp, mount: None, _in_use: None });
         }
-        if let Some(visible) = file_system.mount_point(&mounts, access != Access::Look)? {
+        let for_writing = !matches!(access, Access::Look);
+        if let Some(visible) = file_system.mount_point(&mounts, for_writing)? {
             let esp = Esp::new(visible.mount_point.clone());
             return Ok(MountedEsp { esp, mount: None, _in_use: Some(visible) });
         }

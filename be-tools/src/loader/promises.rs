@@ -55,6 +55,7 @@ macro_rules! keep_every_promise {
             a_new_be_comes_after_all_others
             installing_again_keeps_place_and_listing
             a_be_that_is_not_listed_is_not_started
+            a_be_that_is_not_listed_is_not_tried
             a_trial_is_started_once
             a_failed_trial_ends_in_what_was_running
             a_failed_trial_of_the_first_in_order_ends_in_another
@@ -199,6 +200,15 @@ pub(crate) fn a_be_that_is_not_listed_is_not_started(new: MakeMachine) {
     assert_eq!(machine.start(), Started::Foreign);
     machine.loader("second").set_listed(true).unwrap();
     assert_eq!(machine.start(), be("second"));
+}
+
+pub(crate) fn a_be_that_is_not_listed_is_not_tried(new: MakeMachine) {
+    let mut machine = with(new, &["second"]);
+    try_once(&*machine, "second");
+    machine.loader("second").set_listed(false).unwrap();
+    let state = state(&*machine, "second");
+    assert_eq!((state.next, state.trial), (false, None));
+    assert_eq!(machine.start(), Started::Foreign);
 }
 
 pub(crate) fn a_trial_is_started_once(new: MakeMachine) {

@@ -42,8 +42,8 @@ pub enum Error {
     Missing(u16),
     /// The new order would be empty.
     #[error(
-        "refused to leave BootOrder empty, because the machine would not boot; add another entry \
-        first"
+        "refused to leave nothing in BootOrder that starts, because the machine would not boot; \
+        add another entry first"
     )]
     EmptyOrder,
     /// A foreign entry would be dropped from the order.
@@ -306,7 +306,8 @@ impl BootEntries {
     /// user named.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::EmptyOrder`], or writing failed.
+    /// [`Error::Missing`], [`Error::EmptyOrder`] if nothing else in the order starts, or writing
+    /// failed.
     pub fn remove_foreign(&self, number: u16) -> Result<(), Error> {
         self.must_exist(number)?;
         self.take_out(number)
@@ -331,7 +332,11 @@ impl BootEntries {
         let mut order = self.order()?;
         if order.contains(&number) {
             order.retain(|other| *other != number);
-            if order.is_empty() {
+            // A number without a variable starts nothing, and neither does an inactive entry.
+            let starts = |number: &u16| {
+                self.entry(*number).ok().flatten().is_some_and(|entry| entry.option.is_active())
+            };
+            if order.is_empty() || starts(&number) && !order.iter().any(starts) {
                 return Err(Error::EmptyOrder);
             }
         }

@@ -3,6 +3,7 @@
 
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
+use uuid::Uuid;
 
 use super::{boot_entries, first, next, reading, writing};
 use super::{
@@ -132,7 +133,13 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// See [`Loader::set_listed`](crate::loader::Loader::set_listed).
     pub fn set_listed(&self, listed: bool) -> Result<()> {
-        self.entries()?.set_active(self.entry()?.number, listed).map_err(writing)
+        let (entries, entry) = (self.entries()?, self.entry()?);
+        // The firmware starts what BootNext names even if that entry is inactive (UEFI 3.1.2).
+        if !listed && entries.next().map_err(reading)? == Some(entry.number) {
+            entries.set_next(None).map_err(writing)?;
+            self.call_off()?;
+        }
+        entries.set_active(entry.number, listed).map_err(writing)
     }
 
     /// See [`Loader::try_once`](crate::loader::Loader::try_once).
@@ -275,24 +282,28 @@ impl<'a> EnvironmentEntry<'a> {
     }
 
     /// See [`Loader::remove`](crate::loader::Loader::remove). Removes the entries, then the
-    /// directory from every ESP that has it.
+    /// directory from the ESPs that they name, and from the one that a new BE in its place would
+    /// use. Other ESPs may be those of another machine, of which this BE is a copy.
     pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
         let id = self.id()?;
         let mut steps = Vec::new();
+        let mut esps: Vec<Uuid> = self.location().map(|esp| esp.partuuid).into_iter().collect();
         if let Ok(entries) = self.entries() {
-            for BootEntry { number, .. } in entries_of(&entries, id)? {
+            for BootEntry { number, option } in entries_of(&entries, id)? {
+                esps.extend(option.path.partuuid());
                 steps.push(LoaderStep::new(lines::remove(number), move || {
                     self.entries()?.remove(number).map_err(writing)
                 }));
             }
         }
         let line = lines::remove_directory(&id.short());
-        steps.push(LoaderStep::new(line, move || self.remove_directories(&id.short())));
+        steps.push(LoaderStep::new(line, move || self.remove_directories(&id.short(), &esps)));
         Ok(steps)
     }
 
-    fn remove_directories(&self, name: &str) -> Result<()> {
-        for location in EspLocation::all(self.devices()) {
+    fn remove_directories(&self, name: &str, esps: &[Uuid]) -> Result<()> {
+        let all = EspLocation::all(self.devices());
+        for location in all.into_iter().filter(|esp| esps.contains(&esp.partuuid)) {
             let has_directory =
                 location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
                     let directories = mounted

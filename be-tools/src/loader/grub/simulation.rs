@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use boot::efi::BootEntry;
+use boot::efi::{BootEntry, VariableName};
 use boot::esp::Esp;
 
 use super::check::stub_of;
@@ -151,7 +151,9 @@ impl Machine for GrubMachine {
         std::fs::remove_file(self.firmware.esp().root().join(FOREIGN)).unwrap();
         let entries = self.firmware.entries();
         let foreign = entries.entries().unwrap().into_iter().find(|e| !e.option.is_lifeboat());
-        entries.remove_foreign(foreign.unwrap().number).unwrap();
+        // Not by a verb, which would keep the last one that starts.
+        let name = VariableName::global(&format!("Boot{:04X}", foreign.unwrap().number));
+        entries.variables().delete(&name).unwrap();
     }
 
     fn damage(&mut self, name: &str) {

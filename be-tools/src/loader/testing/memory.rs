@@ -145,7 +145,12 @@ impl Loader for MemoryLoader<'_> {
     }
 
     fn set_listed(&self, listed: bool) -> Result<()> {
+        let is_next = self.manager.borrow().one_shot == Some(self.id);
         self.manager.borrow_mut().entry_of(self.id, self.target.name())?.listed = listed;
+        if !listed && is_next {
+            self.manager.borrow_mut().one_shot = None;
+            self.call_off()?;
+        }
         Ok(())
     }
 

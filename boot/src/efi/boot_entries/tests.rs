@@ -161,3 +161,21 @@ fn secure_boot_is_read_from_the_firmwares_variables() {
     m.entries.write("SecureBoot", vec![1]).unwrap();
     assert_eq!(m.entries.secure_boot().unwrap(), SecureBoot::Enabled);
 }
+
+#[test]
+fn the_last_entry_that_starts_is_not_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let entries = BootEntries::new(Variables::new(directory.path()));
+    let number = entries.add(&ours(), Position::First).unwrap();
+    // A number that has no variable, and an entry that the firmware skips.
+    let inactive = entries.add(&ours(), Position::Last).unwrap();
+    entries.set_active(inactive, false).unwrap();
+    let gone = entries.add(&ours(), Position::Last).unwrap();
+    entries.variables().delete(&VariableName::global(&format!("Boot{gone:04X}"))).unwrap();
+    assert!(matches!(entries.remove(number), Err(Error::EmptyOrder)));
+    assert!(matches!(entries.remove_foreign(number), Err(Error::EmptyOrder)));
+    assert_eq!(entries.order().unwrap(), [number, inactive, gone]);
+    entries.set_active(inactive, true).unwrap();
+    entries.remove(number).unwrap();
+    assert_eq!(entries.order().unwrap(), [inactive, gone]);
+}
