@@ -27,6 +27,7 @@ pub use overwrite::overwrite;
 
 use crate::error::{Error, Result};
 use crate::plan::{Progress, Report, go_on};
+use crate::storage::hold::Hold;
 use crate::storage::probe::{Kind, Source, probe};
 use blueprint::Blueprint;
 use device::Device;
@@ -113,7 +114,7 @@ pub struct BlockCopyRequest<'a> {
     pub source: &'a Path,
     /// The target device, at least as large as the file system on the source. What it holds is
     /// lost.
-    pub target: &'a Path,
+    pub target: &'a Hold,
     /// The UUID and label of the copy.
     pub identity: Identity,
     /// Differences between the files of the source and of the copy.

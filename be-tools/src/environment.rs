@@ -6,6 +6,7 @@ pub mod facts;
 pub mod health;
 pub mod inventory;
 mod loader_name;
+mod mark;
 pub mod mounted;
 mod name;
 mod problem;
@@ -15,5 +16,6 @@ pub use boot_environment::{BootEnvironment, FileSystemUse, OperatingSystem, Root
 pub use descriptor::{Descriptor, FORMAT, Operation, State};
 pub use inventory::Inventory;
 pub use loader_name::LoaderName;
+pub use mark::{MadeDevice, Purpose};
 pub use name::{Id, Name};
 pub use problem::{Problem, sentences};

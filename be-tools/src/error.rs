@@ -68,6 +68,15 @@ pub enum Error {
         /// "the running system", or "what the firmware starts next".
         system: &'static str,
     },
+    /// What was to be refused showed only after the first write.
+    #[error("{0}; this operation has already written, so run it again after that")]
+    Halted(Refusal),
+    /// An operation would write to a device that its plan does not name.
+    #[error("{device} is not in the plan: nothing is written to it; please report this", device = .device.display())]
+    NotHeld {
+        /// Kernel name with /dev.
+        device: PathBuf,
+    },
     /// A device was there when the disks were scanned, and is not any more.
     #[error("{device} has disappeared: connect that disk again", device = .device.display())]
     DeviceGone {

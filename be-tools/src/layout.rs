@@ -13,7 +13,7 @@ mod target;
 mod tests;
 
 pub use copies::TreeCopy;
-pub use existing_devices::{placements_of, placements_replacing};
+pub use existing_devices::{Existing, Pair, Unproven, placements_replacing};
 pub use mount_point::MountPoint;
 pub use placement::{FsType, Placement, PlacementKind};
 pub use rules::lay_out;

@@ -46,18 +46,6 @@ pub fn for_environment<'a>(
     }
 }
 
-/// The loader of a BE that is about to be made.
-///
-/// # Errors
-/// As [`for_environment`].
-pub fn for_new<'a>(
-    host: &'a Host,
-    inventory: &'a Inventory,
-    target: &BootEnvironment,
-) -> Result<Box<dyn Loader + 'a>> {
-    for_environment(host, inventory, target)
-}
-
 /// Refuses to remove the last BE that the machine could start.
 ///
 /// # Errors

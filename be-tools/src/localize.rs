@@ -41,6 +41,9 @@ pub fn localize(
     let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
     let mut fstab = old_fstab.clone();
     done.extend(fstab_lines::rewrite(&mut fstab, change));
+    if change.source_fstab.is_some() {
+        done.extend(fstab_lines::keep_own(&mut fstab, &Fstab::parse(&there), change));
+    }
     write_changed(root, "etc/fstab", &there, &fstab.render())?;
 
     let swap = fstab_lines::swap(&fstab, change);

@@ -20,6 +20,7 @@ use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::Session;
+use crate::storage::hold::Holds;
 use crate::storage::mkfs::Capacity;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
@@ -37,6 +38,8 @@ pub(crate) struct Population<'a> {
     pub(crate) uuids: &'a BTreeMap<MountPoint, String>,
     /// UUIDs of the target's own swap spaces.
     pub(crate) swap_uuids: &'a [String],
+    /// The devices that the plan names.
+    pub(crate) holds: &'a Holds,
 }
 
 /// One tree of the layout, and how it is copied.
@@ -77,34 +80,21 @@ pub(crate) fn lay_out(
     Ok(layout)
 }
 
-/// Mounts one file system of the target, with nothing mounted in it.
-pub(crate) fn mount_alone(
-    target: &TargetFileSystem,
-    uuids: &BTreeMap<MountPoint, String>,
-    directory: &Path,
-) -> Result<Mounted> {
-    let uuid = uuids.get(&target.mountpoint).map_or("", String::as_str);
-    target.file_system(uuid).show(&Mounts::default(), Access::Write, directory)
-}
-
-/// Mounts all file systems of the target, as they will be mounted when it runs.
-pub(crate) fn mount_target(
-    layout: &Layout,
-    uuids: &BTreeMap<MountPoint, String>,
-    directory: &Path,
-) -> Result<Vec<Mounted>> {
-    let mut mounted = Vec::new();
-    for file_system in &layout.file_systems {
-        // The file systems mounted so far are an untrusted tree, whose symlinks must not lead out.
-        let place = RootDir::open(directory)?.make_place(file_system.mountpoint.relative())?;
-        mounted.push(mount_alone(file_system, uuids, &place)?);
-    }
-    Ok(mounted)
-}
-
 /// Waits until everything that was written to the file systems is on their devices.
 pub(crate) fn sync(mounted: &[Mounted]) -> Result<()> {
     mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
+}
+
+/// Unmounts the file systems of the target, the last one first, so that everything is where a loader
+/// reads it.
+///
+/// # Errors
+/// One of them is in use.
+pub(crate) fn unmount(mounted: &mut Vec<Mounted>) -> Result<()> {
+    while let Some(file_system) = mounted.pop() {
+        file_system.unmount()?;
+    }
+    Ok(())
 }
 
 /// The number and size of the files in these trees, without those that are left out.
@@ -200,6 +190,26 @@ pub(crate) fn exclude(
 }
 
 impl Population<'_> {
+    /// Mounts one file system of the target, with nothing mounted in it.
+    pub(crate) fn mount_alone(&self, target: &TargetFileSystem, at: &Path) -> Result<Mounted> {
+        let uuid = self.uuids.get(&target.mountpoint).map_or("", String::as_str);
+        let hold = self.holds.of(&target.provision.volume().device)?;
+        target.file_system(uuid).show(&Mounts::default(), Access::Write(hold), at)
+    }
+
+    /// Mounts all file systems of the target, as they will be mounted when it runs.
+    pub(crate) fn mount_target(&self) -> Result<Vec<Mounted>> {
+        let mut mounted = Vec::new();
+        for file_system in &self.layout.file_systems {
+            // The file systems mounted so far are an untrusted tree, whose symlinks must not lead
+            // out.
+            let top = RootDir::open(&self.session.work.target)?;
+            let place = top.make_place(file_system.mountpoint.relative())?;
+            mounted.push(self.mount_alone(file_system, &place)?);
+        }
+        Ok(mounted)
+    }
+
     /// Copies one tree of the layout from and to a file system on which nothing else is mounted.
     pub(crate) fn copy(
         &self,
@@ -211,7 +221,7 @@ impl Population<'_> {
         let file_system = self.layout.at(&tree.target).ok_or_else(|| {
             Error::Failed(format!("{} is not in the layout of the target", tree.target))
         })?;
-        let to = mount_alone(file_system, self.uuids, &self.session.work.alone)?;
+        let to = self.mount_alone(file_system, &self.session.work.alone)?;
         let request = copy::CopyRequest {
             source: from.dir(),
             target: to.dir(),

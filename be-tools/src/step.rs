@@ -79,7 +79,11 @@ fn run_until<S>(
             continue;
         }
         report.step(number, &line);
-        failure = step.run(state, report).err();
+        failure = step.run(state, report).err().map(|why| match why {
+            // Something was written by the steps before it.
+            Error::Refused(refusal) if index > 0 => Error::Halted(refusal),
+            why => why,
+        });
     }
     failure.map_or(Ok(()), Err)
 }

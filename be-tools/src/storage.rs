@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod device_number;
+pub mod hold;
 pub mod mkfs;
 mod mount_call;
 pub mod mounts;

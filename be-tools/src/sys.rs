@@ -72,6 +72,17 @@ struct Fiemap {
     extents: [Extent; 64],
 }
 
+/// BLKGETDISKSEQ of linux/fs.h.
+const BLKGETDISKSEQ: libc::c_ulong = 0x8008_1280;
+
+/// The disk sequence number of an open block device or of its disk; `None` before Linux 5.15.
+pub fn disk_sequence(device: &std::fs::File) -> Option<u64> {
+    let mut sequence = 0_u64;
+    // SAFETY: the kernel writes one 64-bit number.
+    errno(unsafe { libc::ioctl(device.as_raw_fd(), BLKGETDISKSEQ, &raw mut sequence) }).ok()?;
+    Some(sequence)
+}
+
 /// The first extents of a file from offset `start` on, at most 64 of them (FS_IOC_FIEMAP).
 pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Errno> {
     let mut map = Fiemap {

@@ -65,11 +65,20 @@ impl Drop for RunningProgram {
     }
 }
 
+/// A path and the name by which it is shown.
+#[derive(Debug)]
+struct Alias {
+    path: String,
+    name: String,
+}
+
 /// An external program and its arguments.
 #[derive(Debug)]
 pub struct Tool {
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// Arguments that are shown by another name.
+    shown_as: Vec<Alias>,
     environment: Vec<(OsString, OsString)>,
     input: Option<Vec<u8>>,
     is_script: bool,
@@ -82,6 +91,7 @@ impl Tool {
         Tool {
             program: program.into(),
             arguments: Vec::new(),
+            shown_as: Vec::new(),
             environment: Vec::new(),
             input: None,
             is_script: false,
@@ -93,6 +103,14 @@ impl Tool {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// Adds a path that the command line and the last words show by another name: one such as
+    /// `/proc/812/fd/7` says nothing to the user.
+    pub fn arg_shown_as(mut self, path: PathBuf, name: &Path) -> Self {
+        self.shown_as
+            .push(Alias { path: path.display().to_string(), name: name.display().to_string() });
+        self.arg(path)
     }
 
     /// Adds several arguments.
@@ -131,7 +149,7 @@ impl Tool {
     pub fn command_line(&self) -> String {
         let mut line = self.program.display().to_string();
         for argument in &self.arguments {
-            let word = argument.to_string_lossy();
+            let word = self.shown(&argument.to_string_lossy());
             let plain = !word.is_empty()
                 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=./:,@+%".contains(&b));
             line.push(' ');
@@ -209,11 +227,18 @@ impl Tool {
         Err(self.failure(&output))
     }
 
+    /// A text with the names by which paths are shown.
+    fn shown(&self, text: &str) -> String {
+        self.shown_as
+            .iter()
+            .fold(text.to_owned(), |text, alias| text.replace(&alias.path, &alias.name))
+    }
+
     /// The error for an output that counts as a failure.
     pub fn failure(&self, output: &Output) -> ToolError {
         // A few programs print their error messages on standard output.
         let printed = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-        let text = String::from_utf8_lossy(printed);
+        let text = self.shown(&String::from_utf8_lossy(printed));
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
         let last = lines[lines.len().saturating_sub(5)..].join(" / ");
         ToolError::Failed {
@@ -234,6 +259,15 @@ mod tests {
         let message = tool.run().unwrap_err().to_string();
         assert!(message.contains("sh -c 'echo no room >&2; exit 7'"), "{message}");
         assert!(message.contains("no room") && message.contains('7'), "{message}");
+    }
+
+    #[test]
+    fn a_path_is_shown_by_the_name_that_the_user_knows() {
+        let tool = Tool::new("sh").args(["-c", "echo $0 is full >&2; exit 1"]);
+        let tool = tool.arg_shown_as("/proc/1/fd/7".into(), Path::new("/dev/sda1"));
+        let message = tool.run().unwrap_err().to_string();
+        assert!(message.contains("' /dev/sda1` failed"), "{message}");
+        assert!(message.ends_with("/dev/sda1 is full"), "{message}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use be_tools::block_copy::{self, BlockCopyRequest, Edit, Identity};
 use be_tools::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use be_tools::plan::Silent;
 use be_tools::root_dir::RootDir;
+use be_tools::storage::hold::Hold;
 use loop_device::{Device, root, sh};
 
 /// Fills a file system as in use: with all types of files, holes, and space that was freed again.
@@ -28,9 +29,9 @@ const USE: &str = "mkdir -p etc/lifeboat usr/lib a/b/c; echo x >a/f; ln a/f a/g;
 /// neither mount nor unmount theirs.
 static BE_RUNS: RwLock<()> = RwLock::new(());
 
-fn request<'a>(source: &'a Device, target: &'a Device) -> BlockCopyRequest<'a> {
+fn request<'a>(source: &'a Device, target: &'a Hold) -> BlockCopyRequest<'a> {
     let identity = Identity { uuid: uuid::Uuid::new_v4(), label: "a-copy".into() };
-    BlockCopyRequest { source: &source.node, target: &target.node, identity, edits: Vec::new() }
+    BlockCopyRequest { source: &source.node, target, identity, edits: Vec::new() }
 }
 
 fn check(device: &Device, is_xfs: bool) {
@@ -60,7 +61,8 @@ fn assert_copy_is_equal(mkfs: &[&str], size: &str, target_size: &str, more: &str
     source.mounted("noatime", |place| sh(place, &format!("{USE}; {more}")));
     let before = source.sum();
     let target = Device::garbage(target_size);
-    let request = request(&source, &target);
+    let hold = target.hold();
+    let request = request(&source, &hold);
     block_copy::copy(&request, &mut Silent).unwrap();
     assert_eq!(source.sum(), before, "{mkfs:?}");
     assert_eq!(blkid(&target, "UUID"), request.identity.uuid.to_string());
@@ -135,7 +137,7 @@ fn the_copy_of_an_xfs_whose_log_has_wrapped_recovers_from_a_crash() {
     let log = sh(Path::new("/"), &script);
     assert!(log.contains("<CLEAN>"), "{log}");
     let target = Device::garbage("320M");
-    block_copy::copy(&request(&source, &target), &mut Silent).unwrap();
+    block_copy::copy(&request(&source, &target.hold()), &mut Silent).unwrap();
     check(&target, true);
     // The bytes of a mounted file system are those that a power failure would leave.
     let crashed = Device::blank("320M");
@@ -215,7 +217,8 @@ fn a_copy_that_stops_after_the_super_block_is_a_separate_incomplete_be() {
                 .unwrap()
                 .unwrap()
         });
-        let request = BlockCopyRequest { edits, ..request(&source, &target) };
+        let hold = target.hold();
+        let request = BlockCopyRequest { edits, ..request(&source, &hold) };
         block_copy::copy(&request, &mut Silent).unwrap();
         let found = listed(&target).unwrap();
         assert_eq!(found["descriptor"]["name"], "stops-copy");

@@ -42,9 +42,10 @@ state = "complete"
     });
     let target = Device::made(&["mkfs.xfs", "-q"], "320M");
     be_tools::signals::watch();
+    let hold = target.hold();
     let request = BlockCopyRequest {
         source: &source.node,
-        target: &target.node,
+        target: &hold,
         identity: Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
         edits: Vec::new(),
     };

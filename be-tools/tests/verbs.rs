@@ -5,6 +5,8 @@
 mod loop_device;
 #[path = "verbs/steps.rs"]
 mod steps;
+#[path = "verbs/trust.rs"]
+mod trust;
 
 use std::path::Path;
 use std::process::{Command, Output};

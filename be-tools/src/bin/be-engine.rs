@@ -10,6 +10,8 @@ use be_tools::copy::{self, Mode, Trust};
 use be_tools::error::Error;
 use be_tools::escape::printable;
 use be_tools::plan::Silent;
+use be_tools::storage::device::BlockDevice;
+use be_tools::storage::hold::Hold;
 use be_tools::timestamp::Timestamp;
 use be_tools::tree::exclude::Exclude;
 
@@ -37,13 +39,16 @@ fn copy_blocks(arguments: &[OsString]) -> ExitCode {
         eprintln!("usage: be-engine copy-blocks SOURCE_DEVICE TARGET_DEVICE");
         return ExitCode::from(2);
     };
-    let request = block_copy::BlockCopyRequest {
-        source: Path::new(source),
-        target: Path::new(target),
-        identity: block_copy::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
-        edits: Vec::new(),
-    };
-    match block_copy::copy(&request, &mut Silent) {
+    let copied = BlockDevice::at(Path::new(target)).and_then(|device| {
+        let request = block_copy::BlockCopyRequest {
+            source: Path::new(source),
+            target: &Hold::take(&device)?,
+            identity: block_copy::Identity { uuid: uuid::Uuid::new_v4(), label: String::new() },
+            edits: Vec::new(),
+        };
+        block_copy::copy(&request, &mut Silent)
+    });
+    match copied {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }

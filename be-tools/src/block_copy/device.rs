@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::extents::{ALIGNMENT, rounded_out};
 use crate::error::{Doing, Error, Result};
+use crate::storage::hold::Hold;
 use crate::storage::mkfs;
-use crate::storage::probe::Source;
-use crate::storage::usage::claim;
+use crate::storage::probe::{OpenDevice, Source};
 
 /// Memory that is aligned for O_DIRECT.
 pub struct Buffer {
@@ -45,9 +45,8 @@ impl Buffer {
 /// An open block device.
 #[derive(Debug)]
 pub struct Device {
-    file: File,
+    opened: OpenDevice,
     path: PathBuf,
-    size: u64,
 }
 
 impl Device {
@@ -62,15 +61,16 @@ impl Device {
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => open(OFlags::empty()),
             opened => opened,
         };
-        Self::new(file.at("opening", path)?, path)
+        let opened = file.and_then(OpenDevice::new).at("opening", path)?;
+        Ok(Device { opened, path: path.to_owned() })
     }
 
-    /// Opens a device for writing, exclusively.
+    /// Opens a held device for writing, exclusively.
     ///
     /// # Errors
-    /// Those of [`claim`].
-    pub fn target(path: &Path) -> Result<Self> {
-        Self::new(claim(path)?, path)
+    /// Those of [`Hold::exclusive`].
+    pub fn target(hold: &Hold) -> Result<Self> {
+        Ok(Device { opened: hold.exclusive()?, path: hold.device().node.clone() })
     }
 
     /// Erases the signatures on the device, and switches to O_DIRECT for everything written after
@@ -79,18 +79,13 @@ impl Device {
     /// # Errors
     /// When the device cannot be written.
     pub fn erase(&self) -> Result<()> {
-        mkfs::erase(&self.file, &self.path)?;
-        let direct = rustix::fs::fcntl_getfl(&self.file)
-            .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT));
+        mkfs::erase(&self.opened, &self.path)?;
+        let direct = rustix::fs::fcntl_getfl(&self.opened.file)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&self.opened.file, flags | OFlags::DIRECT));
         if let Err(why) = direct {
             log::info!("{} is written through the page cache: {why}", self.path.display());
         }
         Ok(())
-    }
-
-    fn new(file: File, path: &Path) -> Result<Self> {
-        let size = mkfs::size(&file).at("finding the size of", path)?;
-        Ok(Device { file, path: path.to_owned(), size })
     }
 
     /// The device node.
@@ -103,11 +98,14 @@ impl Device {
     /// # Errors
     /// Which block cannot be read, and what to do about it.
     pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(bytes, at).map_err(|error| {
+        self.opened.file.read_exact_at(bytes, at).map_err(|error| {
             let step = ALIGNMENT as usize;
             let bad = (0..bytes.len()).step_by(step).find(|offset| {
                 let end = bytes.len().min(offset + step);
-                self.file.read_exact_at(&mut bytes[*offset..end], at + *offset as u64).is_err()
+                self.opened
+                    .file
+                    .read_exact_at(&mut bytes[*offset..end], at + *offset as u64)
+                    .is_err()
             });
             let at = at + bad.unwrap_or(0) as u64;
             Error::Failed(format!(
@@ -123,7 +121,8 @@ impl Device {
     /// # Errors
     /// As pwrite(2).
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        self.file
+        self.opened
+            .file
             .write_all_at(bytes, at)
             .doing(|| format!("writing to {} at byte {at}", self.path.display()))
     }
@@ -134,7 +133,8 @@ impl Device {
     /// As fallocate(2).
     pub fn zero(&self, range: &Range<u64>) -> Result<bool> {
         let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, range.start, range.end - range.start) {
+        match rustix::fs::fallocate(&self.opened.file, flags, range.start, range.end - range.start)
+        {
             Ok(()) => Ok(true),
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV) => Ok(false),
             Err(why) => Err(why).doing(|| format!("writing zeros to {}", self.path.display())),
@@ -146,21 +146,22 @@ impl Device {
     /// # Errors
     /// When the device reports a write error.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().at("syncing", &self.path)
+        self.opened.file.sync_all().at("syncing", &self.path)
     }
 }
 
 impl Source for Device {
     fn len(&self) -> u64 {
-        self.size
+        self.opened.size
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.size);
-        let range = rounded_out(&(offset..end.ok_or(io::ErrorKind::UnexpectedEof)?), self.size);
+        let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.opened.size);
+        let range =
+            rounded_out(&(offset..end.ok_or(io::ErrorKind::UnexpectedEof)?), self.opened.size);
         let len = (range.end - range.start) as usize;
         let mut aligned = Buffer::new(len);
-        self.file.read_exact_at(aligned.get_mut(len), range.start)?;
+        self.opened.file.read_exact_at(aligned.get_mut(len), range.start)?;
         let start = (offset - range.start) as usize;
         buffer.copy_from_slice(&aligned.get(len)[start..start + buffer.len()]);
         Ok(())

@@ -6,6 +6,7 @@ use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::selection::Selection;
 use crate::error::Result;
+use crate::layout::MountPoint;
 use crate::operations::refresh;
 
 /// Bring a boot environment up to date with the one it was copied from, writing only what differs
@@ -27,6 +28,16 @@ pub struct Refresh {
     /// Compare the content of all files, even if their sizes and times are equal
     #[arg(long)]
     checksum: bool,
+    /// Fill this file system of BE's fstab too, although nothing shows that it was made for BE; from
+    /// then on something does
+    #[arg(long, value_name = "MOUNTPOINT")]
+    take_over: Vec<MountPoint>,
+    /// Leave this file system of BE's fstab as it is, now and from then on
+    #[arg(long, value_name = "MOUNTPOINT")]
+    keep: Vec<MountPoint>,
+    /// Refresh a boot environment that the machine starts by itself
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
@@ -40,6 +51,9 @@ impl Refresh {
             target: self.be,
             from: self.from,
             checksum: self.checksum,
+            take_over: self.take_over,
+            keep: self.keep,
+            force: self.force,
             selection: self.selection.read()?,
         };
         let mut report = context.report("refresh", &self.acting);

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::scan::NestedFileSystem;
 use crate::environment::facts::Facts;
 use crate::environment::health;
-use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, OperatingSystem, Root};
+use crate::environment::{
+    BootEnvironment, FileSystemUse, MadeDevice, OperatingSystem, Purpose, Root,
+};
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{Mount, Mounts};
@@ -101,7 +103,8 @@ pub(super) fn environments(roots: &[FoundRoot], machine: &Machine) -> Vec<BootEn
     let devices = machine.devices;
     let mut all: Vec<BootEnvironment> =
         roots.iter().map(|root| environment(root, machine)).collect();
-    mark_shared(&mut all);
+    all.iter_mut().for_each(|environment| environment.made = made(environment, devices));
+    mark_shared(&mut all, devices);
     for (environment, root) in all.iter_mut().zip(roots) {
         environment.problems = health::problems(&root.facts, environment, devices);
     }
@@ -135,7 +138,7 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
             disk: devices.disk_of(device).node.clone(),
         },
         file_systems: file_systems(root, devices),
-        made: made(facts.descriptor.as_ref(), devices),
+        made: Vec::new(),
         running: mounts.at(machine.root).as_ref().is_some_and(is_here),
         next_boot: false,
         boot_entry: None,
@@ -146,14 +149,40 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
     }
 }
 
-/// The devices that have the UUIDs in a descriptor. A UUID that several devices have is left out.
-fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
-    let uuids = descriptor.map(|d| d.made.as_slice()).unwrap_or_default();
-    let found = uuids.iter().filter_map(|uuid| match devices.lookup(&format!("UUID={uuid}"))[..] {
-        [device] => Some(device.node.clone()),
-        _ => None,
-    });
-    found.collect()
+/// The devices that were made for a BE. The word of its descriptor is not enough: the device bears
+/// the mark of the BE, alone, and the line of fstab for that purpose names it. An unfinished BE may
+/// not have that line yet. A line whose device is gone gets the device with the mark: a refresh was
+/// interrupted while it took over a file system.
+fn made(environment: &mut BootEnvironment, devices: &Devices) -> Vec<MadeDevice> {
+    let Some(descriptor) = &environment.descriptor else { return Vec::new() };
+    let is_unfinished = environment.is_unfinished();
+    let mut all = Vec::new();
+    for purpose in &descriptor.made {
+        let Some(uuid) = purpose.uuid(descriptor.id) else { continue };
+        let [device] = devices.lookup(&format!("UUID={uuid}"))[..] else { continue };
+        let kind = device.content.kind();
+        if device.is_esp() || !kind.is_some_and(|k| k.is_file_system() || k == Kind::Swap) {
+            continue;
+        }
+        let is_for = |line: &&mut FileSystemUse| match purpose {
+            Purpose::Swap(_) => {
+                line.fs_type == "swap" && line.device.as_ref() == Some(&device.node)
+            }
+            _ => line.fs_type != "swap" && purpose.is_mounted_on(&line.mountpoint),
+        };
+        let is_named = match environment.file_systems.iter_mut().find(is_for) {
+            Some(line) if line.device.is_none() => {
+                (line.device, line.size) = (Some(device.node.clone()), Some(device.size));
+                true
+            }
+            Some(line) => line.device.as_ref() == Some(&device.node),
+            None => false,
+        };
+        if is_named || is_unfinished {
+            all.push(MadeDevice { purpose: purpose.clone(), device: device.node.clone() });
+        }
+    }
+    all
 }
 
 /// The lines of fstab with the devices that they name, the root first.
@@ -192,11 +221,12 @@ fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
     all
 }
 
-/// Marks each device that several BEs use as shared: it is not erased with one of them.
-fn mark_shared(all: &mut [BootEnvironment]) {
+/// Marks each device that several BEs use as shared, unless it was made for this one: the fstab of
+/// another BE does not change what is this BE's own.
+fn mark_shared(all: &mut [BootEnvironment], devices: &Devices) {
     let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
     for (index, environment) in all.iter().enumerate() {
-        let named = environment.file_systems.iter().filter_map(|f| f.device.as_ref());
+        let named = environment.named_devices().filter(|_| !environment.is_visitor(devices));
         for device in std::iter::once(&environment.root.device).chain(named) {
             let users = users.entry(device.clone()).or_default();
             if !users.contains(&index) {
@@ -206,10 +236,12 @@ fn mark_shared(all: &mut [BootEnvironment]) {
     }
     for environment in all {
         let own_root = environment.root.device.clone();
+        let made: Vec<PathBuf> = environment.made.iter().map(|made| made.device.clone()).collect();
         for f in &mut environment.file_systems {
             let Some(device) = &f.device else { continue };
             let others = users.get(device).is_some_and(|users| users.len() > 1);
-            f.shared |= others && !(*device == own_root && f.mountpoint == Path::new("/"));
+            let is_own_root = *device == own_root && f.mountpoint == Path::new("/");
+            f.shared |= others && !is_own_root && !made.contains(device);
         }
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{Descriptor, Operation, State};
+use super::mark::MadeDevice;
 use super::problem::Problem;
+use crate::storage::device::Devices;
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,22 @@ pub struct FileSystemUse {
     pub shared: bool,
 }
 
+#[cfg(test)]
+impl FileSystemUse {
+    /// A line for an ext4 of its own, for tests.
+    pub(crate) fn example(mountpoint: &str, device: &str) -> Self {
+        FileSystemUse {
+            mountpoint: mountpoint.into(),
+            spec: device.into(),
+            device: Some(device.into()),
+            fs_type: "ext4".into(),
+            options: "defaults".into(),
+            size: None,
+            shared: false,
+        }
+    }
+}
+
 /// The state of a BE's trial (docs/design.md, "Trial, confirm, fallback").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,10 +113,10 @@ pub struct BootEnvironment {
     pub root: Root,
     /// The lines of its fstab.
     pub file_systems: Vec<FileSystemUse>,
-    /// The devices of the file systems and swap spaces that were made for it. The root may be one
-    /// of them.
+    /// The devices that were made for it: its descriptor says for what, they bear the mark of that,
+    /// and its fstab names them for it. The root may be one of them.
     #[serde(default)]
-    pub made: Vec<PathBuf>,
+    pub made: Vec<MadeDevice>,
     /// Whether it is the running system.
     pub running: bool,
     /// Whether the firmware will start it next.
@@ -166,14 +184,22 @@ impl BootEnvironment {
             .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
+    /// Whether it is an unmanaged system on a removable disk. What its fstab says of the other
+    /// disks was written for another machine.
+    pub fn is_visitor(&self, devices: &Devices) -> bool {
+        let disk = devices.by_node(&self.root.device);
+        !self.is_managed() && disk.is_some_and(|disk| disk.removable)
+    }
+
     /// Every device that only this BE uses: that of its root and those of its copied file systems.
     /// As long as its fstab may be that of its source, only its root and the devices that were made
     /// for it are included.
     pub fn own_devices(&self) -> Vec<&PathBuf> {
         let own = self.file_systems.iter().filter(|f| !f.shared && !self.is_unfinished());
         let copied = own.filter_map(|f| f.device.as_ref());
+        let made = self.made.iter().map(|made| &made.device);
         let mut all: Vec<_> = std::iter::once(&self.root.device).collect();
-        for device in copied.chain(&self.made) {
+        for device in copied.chain(made) {
             if !all.contains(&device) {
                 all.push(device);
             }
@@ -183,8 +209,24 @@ impl BootEnvironment {
 
     /// The devices that were made for it and are erased with it, the root first.
     pub fn made_devices(&self) -> Vec<&PathBuf> {
-        let made = self.made.iter().filter(|device| **device != self.root.device);
+        let made = self.made.iter().map(|made| &made.device);
+        let made = made.filter(|device| **device != self.root.device);
         std::iter::once(&self.root.device).chain(made).collect()
+    }
+
+    /// Whether a device was made for it.
+    pub fn has_made(&self, device: &Path) -> bool {
+        self.made.iter().any(|made| made.device == device)
+    }
+
+    /// The devices that it may mount. The fstab of an unfinished copy may be that of its source,
+    /// and says nothing.
+    pub fn named_devices(&self) -> impl Iterator<Item = &PathBuf> {
+        let lines = self.file_systems.iter().filter(|_| !self.is_unfinished());
+        let made = self.made.iter().map(|made| &made.device);
+        std::iter::once(&self.root.device)
+            .chain(lines.filter_map(|line| line.device.as_ref()))
+            .chain(made)
     }
 }
 
@@ -195,15 +237,7 @@ mod tests {
     #[test]
     fn the_fstab_of_an_unfinished_copy_names_devices_of_its_source() {
         let mut copy = BootEnvironment::empty(Path::new("/dev/vdb1"));
-        copy.file_systems.push(FileSystemUse {
-            mountpoint: "/var".into(),
-            spec: "UUID=1".into(),
-            device: Some("/dev/vda3".into()),
-            fs_type: "ext4".into(),
-            options: "defaults".into(),
-            size: None,
-            shared: false,
-        });
+        copy.file_systems.push(FileSystemUse::example("/var", "/dev/vda3"));
         let mut descriptor = Descriptor::new("copy".parse().unwrap(), None);
         copy.descriptor = Some(descriptor.clone());
         assert_eq!(copy.own_devices(), [Path::new("/dev/vdb1")]);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::loader_name::LoaderName;
+use super::mark::Purpose;
 use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
 use crate::installed::DESCRIPTOR_PATH;
@@ -90,10 +91,10 @@ pub struct Descriptor {
     /// When the operation that left it incomplete began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Timestamp>,
-    /// UUIDs of the file systems and swap spaces that were made for the BE, and that are deleted
+    /// The file systems and swap spaces that were made for the BE, which are refreshed and deleted
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub made: Vec<String>,
+    pub made: Vec<Purpose>,
     /// What loads its kernel.
     #[serde(default, skip_serializing_if = "LoaderName::is_default")]
     pub loader: LoaderName,
@@ -187,6 +188,19 @@ impl Descriptor {
         parsed
             .map(Some)
             .map_err(|why| Error::Format { path: root.path().join(DESCRIPTOR_PATH), why })
+    }
+
+    /// Refuses to write to the BE at `root`, which was mounted from `device`, if it is another one
+    /// than this descriptor's.
+    ///
+    /// # Errors
+    /// [`Refusal::DeviceChanged`], and its descriptor cannot be read.
+    pub fn refuse_other(&self, root: &RootDir, device: &Path) -> Result<()> {
+        if Self::load(root)?.is_some_and(|found| found.id == self.id) {
+            return Ok(());
+        }
+        let (device, how) = (device.display().to_string(), "it holds another boot environment");
+        Err(Refusal::DeviceChanged { device, how }.into())
     }
 
     /// Writes the descriptor of the BE mounted at `root` durably.

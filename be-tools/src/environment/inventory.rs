@@ -134,6 +134,16 @@ impl Inventory {
         })
     }
 
+    /// Refuses to write to a BE whose boot entry may be that of another one.
+    ///
+    /// # Errors
+    /// [`Refusal::SameId`].
+    pub fn refuse_twin(&self, environment: &BootEnvironment) -> Result<()> {
+        let Some(twin) = self.twin_of(environment) else { return Ok(()) };
+        let (name, twin) = (environment.reference.clone(), twin.reference.clone());
+        Err(Refusal::SameId { name, twin }.into())
+    }
+
     /// The BEs that use a device: first the one whose root it is, then those that mount it, shared
     /// or not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {
@@ -152,15 +162,11 @@ impl Inventory {
     }
 
     fn users_where(&self, is: impl Fn(&Path) -> bool) -> Vec<&BootEnvironment> {
-        let mounts_it = |e: &BootEnvironment| {
-            e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(&is))
+        let uses = |e: &BootEnvironment| match e.is_visitor(&self.devices) {
+            true => is(&e.root.device),
+            false => e.named_devices().any(|device| is(device)),
         };
-        let made = |e: &BootEnvironment| e.made.iter().any(|device| is(device));
-        let mut users: Vec<_> = self
-            .environments
-            .iter()
-            .filter(|e| is(&e.root.device) || mounts_it(e) || made(e))
-            .collect();
+        let mut users: Vec<_> = self.environments.iter().filter(|e| uses(e)).collect();
         users.sort_by_key(|e| !is(&e.root.device));
         users
     }

@@ -72,6 +72,11 @@ impl Id {
         Id(Uuid::new_v4())
     }
 
+    /// The UUID of version 5 of a text in the namespace of this id (RFC 9562, 5.5).
+    pub(super) fn derive(&self, text: &str) -> Uuid {
+        Uuid::new_v5(&self.0, text.as_bytes())
+    }
+
     /// The first eight hex digits, which name the directory of the BE on the ESP.
     pub fn short(&self) -> String {
         self.0.simple().to_string()[..8].to_owned()

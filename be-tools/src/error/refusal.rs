@@ -31,6 +31,22 @@ pub enum Refusal {
         /// The device stacked on it.
         holder: String,
     },
+    /// The device is not as the plan shows it.
+    #[error(
+        "{device} is not as it was in the plan: {how}; run the command again and read its plan"
+    )]
+    DeviceChanged {
+        /// Kernel name with /dev.
+        device: String,
+        /// What differs.
+        how: &'static str,
+    },
+    /// Something has the device mounted or claimed, perhaps in another mount namespace.
+    #[error("{device} is in use, perhaps mounted in a container: stop what uses it first")]
+    DeviceBusy {
+        /// Kernel name with /dev.
+        device: String,
+    },
     /// The device belongs to a BE that the command line does not name.
     #[error(
         "{device} is part of boot environment '{owner}': to put the new one in its place use \
@@ -82,6 +98,17 @@ pub enum Refusal {
     )]
     NameTaken {
         /// The name as it is written there.
+        name: String,
+        /// Its root device.
+        device: String,
+    },
+    /// An interrupted create has the name, on devices that the command line does not name.
+    #[error(
+        "'{name}' on {device} was left by an interrupted create: name its devices again with -m, \
+        or take them with --replace {name}"
+    )]
+    InterruptedCreate {
+        /// The BE.
         name: String,
         /// Its root device.
         device: String,
@@ -212,6 +239,15 @@ pub enum Refusal {
         /// The BE.
         name: String,
     },
+    /// A refresh would replace the files of the BE that the machine starts by itself.
+    #[error(
+        "the machine starts '{name}' by itself, so what it holds may be newer than its source: \
+        give --force to replace it, or refresh another boot environment from it"
+    )]
+    BootsByItself {
+        /// The BE.
+        name: String,
+    },
     /// The BE is a subvolume, which cannot be erased like a device.
     #[error("'{name}' is a btrfs subvolume of {device}, which others may share: {way_out}")]
     Subvolume {
@@ -239,6 +275,22 @@ pub enum Refusal {
         other: String,
         /// What the user can do about it.
         way_out: String,
+    },
+    /// The source has files for a file system of the target, and nothing shows that Lifeboat made it
+    /// for the target.
+    #[error(
+        "{mountpoint} of '{name}' is on {device}, and nothing shows that it was made for '{name}': \
+        --keep {mountpoint} leaves it as it is, --take-over {mountpoint} fills it from '{from}'"
+    )]
+    Unproven {
+        /// The BE.
+        name: String,
+        /// The mount point in its fstab.
+        mountpoint: String,
+        /// The device that fstab names.
+        device: String,
+        /// The BE that is copied.
+        from: String,
     },
     /// The path to a mount point leads through a symlink of the source, so that a copy could be
     /// written somewhere else.
@@ -318,11 +370,14 @@ impl Refusal {
             Refusal::Mounted { .. } => "device-mounted",
             Refusal::SwapInUse { .. } => "swap-in-use",
             Refusal::Held { .. } => "device-in-use",
+            Refusal::DeviceChanged { .. } => "device-changed",
+            Refusal::DeviceBusy { .. } => "device-busy",
             Refusal::PartOfEnvironment { .. } => "part-of-environment",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
+            Refusal::InterruptedCreate { .. } => "interrupted-create",
             Refusal::Ambiguous { .. } => "ambiguous",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
@@ -337,9 +392,11 @@ impl Refusal {
             Refusal::SameId { .. } => "same-id",
             Refusal::OnlyBootable { .. } => "only-bootable",
             Refusal::NoFallback { .. } => "no-fallback",
+            Refusal::BootsByItself { .. } => "boots-by-itself",
             Refusal::Subvolume { .. } => "subvolume",
             Refusal::SourceIsTarget { .. } => "source-is-target",
             Refusal::SharedDevice { .. } => "shared-device",
+            Refusal::Unproven { .. } => "unproven",
             Refusal::SymlinkInPath { .. } => "symlink-in-path",
             Refusal::MountOnRoot => "mount-on-root",
             Refusal::SnapshotUnsupported => "snapshot-unsupported",

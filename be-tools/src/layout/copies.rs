@@ -55,13 +55,14 @@ impl Layout {
                 directory.nearest(all_sources.iter().copied()).filter(|s| copied.contains(s))?;
             let target = directory.nearest(own.iter().copied())?;
             // A mount point of both source and target hides the same files in both. Any other
-            // directory below is filled by another run, or is on another file system of the target.
+            // directory below is filled by another run, or is on another file system of the target,
+            // which may be left as it is.
             let elsewhere: BTreeSet<&MountPoint> = directories
                 .iter()
                 .copied()
-                .filter(|p| {
-                    p.is_strictly_below(directory) && !(copied.contains(p) && own.contains(p))
-                })
+                .filter(|p| !(copied.contains(p) && own.contains(p)))
+                .chain(&self.left)
+                .filter(|p| p.is_strictly_below(directory))
                 .filter(|p| {
                     all_sources.iter().filter(|s| p.is_strictly_below(s)).max() == Some(&source)
                 })

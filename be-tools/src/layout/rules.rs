@@ -85,7 +85,8 @@ pub fn lay_out(
             SourceMount::Other(_) => kept.push(mountpoint.clone()),
         }
     }
-    let layout = Layout { file_systems: targets.into_values().collect(), shared, kept, swap };
+    let file_systems = targets.into_values().collect();
+    let layout = Layout { file_systems, shared, kept, left: Vec::new(), swap };
     layout.check_ownership()?;
     Ok(layout)
 }

@@ -33,6 +33,8 @@ pub struct Layout {
     /// Lines of fstab that are kept unchanged, because they are not on a disk of this machine or
     /// are mounted only on request (tmpfs, network, bind, optical).
     pub kept: Vec<MountPoint>,
+    /// Mount points of the target's own fstab that a refresh leaves as they are.
+    pub left: Vec<MountPoint>,
     /// Its own swap spaces. If there are none, the source's swap is shared.
     pub swap: Vec<Provision>,
 }

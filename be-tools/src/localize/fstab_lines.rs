@@ -53,6 +53,21 @@ pub(super) fn rewrite(fstab: &mut Fstab, change: &Localization) -> Vec<String> {
     done
 }
 
+/// Keeps the lines that `own`, the target's fstab until now, has for what the layout leaves as it
+/// is.
+pub(super) fn keep_own(fstab: &mut Fstab, own: &Fstab, change: &Localization) -> Vec<String> {
+    let is_left = |entry: &Entry| {
+        mount_point(entry).is_some_and(|mountpoint| change.layout.left.contains(&mountpoint))
+    };
+    fstab.retain(|entry| !is_left(entry));
+    let mut done = Vec::new();
+    for entry in own.entries().filter(|entry| is_left(entry)) {
+        done.push(format!("{} in fstab stays as it was", entry.mountpoint().display()));
+        fstab.push(entry.clone());
+    }
+    done
+}
+
 /// The swap space that the rewritten fstab uses.
 pub(super) fn swap(fstab: &Fstab, change: &Localization) -> Swap {
     match change.swap_uuids.first() {

@@ -4,17 +4,24 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
-
-use crate::environment::{Id, Name};
+use crate::environment::{Id, Name, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::{FsType, MountPoint};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// A new UUID for mkfs.
-pub fn fresh_uuid() -> String {
-    Uuid::new_v4().to_string()
+/// The UUID for a new file system of a BE, which marks it as made for that mount point. A FAT has
+/// only the first 32 bits of it, which prove nothing.
+pub fn uuid_for(id: Id, mountpoint: &MountPoint, fs_type: FsType) -> Option<String> {
+    let purpose = Purpose::FileSystem(mountpoint.as_path().to_owned());
+    let uuid = purpose.uuid(id)?;
+    Some(match fs_type {
+        FsType::Vfat => {
+            let digits = uuid.simple().to_string().to_uppercase();
+            format!("{}-{}", &digits[..4], &digits[4..8])
+        }
+        _ => uuid.to_string(),
+    })
 }
 
 /// The label of a new file system whose source has one: the name of the BE, followed by the last

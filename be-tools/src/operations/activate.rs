@@ -16,7 +16,7 @@ use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step::{self, Step};
 use crate::storage::namespace;
-use checks::{complete_descriptor, faults, refuse_twin, watchdog_runs};
+use checks::{complete_descriptor, faults, watchdog_runs};
 
 /// How long an activation lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl<'a> Switch<'a> {
         force: bool,
     ) -> Result<Self> {
         let descriptor = complete_descriptor(environment)?;
-        refuse_twin(inventory, environment)?;
+        inventory.refuse_twin(environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
         loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;

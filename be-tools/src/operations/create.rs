@@ -37,6 +37,7 @@ pub fn create(
     if !report.confirm(&job.plan(&session, &steps))? {
         return Ok(None);
     }
+    job.holds.claim()?;
     let mut state = State::new(&job, &session);
     run_all(&steps, &mut state, report)?;
     Ok(Some(state.descriptor))

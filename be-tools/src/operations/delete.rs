@@ -2,18 +2,20 @@
 //! loader, the loader, then the devices.
 
 use std::fmt::{Display, Formatter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::discover;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep};
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
 use crate::step;
+use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::storage::namespace;
 use crate::storage::{mkfs, usage::Usage};
 
@@ -29,8 +31,9 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     refuse(environment, force)?;
     loader::refuse_last(host, environment)?;
 
-    let devices = to_erase(environment);
-    let mut deletion = Deletion { host, inventory: &inventory, environment };
+    let devices = to_erase(&inventory, environment)?;
+    let holds = Holds::take(devices.iter().copied())?;
+    let mut deletion = Deletion { host, inventory: &inventory, environment, holds: &holds };
     deletion.refuse_in_use(&devices)?;
     let loader = loader::for_environment(host, &inventory, environment)?;
     let mut steps = deletion.steps(&*loader)?;
@@ -41,9 +44,10 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
         ..Plan::default()
     };
     for device in &devices {
-        plan.devices.push(inventory.devices.planned(device, "blank")?);
+        plan.devices.push(device.planned("blank"));
     }
-    for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
+    let is_left = |node: &&PathBuf| !devices.iter().any(|device| device.node == **node);
+    for left in environment.own_devices().into_iter().filter(is_left) {
         plan.notes.push(format!(
             "{} is not erased: it was not made for '{}'",
             left.display(),
@@ -54,6 +58,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     if !report.confirm(&plan)? {
         return Ok(false);
     }
+    holds.claim()?;
     namespace::enter_private_namespace()?;
     step::run_all(&steps, &mut deletion, report)?;
     Ok(true)
@@ -61,8 +66,15 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
 
 /// The devices to erase, in order. The root is the last: by its descriptor, an interrupted deletion
 /// is recognized.
-fn to_erase(environment: &BootEnvironment) -> Vec<PathBuf> {
-    environment.made_devices().into_iter().rev().cloned().collect()
+fn to_erase<'i>(
+    inventory: &'i Inventory,
+    environment: &BootEnvironment,
+) -> Result<Vec<&'i BlockDevice>> {
+    let found = environment.made_devices().into_iter().rev().map(|node| {
+        let device = inventory.devices.by_node(node);
+        device.ok_or_else(|| Error::DeviceGone { device: node.clone() })
+    });
+    found.collect()
 }
 
 /// Refuses a BE that must not be deleted or replaced.
@@ -103,7 +115,7 @@ pub(crate) enum Step<'a> {
     /// Removes what points at the BE.
     RemoveReference(LoaderStep<'a>),
     /// Erases the content of the device.
-    Erase(&'a Path),
+    Erase(&'a BlockDevice),
 }
 
 /// The removal of a BE.
@@ -112,20 +124,20 @@ pub(crate) struct Deletion<'a> {
     pub(crate) host: &'a Host,
     pub(crate) inventory: &'a Inventory,
     pub(crate) environment: &'a BootEnvironment,
+    /// The devices that the plan names.
+    pub(crate) holds: &'a Holds,
 }
 
 impl<'a> Deletion<'a> {
     /// Refuses devices that the running system or another BE uses: a fstab can name such devices.
-    fn refuse_in_use(&self, devices: &[PathBuf]) -> Result<()> {
-        let Deletion { host, inventory, environment } = self;
+    fn refuse_in_use(&self, devices: &[&BlockDevice]) -> Result<()> {
+        let Deletion { host, inventory, environment, .. } = self;
         let usage = Usage::read(host)?;
-        for node in devices {
-            if let Some(device) = inventory.devices.by_node(node) {
-                usage.refuse_used(device)?;
-            }
-            let users = inventory.users_of(node);
+        for device in devices {
+            usage.refuse_used(device)?;
+            let users = inventory.users_of_device(device);
             if let Some(other) = users.into_iter().find(|user| user.root != environment.root) {
-                let (device, other) = (node.display().to_string(), other.reference.clone());
+                let (device, other) = (device.node.display().to_string(), other.reference.clone());
                 let way_out = format!("delete '{other}' first, or remove {device} from its fstab");
                 return Err(Refusal::SharedDevice { device, other, way_out }.into());
             }
@@ -155,7 +167,7 @@ impl<'a> Deletion<'a> {
 
     /// The notes of a plan on what the steps do not remove.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let Deletion { host, inventory, environment } = self;
+        let Deletion { host, inventory, environment, .. } = self;
         if environment.descriptor.is_none() {
             return Vec::new();
         }
@@ -185,7 +197,7 @@ impl Display for Step<'_> {
             }
             Step::RemoveReference(step) => step.fmt(f),
             Step::Erase(device) => {
-                write!(f, "erase the file system signature on {}", device.display())
+                write!(f, "erase the file system signature on {}", device.node.display())
             }
         }
     }
@@ -193,13 +205,18 @@ impl Display for Step<'_> {
 
 impl step::Step<Deletion<'_>> for Step<'_> {
     fn run(&self, deletion: &mut Deletion, report: &mut dyn Report) -> Result<()> {
-        let Deletion { host, inventory, environment } = *deletion;
+        let Deletion { host, inventory, environment, holds } = *deletion;
         match self {
             Step::Mark(descriptor) => {
                 let mode = MountMode::ReadWrite;
+                let device = &environment.root.device;
+                if let Some(hold) = inventory.devices.by_node(device).and_then(|d| holds.find(d)) {
+                    hold.release();
+                }
                 let marked = MountedEnvironment::mount_root(host, inventory, environment, mode)
                     .and_then(|mounted| {
                         let root = RootDir::open(mounted.root())?;
+                        descriptor.refuse_other(&root, device)?;
                         (*descriptor).clone().begin(Operation::Delete, &root)
                     });
                 if let Err(why) = marked {
@@ -209,19 +226,19 @@ impl step::Step<Deletion<'_>> for Step<'_> {
                 Ok(())
             }
             Step::RemoveReference(step) => step.run(),
-            Step::Erase(device) => mkfs::wipe(device),
+            Step::Erase(device) => mkfs::wipe(holds.of(device)?),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::environment::{self, FileSystemUse};
-    use crate::error::Error;
+    use crate::environment::{self, FileSystemUse, MadeDevice};
     use crate::loader::testing::Firmware;
     use crate::plan::testing::Recorder;
-    use crate::storage::device::BlockDevice;
     use crate::storage::partitions::{PartitionInfo, PartitionType};
     use crate::storage::probe::{Kind, SuperBlock};
 
@@ -233,27 +250,31 @@ mod tests {
         found
     }
 
-    fn uses(device: &str) -> FileSystemUse {
-        FileSystemUse {
-            mountpoint: "/var".into(),
-            spec: device.into(),
-            device: Some(device.into()),
-            fs_type: "ext4".into(),
-            options: "defaults".into(),
-            size: None,
-            shared: false,
+    /// A machine with two disks and these BEs.
+    fn inventory(environments: &[&BootEnvironment]) -> Inventory {
+        let device = |name| BlockDevice::example(name, SuperBlock::new(Kind::Ext4));
+        Inventory {
+            environments: environments.iter().map(|found| (*found).clone()).collect(),
+            devices: ["lifeboat-none1", "lifeboat-none2"].into_iter().map(device).collect(),
+            ..Inventory::default()
         }
     }
 
     #[test]
     fn devices_that_were_made_for_it_are_erased_and_the_root_last() {
         let mut second = environment("/dev/lifeboat-none1");
-        second.file_systems = vec![uses("/dev/lifeboat-none2"), uses("/dev/lifeboat-data")];
-        second.made = ["/dev/lifeboat-none1", "/dev/lifeboat-none2"].map(Into::into).into();
-        assert_eq!(
-            to_erase(&second),
-            [Path::new("/dev/lifeboat-none2"), Path::new("/dev/lifeboat-none1")]
-        );
+        second.file_systems = ["/dev/lifeboat-none2", "/dev/lifeboat-data"]
+            .map(|device| FileSystemUse::example("/var", device))
+            .into();
+        let made = |purpose: &str, device: &str| MadeDevice {
+            purpose: purpose.to_owned().into(),
+            device: device.into(),
+        };
+        second.made = vec![made("/", "/dev/lifeboat-none1"), made("/var", "/dev/lifeboat-none2")];
+        let inventory = inventory(&[]);
+        let erased = to_erase(&inventory, &second).unwrap();
+        let names: Vec<&str> = erased.iter().map(|device| device.name.as_str()).collect();
+        assert_eq!(names, ["lifeboat-none2", "lifeboat-none1"]);
     }
 
     #[test]
@@ -261,12 +282,12 @@ mod tests {
         let second = environment("/dev/lifeboat-none1");
         let mut other = environment("/dev/lifeboat-none1");
         other.root.subvolume = Some("@other".into());
-        let mut inventory =
-            Inventory { environments: vec![second.clone()], ..Inventory::default() };
+        let mut inventory = inventory(&[&second]);
         let host = Host::local();
+        let holds = Holds::default();
         let refused = |inventory: &Inventory| {
-            let deletion = Deletion { host: &host, inventory, environment: &second };
-            deletion.refuse_in_use(&to_erase(&second))
+            let deletion = Deletion { host: &host, inventory, environment: &second, holds: &holds };
+            deletion.refuse_in_use(&to_erase(inventory, &second).unwrap())
         };
         assert!(refused(&inventory).is_ok());
         inventory.environments.push(other);
@@ -291,7 +312,7 @@ mod tests {
             Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
         let notes = |host: &Host, inventory: &Inventory, environment: &BootEnvironment| {
-            Deletion { host, inventory, environment }.notes()
+            Deletion { host, inventory, environment, holds: &Holds::default() }.notes()
         };
         let elsewhere = Host { sys: "/lifeboat-none".into(), ..firmware.host() };
         let said = notes(&elsewhere, &inventory, &second).join("\n");
@@ -318,7 +339,8 @@ mod tests {
         let host = firmware.host();
         let lines = |inventory: &Inventory| {
             let loader = loader::for_environment(&host, inventory, &second).unwrap();
-            let deletion = Deletion { host: &host, inventory, environment: &second };
+            let holds = Holds::default();
+            let deletion = Deletion { host: &host, inventory, environment: &second, holds: &holds };
             step::lines(&deletion.steps(&*loader).unwrap())
         };
         assert_eq!(lines(&inventory).len(), 2);
@@ -338,7 +360,9 @@ mod tests {
         second.boot_entry = Some(firmware.add("Lifeboat: second", &file));
         let (host, inventory) = (firmware.host(), Inventory::default());
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
-        let mut deletion = Deletion { host: &host, inventory: &inventory, environment: &second };
+        let holds = Holds::default();
+        let mut deletion =
+            Deletion { host: &host, inventory: &inventory, environment: &second, holds: &holds };
         let steps = deletion.steps(&*loader).unwrap();
         let mut recorder = Recorder::default();
         step::run_all(&steps, &mut deletion, &mut recorder).unwrap();
@@ -356,7 +380,9 @@ mod tests {
         let (firmware, inventory) = (Firmware::new(), Inventory::default());
         let host = firmware.host();
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
-        let deletion = Deletion { host: &host, inventory: &inventory, environment: &second };
+        let holds = Holds::default();
+        let deletion =
+            Deletion { host: &host, inventory: &inventory, environment: &second, holds: &holds };
         let lines = step::lines(&deletion.steps(&*loader).unwrap());
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("remove "), "{lines:?}");

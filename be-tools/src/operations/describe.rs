@@ -21,6 +21,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = descriptor_of(environment)?.clone();
+    inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;
     let steps = [Step(WriteDescriptor(environment))];
     let plan = Plan {

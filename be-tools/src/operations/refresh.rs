@@ -46,6 +46,7 @@ pub fn refresh(
     if !report.confirm(&job.plan(&steps))? {
         return Ok(None);
     }
+    job.holds.claim()?;
     let mut state = State::new(&job, &session);
     run_all(&steps, &mut state, report)?;
     let State { descriptor, files, changed, removed, .. } = state;

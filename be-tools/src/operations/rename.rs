@@ -22,6 +22,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = descriptor_of(environment)?.clone();
+    inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;

@@ -41,6 +41,8 @@ impl WriteDescriptor<'_> {
         namespace::enter_private_namespace()?;
         let mounted =
             MountedEnvironment::mount_root(host, inventory, self.0, MountMode::ReadWrite)?;
-        descriptor.store(&RootDir::open(mounted.root())?)
+        let root = RootDir::open(mounted.root())?;
+        descriptor.refuse_other(&root, &self.0.root.device)?;
+        descriptor.store(&root)
     }
 }

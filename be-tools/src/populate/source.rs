@@ -1,13 +1,16 @@
 //! The source's file systems, each mounted by itself and read-only.
 
 use std::fmt::{Display, Formatter};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
 use crate::error::{Error, Result};
 use crate::layout::MountPoint;
 use crate::session::Session;
+use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{Access, FileSystem, Volume};
@@ -60,15 +63,15 @@ pub(crate) fn with_journals(
     session: &Session,
     source: &BootEnvironment,
     mountpoints: &[MountPoint],
-) -> Result<Vec<PathBuf>> {
+) -> Result<Vec<Arc<BlockDevice>>> {
     let Session { host, inventory, .. } = session;
     let mounts = Mounts::read(host)?;
     let mut dirty = Vec::new();
     for mountpoint in mountpoints {
         let device = file_system(inventory, source, mountpoint)?.volume.device;
         let unclean = device.super_block().is_some_and(|s| s.dirty);
-        if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device.node) {
-            dirty.push(device.node.clone());
+        if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device) {
+            dirty.push(device);
         }
     }
     Ok(dirty)
@@ -76,7 +79,7 @@ pub(crate) fn with_journals(
 
 /// A step that replays the journal of a file system of the source before it is copied.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ReplayJournal<'a>(pub(crate) &'a Path);
+pub(crate) struct ReplayJournal<'a>(pub(crate) &'a BlockDevice);
 
 impl Display for ReplayJournal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
@@ -84,7 +87,7 @@ impl Display for ReplayJournal<'_> {
             f,
             "replay the journal on {} (the source was not cleanly unmounted; nothing else is \
             written to it)",
-            self.0.display()
+            self.0.node.display()
         )
     }
 }
@@ -94,12 +97,9 @@ impl ReplayJournal<'_> {
     ///
     /// # Errors
     /// The file system cannot be mounted.
-    pub(crate) fn run(&self, inventory: &Inventory, directory: &Path) -> Result<()> {
-        let device = inventory
-            .devices
-            .by_node(self.0)
-            .ok_or_else(|| Error::DeviceGone { device: self.0.to_owned() })?;
-        let file_system = FileSystem::found(Volume::of(&inventory.devices, device))?;
-        file_system.show(&Mounts::default(), Access::Write, directory)?.unmount()
+    pub(crate) fn run(&self, inventory: &Inventory, holds: &Holds, directory: &Path) -> Result<()> {
+        let file_system = FileSystem::found(Volume::of(&inventory.devices, self.0))?;
+        let access = Access::Write(holds.of(self.0)?);
+        file_system.show(&Mounts::default(), access, directory)?.unmount()
     }
 }

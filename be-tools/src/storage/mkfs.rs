@@ -5,16 +5,15 @@ mod capacity;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::device::BlockDevice;
-use super::probe::{self, OpenDevice, Source};
+use super::hold::Hold;
+use super::probe::{self, OpenDevice};
 use super::retry::{BUSY_TIMEOUT, retry};
-use super::usage::claim;
 use crate::error::{Doing, Error, Result};
 use crate::tool::{Tool, ToolError};
 
 pub use capacity::{Capacity, capacity};
 
-/// Erases a device, then makes a file system (or `swap`) with this UUID and label on it.
+/// Erases a held device, then makes a file system (or `swap`) with this UUID and label on it.
 ///
 /// Features that are newer than Debian 12 are turned off, so that its GRUB and its kernel can read
 /// what a newer mkfs makes.
@@ -22,15 +21,12 @@ pub use capacity::{Capacity, capacity};
 /// # Errors
 /// The device is in use, the program is missing or fails, or the device does not hold the new file
 /// system afterwards.
-pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>) -> Result<()> {
-    let node = &device.node;
-    let tool = tool(fs_type, uuid, label)?.arg(node);
-    let claimed = claim(node)?;
-    device.refuse_exchanged(&claimed)?;
-    erase(&claimed, node)?;
-    drop(claimed);
+pub fn make(fs_type: &str, hold: &Hold, uuid: &str, label: Option<&str>) -> Result<()> {
+    let node = &hold.device().node;
+    let tool = hold.argument_of(tool(fs_type, uuid, label)?);
+    wipe(hold)?;
     run_when_free(&tool)?;
-    let made = probe::probe(&open(node)?);
+    let made = probe::probe(&hold.read_again()?);
     match made.super_block() {
         Some(found) if found.kind.name() == fs_type && found.uuid.eq_ignore_ascii_case(uuid) => {
             Ok(())
@@ -40,6 +36,42 @@ pub fn make(fs_type: &str, device: &BlockDevice, uuid: &str, label: Option<&str>
             tool.command_line(),
             node.display(),
             made.description()
+        ))),
+    }
+}
+
+/// Whether [`set_uuid`] can change the UUID of a file system of this type.
+pub fn can_set_uuid(fs_type: &str) -> bool {
+    matches!(fs_type, "ext2" | "ext3" | "ext4" | "xfs" | "btrfs")
+}
+
+/// Gives a held file system, which is not mounted, another UUID.
+///
+/// # Errors
+/// It is damaged or in use, or the program is missing or fails.
+pub fn set_uuid(fs_type: &str, hold: &Hold, uuid: &str) -> Result<()> {
+    hold.release();
+    hold.refuse_exchanged()?;
+    let tool = match fs_type {
+        "xfs" => Tool::new("xfs_admin").args(["-U", uuid]),
+        "btrfs" => Tool::new("btrfstune").args(["-f", "-U", uuid]),
+        _ => {
+            // tune2fs changes only what was just checked.
+            let check = hold.argument_of(Tool::new("e2fsck").args(["-f", "-p"]));
+            let output = check.output()?;
+            // e2fsck(8): 1 is "errors corrected".
+            if !matches!(output.status.code(), Some(0 | 1)) {
+                return Err(check.failure(&output).into());
+            }
+            Tool::new("tune2fs").args(["-U", uuid])
+        }
+    };
+    run_when_free(&hold.argument_of(tool))?;
+    match probe::probe(&hold.read_again()?).super_block() {
+        Some(found) if found.uuid.eq_ignore_ascii_case(uuid) => Ok(()),
+        _ => Err(Error::Failed(format!(
+            "{} did not keep the UUID {uuid}: check that device",
+            hold.device().node.display()
         ))),
     }
 }
@@ -107,24 +139,24 @@ fn version(program: &str) -> Vec<u32> {
 ///
 /// # Errors
 /// The device is in use, or cannot be written.
-pub fn wipe(device: &Path) -> Result<()> {
-    erase(&claim(device)?, device)
+pub fn wipe(hold: &Hold) -> Result<()> {
+    erase(&hold.exclusive()?, &hold.device().node)
 }
 
 /// As [`wipe`], for a device that `file` has claimed.
-pub(crate) fn erase(file: &std::fs::File, device: &Path) -> Result<()> {
+pub(crate) fn erase(opened: &OpenDevice, device: &Path) -> Result<()> {
     const START: u64 = 1 << 20;
     const END: u64 = 128 << 10;
     // btrfs on-disk format, "Superblock": mirrors at 64 MiB and 256 GiB.
     const MIRRORS: [u64; 2] = [64 << 20, 256 << 30];
-    let size = size(file).at("finding the size of", device)?;
+    let OpenDevice { file, size } = opened;
     let zero = |from: u64, len: u64| {
         let len = len.min(size.saturating_sub(from));
         file.write_all_at(&vec![0; len as usize], from).at("erasing the signature on", device)
     };
     zero(0, START)?;
     zero(size.saturating_sub(END), END)?;
-    for mirror in MIRRORS.into_iter().filter(|at| at + 4096 <= size) {
+    for mirror in MIRRORS.into_iter().filter(|at| at + 4096 <= *size) {
         let mut magic = [0; 8];
         file.read_exact_at(&mut magic, mirror + 0x40).at("reading", device)?;
         if &magic == b"_BHRfS_M" {
@@ -132,21 +164,6 @@ pub(crate) fn erase(file: &std::fs::File, device: &Path) -> Result<()> {
         }
     }
     file.sync_all().at("syncing", device)
-}
-
-/// The size of a block device or a file in bytes.
-pub(crate) fn size(file: &std::fs::File) -> std::io::Result<u64> {
-    Ok(rustix::fs::seek(file, rustix::fs::SeekFrom::End(0))?)
-}
-
-fn open(device: &Path) -> Result<OpenDevice> {
-    let file = std::fs::File::open(device).at("opening", device)?;
-    let size = size(&file).at("finding the size of", device)?;
-    let opened = OpenDevice { file, size };
-    if opened.is_empty() {
-        return Err(Error::Failed(format!("{} is empty", device.display())));
-    }
-    Ok(opened)
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::device::BlockDevice;
-use super::device_number::DeviceNumber;
+use super::hold::Hold;
 use super::mount_call::MountCall;
 use super::mounts::Mounted;
-use super::probe::{OpenDevice, probe};
 use super::stack::Stack;
 use super::subvolume::Subvolume;
 use super::volume::{FileSystem, Volume};
@@ -59,14 +58,12 @@ pub(crate) fn mount_with(
 impl LoopDevice {
     /// The device, as a scan would find it now.
     pub(crate) fn device(&self) -> BlockDevice {
-        let file = std::fs::File::open(&self.node).unwrap();
-        let size = super::mkfs::size(&file).unwrap();
-        BlockDevice {
-            number: DeviceNumber::of_node(&self.node).unwrap(),
-            size,
-            content: probe(&OpenDevice { file, size }),
-            ..BlockDevice::bare(&self.node)
-        }
+        BlockDevice::at(&self.node).unwrap()
+    }
+
+    /// The device, held as it is now.
+    pub(crate) fn hold(&self) -> Hold {
+        Hold::take(&self.device()).unwrap()
     }
 
     /// The file system on the device.
@@ -167,7 +164,7 @@ impl RootFileSystem {
         let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
         let device = LoopDevice::attach(file.path());
         let uuid = uuid::Uuid::new_v4().to_string();
-        super::mkfs::make(fs_type, &device.device(), &uuid, None).unwrap();
+        super::mkfs::make(fs_type, &device.hold(), &uuid, None).unwrap();
         in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
             let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();

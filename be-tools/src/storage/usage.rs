@@ -11,7 +11,7 @@ use super::partitions;
 use super::probe::Kind;
 use super::retry::{self, BUSY_TIMEOUT, retry};
 use super::swap::{self, SwapUse};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Refusal, Result};
 use crate::host::Host;
 
 /// The mounts and the swap areas of this machine.
@@ -110,26 +110,6 @@ fn is_extended(kind: partitions::PartitionType) -> bool {
     matches!(kind, partitions::PartitionType::Mbr(0x05 | 0x0f | 0x85))
 }
 
-/// Opens a device so that the kernel does not let another program mount or claim it. This is the
-/// last check before the first write, and it also detects mounts in other mount namespaces. It
-/// waits for a device that is busy for a moment, because a scan, udev, LVM or md reads it.
-///
-/// # Errors
-/// [`Refusal::Other`] if the device is in use.
-pub fn claim(device: &Path) -> Result<File> {
-    let opened = open_exclusively(device, File::options().read(true).write(true));
-    opened.map_err(|error| match error.raw_os_error() {
-        Some(nix::libc::EBUSY) => Refusal::Other(format!(
-            "{} is in use, perhaps mounted in a container: stop what uses it first",
-            device.display()
-        ))
-        .into(),
-        _ => {
-            Error::Io { doing: format!("opening {} for writing", device.display()), source: error }
-        }
-    })
-}
-
 /// Checks that a device is not in use in any mount namespace. Waits for a device that is busy for a
 /// moment.
 ///
@@ -153,6 +133,8 @@ fn open_exclusively(device: &Path, options: &mut OpenOptions) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
+    use crate::storage::hold::Holds;
     use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
     use crate::tool::Tool;
 
@@ -169,13 +151,14 @@ mod tests {
         let (claimed, refusal) = in_namespace(|| {
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&node.node, "ext4", dir.path()).unwrap();
-            let elsewhere = std::thread::scope(|s| s.spawn(|| claim(&device.node)).join().unwrap());
+            let claim = || Holds::take([device]).and_then(|holds| holds.claim());
+            let elsewhere = std::thread::scope(|s| s.spawn(claim).join().unwrap());
             (elsewhere, Usage::read(&Host::local()).unwrap().refuse_used(device).unwrap_err())
         });
         assert!(matches!(refusal, Refusal::Mounted { .. }), "{refusal}");
         assert!(matches!(claimed, Err(Error::Refused(_))), "{claimed:?}");
         Usage::read(&Host::local()).unwrap().refuse_target(&devices, device).unwrap();
-        claim(&device.node).unwrap();
+        Holds::take([&node.device()]).unwrap().claim().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
+use super::hold::Hold;
 use super::mount_call::{MountCall, READ_ONLY, attach, bind};
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
@@ -87,7 +88,7 @@ impl Provision {
 }
 
 /// The purpose of a mount, which decides what may be done through it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Access<'a> {
     /// A scan reads a device that may be hostile: not one byte of it changes, and none of its
     /// programs can run (docs/design.md, invariant 7). The scan does not wait for a busy device.
@@ -95,8 +96,8 @@ pub enum Access<'a> {
     /// A command reads a device that it names: not one byte of it changes, but its programs can
     /// run.
     Read,
-    /// Lifeboat writes to the file system.
-    Write,
+    /// Lifeboat writes to the file system, on the device that is held.
+    Write(&'a Hold),
     /// The file system is mounted as its own system does, with these options of its fstab(5).
     Use(&'a str),
 }
@@ -160,7 +161,7 @@ impl FileSystem {
                 Some(mounted) => mounted,
                 None => self.call(at).unchanged(READ_ONLY, BUSY_TIMEOUT)?,
             },
-            Access::Write => self.call(at).for_writing()?,
+            Access::Write(hold) => self.show_held(hold, at)?,
             Access::Use(options) => self.call(at).with_options(options)?,
         };
         match self.visible_at(at)? {
@@ -171,6 +172,17 @@ impl FileSystem {
                 self.volume.node().display()
             ))),
         }
+    }
+
+    /// Mounts it for writing from a held device. The kernel mounts by name, and then shows what the
+    /// name leads to: the caller proves that.
+    fn show_held(&self, hold: &Hold, at: &Path) -> Result<Mounted> {
+        if hold.device().number != self.volume.device.number {
+            return Err(Error::NotHeld { device: self.volume.node().to_owned() });
+        }
+        hold.release();
+        hold.refuse_exchanged()?;
+        self.call(at).for_writing()
     }
 
     /// A directory at which it is mounted and not hidden; with `writable`, one through which it can

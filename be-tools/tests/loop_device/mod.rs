@@ -5,6 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use be_tools::storage::device::BlockDevice;
+use be_tools::storage::hold::Hold;
+
 /// Whether the test runs as root, which loop devices need. Otherwise prints that it is skipped.
 pub fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -168,6 +171,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// The device, held as it is now.
+    pub fn hold(&self) -> Hold {
+        Hold::take(&BlockDevice::at(&self.node).unwrap()).unwrap()
+    }
+
     /// Makes an empty device. `size` is an argument of truncate(1).
     pub fn blank(size: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();

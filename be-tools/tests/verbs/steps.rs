@@ -139,7 +139,8 @@ fn every_cut_of_a_create(kind: &str, is_split: bool) {
     let count = numbered(&done(&[&line[..], &["--dry-run"]].concat())).len();
     assert!(count > 5);
     let before = target.sum();
-    for number in 1..=count {
+    // Before the last step it is complete, and only remains to be unmounted.
+    for number in 1..count {
         cut_before(number, &again);
         match number {
             1 => assert_eq!(target.sum(), before, "nothing was written"),
@@ -188,6 +189,7 @@ fn a_refresh_that_is_cut_before_any_step_is_run_again() {
         cut_before(number, &["refresh", &second, "--yes"]);
         match number {
             1 => assert_eq!(target.sum(), before, "nothing was written"),
+            _ if number == count => assert_eq!(state(&target), COMPLETE),
             _ => assert_eq!(state(&target), incomplete("refresh"), "before step {number}"),
         }
         done(&["refresh", &second, "--yes"]);

@@ -1,6 +1,6 @@
 //! What must be true of a BE before a switch to it, whatever its loader.
 
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Problem};
+use crate::environment::{BootEnvironment, Descriptor, Problem};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader;
@@ -19,17 +19,6 @@ pub fn complete_descriptor(environment: &BootEnvironment) -> Result<&Descriptor>
     };
     descriptor.refuse_incomplete()?;
     Ok(descriptor)
-}
-
-/// Refuses a BE whose id another one has. They share a boot entry and a loader directory, which an
-/// activation of one would take from the other.
-///
-/// # Errors
-/// [`Refusal::SameId`].
-pub fn refuse_twin(inventory: &Inventory, environment: &BootEnvironment) -> Result<()> {
-    let Some(twin) = inventory.twin_of(environment) else { return Ok(()) };
-    let (name, twin) = (environment.reference.clone(), twin.reference.clone());
-    Err(Refusal::SameId { name, twin }.into())
 }
 
 /// The reasons why a BE should not be started. The activation itself corrects those of the loader,
@@ -78,7 +67,7 @@ pub fn watchdog_runs(host: &Host) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{FileSystemUse, Operation, State};
+    use crate::environment::{FileSystemUse, Inventory, Operation, State};
     use crate::error::Error;
     use crate::loader::testing::{Firmware, environment};
 
@@ -105,11 +94,11 @@ mod tests {
         let environment = complete();
         let mut inventory =
             Inventory { environments: vec![environment.clone()], ..Inventory::default() };
-        assert!(refuse_twin(&inventory, &environment).is_ok());
+        assert!(inventory.refuse_twin(&environment).is_ok());
         let mut twin = environment.clone();
         twin.root.device = "/dev/lifeboat-none9".into();
         inventory.environments.push(twin);
-        let refused = refuse_twin(&inventory, &environment).unwrap_err();
+        let refused = inventory.refuse_twin(&environment).unwrap_err();
         assert!(matches!(refused, Error::Refused(Refusal::SameId { .. })), "{refused}");
     }
 

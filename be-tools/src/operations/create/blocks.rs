@@ -12,6 +12,7 @@ use crate::plan::Report;
 use crate::populate::source;
 use crate::root_dir::RootDir;
 use crate::session::Session;
+use crate::storage::hold::Holds;
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Kind;
 use crate::storage::volume::{Access, FileSystem, Volume};
@@ -40,6 +41,7 @@ impl Blocks {
         environment: &BootEnvironment,
         descriptor: &Descriptor,
         identity: Identity,
+        holds: &Holds,
         report: &mut dyn Report,
     ) -> Result<()> {
         // While the source is mounted read-only, it cannot be mounted for writing.
@@ -57,7 +59,7 @@ impl Blocks {
         };
         let request = block_copy::BlockCopyRequest {
             source: &self.device,
-            target: self.target.node(),
+            target: holds.of(&self.target.device)?,
             identity,
             edits,
         };
@@ -66,26 +68,27 @@ impl Blocks {
     }
 
     /// Grows the copy to its device. It may be mounted on `directory`.
-    pub(super) fn grow(&self, directory: &Path) -> Result<()> {
+    pub(super) fn grow(&self, holds: &Holds, directory: &Path) -> Result<()> {
+        let hold = holds.of(&self.target.device)?;
         if self.kind == Kind::Xfs {
             // xfs grows only while it is mounted.
             let copy =
                 FileSystem { volume: self.target.clone(), kind: self.kind, uuid: String::new() };
-            let mounted = copy.show(&Mounts::default(), Access::Write, directory)?;
+            let mounted = copy.show(&Mounts::default(), Access::Write(hold), directory)?;
             Tool::new("xfs_growfs").arg("-d").arg(mounted.dir()).run()?;
             return mounted.unmount();
         }
-        Tool::new("resize2fs").arg("-f").arg(self.target.node()).run()?;
+        hold.argument_of(Tool::new("resize2fs").arg("-f")).run()?;
         Ok(())
     }
 
     /// Checks the copy.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check(&self, holds: &Holds) -> Result<()> {
         let check = match self.kind {
             Kind::Xfs => Tool::new("xfs_repair").arg("-n"),
             _ => Tool::new("e2fsck").arg("-fn"),
         };
-        check.arg(self.target.node()).run().map_err(|error| {
+        holds.of(&self.target.device)?.argument_of(check).run().map_err(|error| {
             let device = self.device.display().to_string();
             Error::DamagedCopy { device, source: error }
         })?;

@@ -1,7 +1,7 @@
 //! A `be create` that is decided and checked, before its first write.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::request::CreateRequest;
@@ -12,6 +12,8 @@ use crate::operations::adopt::Adoption;
 use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::tree::measure::Totals;
 
 pub(super) struct Job<'a> {
@@ -22,13 +24,12 @@ pub(super) struct Job<'a> {
     pub(super) layout: Layout,
     /// UUIDs of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
-    /// UUIDs of the replaced BE's file systems and swap spaces on the target's devices. An
-    /// incomplete target owns those that are not replaced yet by these UUIDs.
-    pub(super) replaced_uuids: Vec<String>,
     /// UUIDs of the layout's swap spaces, in their order.
     pub(super) swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.
-    pub(super) journals: Vec<PathBuf>,
+    pub(super) journals: Vec<Arc<BlockDevice>>,
+    /// Everything that will be written to.
+    pub(super) holds: Holds,
     /// File systems of the target that are filled by blocks, by their mount points.
     pub(super) blocks: BTreeMap<MountPoint, Blocks>,
     /// The number and size of the files to copy.
@@ -71,7 +72,7 @@ impl Job<'_> {
         session: &'a Session,
         source: &'a BootEnvironment,
     ) -> Population<'a> {
-        let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Population { session, source, layout, uuids, swap_uuids }
+        let Job { layout, uuids, swap_uuids, holds, .. } = self;
+        Population { session, source, layout, uuids, swap_uuids, holds }
     }
 }

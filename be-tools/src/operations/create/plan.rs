@@ -5,11 +5,13 @@ use super::step::{Step, TreeStep};
 use crate::environment::BootEnvironment;
 use crate::error::Result;
 use crate::loader::{self, Loader, Stage};
-use crate::operations::delete::Deletion;
+use crate::operations::delete::{self, Deletion};
 use crate::plan::Plan;
 use crate::populate::source::ReplayJournal;
 use crate::session::Session;
 use crate::step::lines;
+use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 
 /// The loaders of the BEs that the plan changes.
 pub(super) struct Loaders<'a> {
@@ -19,8 +21,12 @@ pub(super) struct Loaders<'a> {
 }
 
 /// The removal of the BE that the new one replaces.
-pub(super) fn deletion<'a>(session: &'a Session, environment: &'a BootEnvironment) -> Deletion<'a> {
-    Deletion { host: session.host, inventory: &session.inventory, environment }
+pub(super) fn deletion<'a>(
+    session: &'a Session,
+    environment: &'a BootEnvironment,
+    holds: &'a Holds,
+) -> Deletion<'a> {
+    Deletion { host: session.host, inventory: &session.inventory, environment, holds }
 }
 
 impl Job<'_> {
@@ -34,7 +40,7 @@ impl Job<'_> {
         Ok(Loaders {
             adopted: self.adoption.as_ref().map(|a| of(a.environment())).transpose()?,
             replaced: self.replaced.as_ref().map(of).transpose()?,
-            target: loader::for_new(host, inventory, &self.target)?,
+            target: loader::for_environment(host, inventory, &self.target)?,
         })
     }
 
@@ -55,8 +61,9 @@ impl Job<'_> {
         }
         steps.extend(self.hooks.before().map(Step::Hook));
         if let (Some(replaced), Some(loader)) = (&self.replaced, &loaders.replaced) {
-            let removal = deletion(session, replaced).steps(&**loader)?;
+            let removal = deletion(session, replaced, &self.holds).steps(&**loader)?;
             steps.extend(removal.into_iter().map(Step::Replace));
+            steps.extend(self.erased().map(|d| Step::Replace(delete::Step::Erase(d))));
         }
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
         steps.extend(self.make_steps());
@@ -69,9 +76,21 @@ impl Job<'_> {
         steps.extend(
             self.is_bootable().then(|| Step::InstallLoader(loaders.target.line(Stage::Install))),
         );
-        steps.extend([Step::Sync(name), Step::Complete(name)]);
+        steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
         steps.extend(self.is_bootable().then_some(Step::MakeActive));
         Ok(steps)
+    }
+
+    /// The devices that were made for the replaced BE, but its root. They are blank before the new
+    /// root is made, so that an interrupted create finds nothing on them that it did not make.
+    fn erased(&self) -> impl Iterator<Item = &BlockDevice> {
+        let provisions = self.layout.file_systems.iter().map(|f| &f.provision);
+        let devices = provisions.chain(&self.layout.swap).map(|p| &*p.volume().device);
+        devices.filter(|device| {
+            self.replaced
+                .as_ref()
+                .is_some_and(|old| old.root.device != device.node && old.has_made(&device.node))
+        })
     }
 
     /// The steps that make the file systems and swap spaces of the target. The root is the first:
@@ -130,8 +149,15 @@ impl Job<'_> {
             plan.devices.push(swap.planned(format!("swap of '{name}'")));
         }
         plan.notes.clone_from(&self.notes);
+        if let Some(source) = self.source.as_ref().filter(|s| !s.running && !s.is_managed()) {
+            plan.notes.push(format!(
+                "localizing the copy runs programs of '{}', a system that Lifeboat did not make, shut \
+                off from this one",
+                source.name()
+            ));
+        }
         if let Some(old) = &self.replaced {
-            plan.notes.extend(deletion(session, old).notes());
+            plan.notes.extend(deletion(session, old, &self.holds).notes());
         }
         plan
     }

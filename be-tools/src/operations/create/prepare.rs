@@ -1,15 +1,15 @@
 //! The decisions and checks of `be create` before anything is written.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use super::request::CreateRequest;
 use super::target;
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Root, State};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Purpose, Root, State};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::layout::{self, Layout, MountPoint};
+use crate::layout::{self, Layout, MountPoint, PlacementKind};
 use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
@@ -18,6 +18,7 @@ use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::storage::mkfs;
 use crate::tree::measure::Totals;
 
@@ -49,15 +50,20 @@ impl<'a> Job<'a> {
         let known = || source.as_ref().and_then(|s| s.descriptor.as_ref()).map(|d| d.id);
         descriptor.source = adoption.as_ref().map(Adoption::id).or_else(known);
         descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
+        let id = descriptor.id;
         let uuids: BTreeMap<_, _> = layout
             .file_systems
             .iter()
-            .map(|f| (f.mountpoint.clone(), identity::fresh_uuid()))
+            .filter_map(|f| {
+                let uuid = identity::uuid_for(id, &f.mountpoint, f.fs_type)?;
+                Some((f.mountpoint.clone(), uuid))
+            })
             .collect();
-        let swap_uuids: Vec<_> = layout.swap.iter().map(|_| identity::fresh_uuid()).collect();
-        descriptor.made = uuids.values().chain(&swap_uuids).cloned().collect();
-        let replaced_uuids =
-            replaced.as_ref().map(|old| uuids_of(inventory, old, &layout)).unwrap_or_default();
+        let swap: Vec<_> = (0..).map(Purpose::Swap).take(layout.swap.len()).collect();
+        let swap_uuids: Vec<_> =
+            swap.iter().filter_map(|swap| Some(swap.uuid(id)?.to_string())).collect();
+        let mounted = layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned());
+        descriptor.made = mounted.map(Purpose::FileSystem).chain(swap).collect();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
         let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();
         let mut job = Job {
@@ -67,9 +73,9 @@ impl<'a> Job<'a> {
             replaced,
             layout,
             uuids,
-            replaced_uuids,
             swap_uuids,
             journals: Vec::new(),
+            holds: Holds::default(),
             blocks: BTreeMap::new(),
             totals: Totals::default(),
             notes: Vec::new(),
@@ -82,12 +88,20 @@ impl<'a> Job<'a> {
         }
         job.choose_blocks(session)?;
         job.refuse_too_small(session)?;
+        job.holds = Holds::take(job.written())?;
         Ok(job)
+    }
+
+    /// The devices that will be written to.
+    fn written(&self) -> impl Iterator<Item = &BlockDevice> {
+        let provisions = self.layout.file_systems.iter().map(|f| &f.provision);
+        let made = provisions.chain(&self.layout.swap).map(|p| &*p.volume().device);
+        made.chain(self.journals.iter().map(|device| &**device))
     }
 
     /// Checks that the target can get a loader and a boot entry. Returns notes for the plan.
     fn prove_loader(&self, host: &Host, inventory: &Inventory) -> Result<Vec<String>> {
-        let loader = loader::for_new(host, inventory, &self.target)?;
+        let loader = loader::for_environment(host, inventory, &self.target)?;
         loader.prove(self.source.as_ref().unwrap_or(&self.target))
     }
 
@@ -153,7 +167,7 @@ struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// The BE whose devices become the target: the one that `--replace` names, or the new BE itself
-    /// if an earlier `be create` was interrupted.
+    /// if an earlier `be create` on the same root device was interrupted.
     fn replaced(&self) -> Result<Option<BootEnvironment>> {
         let Preparation { inventory, request, source } = *self;
         let found = match &request.replace {
@@ -161,12 +175,28 @@ impl Preparation<'_> {
             None => inventory.environments.iter().find(|e| is_interrupted_create(e, request)),
         };
         let Some(old) = found else { return Ok(None) };
+        if request.replace.is_none() && !self.is_placed_on(old) {
+            let (name, device) = (old.name().into(), old.root.device.display().to_string());
+            return Err(Refusal::InterruptedCreate { name, device }.into());
+        }
         if source.is_some_and(|s| s.root == old.root) {
             let (name, operation) = (old.name().into(), "replaced by a copy of");
             return Err(Refusal::SourceIsTarget { name, operation }.into());
         }
         delete::refuse(old, request.force)?;
         Ok(Some(old.clone()))
+    }
+
+    /// Whether the `-m` arguments put the new root on the root of `old`. The name alone is not
+    /// enough: a stranger's disk may have an interrupted create of that name.
+    fn is_placed_on(&self, old: &BootEnvironment) -> bool {
+        self.request.placements.iter().any(|placement| match &placement.kind {
+            PlacementKind::FileSystem { mountpoint, device, .. } if mountpoint.is_root() => {
+                let found = self.inventory.devices.lookup(device);
+                matches!(found[..], [one] if one.node == old.root.device)
+            }
+            _ => false,
+        })
     }
 
     /// The adoption of the source, if it is the running system and not a BE yet.
@@ -198,7 +228,11 @@ impl Preparation<'_> {
         let placements = match replaced {
             Some(old) if request.placements.is_empty() => {
                 let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-                layout::placements_replacing(old, &esps)?
+                let fs_type_of = |node: &Path| {
+                    let found = inventory.devices.by_node(node)?.content.kind()?;
+                    Some(found.name().to_owned())
+                };
+                layout::placements_replacing(old, &esps, fs_type_of)?
             }
             _ => request.placements.clone(),
         };
@@ -213,16 +247,6 @@ fn is_interrupted_create(environment: &BootEnvironment, request: &CreateRequest)
             && d.state == State::Incomplete
             && d.operation == Some(Operation::Create)
     }) && !environment.running
-}
-
-/// The UUIDs of what a BE has on the devices of the target.
-fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Vec<String> {
-    let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
-    let is_used = |device: &&std::sync::Arc<BlockDevice>| {
-        inventory.users_of_device(device).iter().any(|user| user.root == old.root)
-    };
-    let devices = provisions.map(|provision| &provision.volume().device).filter(is_used);
-    devices.filter_map(|device| Some(device.super_block()?.uuid.clone())).collect()
 }
 
 /// The new BE as discovery will find it. The loader is written before that.
@@ -310,10 +334,23 @@ mod tests {
         let is_unmanaged = matches!(refused, Error::Refused(Refusal::NotMadeByLifeboat { .. }));
         assert!(is_unmanaged, "{refused}");
         assert!(found(&second, &request("third", Some("@second"), true)).unwrap());
-        // An interrupted create is run again as it was.
+        // An interrupted create is run again as it was, on its own root device.
         let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
         second.descriptor = Some(descriptor.clone());
-        assert!(found(&second, &request("second", None, false)).unwrap());
+        let mut again = request("second", None, false);
+        for (placements, is_taken) in [
+            (&[][..], false),
+            (&["/:/dev/other:ext4"], false),
+            (&["/var:/dev/second:ext4"], false),
+            (&["/:/dev/second:ext4"], true),
+        ] {
+            again.placements = placements.iter().map(|text| text.parse().unwrap()).collect();
+            match found(&second, &again) {
+                Ok(found) => assert!(found && is_taken, "{placements:?}"),
+                Err(Error::Refused(Refusal::InterruptedCreate { .. })) => assert!(!is_taken),
+                Err(other) => panic!("{other}"),
+            }
+        }
         (descriptor.state, descriptor.operation) = (State::Complete, None);
         second.descriptor = Some(descriptor);
         assert!(!found(&second, &request("second", None, false)).unwrap());

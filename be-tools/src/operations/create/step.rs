@@ -55,6 +55,9 @@ pub(super) enum Step<'a> {
     InstallLoader(String),
     Sync(&'a Name),
     Complete(&'a Name),
+    /// Only then does a loader see the files: on an xfs a sync leaves them in the log, which GRUB
+    /// does not read.
+    Unmount(&'a Name),
     MakeActive,
 }
 
@@ -95,20 +98,23 @@ impl<'a> State<'a> {
     fn make(&self, target: &TargetFileSystem) -> Result<()> {
         mkfs::make(
             target.fs_type.as_str(),
-            &target.provision.volume().device,
+            self.job.holds.of(&target.provision.volume().device)?,
             &self.job.uuids[&target.mountpoint],
             self.job.label(&self.session.inventory, target).as_deref(),
         )
     }
 
+    /// Mounts one file system of the target. An empty BE has no source to be populated from.
+    fn mount_alone(&self, target: &TargetFileSystem) -> Result<Mounted> {
+        let source = self.job.source.as_ref().unwrap_or(&self.job.target);
+        let population = self.job.population(self.session, source);
+        population.mount_alone(target, &self.session.work.alone)
+    }
+
     /// Marks the target as incomplete on its root file system.
     fn write_descriptor(&mut self, root: &TargetFileSystem) -> Result<()> {
-        let alone = &self.session.work.alone;
-        let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
-        let mut first = self.descriptor.clone();
-        first.made.extend(self.job.replaced_uuids.iter().cloned());
-        first.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
-        self.descriptor.began = first.began;
+        let mounted = self.mount_alone(root)?;
+        self.descriptor.begin(Operation::Create, &RootDir::open(mounted.dir())?)?;
         mounted.unmount()
     }
 
@@ -123,7 +129,8 @@ impl<'a> State<'a> {
             uuid::Uuid::parse_str(uuid).map_err(|e| Error::Failed(format!("UUID {uuid}: {e}")))?;
         let label = self.job.label(&self.session.inventory, target).unwrap_or_default();
         let identity = Identity { uuid, label };
-        blocks.copy(self.session, self.source()?, &self.descriptor, identity, report)
+        let (session, holds) = (self.session, &self.job.holds);
+        blocks.copy(session, self.source()?, &self.descriptor, identity, holds, report)
     }
 
     fn copy_files(&mut self, tree: &TreeCopy, report: &mut dyn Report) -> Result<()> {
@@ -140,8 +147,7 @@ impl<'a> State<'a> {
     }
 
     fn remove_left_out(&self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
-        let alone = &self.session.work.alone;
-        let mounted = populate::mount_alone(target, &self.job.uuids, alone)?;
+        let mounted = self.mount_alone(target)?;
         let rules = populate::exclude(self.source()?, &self.job.request.selection, tree);
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
@@ -158,7 +164,7 @@ impl<'a> State<'a> {
     }
 
     fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
-        loader::for_new(self.session.host, &self.session.inventory, &self.job.target)
+        loader::for_environment(self.session.host, &self.session.inventory, &self.job.target)
     }
 }
 
@@ -227,6 +233,7 @@ impl Display for Step<'_> {
             Step::InstallLoader(line) => f.write_str(line),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
+            Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
             Step::MakeActive => f.write_str("make its boot entry active"),
         }
     }
@@ -236,6 +243,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { job, session, .. } = *state;
         let Session { host, inventory, work, .. } = session;
+        let holds = &job.holds;
         if let (Step::Adopt(step), Some(adoption)) = (self, &mut state.adoption) {
             return step.run(adoption, report);
         }
@@ -245,9 +253,9 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::Replace(step) => {
                 let Some(environment) = &job.replaced else { return Ok(()) };
-                step.run(&mut Deletion { host, inventory, environment }, report)
+                step.run(&mut Deletion { host, inventory, environment, holds }, report)
             }
-            Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
+            Step::ReplayJournal(journal) => journal.run(inventory, holds, &work.source),
             Step::MakeRoot(root) => {
                 state.make(root)?;
                 state.write_descriptor(root)
@@ -258,11 +266,12 @@ impl step::Step<State<'_>> for Step<'_> {
                 // The copied blocks contain a short descriptor, which does not list what was made.
                 if target.mountpoint.is_root() { state.write_descriptor(target) } else { Ok(()) }
             }
-            Step::Grow(blocks) => blocks.grow(&work.alone),
-            Step::Check(blocks) => blocks.check(),
-            Step::MakeSwap { device, uuid } => mkfs::make("swap", device, uuid, None),
+            Step::Grow(blocks) => blocks.grow(holds, &work.alone),
+            Step::Check(blocks) => blocks.check(holds),
+            Step::MakeSwap { device, uuid } => mkfs::make("swap", holds.of(device)?, uuid, None),
             Step::Mount(_) => {
-                state.mounted = populate::mount_target(&job.layout, &job.uuids, &work.target)?;
+                let source = job.source.as_ref().unwrap_or(&job.target);
+                state.mounted = job.population(session, source).mount_target()?;
                 Ok(())
             }
             Step::CopyFiles(TreeStep { tree, .. }) => state.copy_files(tree, report),
@@ -274,6 +283,7 @@ impl step::Step<State<'_>> for Step<'_> {
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
+            Step::Unmount(_) => populate::unmount(&mut state.mounted),
             Step::MakeActive => state.loader()?.set_listed(true),
         }
     }
@@ -285,7 +295,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn completes_previous(&self) -> bool {
         match self {
             Step::Adopt(step) => step.completes_previous(),
-            step => matches!(step, Step::MakeActive),
+            step => matches!(step, Step::Unmount(_) | Step::MakeActive),
         }
     }
 }

@@ -24,12 +24,14 @@ pub(super) fn refuse(
     // A device that another BE shares with the replaced one, such as /home, is not erased either.
     let users = inventory.users_of_device(device);
     let is_replaced = |user: &&&BootEnvironment| replaced.is_some_and(|r| r.root == user.root);
+    // Its fstab may name any device of this machine: only what was made for it is erased with it.
+    let is_made = replaced.is_some_and(|old| old.made_devices().contains(&&device.node));
     match users.iter().find(|user| !is_replaced(user)) {
         Some(other) => {
             Err(Refusal::PartOfEnvironment { device: shown(), owner: other.reference.clone() }
                 .into())
         }
-        None if !users.is_empty() => Ok(()),
+        None if is_made => Ok(()),
         None if device.content.is_blank() || force => Ok(()),
         None => {
             Err(Refusal::HoldsData { device: shown(), content: device.content.description() }

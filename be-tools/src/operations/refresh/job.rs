@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::request::RefreshRequest;
 use crate::environment::{BootEnvironment, Descriptor};
@@ -9,6 +10,8 @@ use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::populate::Population;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::tree::measure::Totals;
 
 /// Settings that are localized again from those of the source. They are not copied, so that the
@@ -24,10 +27,14 @@ pub(super) struct Job<'a> {
     pub(super) layout: Layout,
     /// UUIDs of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
+    /// Mount points of file systems that get a new UUID, the mark that they were made for it.
+    pub(super) taken_over: Vec<MountPoint>,
     /// UUIDs of the target's own swap spaces.
     pub(super) swap_uuids: Vec<String>,
     /// Devices of the source whose journal has to be replayed first.
-    pub(super) journals: Vec<PathBuf>,
+    pub(super) journals: Vec<Arc<BlockDevice>>,
+    /// Everything that will be written to.
+    pub(super) holds: Holds,
     /// The approximate number of entries.
     pub(super) totals: Totals,
     /// Files that make the target a different machine from the source, and are kept.
@@ -43,8 +50,7 @@ impl Job<'_> {
     }
 
     pub(super) fn population<'a>(&'a self, session: &'a Session) -> Population<'a> {
-        let (source, layout, uuids, swap_uuids) =
-            (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Population { session, source, layout, uuids, swap_uuids }
+        let Job { source, layout, uuids, swap_uuids, holds, .. } = self;
+        Population { session, source, layout, uuids, swap_uuids, holds }
     }
 }

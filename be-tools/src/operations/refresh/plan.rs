@@ -14,6 +14,8 @@ impl Job<'_> {
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
         steps.push(Step::Begin(name));
         steps.extend(self.target.boot_entry.map(Step::MakeInactive));
+        let taken = self.taken_over.iter().filter_map(|m| self.layout.at(m));
+        steps.extend(taken.map(Step::TakeOver));
         steps.push(Step::Mount(name));
         for tree in self.layout.copies() {
             let Some(target) = self.layout.at(&tree.target) else { continue };
@@ -25,7 +27,8 @@ impl Job<'_> {
             }));
         }
         steps.extend(self.hooks.after().map(Step::Hook));
-        steps.extend([Step::Localize, Step::Sync(name), Step::Complete(name)]);
+        steps.push(Step::Localize);
+        steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
         steps.extend(self.target.boot_entry.map(Step::MakeActive));
         steps
     }
@@ -42,6 +45,9 @@ impl Job<'_> {
             let becomes =
                 format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
             plan.devices.push(file_system.provision.planned(becomes));
+        }
+        for mountpoint in &self.layout.left {
+            plan.notes.push(format!("{mountpoint} of '{name}' stays as it is, in its fstab too"));
         }
         if !self.kept.is_empty() {
             plan.notes.push(format!(

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::request::RefreshRequest;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
+use crate::environment::{
+    BootEnvironment, Descriptor, FileSystemUse, Inventory, Operation, Purpose, State,
+};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
-use crate::layout::{self, MountPoint};
+use crate::layout::{Existing, MountPoint, Pair, Unproven};
 use crate::loader;
 use crate::localize::identity;
 use crate::populate::{self, source};
@@ -16,6 +18,7 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
+use crate::storage::hold::Holds;
 use crate::storage::{mkfs, usage::Usage};
 use crate::tree::measure::Totals;
 
@@ -25,8 +28,14 @@ impl<'a> Job<'a> {
         let Session { host, inventory, .. } = session;
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
+        inventory.refuse_twin(target)?;
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
-        let boot_entry = loader::for_environment(host, inventory, target)?.state()?.entry;
+        let loader = loader::for_environment(host, inventory, target)?;
+        let boot_entry = loader.state()?.entry;
+        loader.prove_removal()?;
+        if boot_entry.is_some() && loader.is_default()? && !request.force {
+            return Err(Refusal::BootsByItself { name: target.name().into() }.into());
+        }
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
             let (name, operation) = (target.name().into(), "refreshed from");
@@ -36,17 +45,29 @@ impl<'a> Job<'a> {
             descriptor.refuse_incomplete()?;
         }
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
-        let (layout, kept) = {
+        let (mut layout, kept, left) = {
             let mounted =
                 MountedEnvironment::mount_system(host, inventory, target, MountMode::ReadOnly)?;
             let root = RootDir::open(mounted.root())?;
-            let has_content = |place: &Path| root.names(place).is_ok_and(|names| !names.is_empty());
-            let placements = layout::placements_of(target, source, &esps, has_content)?;
-            let layout = populate::lay_out(inventory, &source.file_systems, placements)?;
             let from = source::mount(session, source, &MountPoint::root())?;
             let from = RootDir::open(from.dir())?;
-            (layout, identity::of_another_machine(&root, &from)?)
+            let has = |root: &RootDir, place: &Path| root.names(place).is_ok_and(|n| !n.is_empty());
+            let pair = Pair {
+                target,
+                target_has: &|place| has(&root, place),
+                source,
+                source_has: &|place| has(&from, place),
+            };
+            let say = Unproven { take_over: &request.take_over, keep: &request.keep };
+            let Existing { placements, left } = pair.existing(&esps, say)?;
+            // What is left as it is, is not copied to anywhere else either.
+            let is_left = |f: &&FileSystemUse| left.iter().any(|l| l.as_path() == f.mountpoint);
+            let lines: Vec<FileSystemUse> =
+                source.file_systems.iter().filter(|f| !is_left(f)).cloned().collect();
+            let layout = populate::lay_out(inventory, &lines, placements)?;
+            (layout, identity::of_another_machine(&root, &from)?, left)
         };
+        layout.left = left;
         let mut job = Job {
             request,
             source: source.clone(),
@@ -54,7 +75,9 @@ impl<'a> Job<'a> {
             descriptor: descriptor.clone(),
             uuids: Default::default(),
             swap_uuids: own_swap(inventory, target),
+            taken_over: Vec::new(),
             journals: Vec::new(),
+            holds: Holds::default(),
             totals: Totals::default(),
             layout,
             kept,
@@ -69,8 +92,41 @@ impl<'a> Job<'a> {
             )?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
+        job.take_over(&request.take_over)?;
         job.refuse_too_small(session)?;
+        let filled = job.layout.file_systems.iter().map(|f| &*f.provision.volume().device);
+        job.holds = Holds::take(filled.chain(job.journals.iter().map(|device| &**device)))?;
         Ok(job)
+    }
+
+    /// Decides which file systems get the mark of the target, as the user wishes.
+    fn take_over(&mut self, wanted: &[MountPoint]) -> Result<()> {
+        for mountpoint in wanted {
+            let Some(file_system) = self.layout.at(mountpoint).filter(|f| !f.mountpoint.is_root())
+            else {
+                return Err(Error::Usage(format!(
+                    "--take-over {mountpoint}: '{}' has no file system of its own there; `be \
+                    filesystems {}` shows those that it has",
+                    self.descriptor.name, self.descriptor.name
+                )));
+            };
+            let purpose = Purpose::FileSystem(mountpoint.as_path().to_owned());
+            let marked = identity::uuid_for(self.descriptor.id, mountpoint, file_system.fs_type);
+            let Some(marked) = marked.filter(|_| mkfs::can_set_uuid(file_system.fs_type.as_str()))
+            else {
+                return Err(Error::Usage(format!(
+                    "--take-over {mountpoint}: a {} cannot be marked; leave it with --keep",
+                    file_system.fs_type
+                )));
+            };
+            if !self.descriptor.made.contains(&purpose) {
+                self.descriptor.made.push(purpose);
+            }
+            if self.uuids.insert(mountpoint.clone(), marked.clone()) != Some(marked) {
+                self.taken_over.push(mountpoint.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a file system of the target that is too small for what will be in it. If everything
@@ -169,7 +225,8 @@ fn refuse_device(
         inventory.users_of_device(device).into_iter().find(|user| user.root != target.root)
     {
         let (device, other) = (node.display().to_string(), other.reference.clone());
-        let way_out = "remove it from one of the two fstabs".into();
+        let way_out =
+            "remove it from one of the two fstabs, or leave it as it is with --keep".into();
         return Err(Refusal::SharedDevice { device, other, way_out }.into());
     }
     let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());

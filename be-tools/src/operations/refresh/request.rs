@@ -1,5 +1,6 @@
 //! What the user asked `be refresh` for.
 
+use crate::layout::MountPoint;
 use crate::tree::exclude::Selection;
 
 /// A request to bring a BE up to date.
@@ -11,6 +12,13 @@ pub struct RefreshRequest {
     pub from: Option<String>,
     /// Whether to compare the content of all files.
     pub checksum: bool,
+    /// File systems of its fstab that are filled from now on, although nothing shows that they were
+    /// made for it.
+    pub take_over: Vec<MountPoint>,
+    /// File systems of its fstab that stay as they are.
+    pub keep: Vec<MountPoint>,
+    /// Whether to refresh a BE that the machine starts by itself.
+    pub force: bool,
     /// Files to leave as they are.
     pub selection: Selection,
 }

@@ -16,6 +16,7 @@ use crate::populate::{self, TreeRequest};
 use crate::root_dir::RootDir;
 use crate::session::{Session, hooks};
 use crate::step;
+use crate::storage::mkfs;
 use crate::storage::mounts::Mounted;
 use crate::timestamp::Timestamp;
 
@@ -26,11 +27,16 @@ pub(super) enum Step<'a> {
     ReplayJournal(ReplayJournal<'a>),
     Begin(&'a Name),
     MakeInactive(u16),
+    /// Gives a file system the UUID that marks it as made for the target.
+    TakeOver(&'a TargetFileSystem),
     Mount(&'a Name),
     Compare(TreeStep<'a>),
     Localize,
     Sync(&'a Name),
     Complete(&'a Name),
+    /// Only then does a loader see the files: on an xfs a sync leaves them in the log, which GRUB
+    /// does not read.
+    Unmount(&'a Name),
     MakeActive(u16),
 }
 
@@ -84,13 +90,16 @@ impl<'a> State<'a> {
         let root = self.job.root().ok_or_else(|| {
             Error::Failed(format!("'{}' has no root file system", self.descriptor.name))
         })?;
-        let alone = &self.session.work.alone;
-        let mounted = populate::mount_alone(root, &self.job.uuids, alone)?;
-        self.trust = self.mark(&RootDir::open(mounted.dir())?)?;
+        let population = self.job.population(self.session);
+        let mounted = population.mount_alone(root, &self.session.work.alone)?;
+        let top = RootDir::open(mounted.dir())?;
+        self.descriptor.refuse_other(&top, root.node())?;
+        self.trust = self.mark(&top)?;
+        drop(top);
         mounted.unmount()?;
         // The descriptor that is written at the end describes this refresh.
         self.descriptor.source = self.job.source.descriptor.as_ref().map(|d| d.id);
-        let shared = self.job.layout.shared.iter();
+        let shared = self.job.layout.shared.iter().chain(&self.job.request.keep);
         self.descriptor.shared = shared.map(|m| m.as_path().to_owned()).collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
         Ok(())
@@ -160,6 +169,12 @@ impl Display for Step<'_> {
             Step::MakeInactive(number) => {
                 write!(f, "make its boot entry Boot{number:04X} inactive")
             }
+            Step::TakeOver(target) => write!(
+                f,
+                "give {} the UUID that marks it as {} of this boot environment",
+                target.node().display(),
+                target.mountpoint
+            ),
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::Compare(TreeStep { tree, source, target, checksum }) => write!(
                 f,
@@ -175,6 +190,7 @@ impl Display for Step<'_> {
             ),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
+            Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
             Step::MakeActive(number) => write!(f, "make its boot entry Boot{number:04X} active"),
         }
     }
@@ -187,17 +203,22 @@ impl step::Step<State<'_>> for Step<'_> {
         state.hooks.is_begun = true;
         match self {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
-            Step::ReplayJournal(journal) => journal.run(inventory, &work.source),
+            Step::ReplayJournal(journal) => journal.run(inventory, &job.holds, &work.source),
             Step::Begin(_) => state.begin(),
             Step::MakeInactive(_) => state.loader()?.set_listed(false),
+            Step::TakeOver(target) => {
+                let hold = job.holds.of(&target.provision.volume().device)?;
+                mkfs::set_uuid(target.fs_type.as_str(), hold, &job.uuids[&target.mountpoint])
+            }
             Step::Mount(_) => {
-                state.mounted = populate::mount_target(&job.layout, &job.uuids, &work.target)?;
+                state.mounted = job.population(session).mount_target()?;
                 Ok(())
             }
             Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),
             Step::Localize => state.localize(),
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
+            Step::Unmount(_) => populate::unmount(&mut state.mounted),
             Step::MakeActive(_) => state.loader()?.set_listed(true),
         }
     }
@@ -207,6 +228,6 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 
     fn completes_previous(&self) -> bool {
-        matches!(self, Step::MakeActive(_))
+        matches!(self, Step::Unmount(_) | Step::MakeActive(_))
     }
 }

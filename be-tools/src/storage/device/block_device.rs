@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Refusal, Result};
+use crate::error::{Doing, Result};
 use crate::plan::PlannedDevice;
 use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
-use crate::storage::probe::{Content, SuperBlock};
+use crate::storage::probe::{Content, OpenDevice, SuperBlock, probe};
 
 /// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
 /// or md.
@@ -85,6 +85,21 @@ impl BlockDevice {
         }
     }
 
+    /// The device that a name leads to now, with its content, without a scan of the others.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn at(node: &Path) -> Result<Self> {
+        let opened = File::open(node).and_then(OpenDevice::new).at("opening", node)?;
+        let stat = rustix::fs::fstat(&opened.file).at("reading the device number of", node)?;
+        Ok(BlockDevice {
+            number: DeviceNumber::from_raw(stat.st_rdev),
+            size: opened.size,
+            content: probe(&opened),
+            ..Self::bare(node)
+        })
+    }
+
     /// Whether it is not a partition.
     pub fn is_whole_disk(&self) -> bool {
         self.disk == self.name
@@ -111,23 +126,6 @@ impl BlockDevice {
             becomes: becomes.into(),
             parent: None,
         }
-    }
-
-    /// Refuses an open file that is not this device, because the name has passed to another one.
-    ///
-    /// # Errors
-    /// The refusal, and as fstat(2).
-    pub fn refuse_exchanged(&self, opened: &File) -> Result<()> {
-        let number =
-            rustix::fs::fstat(opened).at("reading the device number of", &self.node)?.st_rdev;
-        if DeviceNumber::from_raw(number) == self.number {
-            return Ok(());
-        }
-        Err(Refusal::Other(format!(
-            "{} is no longer the device in the plan: run the command again",
-            self.node.display()
-        ))
-        .into())
     }
 
     /// The DEVICE of `NAME@DEVICE`: the name of the volume if it is one, else the kernel name.

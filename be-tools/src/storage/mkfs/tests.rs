@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::probe::{Content, probe};
+use crate::storage::probe::Content;
 use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
 /// A new UUID: btrfs refuses one that another device has, and tests run in parallel.
@@ -17,8 +17,8 @@ fn every_type_is_made_over_every_other() {
     for fs_type in ["ext4", "vfat", "xfs", "swap", "btrfs", "vfat", "ext2", "ext3", "btrfs", "ext4"]
     {
         let uuid = if fs_type == "vfat" { "1234-ABCD".to_owned() } else { fresh() };
-        make(fs_type, &device.device(), &uuid, Some("LABEL")).unwrap();
-        let content = probe(&open(&device.node).unwrap());
+        make(fs_type, &device.hold(), &uuid, Some("LABEL")).unwrap();
+        let content = device.device().content;
         let found = content.super_block().unwrap();
         assert_eq!(
             (found.kind.name(), found.uuid.as_str(), found.label.as_str()),
@@ -31,10 +31,10 @@ fn every_type_is_made_over_every_other() {
             .unwrap();
         assert_eq!(blkid.trim(), fs_type);
     }
-    wipe(&device.node).unwrap();
-    assert_eq!(probe(&open(&device.node).unwrap()), Content::Blank);
+    wipe(&device.hold()).unwrap();
+    assert_eq!(device.device().content, Content::Blank);
     assert!(Tool::new("btrfs").args(["check", "--super", "1"]).arg(&device.node).run().is_err());
-    assert!(make("reiserfs", &device.device(), &fresh(), None).is_err());
+    assert!(make("reiserfs", &device.hold(), &fresh(), None).is_err());
 }
 
 #[test]
@@ -45,14 +45,14 @@ fn a_mounted_device_is_not_erased() {
     let file = image(64 << 20);
     let device = LoopDevice::attach(file.path());
     let uuid = fresh();
-    make("ext4", &device.device(), &uuid, None).unwrap();
+    make("ext4", &device.hold(), &uuid, None).unwrap();
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let _mounted = mount_target(&device.node, "ext4", dir.path()).unwrap();
-        assert!(matches!(make("ext4", &device.device(), &fresh(), None), Err(Error::Refused(_))));
-        assert!(matches!(wipe(&device.node), Err(Error::Refused(_))));
+        assert!(matches!(make("ext4", &device.hold(), &fresh(), None), Err(Error::Refused(_))));
+        assert!(matches!(wipe(&device.hold()), Err(Error::Refused(_))));
     });
-    assert_eq!(probe(&open(&device.node).unwrap()).super_block().unwrap().uuid, uuid);
+    assert_eq!(device.file_system().uuid, uuid);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
             for size in mebibytes.map(|m| m << 20) {
                 let file = image(size);
                 let device = LoopDevice::attach(file.path());
-                make(fs_type, &device.device(), &fresh(), None).unwrap();
+                make(fs_type, &device.hold(), &fresh(), None).unwrap();
                 let dir = tempfile::tempdir().unwrap();
                 let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
                 let (bytes, inodes) = free(dir.path());
@@ -121,7 +121,7 @@ fn content_within_the_capacity_fits() {
             let size = 400 << 20;
             let file = image(size);
             let device = LoopDevice::attach(file.path());
-            make(fs_type, &device.device(), &fresh(), None).unwrap();
+            make(fs_type, &device.hold(), &fresh(), None).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let _mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
             // Small files of all lengths, and one large file of the size that should still fit.

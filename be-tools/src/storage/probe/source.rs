@@ -40,6 +40,17 @@ pub struct OpenDevice {
     pub size: u64,
 }
 
+impl OpenDevice {
+    /// A device that is open, with its size now.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn new(file: File) -> io::Result<Self> {
+        let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0))?;
+        Ok(OpenDevice { file, size })
+    }
+}
+
 impl Source for OpenDevice {
     fn len(&self) -> u64 {
         self.size

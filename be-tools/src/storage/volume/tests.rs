@@ -13,7 +13,7 @@ fn fresh() -> String {
 fn with_file(fs_type: &str, name: &str) -> (LoopDevice, tempfile::NamedTempFile) {
     let file = image(if fs_type == "xfs" { 320 << 20 } else { 128 << 20 });
     let device = LoopDevice::attach(file.path());
-    mkfs::make(fs_type, &device.device(), &fresh(), None).unwrap();
+    mkfs::make(fs_type, &device.hold(), &fresh(), None).unwrap();
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let mounted = mount_target(&device.node, fs_type, dir.path()).unwrap();
@@ -126,15 +126,17 @@ fn a_device_whose_name_has_passed_to_another_is_refused() {
     };
     in_namespace(|| {
         let at = tempfile::tempdir().unwrap();
-        for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
+        let hold = device.hold();
+        let held = file_system.show(&table(), Access::Write(&hold), at.path());
+        assert!(matches!(held, Err(Error::NotHeld { .. })), "{held:?}");
+        for access in [Access::Look, Access::Read, Access::Use("noatime")] {
             let why = file_system.show(&table(), access, at.path()).unwrap_err().to_string();
             assert!(why.contains("does not show"), "{access:?}: {why}");
             assert!(table().at(at.path()).is_none());
         }
     });
-    let refused = mkfs::make("ext4", &exchanged, &fresh(), None).unwrap_err();
+    let refused = Hold::take(&exchanged).unwrap_err();
     assert_eq!(refused.exit_status(), 3, "{refused}");
-    assert_eq!(device.file_system().uuid, file_system.uuid);
 }
 
 #[test]
@@ -165,7 +167,8 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         };
         let by_number = format!("subvolid={id}");
         let all = [("subvol=/@", "mine"), (by_number.as_str(), "mine"), ("", "top")];
-        for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
+        let hold = device.hold();
+        for access in [Access::Look, Access::Read, Access::Write(&hold), Access::Use("noatime")] {
             all.iter().for_each(|(options, name)| shows(options, access, name));
         }
         // The mounted subvolume is bound as well.
@@ -264,10 +267,11 @@ fn a_concurrent_scan_stops_neither_mkfs_nor_a_mount_for_writing() {
             let work = || {
                 in_namespace(|| {
                     for _ in 0..6 {
-                        mkfs::make(fs_type, &device.device(), &fresh(), None)?;
+                        mkfs::make(fs_type, &device.hold(), &fresh(), None)?;
                         let at = tempfile::tempdir().unwrap();
-                        let mounted =
-                            device.file_system().show(&table(), Access::Write, at.path())?;
+                        let hold = device.hold();
+                        let access = Access::Write(&hold);
+                        let mounted = device.file_system().show(&table(), access, at.path())?;
                         std::fs::write(at.path().join("new"), "").unwrap();
                         mounted.unmount()?;
                     }
