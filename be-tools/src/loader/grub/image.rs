@@ -126,7 +126,7 @@ pub fn boot_directory(
         Spec::Uuid(uuid) => uuid,
         _ => {
             let device = devices.resolve(&boot.spec())?;
-            device.super_block().map(|s| s.uuid.clone()).unwrap_or_default()
+            device.super_block().map(|s| s.uuid.to_string()).unwrap_or_default()
         }
     };
     let subvolume = match Subvolume::of_options(&boot.options())? {

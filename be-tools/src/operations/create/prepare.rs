@@ -222,7 +222,7 @@ fn uuids_of(inventory: &Inventory, old: &BootEnvironment, layout: &Layout) -> Ve
         inventory.users_of_device(device).iter().any(|user| user.root == old.root)
     };
     let devices = provisions.map(|provision| &provision.volume().device).filter(is_used);
-    devices.filter_map(|device| Some(device.super_block()?.uuid.clone())).collect()
+    devices.filter_map(|device| Some(device.super_block()?.uuid.to_string())).collect()
 }
 
 /// The new BE as discovery will find it. The loader is written before that.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::request::RefreshRequest;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
+use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, Inventory, Operation, State};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, MountPoint};
@@ -16,6 +16,7 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
+use crate::storage::probe::Kind;
 use crate::storage::{mkfs, usage::Usage};
 use crate::tree::measure::Totals;
 
@@ -26,7 +27,8 @@ impl<'a> Job<'a> {
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
-        let boot_entry = loader::for_environment(host, inventory, target)?.state()?.entry;
+        let loader = loader::for_environment(host, inventory, target)?;
+        let boot_entry = loader.state()?.entry;
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
             let (name, operation) = (target.name().into(), "refreshed from");
@@ -61,12 +63,8 @@ impl<'a> Job<'a> {
             hooks: Hooks::of(source)?,
         };
         for file_system in &job.layout.file_systems {
-            let uuid = refuse_device(
-                host,
-                inventory,
-                &job.target,
-                &file_system.provision.volume().device,
-            )?;
+            let device = &file_system.provision.volume().device;
+            let uuid = refuse_device(host, inventory, &job.target, device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.refuse_too_small(session)?;
@@ -172,12 +170,53 @@ fn refuse_device(
         let way_out = "remove it from one of the two fstabs".into();
         return Err(Refusal::SharedDevice { device, other, way_out }.into());
     }
-    let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
+    let uuid = device.super_block().map(|s| s.uuid.to_string()).filter(|uuid| !uuid.is_empty());
     uuid.ok_or_else(|| Error::NoUuid { device: node.display().to_string() })
 }
 
-/// Swap spaces that only this BE uses.
+/// The UUIDs of the swap spaces that only this BE uses. A line of fstab may name a device that has
+/// become something else since.
 fn own_swap(inventory: &Inventory, target: &BootEnvironment) -> Vec<String> {
     let own = target.file_systems.iter().filter(|f| f.fs_type == "swap" && !f.shared);
-    own.filter_map(|f| inventory.devices.uuid_on(f.device.as_deref()?)).collect()
+    let device = |f: &FileSystemUse| inventory.devices.by_node(f.device.as_deref()?);
+    own.filter_map(device)
+        .filter_map(|device| device.super_block())
+        .filter(|found| matches!(found.kind, Kind::Swap | Kind::Hibernation))
+        .map(|found| found.uuid.to_string())
+        .filter(|uuid| !uuid.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::environment;
+    use crate::storage::probe::SuperBlock;
+
+    #[test]
+    fn only_real_swap_is_resumed_from() {
+        let mut target = environment("second", "aaaa-02");
+        target.file_systems.push(FileSystemUse {
+            mountpoint: "none".into(),
+            spec: "/dev/sdb1".into(),
+            device: Some("/dev/sdb1".into()),
+            fs_type: "swap".into(),
+            options: "sw".into(),
+            size: None,
+            shared: false,
+        });
+        let swap_on = |kind: Kind, uuid: &str| {
+            let found = SuperBlock { uuid: uuid.into(), ..SuperBlock::new(kind) };
+            let device = BlockDevice::example("sdb1", found);
+            let inventory =
+                Inventory { devices: [device].into_iter().collect(), ..Inventory::default() };
+            own_swap(&inventory, &target)
+        };
+        assert_eq!(swap_on(Kind::Swap, "7777"), ["7777"]);
+        assert_eq!(swap_on(Kind::Hibernation, "7777"), ["7777"]);
+        for kind in [Kind::Luks1, Kind::Luks2, Kind::Lvm, Kind::Ext4] {
+            assert!(swap_on(kind, "7777").is_empty(), "{kind:?}");
+        }
+        assert!(swap_on(Kind::Swap, "").is_empty());
+    }
 }

@@ -52,7 +52,7 @@ fn a_mounted_device_is_not_erased() {
         assert!(matches!(make("ext4", &device.device(), &fresh(), None), Err(Error::Refused(_))));
         assert!(matches!(wipe(&device.node), Err(Error::Refused(_))));
     });
-    assert_eq!(probe(&open(&device.node).unwrap()).super_block().unwrap().uuid, uuid);
+    assert_eq!(probe(&open(&device.node).unwrap()).super_block().unwrap().uuid.as_str(), uuid);
 }
 
 #[test]
