@@ -42,6 +42,27 @@ pub enum Refusal {
         /// That BE.
         owner: String,
     },
+    /// The device is a line in the fstab of another BE.
+    #[error(
+        "{device} is {mountpoint} in the fstab of '{owner}': take that line out of it first, or \
+        name another device"
+    )]
+    InFstab {
+        /// Kernel name with /dev.
+        device: String,
+        /// The mount point of the line.
+        mountpoint: String,
+        /// That BE.
+        owner: String,
+    },
+    /// The device is the root of the BE that is to be copied.
+    #[error("{device} is the root of '{name}', which is to be copied: name another device")]
+    IsSource {
+        /// Kernel name with /dev.
+        device: String,
+        /// The source.
+        name: String,
+    },
     /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
@@ -319,6 +340,8 @@ impl Refusal {
             Refusal::SwapInUse { .. } => "swap-in-use",
             Refusal::Held { .. } => "device-in-use",
             Refusal::PartOfEnvironment { .. } => "part-of-environment",
+            Refusal::InFstab { .. } => "in-fstab",
+            Refusal::IsSource { .. } => "is-source",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",

@@ -39,9 +39,14 @@ impl<'a> Job<'a> {
         let adoption = preparation.adoption()?;
         let layout = preparation.lay_out(replaced.as_ref())?;
         let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+        let wanted = target::TargetRequest {
+            source: source.as_ref(),
+            replaced: replaced.as_ref(),
+            force: request.force,
+        };
         for provision in provisions {
             let device = &provision.volume().device;
-            target::refuse(host, inventory, device, replaced.as_ref(), request.force)?;
+            target::refuse(host, inventory, device, &wanted)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);
