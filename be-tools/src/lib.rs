@@ -6,6 +6,7 @@
 pub mod block_copy;
 pub mod cli;
 pub mod copy;
+mod crypttab;
 pub mod discover;
 mod distribution;
 pub mod environment;

@@ -1,6 +1,7 @@
 //! Fills the file systems of a target from a source, and makes the result a system of its own. Both
 //! create and refresh use this.
 
+pub(crate) mod encryption;
 pub(crate) mod source;
 
 use std::collections::BTreeMap;

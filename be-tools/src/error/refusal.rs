@@ -63,6 +63,46 @@ pub enum Refusal {
         /// The source.
         name: String,
     },
+    /// A system opens or formats the device at boot.
+    #[error(
+        "{device} is '{volume}' in the /etc/crypttab of {owner}, which opens or formats it when it \
+        boots: take that line out of it first, or name another device"
+    )]
+    InCrypttab {
+        /// Kernel name with /dev.
+        device: String,
+        /// The name of the opened volume.
+        volume: String,
+        /// "'first'", or "the running system".
+        owner: String,
+    },
+    /// The copy's initramfs would not find its root.
+    #[error(
+        "{device} for {mountpoint} is on {target}, and that of the source on {source_storage}: the \
+        copy's initramfs would look for what the source has; name a device of the same kind, or \
+        give --force to copy it all the same"
+    )]
+    OtherStorage {
+        /// The mount point.
+        mountpoint: String,
+        /// The device.
+        device: String,
+        /// What the device is on.
+        target: String,
+        /// What the source's is on.
+        source_storage: String,
+    },
+    /// The copy would ask for the passphrase of a volume that it does not use, before it boots.
+    #[error(
+        "'{name}' opens '{volume}' by its /etc/crypttab, and its copy would ask for that passphrase \
+        at every boot and not use it: set noauto for it, or give --force to copy it all the same"
+    )]
+    OpensForNothing {
+        /// The source.
+        name: String,
+        /// The name of the opened volume.
+        volume: String,
+    },
     /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
@@ -342,6 +382,9 @@ impl Refusal {
             Refusal::PartOfEnvironment { .. } => "part-of-environment",
             Refusal::InFstab { .. } => "in-fstab",
             Refusal::IsSource { .. } => "is-source",
+            Refusal::InCrypttab { .. } => "in-crypttab",
+            Refusal::OtherStorage { .. } => "other-storage",
+            Refusal::OpensForNothing { .. } => "opens-for-nothing",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",

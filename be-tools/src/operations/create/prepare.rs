@@ -14,6 +14,7 @@ use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
+use crate::populate::encryption::{self, Crypttab};
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
@@ -39,6 +40,7 @@ impl<'a> Job<'a> {
         let adoption = preparation.adoption()?;
         let layout = preparation.lay_out(replaced.as_ref())?;
         let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+        let crypttabs = Crypttab::all(session, source.as_ref())?;
         let wanted = target::TargetRequest {
             source: source.as_ref(),
             replaced: replaced.as_ref(),
@@ -47,6 +49,10 @@ impl<'a> Job<'a> {
         for provision in provisions {
             let device = &provision.volume().device;
             target::refuse(host, inventory, device, &wanted)?;
+            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
+        }
+        if let Some(found) = source.as_ref().filter(|_| !request.force) {
+            encryption::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);

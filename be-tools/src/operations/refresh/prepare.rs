@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::layout::{self, MountPoint};
 use crate::loader;
 use crate::localize::identity;
+use crate::populate::encryption::{self, Crypttab};
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
@@ -62,9 +63,11 @@ impl<'a> Job<'a> {
             kept,
             hooks: Hooks::of(source)?,
         };
+        let crypttabs = Crypttab::all(session, Some(&job.source))?;
         for file_system in &job.layout.file_systems {
             let device = &file_system.provision.volume().device;
             let uuid = refuse_device(host, inventory, &job.target, device)?;
+            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.refuse_too_small(session)?;
