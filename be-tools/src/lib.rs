@@ -19,6 +19,7 @@ pub mod installed;
 pub mod layout;
 pub mod loader;
 pub mod localize;
+mod lossless;
 pub mod operations;
 pub mod plan;
 pub(crate) mod populate;

@@ -20,6 +20,7 @@ pub use localization::Localization;
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};
+use crate::lossless;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -37,7 +38,7 @@ pub fn localize(
 ) -> Result<Vec<String>> {
     let root = &RootDir::open(root)?;
     let mut done = Vec::new();
-    let there = utf8(root, "etc/fstab")?.unwrap_or_default();
+    let there = read_editable(root, "etc/fstab")?.unwrap_or_default();
     let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
     let mut fstab = old_fstab.clone();
     done.extend(fstab_lines::rewrite(&mut fstab, change));
@@ -85,14 +86,12 @@ pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>>
     Ok(done)
 }
 
-/// Reads a text that will be written back. Bytes that are not UTF-8 would be lost, so they are an
-/// error.
-pub(crate) fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
-    let not_text = |_| Error::Format {
-        path: root.path().join(path),
-        why: "not UTF-8 text: correct it by hand".into(),
-    };
-    root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
+/// Reads a text that will be written back. Bytes that are not UTF-8 stay as they are.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_editable(root: &RootDir, path: &str) -> Result<Option<String>> {
+    Ok(root.read(path)?.map(|bytes| lossless::decode(&bytes)))
 }
 
 /// Whether it differed, and was written.
@@ -100,7 +99,7 @@ pub(crate) fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) ->
     if old == new {
         return Ok(false);
     }
-    root.write(path, new.as_bytes(), 0o644)?;
+    root.write(path, &lossless::encode(new), 0o644)?;
     Ok(true)
 }
 
@@ -114,14 +113,14 @@ fn resume(root: &RootDir, swap: &fstab_lines::Swap) -> Result<Vec<String>> {
         let Some(name) = name.to_str() else { continue };
         let is_file = root.metadata(format!("{DIRECTORY}/{name}"))?.is_some_and(|m| m.is_file());
         if let Some(text) =
-            is_file.then(|| utf8(root, &format!("{DIRECTORY}/{name}"))).transpose()?.flatten()
+            is_file.then(|| read_editable(root, &format!("{DIRECTORY}/{name}"))).transpose()?.flatten()
         {
             files.push((name.to_owned(), text));
         }
     }
     let mut done = Vec::new();
     for (name, text) in resume::settle(&files, swap) {
-        root.write(format!("{DIRECTORY}/{name}"), text.as_bytes(), 0o644)?;
+        root.write(format!("{DIRECTORY}/{name}"), &lossless::encode(&text), 0o644)?;
         done.push(match swap {
             fstab_lines::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
             _ => {
@@ -135,7 +134,7 @@ fn resume(root: &RootDir, swap: &fstab_lines::Swap) -> Result<Vec<String>> {
 /// Edits `/etc/kernel/cmdline`, if it exists. kernel-install and image builders use it.
 fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<Option<String>> {
     const PATH: &str = "etc/kernel/cmdline";
-    let Some(old) = utf8(root, PATH)? else { return Ok(None) };
+    let Some(old) = read_editable(root, PATH)? else { return Ok(None) };
     let failed = |e| Error::boot(format!("changing /{PATH}"), e);
     let mut line = CommandLine::parse(&old);
     let uuid = change.root_uuid()?;

@@ -8,7 +8,7 @@ use boot::grubenv::EnvironmentBlock;
 use super::settings::{self, SETTINGS_PATH};
 use crate::error::{Error, Result};
 use crate::layout::MountPoint;
-use crate::localize::{LoaderSettings, Localization, utf8, write_changed};
+use crate::localize::{LoaderSettings, Localization, read_editable, write_changed};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -41,7 +41,7 @@ impl LoaderSettings for GrubSettings {
     }
 
     fn adopt_menu(&self, root: &RootDir) -> Result<()> {
-        match utf8(root, MENU) {
+        match read_editable(root, MENU) {
             Ok(menu) => {
                 let menu = menu.unwrap_or_default();
                 if write_changed(root, MENU, &menu, &settings::with_panic(&menu))? {
@@ -67,7 +67,7 @@ impl LoaderSettings for GrubSettings {
         let snippets =
             names.filter(|n| n.ends_with(".cfg")).map(|n| format!("etc/default/grub.d/{n}"));
         for path in std::iter::once("etc/default/grub".to_owned()).chain(snippets) {
-            let Some(old) = utf8(root, &path)? else { continue };
+            let Some(old) = read_editable(root, &path)? else { continue };
             let uuid = change.root_uuid()?;
             let new = settings::renamed_root(
                 &old,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::installed;
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
 use crate::loader::{self, Loader};
+use crate::lossless;
 use crate::plan::Report;
 use crate::populate::source::{self, ReplayJournal};
 use crate::populate::{self, TreeRequest};
@@ -143,7 +144,8 @@ impl<'a> State<'a> {
     fn localize(&self) -> Result<()> {
         let fstab = {
             let root = source::mount(self.session, &self.job.source, &MountPoint::root())?;
-            RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
+            let fstab = RootDir::open(root.dir())?.read("etc/fstab")?.unwrap_or_default();
+            lossless::decode(&fstab)
         };
         let loader = self.loader()?;
         let population = self.job.population(self.session);
