@@ -14,7 +14,7 @@ use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, Placement, lay_out};
 use be_tools::loader::grub::GrubSettings;
-use be_tools::localize::{Localization, localize};
+use be_tools::localize::{Localization, Localized, SourceMenu, localize};
 use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
 use be_tools::storage::device::BlockDevice;
@@ -118,7 +118,7 @@ impl Copy {
         Inside { root, block_devices, esp, shared: &[], privileged: false, interactive: false }
     }
 
-    fn localize(&self) -> Vec<String> {
+    fn localize(&self, source_menu: &SourceMenu) -> Localized {
         let fstab = Fstab::parse(&self.text("etc/fstab"));
         let line = |e: &be_tools::fstab::Entry| FileSystemUse {
             mountpoint: e.mountpoint(),
@@ -149,8 +149,10 @@ impl Copy {
             swap_uuids: &[],
             labels: &BTreeMap::new(),
             source_root: &source_root,
+            source_menu,
             source_fstab: None,
             new_machine: None,
+            is_bootable: true,
         };
         let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);
         localize(&root, &change, &GrubSettings, &self.inside(&root, &devices, None)).unwrap()
@@ -211,7 +213,8 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     );
     fs::remove_file(copy.root().join("called")).unwrap();
 
-    let done = copy.localize();
+    let Localized { done, warnings, shortfalls } = copy.localize(&SourceMenu::default());
+    assert_eq!((warnings, shortfalls), (Vec::new(), Vec::new()));
     assert!(!done.iter().any(|d| d.starts_with("initramfs rebuilt")), "{done:#?}");
     assert!(
         copy.text("boot/grub/grub.cfg")

@@ -103,6 +103,14 @@ pub enum Refusal {
         /// The name of the opened volume.
         volume: String,
     },
+    /// The copy would have no boot menu of its own.
+    #[error("'{name}' lacks {missing}, so that its copy would have no boot menu: install that")]
+    NoMenu {
+        /// The source.
+        name: String,
+        /// What it lacks.
+        missing: String,
+    },
     /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
@@ -385,6 +393,7 @@ impl Refusal {
             Refusal::InCrypttab { .. } => "in-crypttab",
             Refusal::OtherStorage { .. } => "other-storage",
             Refusal::OpensForNothing { .. } => "opens-for-nothing",
+            Refusal::NoMenu { .. } => "no-menu",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",

@@ -41,6 +41,13 @@ impl InstalledGrub {
             ["usr/bin", "usr/sbin"].iter().any(|f| root.exists(format!("{f}/{program}")))
         };
         if !has_program("grub-mkimage") {
+            if has_program("grub2-mkimage") {
+                return Err(Refusal::Other(format!(
+                    "'{name}' has the GRUB of Fedora and openSUSE (grub2-mkimage), and this \
+                    version of be makes boot entries with Debian's only: install grub-mkimage"
+                ))
+                .into());
+            }
             return Err(missing("grub-mkimage"));
         }
         for directory in MODULE_DIRECTORIES {

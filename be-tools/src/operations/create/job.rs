@@ -10,6 +10,7 @@ use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::populate::Population;
+use crate::populate::source_system::SourceSystem;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
@@ -37,6 +38,8 @@ pub(super) struct Job<'a> {
     pub(super) notes: Vec<String>,
     /// The hooks around the copy.
     pub(super) hooks: Hooks,
+    /// How the source boots.
+    pub(super) system: SourceSystem,
     /// The new BE as discovery will find it.
     pub(super) target: BootEnvironment,
     /// The descriptor that is written first.
@@ -71,7 +74,14 @@ impl Job<'_> {
         session: &'a Session,
         source: &'a BootEnvironment,
     ) -> Population<'a> {
-        let (layout, uuids, swap_uuids) = (&self.layout, &self.uuids, &self.swap_uuids);
-        Population { session, source, layout, uuids, swap_uuids }
+        Population {
+            session,
+            source,
+            layout: &self.layout,
+            uuids: &self.uuids,
+            swap_uuids: &self.swap_uuids,
+            source_menu: &self.system.menu,
+            is_bootable: self.is_bootable(),
+        }
     }
 }

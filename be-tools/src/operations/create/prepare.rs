@@ -15,6 +15,7 @@ use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
 use crate::populate::encryption::{self, Crypttab};
+use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
@@ -85,12 +86,14 @@ impl<'a> Job<'a> {
             totals: Totals::default(),
             notes: Vec::new(),
             hooks,
+            system: SourceSystem::default(),
             target,
             descriptor,
         };
         if job.is_bootable() {
             job.notes = job.prove_loader(host, inventory).map_err(offer_no_boot_entry)?;
         }
+        job.examine_source(session)?;
         job.choose_blocks(session)?;
         job.refuse_too_small(session)?;
         Ok(job)
@@ -100,6 +103,25 @@ impl<'a> Job<'a> {
     fn prove_loader(&self, host: &Host, inventory: &Inventory) -> Result<Vec<String>> {
         let loader = loader::for_new(host, inventory, &self.target)?;
         loader.prove(self.source.as_ref().unwrap_or(&self.target))
+    }
+
+    /// Finds out how the source boots, and whether its copy can be given a boot menu. Without a
+    /// boot entry here, a menu that cannot be made is only noted.
+    fn examine_source(&mut self, session: &Session) -> Result<()> {
+        let Some(found) = &self.source else { return Ok(()) };
+        let loader = loader::for_new(session.host, &session.inventory, &self.target)?;
+        self.system = SourceSystem::read(session, found, loader.settings())?;
+        let name = self.source_name().to_owned();
+        if self.is_bootable() {
+            let lacks_menu = self.system.missing.clone();
+            if let Some(missing) = lacks_menu {
+                return Err(offer_no_boot_entry(Refusal::NoMenu { name, missing }.into()));
+            }
+        } else if let Some(missing) = &self.system.missing {
+            self.notes
+                .push(format!("'{name}' lacks {missing}: the copy gets no boot menu of its own"));
+        }
+        Ok(())
     }
 
     /// Refuses a file system of the target that is too small for what is copied to it.

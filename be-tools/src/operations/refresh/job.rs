@@ -7,6 +7,7 @@ use super::request::RefreshRequest;
 use crate::environment::{BootEnvironment, Descriptor};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::populate::Population;
+use crate::populate::source_system::SourceSystem;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::tree::measure::Totals;
@@ -34,6 +35,8 @@ pub(super) struct Job<'a> {
     pub(super) kept: Vec<PathBuf>,
     /// The hooks around the copy.
     pub(super) hooks: Hooks,
+    /// How the source boots.
+    pub(super) system: SourceSystem,
 }
 
 impl Job<'_> {
@@ -43,8 +46,14 @@ impl Job<'_> {
     }
 
     pub(super) fn population<'a>(&'a self, session: &'a Session) -> Population<'a> {
-        let (source, layout, uuids, swap_uuids) =
-            (&self.source, &self.layout, &self.uuids, &self.swap_uuids);
-        Population { session, source, layout, uuids, swap_uuids }
+        Population {
+            session,
+            source: &self.source,
+            layout: &self.layout,
+            uuids: &self.uuids,
+            swap_uuids: &self.swap_uuids,
+            source_menu: &self.system.menu,
+            is_bootable: self.target.boot_entry.is_some(),
+        }
     }
 }

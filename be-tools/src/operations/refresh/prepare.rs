@@ -12,6 +12,7 @@ use crate::layout::{self, MountPoint};
 use crate::loader;
 use crate::localize::identity;
 use crate::populate::encryption::{self, Crypttab};
+use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
@@ -38,6 +39,11 @@ impl<'a> Job<'a> {
         if let Some(descriptor) = &source.descriptor {
             descriptor.refuse_incomplete()?;
         }
+        let system = SourceSystem::read(session, source, loader.settings())?;
+        if let (Some(_), Some(missing)) = (boot_entry, &system.missing) {
+            let (name, missing) = (source.name().into(), missing.clone());
+            return Err(Refusal::NoMenu { name, missing }.into());
+        }
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (layout, kept) = {
             let mounted =
@@ -62,6 +68,7 @@ impl<'a> Job<'a> {
             layout,
             kept,
             hooks: Hooks::of(source)?,
+            system,
         };
         let crypttabs = Crypttab::all(session, Some(&job.source))?;
         for file_system in &job.layout.file_systems {

@@ -141,7 +141,7 @@ impl<'a> State<'a> {
         Ok(())
     }
 
-    fn localize(&self) -> Result<()> {
+    fn localize(&self, report: &mut dyn Report) -> Result<()> {
         let fstab = {
             let root = source::mount(self.session, &self.job.source, &MountPoint::root())?;
             let fstab = RootDir::open(root.dir())?.read("etc/fstab")?.unwrap_or_default();
@@ -149,7 +149,8 @@ impl<'a> State<'a> {
         };
         let loader = self.loader()?;
         let population = self.job.population(self.session);
-        population.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
+        let id = self.descriptor.id;
+        population.localize(id, loader.settings(), None, Some(&fstab), report)
     }
 }
 
@@ -197,7 +198,7 @@ impl step::Step<State<'_>> for Step<'_> {
                 Ok(())
             }
             Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),
-            Step::Localize => state.localize(),
+            Step::Localize => state.localize(report),
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
             Step::MakeActive(_) => state.loader()?.set_listed(true),
