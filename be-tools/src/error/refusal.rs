@@ -111,6 +111,15 @@ pub enum Refusal {
         /// What it lacks.
         missing: String,
     },
+    /// Nothing in the BE would say that a start went well.
+    #[error(
+        "'{name}' is not started by systemd, so nothing would confirm its trials: after three \
+        starts its loader would give it up"
+    )]
+    NoSystemd {
+        /// The BE.
+        name: String,
+    },
     /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
@@ -394,6 +403,7 @@ impl Refusal {
             Refusal::OtherStorage { .. } => "other-storage",
             Refusal::OpensForNothing { .. } => "opens-for-nothing",
             Refusal::NoMenu { .. } => "no-menu",
+            Refusal::NoSystemd { .. } => "no-systemd",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",

@@ -9,6 +9,7 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 
 use super::source;
+use crate::installed;
 
 /// How a source boots.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct SourceSystem {
     pub(crate) menu: SourceMenu,
     /// What it lacks to make a copy a boot menu of its own.
     pub(crate) missing: Option<String>,
+    /// Its init is systemd.
+    pub(crate) has_systemd: bool,
 }
 
 impl SourceSystem {
@@ -48,6 +51,7 @@ impl SourceSystem {
         SourceSystem {
             menu: SourceMenu::read(root),
             missing: loader.missing_in(root),
+            has_systemd: installed::is_started_by_systemd(root),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use boot::grubenv::EnvironmentBlock;
+use rustix::fs::fstatfs;
 
 use super::menu_program::MenuProgram;
 use super::settings::{self, Renaming, SETTINGS_PATH};
@@ -41,6 +42,20 @@ fn menu_of(root: &RootDir) -> &'static str {
         true if !root.exists("boot/grub/grub.cfg") => "boot/grub2/grub.cfg",
         _ => "boot/grub/grub.cfg",
     }
+}
+
+/// Whether renaming over a file in this directory is atomic. It is not on a FAT, where a power cut
+/// could leave the running system without a menu.
+fn is_renamed_at_once(root: &RootDir, directory: &str) -> bool {
+    let Ok(Some(directory)) = root.directory(directory) else { return true };
+    fstatfs(&directory).is_ok_and(|found| !is_fat(found.f_type))
+}
+
+/// Whether this is the magic number of a FAT or exFAT (`linux/magic.h`).
+fn is_fat(magic: i64) -> bool {
+    const MSDOS: i64 = 0x4d44;
+    const EXFAT: i64 = 0x2011_bab0;
+    matches!(magic, MSDOS | EXFAT)
 }
 
 /// The name of the system as `GRUB_DISTRIBUTOR` has it. grub.d/10_linux appends " GNU/Linux" to it
@@ -131,7 +146,9 @@ impl LoaderSettings for GrubSettings {
     }
 
     fn adopted_menu(&self, root: &RootDir) -> Option<&'static str> {
-        has_grub(root).then(|| menu_of(root))
+        let menu = menu_of(root);
+        let directory = menu.trim_end_matches("/grub.cfg");
+        (has_grub(root) && is_renamed_at_once(root, directory)).then_some(menu)
     }
 
     fn adopt(&self, root: &RootDir) -> Result<Vec<String>> {
@@ -256,6 +273,25 @@ impl LoaderSettings for GrubSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_menu_on_a_fat_is_not_replaced() {
+        // FAT, exFAT, ext4, xfs, btrfs, tmpfs.
+        for (magic, expected) in [
+            (0x4d44, true),
+            (0x2011_bab0, true),
+            (0xef53, false),
+            (0x5846_5342, false),
+            (0x9123_683e, false),
+            (0x0102_1994, false),
+        ] {
+            assert_eq!(is_fat(magic), expected, "{magic:x}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("boot/grub")).unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        assert!(is_renamed_at_once(&root, "boot/grub") && is_renamed_at_once(&root, "boot/none"));
+    }
 
     #[test]
     fn what_is_missing_is_named_before_anything_is_written() {

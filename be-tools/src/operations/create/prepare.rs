@@ -117,6 +117,9 @@ impl<'a> Job<'a> {
             if let Some(missing) = lacks_menu {
                 return Err(offer_no_boot_entry(Refusal::NoMenu { name, missing }.into()));
             }
+            if !self.system.has_systemd {
+                return Err(offer_no_boot_entry(Refusal::NoSystemd { name }.into()));
+            }
         } else if let Some(missing) = &self.system.missing {
             self.notes
                 .push(format!("'{name}' lacks {missing}: the copy gets no boot menu of its own"));
