@@ -22,6 +22,8 @@ mod log;
 mod manual;
 mod mount;
 mod output;
+#[cfg(test)]
+mod printed_lines;
 mod refresh;
 mod rename;
 mod report;

@@ -124,7 +124,7 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     }
     let Some(descriptor) = &target.descriptor else {
         let name = target.reference.clone();
-        let way_out = format!("`be create --replace {name}` replaces it by a new one");
+        let way_out = format!("`be create NAME --replace {name}` replaces it by a new one");
         return Err(Refusal::Unmanaged { name, way_out }.into());
     };
     if target.root.subvolume.is_some() {
