@@ -163,6 +163,26 @@ fn every_command_line_of_the_help_is_understood() {
 }
 
 #[test]
+fn every_command_line_of_the_manual_pages_is_understood() {
+    fn collect(command: &Command, into: &mut Vec<String>) {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap().replace("\\-", "-").replace("\\&", "");
+        // A macro of roff, and the line of the section NAME.
+        let is_text = |line: &&str| !line.starts_with('.') && !line.starts_with("be - ");
+        into.extend(page.lines().filter(is_text).map(str::to_owned));
+        command.get_subcommands().for_each(|verb| collect(verb, into));
+    }
+    let mut lines = Vec::new();
+    let mut command = Cli::command();
+    command.build();
+    collect(&command, &mut lines);
+    let (count, faults) = judge("manual page", lines);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(count >= 6, "{count}");
+}
+
+#[test]
 fn every_command_line_of_a_message_is_understood() {
     let (mut count, mut faults) = (0, Vec::new());
     let mut directories = vec![Path::new(REPOSITORY).join("be-tools/src")];
