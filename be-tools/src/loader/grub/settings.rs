@@ -9,6 +9,7 @@ use std::path::Path;
 use boot::command_line::CommandLine;
 
 use crate::environment::Id;
+use crate::storage::subvolume::Subvolume;
 
 /// The file of Lifeboat's own settings, as a path in the root.
 pub const SETTINGS_PATH: &str = "etc/default/grub.d/lifeboat.cfg";
@@ -192,16 +193,22 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
             _ => ("", word),
         };
         let name = parameter.split_once('=').map(|(name, _)| name);
+        let flags = match parameter.strip_prefix("rootflags=") {
+            Some(flags) if same_type => without_subvolume(flags),
+            _ => String::new(),
+        };
         let dropped = match name {
             Some("resume" | "resume_offset") => true,
             Some("rootfstype") => !same_type,
-            Some("rootflags") => !same_type || parameter.contains("subvol"),
-            _ => false,
+            Some("rootflags") => flags.is_empty(),
+            _ => parameter == "noresume",
         };
         renamed.push_str(&rest[..start]);
         renamed.push_str(before);
         if name == Some("root") {
             renamed.push_str(&format!("root=UUID={uuid}"));
+        } else if name == Some("rootflags") && !dropped {
+            renamed.push_str(&format!("rootflags={flags}"));
         } else if !dropped {
             renamed.push_str(parameter);
         } else if renamed.ends_with(' ') {
@@ -211,6 +218,12 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     }
     renamed.push_str(rest);
     renamed
+}
+
+/// Mount options without those that name a subvolume: the root of a copy is none.
+fn without_subvolume(flags: &str) -> String {
+    let kept: Vec<&str> = flags.split(',').filter(|flag| !Subvolume::is_option(flag)).collect();
+    kept.join(",")
 }
 
 /// The grub.cfg with `panic=30` for each kernel, which restarts the machine after a kernel panic.
@@ -364,6 +377,10 @@ mod tests {
             (
                 "GRUB_DEFAULT=\"gnulinux-advanced-5b0c7a52-ffff>gnulinux-6.1-5b0c7a52-ffff\"",
                 "GRUB_DEFAULT=\"gnulinux-advanced-new>gnulinux-6.1-new\"",
+            ),
+            (
+                "GRUB_CMDLINE_LINUX=\"rootflags=subvol=@,noatime noresume ro\"",
+                "GRUB_CMDLINE_LINUX=\"rootflags=noatime ro\"",
             ),
             ("# root=/dev/sda2 in a comment\n", "# root=/dev/sda2 in a comment\n"),
             (
