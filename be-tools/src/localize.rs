@@ -64,10 +64,10 @@ pub fn localize(
         done.extend(machine.apply(root, inside)?);
     }
     let resume_changed = !resume.is_empty() && !loader.passes_resume(root);
-    if let Some(why) = initramfs_reason(root, change, &old_fstab, resume_changed)? {
-        done.push(rebuild_initramfs(root, inside, why)?);
-    }
     let mut localized = Localized { done, ..Localized::default() };
+    if let Some(why) = initramfs_reason(root, change, &old_fstab, resume_changed)? {
+        localized.add(rebuild_initramfs(root, inside, why)?);
+    }
     match loader.write_menu(root, change, &parameters, inside) {
         Ok(menu) => localized.add(menu),
         Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -218,12 +218,38 @@ fn initramfs_reason(
     Ok(None)
 }
 
-fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<String> {
-    if !root.exists("usr/sbin/update-initramfs") {
-        return Ok(format!(
-            "the initramfs is not rebuilt, although {why}: there is no update-initramfs in the copy"
-        ));
+/// A program that makes the initramfs of every kernel.
+struct InitramfsProgram {
+    /// Where it is, as a path in the root.
+    path: &'static str,
+    command: &'static [&'static str],
+}
+
+/// Those of initramfs-tools(7), dracut(8) and mkinitcpio(8). dracut would otherwise make one for the
+/// machine that it finds in the sandbox.
+const INITRAMFS_PROGRAMS: [InitramfsProgram; 3] = [
+    InitramfsProgram {
+        path: "usr/sbin/update-initramfs",
+        command: &["update-initramfs", "-u", "-k", "all"],
+    },
+    InitramfsProgram {
+        path: "usr/bin/dracut",
+        command: &["dracut", "--no-hostonly", "--regenerate-all", "--force"],
+    },
+    InitramfsProgram { path: "usr/bin/mkinitcpio", command: &["mkinitcpio", "-P"] },
+];
+
+fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<Localized> {
+    let mut localized = Localized::default();
+    match INITRAMFS_PROGRAMS.iter().find(|program| root.exists(program.path)) {
+        Some(program) => {
+            inside.run(program.command)?;
+            localized.done.push(format!("initramfs rebuilt: {why}"));
+        }
+        None => localized.warnings.push(format!(
+            "the initramfs of the copy is not rebuilt, although {why}: there is no \
+            update-initramfs, dracut or mkinitcpio in it; rebuild it before the copy is booted"
+        )),
     }
-    inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs rebuilt: {why}"))
+    Ok(localized)
 }

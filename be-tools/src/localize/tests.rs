@@ -295,6 +295,30 @@ fn without_a_boot_entry_a_menu_that_cannot_be_made_is_a_shortfall() {
 }
 
 #[test]
+fn an_initramfs_for_another_file_system_is_made_or_its_lack_is_said() {
+    let programs = [
+        ("usr/sbin/update-initramfs", "update-initramfs -u -k all"),
+        ("usr/bin/dracut", "dracut --no-hostonly --regenerate-all --force"),
+        ("usr/bin/mkinitcpio", "mkinitcpio -P"),
+    ];
+    let menu = entry(&format!("/boot/vmlinuz root=UUID={NEW}"));
+    for (path, command) in programs {
+        let copied = Copied::with(&["/:/dev/vdb1:xfs"]);
+        fs::remove_file(copied.path("usr/sbin/update-initramfs")).unwrap();
+        fs::create_dir_all(copied.path("usr/bin")).unwrap();
+        fs::write(copied.path(path), "").unwrap();
+        let (done, asked) = copied.localize_with(&menu, None);
+        assert!(done.unwrap().warnings.is_empty(), "{path}");
+        assert!(asked.contains(&command.to_owned()), "{path}: {asked:?}");
+    }
+    let copied = Copied::with(&["/:/dev/vdb1:xfs"]);
+    fs::remove_file(copied.path("usr/sbin/update-initramfs")).unwrap();
+    let (done, _) = copied.localize_with(&menu, None);
+    let warnings = done.unwrap().warnings;
+    assert!(warnings[0].contains("another type of file system"), "{warnings:?}");
+}
+
+#[test]
 fn a_system_of_fedora_gets_a_menu_of_its_own() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     fs::remove_file(copied.path("usr/sbin/update-grub")).unwrap();
