@@ -115,3 +115,27 @@ fn bytes_of_a_comment_in_fstab_survive_a_copy_and_a_refresh() {
     done(&["refresh", &second, "--yes"]);
     assert_eq!(count(&target), "1\n");
 }
+
+#[test]
+fn the_uuid_of_a_foreign_header_enters_no_file_of_a_copy() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("foreign-header");
+    let change = "mkdir -p etc/kernel etc/initramfs-tools; echo 'root=LABEL=x' >etc/kernel/cmdline";
+    let (_source, target) = copied(&name, &second, change);
+    // The node that was its swap space is another device today.
+    let stick = Disk::new(32);
+    sh(
+        Path::new("/"),
+        &format!(
+            "printf 'LUKS\\272\\276\\000\\001' | dd of={0} conv=notrunc status=none; printf \
+            '$(touch /PWNED; echo x)' | dd of={0} bs=1 seek=168 conv=notrunc status=none; sync",
+            stick.node
+        ),
+    );
+    target.change(&format!("echo '{} none swap sw 0 0' >>etc/fstab", stick.node));
+    done(&["refresh", &second, "--yes"]);
+    assert_eq!(target.change("grep -rl PWNED etc || true"), "");
+    assert!(target.change("cat etc/kernel/cmdline").contains("noresume"));
+}
