@@ -22,6 +22,8 @@ mod log;
 mod manual;
 mod mount;
 mod output;
+#[cfg(test)]
+mod printed_lines;
 mod refresh;
 mod rename;
 mod report;
@@ -51,7 +53,7 @@ use headings::OUTPUT;
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit status: 0 done; 1 failed, the command can be run again; 2 wrong usage; 3 \
-        refused, nothing was written; 4 done, but some files could not be read; 5 check found a \
+        refused, nothing was written; 4 done, but not all of it: read the report; 5 check found a \
         problem; 130 interrupted."
 )]
 struct Cli {

@@ -103,14 +103,15 @@ pub enum Error {
     /// A BE has no kernel that could be started.
     #[error(
         "'{name}' has no kernel with an initramfs and modules in /boot: `be check {reference}` \
-        says what is missing; install a kernel with `be run {reference} -- apt-get install \
-        --reinstall linux-image-amd64`"
+        says what is missing; install a kernel with `be run {reference} -- {install}`"
     )]
     NoKernel {
         /// Its name.
         name: String,
         /// What to call it on a command line.
         reference: String,
+        /// The command of its distribution that installs one.
+        install: &'static str,
     },
     /// A health check failed or did not end. The trial is not confirmed.
     #[error(

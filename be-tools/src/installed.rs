@@ -2,6 +2,7 @@
 //! BE.
 
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
@@ -18,6 +19,15 @@ pub fn installed() -> impl Iterator<Item = &'static str> {
     let files = installed_files().iter().map(|file| file.path);
     let symlinks = installed_symlinks().iter().map(|symlink| symlink.path);
     std::iter::once(PROGRAM_PATH).chain(files).chain(symlinks)
+}
+
+/// Whether the system at `root` is started by systemd, which runs the units. Without them nothing
+/// confirms a trial, and nothing says that a start went well.
+pub fn is_started_by_systemd(root: &RootDir) -> bool {
+    let file = |path: &str| root.metadata(path).ok().flatten().map(|m| (m.dev(), m.ino()));
+    let init = file("sbin/init");
+    let systemd = ["usr/lib/systemd/systemd", "lib/systemd/systemd"].map(file);
+    init.is_some() && systemd.contains(&init)
 }
 
 /// Installs `program`, which is the running one, and the units that start it in the BE at `root`.
@@ -118,6 +128,19 @@ mod tests {
             assert_eq!(symlink.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
             assert_eq!(symlink.target, format!("/{}", file.path));
         }
+    }
+
+    #[test]
+    fn another_init_than_systemd_is_told_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        assert!(!is_started_by_systemd(&root));
+        crate::storage::testing::debian_root(directory.path(), "", "1");
+        assert!(is_started_by_systemd(&root));
+        // systemd may be installed and not be the init.
+        std::fs::remove_file(directory.path().join("usr/sbin/init")).unwrap();
+        std::fs::write(directory.path().join("usr/sbin/init"), "sysvinit").unwrap();
+        assert!(!is_started_by_systemd(&root));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod block_copy;
 pub mod cli;
 pub mod copy;
+mod crypttab;
 pub mod discover;
 mod distribution;
 pub mod environment;
@@ -18,6 +19,7 @@ pub mod installed;
 pub mod layout;
 pub mod loader;
 pub mod localize;
+mod lossless;
 pub mod operations;
 pub mod plan;
 pub(crate) mod populate;

@@ -3,9 +3,12 @@
 
 mod fstab_lines;
 pub mod identity;
+mod kernel_parameters;
 mod loader_settings;
 mod localization;
+mod localized;
 mod resume;
+mod source_menu;
 
 #[cfg(test)]
 mod tests;
@@ -13,31 +16,34 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use boot::command_line::CommandLine;
+pub use kernel_parameters::OwnParameters;
 pub use loader_settings::LoaderSettings;
 pub use localization::Localization;
+pub use localized::Localized;
+pub use source_menu::SourceMenu;
 
+use crate::environment::boot_menu::ENTRIES;
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};
+use crate::lossless;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
-/// Localizes the copy whose whole tree is mounted at `root`. Returns a sentence for each thing that
-/// was done.
+/// Localizes the copy whose whole tree is mounted at `root`.
 ///
 /// # Errors
 /// When a file cannot be written, a program inside the BE fails, or its loader's menu would not
-/// boot the copy.
+/// boot the copy. Without a boot entry, a menu that cannot be made is a shortfall instead.
 pub fn localize(
     root: &Path,
     change: &Localization,
     loader: &dyn LoaderSettings,
     inside: &dyn Programs,
-) -> Result<Vec<String>> {
+) -> Result<Localized> {
     let root = &RootDir::open(root)?;
     let mut done = Vec::new();
-    let there = utf8(root, "etc/fstab")?.unwrap_or_default();
+    let there = read_editable(root, "etc/fstab")?.unwrap_or_default();
     let old_fstab = Fstab::parse(change.source_fstab.unwrap_or(&there));
     let mut fstab = old_fstab.clone();
     done.extend(fstab_lines::rewrite(&mut fstab, change));
@@ -49,19 +55,31 @@ pub fn localize(
     let swap = fstab_lines::swap(&fstab, change);
     let resume = resume(root, &swap)?;
     done.extend(resume.iter().cloned());
-    let parameter = resume::parameter(&swap);
-    done.extend(command_line(root, change, &parameter)?);
-    done.extend(loader.localize(root, change, &parameter)?);
+    let parameters = OwnParameters {
+        uuid: change.root_uuid()?,
+        resume: &resume::parameter(&swap),
+        keeps_root_type: change.keeps_root_type(),
+    };
+    done.extend(command_lines(root, change, &parameters)?);
+    done.extend(loader.localize(root, change, &parameters)?);
     done.extend(crate::distribution::debian::keep_off_the_esp(root, inside)?);
     if let Some(machine) = change.new_machine {
         done.extend(machine.apply(root, inside)?);
     }
     let resume_changed = !resume.is_empty() && !loader.passes_resume(root);
+    let mut localized = Localized { done, ..Localized::default() };
     if let Some(why) = initramfs_reason(root, change, &old_fstab, resume_changed)? {
-        done.push(rebuild_initramfs(root, inside, why)?);
+        localized.add(rebuild_initramfs(root, inside, why)?);
     }
-    done.extend(loader.write_menu(root, change, inside)?);
-    Ok(done)
+    match loader.write_menu(root, change, &parameters, inside) {
+        Ok(menu) => localized.add(menu),
+        Err(Error::Interrupted) => return Err(Error::Interrupted),
+        Err(why) if !change.is_bootable => localized.shortfalls.push(format!(
+            "the copy has no boot menu of its own: {why}; make one before it is booted"
+        )),
+        Err(why) => return Err(why),
+    }
+    Ok(localized)
 }
 
 /// The files that [`adopt`] creates below this root, relative to it.
@@ -88,14 +106,12 @@ pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>>
     Ok(done)
 }
 
-/// Reads a text that will be written back. Bytes that are not UTF-8 would be lost, so they are an
-/// error.
-pub(crate) fn utf8(root: &RootDir, path: &str) -> Result<Option<String>> {
-    let not_text = |_| Error::Format {
-        path: root.path().join(path),
-        why: "not UTF-8 text: correct it by hand".into(),
-    };
-    root.read(path)?.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
+/// Reads a text that will be written back. Bytes that are not UTF-8 stay as they are.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_editable(root: &RootDir, path: &str) -> Result<Option<String>> {
+    Ok(root.read(path)?.map(|bytes| lossless::decode(&bytes)))
 }
 
 /// Whether it differed, and was written.
@@ -103,7 +119,7 @@ pub(crate) fn write_changed(root: &RootDir, path: &str, old: &str, new: &str) ->
     if old == new {
         return Ok(false);
     }
-    root.write(path, new.as_bytes(), 0o644)?;
+    root.write(path, &lossless::encode(new), 0o644)?;
     Ok(true)
 }
 
@@ -113,18 +129,13 @@ fn resume(root: &RootDir, swap: &fstab_lines::Swap) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
-    for name in root.names(DIRECTORY)? {
-        let Some(name) = name.to_str() else { continue };
-        let is_file = root.metadata(format!("{DIRECTORY}/{name}"))?.is_some_and(|m| m.is_file());
-        if let Some(text) =
-            is_file.then(|| utf8(root, &format!("{DIRECTORY}/{name}"))).transpose()?.flatten()
-        {
-            files.push((name.to_owned(), text));
-        }
+    for path in files_in(root, DIRECTORY, "")? {
+        let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
+        files.extend(read_editable(root, &path)?.map(|text| (name, text)));
     }
     let mut done = Vec::new();
     for (name, text) in resume::settle(&files, swap) {
-        root.write(format!("{DIRECTORY}/{name}"), text.as_bytes(), 0o644)?;
+        root.write(format!("{DIRECTORY}/{name}"), &lossless::encode(&text), 0o644)?;
         done.push(match swap {
             fstab_lines::Swap::Own(uuid) => format!("/{DIRECTORY}/{name}: resume from UUID={uuid}"),
             _ => {
@@ -135,31 +146,48 @@ fn resume(root: &RootDir, swap: &fstab_lines::Swap) -> Result<Vec<String>> {
     Ok(done)
 }
 
-/// Edits `/etc/kernel/cmdline`, if it exists. kernel-install and image builders use it.
-fn command_line(root: &RootDir, change: &Localization, resume: &str) -> Result<Option<String>> {
-    const PATH: &str = "etc/kernel/cmdline";
-    let Some(old) = utf8(root, PATH)? else { return Ok(None) };
-    let failed = |e| Error::boot(format!("changing /{PATH}"), e);
-    let mut line = CommandLine::parse(&old);
-    let uuid = change.root_uuid()?;
-    line.set("root", &format!("UUID={uuid}")).map_err(failed)?;
-    if !line.has("panic") {
-        line.set("panic", "30").map_err(failed)?;
+/// The file of the whole kernel command line, which kernel-install and image builders use.
+const COMMAND_LINE: &str = "etc/kernel/cmdline";
+
+/// Makes the files of kernel command lines, and the boot loader entries in the copy's /boot, name
+/// the copy's own root and swap.
+fn command_lines(
+    root: &RootDir,
+    change: &Localization,
+    parameters: &OwnParameters,
+) -> Result<Vec<String>> {
+    let mut files = vec![COMMAND_LINE.to_owned(), "etc/cmdline".to_owned()];
+    files.extend(files_in(root, "etc/cmdline.d", ".conf")?);
+    let entries = match change.layout.shared.iter().any(|m| m.as_path() == Path::new("/boot")) {
+        true => Vec::new(),
+        false => files_in(root, ENTRIES, ".conf")?,
+    };
+    let mut done = Vec::new();
+    for path in files.iter().chain(&entries) {
+        let Some(old) = read_editable(root, path)? else { continue };
+        let new = match entries.contains(path) {
+            true => parameters.in_entry(&old),
+            false => parameters.in_file(&old, path == COMMAND_LINE),
+        };
+        let new = new.map_err(|e| Error::boot(format!("changing /{path}"), e))?;
+        if write_changed(root, path, &old, &new)? || path == COMMAND_LINE {
+            done.push(format!("/{path}: root=UUID={}", parameters.uuid));
+        }
     }
-    for parameter in ["resume", "resume_offset", "noresume"] {
-        line.remove(parameter);
+    Ok(done)
+}
+
+/// The paths of the files in a directory whose names end so, sorted.
+fn files_in(root: &RootDir, directory: &str, end: &str) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    for name in root.names(directory)? {
+        let Some(name) = name.to_str().filter(|name| name.ends_with(end)) else { continue };
+        let path = format!("{directory}/{name}");
+        if root.metadata(&path)?.is_some_and(|found| found.is_file()) {
+            paths.push(path);
+        }
     }
-    match resume.split_once('=') {
-        Some((name, value)) => line.set(name, value),
-        None => line.set_flag(resume),
-    }
-    .map_err(failed)?;
-    if !change.keeps_root_type() {
-        line.remove("rootfstype");
-        line.remove("rootflags");
-    }
-    write_changed(root, PATH, &old, &format!("{line}\n"))?;
-    Ok(Some(format!("/{PATH}: root=UUID={uuid}")))
+    Ok(paths)
 }
 
 /// Why the copy's initramfs must be rebuilt, or `None` if that is not necessary.
@@ -193,12 +221,38 @@ fn initramfs_reason(
     Ok(None)
 }
 
-fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<String> {
-    if !root.exists("usr/sbin/update-initramfs") {
-        return Ok(format!(
-            "the initramfs is not rebuilt, although {why}: there is no update-initramfs in the copy"
-        ));
+/// A program that makes the initramfs of every kernel.
+struct InitramfsProgram {
+    /// Where it is, as a path in the root.
+    path: &'static str,
+    command: &'static [&'static str],
+}
+
+/// Those of initramfs-tools(7), dracut(8) and mkinitcpio(8). dracut would otherwise make one for the
+/// machine that it finds in the sandbox.
+const INITRAMFS_PROGRAMS: [InitramfsProgram; 3] = [
+    InitramfsProgram {
+        path: "usr/sbin/update-initramfs",
+        command: &["update-initramfs", "-u", "-k", "all"],
+    },
+    InitramfsProgram {
+        path: "usr/bin/dracut",
+        command: &["dracut", "--no-hostonly", "--regenerate-all", "--force"],
+    },
+    InitramfsProgram { path: "usr/bin/mkinitcpio", command: &["mkinitcpio", "-P"] },
+];
+
+fn rebuild_initramfs(root: &RootDir, inside: &dyn Programs, why: &str) -> Result<Localized> {
+    let mut localized = Localized::default();
+    match INITRAMFS_PROGRAMS.iter().find(|program| root.exists(program.path)) {
+        Some(program) => {
+            inside.run(program.command)?;
+            localized.done.push(format!("initramfs rebuilt: {why}"));
+        }
+        None => localized.warnings.push(format!(
+            "the initramfs of the copy is not rebuilt, although {why}: there is no \
+            update-initramfs, dracut or mkinitcpio in it; rebuild it before the copy is booted"
+        )),
     }
-    inside.run(&["update-initramfs", "-u", "-k", "all"])?;
-    Ok(format!("initramfs rebuilt: {why}"))
+    Ok(localized)
 }

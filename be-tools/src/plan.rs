@@ -93,6 +93,10 @@ pub trait Report {
     fn progress(&mut self, progress: &Progress);
     /// Something the administrator must see, which is not an error.
     fn warn(&mut self, message: &str);
+    /// What the operation could not do although it goes on: it ends with exit status 4.
+    fn fall_short(&mut self, message: &str) {
+        self.warn(message);
+    }
 }
 
 /// The progress of a copy.

@@ -1,7 +1,9 @@
 //! Fills the file systems of a target from a source, and makes the result a system of its own. Both
 //! create and refresh use this.
 
+pub(crate) mod encryption;
 pub(crate) mod source;
+pub(crate) mod source_system;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::installed;
 use crate::layout::{self, Layout, MountPoint, Placement, TargetFileSystem};
 use crate::localize::identity::NewMachine;
-use crate::localize::{self, LoaderSettings, Localization};
+use crate::localize::{self, LoaderSettings, Localization, SourceMenu};
 use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
@@ -40,6 +42,10 @@ pub(crate) struct Population<'a> {
     pub(crate) swap_uuids: &'a [String],
     /// The devices that the plan names.
     pub(crate) holds: &'a Holds,
+    /// What the source's boot menu chooses.
+    pub(crate) source_menu: &'a SourceMenu,
+    /// The target has, or gets, a boot entry on this machine.
+    pub(crate) is_bootable: bool,
 }
 
 /// One tree of the layout, and how it is copied.
@@ -244,6 +250,7 @@ impl Population<'_> {
         loader: &dyn LoaderSettings,
         new_machine: Option<&NewMachine>,
         fstab: Option<&str>,
+        report: &mut dyn Report,
     ) -> Result<()> {
         let own = self.layout.file_systems.iter();
         let devices: Vec<_> =
@@ -263,12 +270,17 @@ impl Population<'_> {
             swap_uuids: self.swap_uuids,
             labels: &labels(&self.session.inventory, self.source),
             source_root: &self.source.root,
+            source_menu: self.source_menu,
             source_fstab: fstab,
             new_machine,
+            is_bootable: self.is_bootable,
         };
-        for done in localize::localize(&self.session.work.target, &change, loader, &inside)? {
+        let localized = localize::localize(&self.session.work.target, &change, loader, &inside)?;
+        for done in &localized.done {
             log::info!("{done}");
         }
+        localized.warnings.iter().for_each(|warning| report.warn(warning));
+        localized.shortfalls.iter().for_each(|shortfall| report.fall_short(shortfall));
         for done in
             installed::install_program(&self.session.work.target, &self.session.host.program())?
         {

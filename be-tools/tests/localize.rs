@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use be_tools::command_line::CommandLine;
 use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, Placement, lay_out};
 use be_tools::loader::grub::GrubSettings;
-use be_tools::localize::{Localization, localize};
+use be_tools::localize::{Localization, Localized, SourceMenu, localize};
 use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
 use be_tools::storage::device::BlockDevice;
 use be_tools::storage::stack::Stack;
 use be_tools::storage::volume::{Provision, Volume};
+use boot::grubenv::EnvironmentBlock;
 use loop_device::{root, sh};
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
@@ -55,14 +57,15 @@ struct Copy {
 }
 
 impl Copy {
-    fn of(release: &str) -> Self {
+    /// The copy has a device node with this name.
+    fn of(release: &str, name: &str) -> Self {
         let debian = debian(release);
         let directory = tempfile::tempdir().unwrap();
         let image = "truncate -s 3G image; mkdir root esp";
         sh(directory.path(), image);
         sh(directory.path(), &format!("mke2fs -q -t ext4 -U {NEW} -d {} image", debian.display()));
         let device = PathBuf::from(sh(directory.path(), "losetup --find --show image").trim());
-        let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
+        let node = PathBuf::from(format!("/dev/lifeboat-test-{name}"));
         let script = format!(
             "rm -f {node}; \
             mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T {device}))); \
@@ -118,7 +121,7 @@ impl Copy {
         Inside { root, block_devices, esp, shared: &[], privileged: false, interactive: false }
     }
 
-    fn localize(&self) -> Vec<String> {
+    fn localize(&self, source_menu: &SourceMenu) -> Localized {
         let fstab = Fstab::parse(&self.text("etc/fstab"));
         let line = |e: &be_tools::fstab::Entry| FileSystemUse {
             mountpoint: e.mountpoint(),
@@ -149,8 +152,10 @@ impl Copy {
             swap_uuids: &[],
             labels: &BTreeMap::new(),
             source_root: &source_root,
+            source_menu,
             source_fstab: None,
             new_machine: None,
+            is_bootable: true,
         };
         let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);
         localize(&root, &change, &GrubSettings, &self.inside(&root, &devices, None)).unwrap()
@@ -188,7 +193,7 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
         return;
     }
     use_program(env!("CARGO_BIN_EXE_be"));
-    let copy = Copy::of(release);
+    let copy = Copy::of(release, release);
     copy.run(
         "apt-get -q update >/dev/null
         dpkg-divert --quiet --local --rename \
@@ -211,7 +216,8 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     );
     fs::remove_file(copy.root().join("called")).unwrap();
 
-    let done = copy.localize();
+    let Localized { done, warnings, shortfalls } = copy.localize(&SourceMenu::default());
+    assert_eq!((warnings, shortfalls), (Vec::new(), Vec::new()));
     assert!(!done.iter().any(|d| d.starts_with("initramfs rebuilt")), "{done:#?}");
     assert!(
         copy.text("boot/grub/grub.cfg")
@@ -227,6 +233,45 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     assert_eq!(copy.esp(), before, "{release}");
     let answers = copy.run("debconf-show grub-efi-amd64");
     assert!(answers.contains("grub2/update_nvram: false"), "{answers}");
+}
+
+#[test]
+fn the_menu_of_a_copy_has_its_own_root_and_the_kernel_of_its_source() {
+    if !root() {
+        return;
+    }
+    use_program(env!("CARGO_BIN_EXE_be"));
+    let copy = Copy::of("bookworm", "pinned");
+    // A newer kernel, and settings that pin the older one and bring a root of their own.
+    let kernel = copy.run(
+        "cd /boot; kernel=$(ls vmlinuz-*); old=${kernel#vmlinuz-}; cp $kernel vmlinuz-99; \
+        cp initrd.img-$old initrd.img-99; printf %s $old",
+    );
+    let title = |os: &str| format!("Advanced options for {os}>{os}, with Linux {kernel}");
+    let settings = |default: &str| {
+        format!(
+            "GRUB_DEFAULT=\"{default}\"\nGRUB_DISTRIBUTOR=Debian\nmore=root=/dev/sda2\n\
+            GRUB_CMDLINE_LINUX=\"net.ifnames=0 \\\n    root=/dev/sda2\"\n\
+            GRUB_CMDLINE_LINUX_DEFAULT=\"quiet $more\"\n"
+        )
+    };
+    let mut block = EnvironmentBlock::new();
+    block.set("saved_entry", &title("Debian GNU/Linux")).unwrap();
+    let source_menu = SourceMenu { kernel: Some(format!("vmlinuz-{kernel}")), block };
+    for default in [title("Debian GNU/Linux").as_str(), "saved", "1>2"] {
+        copy.write("etc/default/grub", &settings(default));
+        let Localized { warnings, shortfalls, .. } = copy.localize(&source_menu);
+        assert_eq!((warnings, shortfalls), (Vec::new(), Vec::new()), "{default}");
+        let block = boot::grubenv::read(&copy.root().join("boot/grub/grubenv")).unwrap();
+        let menu = copy.text("boot/grub/grub.cfg");
+        let entry = boot::grub_cfg::default_entry(&menu, &block).unwrap();
+        assert_eq!(entry.linux, format!("/boot/vmlinuz-{kernel}"), "{default}");
+        let root = CommandLine::parse(&entry.options).get("root").map(str::to_owned);
+        assert_eq!(root, Some(format!("UUID={NEW}")), "{default}: {}", entry.options);
+    }
+    copy.write("etc/default/grub", &settings("0"));
+    let warnings = copy.localize(&source_menu).warnings;
+    assert!(warnings[0].contains("vmlinuz-99") && warnings[0].contains(&kernel), "{warnings:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub struct Entry {
     pub sort_key: Option<String>,
     /// The kernel's path, from the root of the file system that holds the entry.
     pub linux: Option<String>,
-    /// The initramfs images, in order.
+    /// The initramfs images, in order. One line may name several, as GRUB reads it.
     pub initrd: Vec<String>,
     /// An EFI program, instead of a kernel.
     pub efi: Option<String>,
@@ -70,7 +70,9 @@ impl Entry {
             "uki" => &mut self.uki,
             "devicetree" => &mut self.devicetree,
             "architecture" => &mut self.architecture,
-            "initrd" => return self.initrd.push(value.to_owned()),
+            "initrd" => {
+                return self.initrd.extend(value.split_whitespace().map(str::to_owned));
+            }
             "options" => {
                 if !self.options.is_empty() {
                     self.options.push(' ');
@@ -80,6 +82,22 @@ impl Entry {
             _ => return,
         };
         *field = Some(value.to_owned());
+    }
+
+    /// The entry with its variables replaced, as GRUB's `blscfg` command does it: `$name` and
+    /// `${name}` in the kernel, the initramfs images and the options. `value` returns the value of
+    /// a variable, empty if it has none. An image whose name is then empty is left out.
+    pub fn with_variables(&self, mut value: impl FnMut(&str) -> String) -> Self {
+        let mut words = |text: &str| expanded(text, &mut value);
+        let linux = self.linux.as_deref().map(|text| words(text).trim().to_owned());
+        let initrd = self.initrd.iter().map(|text| words(text)).collect::<Vec<_>>().join(" ");
+        let options = words(&self.options).split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            linux: linux.filter(|kernel| !kernel.is_empty()),
+            initrd: initrd.split_whitespace().map(str::to_owned).collect(),
+            options,
+            ..self.clone()
+        }
     }
 
     /// Whether no attempts are left.
@@ -117,6 +135,32 @@ pub fn sort(entries: &mut [Entry]) {
             .then_with(|| compare_versions(&b.id, &a.id))
             .then_with(|| tries(a).cmp(&tries(b)))
     });
+}
+
+/// The longest text that variables may expand to: that of a kernel command line is shorter.
+const MAX_EXPANDED: usize = 1 << 16;
+
+fn expanded(text: &str, value: &mut impl FnMut(&str) -> String) -> String {
+    let mut done = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        done.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, left) = match braced {
+            Some((name, left)) => (name, left),
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len()))
+            }
+        };
+        if done.len() <= MAX_EXPANDED {
+            done.push_str(&value(name));
+        }
+        rest = left;
+    }
+    done.push_str(rest);
+    done
 }
 
 /// `NAME.conf`, `NAME+LEFT.conf` or `NAME+LEFT-DONE.conf`.

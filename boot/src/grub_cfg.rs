@@ -9,6 +9,7 @@ mod evaluate;
 mod menu;
 mod script;
 
+use crate::bls;
 use crate::grubenv::EnvironmentBlock;
 
 pub use menu::{Action, Entry, Item, Menu};
@@ -16,7 +17,17 @@ pub use menu::{Action, Entry, Item, Menu};
 impl Menu {
     /// Parses a configuration; `environment` is what its `load_env` reads.
     pub fn parse(cfg: &str, environment: &EnvironmentBlock) -> Self {
-        evaluate::menu(&script::parse(cfg), environment)
+        Self::parse_with_entries(cfg, environment, &[])
+    }
+
+    /// As [`Menu::parse`]; `entries` are the boot loader entries that the command `blscfg` of
+    /// Fedora's GRUB adds to the menu.
+    pub fn parse_with_entries(
+        cfg: &str,
+        environment: &EnvironmentBlock,
+        entries: &[bls::Entry],
+    ) -> Self {
+        evaluate::menu(&script::parse(cfg), environment, entries)
     }
 }
 

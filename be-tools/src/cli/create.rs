@@ -62,7 +62,8 @@ pub struct Create {
         conflicts_with_all = ["from", "exclude", "exclude_from", "include"]
     )]
     empty: bool,
-    /// Erase devices even if they hold data or an unmanaged system
+    /// Erase devices even if they hold data or an unmanaged system, and copy to another kind of
+    /// storage than the source's
     #[arg(long, help_heading = SPECIAL_CASES)]
     force: bool,
     #[command(flatten)]

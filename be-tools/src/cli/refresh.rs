@@ -16,7 +16,7 @@ use crate::operations::refresh;
     after_help = "Changes that were made in BE itself are lost. Its identity, its boot entry and \
         its loader are kept. A refresh that was interrupted can be run again.\n\nExamples:\n  \
     be refresh nightly\n  \
-    be refresh nightly --yes --quiet          from a timer\n  \
+    be refresh nightly --yes --quiet          # from a timer\n  \
     be refresh second --from third --checksum"
 )]
 pub struct Refresh {

@@ -41,6 +41,8 @@ pub struct Terminal {
     started: Instant,
     /// The progress of the running step, or of its running part.
     last: Arc<Mutex<Progress>>,
+    /// Something could not be done.
+    fell_short: bool,
 }
 
 impl Terminal {
@@ -63,6 +65,7 @@ impl Terminal {
             heartbeat: None,
             started: Instant::now(),
             last: Arc::default(),
+            fell_short: false,
         }
     }
 
@@ -92,7 +95,7 @@ impl Terminal {
     pub fn lost(&self, descriptor: &Descriptor, became: &str) -> u8 {
         let lost = descriptor.lost_count();
         if lost == 0 {
-            return 0;
+            return if self.fell_short { 4 } else { 0 };
         }
         for path in &descriptor.lost {
             self.say(&format!("lost: {}", path.display()));
@@ -327,6 +330,11 @@ impl Report for Terminal {
             bar.set_position(progress.files);
             bar.set_message(format!("{} written", HumanBytes(progress.bytes)));
         }
+    }
+
+    fn fall_short(&mut self, message: &str) {
+        self.fell_short = true;
+        self.warn(message);
     }
 
     fn warn(&mut self, message: &str) {

@@ -133,7 +133,7 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
         root: Root {
             device: device.node.clone(),
             fs_type: fs_type.into(),
-            uuid: device.super_block().map(|s| s.uuid.clone()).unwrap_or_default(),
+            uuid: device.super_block().map(|s| s.uuid.to_string()).unwrap_or_default(),
             subvolume: facts.subvolume.clone(),
             disk: devices.disk_of(device).node.clone(),
         },

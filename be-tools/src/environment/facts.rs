@@ -3,11 +3,8 @@
 
 mod boot_images;
 mod files;
+mod kernels;
 
-use std::path::Path;
-
-use boot::command_line::CommandLine;
-use boot::grubenv::EnvironmentBlock;
 use serde::{Deserialize, Serialize};
 
 use super::boot_environment::OperatingSystem;
@@ -16,8 +13,7 @@ use crate::error::Error;
 use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 
-/// The most kernels that are read. A hostile /boot could have any number.
-const MAX_KERNELS: usize = 64;
+pub use kernels::{Grub, GrubEntry, Kernel};
 
 /// The facts about the system on one root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +32,7 @@ pub struct Facts {
     pub hostname: Option<String>,
     /// The kernels, newest first.
     pub kernels: Vec<Kernel>,
-    /// What the GRUB menu would start.
+    /// What the menu would start.
     pub grub: Grub,
     /// What is wrong with /sbin/init.
     pub init_problem: Option<String>,
@@ -44,59 +40,6 @@ pub struct Facts {
     pub used: Option<u64>,
     /// File systems of the BE that could not be mounted, and why.
     pub not_mounted: Vec<String>,
-}
-
-/// A kernel in /boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kernel {
-    /// The release, as `uname -r` prints it.
-    pub release: String,
-    /// The path of the image in the BE.
-    pub image: String,
-    /// What is wrong with the image.
-    pub image_problem: Option<String>,
-    /// The path of the initramfs in the BE.
-    pub initramfs: Option<String>,
-    /// What is wrong with the initramfs.
-    pub initramfs_problem: Option<String>,
-    /// Whether /lib/modules has a directory for the release.
-    pub modules: bool,
-}
-
-impl Kernel {
-    /// Whether kernel, initramfs and modules exist and look undamaged.
-    pub fn is_complete(&self) -> bool {
-        self.image_problem.is_none()
-            && self.initramfs.is_some()
-            && self.initramfs_problem.is_none()
-            && self.modules
-    }
-}
-
-/// The GRUB of a BE.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grub {
-    /// Whether GRUB's programs or its directory exist.
-    pub installed: bool,
-    /// Whether grub.cfg exists and is not empty.
-    pub configured: bool,
-    /// The entry that the menu starts if no key is pressed.
-    pub default: Option<GrubEntry>,
-}
-
-/// A menu entry that starts a kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrubEntry {
-    /// The kernel, as grub.cfg names it.
-    pub kernel: String,
-    /// Whether the kernel exists.
-    pub kernel_exists: bool,
-    /// Initramfs images that do not exist.
-    pub missing_initramfs: Vec<String>,
-    /// `root=` of the command line.
-    pub root: Option<String>,
-    /// The UUID of the file system on which it searches the kernel.
-    pub search_uuid: Option<String>,
 }
 
 impl Facts {
@@ -129,8 +72,8 @@ impl Facts {
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-        facts.kernels = kernels(root);
-        facts.grub = grub(root);
+        facts.grub = kernels::menu(root);
+        facts.kernels = kernels::kernels(root, facts.grub.default.as_ref());
         facts.init_problem = boot_images::init_problem(root);
         facts.used = used(root);
         Some(facts)
@@ -139,14 +82,17 @@ impl Facts {
     /// The kernel that the BE would boot: the one in the default entry of the menu, else the newest
     /// that is complete, else the newest.
     pub fn kernel(&self) -> Option<&Kernel> {
-        let default = self.grub.default.as_ref().and_then(|entry| {
-            let name = entry.kernel.rsplit('/').next()?;
-            self.kernels.iter().find(|k| k.image.rsplit('/').next() == Some(name))
-        });
+        let image = self.grub.default.as_ref().and_then(|entry| entry.image.as_ref());
+        let default = self.kernels.iter().find(|kernel| Some(&kernel.image) == image);
         default
             .or_else(|| self.kernels.iter().find(|k| k.is_complete()))
             .or_else(|| self.kernels.first())
     }
+}
+
+/// The newest kernel of a BE that is complete, whatever its menu says.
+pub fn newest_complete_kernel(root: &RootDir) -> Option<Kernel> {
+    kernels::kernels(root, None).into_iter().find(Kernel::is_complete)
 }
 
 /// Parses os-release(5): shell assignments, whose values may be quoted.
@@ -173,82 +119,6 @@ fn os_release(text: &str) -> OperatingSystem {
         pretty_name: value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| id.clone()),
         id,
     }
-}
-
-fn kernels(root: &RootDir) -> Vec<Kernel> {
-    let names = root.names("boot").unwrap_or_default();
-    let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
-    let images = names.iter().filter(|n| n.starts_with("vmlinuz-") || n.starts_with("vmlinux-"));
-    let mut kernels: Vec<Kernel> = images
-        .take(MAX_KERNELS)
-        .filter_map(|name| {
-            let suffix = &name["vmlinuz-".len()..];
-            let image = format!("boot/{name}");
-            let (release, image_problem) = boot_images::kernel(root, &image)?;
-            let release = release.unwrap_or_else(|| suffix.to_owned());
-            let initramfs = [
-                format!("initrd.img-{suffix}"),
-                format!("initramfs-{suffix}.img"),
-                format!("initrd-{suffix}"),
-            ];
-            let initramfs =
-                initramfs.iter().find(|n| names.contains(n)).map(|n| format!("boot/{n}"));
-            Some(Kernel {
-                initramfs_problem: initramfs
-                    .as_ref()
-                    .and_then(|path| boot_images::initramfs_problem(root, path)),
-                modules: ["lib/modules", "usr/lib/modules"]
-                    .iter()
-                    .any(|directory| root.exists(Path::new(directory).join(&release))),
-                release,
-                image,
-                image_problem,
-                initramfs,
-            })
-        })
-        .collect();
-    kernels.sort_by(|a, b| boot::bls::compare_versions(&b.release, &a.release));
-    kernels
-}
-
-fn grub(root: &RootDir) -> Grub {
-    let installed =
-        ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
-    let installed = installed.iter().any(|path| root.exists(path));
-    let directory = ["boot/grub", "boot/grub2"]
-        .into_iter()
-        .find(|f| root.exists(Path::new(f).join("grub.cfg")));
-    let Some(directory) = directory else { return Grub { installed, ..Grub::default() } };
-    let Ok(Some(cfg)) = root.text(Path::new(directory).join("grub.cfg")) else {
-        return Grub { installed, configured: true, default: None };
-    };
-    let environment = root.read(Path::new(directory).join("grubenv")).ok().flatten();
-    let environment =
-        environment.and_then(|bytes| EnvironmentBlock::parse(&bytes).ok()).unwrap_or_default();
-    let default = boot::grub_cfg::default_entry(&cfg, &environment).map(|entry| GrubEntry {
-        kernel_exists: on_grub_root(root, &entry.linux),
-        missing_initramfs: entry
-            .initrd
-            .iter()
-            .filter(|path| !on_grub_root(root, path))
-            .cloned()
-            .collect(),
-        root: CommandLine::parse(&entry.options).get("root").map(str::to_owned),
-        search_uuid: entry.root_uuid,
-        kernel: entry.linux,
-    });
-    Grub { installed, configured: !cfg.trim().is_empty(), default }
-}
-
-/// Whether a path in grub.cfg exists. It may be relative to the root, to a separate /boot, or to
-/// the top of a btrfs of which the root is a subvolume.
-fn on_grub_root(root: &RootDir, path: &str) -> bool {
-    let path =
-        path.strip_prefix('(').and_then(|p| p.split_once(')')).map_or(path, |(_, rest)| rest);
-    let below_boot = path.find("/boot/").map(|at| &path[at..]);
-    root.exists(path)
-        || root.exists(format!("boot/{path}"))
-        || below_boot.is_some_and(|p| root.exists(p))
 }
 
 fn used(root: &RootDir) -> Option<u64> {

@@ -20,7 +20,7 @@ pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices)
     descriptor(facts, &mut all);
     host(facts, &mut all);
     kernel(facts, &mut all);
-    grub(facts, environment, devices, &mut all);
+    menu(facts, environment, devices, &mut all);
     file_systems(facts, environment, &mut all);
     all
 }
@@ -56,6 +56,7 @@ fn kernel(facts: &Facts, all: &mut Vec<Problem>) {
         all.push(problem("kernel-damaged", format!("its kernel /{} {why}", kernel.image)));
     }
     match (&kernel.initramfs, &kernel.initramfs_problem) {
+        (None, _) if kernel.needs_no_initramfs => {}
         (None, _) => {
             all.push(problem("no-initramfs", format!("its kernel {release} has no initramfs")))
         }
@@ -72,8 +73,8 @@ fn kernel(facts: &Facts, all: &mut Vec<Problem>) {
     }
 }
 
-fn grub(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &mut Vec<Problem>) {
-    if !facts.grub.installed {
+fn menu(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &mut Vec<Problem>) {
+    if !facts.grub.installed && !facts.grub.configured {
         return;
     }
     if !facts.grub.configured {
@@ -84,23 +85,24 @@ fn grub(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &m
         all.push(problem("grub-cfg-no-entry", "its grub.cfg has no entry that starts a kernel"));
         return;
     };
-    if !entry.kernel_exists {
-        all.push(problem(
-            "grub-cfg-kernel",
-            format!("its grub.cfg starts {}, which is not there", entry.kernel),
-        ));
+    let (codes, menu) = match &entry.entry_file {
+        None => (["grub-cfg-kernel", "grub-cfg-initramfs", "grub-cfg-root"], "grub.cfg".into()),
+        Some(file) => (
+            ["loader-entry-kernel", "loader-entry-initramfs", "loader-entry-root"],
+            format!("boot loader entry {file}"),
+        ),
+    };
+    let [no_kernel, no_initramfs, wrong_root] = codes;
+    if entry.image.is_none() {
+        let text = format!("its {menu} starts {}, which is not there", entry.kernel);
+        all.push(problem(no_kernel, text));
     }
     for path in &entry.missing_initramfs {
-        all.push(problem(
-            "grub-cfg-initramfs",
-            format!("its grub.cfg loads {path}, which is not there"),
-        ));
+        all.push(problem(no_initramfs, format!("its {menu} loads {path}, which is not there")));
     }
     if let Some(root) = other_root(entry, environment, devices) {
-        all.push(problem(
-            "grub-cfg-root",
-            format!("its grub.cfg boots root={root}, which is not its own"),
-        ));
+        let text = format!("its {menu} boots root={root}, which is not its own");
+        all.push(problem(wrong_root, text));
     }
 }
 

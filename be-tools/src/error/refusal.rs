@@ -58,6 +58,84 @@ pub enum Refusal {
         /// That BE.
         owner: String,
     },
+    /// The device is a line in the fstab of another BE.
+    #[error(
+        "{device} is {mountpoint} in the fstab of '{owner}': take that line out of it first, or \
+        name another device"
+    )]
+    InFstab {
+        /// Kernel name with /dev.
+        device: String,
+        /// The mount point of the line.
+        mountpoint: String,
+        /// That BE.
+        owner: String,
+    },
+    /// The device is the root of the BE that is to be copied.
+    #[error("{device} is the root of '{name}', which is to be copied: name another device")]
+    IsSource {
+        /// Kernel name with /dev.
+        device: String,
+        /// The source.
+        name: String,
+    },
+    /// A system opens or formats the device at boot.
+    #[error(
+        "{device} is '{volume}' in the /etc/crypttab of {owner}, which opens or formats it when it \
+        boots: take that line out of it first, or name another device"
+    )]
+    InCrypttab {
+        /// Kernel name with /dev.
+        device: String,
+        /// The name of the opened volume.
+        volume: String,
+        /// "'first'", or "the running system".
+        owner: String,
+    },
+    /// The copy's initramfs would not find its root.
+    #[error(
+        "{device} for {mountpoint} is on {target}, and that of the source on {source_storage}: the \
+        copy's initramfs would look for what the source has; name a device of the same kind, or \
+        give --force to copy it all the same"
+    )]
+    OtherStorage {
+        /// The mount point.
+        mountpoint: String,
+        /// The device.
+        device: String,
+        /// What the device is on.
+        target: String,
+        /// What the source's is on.
+        source_storage: String,
+    },
+    /// The copy would ask for the passphrase of a volume that it does not use, before it boots.
+    #[error(
+        "'{name}' opens '{volume}' by its /etc/crypttab, and its copy would ask for that passphrase \
+        at every boot and not use it: set noauto for it, or give --force to copy it all the same"
+    )]
+    OpensForNothing {
+        /// The source.
+        name: String,
+        /// The name of the opened volume.
+        volume: String,
+    },
+    /// The copy would have no boot menu of its own.
+    #[error("'{name}' lacks {missing}, so that its copy would have no boot menu: install that")]
+    NoMenu {
+        /// The source.
+        name: String,
+        /// What it lacks.
+        missing: String,
+    },
+    /// Nothing in the BE would say that a start went well.
+    #[error(
+        "'{name}' is not started by systemd, so nothing would confirm its trials: after three \
+        starts its loader would give it up"
+    )]
+    NoSystemd {
+        /// The BE.
+        name: String,
+    },
     /// A whole disk with partitions was named as the target of a file system.
     #[error("{device} holds a {table} partition table: name one of its partitions{partitions}")]
     PartitionTable {
@@ -373,6 +451,13 @@ impl Refusal {
             Refusal::DeviceChanged { .. } => "device-changed",
             Refusal::DeviceBusy { .. } => "device-busy",
             Refusal::PartOfEnvironment { .. } => "part-of-environment",
+            Refusal::InFstab { .. } => "in-fstab",
+            Refusal::IsSource { .. } => "is-source",
+            Refusal::InCrypttab { .. } => "in-crypttab",
+            Refusal::OtherStorage { .. } => "other-storage",
+            Refusal::OpensForNothing { .. } => "opens-for-nothing",
+            Refusal::NoMenu { .. } => "no-menu",
+            Refusal::NoSystemd { .. } => "no-systemd",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::TooSmall { .. } => "too-small",

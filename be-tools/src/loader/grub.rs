@@ -9,6 +9,7 @@ mod check;
 mod generation;
 mod image;
 mod localization;
+mod menu_program;
 mod settings;
 pub mod stub;
 pub mod vendor;

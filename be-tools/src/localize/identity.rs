@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::{Id, Name, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::{FsType, MountPoint};
+use crate::lossless;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -147,8 +148,9 @@ fn rename_host(root: &RootDir, new: &str) -> Result<String> {
     }
     let old = root.text("etc/hostname")?.unwrap_or_default().trim().to_owned();
     root.write("etc/hostname", format!("{new}\n").as_bytes(), 0o644)?;
-    if let Some(hosts) = root.text("etc/hosts")? {
-        root.write("etc/hosts", renamed_hosts(&hosts, &old, new).as_bytes(), 0o644)?;
+    if let Some(hosts) = root.read("etc/hosts")? {
+        let hosts = renamed_hosts(&lossless::decode(&hosts), &old, new);
+        root.write("etc/hosts", &lossless::encode(&hosts), 0o644)?;
     }
     Ok(format!("/etc/hostname: {new}"))
 }

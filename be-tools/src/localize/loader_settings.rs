@@ -1,6 +1,8 @@
 //! What a loader keeps in a BE itself, below `loader/`, which implements it.
 
+use super::kernel_parameters::OwnParameters;
 use super::localization::Localization;
+use super::localized::Localized;
 use crate::error::Result;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
@@ -32,12 +34,20 @@ pub trait LoaderSettings {
     /// need not know.
     fn passes_resume(&self, root: &RootDir) -> bool;
 
-    /// Runs before the copy's own programs: the loader's settings become the copy's. `resume` is
-    /// the kernel's parameter for hibernation.
+    /// Runs before the plan of an operation that makes a copy of the system at `source`. Returns
+    /// what it lacks to make the copy a menu of its own; `None` if it has everything.
+    fn missing_in(&self, source: &RootDir) -> Option<String>;
+
+    /// Runs before the copy's own programs: the loader's settings become the copy's.
     ///
     /// # Errors
     /// When a file cannot be written.
-    fn localize(&self, root: &RootDir, change: &Localization, resume: &str) -> Result<Vec<String>>;
+    fn localize(
+        &self,
+        root: &RootDir,
+        change: &Localization,
+        parameters: &OwnParameters,
+    ) -> Result<Vec<String>>;
 
     /// Runs after all else in the copy: the loader's menu is made from its settings, by the copy's
     /// own programs.
@@ -48,6 +58,7 @@ pub trait LoaderSettings {
         &self,
         root: &RootDir,
         change: &Localization,
+        parameters: &OwnParameters,
         inside: &dyn Programs,
-    ) -> Result<Vec<String>>;
+    ) -> Result<Localized>;
 }

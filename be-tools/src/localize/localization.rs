@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::identity::NewMachine;
+use super::source_menu::SourceMenu;
 use crate::environment::{Id, Root};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MountPoint};
@@ -22,10 +23,14 @@ pub struct Localization<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The root of the source.
     pub source_root: &'a Root,
+    /// What the source's boot menu chooses.
+    pub source_menu: &'a SourceMenu,
     /// The fstab of the source, if the target has an older one that is not to be used.
     pub source_fstab: Option<&'a str>,
     /// Set if the copy is to become a machine of its own.
     pub new_machine: Option<&'a NewMachine>,
+    /// It has, or gets, a boot entry on this machine.
+    pub is_bootable: bool,
 }
 
 impl Localization<'_> {

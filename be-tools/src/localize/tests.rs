@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use boot::grubenv::EnvironmentBlock;
+
 use super::*;
 use crate::environment::FileSystemUse;
 use crate::environment::Root;
@@ -43,9 +45,13 @@ struct Recorder {
 impl Programs for Recorder {
     fn capture(&self, command: &[&OsStr]) -> Result<Vec<u8>> {
         self.asked.borrow_mut().push(command.join(OsStr::new(" ")).into_string().unwrap());
-        if command == ["update-grub"] {
-            fs::write(self.root.join("boot/grub/grub.cfg"), &self.grub_cfg).unwrap();
-        }
+        let menu = match command[0].to_str() {
+            Some("update-grub") => "boot/grub/grub.cfg",
+            Some("grub2-mkconfig") => "boot/grub2/grub.cfg",
+            _ => return Ok(Vec::new()),
+        };
+        fs::create_dir_all(self.root.join(menu).parent().unwrap()).unwrap();
+        fs::write(self.root.join(menu), &self.grub_cfg).unwrap();
         Ok(Vec::new())
     }
 }
@@ -126,7 +132,17 @@ impl Copied {
         &self,
         grub_cfg: &str,
         new_machine: Option<&NewMachine>,
-    ) -> (Result<Vec<String>>, Vec<String>) {
+    ) -> (Result<Localized>, Vec<String>) {
+        self.localize_as(grub_cfg, &SourceMenu::default(), new_machine, true)
+    }
+
+    fn localize_as(
+        &self,
+        grub_cfg: &str,
+        source_menu: &SourceMenu,
+        new_machine: Option<&NewMachine>,
+        is_bootable: bool,
+    ) -> (Result<Localized>, Vec<String>) {
         let programs = Recorder {
             root: self.directory.path().to_owned(),
             grub_cfg: grub_cfg.to_owned(),
@@ -139,8 +155,10 @@ impl Copied {
             swap_uuids: &self.swap_uuids,
             labels: &self.labels,
             source_root: &self.source_root,
+            source_menu,
             source_fstab: None,
             new_machine,
+            is_bootable,
         };
         let done = localize(self.directory.path(), &change, &GrubSettings, &programs);
         (done, programs.asked.into_inner())
@@ -148,10 +166,15 @@ impl Copied {
 
     fn localize(&self) -> Vec<String> {
         let (done, asked) =
-            self.localize_with(&format!("\tlinux\t/boot/vmlinuz-6.1 root=UUID={NEW} ro\n"), None);
+            self.localize_with(&entry(&format!("/boot/vmlinuz-6.1 root=UUID={NEW} ro")), None);
         done.unwrap();
         asked
     }
+}
+
+/// A grub.cfg with one entry.
+fn entry(linux: &str) -> String {
+    format!("menuentry 'Debian' {{\n\tlinux\t{linux}\n}}\n")
 }
 
 /// All files and symlinks below a directory, sorted.
@@ -227,7 +250,7 @@ fn localizing_twice_has_the_same_result() {
         !first.iter().any(|c| c.starts_with("update-initramfs")),
         "the command line turns resume off"
     );
-    assert!(copied.text(SETTINGS).contains(" noresume\""));
+    assert!(copied.text(SETTINGS).contains("'noresume'"));
 }
 
 #[test]
@@ -250,9 +273,156 @@ fn loader_packages_are_kept_from_writing_to_the_esp() {
 #[test]
 fn a_grub_cfg_that_still_boots_the_source_is_an_error() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
-    let (done, _) = copied.localize_with(&format!("linux /boot/vmlinuz root=UUID={OLD}\n"), None);
+    let (done, _) = copied.localize_with(&entry(&format!("/boot/vmlinuz root=UUID={OLD}")), None);
     let message = done.unwrap_err().to_string();
     assert!(message.contains("boot/grub/grub.cfg") && message.contains(OLD), "{message}");
+}
+
+#[test]
+fn without_a_boot_entry_a_menu_that_cannot_be_made_is_a_shortfall() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let menu = entry(&format!("/boot/vmlinuz root=UUID={OLD}"));
+    let shortfalls = |copied: &Copied, menu: &str| {
+        let (done, _) = copied.localize_as(menu, &SourceMenu::default(), None, false);
+        done.unwrap().shortfalls
+    };
+    let [shortfall] = &shortfalls(&copied, &menu)[..] else { panic!() };
+    assert!(shortfall.contains("boot menu") && shortfall.contains(OLD), "{shortfall}");
+    assert!(shortfalls(&copied, "# no kernel\n")[0].contains("no menu entry"));
+    fs::remove_file(copied.path("usr/sbin/update-grub")).unwrap();
+    assert!(shortfalls(&copied, &menu)[0].contains("grub2-mkconfig"));
+    assert!(copied.text("etc/fstab").contains(NEW));
+}
+
+#[test]
+fn an_initramfs_for_another_file_system_is_made_or_its_lack_is_said() {
+    let programs = [
+        ("usr/sbin/update-initramfs", "update-initramfs -u -k all"),
+        ("usr/bin/dracut", "dracut --no-hostonly --regenerate-all --force"),
+        ("usr/bin/mkinitcpio", "mkinitcpio -P"),
+    ];
+    let menu = entry(&format!("/boot/vmlinuz root=UUID={NEW}"));
+    for (path, command) in programs {
+        let copied = Copied::with(&["/:/dev/vdb1:xfs"]);
+        fs::remove_file(copied.path("usr/sbin/update-initramfs")).unwrap();
+        fs::create_dir_all(copied.path("usr/bin")).unwrap();
+        fs::write(copied.path(path), "").unwrap();
+        let (done, asked) = copied.localize_with(&menu, None);
+        assert!(done.unwrap().warnings.is_empty(), "{path}");
+        assert!(asked.contains(&command.to_owned()), "{path}: {asked:?}");
+    }
+    let copied = Copied::with(&["/:/dev/vdb1:xfs"]);
+    fs::remove_file(copied.path("usr/sbin/update-initramfs")).unwrap();
+    let (done, _) = copied.localize_with(&menu, None);
+    let warnings = done.unwrap().warnings;
+    assert!(warnings[0].contains("another type of file system"), "{warnings:?}");
+}
+
+#[test]
+fn a_system_of_fedora_gets_a_menu_of_its_own() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    fs::remove_file(copied.path("usr/sbin/update-grub")).unwrap();
+    let put = |path: &str, text: &str| {
+        fs::create_dir_all(copied.path(path).parent().unwrap()).unwrap();
+        fs::write(copied.path(path), text).unwrap();
+    };
+    put("usr/sbin/grub2-mkconfig", "#!/bin/sh\n. ${sysconfdir}/default/grub\n");
+    let entry = "boot/loader/entries/0123-6.9.conf";
+    put(
+        entry,
+        &format!("linux /vmlinuz-6.9\noptions root=UUID={OLD} ro rootflags=subvol=root rhgb\n"),
+    );
+    let older = "boot/loader/entries/0123-6.8.conf";
+    put(older, "linux /vmlinuz-6.8\noptions $kernelopts $tuned_params\n");
+    let mut block = EnvironmentBlock::new();
+    for (name, value) in [
+        ("saved_entry", "0123-6.8"),
+        ("kernelopts", &format!("root=UUID={OLD} ro rhgb")),
+        ("boot_success", "1"),
+    ] {
+        block.set(name, value).unwrap();
+    }
+    let source_menu = SourceMenu { kernel: Some("vmlinuz-6.8".into()), block };
+    let cfg = "load_env\nset default=\"${saved_entry}\"\nblscfg\n";
+    let (done, asked) = copied.localize_as(cfg, &source_menu, None, true);
+    let done = done.unwrap();
+    assert!(done.warnings.is_empty() && done.shortfalls.is_empty(), "{done:?}");
+    assert_eq!(asked.last().unwrap(), "grub2-mkconfig -o /boot/grub2/grub.cfg");
+    assert_eq!(
+        copied.text(entry),
+        format!("linux /vmlinuz-6.9\noptions root=UUID={NEW} ro rhgb panic=30 noresume\n")
+    );
+    assert_eq!(copied.text(older), "linux /vmlinuz-6.8\noptions $kernelopts $tuned_params\n");
+    let block = boot::grubenv::read(&copied.path("boot/grub2/grubenv")).unwrap();
+    assert_eq!(block.get("saved_entry"), Some("0123-6.8"));
+    assert_eq!(
+        block.get("kernelopts").unwrap(),
+        format!("root=UUID={NEW} ro rhgb panic=30 noresume")
+    );
+    assert_eq!(block.get("boot_success"), None);
+    assert!(copied.text("etc/default/grub").contains("/etc/default/grub.d/lifeboat.cfg"));
+}
+
+#[test]
+fn the_copy_starts_the_kernel_that_its_source_starts() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let titles = "Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux 6.1.0-18";
+    let mut block = EnvironmentBlock::new();
+    block.set("saved_entry", titles).unwrap();
+    let source_menu = SourceMenu { kernel: Some("vmlinuz-6.1.0-18".into()), block };
+    let linux = |kernel: &str| entry(&format!("/boot/{kernel} root=UUID={NEW} ro"));
+    let (done, _) = copied.localize_as(&linux("vmlinuz-6.1.0-18"), &source_menu, None, true);
+    assert_eq!(done.unwrap().warnings, [""; 0]);
+    let block = boot::grubenv::read(&copied.path("boot/grub/grubenv")).unwrap();
+    assert_eq!(
+        block.get("saved_entry").unwrap(),
+        "Advanced options for lifeboat-2f0c1a94 Debian GNU/Linux>lifeboat-2f0c1a94 Debian \
+        GNU/Linux, with Linux 6.1.0-18"
+    );
+    let (done, _) = copied.localize_as(&linux("vmlinuz-6.1.0-21"), &source_menu, None, true);
+    let warnings = done.unwrap().warnings;
+    assert!(warnings[0].contains("6.1.0-21") && warnings[0].contains("6.1.0-18"), "{warnings:?}");
+}
+
+#[test]
+fn bytes_that_are_not_text_stay_as_they_are() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    for path in ["etc/fstab", "etc/default/grub", "etc/initramfs-tools/conf.d/resume"] {
+        fs::create_dir_all(copied.path(path).parent().unwrap()).unwrap();
+        let old = fs::read(copied.path(path)).unwrap_or_default();
+        fs::write(copied.path(path), [b"# disque d\xe9di\xe9\n", &old[..]].concat()).unwrap();
+    }
+    copied.localize();
+    for (path, words) in [
+        ("etc/fstab", NEW),
+        ("etc/default/grub", NEW),
+        ("etc/initramfs-tools/conf.d/resume", "none"),
+    ] {
+        let new = fs::read(copied.path(path)).unwrap();
+        assert!(new.starts_with(b"# disque d\xe9di\xe9\n"), "{path}");
+        assert!(String::from_utf8_lossy(&new).contains(words), "{path}");
+    }
+}
+
+#[test]
+fn every_file_of_kernel_parameters_names_the_copy() {
+    let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
+    let put = |path: &str, text: &str| {
+        fs::create_dir_all(copied.path(path).parent().unwrap()).unwrap();
+        fs::write(copied.path(path), text).unwrap();
+    };
+    put("etc/kernel/cmdline", "# root on the NVMe\nroot=UUID=8941c6ec rw\n# quiet boot\nquiet\n");
+    put("etc/cmdline.d/root.conf", "root=UUID=8941c6ec rw\n");
+    put("etc/cmdline.d/notes.txt", "root=UUID=8941c6ec\n");
+    put("etc/cmdline", "root=LABEL=x\n");
+    copied.localize();
+    assert_eq!(
+        copied.text("etc/kernel/cmdline"),
+        format!("# root on the NVMe\nroot=UUID={NEW} rw panic=30 noresume\n# quiet boot\nquiet\n")
+    );
+    assert_eq!(copied.text("etc/cmdline.d/root.conf"), format!("root=UUID={NEW} rw\n"));
+    assert_eq!(copied.text("etc/cmdline.d/notes.txt"), "root=UUID=8941c6ec\n");
+    assert_eq!(copied.text("etc/cmdline"), format!("root=UUID={NEW}\n"));
 }
 
 #[test]
@@ -284,7 +454,7 @@ fn a_new_machine_has_an_identity_of_its_own() {
     }
     let machine = NewMachine { hostname: Some("new".into()) };
     let (done, asked) =
-        copied.localize_with(&format!("linux /vmlinuz root=UUID={NEW}\n"), Some(&machine));
+        copied.localize_with(&entry(&format!("/vmlinuz root=UUID={NEW}")), Some(&machine));
     done.unwrap();
     assert_eq!(
         (copied.text("etc/machine-id"), copied.text("etc/hostname")),

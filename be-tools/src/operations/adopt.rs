@@ -10,6 +10,7 @@ use crate::environment::{
 };
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
+use crate::installed;
 use crate::loader::{self, InstallTarget, Loader, Stage};
 use crate::localize;
 use crate::plan::{Plan, Report};
@@ -190,6 +191,9 @@ pub fn adopt(
     let adoption = Adoption::prepare(&inventory, running, name)?;
     let loader = loader::for_environment(host, &inventory, &adoption.environment)?;
     loader.prove(running)?;
+    if !installed::is_started_by_systemd(&RootDir::open(&host.root)?) {
+        return Err(Refusal::NoSystemd { name: adoption.name().to_string() }.into());
+    }
     let steps = adoption.steps(&*loader, true)?;
     let plan = Plan {
         title: format!("Make the running system boot environment '{}'", adoption.name()),

@@ -34,7 +34,7 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     let mounted =
         MountedEnvironment::mount_system(host, &inventory, environment, MountMode::ReadOnly)?;
     let root = RootDir::open(mounted.root())?;
-    let choice = choose(&root, environment)?;
+    let choice = choose(&root, environment, &inventory.devices)?;
     let steps = [Step::Load(&choice), Step::Start];
     let mut plan = Plan {
         title: format!("Start '{}' now, without the firmware", environment.name()),

@@ -55,7 +55,7 @@ impl Devices {
 
     /// The UUID of the content of a device; `None` if there is no such device, or no UUID.
     pub fn uuid_on(&self, node: &Path) -> Option<String> {
-        Some(self.by_node(node)?.super_block()?.uuid.clone())
+        Some(self.by_node(node)?.super_block()?.uuid.to_string())
     }
 
     /// All devices that match a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`,

@@ -9,6 +9,7 @@ mod containers;
 mod content;
 mod fat;
 mod file_systems;
+mod fs_uuid;
 mod source;
 mod tables;
 pub(crate) mod xfs;
@@ -18,6 +19,7 @@ use std::io;
 pub(crate) use bytes::Block;
 pub use bytes::Image;
 pub use content::{Content, Kind, SuperBlock};
+pub use fs_uuid::FsUuid;
 pub use source::{OpenDevice, Source};
 
 type Probe = fn(&Image) -> Option<SuperBlock>;

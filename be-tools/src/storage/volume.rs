@@ -130,7 +130,7 @@ impl FileSystem {
     /// The device does not hold a file system.
     pub fn found(volume: Volume) -> Result<Self> {
         let found = volume.device.super_block().filter(|found| found.kind.is_file_system());
-        let Some((kind, uuid)) = found.map(|found| (found.kind, found.uuid.clone())) else {
+        let Some((kind, uuid)) = found.map(|found| (found.kind, found.uuid.to_string())) else {
             return Err(Error::Failed(format!(
                 "{} holds {}, which is not a file system",
                 volume.node().display(),

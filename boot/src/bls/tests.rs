@@ -35,6 +35,44 @@ fn options_and_initrd_may_be_repeated() {
     assert_eq!(Entry::parse("a.conf", "title nothing to boot\n"), None);
 }
 
+/// As written by grubby of RHEL 8, and by tuned of Fedora 41 in its second initramfs.
+const RHEL8: &str = "\
+title Red Hat Enterprise Linux (4.18.0-553.el8_10.x86_64) 8.10 (Ootpa)
+version 4.18.0-553.el8_10.x86_64
+linux /vmlinuz-4.18.0-553.el8_10.x86_64
+initrd /initramfs-4.18.0-553.el8_10.x86_64.img $tuned_initrd
+options $kernelopts $tuned_params
+id rhel-20240508151516-4.18.0-553.el8_10.x86_64
+grub_users $grub_users
+";
+
+#[test]
+fn variables_of_grub_are_replaced() {
+    let entry = Entry::parse("0123-4.18.0-553.el8_10.x86_64.conf", RHEL8).unwrap();
+    assert_eq!(entry.initrd, ["/initramfs-4.18.0-553.el8_10.x86_64.img", "$tuned_initrd"]);
+    let with = |variables: &[(&str, &str)]| {
+        entry.with_variables(|name| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map_or_else(String::new, |(_, value)| (*value).to_owned())
+        })
+    };
+    let plain = with(&[("kernelopts", "root=UUID=1 ro crashkernel=auto ")]);
+    assert_eq!(plain.initrd, ["/initramfs-4.18.0-553.el8_10.x86_64.img"]);
+    assert_eq!(plain.options, "root=UUID=1 ro crashkernel=auto");
+    let tuned = with(&[
+        ("kernelopts", "root=UUID=1"),
+        ("tuned_params", "isolcpus=2"),
+        ("tuned_initrd", "/a.img /b.img"),
+    ]);
+    assert_eq!(tuned.initrd.len(), 3);
+    assert_eq!(tuned.options, "root=UUID=1 isolcpus=2");
+    assert_eq!(tuned.linux, entry.linux);
+    let braced = Entry::parse("a.conf", "linux $dir/l\noptions a=${b}c $ ${open\n").unwrap();
+    let braced = braced.with_variables(|name| format!("<{name}>"));
+    assert_eq!(braced.linux.as_deref(), Some("<dir>/l"));
+    assert_eq!(braced.options, "a=<b>c <> <>{open");
+}
+
 #[test]
 fn counters_are_read_from_the_file_name() {
     let tries = |left, done| Some(Tries { left, done });
@@ -92,7 +130,9 @@ proptest! {
         text in any::<String>(),
         versions in any::<[String; 2]>(),
     ) {
-        let _ = Entry::parse(&format!("{file}.conf"), &text);
+        if let Some(entry) = Entry::parse(&format!("{file}.conf"), &text) {
+            let _ = entry.with_variables(|name| name.to_owned());
+        }
         let [a, b] = versions;
         prop_assert_eq!(compare_versions(&a, &b), compare_versions(&b, &a).reverse());
     }

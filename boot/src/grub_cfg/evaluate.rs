@@ -2,6 +2,7 @@
 
 use super::menu::{Action, Entry, Item, Menu};
 use super::script::{Branch, Part, Statement, Word};
+use crate::bls;
 use crate::grubenv::EnvironmentBlock;
 use std::collections::BTreeMap;
 
@@ -28,10 +29,11 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("feature_timeout_style", "y"),
 ];
 
-pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
+pub fn menu(script: &[Statement], environment: &EnvironmentBlock, entries: &[bls::Entry]) -> Menu {
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let mut evaluator = Evaluator {
         environment,
+        boot_loader_entries: entries,
         variables: BUILT_IN.iter().copied().map(own).collect(),
         changes: Vec::new(),
         budget: MAX_EXPANDED,
@@ -40,13 +42,16 @@ pub fn menu(script: &[Statement], environment: &EnvironmentBlock) -> Menu {
     };
     evaluator.run(script);
     Menu {
-        default: evaluator.variables.remove("default").unwrap_or_default(),
+        default: evaluator.variables.get("default").cloned().unwrap_or_default(),
         items: evaluator.items,
+        variables: evaluator.variables,
     }
 }
 
 struct Evaluator<'a> {
     environment: &'a EnvironmentBlock,
+    /// What `blscfg` adds to the menu.
+    boot_loader_entries: &'a [bls::Entry],
     variables: BTreeMap<String, String>,
     /// The old value of each assignment, so that assignments in a block can be undone.
     changes: Vec<(String, Option<String>)>,
@@ -94,6 +99,7 @@ impl Evaluator<'_> {
             "load_env" => self.load_environment(arguments),
             "linux" | "linuxefi" | "linux16" => self.linux(arguments),
             "initrd" | "initrdefi" | "initrd16" => self.entry.initrd = arguments.to_vec(),
+            "blscfg" => self.add_boot_loader_entries(),
             "search" | "search.fs_uuid" => self.search(name, arguments),
             "[" | "test" => return self.test(arguments),
             "false" => return false,
@@ -161,15 +167,58 @@ impl Evaluator<'_> {
         }
     }
 
-    /// `load_env`. With `--file` it reads another block, which is not supported.
+    /// `blscfg` (Fedora's `grub-core/commands/blscfg.c`): the newest entry is the first, by the
+    /// names of the files.
+    fn add_boot_loader_entries(&mut self) {
+        // A second `blscfg` would add them again.
+        let entries = std::mem::take(&mut self.boot_loader_entries);
+        let mut entries: Vec<&bls::Entry> = entries.iter().collect();
+        entries.sort_by(|a, b| bls::compare_versions(&b.id, &a.id));
+        for found in entries {
+            let mut found = found.clone();
+            if found.options.is_empty() {
+                found.options = "$default_kernelopts".to_owned();
+            }
+            let found = found.with_variables(|name| self.value(name));
+            let Some(linux) = found.linux.clone() else { continue };
+            let entry = Entry {
+                title: found.title.clone().unwrap_or_else(|| found.id.clone()),
+                id: Some(found.id.clone()),
+                linux,
+                initrd: found.initrd.clone(),
+                options: found.options.clone(),
+                root_uuid: self.entry.root_uuid.clone(),
+                entry_file: Some(found.file_name()),
+            };
+            self.items.push(Item {
+                title: entry.title.clone(),
+                id: entry.id.clone(),
+                action: Action::Linux(entry),
+            });
+        }
+    }
+
+    /// `load_env`. With `--file` it may read another block than the menu's, which is not supported.
     fn load_environment(&mut self, arguments: &[String]) {
-        let (options, names): (Vec<_>, Vec<_>) =
-            arguments.iter().partition(|word| word.starts_with('-'));
-        if options.iter().any(|option| *option != "--skip-sig" && *option != "-s") {
-            return;
+        let mut names = Vec::new();
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let file = match word.as_str() {
+                "--skip-sig" | "-s" => continue,
+                "--file" | "-f" => words.next().map(String::as_str),
+                option if option.starts_with("--file=") => option.strip_prefix("--file="),
+                option if option.starts_with('-') => None,
+                name => {
+                    names.push(name);
+                    continue;
+                }
+            };
+            if !file.is_some_and(|file| file.ends_with("/grubenv")) {
+                return;
+            }
         }
         for (name, value) in self.environment.variables() {
-            if names.is_empty() || names.iter().any(|wanted| *wanted == name) {
+            if names.is_empty() || names.contains(&name) {
                 self.put(name, Some(value.to_owned()));
             }
         }

@@ -1,5 +1,7 @@
 //! A menu, and the entry of it that boots.
 
+use std::collections::BTreeMap;
+
 /// A menu entry that starts a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
@@ -15,6 +17,8 @@ pub struct Entry {
     pub options: String,
     /// UUID of the file system that the last `search --fs-uuid` made GRUB's root.
     pub root_uuid: Option<String>,
+    /// The file name of the boot loader entry that it was made from, if the script runs `blscfg`.
+    pub entry_file: Option<String>,
 }
 
 /// One line of a menu.
@@ -46,6 +50,8 @@ pub struct Menu {
     pub items: Vec<Item>,
     /// The variable `default`: a number, title or id; `>` leads into a submenu.
     pub default: String,
+    /// All variables, as they are at the end of the script.
+    pub variables: BTreeMap<String, String>,
 }
 
 impl Menu {

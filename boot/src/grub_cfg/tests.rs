@@ -1,4 +1,5 @@
 use super::*;
+use crate::bls;
 use proptest::prelude::*;
 
 /// Written by update-grub of each release, with two kernels installed.
@@ -29,6 +30,7 @@ fn the_default_entry_of_debian_12_is_found() {
         initrd: vec!["/boot/initrd.img-6.1.0-50-cloud-amd64".into()],
         options: format!("root=UUID={uuid} ro quiet"),
         root_uuid: Some(uuid.into()),
+        entry_file: None,
     };
     assert_eq!(entry, expected);
     let menu = Menu::parse(BOOKWORM, &EnvironmentBlock::new());
@@ -81,6 +83,68 @@ fn grub_reboot_and_saved_entries_choose_the_default() {
         default_of(&saved, &[("saved_entry", "0"), ("prev_saved_entry", "1>2")]),
         "Debian GNU/Linux"
     );
+}
+
+/// The beginning and the middle of the grub.cfg of RHEL 8 and Fedora.
+const BLSCFG: &str = r#"
+if [ -f ${config_directory}/grubenv ]; then
+  load_env -f ${config_directory}/grubenv
+elif [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+else
+   set default="${saved_entry}"
+fi
+insmod part_gpt
+search --no-floppy --fs-uuid --set=root 7e11-boot
+if [ -z "${kernelopts}" ]; then
+  set kernelopts="root=UUID=from-the-script ro "
+fi
+insmod blscfg
+blscfg
+menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' { fwsetup }
+"#;
+
+fn boot_loader_entries() -> Vec<bls::Entry> {
+    let entry = |version: &str| {
+        let text = format!(
+            "title Red Hat ({version})\nversion {version}\nlinux /vmlinuz-{version}\ninitrd \
+            /initramfs-{version}.img $tuned_initrd\noptions $kernelopts $tuned_params\n"
+        );
+        bls::Entry::parse(&format!("0123-{version}.conf"), &text).unwrap()
+    };
+    ["0-rescue-0123", "4.18.0-80.el8", "4.18.0-553.el8"].map(entry).into()
+}
+
+#[test]
+fn boot_loader_entries_are_in_the_menu_of_blscfg() {
+    let menu = |variables: &[(&str, &str)]| {
+        Menu::parse_with_entries(BLSCFG, &environment(variables), &boot_loader_entries())
+    };
+    let kernel = |variables: &[(&str, &str)]| {
+        let menu = menu(variables);
+        let entry = menu.default_entry().unwrap();
+        (entry.linux.clone(), entry.options.clone())
+    };
+    let newest = "/vmlinuz-4.18.0-553.el8".to_owned();
+    assert_eq!(kernel(&[]), (newest.clone(), "root=UUID=from-the-script ro".to_owned()));
+    assert_eq!(
+        kernel(&[("kernelopts", "root=UUID=env"), ("tuned_params", "isolcpus=1")]),
+        (newest.clone(), "root=UUID=env isolcpus=1".to_owned())
+    );
+    for saved in ["0123-4.18.0-80.el8", "1", "Red Hat (4.18.0-80.el8)"] {
+        assert_eq!(kernel(&[("saved_entry", saved)]).0, "/vmlinuz-4.18.0-80.el8", "{saved}");
+    }
+    assert_eq!(kernel(&[("saved_entry", "gone")]).0, newest);
+    let menu = menu(&[("tuned_initrd", "/tuned.img")]);
+    let entry = menu.default_entry().unwrap();
+    assert_eq!(entry.initrd, ["/initramfs-4.18.0-553.el8.img", "/tuned.img"]);
+    assert_eq!(entry.entry_file.as_deref(), Some("0123-4.18.0-553.el8.conf"));
+    assert_eq!(entry.root_uuid.as_deref(), Some("7e11-boot"));
+    assert_eq!(menu.entries().last().unwrap().linux, "/vmlinuz-0-rescue-0123");
+    assert_eq!(menu.items.len(), 4);
 }
 
 #[test]

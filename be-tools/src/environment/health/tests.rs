@@ -139,6 +139,46 @@ fn each_kind_of_damage_is_found() {
 }
 
 #[test]
+fn boot_loader_entries_that_grub_includes_are_judged_as_its_own() {
+    let with_entry = |cfg: &'static str, root: &'static str, more: &'static str| {
+        move |dir: &Path| {
+            write(dir, "boot/grub/grub.cfg", cfg);
+            let entry = format!(
+                "linux /boot/vmlinuz-{RELEASE}{more}\ninitrd /boot/initrd.img-{RELEASE} \
+                $tuned_initrd\noptions root={root} ro $tuned_params\n"
+            );
+            write(dir, "boot/loader/entries/0123-6.1.conf", entry);
+        }
+    };
+    let own = "UUID=5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55";
+    for (cfg, root, more, expected) in [
+        ("insmod blscfg\nblscfg\n", own, "", &[][..]),
+        ("blscfg\n", "UUID=other", "", &["loader-entry-root"]),
+        ("blscfg\n", "LABEL=second", "", &["loader-entry-root"]),
+        ("blscfg\n", own, "-gone", &["loader-entry-kernel"]),
+        ("set timeout=5\n", own, "", &["grub-cfg-no-entry"]),
+    ] {
+        assert_eq!(after(with_entry(cfg, root, more)), expected, "{cfg} {root} {more}");
+    }
+    // Without a grub.cfg, a loader reads the entries by itself.
+    let without = |dir: &Path| {
+        with_entry("", own, "")(dir);
+        fs::remove_file(dir.join("boot/grub/grub.cfg")).unwrap();
+    };
+    assert_eq!(after(without), [""; 0]);
+}
+
+#[test]
+fn a_kernel_that_the_menu_starts_without_an_initramfs_needs_none() {
+    let without = |dir: &Path| {
+        let cfg = format!("menuentry x {{\nlinux /boot/vmlinuz-{RELEASE} root=/dev/sda2\n}}\n");
+        write(dir, "boot/grub/grub.cfg", cfg);
+        fs::remove_file(dir.join(format!("boot/initrd.img-{RELEASE}"))).unwrap();
+    };
+    assert_eq!(after(without), [""; 0]);
+}
+
+#[test]
 fn without_a_menu_the_newest_complete_kernel_is_the_one_that_boots() {
     let dir = tempfile::tempdir().unwrap();
     debian_root(dir.path(), &format!("UUID={UUID} / ext4\n"), UUID);

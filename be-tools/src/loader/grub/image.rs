@@ -41,6 +41,13 @@ impl InstalledGrub {
             ["usr/bin", "usr/sbin"].iter().any(|f| root.exists(format!("{f}/{program}")))
         };
         if !has_program("grub-mkimage") {
+            if has_program("grub2-mkimage") {
+                return Err(Refusal::Other(format!(
+                    "'{name}' has the GRUB of Fedora and openSUSE (grub2-mkimage), and this \
+                    version of be makes boot entries with Debian's only: install grub-mkimage"
+                ))
+                .into());
+            }
             return Err(missing("grub-mkimage"));
         }
         for directory in MODULE_DIRECTORIES {
@@ -126,7 +133,7 @@ pub fn boot_directory(
         Spec::Uuid(uuid) => uuid,
         _ => {
             let device = devices.resolve(&boot.spec())?;
-            device.super_block().map(|s| s.uuid.clone()).unwrap_or_default()
+            device.super_block().map(|s| s.uuid.to_string()).unwrap_or_default()
         }
     };
     let subvolume = match Subvolume::of_options(&boot.options())? {

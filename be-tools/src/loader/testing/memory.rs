@@ -10,7 +10,7 @@ use crate::loader::problem::{LoaderFile, LoaderProblem};
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::environment;
 use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
-use crate::localize::{LoaderSettings, Localization};
+use crate::localize::{LoaderSettings, Localization, Localized, OwnParameters};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -293,11 +293,20 @@ impl LoaderSettings for NoSettings {
     fn passes_resume(&self, _: &RootDir) -> bool {
         false
     }
-    fn localize(&self, _: &RootDir, _: &Localization, _: &str) -> Result<Vec<String>> {
+    fn missing_in(&self, _: &RootDir) -> Option<String> {
+        None
+    }
+    fn localize(&self, _: &RootDir, _: &Localization, _: &OwnParameters) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
-    fn write_menu(&self, _: &RootDir, _: &Localization, _: &dyn Programs) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn write_menu(
+        &self,
+        _: &RootDir,
+        _: &Localization,
+        _: &OwnParameters,
+        _: &dyn Programs,
+    ) -> Result<Localized> {
+        Ok(Localized::default())
     }
 }
 

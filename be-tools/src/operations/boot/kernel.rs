@@ -1,15 +1,15 @@
-//! Which kernel, initramfs and command line a BE starts with: from its boot loader entries
-//! (UAPI.1), else from the default entry of its grub.cfg, else the newest kernel that has an
-//! initramfs and modules.
+//! Which kernel, initramfs and command line a BE starts with: the default entry of its menu, else
+//! the newest kernel that has an initramfs and modules.
 
-use boot::bls;
-use boot::command_line::CommandLine;
-use boot::grub_cfg;
-use boot::grubenv::EnvironmentBlock;
+mod root_parameter;
 
+use crate::distribution;
 use crate::environment::BootEnvironment;
+use crate::environment::boot_menu::{BootMenu, MenuEntry, resolve};
+use crate::environment::facts::newest_complete_kernel;
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
+use crate::storage::device::Devices;
 
 /// A kernel and what it is started with. Paths are relative to the BE's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,109 +38,50 @@ impl BootChoice {
 ///
 /// # Errors
 /// [`Error::NoKernel`].
-pub fn choose(root: &RootDir, environment: &BootEnvironment) -> Result<BootChoice> {
-    let found = from_boot_loader_entries(root)?.or(from_grub_cfg(root)?).or(newest(root)?);
-    let mut choice = found.ok_or_else(|| {
+pub fn choose(
+    root: &RootDir,
+    environment: &BootEnvironment,
+    devices: &Devices,
+) -> Result<BootChoice> {
+    let menu = BootMenu::read(root);
+    let found = menu.entries.iter().find_map(|entry| of_entry(root, entry));
+    let mut choice = found.or_else(|| newest(root)).ok_or_else(|| {
         let (name, reference) = (environment.name().into(), environment.reference.clone());
-        Error::NoKernel { name, reference }
+        let install = distribution::kernel_installation(&environment.os.id);
+        Error::NoKernel { name, reference, install }
     })?;
-    set_root(&mut choice, environment);
+    let has_initramfs = !choice.initrds.is_empty();
+    let corrected =
+        root_parameter::correct(&choice.command_line, has_initramfs, environment, devices);
+    choice.command_line = corrected.command_line;
+    choice.notes.extend(corrected.notes);
     Ok(choice)
 }
 
-fn from_boot_loader_entries(root: &RootDir) -> Result<Option<BootChoice>> {
-    let mut entries = Vec::new();
-    for directory in ["boot/loader/entries", "efi/loader/entries", "boot/efi/loader/entries"] {
-        for name in root.names(directory)? {
-            let Some(name) = name.to_str() else { continue };
-            let text = root.text(format!("{directory}/{name}"))?.unwrap_or_default();
-            entries.extend(bls::Entry::parse(name, &text).filter(|e| e.linux.is_some()));
-        }
-    }
-    bls::sort(&mut entries);
-    for entry in entries {
-        let Some(kernel) = entry.linux.as_deref().and_then(|path| resolve(root, path)) else {
-            continue;
-        };
-        let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
-        let Some(initrds) = initrds else { continue };
-        return Ok(Some(BootChoice {
-            kernel,
-            initrds,
-            command_line: entry.options.clone(),
-            notes: vec![format!("from the boot loader entry {}", entry.file_name())],
-        }));
-    }
-    Ok(None)
+/// What an entry starts; `None` if one of its files is missing.
+fn of_entry(root: &RootDir, entry: &MenuEntry) -> Option<BootChoice> {
+    let kernel = resolve(root, &entry.kernel)?;
+    let initrds: Option<Vec<_>> = entry.initrds.iter().map(|path| resolve(root, path)).collect();
+    Some(BootChoice {
+        kernel,
+        initrds: initrds?,
+        command_line: entry.options.clone(),
+        notes: vec![format!("from {entry}")],
+    })
 }
 
-fn from_grub_cfg(root: &RootDir) -> Result<Option<BootChoice>> {
-    for directory in ["boot/grub", "boot/grub2"] {
-        let Some(text) = root.text(format!("{directory}/grub.cfg"))? else { continue };
-        let block = root.read(format!("{directory}/grubenv"))?;
-        let block = block.and_then(|b| EnvironmentBlock::parse(&b).ok()).unwrap_or_default();
-        let Some(entry) = grub_cfg::default_entry(&text, &block) else { continue };
-        let Some(kernel) = resolve(root, &entry.linux) else { continue };
-        let initrds: Option<Vec<_>> = entry.initrd.iter().map(|path| resolve(root, path)).collect();
-        let Some(initrds) = initrds else { continue };
-        let notes = vec![format!("from /{directory}/grub.cfg: {}", entry.title)];
-        return Ok(Some(BootChoice { kernel, initrds, command_line: entry.options, notes }));
-    }
-    Ok(None)
-}
-
-fn newest(root: &RootDir) -> Result<Option<BootChoice>> {
-    let mut releases: Vec<String> = root
-        .names("boot")?
-        .into_iter()
-        .filter_map(|name| Some(name.to_str()?.strip_prefix("vmlinuz-")?.to_owned()))
-        .filter(|r| {
-            root.exists(format!("boot/initrd.img-{r}")) && root.exists(format!("lib/modules/{r}"))
-        })
-        .collect();
-    releases.sort_by(|a, b| bls::compare_versions(a, b));
-    Ok(releases.pop().map(|release| BootChoice {
-        kernel: format!("boot/vmlinuz-{release}"),
-        initrds: vec![format!("boot/initrd.img-{release}")],
+fn newest(root: &RootDir) -> Option<BootChoice> {
+    let kernel = newest_complete_kernel(root)?;
+    Some(BootChoice {
+        kernel: kernel.image,
+        initrds: kernel.initramfs.into_iter().collect(),
         command_line: "ro".into(),
         notes: vec![
             "no boot loader menu was found: this is the newest kernel that has an initramfs and \
             modules"
                 .into(),
         ],
-    }))
-}
-
-/// Turns a path in a loader's configuration, which begins at the top of the file system that holds
-/// /boot, into a path in the BE. That is the same path, or one below /boot if /boot is a file
-/// system of its own, or the path without the subvolume that it begins with.
-fn resolve(root: &RootDir, path: &str) -> Option<String> {
-    let path = path.trim_start_matches('/');
-    let in_boot = format!("boot/{path}");
-    let below_subvolume = path.find("boot/").map(|at| path[at..].to_owned());
-    [Some(path.to_owned()), Some(in_boot), below_subvolume].into_iter().flatten().find(
-        |candidate| root.metadata(candidate).is_ok_and(|found| found.is_some_and(|m| m.is_file())),
-    )
-}
-
-/// Makes `root=` name this BE: a copy that another program made still names its source.
-fn set_root(choice: &mut BootChoice, environment: &BootEnvironment) {
-    let mut line = CommandLine::parse(&choice.command_line);
-    let wanted = format!("UUID={}", environment.root.uuid);
-    let named = line.get("root").unwrap_or_default().to_owned();
-    let stale = named
-        .strip_prefix("UUID=")
-        .is_some_and(|uuid| !uuid.eq_ignore_ascii_case(&environment.root.uuid));
-    if named.is_empty() || stale {
-        if stale {
-            choice.notes.push(format!(
-                "its command line named another root ({named}), which {wanted} replaces"
-            ));
-        }
-        // A UUID has no character that a command line cannot hold.
-        let _ = line.set("root", &wanted);
-        choice.command_line = line.to_string();
-    }
+    })
 }
 
 #[cfg(test)]
@@ -163,9 +104,12 @@ mod tests {
         (directory, root, environment)
     }
 
+    /// The beginning of a compressed initramfs.
+    const INITRAMFS: &str = "BZh and the rest of it";
+
     const KERNEL: [(&str, &str); 3] = [
         ("boot/vmlinuz-6.1.0-9", "k"),
-        ("boot/initrd.img-6.1.0-9", "i"),
+        ("boot/initrd.img-6.1.0-9", INITRAMFS),
         ("lib/modules/6.1.0-9/modules.dep", ""),
     ];
 
@@ -183,7 +127,7 @@ mod tests {
         let mut files = KERNEL.to_vec();
         files.push(("boot/grub/grub.cfg", &text));
         let (_directory, root, environment) = tree(&files);
-        let choice = choose(&root, &environment).unwrap();
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
         assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-9");
         assert_eq!(choice.initrds, ["boot/initrd.img-6.1.0-9"]);
         assert_eq!(choice.command_line, format!("root=UUID={UUID} ro quiet"));
@@ -197,7 +141,7 @@ mod tests {
             files.push(("boot/grub/grub.cfg", &text));
             let (_directory, root, environment) = tree(&files);
             assert_eq!(
-                choose(&root, &environment).unwrap().kernel,
+                choose(&root, &environment, &Devices::default()).unwrap().kernel,
                 "boot/vmlinuz-6.1.0-9",
                 "{path}"
             );
@@ -210,13 +154,13 @@ mod tests {
         let mut files = KERNEL.to_vec();
         files.push(("boot/grub/grub.cfg", &text));
         let (_directory, root, environment) = tree(&files);
-        let choice = choose(&root, &environment).unwrap();
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
         assert!(
             choice.command_line.contains(&format!("root=UUID={UUID}")),
             "{}",
             choice.command_line
         );
-        assert!(choice.notes.iter().any(|n| n.contains("another root")), "{:?}", choice.notes);
+        assert!(choice.notes.iter().any(|n| n.contains("replaces it")), "{:?}", choice.notes);
     }
 
     #[test]
@@ -224,12 +168,12 @@ mod tests {
         let mut files = KERNEL.to_vec();
         files.extend([
             ("boot/vmlinuz-6.1.0-10", "k"),
-            ("boot/initrd.img-6.1.0-10", "i"),
+            ("boot/initrd.img-6.1.0-10", INITRAMFS),
             ("lib/modules/6.1.0-10/modules.dep", ""),
             ("boot/vmlinuz-6.12.0-1", "no initramfs"),
         ]);
         let (_directory, root, environment) = tree(&files);
-        let choice = choose(&root, &environment).unwrap();
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
         assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-10");
         assert_eq!(choice.command_line, format!("ro root=UUID={UUID}"));
     }
@@ -237,8 +181,70 @@ mod tests {
     #[test]
     fn no_kernel_is_an_error_that_says_what_to_do() {
         let (_directory, root, environment) = tree(&[("etc/fstab", "")]);
-        let error = choose(&root, &environment).unwrap_err();
+        let error = choose(&root, &environment, &Devices::default()).unwrap_err();
         assert!(matches!(error, Error::NoKernel { .. }), "{error}");
         assert!(error.to_string().contains("`be check @/dev/vda2`"), "{error}");
+    }
+
+    #[test]
+    fn the_newest_kernel_is_found_whatever_the_distribution_calls_it() {
+        for (kernel, initramfs, release) in [
+            ("vmlinuz-linux", "initramfs-linux.img", "linux"),
+            ("vmlinuz-6.4-default", "initrd-6.4-default", "6.4-default"),
+            ("kernel-6.6-gentoo-dist", "initramfs-6.6-gentoo-dist.img", "6.6-gentoo-dist"),
+            ("vmlinuz-6.12_1", "initramfs-6.12_1.img", "6.12_1"),
+        ] {
+            let paths = [
+                format!("boot/{kernel}"),
+                format!("boot/{initramfs}"),
+                format!("lib/modules/{release}/modules.dep"),
+            ];
+            let texts = ["k", INITRAMFS, ""];
+            let files: Vec<(&str, &str)> = paths.iter().map(String::as_str).zip(texts).collect();
+            let (_directory, root, environment) = tree(&files);
+            let choice = choose(&root, &environment, &Devices::default()).unwrap();
+            assert_eq!((choice.kernel, choice.initrds), (paths[0].clone(), vec![paths[1].clone()]));
+        }
+    }
+
+    #[test]
+    fn the_advice_for_a_kernel_is_that_of_the_distribution() {
+        let (_directory, root, mut environment) = tree(&[("etc/fstab", "")]);
+        for (id, words) in [
+            ("debian", "apt-get install"),
+            ("fedora", "dnf"),
+            ("arch", "pacman -S"),
+            ("opensuse-tumbleweed", "zypper"),
+            ("lfs", "bash"),
+        ] {
+            environment.os.id = id.into();
+            let error = choose(&root, &environment, &Devices::default()).unwrap_err().to_string();
+            assert!(error.contains(words), "{id}: {error}");
+            assert_eq!(error.contains("apt-get"), id == "debian", "{id}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_tuned_starts_its_kernel_and_not_the_rescue_kernel() {
+        let entry = "linux /vmlinuz-6.1.0-9\ninitrd /initrd.img-6.1.0-9 $tuned_initrd\noptions \
+            $kernelopts $tuned_params\n";
+        let rescue = "linux /vmlinuz-0-rescue\ninitrd /initramfs-0-rescue.img\noptions x\n";
+        let cfg = format!(
+            "load_env -f ${{config_directory}}/grubenv\nset default=\"${{saved_entry}}\"\nif [ -z \
+            \"${{kernelopts}}\" ]; then\n set kernelopts=\"root=UUID={UUID} ro\"\nfi\nblscfg\n"
+        );
+        let mut files = KERNEL.to_vec();
+        files.extend([
+            ("boot/vmlinuz-0-rescue", "k"),
+            ("boot/initramfs-0-rescue.img", INITRAMFS),
+            ("boot/loader/entries/0123-6.1.0-9.conf", entry),
+            ("boot/loader/entries/0123-0-rescue.conf", rescue),
+            ("boot/grub2/grub.cfg", &cfg),
+        ]);
+        let (_directory, root, environment) = tree(&files);
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
+        assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-9");
+        assert_eq!(choice.initrds, ["boot/initrd.img-6.1.0-9"]);
+        assert_eq!(choice.command_line, format!("root=UUID={UUID} ro"));
     }
 }

@@ -10,6 +10,7 @@ use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::populate::Population;
+use crate::populate::source_system::SourceSystem;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
@@ -38,6 +39,8 @@ pub(super) struct Job<'a> {
     pub(super) notes: Vec<String>,
     /// The hooks around the copy.
     pub(super) hooks: Hooks,
+    /// How the source boots.
+    pub(super) system: SourceSystem,
     /// The new BE as discovery will find it.
     pub(super) target: BootEnvironment,
     /// The descriptor that is written first.
@@ -72,7 +75,8 @@ impl Job<'_> {
         session: &'a Session,
         source: &'a BootEnvironment,
     ) -> Population<'a> {
-        let Job { layout, uuids, swap_uuids, holds, .. } = self;
-        Population { session, source, layout, uuids, swap_uuids, holds }
+        let Job { layout, uuids, swap_uuids, holds, system, .. } = self;
+        let (source_menu, is_bootable) = (&system.menu, self.is_bootable());
+        Population { session, source, layout, uuids, swap_uuids, holds, source_menu, is_bootable }
     }
 }

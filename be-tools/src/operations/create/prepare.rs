@@ -14,6 +14,8 @@ use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
+use crate::populate::encryption::{self, Crypttab};
+use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
@@ -40,9 +42,19 @@ impl<'a> Job<'a> {
         let adoption = preparation.adoption()?;
         let layout = preparation.lay_out(replaced.as_ref())?;
         let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
+        let crypttabs = Crypttab::all(session, source.as_ref())?;
+        let wanted = target::TargetRequest {
+            source: source.as_ref(),
+            replaced: replaced.as_ref(),
+            force: request.force,
+        };
         for provision in provisions {
             let device = &provision.volume().device;
-            target::refuse(host, inventory, device, replaced.as_ref(), request.force)?;
+            target::refuse(host, inventory, device, &wanted)?;
+            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
+        }
+        if let Some(found) = source.as_ref().filter(|_| !request.force) {
+            encryption::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);
@@ -80,12 +92,14 @@ impl<'a> Job<'a> {
             totals: Totals::default(),
             notes: Vec::new(),
             hooks,
+            system: SourceSystem::default(),
             target,
             descriptor,
         };
         if job.is_bootable() {
             job.notes = job.prove_loader(host, inventory).map_err(offer_no_boot_entry)?;
         }
+        job.examine_source(session)?;
         job.choose_blocks(session)?;
         job.refuse_too_small(session)?;
         job.holds = Holds::take(job.written())?;
@@ -103,6 +117,28 @@ impl<'a> Job<'a> {
     fn prove_loader(&self, host: &Host, inventory: &Inventory) -> Result<Vec<String>> {
         let loader = loader::for_environment(host, inventory, &self.target)?;
         loader.prove(self.source.as_ref().unwrap_or(&self.target))
+    }
+
+    /// Finds out how the source boots, and whether its copy can be given a boot menu. Without a
+    /// boot entry here, a menu that cannot be made is only noted.
+    fn examine_source(&mut self, session: &Session) -> Result<()> {
+        let Some(found) = &self.source else { return Ok(()) };
+        let loader = loader::for_environment(session.host, &session.inventory, &self.target)?;
+        self.system = SourceSystem::read(session, found, loader.settings())?;
+        let name = self.source_name().to_owned();
+        if self.is_bootable() {
+            let lacks_menu = self.system.missing.clone();
+            if let Some(missing) = lacks_menu {
+                return Err(offer_no_boot_entry(Refusal::NoMenu { name, missing }.into()));
+            }
+            if !self.system.has_systemd {
+                return Err(offer_no_boot_entry(Refusal::NoSystemd { name }.into()));
+            }
+        } else if let Some(missing) = &self.system.missing {
+            self.notes
+                .push(format!("'{name}' lacks {missing}: the copy gets no boot menu of its own"));
+        }
+        Ok(())
     }
 
     /// Refuses a file system of the target that is too small for what is copied to it.

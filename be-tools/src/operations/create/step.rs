@@ -152,7 +152,7 @@ impl<'a> State<'a> {
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 
-    fn localize(&self) -> Result<()> {
+    fn localize(&self, report: &mut dyn Report) -> Result<()> {
         let new_machine = self.job.request.new_machine.then(NewMachine::default);
         let population = self.job.population(self.session, self.source()?);
         population.localize(
@@ -160,6 +160,7 @@ impl<'a> State<'a> {
             self.loader()?.settings(),
             new_machine.as_ref(),
             None,
+            report,
         )
     }
 
@@ -276,7 +277,7 @@ impl step::Step<State<'_>> for Step<'_> {
             }
             Step::CopyFiles(TreeStep { tree, .. }) => state.copy_files(tree, report),
             Step::RemoveLeftOut(tree) => state.remove_left_out(tree),
-            Step::Localize => state.localize(),
+            Step::Localize => state.localize(report),
             Step::InstallLoader(_) => {
                 let target = InstallTarget::new(&state.descriptor, &job.target, &work.target);
                 state.loader()?.install(&target)

@@ -8,6 +8,7 @@ use super::request::RefreshRequest;
 use crate::environment::{BootEnvironment, Descriptor};
 use crate::layout::{Layout, MountPoint, TargetFileSystem};
 use crate::populate::Population;
+use crate::populate::source_system::SourceSystem;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
@@ -41,6 +42,8 @@ pub(super) struct Job<'a> {
     pub(super) kept: Vec<PathBuf>,
     /// The hooks around the copy.
     pub(super) hooks: Hooks,
+    /// How the source boots.
+    pub(super) system: SourceSystem,
 }
 
 impl Job<'_> {
@@ -50,7 +53,8 @@ impl Job<'_> {
     }
 
     pub(super) fn population<'a>(&'a self, session: &'a Session) -> Population<'a> {
-        let Job { source, layout, uuids, swap_uuids, holds, .. } = self;
-        Population { session, source, layout, uuids, swap_uuids, holds }
+        let Job { source, layout, uuids, swap_uuids, holds, system, .. } = self;
+        let (source_menu, is_bootable) = (&system.menu, self.target.boot_entry.is_some());
+        Population { session, source, layout, uuids, swap_uuids, holds, source_menu, is_bootable }
     }
 }

@@ -13,12 +13,15 @@ use crate::host::Host;
 use crate::layout::{Existing, MountPoint, Pair, Unproven};
 use crate::loader;
 use crate::localize::identity;
+use crate::populate::encryption::{self, Crypttab};
+use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
+use crate::storage::probe::Kind;
 use crate::storage::{mkfs, usage::Usage};
 use crate::tree::measure::Totals;
 
@@ -43,6 +46,11 @@ impl<'a> Job<'a> {
         }
         if let Some(descriptor) = &source.descriptor {
             descriptor.refuse_incomplete()?;
+        }
+        let system = SourceSystem::read(session, source, loader.settings())?;
+        if let (Some(_), Some(missing)) = (boot_entry, &system.missing) {
+            let (name, missing) = (source.name().into(), missing.clone());
+            return Err(Refusal::NoMenu { name, missing }.into());
         }
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (mut layout, kept, left) = {
@@ -82,14 +90,13 @@ impl<'a> Job<'a> {
             layout,
             kept,
             hooks: Hooks::of(source)?,
+            system,
         };
+        let crypttabs = Crypttab::all(session, Some(&job.source))?;
         for file_system in &job.layout.file_systems {
-            let uuid = refuse_device(
-                host,
-                inventory,
-                &job.target,
-                &file_system.provision.volume().device,
-            )?;
+            let device = &file_system.provision.volume().device;
+            let uuid = refuse_device(host, inventory, &job.target, device)?;
+            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.take_over(&request.take_over)?;
@@ -172,7 +179,7 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     }
     let Some(descriptor) = &target.descriptor else {
         let name = target.reference.clone();
-        let way_out = format!("`be create --replace {name}` replaces it by a new one");
+        let way_out = format!("`be create NAME --replace {name}` replaces it by a new one");
         return Err(Refusal::Unmanaged { name, way_out }.into());
     };
     if target.root.subvolume.is_some() {
@@ -229,12 +236,53 @@ fn refuse_device(
             "remove it from one of the two fstabs, or leave it as it is with --keep".into();
         return Err(Refusal::SharedDevice { device, other, way_out }.into());
     }
-    let uuid = device.super_block().map(|s| s.uuid.clone()).filter(|uuid| !uuid.is_empty());
+    let uuid = device.super_block().map(|s| s.uuid.to_string()).filter(|uuid| !uuid.is_empty());
     uuid.ok_or_else(|| Error::NoUuid { device: node.display().to_string() })
 }
 
-/// Swap spaces that only this BE uses.
+/// The UUIDs of the swap spaces that only this BE uses. A line of fstab may name a device that has
+/// become something else since.
 fn own_swap(inventory: &Inventory, target: &BootEnvironment) -> Vec<String> {
     let own = target.file_systems.iter().filter(|f| f.fs_type == "swap" && !f.shared);
-    own.filter_map(|f| inventory.devices.uuid_on(f.device.as_deref()?)).collect()
+    let device = |f: &FileSystemUse| inventory.devices.by_node(f.device.as_deref()?);
+    own.filter_map(device)
+        .filter_map(|device| device.super_block())
+        .filter(|found| matches!(found.kind, Kind::Swap | Kind::Hibernation))
+        .map(|found| found.uuid.to_string())
+        .filter(|uuid| !uuid.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::environment;
+    use crate::storage::probe::SuperBlock;
+
+    #[test]
+    fn only_real_swap_is_resumed_from() {
+        let mut target = environment("second", "aaaa-02");
+        target.file_systems.push(FileSystemUse {
+            mountpoint: "none".into(),
+            spec: "/dev/sdb1".into(),
+            device: Some("/dev/sdb1".into()),
+            fs_type: "swap".into(),
+            options: "sw".into(),
+            size: None,
+            shared: false,
+        });
+        let swap_on = |kind: Kind, uuid: &str| {
+            let found = SuperBlock { uuid: uuid.into(), ..SuperBlock::new(kind) };
+            let device = BlockDevice::example("sdb1", found);
+            let inventory =
+                Inventory { devices: [device].into_iter().collect(), ..Inventory::default() };
+            own_swap(&inventory, &target)
+        };
+        assert_eq!(swap_on(Kind::Swap, "7777"), ["7777"]);
+        assert_eq!(swap_on(Kind::Hibernation, "7777"), ["7777"]);
+        for kind in [Kind::Luks1, Kind::Luks2, Kind::Lvm, Kind::Ext4] {
+            assert!(swap_on(kind, "7777").is_empty(), "{kind:?}");
+        }
+        assert!(swap_on(Kind::Swap, "").is_empty());
+    }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::installed;
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
 use crate::loader::{self, Loader};
+use crate::lossless;
 use crate::plan::Report;
 use crate::populate::source::{self, ReplayJournal};
 use crate::populate::{self, TreeRequest};
@@ -149,14 +150,16 @@ impl<'a> State<'a> {
         Ok(())
     }
 
-    fn localize(&self) -> Result<()> {
+    fn localize(&self, report: &mut dyn Report) -> Result<()> {
         let fstab = {
             let root = source::mount(self.session, &self.job.source, &MountPoint::root())?;
-            RootDir::open(root.dir())?.text("etc/fstab")?.unwrap_or_default()
+            let fstab = RootDir::open(root.dir())?.read("etc/fstab")?.unwrap_or_default();
+            lossless::decode(&fstab)
         };
         let loader = self.loader()?;
         let population = self.job.population(self.session);
-        population.localize(self.descriptor.id, loader.settings(), None, Some(&fstab))
+        let id = self.descriptor.id;
+        population.localize(id, loader.settings(), None, Some(&fstab), report)
     }
 }
 
@@ -215,7 +218,7 @@ impl step::Step<State<'_>> for Step<'_> {
                 Ok(())
             }
             Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),
-            Step::Localize => state.localize(),
+            Step::Localize => state.localize(report),
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
             Step::Unmount(_) => populate::unmount(&mut state.mounted),

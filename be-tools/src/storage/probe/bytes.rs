@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::fs_uuid::FsUuid;
 use super::source::Source;
 
 /// The bytes that are read at once. They include every super block at the start of a device, up to
@@ -80,12 +81,12 @@ impl Block<'_> {
     }
 
     /// A UUID of sixteen bytes in their order, as in most file systems; empty if all are zero.
-    pub(crate) fn uuid(&self, offset: usize) -> Option<String> {
+    pub(crate) fn uuid(&self, offset: usize) -> Option<FsUuid> {
         let bytes = self.array::<16>(offset)?;
         Some(if bytes == [0; 16] {
-            String::new()
+            FsUuid::default()
         } else {
-            uuid::Uuid::from_bytes(bytes).to_string()
+            FsUuid::parse(&uuid::Uuid::from_bytes(bytes).to_string())
         })
     }
 

@@ -3,6 +3,7 @@
 
 use super::bytes::{Image, clean_text};
 use super::content::{Kind, SuperBlock};
+use super::fs_uuid::FsUuid;
 
 pub(super) fn luks(image: &Image) -> Option<SuperBlock> {
     let header = image.at(0, 512)?;
@@ -14,7 +15,8 @@ pub(super) fn luks(image: &Image) -> Option<SuperBlock> {
         2 => (Kind::Luks2, header.text(24, 48)?),
         _ => return None,
     };
-    Some(SuperBlock { uuid: header.text(168, 40)?, label, ..SuperBlock::new(kind) })
+    let uuid = FsUuid::parse(&header.text(168, 40)?);
+    Some(SuperBlock { uuid, label, ..SuperBlock::new(kind) })
 }
 
 /// The label is in one of the first four 512-byte sectors.
@@ -37,7 +39,7 @@ pub(super) fn lvm(image: &Image) -> Option<SuperBlock> {
             uuid.push(char::from(*byte));
         }
         Some(SuperBlock {
-            uuid,
+            uuid: FsUuid::of_lvm(&uuid),
             size: label.le64(header.checked_add(32)?),
             ..SuperBlock::new(Kind::Lvm)
         })
@@ -75,7 +77,7 @@ pub(super) fn md_0_90(image: &Image) -> Option<SuperBlock> {
         bytes.copy_from_slice(&word.to_be_bytes());
     }
     Some(SuperBlock {
-        uuid: uuid::Uuid::from_bytes(id).to_string(),
+        uuid: FsUuid::parse(&uuid::Uuid::from_bytes(id).to_string()),
         ..SuperBlock::new(Kind::MdRaid)
     })
 }
@@ -99,7 +101,7 @@ pub(super) fn zfs(image: &Image) -> Option<SuperBlock> {
                 let len = list.be32(value)? as usize;
                 found.label = clean_text(list.slice(value + 4, len)?);
             }
-            b"pool_guid" => found.uuid = list.be64(value)?.to_string(),
+            b"pool_guid" => found.uuid = FsUuid::parse(&list.be64(value)?.to_string()),
             _ => {}
         }
         pair += size;

@@ -3,6 +3,8 @@
 use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 
+use super::fs_uuid::FsUuid;
+
 /// The kind of a structure that was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,8 +116,8 @@ impl Kind {
 pub struct SuperBlock {
     /// The kind of structure.
     pub kind: Kind,
-    /// Its UUID in the form of `blkid` and fstab(5); empty if the format has none.
-    pub uuid: String,
+    /// Its UUID; empty if the format has none.
+    pub uuid: FsUuid,
     /// Its label or name, with control characters replaced; empty if it has none.
     pub label: String,
     /// Its size in bytes, if the format records it.
@@ -133,7 +135,7 @@ impl SuperBlock {
     pub(crate) fn new(kind: Kind) -> Self {
         SuperBlock {
             kind,
-            uuid: String::new(),
+            uuid: FsUuid::default(),
             label: String::new(),
             size: None,
             used: None,

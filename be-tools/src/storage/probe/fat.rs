@@ -2,13 +2,14 @@
 
 use super::bytes::{Image, clean_text};
 use super::content::{Kind, SuperBlock};
+use super::fs_uuid::FsUuid;
 
 pub(super) fn ntfs(image: &Image) -> Option<SuperBlock> {
     let boot = image.at(0, 512)?;
     (boot.has(3, b"NTFS    ")).then_some(())?;
     let sector = u64::from(boot.le16(11)?);
     Some(SuperBlock {
-        uuid: format!("{:016X}", boot.le64(72)?),
+        uuid: FsUuid::parse(&format!("{:016X}", boot.le64(72)?)),
         size: boot.le64(40)?.checked_mul(sector),
         ..SuperBlock::new(Kind::Ntfs)
     })
@@ -84,7 +85,7 @@ pub(super) fn vfat(image: &Image) -> Option<SuperBlock> {
     let (uuid, boot_label) = match boot.u8(extended)? {
         0x28 => (serial(boot.le32(extended + 1)?), String::new()),
         0x29 => (serial(boot.le32(extended + 1)?), boot.text(extended + 5, 11)?),
-        _ => (String::new(), String::new()),
+        _ => (FsUuid::default(), String::new()),
     };
     let label = volume_label(image, &geometry).unwrap_or(boot_label);
     let free = geometry.root_cluster.and_then(|_| {
@@ -144,6 +145,6 @@ fn label_in(image: &Image, offset: u64, len: u64) -> Option<String> {
     None
 }
 
-fn serial(number: u32) -> String {
-    format!("{:04X}-{:04X}", number >> 16, number & 0xffff)
+fn serial(number: u32) -> FsUuid {
+    FsUuid::parse(&format!("{:04X}-{:04X}", number >> 16, number & 0xffff))
 }

@@ -3,6 +3,7 @@
 
 use super::bytes::Image;
 use super::content::{Kind, SuperBlock};
+use super::fs_uuid::FsUuid;
 
 pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
     const JOURNAL: u32 = 0x4;
@@ -144,7 +145,7 @@ pub(super) fn iso9660(image: &Image) -> Option<SuperBlock> {
         })
     };
     Some(SuperBlock {
-        uuid: date(830).or_else(|| date(813)).unwrap_or_default(),
+        uuid: FsUuid::parse(&date(830).or_else(|| date(813)).unwrap_or_default()),
         label: descriptor.text(40, 32)?,
         size: u64::from(descriptor.le32(80)?).checked_mul(u64::from(descriptor.le16(128)?)),
         ..SuperBlock::new(Kind::Iso9660)

@@ -2,6 +2,7 @@
 
 use super::bytes::Image;
 use super::content::{Kind, SuperBlock};
+use super::fs_uuid::FsUuid;
 
 /// The header is in the second logical block, whose size is not known.
 pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {
@@ -11,7 +12,8 @@ pub(super) fn gpt(image: &Image) -> Option<SuperBlock> {
             return None;
         }
         let guid = header.slice(56, 16)?.try_into().ok().map(uuid::Uuid::from_bytes_le)?;
-        Some(SuperBlock { uuid: guid.to_string(), ..SuperBlock::new(Kind::Gpt) })
+        let uuid = FsUuid::parse(&guid.to_string());
+        Some(SuperBlock { uuid, ..SuperBlock::new(Kind::Gpt) })
     })
 }
 
@@ -32,7 +34,7 @@ pub(super) fn mbr(image: &Image) -> Option<SuperBlock> {
         uuid: sector
             .le32(440)
             .filter(|id| *id != 0)
-            .map(|id| format!("{id:08x}"))
+            .map(|id| FsUuid::parse(&format!("{id:08x}")))
             .unwrap_or_default(),
         ..SuperBlock::new(Kind::Mbr)
     })

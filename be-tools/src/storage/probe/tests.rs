@@ -49,7 +49,7 @@ fn what_mkfs_makes_is_recognised_as_by_blkid() {
         let (kind, uuid) =
             if found.kind.is_table() { ("PTTYPE", "PTUUID") } else { ("TYPE", "UUID") };
         assert_eq!(
-            (found.kind.name().to_owned(), found.uuid.clone(), found.label.clone()),
+            (found.kind.name().to_owned(), found.uuid.to_string(), found.label.clone()),
             (of(kind), of(uuid), of("LABEL")),
             "{program} {arguments:?}"
         );
@@ -72,7 +72,7 @@ fn an_mbr_is_told_from_a_blank_device() {
     Tool::new("sfdisk").arg("--quiet").arg(file.path()).input("label: dos\n,\n").run().unwrap();
     let content = probe_file(file.path());
     assert_eq!(content.kind(), Some(Kind::Mbr));
-    assert_eq!(content.super_block().unwrap().uuid, oracle(file.path())["PTUUID"]);
+    assert_eq!(content.super_block().unwrap().uuid.as_str(), oracle(file.path())["PTUUID"]);
     let mut bytes = vec![0_u8; 2 << 20];
     bytes[(1 << 20) - 1] = 1;
     assert_eq!(probe(&bytes), Content::Unknown);
@@ -164,7 +164,7 @@ fn what_rarer_programs_make_is_recognised() {
         if !matches!(found.kind, Kind::ExFat | Kind::Ntfs) {
             let of = |key: &str| expected.get(key).cloned().unwrap_or_default();
             assert_eq!(
-                (found.uuid.clone(), found.label.clone()),
+                (found.uuid.to_string(), found.label.clone()),
                 (of("UUID"), of("LABEL")),
                 "{script}"
             );
@@ -190,7 +190,36 @@ fn a_physical_volume_is_recognised() {
     let content = probe_file(file.path());
     let found = content.super_block().unwrap();
     assert_eq!((found.kind, found.size), (Kind::Lvm, Some(64 << 20)));
-    assert_eq!(found.uuid, oracle(file.path())["UUID"]);
+    assert_eq!(found.uuid.as_str(), oracle(file.path())["UUID"]);
+}
+
+#[test]
+fn the_uuid_of_a_foreign_header_is_hexadecimal_or_empty() {
+    let headers = |text: &[u8]| {
+        let mut luks = vec![0; 1 << 20];
+        luks[..8].copy_from_slice(b"LUKS\xba\xbe\0\x01");
+        luks[168..168 + text.len()].copy_from_slice(text);
+        let mut lvm = vec![0; 1 << 20];
+        lvm[512..520].copy_from_slice(b"LABELONE");
+        lvm[520] = 1;
+        lvm[532] = 32;
+        lvm[536..544].copy_from_slice(b"LVM2 001");
+        lvm[544..576].fill(b'x');
+        // An id has no blanks.
+        let id: Vec<u8> =
+            text.iter().take(32).map(|b| if *b == b' ' { b'_' } else { *b }).collect();
+        lvm[544..544 + id.len()].copy_from_slice(&id);
+        [(luks, Kind::Luks1), (lvm, Kind::Lvm)]
+    };
+    for text in ["$(touch /PWNED;echo x)", "`reboot`", "a\";reboot;\"", "a\\nb c"] {
+        for (bytes, kind) in headers(text.as_bytes()) {
+            let content = probe(&bytes);
+            let found = content.super_block().unwrap_or_else(|| panic!("{kind:?}"));
+            assert_eq!((found.kind, found.uuid.as_str()), (kind, ""), "{text}");
+        }
+    }
+    let [(luks, _), _] = headers(b"5d7a1ad5-8a3c-4a52-9a7e-0c6f6e1f3b55");
+    assert_eq!(probe(&luks).super_block().unwrap().uuid.len(), 36);
 }
 
 #[test]
