@@ -94,8 +94,8 @@ pub enum Error {
     /// A BE has no kernel that could be started.
     #[error(
         "'{name}' has no kernel with an initramfs and modules in /boot: `be check {reference}` \
-        says what is missing; install a kernel with `be run {reference} -- apt-get install \
-        --reinstall linux-image-amd64`"
+        says what is missing; install a kernel with `be run --network {reference} -- apt-get \
+        install --reinstall linux-image-amd64`"
     )]
     NoKernel {
         /// Its name.

@@ -115,7 +115,7 @@ impl Copy {
         block_devices: &'a [(PathBuf, Option<String>)],
         esp: Option<&'a Path>,
     ) -> Inside<'a> {
-        Inside { root, block_devices, esp, shared: &[], privileged: false, interactive: false }
+        Inside { esp, ..Inside::new(root, block_devices) }
     }
 
     fn localize(&self) -> Vec<String> {

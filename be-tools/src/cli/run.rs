@@ -14,7 +14,13 @@ use crate::operations::run;
 pub struct Run {
     /// The boot environment to run it in
     be: String,
-    /// Let the command load kernel modules, set the clock and use raw devices
+    /// Give the command the network of the running system, as a package manager needs; without
+    /// this it has only a loopback interface
+    #[arg(long)]
+    network: bool,
+    /// Let the command change the running system too: with all capabilities and system calls, so
+    /// that it can mount, load kernel modules and set the clock, and write to the disks that the
+    /// boot environment lies on
     #[arg(long)]
     privileged: bool,
     /// The command and its arguments
@@ -31,6 +37,7 @@ impl Run {
             &context.host,
             &self.be,
             self.privileged,
+            self.network,
             &self.command,
             &mut report,
         )?;

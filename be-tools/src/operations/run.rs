@@ -9,7 +9,7 @@ use crate::discover;
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
@@ -27,6 +27,7 @@ pub fn in_environment(
     host: &Host,
     reference: &str,
     privileged: bool,
+    network: bool,
     command: &[OsString],
     report: &mut dyn Report,
 ) -> Result<Option<u8>> {
@@ -45,8 +46,15 @@ pub fn in_environment(
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
-    let mut state =
-        State { host, inventory: &inventory, environment, privileged, mounted: None, status: None };
+    let mut state = State {
+        host,
+        inventory: &inventory,
+        environment,
+        privileged,
+        network,
+        mounted: None,
+        status: None,
+    };
     step::run_all(&steps, &mut state, report)?;
     Ok(state.status)
 }
@@ -62,6 +70,7 @@ struct State<'a> {
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
     privileged: bool,
+    network: bool,
     mounted: Option<MountedEnvironment>,
     /// The exit status of the command.
     status: Option<u8>,
@@ -78,7 +87,7 @@ impl Display for Step<'_> {
 
 impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
-        let State { host, inventory, environment, privileged, .. } = *state;
+        let State { host, inventory, environment, privileged, network, .. } = *state;
         let command = match self {
             Step::Mount(_) => {
                 let mode = MountMode::ReadWrite;
@@ -92,17 +101,15 @@ impl step::Step<State<'_>> for Step<'_> {
         let devices = block_devices(inventory, environment);
         let shared = shared_directories(environment, &RootDir::open(mounted.root())?)?;
         let inside = Inside {
-            root: mounted.root(),
-            block_devices: &devices,
-            esp: None,
             shared: &shared,
             privileged,
+            network,
             interactive: true,
+            ..Inside::new(mounted.root(), &devices)
         };
         let status = inside.run(command)?;
-        let message = format!("the command ended with status {status}");
-        log::info!("{message}");
-        state.status = Some(u8::try_from(status).map_err(|_| Error::Failed(message))?);
+        log::info!("the command ended with status {status}");
+        state.status = Some(status);
         Ok(())
     }
 }
