@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod loop_device;
+#[path = "verbs/run.rs"]
+mod run;
 #[path = "verbs/steps.rs"]
 mod steps;
 
