@@ -106,7 +106,8 @@ impl Copy {
     fn run(&self, script: &str) -> String {
         let (root, esp) = (self.root(), self.directory.path().join("esp"));
         let devices = [(self.node.clone(), Some(NEW.to_owned()))];
-        Programs::run(&self.inside(&root, &devices, Some(&esp)), &["sh", "-ec", script]).unwrap()
+        let inside = self.inside(&root, &devices, Some(&esp));
+        Programs::run(&Inside { network: true, ..inside }, &["sh", "-ec", script]).unwrap()
     }
 
     fn inside<'a>(
