@@ -47,8 +47,7 @@ fn debian(release: &str) -> PathBuf {
 }
 
 /// The copy of a Debian on a block device, as the copy engine leaves it. The device has a second
-/// node, because GRUB uses the file behind a device with the name of a loop device. It has the name
-/// of a partition whose disk is not there, as a command in a BE sees its own.
+/// node, because GRUB uses the file behind a device with the name of a loop device.
 struct Copy {
     directory: tempfile::TempDir,
     device: PathBuf,
@@ -63,7 +62,7 @@ impl Copy {
         sh(directory.path(), image);
         sh(directory.path(), &format!("mke2fs -q -t ext4 -U {NEW} -d {} image", debian.display()));
         let device = PathBuf::from(sh(directory.path(), "losetup --find --show image").trim());
-        let node = PathBuf::from(if release == "bookworm" { "/dev/vdy3" } else { "/dev/vdz3" });
+        let node = PathBuf::from(format!("/dev/lifeboat-test-{release}"));
         let script = format!(
             "rm -f {node}; \
             mknod {node} b $((0x$(stat -c %t {device}))) $((0x$(stat -c %T {device}))); \
