@@ -103,7 +103,7 @@ pub enum Error {
     /// A BE has no kernel that could be started.
     #[error(
         "'{name}' has no kernel with an initramfs and modules in /boot: `be check {reference}` \
-        says what is missing; install a kernel with `be run {reference} -- {install}`"
+        says what is missing; install a kernel with `be run --network {reference} -- {install}`"
     )]
     NoKernel {
         /// Its name.

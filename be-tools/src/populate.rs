@@ -255,14 +255,7 @@ impl Population<'_> {
         let own = self.layout.file_systems.iter();
         let devices: Vec<_> =
             own.map(|f| (f.node().to_owned(), self.uuids.get(&f.mountpoint).cloned())).collect();
-        let inside = Inside {
-            root: &self.session.work.target,
-            block_devices: &devices,
-            esp: None,
-            shared: &[],
-            privileged: false,
-            interactive: false,
-        };
+        let inside = Inside::new(&self.session.work.target, &devices);
         let change = Localization {
             id,
             layout: self.layout,

@@ -7,23 +7,34 @@
 //! that the command left behind when PID 1 ends.
 
 mod arguments;
+mod capabilities;
+mod command;
+mod control_group;
+mod device_rules;
+mod devices;
+mod file_systems;
 mod namespace;
 mod policy;
 pub mod programs;
 mod seccomp;
+mod signals;
+mod system_calls;
+mod terminal;
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
-use crate::tool::RunningProgram;
+use crate::tool::{self, RunningProgram, ToolError};
 use arguments::{Arguments, NOT_PREPARED};
 use policy::Policy;
 
@@ -33,25 +44,47 @@ const GRACE: Duration = Duration::from_secs(20);
 /// How often signals are checked while a command runs.
 const TICK: Duration = Duration::from_millis(50);
 
+/// The bounds of a command whose output is captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most bytes that it may print, on each of its two streams.
+    pub output: u64,
+    /// How long it may run.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    /// Enough to make the initramfs of every kernel on a slow machine, and for the largest GRUB
+    /// image.
+    fn default() -> Self {
+        Limits { output: 16 << 20, time: Duration::from_secs(3600) }
+    }
+}
+
 /// How commands are run inside a BE.
 #[derive(Clone, Copy, Debug)]
 pub struct Inside<'a> {
     /// Where the BE is mounted for writing, with its nested and shared file systems.
     pub root: &'a Path,
     /// The block devices that the command can see, each with its UUID for /dev/disk/by-uuid.
-    /// grub-probe needs those of the BE's file systems. Commands that Lifeboat runs itself, and
-    /// privileged ones, also see the whole disks of these devices.
+    /// grub-probe needs those of the BE's file systems. One that is not mounted below `root` is
+    /// left out. They are read-only, unless the command is privileged.
     pub block_devices: &'a [(PathBuf, Option<String>)],
     /// A directory of the running system that is mounted on the BE's /boot/efi or /efi. If there is
     /// none, the ESP is hidden, even if the BE had it mounted.
     pub esp: Option<&'a Path>,
     /// Mount points in the BE that it shares with other BEs. They are read-only for the command.
     pub shared: &'a [PathBuf],
-    /// Whether to keep all capabilities, and the device nodes on the BE's file systems.
+    /// Whether to keep all capabilities and system calls, the device nodes on the BE's file
+    /// systems, and to be able to write to its block devices and their whole disks.
     pub privileged: bool,
     /// Whether the command is the user's, with the terminal. A command of Lifeboat's own has no
     /// terminal and no input.
     pub interactive: bool,
+    /// Whether the command has the network of the running system, else only a loopback interface.
+    pub network: bool,
+    /// The bounds of a command whose output is captured.
+    pub limits: Limits,
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -62,44 +95,62 @@ pub fn use_program(path: impl Into<PathBuf>) {
     let _ = PROGRAM.set(path.into());
 }
 
-impl Inside<'_> {
+impl<'a> Inside<'a> {
+    /// How Lifeboat runs programs of a BE itself: with no terminal, network, ESP or privilege.
+    pub fn new(root: &'a Path, block_devices: &'a [(PathBuf, Option<String>)]) -> Self {
+        Inside {
+            root,
+            block_devices,
+            esp: None,
+            shared: &[],
+            privileged: false,
+            interactive: false,
+            network: false,
+            limits: Limits::default(),
+        }
+    }
+
     /// Runs a command to its end and returns its exit status. That is 128 plus the number of the
     /// signal if one killed it, and 125 to 127 as for env(1).
     ///
     /// # Errors
-    /// When nothing could be started, and [`Error::Interrupted`]. In that case the signal was
-    /// passed on to the command, and it has ended.
-    pub fn run(&self, command: &[OsString]) -> Result<i32> {
+    /// When nothing could be started, [`ToolError::Killed`], and [`Error::Interrupted`]. In that
+    /// case the signal was passed on to the command, and it has ended.
+    pub fn run(&self, command: &[OsString]) -> Result<u8> {
         let _policy = Policy::install(self.root)?;
+        let _settings = self.interactive.then(terminal::Settings::note);
         let mut child = self.start(command, Stdio::inherit, Stdio::inherit)?;
-        let status = self.wait(&mut child)?;
-        Ok(status.code().unwrap_or(i32::from(NOT_PREPARED)))
+        let status = self.wait(&mut child, command, None)?;
+        let killed = || ToolError::Killed { command: shown(command) };
+        let status = status.code().ok_or_else(killed)?;
+        Ok(u8::try_from(status).unwrap_or(NOT_PREPARED))
     }
 
-    /// Runs a command and captures its output.
+    /// Runs a command and captures its output, which is bounded by its limits.
     ///
     /// # Errors
-    /// As [`Inside::run`].
+    /// As [`Inside::run`], and the command goes beyond its limits. It is then killed.
     pub fn capture(&self, command: &[OsString]) -> Result<Output> {
         let _running = command.first().map(|program| RunningProgram::note(program));
         let _policy = Policy::install(self.root)?;
         let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
+        let is_flooded = AtomicBool::new(false);
+        let read = |pipe: Option<OwnedFd>| {
+            let bytes = |pipe| tool::read_bounded(pipe, self.limits.output, &is_flooded);
+            pipe.map(bytes).unwrap_or_default()
+        };
         std::thread::scope(|scope| {
-            let out = scope.spawn(|| read_all(out));
-            let err = scope.spawn(|| read_all(err));
-            let status = self.wait(&mut child)?;
+            let out = scope.spawn(|| read(out.map(OwnedFd::from)));
+            let err = scope.spawn(|| read(err.map(OwnedFd::from)));
+            let status = self.wait(&mut child, command, Some(&is_flooded))?;
             let joined = |bytes: std::thread::Result<Vec<u8>>| bytes.unwrap_or_default();
             Ok(Output { status, stdout: joined(out.join()), stderr: joined(err.join()) })
         })
     }
 
     fn start(&self, command: &[OsString], out: fn() -> Stdio, err: fn() -> Stdio) -> Result<Child> {
-        log::info!(
-            "running {} in {}",
-            command.join(OsStr::new(" ")).display(),
-            self.root.display()
-        );
+        log::info!("running {} in {}", shown(command), self.root.display());
         let program = PROGRAM.get().map_or_else(|| Path::new("/proc/self/exe"), PathBuf::as_path);
         Command::new(program)
             // The only program of the rescue image chooses what to do by its name.
@@ -130,30 +181,59 @@ impl Inside<'_> {
         }
         line.extend(self.esp.iter().flat_map(|esp| ["--esp".into(), esp.into()]));
         line.extend(self.shared.iter().flat_map(|shared| ["--shared".into(), shared.into()]));
-        line.extend(self.privileged.then(|| "--privileged".into()));
-        line.extend(self.interactive.then(|| "--interactive".into()));
+        let foreground = self.interactive && terminal::is_foreground();
+        for (option, is_set) in [
+            ("--privileged", self.privileged),
+            ("--interactive", self.interactive),
+            ("--foreground", foreground),
+            ("--network", self.network),
+        ] {
+            line.extend(is_set.then(|| option.into()));
+        }
         line
     }
 
-    fn wait(&self, child: &mut Child) -> Result<std::process::ExitStatus> {
+    /// Waits for a command. With `is_flooded`, which says that it printed too much, it has limits.
+    fn wait(
+        &self,
+        child: &mut Child,
+        command: &[OsString],
+        is_flooded: Option<&AtomicBool>,
+    ) -> Result<ExitStatus> {
         let waiting = || format!("waiting for a command in {}", self.root.display());
+        let send = |child: &Child, signal| {
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                // This fails only if the child has just ended.
+                let _ = rustix::process::kill_process(pid, signal);
+            }
+        };
+        let start = Instant::now();
         let mut interrupted: Option<Instant> = None;
+        let mut beyond: Option<ToolError> = None;
         loop {
             if let Some(status) = child.try_wait().doing(waiting)? {
-                return if interrupted.is_some() { Err(Error::Interrupted) } else { Ok(status) };
+                return match (interrupted, beyond) {
+                    // It went on, and was not interrupted after all.
+                    (Some(_), _) if self.interactive && status.success() => Ok(status),
+                    (Some(_), _) => Err(Error::Interrupted),
+                    (None, Some(why)) => Err(why.into()),
+                    (None, None) => Ok(status),
+                };
+            }
+            if let (Some(is_flooded), None) = (is_flooded, &beyond) {
+                beyond = self.limit_reached(command, start, is_flooded);
+                if beyond.is_some() {
+                    send(child, Signal::QUIT);
+                }
             }
             match interrupted {
-                // The terminal sends the signal to an interactive command itself.
-                None if crate::signals::interrupted() && !self.interactive => {
+                None if self.is_interrupted() => {
                     interrupted = Some(Instant::now());
-                    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                    if let Some(pid) = pid {
-                        // This fails only if the child has just ended.
-                        let _ = rustix::process::kill_process(pid, Signal::INT);
-                    }
+                    // What the user runs may have a reason to go on, and is not killed.
+                    send(child, if self.interactive { Signal::TERM } else { Signal::INT });
                 }
-                Some(since) if since.elapsed() > GRACE => {
-                    child.kill().doing(waiting)?;
+                Some(since) if since.elapsed() > GRACE && !self.interactive => {
+                    send(child, Signal::QUIT);
                     interrupted = Some(Instant::now());
                 }
                 _ => {}
@@ -161,13 +241,29 @@ impl Inside<'_> {
             std::thread::sleep(TICK);
         }
     }
+
+    /// A key that the user of an interactive command presses is for the command.
+    fn is_interrupted(&self) -> bool {
+        if self.interactive { crate::signals::terminated() } else { crate::signals::interrupted() }
+    }
+
+    fn limit_reached(
+        &self,
+        command: &[OsString],
+        start: Instant,
+        is_flooded: &AtomicBool,
+    ) -> Option<ToolError> {
+        let Limits { output, time } = self.limits;
+        if is_flooded.load(Ordering::Relaxed) {
+            return Some(ToolError::TooMuchOutput { command: shown(command), limit: output });
+        }
+        let too_long = || ToolError::TooLong { command: shown(command), seconds: time.as_secs() };
+        (start.elapsed() > time).then(too_long)
+    }
 }
 
-fn read_all(pipe: Option<impl std::io::Read>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // An error would not change anything: what was read until then is the output.
-    let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
-    bytes
+fn shown(command: &[OsString]) -> String {
+    command.join(OsStr::new(" ")).to_string_lossy().into_owned()
 }
 
 /// The hidden verb `internal-inside`. It prints its errors itself, because it is a process of its
@@ -196,12 +292,11 @@ mod tests {
             [(PathBuf::from("/dev/vda2"), Some("ab-cd".to_owned())), ("/dev/vdb".into(), None)];
         let shared = [PathBuf::from("/home")];
         let inside = Inside {
-            root: Path::new("/run/lifeboat/x"),
-            block_devices: &devices,
             esp: Some(Path::new("/boot/efi")),
             shared: &shared,
             privileged: true,
-            interactive: false,
+            network: true,
+            ..Inside::new(Path::new("/run/lifeboat/x"), &devices)
         };
         let mut line = inside.arguments();
         line.extend(["--", "sh", "-c", "--root"].map(OsString::from));
@@ -214,6 +309,8 @@ mod tests {
             shared: shared.to_vec(),
             privileged: true,
             interactive: false,
+            foreground: false,
+            network: true,
             command: ["sh", "-c", "--root"].map(OsString::from).to_vec(),
         };
         assert_eq!(arguments, expected);

@@ -164,3 +164,166 @@ pub fn set_mount_option(path: &std::path::Path, option: MountOption) -> std::io:
     };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
+
+fn last_error(result: libc::c_long) -> std::io::Result<libc::c_long> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Replaces the session keyring of this process by a new, empty one (keyctl(2),
+/// KEYCTL_JOIN_SESSION_KEYRING). Does nothing on a kernel without keyrings.
+pub fn join_new_session_keyring() -> std::io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: the kernel accepts a null pointer as the name of an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) };
+    match last_error(result) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Closes every file descriptor from `first` on when this process executes a program
+/// (close_range(2)).
+pub fn close_on_exec_from(first: u32) -> std::io::Result<()> {
+    const CLOEXEC: libc::c_uint = 4;
+    // SAFETY: the call has no pointers, and closes nothing now.
+    last_error(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOEXEC) }).map(drop)
+}
+
+/// Closes every file descriptor from `first` on, in a child of [`fork_single_threaded`] that drops
+/// nothing which was made before the fork, because it ends with exit(3).
+pub fn close_inherited_from(first: u32) -> std::io::Result<()> {
+    // SAFETY: as the caller promises, no owner of these descriptors uses or closes them any more.
+    last_error(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Sets the loopback interface of this network namespace up (netdevice(7)).
+pub fn bring_up_loopback() -> std::io::Result<()> {
+    /// The part of `struct ifreq` that has flags.
+    #[repr(C)]
+    struct InterfaceFlags {
+        name: [u8; libc::IFNAMSIZ],
+        flags: libc::c_short,
+        padding: [u8; 22],
+    }
+    // SAFETY: the call has no pointers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    last_error(socket.into())?;
+    // SAFETY: the descriptor was just opened, and nothing else owns it.
+    let socket = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(socket) };
+    let mut request = InterfaceFlags {
+        name: [0; libc::IFNAMSIZ],
+        flags: libc::IFF_UP as libc::c_short,
+        padding: [0; 22],
+    };
+    request.name[..2].copy_from_slice(b"lo");
+    // SAFETY: the kernel reads one `struct ifreq`, which is as large as `InterfaceFlags`.
+    errno(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+        .map_err(std::io::Error::from)
+}
+
+/// Makes the program that `command` starts the leader of a new session (setsid(2)). If a terminal
+/// is given, it becomes the controlling one; it must stay open until the program has started.
+pub fn lead_session(command: &mut std::process::Command, terminal: Option<std::os::fd::RawFd>) {
+    let prepare = move || {
+        // SAFETY: setsid(2), signal(2) and ioctl(2) may be called between fork(2) and execve(2),
+        // and take no pointers here.
+        unsafe {
+            libc::signal(libc::SIGTTIN, libc::SIG_DFL);
+            last_error(libc::setsid().into())?;
+            match terminal {
+                Some(terminal) => {
+                    last_error(libc::ioctl(terminal, libc::TIOCSCTTY, 0).into()).map(drop)
+                }
+                None => Ok(()),
+            }
+        }
+    };
+    // SAFETY: `prepare` only calls what may be called there, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, prepare) };
+}
+
+/// Ignores SIGTTIN, so that reading from a terminal in the background fails with EIO instead of
+/// stopping this process.
+pub fn ignore_background_reads() {
+    // SAFETY: SIG_IGN is no function that could be called.
+    unsafe { libc::signal(libc::SIGTTIN, libc::SIG_IGN) };
+}
+
+/// An instruction of eBPF (linux/bpf.h, `struct bpf_insn`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BpfInstruction {
+    /// The operation.
+    pub code: u8,
+    /// The destination register in the low four bits, the source register in the others.
+    pub registers: u8,
+    /// The offset of a jump or in memory.
+    pub offset: i16,
+    /// The constant.
+    pub immediate: i32,
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &T) -> std::io::Result<libc::c_long> {
+    // SAFETY: the kernel reads as many bytes as it is told, which are those of `attributes`.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
+    };
+    last_error(result)
+}
+
+/// Loads a program that decides about devices (bpf(2), BPF_PROG_TYPE_CGROUP_DEVICE).
+pub fn load_device_program(program: &[BpfInstruction]) -> std::io::Result<OwnedFd> {
+    /// The attributes of BPF_PROG_LOAD.
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        instruction_count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+    }
+    const PROG_LOAD: libc::c_long = 5;
+    const CGROUP_DEVICE: u32 = 15;
+    let attributes = Load {
+        program_type: CGROUP_DEVICE,
+        instruction_count: u32::try_from(program.len()).map_err(std::io::Error::other)?,
+        instructions: program.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+    };
+    let loaded = i32::try_from(bpf(PROG_LOAD, &attributes)?).map_err(std::io::Error::other)?;
+    // SAFETY: the kernel returned a new descriptor, and nothing else owns it.
+    Ok(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(loaded) })
+}
+
+/// Lets a program of [`load_device_program`] decide for a control group, in addition to those of
+/// the groups above it.
+pub fn attach_device_program(group: &OwnedFd, program: &OwnedFd) -> std::io::Result<()> {
+    /// The attributes of BPF_PROG_ATTACH.
+    #[repr(C)]
+    struct Attach {
+        target: u32,
+        program: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    const PROG_ATTACH: libc::c_long = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let attributes = Attach {
+        target: group.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        attach_type: CGROUP_DEVICE,
+        flags: ALLOW_MULTI,
+    };
+    bpf(PROG_ATTACH, &attributes).map(drop)
+}

@@ -4,15 +4,20 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::MemfdFlags;
 
 /// How many bytes of a script's output are read.
-const MAX_OUTPUT: u64 = 1 << 20;
+const MAX_SCRIPT_OUTPUT: u64 = 1 << 20;
+
+/// How many bytes of a program's output are kept, of each of its two streams.
+const MAX_OUTPUT: u64 = 64 << 20;
 
 /// The failure of an external program.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,29 @@ pub enum ToolError {
         status: std::process::ExitStatus,
         /// The last lines it printed.
         last_words: String,
+    },
+    /// The program was killed because it printed too much.
+    #[error("`{command}` was killed: it printed more than {limit} bytes; see what it does")]
+    TooMuchOutput {
+        /// The whole command line.
+        command: String,
+        /// The most bytes that it may print.
+        limit: u64,
+    },
+    /// The program was killed because it did not end.
+    #[error("`{command}` was killed: it did not end within {seconds} seconds; see what it does")]
+    TooLong {
+        /// The whole command line.
+        command: String,
+        /// How long it may run.
+        seconds: u64,
+    },
+    /// The program was killed together with the process that it runs in, so that its status is not
+    /// known.
+    #[error("`{command}` was killed from outside: run it again")]
+    Killed {
+        /// The whole command line.
+        command: String,
     },
 }
 
@@ -70,6 +98,20 @@ impl Drop for RunningProgram {
 struct Alias {
     path: String,
     name: String,
+}
+
+/// Reads a pipe to its end, and keeps as many bytes as `limit`. What comes after them is dropped,
+/// so that the program does not wait for a reader, and sets `is_cut` at once.
+pub(crate) fn read_bounded(pipe: OwnedFd, limit: u64, is_cut: &AtomicBool) -> Vec<u8> {
+    let mut pipe = File::from(pipe);
+    let mut bytes = Vec::new();
+    // An error would not change anything: what was read until then is the output.
+    let _ = (&mut pipe).take(limit).read_to_end(&mut bytes);
+    let mut rest = vec![0; 64 << 10];
+    while pipe.read(&mut rest).is_ok_and(|length| length > 0) {
+        is_cut.store(true, Ordering::Relaxed);
+    }
+    bytes
 }
 
 /// An external program and its arguments.
@@ -188,7 +230,17 @@ impl Tool {
             // If the program does not read all its input, its exit status says why.
             let _ = pipe.write_all(bytes);
         }
-        child.wait_with_output().map_err(start)
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let is_cut = AtomicBool::new(false);
+        let read = |pipe: Option<OwnedFd>| {
+            pipe.map(|pipe| read_bounded(pipe, MAX_OUTPUT, &is_cut)).unwrap_or_default()
+        };
+        std::thread::scope(|scope| {
+            let err = scope.spawn(|| read(err.map(OwnedFd::from)));
+            let stdout = read(out.map(OwnedFd::from));
+            let stderr = err.join().unwrap_or_default();
+            Ok(Output { status: child.wait().map_err(start)?, stdout, stderr })
+        })
     }
 
     fn command(&self) -> Command {
@@ -211,7 +263,7 @@ impl Tool {
         let status = command.status()?;
         let mut stderr = Vec::new();
         output.seek(SeekFrom::Start(0))?;
-        output.take(MAX_OUTPUT).read_to_end(&mut stderr)?;
+        output.take(MAX_SCRIPT_OUTPUT).read_to_end(&mut stderr)?;
         Ok(Output { status, stdout: Vec::new(), stderr })
     }
 
@@ -268,6 +320,19 @@ mod tests {
         let message = tool.run().unwrap_err().to_string();
         assert!(message.contains("' /dev/sda1` failed"), "{message}");
         assert!(message.ends_with("/dev/sda1 is full"), "{message}");
+    }
+
+    #[test]
+    fn a_program_that_prints_too_much_is_read_to_its_end_and_kept_in_part() {
+        let mut child = Command::new("sh")
+            .args(["-c", "head -c 300000 /dev/zero"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let is_cut = AtomicBool::new(false);
+        let bytes = read_bounded(child.stdout.take().unwrap().into(), 1000, &is_cut);
+        assert_eq!((bytes.len(), is_cut.into_inner()), (1000, true));
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

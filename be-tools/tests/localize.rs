@@ -109,7 +109,8 @@ impl Copy {
     fn run(&self, script: &str) -> String {
         let (root, esp) = (self.root(), self.directory.path().join("esp"));
         let devices = [(self.node.clone(), Some(NEW.to_owned()))];
-        Programs::run(&self.inside(&root, &devices, Some(&esp)), &["sh", "-ec", script]).unwrap()
+        let inside = self.inside(&root, &devices, Some(&esp));
+        Programs::run(&Inside { network: true, ..inside }, &["sh", "-ec", script]).unwrap()
     }
 
     fn inside<'a>(
@@ -118,7 +119,7 @@ impl Copy {
         block_devices: &'a [(PathBuf, Option<String>)],
         esp: Option<&'a Path>,
     ) -> Inside<'a> {
-        Inside { root, block_devices, esp, shared: &[], privileged: false, interactive: false }
+        Inside { esp, ..Inside::new(root, block_devices) }
     }
 
     fn localize(&self, source_menu: &SourceMenu) -> Localized {

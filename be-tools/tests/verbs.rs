@@ -5,6 +5,8 @@
 #[path = "verbs/boots.rs"]
 mod boots;
 mod loop_device;
+#[path = "verbs/run.rs"]
+mod run;
 #[path = "verbs/steps.rs"]
 mod steps;
 #[path = "verbs/trust.rs"]

@@ -35,6 +35,7 @@ pub enum Operation {
     Import,
     Migrate,
     Delete,
+    Run,
 }
 
 impl fmt::Display for Operation {
@@ -48,6 +49,7 @@ impl fmt::Display for Operation {
             Operation::Import => "import",
             Operation::Migrate => "migrate",
             Operation::Delete => "delete",
+            Operation::Run => "run",
         })
     }
 }
@@ -225,10 +227,19 @@ impl Descriptor {
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
     pub fn complete(&mut self, root: &RootDir) -> Result<()> {
+        self.completed = Some(Timestamp::now().earlier());
+        self.complete_as_it_is(root)
+    }
+
+    /// As [`Descriptor::complete`], after an operation that did not make it equal to its source.
+    /// The time when it last was is kept, so that the next refresh looks at what has changed since.
+    ///
+    /// # Errors
+    /// As [`Descriptor::complete`].
+    pub fn complete_as_it_is(&mut self, root: &RootDir) -> Result<()> {
         root.sync()?;
         self.state = State::Complete;
         self.operation = None;
-        self.completed = Some(Timestamp::now().earlier());
         self.began = None;
         self.store(root)?;
         root.sync()
@@ -317,6 +328,21 @@ mod tests {
     fn a_newer_format_is_refused_by_number() {
         let why = Descriptor::parse("format = 2\nwhatever = true\n").unwrap_err();
         assert!(why.contains("format 2 is newer"), "{why}");
+    }
+
+    #[test]
+    fn a_command_leaves_the_time_when_it_was_equal_to_its_source() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        d.complete(&root).unwrap();
+        let completed = d.completed.unwrap();
+        d.begin(Operation::Run, &root).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().state_text(), "incomplete (run)");
+        d.complete_as_it_is(&root).unwrap();
+        let found = Descriptor::load(&root).unwrap().unwrap();
+        assert_eq!((found.state, found.operation), (State::Complete, None));
+        assert_eq!((found.completed, found.began), (Some(completed), None));
     }
 
     /// Format 1 as it was first released must always parse.

@@ -222,6 +222,14 @@ impl MountedEnvironment {
         self.root.clone()
     }
 
+    /// Waits until everything that was written is on its devices.
+    ///
+    /// # Errors
+    /// A device reports a write error.
+    pub fn sync(&self) -> Result<()> {
+        self.mounts.iter().try_for_each(|mount| RootDir::open(mount.dir())?.sync())
+    }
+
     /// Unmounts it now, and waits until everything is on its devices.
     ///
     /// # Errors

@@ -125,14 +125,7 @@ fn make_image(
     if device != root.device {
         devices.push((root.device.clone(), Some(root.uuid.clone())));
     }
-    make(&Inside {
-        root: target.root,
-        block_devices: &devices,
-        esp: None,
-        shared: &[],
-        privileged: false,
-        interactive: false,
-    })
+    make(&Inside::new(target.root, &devices))
 }
 
 impl Loader for GrubEfi<'_> {

@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report, Silent, go_on};
 use crate::session::hooks;
-use crate::session::lock::Lock;
+use crate::session::lock::BootLock;
 use crate::step;
 use crate::storage::device::Devices;
 use crate::storage::namespace;
@@ -46,7 +46,7 @@ pub enum Confirmation {
 /// # Errors
 /// An ESP or a variable cannot be read or written. The confirmation can be run again.
 pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
-    let _lock = Lock::acquire(host)?;
+    let _lock = BootLock::acquire(host)?;
     namespace::enter_private_namespace()?;
     confirm_running(host, report)
 }
@@ -65,7 +65,7 @@ pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
         run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
     }
     let confirmed = try_again(|| {
-        let _lock = Lock::acquire(host)?;
+        let _lock = BootLock::acquire(host)?;
         // In a new namespace, so that each attempt sees what has been mounted since.
         namespace::in_private_namespace(|| confirm_running(host, &mut Silent))
     });
@@ -101,7 +101,7 @@ fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confir
 }
 
 /// Tries again for [`PATIENCE`]: at boot the ESP may appear late or be in use by another program,
-/// and another operation may hold the lock.
+/// and another operation may write boot entries.
 fn try_again<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     let end = Instant::now() + PATIENCE;
     loop {

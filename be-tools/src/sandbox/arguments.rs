@@ -16,6 +16,10 @@ pub(super) struct Arguments {
     pub(super) shared: Vec<PathBuf>,
     pub(super) privileged: bool,
     pub(super) interactive: bool,
+    /// Whether the command is in the foreground of the user's terminal.
+    pub(super) foreground: bool,
+    /// Whether the command has the network of the running system.
+    pub(super) network: bool,
     pub(super) command: Vec<OsString>,
 }
 
@@ -39,6 +43,8 @@ impl Arguments {
                 "--shared" => arguments.shared.push(words.next()?.into()),
                 "--privileged" => arguments.privileged = true,
                 "--interactive" => arguments.interactive = true,
+                "--foreground" => arguments.foreground = true,
+                "--network" => arguments.network = true,
                 "--" => break,
                 _ => return None,
             }

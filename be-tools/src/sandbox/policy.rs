@@ -4,18 +4,23 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
 
 /// A file that exists only inside.
-pub(super) const MARK: &str = "/run/lifeboat/inside";
+const MARK: &str = "/run/lifeboat/inside";
 
 /// Path of the script.
-pub(super) const SCRIPT_PATH: &str = "/usr/sbin/policy-rc.d";
+const SCRIPT_PATH: &str = "/usr/sbin/policy-rc.d";
+
+/// Its name in that directory.
+const NAME: &str = "policy-rc.d";
 
 const SCRIPT: &str = "#!/bin/sh
 # Lifeboat: no service starts while a command runs in this boot environment from outside.
@@ -26,7 +31,27 @@ exit 0
 /// The script in a BE that has none of its own. It is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Policy {
-    installed: Option<PathBuf>,
+    installed: Option<Installed>,
+}
+
+/// The script that was written, by its inode: the command can put another directory in the place of
+/// /usr/sbin, and another file in the place of the script.
+#[derive(Debug)]
+struct Installed {
+    directory: OwnedFd,
+    inode: Inode,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        Inode { device: stat.st_dev, number: stat.st_ino }
+    }
 }
 
 impl Policy {
@@ -41,29 +66,62 @@ impl Policy {
             // The BE is not a Debian, and does not use the script.
             return Ok(Policy { installed: None });
         };
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&directory);
-        let directory = fs::read_link(format!("/proc/self/fd/{fd}")).at("reading", root)?;
-        let script = directory.join("policy-rc.d");
-        match fs::symlink_metadata(&script) {
-            Ok(there) if there.is_file() && is_ours(&script) => {}
-            Ok(_) => return Ok(Policy { installed: None }),
-            Err(_) => write(&script)?,
-        }
-        Ok(Policy { installed: Some(script) })
+        let at = || format!("making policy-rc.d in {}", root.display());
+        let inode = match existing(&directory) {
+            Ok(Some(Existing { inode, is_ours: true })) => inode,
+            Ok(Some(_)) => return Ok(Policy { installed: None }),
+            Ok(None) => create(&directory).doing(at)?,
+            Err(why) => return Err(why).doing(at),
+        };
+        Ok(Policy { installed: Some(Installed { directory, inode }) })
     }
 }
 
 impl Drop for Policy {
     fn drop(&mut self) {
-        if let Some(script) = &self.installed
-            && let Err(why) = fs::remove_file(script)
-        {
-            log::warn!(
-                "removing {}: {why}; the script has no effect outside `be run`",
-                script.display()
-            );
+        let Some(Installed { directory, inode }) = &self.installed else { return };
+        match rustix::fs::statat(directory, NAME, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if Inode::of(&stat) == *inode => {
+                if let Err(why) = rustix::fs::unlinkat(directory, NAME, AtFlags::empty()) {
+                    log::warn!("removing policy-rc.d: {why}; it has no effect outside `be run`");
+                }
+            }
+            // The command has removed or replaced it.
+            Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// What has the name of the script.
+struct Existing {
+    inode: Inode,
+    is_ours: bool,
+}
+
+/// Looks at what has the name of the script. Only a regular file of the right length is read,
+/// because another one may be huge or a device.
+fn existing(directory: &OwnedFd) -> std::io::Result<Option<Existing>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match rustix::fs::openat(directory, NAME, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let stat = rustix::fs::fstat(&found)?;
+    let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+    let is_ours = is_file
+        && u64::try_from(stat.st_size).is_ok_and(|size| size == SCRIPT.len() as u64)
+        && fs::read(format!("/proc/self/fd/{}", found.as_raw_fd()))? == SCRIPT.as_bytes();
+    Ok(Some(Existing { inode: Inode::of(&stat), is_ours }))
+}
+
+fn create(directory: &OwnedFd) -> std::io::Result<Inode> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o755);
+    let mut file = fs::File::from(rustix::fs::openat(directory, NAME, flags, mode)?);
+    file.write_all(SCRIPT.as_bytes())?;
+    // The umask may have cleared bits.
+    file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    Ok(Inode::of(&rustix::fs::fstat(&file)?))
 }
 
 /// Creates [`MARK`], and hides a script that the BE already has under ours. Runs inside, after the
@@ -139,6 +197,34 @@ mod tests {
         fs::File::create(&script).unwrap().set_len(1 << 40).unwrap();
         drop(Policy::install(root.path()).unwrap());
         assert_eq!(fs::metadata(&script).unwrap().len(), 1 << 40);
+    }
+
+    #[test]
+    fn only_the_script_that_was_written_is_removed() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (directory, others) =
+            (root.path().join("usr/sbin"), outside.path().join("policy-rc.d"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(&others, "the running system's").unwrap();
+
+        // What a command may do: put a symlink that leads out of the BE in the directory's place.
+        let policy = Policy::install(root.path()).unwrap();
+        let moved = root.path().join("usr/moved");
+        fs::rename(&directory, &moved).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &directory).unwrap();
+        drop(policy);
+        assert_eq!(fs::read_to_string(&others).unwrap(), "the running system's");
+        assert!(!moved.join("policy-rc.d").exists());
+
+        // And another file in that of the script, with the same text.
+        fs::remove_file(&directory).unwrap();
+        fs::rename(&moved, &directory).unwrap();
+        let policy = Policy::install(root.path()).unwrap();
+        let script = directory.join("policy-rc.d");
+        fs::write(directory.join("new"), SCRIPT).unwrap();
+        fs::rename(directory.join("new"), &script).unwrap();
+        drop(policy);
+        assert!(script.exists());
     }
 
     #[test]
