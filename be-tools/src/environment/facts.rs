@@ -1,7 +1,7 @@
 //! The facts that are read from a root file system: which system it holds, and whether that would
 //! boot.
 
-mod boot_images;
+pub(crate) mod boot_images;
 mod files;
 
 use std::path::Path;
@@ -124,8 +124,8 @@ impl Facts {
             Err(other) => facts.descriptor_error = Some(other.to_string()),
         }
         let text = |path: &str| root.text(path).ok().flatten();
-        facts.os =
-            text("etc/os-release").or_else(|| text("usr/lib/os-release")).map(|t| os_release(&t));
+        let os_release = text("etc/os-release").or_else(|| text("usr/lib/os-release"));
+        facts.os = os_release.map(|text| OperatingSystem::parse(&text));
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -146,32 +146,6 @@ impl Facts {
         default
             .or_else(|| self.kernels.iter().find(|k| k.is_complete()))
             .or_else(|| self.kernels.first())
-    }
-}
-
-/// Parses os-release(5): shell assignments, whose values may be quoted.
-fn os_release(text: &str) -> OperatingSystem {
-    let value = |key: &str| {
-        let raw = text
-            .lines()
-            .rev()
-            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
-            .trim();
-        let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
-        let quoted = quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
-        let mut plain = String::new();
-        let mut chars = quoted.unwrap_or(raw).chars();
-        while let Some(c) = chars.next() {
-            let c = if c == '\\' { chars.next().unwrap_or(c) } else { c };
-            plain.extend((!c.is_control()).then_some(c));
-        }
-        Some(plain)
-    };
-    let id = value("ID").unwrap_or_else(|| "linux".into());
-    OperatingSystem {
-        version_id: value("VERSION_ID").unwrap_or_default(),
-        pretty_name: value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| id.clone()),
-        id,
     }
 }
 
