@@ -96,6 +96,9 @@ pub fn early_configuration(stub: &str) -> String {
     EARLY.replace("@stub@", stub)
 }
 
+/// The length of a BLAKE3 hash in hex.
+const HASH_LENGTH: usize = 64;
+
 /// The GRUB image of a stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -180,17 +183,24 @@ impl Stub {
         };
         let uuid = line("search --no-floppy --fs-uuid --set=lifeboat_boot ")?;
         let path = line("set prefix=\"($root)\"")?.strip_suffix("/grub").ok_or(DAMAGED)?;
-        let path = unquoted(path);
+        let (uuid, path) = (unquoted(uuid), unquoted(path));
+        let is_file = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\');
+        let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+        let sound = name.bytes().all(is_file)
+            && hash.len() == HASH_LENGTH
+            && is_hex(hash)
+            && is_hex(&uuid.replace('-', ""))
+            && !path.chars().any(char::is_control);
+        if !sound {
+            return Err(DAMAGED);
+        }
         Ok(Stub {
             image: Image {
                 name: name.into(),
                 size: size.parse().map_err(|_| DAMAGED)?,
                 hash: hash.into(),
             },
-            boot: BootDirectory {
-                uuid: unquoted(uuid),
-                path: if path.is_empty() { "/".into() } else { path },
-            },
+            boot: BootDirectory { uuid, path: if path.is_empty() { "/".into() } else { path } },
         })
     }
 }
