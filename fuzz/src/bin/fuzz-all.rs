@@ -103,7 +103,7 @@ struct Statistics {
 impl Directories {
     fn new(program: PathBuf) -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let work = here.join("../target/fuzz");
+        let work = here.with_file_name("target/fuzz");
         let directories = Directories {
             captured: here.join("corpus"),
             found: work.join("corpus"),
