@@ -11,7 +11,7 @@ RELEASE ?= bookworm
 export LIFEBOAT_BE    := $(CURDIR)/$(OUT)/be
 export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
 
-.PHONY: build image demo picture test test-all bench check manual clean help
+.PHONY: build image demo picture test test-all bench fuzz check manual clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
@@ -43,7 +43,7 @@ picture: build image ## docs/menu.png, the picture of the menu in README
 check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features fuzz/libfuzzer -- -D warnings
 	cargo test --locked --profile fast -p tests --test licences --test house
 	@scripts/advisories
 
@@ -61,6 +61,19 @@ bench: build $(if $(filter-out listing copying refreshing scale,$(or $(PART),all
 	cargo build --locked --release -p be-tools --bin be-engine
 	@install -m 755 target/$(TRIPLE)/release/be-engine $(OUT)/be-engine
 	cargo run --locked --profile fast -p tests --bin bench -- $(PART)
+
+# libFuzzer needs only the coverage that the compiler itself can add, so a stable one will do. RUNS=10000000 instead
+# of SECONDS, or with it as a limit; TARGET=efi for the targets with that word in their names.
+COVERAGE := -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
+    -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table \
+    -C llvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## the parsers of foreign bytes under libFuzzer: SECONDS=60 for each, TARGET=word for some
+	@scripts/requirements fuzz
+	RUSTFLAGS="$(COVERAGE)" cargo build --locked --profile fuzz --target-dir target/fuzz -p fuzz --features linked --bin fuzz-target
+	cargo build --locked -p fuzz --bin fuzz-all
+	@target/$(TRIPLE)/debug/fuzz-all target/fuzz/$(TRIPLE)/fuzz/fuzz-target \
+	    $(foreach name,SECONDS RUNS TARGET,$(if $($(name)),$(name)=$($(name))))
 
 # A test makes the pages, and fails where they are out of date: the program does not carry what makes them.
 manual: ## the manual's pages on every verb, and with mdbook the book in target/manual

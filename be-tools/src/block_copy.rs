@@ -101,9 +101,16 @@ impl FileSystem {
 /// # Errors
 /// Why its blocks cannot be copied.
 pub fn measure(device: &Path) -> Result<u64, Unfit> {
-    let source = Device::source(device).map_err(|error| Unfit(error.to_string()))?;
+    measure_source(&Device::source(device).map_err(|error| Unfit(error.to_string()))?)
+}
+
+/// As [`measure`], of the bytes of a device.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_source(source: &dyn Source) -> Result<u64, Unfit> {
     let identity = Identity { uuid: uuid::Uuid::nil(), label: String::new() };
-    let blueprint = FileSystem::inspect(&source)?.blueprint(&source, &identity)?;
+    let blueprint = FileSystem::inspect(source)?.blueprint(source, &identity)?;
     Ok(total(&blueprint.parts(&[])))
 }
 

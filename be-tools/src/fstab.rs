@@ -14,7 +14,8 @@ pub struct Fstab {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Line {
     Entry(Entry),
-    /// A comment, an empty line, or any other line that mount(8) ignores.
+    /// Comments, empty lines, and any other lines that mount(8) ignores, as far as they follow one
+    /// another.
     Other(String),
 }
 
@@ -41,6 +42,9 @@ pub enum Spec {
     Other(String),
 }
 
+/// What separates fields. Other white space is part of a field, as for mount(8).
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
 const SPEC: usize = 0;
 const MOUNT_POINT: usize = 1;
 const FS_TYPE: usize = 2;
@@ -51,12 +55,18 @@ const PASS: usize = 5;
 impl Fstab {
     /// Parses a text. No text is an error.
     pub fn parse(text: &str) -> Self {
-        let line = |line: &str| match Entry::parse(line) {
-            Some(entry) => Line::Entry(entry),
-            None => Line::Other(line.to_owned()),
-        };
-        let ends_open = !text.is_empty() && !text.ends_with('\n');
-        Fstab { lines: text.split_terminator('\n').map(line).collect(), ends_open }
+        let mut lines = Vec::new();
+        for line in text.split_terminator('\n') {
+            match (Entry::parse(line), lines.last_mut()) {
+                (Some(entry), _) => lines.push(Line::Entry(entry)),
+                (None, Some(Line::Other(text))) => {
+                    text.push('\n');
+                    text.push_str(line);
+                }
+                (None, _) => lines.push(Line::Other(line.to_owned())),
+            }
+        }
+        Fstab { lines, ends_open: !text.is_empty() && !text.ends_with('\n') }
     }
 
     /// The file systems and swap spaces, in order.
@@ -134,13 +144,14 @@ impl Entry {
     /// fields.
     fn parse(line: &str) -> Option<Self> {
         let entry = Entry { raw: line.to_owned() };
-        let is_entry = !line.trim_start().starts_with('#') && entry.range(FS_TYPE).is_some();
+        let is_comment = line.trim_start_matches(BLANKS).starts_with('#');
+        let is_entry = !is_comment && entry.range(FS_TYPE).is_some();
         is_entry.then_some(entry)
     }
 
     /// The position of a field in the line.
     fn range(&self, field: usize) -> Option<std::ops::Range<usize>> {
-        let is_blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r');
+        let is_blank = |b: u8| BLANKS.contains(&char::from(b));
         let bytes = self.raw.as_bytes();
         let mut at = 0;
         for n in 0.. {
@@ -165,7 +176,7 @@ impl Entry {
         match self.range(field) {
             Some(range) => self.raw.replace_range(range, &escape(value)),
             None => {
-                self.raw.truncate(self.raw.trim_end().len());
+                self.raw.truncate(self.raw.trim_end_matches(BLANKS).len());
                 self.raw.push(' ');
                 self.raw.push_str(&escape(value));
             }
@@ -380,6 +391,13 @@ broken line
             "# c\nUUID=new /               ext4    noatime 0       1\nb /x ext4 defaults 0 2\n\
             UUID=c /with\\040blank xfs defaults 0 0\n"
         );
+    }
+
+    #[test]
+    fn a_field_of_other_white_space_is_kept_when_one_is_added() {
+        let mut fstab = Fstab::parse("a /b \u{3000}\n");
+        fstab.entries_mut().next().unwrap().set_options("ro");
+        assert_eq!(fstab.render(), "a /b \u{3000} ro\n");
     }
 
     #[test]

@@ -37,3 +37,34 @@ mod workers;
 
 pub use boot::command_line;
 pub use error::{Error, Refusal, Result};
+
+/// For `fuzz/`: parsers of foreign bytes that no public function reaches by itself.
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::discover::scan::ScanRequest;
+    use crate::environment::facts::boot_images;
+    use crate::storage::device::contents::ProbeRequest;
+    use crate::workers::{Question, parse_answer};
+
+    /// What a worker's line says, written again, for each kind of question that it can answer.
+    pub fn worker_answers(line: &[u8]) -> Vec<String> {
+        fn written<Q: Question>(line: &[u8]) -> Option<String> {
+            serde_json::to_string(&parse_answer::<Q::Finding>(line).ok()?).ok()
+        }
+        [written::<ProbeRequest>(line), written::<ScanRequest>(line)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Looks at the bytes of a file as a kernel, as an initramfs and as a program. Returns the
+    /// dynamic linker that the program names.
+    pub fn boot_image(bytes: &[u8]) -> Option<String> {
+        let read = |at: u64, len: usize| {
+            let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+            Ok(bytes[from..from.saturating_add(len).min(bytes.len())].to_vec())
+        };
+        let _ = (boot_images::bzimage_size(bytes), boot_images::main_archive(&read));
+        boot_images::interpreter(bytes)
+    }
+}

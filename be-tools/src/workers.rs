@@ -203,8 +203,13 @@ impl ChildProcess {
                 return Err("the answer is longer than any honest disk can cause".into());
             }
         }
-        serde_json::from_slice(&answer).map_err(|e| format!("the answer does not parse ({e})"))
+        parse_answer(&answer)
     }
+}
+
+/// Parses the line with which a child answers.
+pub(crate) fn parse_answer<F: DeserializeOwned>(line: &[u8]) -> Answer<Answer<F>> {
+    serde_json::from_slice(line).map_err(|e| format!("the answer does not parse ({e})"))
 }
 
 impl Drop for ChildProcess {

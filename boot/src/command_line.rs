@@ -113,7 +113,10 @@ impl CommandLine {
         let first = self.parameters().position(|(other, _)| is_same(name, other));
         self.remove(name);
         let at = first.unwrap_or(self.end()).min(self.words.len());
-        self.words.insert(at, word);
+        // Behind a quote that is never closed, it would be a part of that word.
+        let is_open = |word: &String| word.matches('"').count() % 2 == 1;
+        let behind_open = at == self.words.len() && self.words.last().is_some_and(is_open);
+        self.words.insert(at - usize::from(behind_open), word);
         Ok(())
     }
 
@@ -213,6 +216,20 @@ mod tests {
         assert!(line.set("a", "\"").is_err());
     }
 
+    #[test]
+    fn a_parameter_is_set_before_a_quote_that_is_never_closed() {
+        for (text, expected) in [
+            ("ro a=\"open end", "ro root=x a=\"open end"),
+            ("\"", "root=x \""),
+            ("a root=\"open", "a root=x"),
+            ("a -- \"open", "a root=x -- \"open"),
+        ] {
+            let mut line = CommandLine::parse(text);
+            line.set("root", "x").unwrap();
+            assert_eq!(line.to_string(), expected);
+        }
+    }
+
     proptest! {
         #[test]
         fn printing_a_parsed_line_keeps_its_parameters(text in any::<String>()) {
@@ -230,6 +247,8 @@ mod tests {
             let mut line = CommandLine::parse(&text);
             line.set(&name, &value).unwrap();
             prop_assert_eq!(line.values(&name).collect::<Vec<_>>(), [value.as_str()]);
+            let again = CommandLine::parse(&line.to_string());
+            prop_assert_eq!(again.values(&name).collect::<Vec<_>>(), [value.as_str()]);
         }
     }
 }

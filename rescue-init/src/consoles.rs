@@ -98,7 +98,7 @@ impl Consoles {
 
 /// Parses `/proc/consoles`. Consoles that are terminals can be written to (`W`) and have a device
 /// number.
-fn parse(text: &str) -> Vec<Console> {
+pub fn parse(text: &str) -> Vec<Console> {
     let mut all: Vec<Console> = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();

@@ -50,6 +50,29 @@ struct Softdep {
     after: Vec<String>,
 }
 
+/// The texts of the lists.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lists<'a> {
+    /// `modules.dep`
+    pub dependencies: &'a str,
+    /// `modules.builtin`
+    pub builtin: &'a str,
+    /// `modules.alias`
+    pub aliases: &'a str,
+    /// `modules.softdep`
+    pub softdeps: &'a str,
+    /// The kernel command line, which has the options of modules.
+    pub command_line: &'a str,
+}
+
+/// A step in finding the order in which modules are loaded.
+enum Visit<'a> {
+    /// The module, with what it depends on.
+    Module(&'a str),
+    /// The module itself, after what it depends on.
+    Itself(&'a str),
+}
+
 impl Index {
     /// Reads the lists in `directory`. A missing list is treated as empty, because a kernel may
     /// have everything built in.
@@ -61,13 +84,29 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other,
         };
+        Ok(Self::parse(&Lists {
+            dependencies: &list("modules.dep")?,
+            builtin: &list("modules.builtin")?,
+            aliases: &list("modules.alias")?,
+            softdeps: &list("modules.softdep")?,
+            command_line,
+        }))
+    }
+
+    /// Parses the lists. Lines that do not parse are left out.
+    pub fn parse(lists: &Lists<'_>) -> Self {
         let mut index = Index::default();
-        index.add_dependencies(&list("modules.dep")?);
-        index.builtin = list("modules.builtin")?.lines().map(name_of).collect();
-        index.add_aliases(&list("modules.alias")?);
-        index.add_softdeps(&list("modules.softdep")?);
-        index.add_options(command_line);
-        Ok(index)
+        index.add_dependencies(lists.dependencies);
+        index.builtin = lists.builtin.lines().map(name_of).collect();
+        index.add_aliases(lists.aliases);
+        index.add_softdeps(lists.softdeps);
+        index.add_options(lists.command_line);
+        index
+    }
+
+    /// The names of all modules.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
     }
 
     fn add_dependencies(&mut self, text: &str) {
@@ -101,7 +140,12 @@ impl Index {
                 match word {
                     "pre:" => list = &mut softdep.before,
                     "post:" => list = &mut softdep.after,
-                    name => list.push(normal(name)),
+                    name => {
+                        let name = normal(name);
+                        if !list.contains(&name) {
+                            list.push(name);
+                        }
+                    }
                 }
             }
         }
@@ -148,28 +192,38 @@ impl Index {
     /// The modules to load for a module, in order: its dependencies and soft dependencies, and
     /// itself.
     pub fn order(&self, module: &str) -> Vec<&str> {
+        let known = |name: &str| self.modules.get_key_value(name);
         let mut order = Vec::new();
-        self.visit(module, &mut order, &mut HashSet::new());
+        let mut seen = HashSet::new();
+        // What comes next is at the end.
+        let mut steps: Vec<Visit<'_>> = Vec::new();
+        steps.extend(known(module).map(|(name, _)| Visit::Module(name)));
+        while let Some(step) = steps.pop() {
+            let name = match step {
+                Visit::Itself(name) => {
+                    order.push(name);
+                    continue;
+                }
+                Visit::Module(name) => name,
+            };
+            let Some((name, module)) = known(name).filter(|(name, _)| seen.insert(*name)) else {
+                continue;
+            };
+            let softdep = self.softdeps.get(name);
+            let after = softdep.into_iter().flat_map(|s| self.resolve_all(&s.after));
+            let before = softdep.into_iter().flat_map(|s| self.resolve_all(&s.before));
+            let from = steps.len();
+            steps.extend(before.map(Visit::Module));
+            steps.extend(module.dependencies.iter().map(|name| Visit::Module(name)));
+            steps.push(Visit::Itself(name));
+            steps.extend(after.map(Visit::Module));
+            steps[from..].reverse();
+        }
         order
     }
 
-    fn visit<'a>(&'a self, name: &str, order: &mut Vec<&'a str>, seen: &mut HashSet<&'a str>) {
-        let Some((name, module)) = self.modules.get_key_value(name) else { return };
-        if !seen.insert(name) {
-            return;
-        }
-        let soft = |names: &'a [String]| names.iter().flat_map(|name| self.resolve(name));
-        let softdep = self.softdeps.get(name);
-        for before in softdep.into_iter().flat_map(|s| soft(&s.before)) {
-            self.visit(before, order, seen);
-        }
-        for dependency in &module.dependencies {
-            self.visit(dependency, order, seen);
-        }
-        order.push(name);
-        for after in softdep.into_iter().flat_map(|s| soft(&s.after)) {
-            self.visit(after, order, seen);
-        }
+    fn resolve_all<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a str> {
+        names.iter().flat_map(|name| self.resolve(name))
     }
 
     /// The device nodes that load their module when they are opened. Such a module has an alias for
@@ -416,6 +470,15 @@ mod tests {
         let mut index = index();
         index.add_softdeps("softdep crc16 post: ext4\n");
         assert_eq!(index.order("crc16").last(), Some(&"ext4"));
+    }
+
+    #[test]
+    fn a_chain_of_dependencies_may_be_of_any_length() {
+        const LENGTH: usize = 100_000;
+        let chain: String = (0..LENGTH).map(|n| format!("{n}.ko: {}.ko\n", n + 1)).collect();
+        let index = Index::parse(&Lists { dependencies: &chain, ..Lists::default() });
+        let order = index.order("0");
+        assert_eq!((order.len(), order[0], order[LENGTH - 1]), (LENGTH, "99999", "0"));
     }
 
     #[test]

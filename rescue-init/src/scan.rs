@@ -40,6 +40,16 @@ pub struct Listing {
     pub warnings: Vec<String>,
 }
 
+impl Listing {
+    /// Parses the output of `be list --json`.
+    ///
+    /// # Errors
+    /// It is not such a list.
+    pub fn parse(output: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(output)
+    }
+}
+
 /// The result of a scan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Scan {
@@ -224,7 +234,7 @@ fn parse(
     let status = status.map_err(|error| format!("`{command}`: {error}"))?;
     let stderr = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
     let stderr = String::from_utf8_lossy(&stderr).trim().replace('\n', " / ");
-    match serde_json::from_slice(output) {
+    match Listing::parse(output) {
         Ok(listing) => Ok(listing),
         Err(_) if !status.success() => Err(format!("`{command}` failed ({status}): {stderr}")),
         Err(error) => Err(format!("`{command}` printed an invalid list: {error}")),

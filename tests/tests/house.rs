@@ -15,13 +15,14 @@ use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 
 /// The crates, and what of ours each may use.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("boot", &[]),
     ("be-tools", &["boot"]),
     ("rescue-init", &["be-tools"]),
     ("image-builder", &["boot"]),
     ("qemu", &[]),
     ("tests", &["qemu"]),
+    ("fuzz", &["boot", "be-tools", "rescue-init"]),
 ];
 
 /// The wings of be-tools: one uses those below it and those beside it that its file names, never

@@ -6,6 +6,10 @@ use super::overlay::Edit;
 use super::xfs_log::CleanLog;
 use crate::error::Result;
 
+/// The most bytes of backup super blocks, which are held in memory. Every group of a damaged or
+/// hostile file system could claim to have one.
+pub const MAX_BACKUP_BYTES: usize = 32 << 20;
+
 /// Why the blocks of a file system cannot be copied, as a clause such as "its journal is on another
 /// device".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +20,18 @@ impl Unfit {
     pub(super) fn new<T>(why: impl Into<String>) -> Result<T, Unfit> {
         Err(Unfit(why.into()))
     }
+}
+
+/// Adds a backup super block.
+///
+/// # Errors
+/// They exceed [`MAX_BACKUP_BYTES`].
+pub fn add_backup(backups: &mut Vec<Edit>, backup: Edit) -> Result<(), Unfit> {
+    if (backups.len() + 1) * backup.bytes.len() > MAX_BACKUP_BYTES {
+        return Unfit::new("it has too many backup super blocks");
+    }
+    backups.push(backup);
+    Ok(())
 }
 
 /// What distinguishes a copy from its source.

@@ -4,7 +4,7 @@ mod groups;
 mod journal;
 mod super_block;
 
-use super::blueprint::{Blueprint, Identity, Unfit};
+use super::blueprint::{Blueprint, Identity, Unfit, add_backup};
 use super::overlay::Edit;
 use crate::storage::probe::Source;
 use super_block::{LENGTH, OFFSET, compat, read};
@@ -32,7 +32,7 @@ impl Ext {
                 self.with_identity(if sound { &found } else { &self.super_block }, identity);
             bytes[0x5a..0x5c].copy_from_slice(&(group as u16).to_le_bytes());
             self.set_checksum(&mut bytes);
-            backups.push(Edit { at, bytes });
+            add_backup(&mut backups, Edit { at, bytes })?;
         }
         // The boot sectors before the super block are not copied: a loader there would belong to
         // the source.

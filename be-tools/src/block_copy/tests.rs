@@ -124,6 +124,50 @@ fn a_file_system_that_was_not_cleanly_unmounted_is_refused() {
     }
 }
 
+/// An ext2 of any size whose groups all have the same descriptor, so that it takes no memory.
+struct Uniform {
+    super_block: Vec<u8>,
+    blocks: u32,
+}
+
+impl Source for Uniform {
+    fn len(&self) -> u64 {
+        u64::from(self.blocks) * 1024
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        // The bitmaps and the inode table are in blocks 5, 6 and 7.
+        const DESCRIPTOR: [u8; 12] = [5, 0, 0, 0, 6, 0, 0, 0, 7, 0, 0, 0];
+        for (at, byte) in (offset..).zip(buffer) {
+            let super_block = at.checked_sub(1024).and_then(|at| self.super_block.get(at as usize));
+            let descriptor = DESCRIPTOR.get((at % 32) as usize);
+            *byte = super_block.or(descriptor).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_system_with_more_groups_than_fit_into_memory_is_refused() {
+    let made = made("mke2fs", &["-qFt", "ext2", "-g", "256", "-b", "1024", "-O", "none"], 64);
+    for (groups, expected) in [
+        (1000, None),
+        (40_000, Some("too many backup super blocks")),
+        (1 << 19, Some("too many block groups")),
+    ] {
+        let blocks = 1_u32 + 256 * groups;
+        let mut super_block = made[1024..2048].to_vec();
+        super_block[4..8].copy_from_slice(&blocks.to_le_bytes());
+        let why = measure_source(&Uniform { super_block, blocks }).err().map(|why| why.to_string());
+        let matches = match (&why, expected) {
+            (Some(why), Some(expected)) => why.contains(expected),
+            (None, None) => true,
+            _ => false,
+        };
+        assert!(matches, "{groups} groups: {why:?}");
+    }
+}
+
 /// Overwrites single bytes.
 fn damaged(source: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
     let mut bytes = source.to_vec();

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::blueprint::{Blueprint, Identity, Unfit};
+use super::blueprint::{Blueprint, Identity, Unfit, add_backup};
 use super::crc32c::crc32c;
 use super::extents::Extents;
 use super::overlay::Edit;
@@ -87,6 +87,7 @@ impl Xfs {
             && xfs.blocks.checked_mul(xfs.block_size).is_some()
             // mkfs.xfs(8) makes groups of at least 16 MiB. This only excludes nonsense.
             && xfs.group_blocks >= 64
+            && xfs.groups > 0
             && xfs.blocks <= most
             && xfs.blocks > most - xfs.group_blocks
             && xfs.log_unit <= 256 << 10;
@@ -118,7 +119,7 @@ impl Xfs {
             let sound = found.starts_with(b"XFSB") && has_valid_checksum(&found, 224);
             let bytes =
                 self.with_identity(if sound { &found } else { &self.super_block }, identity);
-            super_blocks.push(Edit { at, bytes });
+            add_backup(&mut super_blocks, Edit { at, bytes })?;
         }
         if super_blocks.is_empty() {
             return Unfit::new("its super block is not valid");

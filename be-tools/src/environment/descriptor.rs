@@ -12,7 +12,7 @@ use super::mark::Purpose;
 use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
 use crate::installed::DESCRIPTOR_PATH;
-use crate::root_dir::{MAX_CONFIG_BYTES, RootDir};
+use crate::root_dir::RootDir;
 use crate::timestamp::Timestamp;
 
 /// The descriptor format this program writes.
@@ -21,6 +21,9 @@ pub const FORMAT: u32 = 1;
 /// The most bytes of names of lost files that a descriptor has, without TOML's escapes, so that it
 /// never becomes too large to be read.
 const MAX_LOST_BYTES: usize = 128 << 10;
+
+/// The longest descriptor. The parser of TOML takes up to a hundred times as much memory.
+const MAX_BYTES: usize = 512 << 10;
 
 /// The operation that was interrupted when a BE became incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +145,9 @@ impl Descriptor {
         struct Version {
             format: u32,
         }
+        if text.len() > MAX_BYTES {
+            return Err(format!("it has {} bytes, more than any descriptor", text.len()));
+        }
         let version: Version = toml::from_str(text).map_err(|e| e.message().to_owned())?;
         if version.format > FORMAT {
             return Err(format!(
@@ -212,11 +218,11 @@ impl Descriptor {
     /// still there.
     pub fn store(&self, root: &RootDir) -> Result<()> {
         let text = self.render()?;
-        if text.len() as u64 > MAX_CONFIG_BYTES {
+        if text.len() > MAX_BYTES {
             let (name, size) = (&self.name, text.len());
             return Err(Error::Failed(format!(
-                "the descriptor of '{name}' would have {size} bytes, and at most \
-                {MAX_CONFIG_BYTES} are read: shorten its description"
+                "the descriptor of '{name}' would have {size} bytes, and at most {MAX_BYTES} are \
+                read: shorten its description"
             )));
         }
         root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
@@ -315,13 +321,14 @@ mod tests {
             d.lose(Path::new(&format!("/a/\"b\"/{n}")));
         }
         let text = d.render().unwrap();
-        assert!(
-            d.lost.len() > 1000 && (text.len() as u64) < MAX_CONFIG_BYTES,
-            "{} {}",
-            d.lost.len(),
-            text.len()
-        );
+        assert!(d.lost.len() > 1000 && text.len() < MAX_BYTES, "{} {}", d.lost.len(), text.len());
         assert_eq!(Descriptor::parse(&text).unwrap().lost_count(), 100_000);
+    }
+
+    #[test]
+    fn a_text_that_is_longer_than_any_descriptor_is_refused() {
+        let why = Descriptor::parse(&"a.".repeat(MAX_BYTES)).unwrap_err();
+        assert!(why.contains("more than any descriptor"), "{why}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The facts that are read from a root file system: which system it holds, and whether that would
 //! boot.
 
-mod boot_images;
+pub(crate) mod boot_images;
 mod files;
 mod kernels;
 
@@ -67,8 +67,8 @@ impl Facts {
             Err(other) => facts.descriptor_error = Some(other.to_string()),
         }
         let text = |path: &str| root.text(path).ok().flatten();
-        facts.os =
-            text("etc/os-release").or_else(|| text("usr/lib/os-release")).map(|t| os_release(&t));
+        let os_release = text("etc/os-release").or_else(|| text("usr/lib/os-release"));
+        facts.os = os_release.map(|text| OperatingSystem::parse(&text));
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -93,32 +93,6 @@ impl Facts {
 /// The newest kernel of a BE that is complete, whatever its menu says.
 pub fn newest_complete_kernel(root: &RootDir) -> Option<Kernel> {
     kernels::kernels(root, None).into_iter().find(Kernel::is_complete)
-}
-
-/// Parses os-release(5): shell assignments, whose values may be quoted.
-fn os_release(text: &str) -> OperatingSystem {
-    let value = |key: &str| {
-        let raw = text
-            .lines()
-            .rev()
-            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
-            .trim();
-        let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
-        let quoted = quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
-        let mut plain = String::new();
-        let mut chars = quoted.unwrap_or(raw).chars();
-        while let Some(c) = chars.next() {
-            let c = if c == '\\' { chars.next().unwrap_or(c) } else { c };
-            plain.extend((!c.is_control()).then_some(c));
-        }
-        Some(plain)
-    };
-    let id = value("ID").unwrap_or_else(|| "linux".into());
-    OperatingSystem {
-        version_id: value("VERSION_ID").unwrap_or_default(),
-        pretty_name: value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| id.clone()),
-        id,
-    }
 }
 
 fn used(root: &RootDir) -> Option<u64> {

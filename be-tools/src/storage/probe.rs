@@ -68,12 +68,13 @@ pub fn probe(source: &dyn Source) -> Content {
 
 /// Whether the first MiB is zero.
 fn is_blank(source: &dyn Source) -> io::Result<bool> {
-    let mut piece = [0; 16 << 10];
+    const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    let mut piece = ZEROS;
     let end = source.len().min(MEBIBYTE);
     for offset in (0..end).step_by(piece.len()) {
         let piece = &mut piece[..(end - offset).min(16 << 10) as usize];
         source.read_at(offset, piece)?;
-        if piece.iter().any(|b| *b != 0) {
+        if *piece != ZEROS[..piece.len()] {
             return Ok(false);
         }
     }

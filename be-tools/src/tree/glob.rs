@@ -39,36 +39,60 @@ impl Glob {
     }
 }
 
-/// A `*` or `**` of the pattern, and how much of the text it matches at the moment.
+/// What a star of a pattern matches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StarKind {
+    /// `*`: anything but a slash.
+    Name,
+    /// `**`: anything.
+    Path,
+    /// `**/`: nothing, or anything that ends with a slash.
+    Directories,
+}
+
+/// A star of the pattern, and how much of the text it matches at the moment.
 #[derive(Clone, Copy)]
 struct Star {
+    kind: StarKind,
     /// Where the pattern continues after the star.
     after: usize,
     /// Where the text that the star matches ends.
     end: usize,
-    /// Whether it is a `**`, which matches slashes too.
-    crosses: bool,
 }
 
+impl Star {
+    /// As it is after it has matched more of the text; `None` if it cannot.
+    fn longer(self, text: &[u8]) -> Option<Self> {
+        let rest = &text[self.end..];
+        let more = match self.kind {
+            StarKind::Name => rest.first().filter(|b| **b != b'/').map(|_| 1),
+            StarKind::Path => rest.first().map(|_| 1),
+            StarKind::Directories => rest.iter().position(|b| *b == b'/').map(|at| at + 1),
+        };
+        more.map(|more| Star { end: self.end + more, ..self })
+    }
+}
+
+/// Only the last star, and the last one that matches slashes, ever match more, because what an
+/// earlier one could gain, they can gain too. A hostile path cannot make it try every combination.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to resume when what follows the last star, or the last `**`, does not match.
     let mut star: Option<Star> = None;
     let mut outer: Option<Star> = None;
     loop {
         if p < pattern.len() && pattern[p] == b'*' {
-            let crosses = pattern.get(p + 1) == Some(&b'*');
+            let mut kind =
+                if pattern.get(p + 1) == Some(&b'*') { StarKind::Path } else { StarKind::Name };
             while p < pattern.len() && pattern[p] == b'*' {
                 p += 1;
             }
-            if crosses && pattern.get(p) == Some(&b'/') && t > 0 && text[t - 1] == b'/' {
-                // `**/` also matches the empty string.
-                if matches(&pattern[p + 1..], &text[t..]) {
-                    return true;
-                }
+            let begins_name = t > 0 && text[t - 1] == b'/';
+            if kind == StarKind::Path && pattern.get(p) == Some(&b'/') && begins_name {
+                kind = StarKind::Directories;
+                p += 1;
             }
-            star = Some(Star { after: p, end: t, crosses });
-            if crosses {
+            star = Some(Star { kind, after: p, end: t });
+            if kind != StarKind::Name {
                 outer = star;
             }
             continue;
@@ -82,19 +106,19 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             t += 1;
             continue;
         }
-        // Lengthen what the last star matches, or if that is a `*` at a slash, the last `**`.
-        match star {
-            Some(last) if last.end < text.len() && (last.crosses || text[last.end] != b'/') => {
-                star = Some(Star { end: last.end + 1, ..last });
-            }
-            _ => {
-                let Some(last) = outer.filter(|last| last.end < text.len()) else { return false };
-                outer = Some(Star { end: last.end + 1, ..last });
-                star = outer;
-            }
+        star = star.and_then(|last| last.longer(text));
+        if star.is_none() {
+            star = outer.and_then(|last| last.longer(text));
+            outer = star;
         }
-        let Some(Star { after, end, .. }) = star else { return false };
-        (p, t) = (after, end);
+        match star {
+            Some(star) if star.kind == StarKind::Name => (p, t) = (star.after, star.end),
+            Some(star) => {
+                outer = Some(star);
+                (p, t) = (star.after, star.end);
+            }
+            None => return false,
+        }
     }
 }
 
@@ -158,6 +182,12 @@ mod tests {
             ("/[!a-c]x", "/bx", false),
             ("/[]]x", "/]x", true),
             ("/[x", "/[x", true),
+            ("/a/**/b/**/c", "/a/b/c", true),
+            ("/a/**/b/**/c", "/a/x/b/y/b/z/c", true),
+            ("/a/**/b/**/c", "/a/x/c/b", false),
+            ("/a/**/b*/c", "/a/bx/y/bz/c", true),
+            ("/a**/b", "/ax/y/b", true),
+            ("/a**/b", "/ab", false),
             (r"/\*", "/*", true),
             (r"/\*", "/a", false),
             ("/*a*a*a*a*b", "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
@@ -165,6 +195,15 @@ mod tests {
         for (pattern, path, expected) in cases {
             let glob = Glob::new(pattern.as_bytes());
             assert_eq!(glob.matches(path.as_bytes()), *expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn not_every_combination_of_many_stars_is_tried() {
+        let path = "/a".repeat(2000);
+        for pattern in ["/**/a", "/**a", "/a*", "/**/a*"] {
+            let glob = Glob::new(format!("{}/b", pattern.repeat(20)).as_bytes());
+            assert!(!glob.matches(path.as_bytes()), "{pattern}");
         }
     }
 

@@ -153,11 +153,11 @@ impl BootEntries {
     /// # Errors
     /// The variable cannot be read.
     pub fn order(&self) -> Result<Vec<u16>, Error> {
-        let data = self.read("BootOrder")?.unwrap_or_default();
-        let (numbers, []) = data.as_chunks() else {
-            return Err(Error::Length { name: "BootOrder", length: data.len() });
+        let Some(order) = self.variables.read(&VariableName::global("BootOrder"))? else {
+            return Ok(Vec::new());
         };
-        Ok(numbers.iter().copied().map(u16::from_le_bytes).collect())
+        let length = order.data.len();
+        order.to_numbers().ok_or(Error::Length { name: "BootOrder", length })
     }
 
     /// Sets the order. It must keep every existing entry that is not Lifeboat's.

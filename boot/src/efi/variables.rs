@@ -138,6 +138,19 @@ impl Variable {
         Self::boot(ucs2::encode_nul(text))
     }
 
+    /// Parses what efivarfs has for a variable: its attributes, then its value. Returns `None` if the
+    /// bytes are fewer than the attributes.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (attributes, data) = bytes.split_first_chunk()?;
+        Some(Self { attributes: Attributes(u32::from_le_bytes(*attributes)), data: data.to_vec() })
+    }
+
+    /// The value as numbers of boot entries, as in `BootOrder`. Returns `None` if its length is odd.
+    pub fn to_numbers(&self) -> Option<Vec<u16>> {
+        let (numbers, []) = self.data.as_chunks() else { return None };
+        Some(numbers.iter().copied().map(u16::from_le_bytes).collect())
+    }
+
     /// The value as a string.
     pub fn to_text(&self) -> String {
         ucs2::decode_lossy(&self.data)
@@ -181,13 +194,9 @@ impl Variables {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let (attributes, data) = bytes
-            .split_first_chunk()
-            .ok_or_else(|| Error::Short { name: name.clone(), length: bytes.len() })?;
-        Ok(Some(Variable {
-            attributes: Attributes(u32::from_le_bytes(*attributes)),
-            data: data.to_vec(),
-        }))
+        let variable = Variable::parse(&bytes);
+        let short = || Error::Short { name: name.clone(), length: bytes.len() };
+        variable.map(Some).ok_or_else(short)
     }
 
     /// Sets the variable and reads it back. An equal variable is not written again, to spare the

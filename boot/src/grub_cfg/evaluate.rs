@@ -4,7 +4,7 @@ use super::menu::{Action, Entry, Item, Menu};
 use super::script::{Branch, Part, Statement, Word};
 use crate::bls;
 use crate::grubenv::EnvironmentBlock;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Limits the bytes that all variables may expand to: a few bytes of a hostile script could
 /// otherwise expand without bound. No real menu comes close.
@@ -89,6 +89,11 @@ impl Evaluator<'_> {
 
     /// Runs a command and returns whether it succeeds, as far as that is known.
     fn command(&mut self, words: &[String], block: &[Statement]) -> bool {
+        let Negated { words, negated } = Negated::of(words, |word| word == "!");
+        self.plain_command(words, block) != negated
+    }
+
+    fn plain_command(&mut self, words: &[String], block: &[Statement]) -> bool {
         let Some((name, arguments)) = words.split_first() else {
             return true;
         };
@@ -103,7 +108,6 @@ impl Evaluator<'_> {
             "search" | "search.fs_uuid" => self.search(name, arguments),
             "[" | "test" => return self.test(arguments),
             "false" => return false,
-            "!" => return !self.command(arguments, block),
             name if arguments.is_empty() && name.contains('=') => self.assign(name),
             _ => {}
         }
@@ -217,8 +221,12 @@ impl Evaluator<'_> {
                 return;
             }
         }
+        let names: BTreeSet<&str> = names.into_iter().collect();
         for (name, value) in self.environment.variables() {
-            if names.is_empty() || names.contains(&name) {
+            if names.is_empty() || names.contains(name) {
+                // A script may load the block as often as it has lines.
+                let Some(left) = self.budget.checked_sub(name.len() + value.len()) else { return };
+                self.budget = left;
                 self.put(name, Some(value.to_owned()));
             }
         }
@@ -268,8 +276,8 @@ impl Evaluator<'_> {
 
     fn holds(&self, term: &[&str]) -> bool {
         let number = |text: &str| text.trim().parse::<i64>().unwrap_or(0);
-        match *term {
-            ["!", ref rest @ ..] => !self.holds(rest),
+        let Negated { words, negated } = Negated::of(term, |word| *word == "!");
+        let holds = match *words {
             [a, "=" | "==", b] => a == b,
             [a, "!=", b] => a != b,
             [a, "<", b] => a < b,
@@ -286,7 +294,8 @@ impl Evaluator<'_> {
             ["-e" | "-f" | "-s" | "-d", path] => path.ends_with("/grubenv"),
             [text] => !text.is_empty(),
             _ => false,
-        }
+        };
+        holds != negated
     }
 
     fn expand(&mut self, words: &[Word]) -> Vec<String> {
@@ -324,6 +333,21 @@ impl Evaluator<'_> {
             }
             None => String::new(),
         }
+    }
+}
+
+/// What follows the `!` at the start of a command or a condition. They are counted, because a script
+/// may have any number of them.
+struct Negated<'a, T> {
+    words: &'a [T],
+    /// Their number is odd.
+    negated: bool,
+}
+
+impl<'a, T> Negated<'a, T> {
+    fn of(words: &'a [T], is_not: impl Fn(&T) -> bool) -> Self {
+        let count = words.iter().take_while(|word| is_not(word)).count();
+        Negated { words: &words[count..], negated: count % 2 == 1 }
     }
 }
 

@@ -6,6 +6,10 @@ use std::str::Chars;
 /// No real menu is nested deeper than this; anything deeper is skipped.
 const DEPTH: usize = 32;
 
+/// The most words and line ends of a configuration, so that a mebibyte of them takes no more than a
+/// few times the memory of its text. A menu of a hundred kernels has a fifth as many.
+const MAX_TOKENS: usize = 1 << 17;
+
 /// A piece of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
@@ -45,7 +49,7 @@ enum Token {
     End,
 }
 
-/// Parses a script. Whatever is not valid is skipped.
+/// Parses a script. Whatever is not valid is skipped, and so is what follows [`MAX_TOKENS`].
 pub fn parse(text: &str) -> Vec<Statement> {
     let mut parser = Parser { tokens: tokens(text).into_iter().peekable(), depth: 0 };
     let mut statements = Vec::new();
@@ -146,15 +150,15 @@ impl Parser {
 
     /// Parses the words up to the end of the command or to a brace.
     fn words(&mut self) -> Vec<Word> {
-        let mut words = Vec::new();
-        while let Some(Token::Word(word)) = self.tokens.peek() {
-            if matches!(word.keyword(), Some("{" | "}")) {
-                break;
-            }
-            words.push(word.clone());
-            self.tokens.next();
-        }
-        words
+        let is_word = |token: &Token| match token {
+            Token::Word(word) => !matches!(word.keyword(), Some("{" | "}")),
+            Token::End => false,
+        };
+        let next = || match self.tokens.next_if(is_word) {
+            Some(Token::Word(word)) => Some(word),
+            _ => None,
+        };
+        std::iter::from_fn(next).collect()
     }
 
     fn block(&mut self) -> Vec<Statement> {
@@ -186,7 +190,11 @@ impl Word {
     fn push(&mut self, c: char) {
         match self.parts.last_mut() {
             Some(Part::Text(text)) => text.push(c),
-            _ => self.parts.push(Part::Text(c.into())),
+            _ => {
+                // Nearly every word has one part.
+                self.parts.reserve_exact(1);
+                self.parts.push(Part::Text(c.into()));
+            }
         }
     }
 }
@@ -195,6 +203,9 @@ fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.peek().copied() {
+        if tokens.len() == MAX_TOKENS {
+            break;
+        }
         match c {
             '\n' | ';' => {
                 chars.next();

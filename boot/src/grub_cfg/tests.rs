@@ -214,6 +214,29 @@ fn hostile_scripts_terminate() {
     }
 }
 
+#[test]
+fn any_number_of_negations_is_evaluated() {
+    for (count, default) in [(100_000, ""), (100_001, "1")] {
+        let not = "! ".repeat(count);
+        for condition in [format!("{not}false"), format!("[ {not}-z x ]")] {
+            let cfg = format!("if {condition}; then set default=1; fi");
+            let menu = Menu::parse(&cfg, &EnvironmentBlock::new());
+            assert_eq!(menu.default, default, "{count} before {}", &condition[2 * count..]);
+        }
+    }
+}
+
+#[test]
+fn a_block_that_is_loaded_on_every_line_is_not_kept_every_time() {
+    let value = "x".repeat(900);
+    let block = environment(&[("a", &value)]);
+    let loads = 300_000 / "load_env\n".len();
+    let cfg = format!("{}set default=$a\n", "load_env\n".repeat(loads));
+    assert_eq!(Menu::parse(&cfg, &block).default, "", "what may be expanded is used up");
+    let cfg = "load_env other\nload_env a other\nset default=$a\n";
+    assert_eq!(Menu::parse(cfg, &block).default, value);
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_without_a_panic(text in any::<String>()) {

@@ -9,6 +9,10 @@ use crate::block_copy::crc32c::crc32c;
 use crate::block_copy::extents::Extents;
 use crate::storage::probe::{Block, Source};
 
+/// The most block groups, each of which takes some bytes of memory. With groups of the usual size
+/// that is 32 TiB.
+const MAX_GROUPS: u64 = 1 << 18;
+
 const INODE_UNINIT: u16 = 0x1;
 const BLOCK_UNINIT: u16 = 0x2;
 
@@ -107,6 +111,9 @@ impl Ext {
             (Extents::default(), Extents::default(), Vec::new());
         let blocks = |from: u64, to: u64| from * self.block_size..to * self.block_size;
         let table_blocks = (self.group_inodes * self.inode_size).div_ceil(self.block_size);
+        if self.groups() > MAX_GROUPS {
+            return Unfit::new("it has too many block groups");
+        }
         let mut descriptors = Vec::new();
         for number in 0..self.groups() {
             let in_block = number % self.descriptors_in_block();

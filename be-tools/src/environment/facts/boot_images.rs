@@ -31,7 +31,7 @@ fn is_release(text: &str) -> bool {
 }
 
 /// The size of a bzImage according to its header: setup sectors, then 16-byte paragraphs.
-fn bzimage_size(head: &[u8]) -> Option<u64> {
+pub(crate) fn bzimage_size(head: &[u8]) -> Option<u64> {
     (head.get(0x202..0x206)? == b"HdrS").then_some(())?;
     let setup = match *head.get(0x1f1)? {
         0 => 4,
@@ -82,7 +82,7 @@ pub(super) fn initramfs_problem(root: &RootDir, path: &str) -> Option<String> {
 
 /// Where the main archive begins. An uncompressed archive with microcode may come before it.
 /// Returns `None` if the file ends within that one.
-fn main_archive(
+pub(crate) fn main_archive(
     read: &dyn Fn(u64, usize) -> std::io::Result<Vec<u8>>,
 ) -> std::io::Result<Option<u64>> {
     // Microcode has only a few files. An archive with more is an uncompressed main archive.
@@ -140,7 +140,7 @@ pub(super) fn init_problem(root: &RootDir) -> Option<String> {
 }
 
 /// PT_INTERP of a 64-bit little-endian ELF file.
-fn interpreter(elf: &[u8]) -> Option<String> {
+pub(crate) fn interpreter(elf: &[u8]) -> Option<String> {
     const INTERPRETER: u32 = 3;
     (elf.get(4..6)? == [2, 1]).then_some(())?;
     let half =

@@ -159,6 +159,15 @@ fn with_uuid(uuid: String, path: String, environment: &BootEnvironment) -> Resul
         ))
         .into());
     }
+    // The stub has its path in one line, and GRUB prints it.
+    if path.chars().any(char::is_control) {
+        return Err(Refusal::Other(format!(
+            "the path of /boot of '{}', '{}', contains a control character: rename its subvolume",
+            environment.name(),
+            path.escape_debug()
+        ))
+        .into());
+    }
     Ok(BootDirectory { uuid, path })
 }
 

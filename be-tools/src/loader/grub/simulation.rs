@@ -152,7 +152,7 @@ impl Machine for GrubMachine {
         let entries = self.firmware.entries();
         let foreign = entries.entries().unwrap().into_iter().find(|e| !e.option.is_lifeboat());
         // Not by a verb, which would keep the last one that starts.
-        let name = VariableName::global(&format!("Boot{:04X}", foreign.unwrap().number));
+        let name = VariableName::global(format!("Boot{:04X}", foreign.unwrap().number));
         entries.variables().delete(&name).unwrap();
     }
 

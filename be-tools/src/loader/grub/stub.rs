@@ -96,6 +96,9 @@ pub fn early_configuration(stub: &str) -> String {
     EARLY.replace("@stub@", stub)
 }
 
+/// The length of a BLAKE3 hash in hex.
+const HASH_LENGTH: usize = 64;
+
 /// The GRUB image of a stub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -143,16 +146,16 @@ impl Stub {
         let path = self.boot.path.trim_end_matches('/');
         let shown = if path.is_empty() { "the /boot file system" } else { path };
         let image = format!("{} {} {}", self.image.name, self.image.size, self.image.hash);
-        let mut text = TEMPLATE
-            .replace("@image@", &image)
-            .replace("@rescue@", RESCUE_IMAGE)
-            .replace("@environment@", trial_record::FILE)
-            .replace("@uuid@", &quoted(&self.boot.uuid))
-            .replace(
-                "@missing@",
-                &quoted(&format!("Lifeboat: {shown} of this boot environment was not found.")),
-            )
-            .replace("@boot@", &quoted(path));
+        let missing = format!("Lifeboat: {shown} of this boot environment was not found.");
+        let mut text = filled(TEMPLATE, |name| match name {
+            "image" => image.clone(),
+            "rescue" => RESCUE_IMAGE.into(),
+            "environment" => trial_record::FILE.into(),
+            "uuid" => quoted(&self.boot.uuid),
+            "missing" => quoted(&missing),
+            "boot" => quoted(path),
+            unknown => format!("@{unknown}@"),
+        });
         let hash = blake3::hash(text.as_bytes()).to_hex();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# end {hash}");
@@ -180,19 +183,33 @@ impl Stub {
         };
         let uuid = line("search --no-floppy --fs-uuid --set=lifeboat_boot ")?;
         let path = line("set prefix=\"($root)\"")?.strip_suffix("/grub").ok_or(DAMAGED)?;
-        let path = unquoted(path);
+        let (uuid, path) = (unquoted(uuid), unquoted(path));
+        let is_file = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\');
+        let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+        let sound = name.bytes().all(is_file)
+            && hash.len() == HASH_LENGTH
+            && is_hex(hash)
+            && is_hex(&uuid.replace('-', ""))
+            && !path.chars().any(char::is_control);
+        if !sound {
+            return Err(DAMAGED);
+        }
         Ok(Stub {
             image: Image {
                 name: name.into(),
                 size: size.parse().map_err(|_| DAMAGED)?,
                 hash: hash.into(),
             },
-            boot: BootDirectory {
-                uuid: unquoted(uuid),
-                path: if path.is_empty() { "/".into() } else { path },
-            },
+            boot: BootDirectory { uuid, path: if path.is_empty() { "/".into() } else { path } },
         })
     }
+}
+
+/// A template with a value for each `@name@` in it. What a value contains is never replaced: a
+/// subvolume may be called `@boot@`.
+fn filled(template: &str, value: impl Fn(&str) -> String) -> String {
+    let parts = template.split('@').enumerate();
+    parts.map(|(n, part)| if n % 2 == 1 { value(part) } else { part.to_owned() }).collect()
 }
 
 /// Quotes a string for GRUB. Within single quotes only the quote itself is special.
@@ -224,6 +241,16 @@ mod tests {
             let stub = stub(path);
             assert_eq!(Stub::parse(&stub.render()).as_ref(), Ok(&stub), "{path}");
             assert!(!stub.render().contains('@') || path.contains('@'), "{}", stub.render());
+        }
+    }
+
+    #[test]
+    fn a_path_like_a_place_of_the_template_stays_in_its_quotes() {
+        for path in ["/@boot@;reboot;/boot", "/@missing@/boot", "/@uuid@ @image@"] {
+            let stub = stub(path);
+            let text = stub.render();
+            assert_eq!(Stub::parse(&text).as_ref(), Ok(&stub), "{path}");
+            assert!(text.contains(&format!("'Lifeboat: {path} of this")), "{text}");
         }
     }
 

@@ -171,7 +171,7 @@ fn the_last_entry_that_starts_is_not_removed() {
     let inactive = entries.add(&ours(), Position::Last).unwrap();
     entries.set_active(inactive, false).unwrap();
     let gone = entries.add(&ours(), Position::Last).unwrap();
-    entries.variables().delete(&VariableName::global(&format!("Boot{gone:04X}"))).unwrap();
+    entries.variables().delete(&VariableName::global(format!("Boot{gone:04X}"))).unwrap();
     assert!(matches!(entries.remove(number), Err(Error::EmptyOrder)));
     assert!(matches!(entries.remove_foreign(number), Err(Error::EmptyOrder)));
     assert_eq!(entries.order().unwrap(), [number, inactive, gone]);
