@@ -213,6 +213,8 @@ impl<'a> Inside<'a> {
         loop {
             if let Some(status) = child.try_wait().doing(waiting)? {
                 return match (interrupted, beyond) {
+                    // It went on, and was not interrupted after all.
+                    (Some(_), _) if self.interactive && status.success() => Ok(status),
                     (Some(_), _) => Err(Error::Interrupted),
                     (None, Some(why)) => Err(why.into()),
                     (None, None) => Ok(status),
@@ -225,12 +227,12 @@ impl<'a> Inside<'a> {
                 }
             }
             match interrupted {
-                // The terminal sends the signal to an interactive command itself.
-                None if crate::signals::interrupted() && !self.interactive => {
+                None if self.is_interrupted() => {
                     interrupted = Some(Instant::now());
-                    send(child, Signal::INT);
+                    // What the user runs may have a reason to go on, and is not killed.
+                    send(child, if self.interactive { Signal::TERM } else { Signal::INT });
                 }
-                Some(since) if since.elapsed() > GRACE => {
+                Some(since) if since.elapsed() > GRACE && !self.interactive => {
                     send(child, Signal::QUIT);
                     interrupted = Some(Instant::now());
                 }
@@ -238,6 +240,11 @@ impl<'a> Inside<'a> {
             }
             std::thread::sleep(TICK);
         }
+    }
+
+    /// A key that the user of an interactive command presses is for the command.
+    fn is_interrupted(&self) -> bool {
+        if self.interactive { crate::signals::terminated() } else { crate::signals::interrupted() }
     }
 
     fn limit_reached(

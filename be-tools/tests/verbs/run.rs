@@ -9,7 +9,7 @@ use crate::loop_device::sh;
 
 /// A copy with a shell, sleep(1) and what they need.
 fn with_shell(first: &str, second: &str) -> (Disk, Disk) {
-    let programs = "for p in /bin/sh /bin/sleep /bin/touch; do \
+    let programs = "for p in /bin/sh /bin/sleep /bin/touch /bin/stty; do \
         cp -L --parents $p $(ldd $p | grep -o '/[^ ]*') .; done; mkdir -p dev run sys root";
     copied(first, second, programs)
 }
@@ -27,6 +27,7 @@ fn begun(second: &str, target: &Disk, script: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_be"))
             .args(["run", second, "--", "sh", "-c", &format!("touch /began; {script}")])
             .stdin(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap()
     };
@@ -108,4 +109,101 @@ fn what_keeps_a_command_from_starting_leaves_the_boot_environment_complete() {
     let output = be(&["run", &second, "--", "sh", "-c", "true"]);
     assert!(said(&output).contains("there is no such device"), "{}", said(&output));
     assert_eq!((output.status.code(), state(&target).as_str()), (Some(1), COMPLETE));
+}
+
+#[test]
+fn a_boot_environment_stays_incomplete_if_the_connection_is_lost_in_the_middle() {
+    if !root() {
+        return;
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (first, second) = (name("connected"), name("lost"));
+    let (_source, target) = with_shell(&first, &second);
+    for (signal, trap, status, expected) in [
+        ("HUP", "sleep 1000", 130, INCOMPLETE),
+        ("TERM", "sleep 1000", 130, INCOMPLETE),
+        // The command goes on, and ends well.
+        ("HUP", "trap '' HUP TERM; while [ ! -e /go ]; do sleep 0.1; done", 0, COMPLETE),
+    ] {
+        let mut child = begun(&second, &target, trap);
+        sh(Path::new("/"), &format!("kill -{signal} {}", child.id()));
+        std::thread::sleep(Duration::from_millis(500));
+        target.change("touch go");
+        let ended = child.wait().unwrap();
+        assert_eq!((ended.code(), state(&target).as_str()), (Some(status), expected), "{signal}");
+        target.change("rm began go");
+    }
+}
+
+#[test]
+fn a_device_that_only_the_descriptor_names_is_not_there_and_privileges_are_announced() {
+    if !root() {
+        return;
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (first, second) = (name("honest"), name("greedy"));
+    let (_source, target) = with_shell(&first, &second);
+    let victim = Disk::new(16);
+    let uuid = uuid::Uuid::new_v4();
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", victim.node));
+    target.change(&format!(
+        "sed -i 's/^made = .*/made = [\"{uuid}\"]/' etc/lifeboat/environment.toml; \
+        grep -q {uuid} etc/lifeboat/environment.toml"
+    ));
+    let list = ["sh", "-c", "echo /dev/loop*"];
+    for (privileged, announced) in [(None, false), (Some("--privileged"), true)] {
+        let mut arguments = vec!["run"];
+        arguments.extend(privileged);
+        arguments.extend([second.as_str(), "--"]);
+        let output = be(&[&arguments[..], &list].concat());
+        let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(seen.trim(), target.node, "{}", said(&output));
+        let text = said(&output);
+        assert_eq!(text.contains("--privileged: the command can change"), announced, "{text}");
+    }
+}
+
+#[test]
+fn the_users_terminal_is_as_it_was_after_a_command() {
+    if !root() {
+        return;
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (first, second) = (name("raw"), name("cooked"));
+    let (_source, target) = with_shell(&first, &second);
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let settings = || nix::sys::termios::tcgetattr(&pair.slave).unwrap();
+    let before = settings();
+    // The command changes its own terminal, and is killed with its sandbox.
+    let script = "stty raw -echo; touch /began; sleep 1000";
+    let be = env!("CARGO_BIN_EXE_be");
+    let stream = || Stdio::from(pair.slave.try_clone().unwrap());
+    let mut running = false;
+    for _ in 0..600 {
+        let mut shell = Command::new("setsid")
+            .args(["--ctty", "--wait", be, "run", &second, "--", "sh", "-c", script])
+            .stdin(stream())
+            .stdout(stream())
+            .stderr(stream())
+            .spawn()
+            .unwrap();
+        while shell.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(200));
+            if target.change("ls").contains("began") {
+                running = true;
+                assert_ne!(settings(), before, "raw, so that the command gets every key");
+                let be = sh(Path::new("/"), &format!("pgrep -P {}", shell.id()));
+                let helper = sh(Path::new("/"), &format!("pgrep -P {}", be.trim()));
+                sh(Path::new("/"), &format!("kill -KILL $(pgrep -P {})", helper.trim()));
+                shell.wait().unwrap();
+            }
+        }
+        if running {
+            break;
+        }
+        // Another test's `be` has the lock.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(running);
+    assert_eq!(settings(), before);
 }
