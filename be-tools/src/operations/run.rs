@@ -76,17 +76,30 @@ pub fn in_environment(
     }
 }
 
-/// What `--privileged` opens.
+/// Programs that download packages.
+const PACKAGE_MANAGERS: [&str; 9] =
+    ["apk", "apt", "apt-get", "aptitude", "dnf", "pacman", "xbps-install", "yum", "zypper"];
+
+/// What `--privileged` opens, and that a package manager has no network. `apt-get update` would
+/// only say so, and succeed.
 fn notes(request: RunRequest<'_>) -> Vec<String> {
-    if !request.privileged {
-        return Vec::new();
+    let mut notes = Vec::new();
+    if request.privileged {
+        notes.push(
+            "--privileged: the command can change the running system and its disks. It has all \
+            capabilities and system calls, can load kernel modules and set the clock, mount, and \
+            write to the disks that the boot environment lies on"
+                .into(),
+        );
     }
-    vec![
-        "--privileged: the command can change the running system and its disks. It has all \
-        capabilities and system calls, can load kernel modules and set the clock, mount, and write \
-        to the disks that the boot environment lies on"
-            .into(),
-    ]
+    let program = request.command.first().and_then(|program| Path::new(program).file_name());
+    let program = program.and_then(OsStr::to_str).unwrap_or_default();
+    if !request.network && PACKAGE_MANAGERS.contains(&program) {
+        notes.push(format!(
+            "{program} has no network: `be run --network` gives it that of the running system"
+        ));
+    }
+    notes
 }
 
 /// The boot entry that is inactive while the command runs, if the machine has another one that it
@@ -367,6 +380,24 @@ mod tests {
         twin.root.device = "/dev/lifeboat-none2".into();
         inventory.environments.push(twin);
         assert_eq!(entry(&inventory, &second), None, "which of the two it starts is not known");
+    }
+
+    #[test]
+    fn a_package_manager_without_network_and_privileges_are_announced() {
+        let announced = |command: &[&str], privileged, network| {
+            let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            notes(RunRequest { reference: "second", privileged, network, command: &command }).len()
+        };
+        for (command, privileged, network, expected) in [
+            (&["apt-get", "update"][..], false, false, 1),
+            (&["/usr/bin/apt", "update"], false, false, 1),
+            (&["apt-get", "update"], false, true, 0),
+            (&["dpkg", "-i", "apt"], false, false, 0),
+            (&["true"], true, false, 1),
+            (&["apt", "update"], true, false, 2),
+        ] {
+            assert_eq!(announced(command, privileged, network), expected, "{command:?}");
+        }
     }
 
     #[test]
