@@ -179,6 +179,13 @@ pub fn close_on_exec_from(first: u32) -> std::io::Result<()> {
     last_error(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOEXEC) }).map(drop)
 }
 
+/// Closes every file descriptor from `first` on, in a child of [`fork_single_threaded`] that drops
+/// nothing which was made before the fork, because it ends with exit(3).
+pub fn close_inherited_from(first: u32) -> std::io::Result<()> {
+    // SAFETY: as the caller promises, no owner of these descriptors uses or closes them any more.
+    last_error(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Sets the loopback interface of this network namespace up (netdevice(7)).
 pub fn bring_up_loopback() -> std::io::Result<()> {
     /// The part of `struct ifreq` that has flags.

@@ -262,6 +262,27 @@ fn a_command_has_a_control_group_that_goes_with_it() {
 }
 
 #[test]
+fn pid_1_leads_nowhere() {
+    if !root() {
+        return;
+    }
+    let (debian, _guard) = debian();
+    let line = "exec 7</ ; \"$0\" internal-inside --root \"$1\" --parent $$ -- sh -c \"$2\"; true";
+    let look = "sleep 0.3; ls /proc/1/fd; for f in fd/0 fd/3 fd/7 root exe cwd; do \
+        readlink /proc/1/$f || echo closed; done; head -c 1 /proc/1/mem; ischroot; echo $?";
+    let out = Command::new("bash")
+        .args(["-c", line, env!("CARGO_BIN_EXE_be")])
+        .arg(&debian)
+        .arg(look)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    // Packages decide by ischroot(1), for which a sandbox has never been one.
+    assert_eq!(text, format!("0\n1\n2\n{}1\n", "closed\n".repeat(6)));
+}
+
+#[test]
 fn nothing_that_the_caller_had_open_is_open_for_the_command() {
     if !root() {
         return;
@@ -395,10 +416,10 @@ fn no_device_can_be_written_to_by_root_inside() {
         "exec 3<DEVICE; echo x >/proc/self/fd/3",
         "chmod 666 DEVICE; perl -e 'open(F, \"+<\", \"DEVICE\") or die \"$!\\n\"'",
         "mknod /dev/again b $(stat -c '0x%t 0x%T' DEVICE)",
-        // BLKROSET, BLKDISCARD.
+        // BLKROSET, BLKZEROOUT.
         "perl -e 'open(F, \"<\", \"DEVICE\"); ioctl(F, 0x125d, 0) or die \"$!\\n\"'",
         "perl -e 'open(F, \"<\", \"DEVICE\"); \
-        ioctl(F, 0x1277, my $r = pack(\"QQ\", 0, 4096)) or die \"$!\\n\"'",
+        ioctl(F, 0x127f, my $r = pack(\"QQ\", 0, 4096)) or die \"$!\\n\"'",
     ]
     .into_iter()
     .map(|what| {

@@ -36,8 +36,7 @@ pub(super) fn run(arguments: &Arguments, relay: Option<Relay>) -> Result<u8> {
         return Err(Error::Usage("no command to run".into()));
     };
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    // What the caller of `be` had open is not the command's: a directory would lead out of its
-    // root.
+    // The terminal that PID 1 relays is the command's by its standard streams only.
     sys::close_on_exec_from(3).doing(|| "closing files".into())?;
     let mut command = Command::new(program);
     command

@@ -1,7 +1,7 @@
 //! The namespaces of a command. The process that is PID 1 in them sets them up.
 
 use nix::sched::CloneFlags;
-use rustix::process::Signal;
+use rustix::process::{DumpableBehavior, Signal};
 
 use super::arguments::{Arguments, NOT_PREPARED};
 use super::devices::Devices;
@@ -76,6 +76,11 @@ fn first_process(arguments: &Arguments, devices: &Devices) -> Result<u8> {
     // After PID 1 has joined the control group, which is the root of the new namespace. A kernel
     // without such namespaces shows where the group is, no more.
     let _ = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP);
+    // The command could reach everything that PID 1 has open by /proc/1/fd: the hierarchy of control
+    // groups, and what the caller of `be` had open.
+    sys::close_inherited_from(3).doing(|| "closing files".into())?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(|| "shutting off PID 1".into())?;
     let relay = if arguments.interactive { Relay::open(arguments.foreground)? } else { None };
     if !arguments.privileged {
         let sys_admin = is_in_btrfs_subvolume()?;

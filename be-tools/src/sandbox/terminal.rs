@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::process::DumpableBehavior;
 use rustix::stdio::{stderr, stdin, stdout};
 use rustix::termios::{OptionalActions, OutputModes, Termios, isatty};
 
@@ -94,8 +93,6 @@ impl Relay {
         signal_hook::flag::register(signal_hook::consts::SIGWINCH, Arc::clone(&resized))
             .doing(making)?;
         sys::ignore_background_reads();
-        // Otherwise the command could open the user's terminal in /proc/1/fd.
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(making)?;
         let pending = Vec::new();
         let relay = Relay { ours, theirs, has_input, output, pending, resized };
         relay.resize();
