@@ -508,6 +508,16 @@ fn keys_reach_a_users_command_as_signals() {
     assert!(shown.contains("heard\r\n") && shown.contains("status 9"), "{shown}");
 }
 
+#[test]
+fn a_program_left_in_the_background_does_not_keep_the_terminal() {
+    if !root() {
+        return;
+    }
+    let (debian, _guard) = debian();
+    let shown = on_terminal(&debian, "", "yes & echo ready; sleep 0.1; exit 4");
+    assert!(shown.contains("status 4"), "{} bytes", shown.len());
+}
+
 /// A partition of a loop device, known only to the kernel: the device has no partition table.
 struct Partition {
     disk: String,

@@ -77,6 +77,8 @@ pub(super) fn run(arguments: &Arguments, relay: Option<Relay>) -> Result<u8> {
     let end = signals::pass_until_end(pid, group, &signals::ALL, || {
         relay.turn(Duration::from_millis(20));
     });
+    // What is left in the background must not go on printing. This fails if nothing is.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::SIGKILL);
     relay.finish();
     Ok(status(end))
 }
