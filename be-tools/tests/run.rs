@@ -157,6 +157,33 @@ fn a_command_keeps_only_capabilities_over_files_and_its_own_processes() {
     assert_ne!(script(&privileged, sets).1, capabilities);
 }
 
+#[test]
+fn sys_admin_is_kept_in_a_subvolume_of_a_btrfs_alone() {
+    if !root() {
+        return;
+    }
+    let (_debian, _guard) = debian();
+    let disk = Mounted::new(&["mkfs.btrfs", "-q", "-f"], "128M");
+    let node = sh(disk.path(), "findmnt -no SOURCE --target .");
+    let programs = "for p in /bin/sh /bin/cat; do \
+        cp -L --parents $p $(ldd $p | grep -o '/[^ ]*') .; done";
+    sh(disk.path(), &format!("{programs}; btrfs -q subvolume create s; cd s; {programs}"));
+    let subvolume = tempfile::tempdir().unwrap();
+    let mount = format!("mount -o subvol=s {} {}", node.trim(), subvolume.path().display());
+    sh(Path::new("/"), &mount);
+    let effective = |root: &Path| {
+        let (status, text) = script(&inside(root), "cat /proc/self/status");
+        assert_eq!(status, 0, "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let of_both = (effective(disk.path()), effective(subvolume.path()));
+    sh(Path::new("/"), &format!("umount {}", subvolume.path().display()));
+    const SYS_ADMIN: u64 = 1 << 21;
+    assert_eq!(of_both.0 & SYS_ADMIN, 0, "GRUB's tools do not need it");
+    assert_eq!(of_both.1, of_both.0 | SYS_ADMIN, "grub-mkrelpath searches the tree");
+}
+
 /// A system call by perl(1), which prints the error if it fails.
 fn call(arguments: &str) -> String {
     format!("perl -e 'exit(syscall({arguments}) == -1 ? print \"$!\\n\" : 0)'")
