@@ -2,6 +2,8 @@
 //! loader.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+#[path = "verbs/field.rs"]
+mod field;
 mod loop_device;
 #[path = "verbs/steps.rs"]
 mod steps;

@@ -79,7 +79,7 @@ impl Device {
     /// # Errors
     /// When the device cannot be written.
     pub fn erase(&self) -> Result<()> {
-        mkfs::erase(&self.file, &self.path)?;
+        mkfs::erase_to_fill(&self.file, &self.path)?;
         let direct = rustix::fs::fcntl_getfl(&self.file)
             .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT));
         if let Err(why) = direct {

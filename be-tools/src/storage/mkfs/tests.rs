@@ -30,11 +30,56 @@ fn every_type_is_made_over_every_other() {
             .run()
             .unwrap();
         assert_eq!(blkid.trim(), fs_type);
+        let start = std::fs::read(file.path()).unwrap();
+        assert!(!start.starts_with(b"LIFEBOAT"), "{fs_type}: the mark of an erased device stays");
     }
     wipe(&device.node).unwrap();
     assert_eq!(probe(&open(&device.node).unwrap()), Content::Blank);
     assert!(Tool::new("btrfs").args(["check", "--super", "1"]).arg(&device.node).run().is_err());
     assert!(make("reiserfs", &device.device(), &fresh(), None).is_err());
+}
+
+/// Writes the labels of a ZFS pool as libblkid recognises them: uberblocks in each label's ring.
+fn write_zfs_labels(file: &std::fs::File, size: u64) {
+    const LABEL: u64 = 256 << 10;
+    let end = size / LABEL * LABEL;
+    for label in [0, LABEL, end - 2 * LABEL, end - LABEL] {
+        for uberblock in (128..256).map(|kibibytes| label + (kibibytes << 10)) {
+            file.write_all_at(&0x00ba_b10c_u64.to_le_bytes(), uberblock).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_labels_of_zfs_at_both_ends_are_erased() {
+    let blkid = |path: &Path| Tool::new("blkid").arg("-p").arg(path).output().unwrap();
+    // The labels at the end are aligned, so they begin the earlier, the less aligned the size is.
+    for size in [64 << 20, (64 << 20) + (255 << 10)] {
+        let image = image(size);
+        let file = std::fs::File::options().read(true).write(true).open(image.path()).unwrap();
+        write_zfs_labels(&file, size);
+        // What an erased first MiB leaves is still a member of a pool.
+        file.write_all_at(&vec![0; 1 << 20], 0).unwrap();
+        let before = blkid(image.path());
+        assert!(String::from_utf8_lossy(&before.stdout).contains("zfs_member"), "{before:?}");
+        erase_to_fill(&file, image.path()).unwrap();
+        let after = blkid(image.path());
+        assert_eq!(after.status.code(), Some(2), "{after:?}");
+        assert_eq!(probe(&open(image.path()).unwrap()), Content::Blank);
+    }
+}
+
+#[test]
+fn a_device_that_was_wiped_counts_as_blank_although_content_is_left() {
+    let image = image(64 << 20);
+    let file = std::fs::File::options().read(true).write(true).open(image.path()).unwrap();
+    file.write_all_at(b"content", 32 << 20).unwrap();
+    assert_eq!(probe(&open(image.path()).unwrap()), Content::Unknown);
+    wipe(image.path()).unwrap();
+    assert_eq!(probe(&open(image.path()).unwrap()), Content::Blank);
+    // Without the mark, or with other content, it would be erased unseen.
+    file.write_all_at(b"another", 32 << 20).unwrap();
+    assert_eq!(probe(&open(image.path()).unwrap()), Content::Unknown);
 }
 
 #[test]
