@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -101,6 +103,24 @@ pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
         nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
         nix::unistd::ForkResult::Child => Ok(None),
     }
+}
+
+/// Ends this process with `status` when the signal arrives while `interrupted` is set, unless
+/// `paused` is above 0.
+pub fn exit_on_second(
+    signal: libc::c_int,
+    status: libc::c_int,
+    interrupted: Arc<AtomicBool>,
+    paused: &'static AtomicUsize,
+) -> std::io::Result<()> {
+    let action = move || {
+        if interrupted.load(Ordering::SeqCst) && paused.load(Ordering::SeqCst) == 0 {
+            signal_hook::low_level::exit(status);
+        }
+    };
+    // SAFETY: the action only reads atomic variables and calls _exit(2), which a signal handler may
+    // do. The last owner of `interrupted` is never dropped in it.
+    unsafe { signal_hook::low_level::register(signal, action) }.map(drop)
 }
 
 /// Filters the system calls of this thread and of all its descendants (seccomp(2)). Needs

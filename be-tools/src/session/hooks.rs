@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::BootEnvironment;
 use crate::error::{Doing, Error, Result};
 use crate::plan::{Report, go_on};
+use crate::signals::Paused;
 use crate::step;
 use crate::storage::namespace::Namespace;
 use crate::tool::Tool;
@@ -44,6 +45,17 @@ impl Hooks {
         self.before.iter().map(|hook| Step::Before(hook))
     }
 
+    /// The state of the operation around whose copy they are run. `verb` and `target` are what the
+    /// hooks are told, and `outside` has the mounts that they see.
+    pub(crate) fn state<'a>(
+        &self,
+        verb: &'static str,
+        target: &'a str,
+        outside: &'a Namespace,
+    ) -> State<'a> {
+        State { verb, target, outside, is_begun: false, after: self.after.len(), paused: None }
+    }
+
     /// Those after it.
     pub(crate) fn after(&self) -> impl Iterator<Item = Step<'_>> {
         self.after.iter().map(|hook| Step::After(hook))
@@ -64,16 +76,28 @@ pub(crate) enum Step<'a> {
 #[derive(Debug)]
 pub(crate) struct State<'a> {
     /// What they are told: the verb.
-    pub(crate) verb: &'static str,
+    verb: &'static str,
     /// And the target's name.
-    pub(crate) target: &'a str,
+    target: &'a str,
     /// The mounts that they see.
-    pub(crate) outside: &'a Namespace,
+    outside: &'a Namespace,
     /// The first of them, or the copy, was begun.
-    pub(crate) is_begun: bool,
+    is_begun: bool,
+    /// How many of those after the copy have not been run yet.
+    after: usize,
+    /// From the first hook to the last one: not even a second Ctrl-C leaves a database quiet.
+    paused: Option<Paused>,
 }
 
 impl State<'_> {
+    /// The first hook, or the copy, begins. From now on those after the copy are due.
+    pub(crate) fn begin(&mut self) {
+        if !self.is_begun {
+            self.is_begun = true;
+            self.paused = (self.after > 0).then(Paused::begin);
+        }
+    }
+
     fn run(&self, hook: Tool) -> Result<()> {
         let hook =
             hook.script().env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
@@ -92,7 +116,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         match self {
             Step::Before(hook) => {
-                state.is_begun = true;
+                state.begin();
                 let done = state.run(Tool::new(*hook));
                 // A Ctrl-C has ended the hook too.
                 go_on().and(done)
@@ -100,6 +124,10 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::After(hook) => {
                 if let Err(why) = state.run(Tool::new(*hook).own_group()) {
                     report.warn(&why.to_string());
+                }
+                state.after = state.after.saturating_sub(1);
+                if state.after == 0 {
+                    state.paused = None;
                 }
                 Ok(())
             }
@@ -168,7 +196,7 @@ mod tests {
 
         fn around(&self, verb: &'static str, copy: impl Fn() -> Result<()>) -> Result<()> {
             let (outside, hooks) = (Namespace::current().unwrap(), self.hooks());
-            let mut state = State { verb, target: "second", outside: &outside, is_begun: false };
+            let mut state = hooks.state(verb, "second", &outside);
             let steps: Vec<_> = hooks
                 .before()
                 .map(Around::Hook)
@@ -204,7 +232,7 @@ mod tests {
             match self {
                 Around::Hook(hook) => hook.run(state, report),
                 Around::Copy(copy) => {
-                    state.is_begun = true;
+                    state.begin();
                     copy()
                 }
             }
@@ -266,6 +294,43 @@ mod tests {
         let names: Vec<String> =
             machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(names, ["before-copy/10-quiet", "before-copy/20-bad", "after-copy/10-wake"]);
+    }
+
+    /// Two Ctrl-C while the copy runs. They end this test program, so it runs itself again.
+    #[test]
+    fn a_second_interruption_does_not_keep_the_hooks_after_the_copy_from_running() {
+        const CHILD: &str = "LIFEBOAT_TEST_INTERRUPTED";
+        const NAME: &str = "session::hooks::tests::\
+            a_second_interruption_does_not_keep_the_hooks_after_the_copy_from_running";
+        if std::env::var_os(CHILD).is_none() {
+            let child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&child.stdout);
+            assert!(said.contains("interrupted; run") && said.contains("after-copy"), "{child:?}");
+            // Without anything to resume, the second signal ends the program as before.
+            assert_eq!(child.status.code(), Some(130), "{child:?}");
+            assert!(!said.contains("still here"), "{child:?}");
+            return;
+        }
+        let raise = || {
+            let myself = rustix::process::getpid();
+            rustix::process::kill_process(myself, rustix::process::Signal::INT).unwrap();
+        };
+        let machine = Machine::new();
+        machine.add("after-copy/10-wake", 0o755, "");
+        crate::signals::watch();
+        let why = machine.around("create", || {
+            raise();
+            raise();
+            go_on()
+        });
+        println!("{}", why.unwrap_err());
+        println!("{:?}", machine.log());
+        raise();
+        println!("still here");
     }
 
     #[test]
