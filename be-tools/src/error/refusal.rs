@@ -60,6 +60,17 @@ pub enum Refusal {
         /// What was found on it.
         content: String,
     },
+    /// A program that is to be run as root may be changed by others.
+    #[error(
+        "{path} would be run as root, and {why}: look at it, then `chown root {path}` and `chmod \
+        go-w {path}`"
+    )]
+    UntrustedProgram {
+        /// The program, or a directory that holds it.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The target cannot hold the source.
     #[error(
         "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
@@ -321,6 +332,7 @@ impl Refusal {
             Refusal::PartOfEnvironment { .. } => "part-of-environment",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
+            Refusal::UntrustedProgram { .. } => "untrusted-program",
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::Ambiguous { .. } => "ambiguous",

@@ -3,10 +3,11 @@
 //! "Copying").
 
 use std::fmt::{Display, Formatter};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::BootEnvironment;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::plan::{Report, go_on};
 use crate::signals::Paused;
 use crate::step;
@@ -139,11 +140,12 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 }
 
-/// The executable files of a directory, sorted by name. The list is empty if there is no such
-/// directory.
+/// The executable files of a directory, sorted by name. They will be run as root. The list is empty
+/// if there is no such directory.
 ///
 /// # Errors
-/// When it cannot be listed.
+/// When it cannot be listed, and [`Refusal::UntrustedProgram`] when somebody other than root could
+/// have changed one of them.
 pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
     let names = match std::fs::read_dir(directory) {
         Ok(names) => names,
@@ -156,20 +158,39 @@ pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.retain(|path| is_executable(path));
     paths.sort();
+    if !paths.is_empty() {
+        // Whoever may write to the directory above can put another one in its place.
+        let directories = directory.ancestors().take(2);
+        directories.chain(paths.iter().map(PathBuf::as_path)).try_for_each(refuse_untrusted)?;
+    }
     Ok(paths)
 }
 
+/// Refuses what a user other than root, or the one who runs this program, may change.
+fn refuse_untrusted(path: &Path) -> Result<()> {
+    let metadata = path.metadata().at("reading the metadata of", path)?;
+    let why = if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        "its owner is not root"
+    } else if metadata.mode() & 0o022 != 0 {
+        "others than its owner may write to it"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::UntrustedProgram { path: path.display().to_string(), why }.into())
+}
+
 fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::plan::Silent;
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
 
     /// A root directory with hooks that write their names and environment to a log.
     struct Machine {
@@ -184,10 +205,13 @@ mod tests {
         fn add(&self, hook: &str, mode: u32, then: &str) {
             let path = self.root.path().join(DIRECTORY).join(hook);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            for directory in path.ancestors().skip(1).take(2) {
+                set_mode(directory, 0o755);
+            }
             let log = self.root.path().join("log");
             let line = format!("echo {hook} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
             std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            set_mode(&path, mode);
         }
 
         fn hooks(&self) -> Hooks {
@@ -294,6 +318,29 @@ mod tests {
         let names: Vec<String> =
             machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(names, ["before-copy/10-quiet", "before-copy/20-bad", "after-copy/10-wake"]);
+    }
+
+    #[test]
+    fn a_hook_that_others_may_change_is_refused() {
+        let machine = Machine::new();
+        machine.add("before-copy/10-a", 0o755, "");
+        machine.add("before-copy/README", 0o666, "");
+        let hooks = machine.root.path().join(DIRECTORY);
+        let (directory, hook) = (hooks.join("before-copy"), hooks.join("before-copy/10-a"));
+        Hooks::below(machine.root.path()).unwrap();
+        for (path, mode) in [(&hook, 0o775), (&hook, 0o757), (&directory, 0o777), (&hooks, 0o775)] {
+            set_mode(path, mode);
+            let refused = Hooks::below(machine.root.path()).unwrap_err();
+            let shown = path.display().to_string();
+            assert_eq!(refused.exit_status(), 3, "{refused}");
+            assert!(refused.to_string().contains(&format!("chmod go-w {shown}")), "{refused}");
+            set_mode(path, 0o755);
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&hook, Some(65534), None).unwrap();
+            let refused = Hooks::below(machine.root.path()).unwrap_err();
+            assert!(refused.to_string().contains("owner is not root"), "{refused}");
+        }
     }
 
     /// Two Ctrl-C while the copy runs. They end this test program, so it runs itself again.
