@@ -71,6 +71,16 @@ pub enum Refusal {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The journal of a file system of the source has to be replayed, and cannot be.
+    #[error(
+        "{device} was not cleanly unmounted and is read-only, so that its journal cannot be \
+        replayed: make it writable (`blockdev --setrw {device}`), or copy from a writable image of \
+        it"
+    )]
+    JournalOnReadOnlyDevice {
+        /// Kernel name with /dev.
+        device: String,
+    },
     /// The target cannot hold the source.
     #[error(
         "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
@@ -333,6 +343,7 @@ impl Refusal {
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
             Refusal::UntrustedProgram { .. } => "untrusted-program",
+            Refusal::JournalOnReadOnlyDevice { .. } => "journal-on-read-only-device",
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::Ambiguous { .. } => "ambiguous",

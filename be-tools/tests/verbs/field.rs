@@ -53,3 +53,25 @@ fn a_disk_whose_first_mebibyte_is_lost_is_not_erased_without_force() {
         assert_eq!(target.sum(), before);
     }
 }
+
+#[test]
+fn a_journal_on_a_read_only_device_is_refused_before_the_plan() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("sealed");
+    let (source, target) = disks(&name);
+    sh(source.directory.path(), "cp image sealed; debugfs -w -R 'feature needs_recovery' sealed");
+    let node = sh(source.directory.path(), "losetup --find --show --read-only sealed");
+    let node = node.trim();
+    let place = format!("/:{}:ext4", target.node);
+    let from = format!("@{}", node.trim_start_matches("/dev/"));
+    let create = || be(&["create", &second, "--from", &from, "-m", &place, "--no-boot-entry"]);
+    // A scan that another program's scan disturbs does not find it.
+    let is_found = |output: &Output| !said(output).contains("there is no boot environment");
+    let output = std::iter::repeat_with(create).take(20).find(is_found).unwrap();
+    sh(Path::new("/"), &format!("losetup --detach {node}"));
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains(&format!("{node} was not cleanly unmounted and is read-only")), "{text}");
+}
