@@ -119,8 +119,7 @@ pub(crate) fn measure<'t>(
         let mounted = source::mount(session, source, &tree.source)?;
         let place = tree.source_directory();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
-        totals.files += measured.files;
-        totals.bytes += measured.bytes;
+        totals += measured;
     }
     Ok(totals)
 }
@@ -158,14 +157,21 @@ pub(crate) fn refuse_too_small(
     capacity: &Capacity,
     needed: Totals,
 ) -> Result<(), Refusal> {
-    if capacity.holds(needed.bytes, needed.files) {
+    let need = needed.into();
+    if capacity.holds(need) {
         return Ok(());
     }
+    let too_many = capacity.files.filter(|_| !capacity.has_inodes(need));
+    let bytes = |bytes| HumanBytes(bytes).to_string();
+    let needed = too_many
+        .map_or_else(|| bytes(capacity.needed(need)), |_| format!("{} inodes", need.inodes));
+    let available =
+        too_many.map_or_else(|| bytes(capacity.bytes), |inodes| format!("{inodes} inodes"));
     Err(Refusal::TooSmall {
         device: target.node().display().to_string(),
         mountpoint: target.mountpoint.to_string(),
-        needed: HumanBytes(needed.bytes).to_string(),
-        available: HumanBytes(capacity.bytes).to_string(),
+        needed,
+        available,
     })
 }
 
@@ -295,4 +301,38 @@ fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, S
     named
         .filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::stack::Stack;
+
+    #[test]
+    fn what_lacks_inodes_is_refused_by_their_number() {
+        let device = Arc::new(BlockDevice::bare(Path::new("/dev/lifeboat-none1")));
+        let target = TargetFileSystem {
+            mountpoint: MountPoint::root(),
+            provision: Provision::Existing(Volume {
+                device,
+                subvolume: None,
+                stack: Stack::default(),
+            }),
+            fs_type: "ext4".parse().unwrap(),
+            options: "defaults".into(),
+            sources: Vec::new(),
+        };
+        let capacity = Capacity { bytes: 1 << 30, files: Some(1000), per_entry: 2600 };
+        let refused =
+            |needed| refuse_too_small(&target, &capacity, needed).map_err(|e| e.to_string());
+        let few = Totals { files: 5000, inodes: 900, bytes: 1 << 20 };
+        refused(few).unwrap();
+        let why = refused(Totals { inodes: 5000, ..few }).unwrap_err();
+        assert!(why.contains("needs 5000 inodes, the device gives 1000 inodes"), "{why}");
+        let why = refused(Totals { bytes: 2 << 30, ..few }).unwrap_err();
+        assert!(why.contains("GiB") && !why.contains("inodes"), "{why}");
+    }
 }

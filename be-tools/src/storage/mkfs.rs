@@ -12,7 +12,7 @@ use super::usage::claim;
 use crate::error::{Doing, Error, Result};
 use crate::tool::{Tool, ToolError};
 
-pub use capacity::{Capacity, capacity};
+pub use capacity::{Capacity, Need, capacity};
 
 /// Erases a device, then makes a file system (or `swap`) with this UUID and label on it.
 ///

@@ -108,8 +108,7 @@ impl<'a> Job<'a> {
             let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
-            self.totals.files += totals.files;
-            self.totals.bytes += totals.bytes;
+            self.totals += totals;
         }
         Ok(())
     }

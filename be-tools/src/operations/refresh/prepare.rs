@@ -91,8 +91,9 @@ impl<'a> Job<'a> {
                     .at("reading the free space of", mounted.dir())?;
                 needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
                 needed.files += space.f_files - space.f_ffree;
+                needed.inodes = needed.files;
             }
-            if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
+            if needed.files == 0 || !capacity.holds(needed.into()) {
                 let rules =
                     |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
                 needed = populate::measure(session, &self.source, trees(), rules)?;

@@ -157,6 +157,18 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
 }
 
 #[test]
+fn further_names_of_a_file_take_no_inodes() {
+    let capacity = capacity("ext4", 1 << 30);
+    let inodes = capacity.files.unwrap();
+    let few = Need { bytes: 1 << 20, inodes: 1000, names: 2 * inodes };
+    assert!(capacity.holds(few), "{capacity:?}");
+    let many = Need { inodes: inodes + 1, names: inodes + 1, ..few };
+    assert!(!capacity.has_inodes(many) && !capacity.holds(many));
+    // Names take room too.
+    assert!(capacity.needed(few) > capacity.needed(Need { names: 1000, ..few }));
+}
+
+#[test]
 fn content_within_the_capacity_fits() {
     if !is_root() {
         return;
@@ -174,8 +186,10 @@ fn content_within_the_capacity_fits() {
             let files = 8000;
             let bytes: u64 = (0..files).map(length).sum();
             let capacity = capacity(fs_type, size);
-            let most = (0..size / (1 << 20))
-                .take_while(|large| capacity.holds(bytes + (large << 20), files + 1));
+            let most = (0..size / (1 << 20)).take_while(|large| {
+                let (bytes, inodes) = (bytes + (large << 20), files + 1);
+                capacity.holds(Need { bytes, inodes, names: inodes })
+            });
             let large = most.last().unwrap_or_else(|| panic!("{fs_type}: {capacity:?}"));
             for index in 0..files {
                 std::fs::write(
