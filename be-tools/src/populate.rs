@@ -25,7 +25,7 @@ use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{Access, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
-use crate::tree::measure::{self, Totals};
+use crate::tree::measure::{self, Measured, Totals};
 
 /// The population of a target from a source.
 #[derive(Clone, Copy)]
@@ -107,21 +107,37 @@ pub(crate) fn sync(mounted: &[Mounted]) -> Result<()> {
     mounted.iter().try_for_each(|file_system| RootDir::open(file_system.dir())?.sync())
 }
 
-/// The number and size of the files in these trees, without those that are left out.
+/// The number and size of the files in these trees, without those that are left out, and the
+/// snapshots in them.
 pub(crate) fn measure<'t>(
     session: &Session,
     source: &BootEnvironment,
     trees: impl Iterator<Item = &'t layout::TreeCopy>,
     rules: impl Fn(&layout::TreeCopy) -> Exclude,
-) -> Result<Totals> {
-    let mut totals = Totals::default();
+) -> Result<Measured> {
+    let mut sum = Measured::default();
     for tree in trees {
         let mounted = source::mount(session, source, &tree.source)?;
         let place = tree.source_directory();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
-        totals += measured;
+        sum.totals += measured.totals;
+        sum.snapshots.extend(measured.snapshots);
     }
-    Ok(totals)
+    Ok(sum)
+}
+
+/// The line of a plan for the snapshots that are left out; none if there are none.
+pub(crate) fn note_on_snapshots(snapshots: &[PathBuf]) -> Option<String> {
+    let shown: Vec<_> = snapshots.iter().take(3).map(|path| path.display().to_string()).collect();
+    let more = if snapshots.len() > shown.len() { ", …" } else { "" };
+    match shown.len() {
+        0 => None,
+        _ => Some(format!(
+            "{} of its own snapshots are left out ({}{more}): --include PATH copies one",
+            snapshots.len(),
+            shown.join(", ")
+        )),
+    }
 }
 
 /// Refuses a layout in which the path to a mount point leads through a symlink of the source: the
@@ -310,6 +326,23 @@ mod tests {
     use super::*;
     use crate::storage::device::BlockDevice;
     use crate::storage::stack::Stack;
+
+    #[test]
+    fn the_plan_names_the_first_snapshots_that_are_left_out() {
+        let note = |count: usize| {
+            let paths: Vec<_> = (1..=count).map(|n| PathBuf::from(format!("/s/{n}"))).collect();
+            note_on_snapshots(&paths)
+        };
+        assert_eq!(note(0), None);
+        for (count, begins) in [
+            (1, "1 of its own snapshots are left out (/s/1): --include"),
+            (3, "3 of its own snapshots are left out (/s/1, /s/2, /s/3): --include"),
+            (40, "40 of its own snapshots are left out (/s/1, /s/2, /s/3, …): --include"),
+        ] {
+            let note = note(count).unwrap();
+            assert!(note.starts_with(begins), "{note}");
+        }
+    }
 
     #[test]
     fn what_lacks_inodes_is_refused_by_their_number() {

@@ -92,6 +92,88 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
     Ok(map.extents[..mapped].to_vec())
 }
 
+/// `struct btrfs_ioctl_get_subvol_info_args` of linux/btrfs.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SubvolumeInfo {
+    tree: u64,
+    name: [u8; 256],
+    parent_tree: u64,
+    directory: u64,
+    generation: u64,
+    flags: u64,
+    uuid: [u8; 16],
+    parent_uuid: [u8; 16],
+    received_uuid: [u8; 16],
+    transactions: [u64; 4],
+    times: [[u64; 2]; 4],
+    reserved: [u64; 8],
+}
+
+impl SubvolumeInfo {
+    /// BTRFS_ROOT_SUBVOL_RDONLY is set.
+    pub fn is_read_only(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Its UUID; zeros at the top level of an old btrfs.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The UUID of the one that it was made from as a snapshot; zeros if it is none.
+    pub fn parent_uuid(&self) -> [u8; 16] {
+        self.parent_uuid
+    }
+
+    /// It was made by receiving a stream.
+    pub fn is_received(&self) -> bool {
+        self.received_uuid != [0; 16]
+    }
+}
+
+const BTRFS_IOC_GET_SUBVOL_INFO: libc::c_ulong = 0x81f8_943c;
+const BTRFS_IOC_SUBVOL_GETFLAGS: libc::c_ulong = 0x8008_9419;
+const BTRFS_IOC_SUBVOL_SETFLAGS: libc::c_ulong = 0x4008_941a;
+/// BTRFS_SUBVOL_RDONLY of both.
+const SUBVOLUME_READ_ONLY: u64 = 2;
+
+/// The subvolume that holds a directory (BTRFS_IOC_GET_SUBVOL_INFO).
+pub fn subvolume(directory: &OwnedFd) -> Result<SubvolumeInfo, Errno> {
+    let mut info = SubvolumeInfo {
+        tree: 0,
+        name: [0; 256],
+        parent_tree: 0,
+        directory: 0,
+        generation: 0,
+        flags: 0,
+        uuid: [0; 16],
+        parent_uuid: [0; 16],
+        received_uuid: [0; 16],
+        transactions: [0; 4],
+        times: [[0; 2]; 4],
+        reserved: [0; 8],
+    };
+    const { assert!(size_of::<SubvolumeInfo>() == 504) };
+    // SAFETY: the kernel writes one `struct btrfs_ioctl_get_subvol_info_args`, whose size is part
+    // of the request's number, and which has the layout of `SubvolumeInfo`.
+    let result =
+        unsafe { libc::ioctl(directory.as_raw_fd(), BTRFS_IOC_GET_SUBVOL_INFO, &raw mut info) };
+    // Linux returns 1 for every subvolume but the top level: what its search in a tree returned.
+    errno(result.min(0))?;
+    Ok(info)
+}
+
+/// Clears the flag that makes a subvolume read-only, given its root directory.
+pub fn make_subvolume_writable(root: &OwnedFd) -> Result<(), Errno> {
+    let mut flags = 0_u64;
+    // SAFETY: the kernel writes one u64.
+    errno(unsafe { libc::ioctl(root.as_raw_fd(), BTRFS_IOC_SUBVOL_GETFLAGS, &raw mut flags) })?;
+    flags &= !SUBVOLUME_READ_ONLY;
+    // SAFETY: the kernel reads one u64.
+    errno(unsafe { libc::ioctl(root.as_raw_fd(), BTRFS_IOC_SUBVOL_SETFLAGS, &raw const flags) })
+}
+
 /// Forks a process that has only one thread, so that the child may call any function. Returns
 /// `None` in the child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {

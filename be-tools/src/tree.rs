@@ -11,6 +11,7 @@ pub mod measure;
 pub mod metadata;
 pub mod open;
 pub mod queue;
+pub mod subvolume;
 pub mod walk;
 pub mod work_stack;
 pub mod working_directory;

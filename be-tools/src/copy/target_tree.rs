@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, Mode as Permissions, Stat};
@@ -196,6 +197,12 @@ impl Sink for TargetTree<'_> {
         if let Err(error) = made {
             self.engine.handle_error(entry, error);
         }
+        self.engine.finish(parent, 1);
+        self.check_stopped()
+    }
+
+    fn snapshot(&self, parent: DirectoryId, path: PathBuf) -> Result<()> {
+        log::info!("{} is a snapshot and is left out", path.display());
         self.engine.finish(parent, 1);
         self.check_stopped()
     }

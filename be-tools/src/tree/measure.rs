@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
@@ -49,23 +49,40 @@ impl From<Totals> for Need {
     }
 }
 
+/// What a measurement found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The size of what would be copied.
+    pub totals: Totals,
+    /// The snapshots that would be left out.
+    pub snapshots: Vec<PathBuf>,
+}
+
 /// Measures what [`copy_tree`](crate::copy::copy_tree) would copy of the directory `from` in the
 /// file system mounted at `source`, so that a lack of space is known before anything is written.
 /// What cannot be read is not counted.
 ///
 /// # Errors
 /// When the directory cannot be opened, and [`Error::Interrupted`](crate::Error::Interrupted).
-pub fn measure(source: &Path, from: &Path, mountpoint: &Path, exclude: &Exclude) -> Result<Totals> {
+pub fn measure(
+    source: &Path,
+    from: &Path,
+    mountpoint: &Path,
+    exclude: &Exclude,
+) -> Result<Measured> {
     let root = open_below(source, from, IfMissing::Fail)?;
     let directories =
         Directories::new(mountpoint.as_os_str().as_bytes(), root, None).at("reading", source)?;
     let tally = Tally::default();
     walk(&directories, exclude, &tally, THREADS)?;
-    Ok(Totals {
+    let mut snapshots = tally.snapshots.into_inner().unwrap_or_else(PoisonError::into_inner);
+    snapshots.sort();
+    let totals = Totals {
         files: tally.files.into_inner(),
         inodes: tally.inodes.into_inner(),
         bytes: tally.bytes.into_inner(),
-    })
+    };
+    Ok(Measured { totals, snapshots })
 }
 
 #[derive(Default)]
@@ -73,6 +90,7 @@ struct Tally {
     files: AtomicU64,
     inodes: AtomicU64,
     bytes: AtomicU64,
+    snapshots: Mutex<Vec<PathBuf>>,
     /// Inodes with several names that have been counted.
     seen: Mutex<HashSet<InodeId>>,
 }
@@ -116,6 +134,10 @@ impl Sink for Tally {
     fn mount_point(&self, _: DirectoryId, _: &CStr, _: &Stat) -> Result<()> {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.inodes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+    fn snapshot(&self, _: DirectoryId, path: PathBuf) -> Result<()> {
+        lock(&self.snapshots).push(path);
         Ok(())
     }
     fn listed(&self, _: DirectoryId) -> Result<()> {

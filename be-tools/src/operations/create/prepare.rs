@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
 use crate::storage::mkfs;
-use crate::tree::measure::Totals;
+use crate::tree::measure::{Measured, Totals};
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
@@ -104,11 +104,12 @@ impl<'a> Job<'a> {
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
-            let totals = populate::measure(session, found, trees, rules)?;
+            let Measured { totals, snapshots } = populate::measure(session, found, trees, rules)?;
             let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
             self.totals += totals;
+            self.notes.extend(populate::note_on_snapshots(&snapshots));
         }
         Ok(())
     }

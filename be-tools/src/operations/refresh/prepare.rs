@@ -56,6 +56,7 @@ impl<'a> Job<'a> {
             swap_uuids: own_swap(inventory, target),
             journals: Vec::new(),
             totals: Totals::default(),
+            notes: Vec::new(),
             layout,
             kept,
             hooks: Hooks::of(source)?,
@@ -96,7 +97,9 @@ impl<'a> Job<'a> {
             if needed.files == 0 || !capacity.holds(needed.into()) {
                 let rules =
                     |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
-                needed = populate::measure(session, &self.source, trees(), rules)?;
+                let measured = populate::measure(session, &self.source, trees(), rules)?;
+                self.notes.extend(populate::note_on_snapshots(&measured.snapshots));
+                needed = measured.totals;
                 populate::refuse_too_small(file_system, &capacity, needed)?;
             }
             self.totals.files += needed.files;
