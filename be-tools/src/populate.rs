@@ -303,6 +303,12 @@ pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut 
             summary.more_not_representable
         ));
     }
+    for (path, what) in &summary.remarks {
+        report.warn(&format!("{}: {what}", path.display()));
+    }
+    if summary.more_remarks > 0 {
+        report.warn(&format!("there are {} more such lines", summary.more_remarks));
+    }
     for path in &summary.changed_during_copy {
         report.warn(&format!("{} changed while it was copied", path.display()));
     }

@@ -238,6 +238,11 @@ impl<'a> Engine<'a> {
                 log::warn!("{} could not be read: {why}", path.display());
                 self.add_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
+            EntryError::Lost(why) => {
+                self.remark(entry, why);
+                let path = self.path_of(entry);
+                self.add_line(|s| (&mut s.lost, &mut s.more_lost), path);
+            }
             EntryError::Target(doing, why) => {
                 let path = self.path_of(entry);
                 self.fail(target_error(self.request.target, &path, doing, why));
@@ -250,6 +255,17 @@ impl<'a> Engine<'a> {
         let path = self.path_of(entry);
         log::warn!("{}: the target cannot hold {what}", path.display());
         self.add_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
+    }
+
+    /// Reports something else about the entry.
+    pub(super) fn remark(&self, entry: EntryRef<'_>, what: &str) {
+        self.remark_on_path(self.path_of(entry), what);
+    }
+
+    /// As [`Engine::remark`], for a path in the boot environment.
+    pub(super) fn remark_on_path(&self, path: PathBuf, what: &str) {
+        log::warn!("{}: {what}", path.display());
+        self.add_line(|s| (&mut s.remarks, &mut s.more_remarks), (path, what.to_owned()));
     }
 
     /// Reports that the entry was written to while it was copied.

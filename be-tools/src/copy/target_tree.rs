@@ -63,6 +63,13 @@ impl TargetTree<'_> {
                 Err(Errno::EXIST) if matches!(enter(&above, name), Ok(Some(_))) => Ok(false),
                 created => created.map(|()| true),
             }
+        });
+        let created = created.map_err(|error| match error {
+            EntryError::Target(_, Errno::MLINK) => EntryError::Lost(
+                "the directory that holds it has as many subdirectories as the target's file \
+                system allows: choose another type for that, such as ext4 or xfs",
+            ),
+            other => other,
         })?;
         let directory = enter(&above, name)?.ok_or(EntryError::Target("opening", Errno::NOENT))?;
         Ok((directory, !created))

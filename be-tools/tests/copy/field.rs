@@ -14,6 +14,48 @@ use loop_device::{Mounted, root, sh};
 
 const EXT4: [&str; 3] = ["mkfs.ext4", "-q", "-F"];
 const BTRFS: [&str; 3] = ["mkfs.btrfs", "-q", "-f"];
+const XFS: [&str; 3] = ["mkfs.xfs", "-q", "-f"];
+
+#[test]
+fn a_directory_for_which_there_is_no_link_left_is_lost_and_the_rest_is_copied() {
+    if !root() {
+        return;
+    }
+    let source = Mounted::new(&XFS, "320M");
+    let few_links = ["mkfs.ext3", "-q", "-F", "-b", "1024", "-N", "80000"];
+    let target = Mounted::new(&few_links, "192M");
+    for name in 0..65_000 {
+        std::fs::create_dir_all(source.path().join(format!("many/{name}"))).unwrap();
+    }
+    sh(source.path(), "echo x >f");
+    let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    // Its own name and its `.` take two of 65,000.
+    assert_eq!((summary.lost.len(), summary.remarks.len()), (2, 2), "{summary:?}");
+    assert!(summary.lost.iter().all(|path| path.starts_with("/many")), "{summary:?}");
+    assert_eq!(sh(target.path(), "cat f; ls many | wc -l"), "x\n64998\n");
+}
+
+#[test]
+fn a_file_that_is_too_large_for_the_target_is_lost_and_the_rest_is_copied() {
+    if !root() {
+        return;
+    }
+    let (source, target) = (Mounted::new(&XFS, "320M"), Mounted::new(&EXT4, "128M"));
+    sh(
+        source.path(),
+        "mkdir images; echo boot >images/thin; truncate -s 20T images/thin; echo x >f",
+    );
+    for request in [request(source.path(), target.path()), refresh(source.path(), target.path())] {
+        let summary = copy_tree(&request, &mut Silent).unwrap();
+        assert_eq!(summary.lost, [PathBuf::from("/images/thin")]);
+        let [(path, why)] = &summary.remarks[..] else { panic!("{:?}", summary.remarks) };
+        assert!(
+            path == Path::new("/images/thin") && why.contains("is larger than any file"),
+            "{why}"
+        );
+        assert_eq!(sh(target.path(), "ls images; cat f"), "x\n");
+    }
+}
 
 #[test]
 fn old_snapshots_are_left_out_and_other_subvolumes_are_copied() {
