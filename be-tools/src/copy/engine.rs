@@ -126,6 +126,16 @@ pub struct LockedFile {
     pub flags: u32,
 }
 
+/// A name that was deferred while the first name of its inode was created, and then did not fit:
+/// the inode has as many names as the target's file system allows.
+#[derive(Debug)]
+pub struct UnlinkedName {
+    /// The name.
+    pub entry: EntryName,
+    /// The first name of the inode that is full.
+    pub full: FirstName,
+}
+
 /// An entry that the second pass copied.
 #[derive(Debug)]
 pub struct RecopiedEntry {
@@ -146,6 +156,8 @@ pub struct Engine<'a> {
     pub(super) abilities: Abilities,
     pub(super) pending: Mutex<HashMap<DirectoryId, PendingDirectory>>,
     pub(super) locked: Mutex<Vec<LockedFile>>,
+    /// Names that found their inode full, and are linked at the end.
+    pub(super) unlinked: Mutex<Vec<UnlinkedName>>,
     pub(super) temporary: TemporaryNames,
     pub(super) recopied: Mutex<Vec<RecopiedEntry>>,
     pub(super) files: AtomicU64,
@@ -177,6 +189,7 @@ impl<'a> Engine<'a> {
             abilities: Abilities::default(),
             pending: Mutex::default(),
             locked: Mutex::default(),
+            unlinked: Mutex::default(),
             temporary: TemporaryNames::new(),
             recopied: Mutex::default(),
             files: AtomicU64::new(0),

@@ -186,6 +186,7 @@ impl Engine<'_> {
                 }
             }
         });
+        self.link_remaining();
         if let Some(error) = lock(&self.failure).take() {
             return Err(error);
         }

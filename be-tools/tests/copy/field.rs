@@ -2,6 +2,7 @@
 //! holds, snapshots, encrypted homes.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use be_tools::copy::{CopyRequest, copy_tree};
@@ -15,6 +16,53 @@ use loop_device::{Mounted, root, sh};
 const EXT4: [&str; 3] = ["mkfs.ext4", "-q", "-F"];
 const BTRFS: [&str; 3] = ["mkfs.btrfs", "-q", "-f"];
 const XFS: [&str; 3] = ["mkfs.xfs", "-q", "-f"];
+
+/// The link counts of the inodes in a directory, each once, sorted.
+fn link_counts(directory: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut inodes: Vec<_> = entries
+        .map(|entry| entry.unwrap().metadata().unwrap())
+        .map(|inode| (inode.nlink(), inode.ino()))
+        .collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    inodes.into_iter().map(|(count, _)| count).collect()
+}
+
+#[test]
+fn a_file_with_more_names_than_the_target_allows_continues_in_a_further_inode() {
+    if !root() {
+        return;
+    }
+    let (source, target) = (Mounted::new(&XFS, "320M"), Mounted::new(&EXT4, "128M"));
+    let pool = source.path().join("pool");
+    std::fs::create_dir(&pool).unwrap();
+    std::fs::write(pool.join("0"), "content").unwrap();
+    for name in 1..65_100 {
+        std::fs::hard_link(pool.join("0"), pool.join(name.to_string())).unwrap();
+    }
+    sh(source.path(), "echo other >other");
+    let made = [request(source.path(), target.path()), refresh(source.path(), target.path())];
+    for (is_refresh, request) in [false, true].into_iter().zip(made) {
+        let summary = copy_tree(&request, &mut Silent).unwrap();
+        assert_eq!(link_counts(&target.path().join("pool")), [100, 65_000]);
+        let [(path, what)] = &summary.remarks[..] else { panic!("{:?}", summary.remarks) };
+        assert!(path.starts_with("/pool") && what.contains("more names"), "{path:?} {what}");
+        assert_eq!(summary.lost, Vec::<PathBuf>::new());
+        assert!(!is_refresh || summary.changed == 0, "{} were changed", summary.changed);
+    }
+    // Names are found in another order, and are not where they were.
+    sh(source.path(), "mkdir a; mv pool/1* a/; echo changed >pool/0");
+    let again = CopyRequest { two_pass: true, ..refresh(source.path(), target.path()) };
+    copy_tree(&again, &mut Silent).unwrap();
+    let contents = sh(target.path(), "cat pool/* a/* | sort | uniq -c | sed 's/^ *//'");
+    assert_eq!(contents, "65100 changed\n");
+    let out = sh(
+        target.path(),
+        "ls pool a | wc -l; find pool a -type f -printf '%i\n' | sort -u | wc -l",
+    );
+    assert_eq!(out, "65103\n2\n");
+}
 
 #[test]
 fn a_directory_for_which_there_is_no_link_left_is_lost_and_the_rest_is_copied() {
