@@ -18,6 +18,7 @@ use crate::tree::entry::EntryRef;
 use crate::tree::entry_error::EntryError;
 use crate::tree::metadata::{Attributes, Project};
 use crate::tree::queue::{Queue, lock};
+use crate::tree::subvolume::make_writable;
 use crate::tree::walk::{Batch, FoundDirectory, Sink, SourceDirectory};
 use crate::tree::working_directory::WorkingDirectory;
 use crate::tree::xattr::InodeRef;
@@ -93,6 +94,10 @@ impl TargetTree<'_> {
                 attributes.apply_early(&target, false).unwrap_or_else(note);
             }
             let stat = rustix::fs::fstat(&target).map_err(opening)?;
+            if existed {
+                make_writable(&target, &stat)
+                    .map_err(|why| EntryError::Target("making the subvolume writable at", why))?;
+            }
             engine.directories.add_target(id, target, &stat);
             (existed, touched)
         };

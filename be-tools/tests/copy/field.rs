@@ -10,7 +10,7 @@ use be_tools::plan::Silent;
 use be_tools::tree::exclude::Exclude;
 use be_tools::tree::measure::measure;
 
-use super::{loop_device, refresh, request};
+use super::{loop_device, refresh, request, rsync_finds_no_difference};
 use loop_device::{Mounted, root, sh};
 
 const EXT4: [&str; 3] = ["mkfs.ext4", "-q", "-F"];
@@ -146,4 +146,41 @@ fn old_snapshots_are_left_out_and_other_subvolumes_are_copied() {
     let with = CopyRequest { exclude, ..refresh(source.path(), target.path()) };
     copy_tree(&with, &mut Silent).unwrap();
     assert!(files(&target).contains("./srv/before/var/f"));
+}
+
+#[test]
+fn a_read_only_subvolume_in_the_target_does_not_stop_a_refresh() {
+    if !root() {
+        return;
+    }
+    let (source, target) = (Mounted::new(&EXT4, "64M"), Mounted::new(&BTRFS, "256M"));
+    sh(source.path(), "mkdir srv var; echo s >srv/f; echo v >var/f");
+    copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    let quiet = "btrfs -q subvolume";
+    sh(
+        target.path(),
+        &format!(
+            "{quiet} create var/gone; mkdir var/gone/deep; echo g >var/gone/deep/f; \
+            {quiet} create var/gone/deep/er; echo h >var/gone/deep/er/f; \
+            rm -r srv; {quiet} create srv; echo other >srv/f; mkdir -p .snapshots/1; \
+            {quiet} snapshot -r . .snapshots/1/snapshot; {quiet} snapshot -r . var/snapshot; \
+            for s in var/gone var/gone/deep/er srv; do btrfs property set $s ro true; done"
+        ),
+    );
+    let summary = copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap();
+    // Snapshots are left out of a copy, and so they are of what is removed. They are named.
+    let kept = ["/.snapshots/1/snapshot", "/var/snapshot"].map(PathBuf::from);
+    let named: Vec<_> = summary.remarks.iter().map(|(path, _)| path.clone()).collect();
+    assert_eq!(named, kept, "{:?}", summary.remarks);
+    assert_eq!(sh(target.path(), "cat var/snapshot/var/f"), "v\n");
+    sh(
+        target.path(),
+        &format!("{quiet} delete .snapshots/1/snapshot var/snapshot; rm -r .snapshots"),
+    );
+    copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap();
+    rsync_finds_no_difference(source.path(), target.path());
+    // A file in the place of a snapshot has to be written, whatever becomes of that.
+    sh(target.path(), &format!("rm srv/f; {quiet} snapshot -r . srv/f"));
+    copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap();
+    rsync_finds_no_difference(source.path(), target.path());
 }
