@@ -174,6 +174,61 @@ pub fn make_subvolume_writable(root: &OwnedFd) -> Result<(), Errno> {
     errno(unsafe { libc::ioctl(root.as_raw_fd(), BTRFS_IOC_SUBVOL_SETFLAGS, &raw const flags) })
 }
 
+/// `struct fscrypt_get_policy_ex_arg` of linux/fscrypt.h.
+#[repr(C)]
+pub struct EncryptionPolicy {
+    size: u64,
+    policy: [u8; 24],
+}
+
+impl EncryptionPolicy {
+    /// What identifies the key, in a policy of version 2.
+    pub fn key_identifier(&self) -> Option<[u8; 16]> {
+        let (head, identifier) = self.policy.split_at(8);
+        (head[0] == 2).then(|| identifier.try_into().ok()).flatten()
+    }
+}
+
+/// `struct fscrypt_get_key_status_arg` of linux/fscrypt.h.
+#[repr(C)]
+#[derive(Default)]
+struct KeyStatus {
+    kind: u32,
+    reserved: u32,
+    identifier: [u8; 16],
+    rest_of_identifier: [u8; 16],
+    reserved_too: [u32; 6],
+    status: u32,
+    answer: [u32; 15],
+}
+
+const FS_IOC_GET_ENCRYPTION_POLICY_EX: libc::c_ulong = 0xc009_6616;
+const FS_IOC_GET_ENCRYPTION_KEY_STATUS: libc::c_ulong = 0xc080_661a;
+const FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER: u32 = 2;
+/// FSCRYPT_KEY_STATUS_ABSENT
+pub const KEY_ABSENT: u32 = 1;
+
+/// The encryption policy of a file or directory.
+pub fn encryption_policy(fd: &OwnedFd) -> Result<EncryptionPolicy, Errno> {
+    let mut policy = EncryptionPolicy { size: 24, policy: [0; 24] };
+    // SAFETY: the kernel writes at most `size` bytes after it, and the array has room for them.
+    errno(unsafe {
+        libc::ioctl(fd.as_raw_fd(), FS_IOC_GET_ENCRYPTION_POLICY_EX, &raw mut policy)
+    })?;
+    Ok(policy)
+}
+
+/// FSCRYPT_KEY_STATUS_… of a key, on the file system that has this file or directory.
+pub fn encryption_key_status(fd: &OwnedFd, identifier: [u8; 16]) -> Result<u32, Errno> {
+    let mut key =
+        KeyStatus { kind: FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER, identifier, ..KeyStatus::default() };
+    const { assert!(size_of::<KeyStatus>() == 128) };
+    // SAFETY: the kernel writes one `struct fscrypt_get_key_status_arg`, whose size is part of the
+    // request's number, and which has the layout of `KeyStatus`.
+    errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_GET_ENCRYPTION_KEY_STATUS, &raw mut key) })?;
+    Ok(key.status)
+}
+
 /// Forks a process that has only one thread, so that the child may call any function. Returns
 /// `None` in the child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {

@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod directories;
+pub mod encryption;
 pub mod entry;
 pub mod entry_error;
 pub mod exclude;

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::inode_flags::{EARLY, SETTABLE, set_flags};
+use crate::inode_flags::{EARLY, ENCRYPTED, SETTABLE, set_flags};
 use crate::sys;
 use crate::tree::xattr::{InodeRef, Xattr};
 
@@ -26,6 +26,8 @@ pub struct Attributes {
     pub xattrs: Vec<Xattr>,
     /// The flags of FS_IOC_GETFLAGS that can be set.
     pub flags: u32,
+    /// Whether fscrypt encrypts the inode. That is not copied.
+    pub is_encrypted: bool,
     /// The project.
     pub project: Project,
 }
@@ -47,14 +49,15 @@ impl Attributes {
     /// When the inode cannot be read.
     pub fn read(inode: InodeRef<'_>, stat: Stat) -> Result<Self, Errno> {
         let xattrs = inode.xattrs()?;
-        let (mut flags, mut project) = (0, Project::default());
+        let (mut all_flags, mut project) = (0, Project::default());
         if let InodeRef::Open(fd) = inode {
-            flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits()) & SETTABLE;
+            all_flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits());
             if let Ok(attributes) = sys::file_attributes(fd) {
                 project = project_of(&attributes);
             }
         }
-        Ok(Attributes { stat, xattrs, flags, project })
+        let (flags, is_encrypted) = (all_flags & SETTABLE, all_flags & ENCRYPTED != 0);
+        Ok(Attributes { stat, xattrs, flags, is_encrypted, project })
     }
 
     /// Whether the target's inode has the same attributes. Size and content are not compared.

@@ -184,3 +184,37 @@ fn a_read_only_subvolume_in_the_target_does_not_stop_a_refresh() {
     copy_tree(&refresh(source.path(), target.path()), &mut Silent).unwrap();
     rsync_finds_no_difference(source.path(), target.path());
 }
+
+#[test]
+fn an_encrypted_tree_is_lost_as_a_whole_without_its_key_and_plain_with_it() {
+    if !root() {
+        return;
+    }
+    let source = Mounted::new(&["mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "encrypt"], "64M");
+    let key = "head -c 64 /dev/zero | xfs_io -c add_enckey . | sed 's/.* //'";
+    let identifier = sh(source.path(), key).trim().to_owned();
+    assert_eq!(identifier.len(), 32, "the kernel has no fscrypt: {identifier}");
+    sh(
+        source.path(),
+        &format!(
+            "mkdir -p home/anna home/bert; xfs_io -c 'set_encpolicy {identifier}' home/anna; \
+            mkdir home/anna/mail; echo secret >home/anna/mail/f; ln -s f home/anna/mail/l; \
+            echo open >home/bert/f"
+        ),
+    );
+    let target = Mounted::new(&EXT4, "64M");
+    let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    let [(path, what)] = &summary.remarks[..] else { panic!("{:?}", summary.remarks) };
+    assert!(path == Path::new("/home/anna") && what.contains("plain text in the copy"), "{what}");
+    rsync_finds_no_difference(source.path(), target.path());
+
+    // A remount alone would not forget it while another program's scan has the device mounted.
+    sh(source.path(), &format!("sync -f .; xfs_io -c 'rm_enckey {identifier}' ."));
+    let source = source.cold();
+    let target = Mounted::new(&EXT4, "64M");
+    let summary = copy_tree(&request(source.path(), target.path()), &mut Silent).unwrap();
+    assert_eq!(summary.lost, [PathBuf::from("/home/anna")]);
+    let [(path, why)] = &summary.remarks[..] else { panic!("{:?}", summary.remarks) };
+    assert!(path == Path::new("/home/anna") && why.contains("no key"), "{why}");
+    assert_eq!(sh(target.path(), "ls home; cat home/bert/f"), "bert\nopen\n");
+}
