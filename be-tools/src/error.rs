@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// An external program failed.
     #[error(transparent)]
-    Tool(#[from] ToolError),
+    Tool(ToolError),
     /// Firmware variables, loader files or the ESP could not be read or written.
     #[error("{doing}: {source}")]
     Boot {
@@ -172,7 +172,7 @@ impl Error {
         match self {
             Error::Usage(_) | Error::SourceNotFound { .. } => 2,
             Error::Refused(_) => 3,
-            Error::Interrupted => 130,
+            Error::Interrupted | Error::Tool(ToolError::Interrupted { .. }) => 130,
             _ => 1,
         }
     }
@@ -183,6 +183,16 @@ impl Error {
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
         Error::Boot { doing: doing.into(), source: Box::new(source) }
+    }
+}
+
+impl From<ToolError> for Error {
+    /// What a Ctrl-C has ended is not a failure of the program.
+    fn from(error: ToolError) -> Self {
+        match error {
+            ToolError::Interrupted { .. } => Error::Interrupted,
+            other => Error::Tool(other),
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub const EARLY: u32 = 0x0000_0004 | 0x0000_0400 | 0x0080_0000 | CASEFOLD;
 /// FS_CASEFOLD_FL, `F` in lsattr(1), of directories.
 const CASEFOLD: u32 = 0x4000_0000;
 
+/// FS_ENCRYPT_FL, `E` in lsattr(1). It cannot be set, and says that fscrypt encrypts the inode.
+pub const ENCRYPTED: u32 = 0x0000_0800;
+
 /// Sets the flags in `mask` to `flags`. If some of them cannot be set, sets the others.
 ///
 /// # Errors

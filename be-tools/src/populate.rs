@@ -28,7 +28,7 @@ use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{Access, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
-use crate::tree::measure::{self, Totals};
+use crate::tree::measure::{self, Measured, Totals};
 
 /// The population of a target from a source.
 #[derive(Clone, Copy)]
@@ -103,22 +103,37 @@ pub(crate) fn unmount(mounted: &mut Vec<Mounted>) -> Result<()> {
     Ok(())
 }
 
-/// The number and size of the files in these trees, without those that are left out.
+/// The number and size of the files in these trees, without those that are left out, and the
+/// snapshots in them.
 pub(crate) fn measure<'t>(
     session: &Session,
     source: &BootEnvironment,
     trees: impl Iterator<Item = &'t layout::TreeCopy>,
     rules: impl Fn(&layout::TreeCopy) -> Exclude,
-) -> Result<Totals> {
-    let mut totals = Totals::default();
+) -> Result<Measured> {
+    let mut sum = Measured::default();
     for tree in trees {
         let mounted = source::mount(session, source, &tree.source)?;
         let place = tree.source_directory();
         let measured = measure::measure(mounted.dir(), &tree.from, &place, &rules(tree))?;
-        totals.files += measured.files;
-        totals.bytes += measured.bytes;
+        sum.totals += measured.totals;
+        sum.snapshots.extend(measured.snapshots);
     }
-    Ok(totals)
+    Ok(sum)
+}
+
+/// The line of a plan for the snapshots that are left out; none if there are none.
+pub(crate) fn note_on_snapshots(snapshots: &[PathBuf]) -> Option<String> {
+    let shown: Vec<_> = snapshots.iter().take(3).map(|path| path.display().to_string()).collect();
+    let more = if snapshots.len() > shown.len() { ", …" } else { "" };
+    match shown.len() {
+        0 => None,
+        _ => Some(format!(
+            "{} of its own snapshots are left out ({}{more}): --include PATH copies one",
+            snapshots.len(),
+            shown.join(", ")
+        )),
+    }
 }
 
 /// Refuses a layout in which the path to a mount point leads through a symlink of the source: the
@@ -154,14 +169,21 @@ pub(crate) fn refuse_too_small(
     capacity: &Capacity,
     needed: Totals,
 ) -> Result<(), Refusal> {
-    if capacity.holds(needed.bytes, needed.files) {
+    let need = needed.into();
+    if capacity.holds(need) {
         return Ok(());
     }
+    let too_many = capacity.files.filter(|_| !capacity.has_inodes(need));
+    let bytes = |bytes| HumanBytes(bytes).to_string();
+    let needed = too_many
+        .map_or_else(|| bytes(capacity.needed(need)), |_| format!("{} inodes", need.inodes));
+    let available =
+        too_many.map_or_else(|| bytes(capacity.bytes), |inodes| format!("{inodes} inodes"));
     Err(Refusal::TooSmall {
         device: target.node().display().to_string(),
         mountpoint: target.mountpoint.to_string(),
-        needed: HumanBytes(needed.bytes).to_string(),
-        available: HumanBytes(capacity.bytes).to_string(),
+        needed,
+        available,
     })
 }
 
@@ -296,6 +318,12 @@ pub(crate) fn note(summary: &Summary, descriptor: &mut Descriptor, report: &mut 
             summary.more_not_representable
         ));
     }
+    for (path, what) in &summary.remarks {
+        report.warn(&format!("{}: {what}", path.display()));
+    }
+    if summary.more_remarks > 0 {
+        report.warn(&format!("there are {} more such lines", summary.more_remarks));
+    }
     for path in &summary.changed_during_copy {
         report.warn(&format!("{} changed while it was copied", path.display()));
     }
@@ -310,4 +338,55 @@ fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, S
     named
         .filter_map(|f| Some((f.spec.clone(), inventory.devices.uuid_on(f.device.as_deref()?)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::stack::Stack;
+
+    #[test]
+    fn the_plan_names_the_first_snapshots_that_are_left_out() {
+        let note = |count: usize| {
+            let paths: Vec<_> = (1..=count).map(|n| PathBuf::from(format!("/s/{n}"))).collect();
+            note_on_snapshots(&paths)
+        };
+        assert_eq!(note(0), None);
+        for (count, begins) in [
+            (1, "1 of its own snapshots are left out (/s/1): --include"),
+            (3, "3 of its own snapshots are left out (/s/1, /s/2, /s/3): --include"),
+            (40, "40 of its own snapshots are left out (/s/1, /s/2, /s/3, …): --include"),
+        ] {
+            let note = note(count).unwrap();
+            assert!(note.starts_with(begins), "{note}");
+        }
+    }
+
+    #[test]
+    fn what_lacks_inodes_is_refused_by_their_number() {
+        let device = Arc::new(BlockDevice::bare(Path::new("/dev/lifeboat-none1")));
+        let target = TargetFileSystem {
+            mountpoint: MountPoint::root(),
+            provision: Provision::Existing(Volume {
+                device,
+                subvolume: None,
+                stack: Stack::default(),
+            }),
+            fs_type: "ext4".parse().unwrap(),
+            options: "defaults".into(),
+            sources: Vec::new(),
+        };
+        let capacity = Capacity { bytes: 1 << 30, files: Some(1000), per_entry: 2600 };
+        let refused =
+            |needed| refuse_too_small(&target, &capacity, needed).map_err(|e| e.to_string());
+        let few = Totals { files: 5000, inodes: 900, bytes: 1 << 20 };
+        refused(few).unwrap();
+        let why = refused(Totals { inodes: 5000, ..few }).unwrap_err();
+        assert!(why.contains("needs 5000 inodes, the device gives 1000 inodes"), "{why}");
+        let why = refused(Totals { bytes: 2 << 30, ..few }).unwrap_err();
+        assert!(why.contains("GiB") && !why.contains("inodes"), "{why}");
+    }
 }

@@ -1,27 +1,36 @@
 //! SIGINT, SIGTERM and SIGHUP. They only set a flag, which is checked between steps, so that `Drop`
 //! can clean up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::sys;
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Set by SIGTERM and SIGHUP alone.
 static TERMINATED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Starts to catch the signals. A second SIGINT or SIGTERM ends the program at once. A second
-/// SIGHUP does not: when a connection is lost, both the shell and the kernel send one.
+/// How many [`Paused`] exist.
+static PAUSED: AtomicUsize = AtomicUsize::new(0);
+
+/// The exit status of an interrupted program.
+const INTERRUPTED: i32 = 130;
+
+/// Starts to catch the signals. A second SIGINT or SIGTERM ends the program at once, except while
+/// something is [`Paused`]. A second SIGHUP does not: when a connection is lost, both the shell and
+/// the kernel send one.
 pub fn watch() {
     let flag = FLAG.get_or_init(Arc::default);
-    for signal in
-        [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
-    {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // Registration fails only for signals that cannot be caught.
-        if signal != signal_hook::consts::SIGHUP {
-            let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
+        if signal != SIGHUP {
+            let _ = sys::exit_on_second(signal, INTERRUPTED, Arc::clone(flag), &PAUSED);
         }
         let _ = signal_hook::flag::register(signal, Arc::clone(flag));
-        if signal != signal_hook::consts::SIGINT {
+        if signal != SIGINT {
             let terminated = TERMINATED.get_or_init(Arc::default);
             let _ = signal_hook::flag::register(signal, Arc::clone(terminated));
         }
@@ -36,4 +45,22 @@ pub fn interrupted() -> bool {
 /// Whether a signal has arrived that no key sends: the program is to end, or its terminal is gone.
 pub fn terminated() -> bool {
     TERMINATED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+/// Something outside this program is paused, and only this program resumes it: a database, a file
+/// system that is frozen. Until this is dropped, no second signal ends the program before that.
+#[derive(Debug)]
+pub(crate) struct Paused(());
+
+impl Paused {
+    pub(crate) fn begin() -> Self {
+        PAUSED.fetch_add(1, Ordering::SeqCst);
+        Paused(())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        PAUSED.fetch_sub(1, Ordering::SeqCst);
+    }
 }

@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
@@ -101,6 +103,143 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
     Ok(map.extents[..mapped].to_vec())
 }
 
+/// `struct btrfs_ioctl_get_subvol_info_args` of linux/btrfs.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SubvolumeInfo {
+    tree: u64,
+    name: [u8; 256],
+    parent_tree: u64,
+    directory: u64,
+    generation: u64,
+    flags: u64,
+    uuid: [u8; 16],
+    parent_uuid: [u8; 16],
+    received_uuid: [u8; 16],
+    transactions: [u64; 4],
+    times: [[u64; 2]; 4],
+    reserved: [u64; 8],
+}
+
+impl SubvolumeInfo {
+    /// BTRFS_ROOT_SUBVOL_RDONLY is set.
+    pub fn is_read_only(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Its UUID; zeros at the top level of an old btrfs.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The UUID of the one that it was made from as a snapshot; zeros if it is none.
+    pub fn parent_uuid(&self) -> [u8; 16] {
+        self.parent_uuid
+    }
+
+    /// It was made by receiving a stream.
+    pub fn is_received(&self) -> bool {
+        self.received_uuid != [0; 16]
+    }
+}
+
+const BTRFS_IOC_GET_SUBVOL_INFO: libc::c_ulong = 0x81f8_943c;
+const BTRFS_IOC_SUBVOL_GETFLAGS: libc::c_ulong = 0x8008_9419;
+const BTRFS_IOC_SUBVOL_SETFLAGS: libc::c_ulong = 0x4008_941a;
+/// BTRFS_SUBVOL_RDONLY of both.
+const SUBVOLUME_READ_ONLY: u64 = 2;
+
+/// The subvolume that holds a directory (BTRFS_IOC_GET_SUBVOL_INFO).
+pub fn subvolume(directory: &OwnedFd) -> Result<SubvolumeInfo, Errno> {
+    let mut info = SubvolumeInfo {
+        tree: 0,
+        name: [0; 256],
+        parent_tree: 0,
+        directory: 0,
+        generation: 0,
+        flags: 0,
+        uuid: [0; 16],
+        parent_uuid: [0; 16],
+        received_uuid: [0; 16],
+        transactions: [0; 4],
+        times: [[0; 2]; 4],
+        reserved: [0; 8],
+    };
+    const { assert!(size_of::<SubvolumeInfo>() == 504) };
+    // SAFETY: the kernel writes one `struct btrfs_ioctl_get_subvol_info_args`, whose size is part
+    // of the request's number, and which has the layout of `SubvolumeInfo`.
+    let result =
+        unsafe { libc::ioctl(directory.as_raw_fd(), BTRFS_IOC_GET_SUBVOL_INFO, &raw mut info) };
+    // Linux returns 1 for every subvolume but the top level: what its search in a tree returned.
+    errno(result.min(0))?;
+    Ok(info)
+}
+
+/// Clears the flag that makes a subvolume read-only, given its root directory.
+pub fn make_subvolume_writable(root: &OwnedFd) -> Result<(), Errno> {
+    let mut flags = 0_u64;
+    // SAFETY: the kernel writes one u64.
+    errno(unsafe { libc::ioctl(root.as_raw_fd(), BTRFS_IOC_SUBVOL_GETFLAGS, &raw mut flags) })?;
+    flags &= !SUBVOLUME_READ_ONLY;
+    // SAFETY: the kernel reads one u64.
+    errno(unsafe { libc::ioctl(root.as_raw_fd(), BTRFS_IOC_SUBVOL_SETFLAGS, &raw const flags) })
+}
+
+/// `struct fscrypt_get_policy_ex_arg` of linux/fscrypt.h.
+#[repr(C)]
+pub struct EncryptionPolicy {
+    size: u64,
+    policy: [u8; 24],
+}
+
+impl EncryptionPolicy {
+    /// What identifies the key, in a policy of version 2.
+    pub fn key_identifier(&self) -> Option<[u8; 16]> {
+        let (head, identifier) = self.policy.split_at(8);
+        (head[0] == 2).then(|| identifier.try_into().ok()).flatten()
+    }
+}
+
+/// `struct fscrypt_get_key_status_arg` of linux/fscrypt.h.
+#[repr(C)]
+#[derive(Default)]
+struct KeyStatus {
+    kind: u32,
+    reserved: u32,
+    identifier: [u8; 16],
+    rest_of_identifier: [u8; 16],
+    reserved_too: [u32; 6],
+    status: u32,
+    answer: [u32; 15],
+}
+
+const FS_IOC_GET_ENCRYPTION_POLICY_EX: libc::c_ulong = 0xc009_6616;
+const FS_IOC_GET_ENCRYPTION_KEY_STATUS: libc::c_ulong = 0xc080_661a;
+const FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER: u32 = 2;
+/// FSCRYPT_KEY_STATUS_ABSENT
+pub const KEY_ABSENT: u32 = 1;
+
+/// The encryption policy of a file or directory.
+pub fn encryption_policy(fd: &OwnedFd) -> Result<EncryptionPolicy, Errno> {
+    let mut policy = EncryptionPolicy { size: 24, policy: [0; 24] };
+    // SAFETY: the kernel writes at most `size` bytes after it, and the array has room for them.
+    errno(unsafe {
+        libc::ioctl(fd.as_raw_fd(), FS_IOC_GET_ENCRYPTION_POLICY_EX, &raw mut policy)
+    })?;
+    Ok(policy)
+}
+
+/// FSCRYPT_KEY_STATUS_… of a key, on the file system that has this file or directory.
+pub fn encryption_key_status(fd: &OwnedFd, identifier: [u8; 16]) -> Result<u32, Errno> {
+    let mut key =
+        KeyStatus { kind: FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER, identifier, ..KeyStatus::default() };
+    const { assert!(size_of::<KeyStatus>() == 128) };
+    // SAFETY: the kernel writes one `struct fscrypt_get_key_status_arg`, whose size is part of the
+    // request's number, and which has the layout of `KeyStatus`.
+    errno(unsafe { libc::ioctl(fd.as_raw_fd(), FS_IOC_GET_ENCRYPTION_KEY_STATUS, &raw mut key) })?;
+    Ok(key.status)
+}
+
 /// Forks a process that has only one thread, so that the child may call any function. Returns
 /// `None` in the child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
@@ -112,6 +251,24 @@ pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {
         nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
         nix::unistd::ForkResult::Child => Ok(None),
     }
+}
+
+/// Ends this process with `status` when the signal arrives while `interrupted` is set, unless
+/// `paused` is above 0.
+pub fn exit_on_second(
+    signal: libc::c_int,
+    status: libc::c_int,
+    interrupted: Arc<AtomicBool>,
+    paused: &'static AtomicUsize,
+) -> std::io::Result<()> {
+    let action = move || {
+        if interrupted.load(Ordering::SeqCst) && paused.load(Ordering::SeqCst) == 0 {
+            signal_hook::low_level::exit(status);
+        }
+    };
+    // SAFETY: the action only reads atomic variables and calls _exit(2), which a signal handler may
+    // do. The last owner of `interrupted` is never dropped in it.
+    unsafe { signal_hook::low_level::register(signal, action) }.map(drop)
 }
 
 /// Filters the system calls of this thread and of all its descendants (seccomp(2)). Needs

@@ -30,6 +30,14 @@ pub enum ToolError {
         /// The error of execve(2).
         source: std::io::Error,
     },
+    /// It failed after SIGINT or SIGTERM arrived, which a Ctrl-C sends to the program too.
+    #[error(
+        "`{command}` was interrupted: run the command again, or `be delete` what is incomplete"
+    )]
+    Interrupted {
+        /// The whole command line.
+        command: String,
+    },
     /// The program did not exit with 0.
     #[error("`{command}` failed ({status}): {last_words}")]
     Failed {
@@ -288,6 +296,9 @@ impl Tool {
 
     /// The error for an output that counts as a failure.
     pub fn failure(&self, output: &Output) -> ToolError {
+        if !self.has_own_group && crate::signals::interrupted() {
+            return ToolError::Interrupted { command: self.command_line() };
+        }
         // A few programs print their error messages on standard output.
         let printed = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
         let text = self.shown(&String::from_utf8_lossy(printed));

@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod directories;
+pub mod encryption;
 pub mod entry;
 pub mod entry_error;
 pub mod exclude;
@@ -11,6 +12,7 @@ pub mod measure;
 pub mod metadata;
 pub mod open;
 pub mod queue;
+pub mod subvolume;
 pub mod walk;
 pub mod work_stack;
 pub mod working_directory;

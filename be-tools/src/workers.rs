@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,8 +23,14 @@ const WORKERS: usize = 2;
 /// The most bytes of an answer. No honest disk needs more.
 const LONGEST_ANSWER: usize = 32 << 20;
 
+/// The most memory that a child may have, in bytes. A foreign disk decides how much it needs: a
+/// directory with millions of names, a file of any size.
+const MOST_MEMORY: u64 = 512 << 20;
+
 /// How long each further question of a group may take after one of them was late.
 const DEADLINE_AFTER_A_LATE_ANSWER: Duration = Duration::from_secs(1);
+
+const TOO_LONG: &str = "the answer is longer than any honest disk can cause";
 
 /// How the reason begins when a question was not answered in time.
 pub(crate) const LATE: &str = "no answer within";
@@ -200,7 +207,7 @@ impl ChildProcess {
                 Err(error) => return Err(error.to_string()),
             }
             if answer.len() > LONGEST_ANSWER {
-                return Err("the answer is longer than any honest disk can cause".into());
+                return Err(TOO_LONG.into());
             }
         }
         parse_answer(&answer)
@@ -238,6 +245,10 @@ impl Drop for ChildProcess {
 pub(crate) fn serve(kinds: &[QuestionKind]) -> ExitCode {
     // This process is killed when its parent ends, whatever it waits for.
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let limit = Rlimit { current: Some(MOST_MEMORY), maximum: Some(MOST_MEMORY) };
+    if let Err(why) = setrlimit(Resource::As, limit) {
+        return report_failure(&format!("limiting the memory of a child process: {why}"));
+    }
     for line in std::io::stdin().lock().lines() {
         let answer = line.map_err(|e| e.to_string()).and_then(|line| answer_line(kinds, &line));
         let mut answer = match answer {
@@ -256,7 +267,16 @@ fn answer_line(kinds: &[QuestionKind], line: &str) -> Result<String, String> {
     let line: QuestionLine<Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
     let kind = kinds.iter().find(|kind| kind.name == line.kind);
     let kind = kind.ok_or_else(|| format!("'{}' is not a question", line.kind.escape_debug()))?;
-    (kind.answer)(line.question)
+    bounded((kind.answer)(line.question)?)
+}
+
+/// The answer, or one that says that it is too long.
+fn bounded(answer: String) -> Result<String, String> {
+    if answer.len() < LONGEST_ANSWER {
+        return Ok(answer);
+    }
+    let answer: Answer<()> = Err(TOO_LONG.into());
+    serde_json::to_string(&answer).map_err(|e| e.to_string())
 }
 
 fn report_failure(why: &str) -> ExitCode {
@@ -359,6 +379,14 @@ mod tests {
         let whys: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         assert_eq!(whys, [4, 1, 1].map(|seconds| format!("{LATE} {seconds} seconds")));
         assert!(began.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn an_answer_has_a_longest_length() {
+        assert_eq!(bounded("x".repeat(100)).unwrap().len(), 100);
+        let too_long = bounded("x".repeat(LONGEST_ANSWER)).unwrap();
+        let why = serde_json::from_str::<Answer<Vec<String>>>(&too_long).unwrap().unwrap_err();
+        assert_eq!(why, TOO_LONG);
     }
 
     #[test]

@@ -208,3 +208,25 @@ fn thirty_two_roots_are_listed_in_a_second() {
     // It takes 0.15 s alone. Other tests run at the same time.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
+
+#[test]
+fn a_child_that_reads_foreign_disks_has_little_memory() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_be"))
+        .arg("internal-scan")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let limits = || std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let is_limited = |limits: String| {
+        let line = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+        line.split_whitespace().nth(3) == Some("536870912")
+    };
+    let start = Instant::now();
+    while !is_limited(limits()) {
+        assert!(start.elapsed() < Duration::from_secs(10), "{}", limits());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}

@@ -4,6 +4,8 @@
 
 #[path = "verbs/boots.rs"]
 mod boots;
+#[path = "verbs/field.rs"]
+mod field;
 mod loop_device;
 #[path = "verbs/run.rs"]
 mod run;

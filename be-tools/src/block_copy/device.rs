@@ -79,7 +79,7 @@ impl Device {
     /// # Errors
     /// When the device cannot be written.
     pub fn erase(&self) -> Result<()> {
-        mkfs::erase(&self.opened, &self.path)?;
+        mkfs::erase_to_fill(&self.opened, &self.path)?;
         let direct = rustix::fs::fcntl_getfl(&self.opened.file)
             .and_then(|flags| rustix::fs::fcntl_setfl(&self.opened.file, flags | OFlags::DIRECT));
         if let Err(why) = direct {

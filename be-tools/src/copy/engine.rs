@@ -126,6 +126,16 @@ pub struct LockedFile {
     pub flags: u32,
 }
 
+/// A name that was deferred while the first name of its inode was created, and then did not fit:
+/// the inode has as many names as the target's file system allows.
+#[derive(Debug)]
+pub struct UnlinkedName {
+    /// The name.
+    pub entry: EntryName,
+    /// The first name of the inode that is full.
+    pub full: FirstName,
+}
+
 /// An entry that the second pass copied.
 #[derive(Debug)]
 pub struct RecopiedEntry {
@@ -146,6 +156,8 @@ pub struct Engine<'a> {
     pub(super) abilities: Abilities,
     pub(super) pending: Mutex<HashMap<DirectoryId, PendingDirectory>>,
     pub(super) locked: Mutex<Vec<LockedFile>>,
+    /// Names that found their inode full, and are linked at the end.
+    pub(super) unlinked: Mutex<Vec<UnlinkedName>>,
     pub(super) temporary: TemporaryNames,
     pub(super) recopied: Mutex<Vec<RecopiedEntry>>,
     pub(super) files: AtomicU64,
@@ -177,6 +189,7 @@ impl<'a> Engine<'a> {
             abilities: Abilities::default(),
             pending: Mutex::default(),
             locked: Mutex::default(),
+            unlinked: Mutex::default(),
             temporary: TemporaryNames::new(),
             recopied: Mutex::default(),
             files: AtomicU64::new(0),
@@ -238,6 +251,11 @@ impl<'a> Engine<'a> {
                 log::warn!("{} could not be read: {why}", path.display());
                 self.add_line(|s| (&mut s.lost, &mut s.more_lost), path);
             }
+            EntryError::Lost(why) => {
+                self.remark(entry, why);
+                let path = self.path_of(entry);
+                self.add_line(|s| (&mut s.lost, &mut s.more_lost), path);
+            }
             EntryError::Target(doing, why) => {
                 let path = self.path_of(entry);
                 self.fail(target_error(self.request.target, &path, doing, why));
@@ -250,6 +268,17 @@ impl<'a> Engine<'a> {
         let path = self.path_of(entry);
         log::warn!("{}: the target cannot hold {what}", path.display());
         self.add_line(|s| (&mut s.not_representable, &mut s.more_not_representable), (path, what));
+    }
+
+    /// Reports something else about the entry.
+    pub(super) fn remark(&self, entry: EntryRef<'_>, what: &str) {
+        self.remark_on_path(self.path_of(entry), what);
+    }
+
+    /// As [`Engine::remark`], for a path in the boot environment.
+    pub(super) fn remark_on_path(&self, path: PathBuf, what: &str) {
+        log::warn!("{}: {what}", path.display());
+        self.add_line(|s| (&mut s.remarks, &mut s.more_remarks), (path, what.to_owned()));
     }
 
     /// Reports that the entry was written to while it was copied.

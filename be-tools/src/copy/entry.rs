@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::engine::{
-    Engine, Job, LinkRole, LockedFile, OpenedEntry, TargetDirectory, target_error,
+    Engine, Job, LinkRole, LockedFile, OpenedEntry, TargetDirectory, UnlinkedName, target_error,
 };
 use super::prune::clear;
 use crate::inode_flags::{APPEND, EARLY, IMMUTABLE, SETTABLE, set_flags, unlock};
@@ -151,9 +151,75 @@ impl Engine<'_> {
                 self.link_deferred(deferred, first.as_ref());
                 made.map(|_| true)
             }
-            LinkAction::LinkTo(first) => self.link(entry, &first).map(|()| true),
+            LinkAction::LinkTo(first) => self.link_or_begin(source, first, content),
             LinkAction::Defer => Ok(false),
             LinkAction::Lost => Err(EntryError::Source(Errno::IO)),
+        }
+    }
+
+    /// Links a name to its inode. When that has as many names as the target's file system allows,
+    /// a further inode with the same content begins, and gets the names after it. Returns false if
+    /// the name was deferred.
+    fn link_or_begin(
+        &self,
+        source: SourceEntry<'_>,
+        mut first: FirstName,
+        content: &mut ContentCopier<'_>,
+    ) -> Result<bool, EntryError> {
+        let inode = InodeId::of(source.stat);
+        loop {
+            match self.link(source.entry, &first) {
+                Err(EntryError::Target(_, Errno::MLINK)) => {}
+                linked => return linked.map(|()| true),
+            }
+            match self.links.register_further(inode, &first, source.entry) {
+                LinkAction::LinkTo(further) => first = further,
+                LinkAction::Defer => return Ok(false),
+                LinkAction::Lost => return Err(EntryError::Source(Errno::IO)),
+                LinkAction::Create => break,
+            }
+        }
+        let made = self.make_equal(source, false, content);
+        let first = made
+            .as_ref()
+            .ok()
+            .map(|inode| FirstName { entry: source.entry.to_entry_name(), inode: *inode });
+        let deferred = self.links.settle_further(inode, first.as_ref());
+        self.link_deferred(deferred, first.as_ref());
+        // The second pass finds the same again.
+        if made.is_ok() && self.first_pass.is_none() {
+            self.remark(
+                source.entry,
+                "its inode has more names than the target's file system allows: from here on they \
+                are those of a second copy",
+            );
+        }
+        made.map(|_| true)
+    }
+
+    /// Links the names that found their inode full while they were linked by the thread that had
+    /// created it. No other thread works any more.
+    pub(super) fn link_remaining(&self) {
+        let remaining = std::mem::take(&mut *lock(&self.unlinked));
+        if remaining.is_empty() {
+            return;
+        }
+        let stop = || self.stopped();
+        let moved = |bytes| {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let mut content = ContentCopier::new(&self.abilities, &stop, &moved);
+        for UnlinkedName { entry, full } in remaining {
+            let listed = self.directories.open(Side::Source, entry.directory).and_then(|from| {
+                rustix::fs::statat(&*from, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
+            });
+            // If it is gone, opening it says so.
+            let kind =
+                listed.map_or(FileType::RegularFile, |stat| FileType::from_raw_mode(stat.st_mode));
+            let role = LinkRole::Additional(full);
+            if let Some(job) = self.open(Job { entry, kind, role, opened: None }) {
+                self.write(job, &mut content);
+            }
         }
     }
 
@@ -164,11 +230,16 @@ impl Engine<'_> {
                 Some(first) => self.link(entry.by_ref(), first),
                 None => Err(EntryError::Source(Errno::IO)),
             };
-            match linked {
-                Ok(()) => {
+            match (linked, first) {
+                (Ok(()), _) => {
                     self.files.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(error) => self.handle_error(entry.by_ref(), error),
+                // It is not open, so a further inode cannot begin here.
+                (Err(EntryError::Target(_, Errno::MLINK)), Some(full)) => {
+                    lock(&self.unlinked).push(UnlinkedName { entry, full: full.clone() });
+                    continue;
+                }
+                (Err(error), _) => self.handle_error(entry.by_ref(), error),
             }
             self.finish(entry.directory, 1);
         }

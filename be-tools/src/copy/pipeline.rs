@@ -73,6 +73,8 @@ pub fn copy_tree(request: &CopyRequest<'_>, report: &mut dyn Report) -> Result<S
         summary.more_changed = second.more_changed;
         summary.not_representable.extend(second.not_representable);
         summary.more_not_representable += second.more_not_representable;
+        summary.remarks.extend(second.remarks);
+        summary.more_remarks += second.more_remarks;
         // The second pass has tried again what the first one lost.
         summary.lost = second.lost;
         summary.more_lost = second.more_lost;
@@ -81,8 +83,10 @@ pub fn copy_tree(request: &CopyRequest<'_>, report: &mut dyn Report) -> Result<S
         list.sort();
         list.dedup();
     }
-    summary.not_representable.sort();
-    summary.not_representable.dedup();
+    for list in [&mut summary.not_representable, &mut summary.remarks] {
+        list.sort();
+        list.dedup();
+    }
     rustix::fs::syncfs(&target).at("writing to the device of", request.target)?;
     Ok(summary)
 }
@@ -182,6 +186,7 @@ impl Engine<'_> {
                 }
             }
         });
+        self.link_remaining();
         if let Some(error) = lock(&self.failure).take() {
             return Err(error);
         }

@@ -1,11 +1,13 @@
 //! Removes from the target what the source no longer has, and what an interrupted run left behind.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::engine::Engine;
@@ -14,6 +16,7 @@ use crate::inode_flags::{lift, put_back, unlock};
 use crate::tree::directories::{DIRECTORY, DirectoryId, InodeId, ROOT, Side, open_in};
 use crate::tree::entry_error::EntryError;
 use crate::tree::exclude::{Exclude, Verdict};
+use crate::tree::subvolume::{Subvolume, make_writable};
 use crate::tree::walk::{Batch, SourceDirectory};
 
 impl Engine<'_> {
@@ -84,19 +87,24 @@ impl Engine<'_> {
         if !matches!(ours, Verdict::Copy | Verdict::DescendOnly) {
             return Ok(false);
         }
-        let rules = Some((&self.request.exclude, ours));
-        let removed = match remove(target, name, path.clone(), rules) {
+        let root = self.directories.open(Side::Target, ROOT)?;
+        let rules = Some(Rules { exclude: &self.request.exclude, verdict: ours, root: &root });
+        let Removal { entries, snapshots } = match remove(target, name, path.clone(), rules) {
             Err(Errno::PERM) if unlock(target) => {
                 self.touch(id);
                 remove(target, name, path, rules)?
             }
             other => other?,
         };
-        if removed > 0 {
-            self.touch(id);
-            self.removed.fetch_add(removed, Ordering::Relaxed);
+        for path in snapshots {
+            let path = PathBuf::from(OsString::from_vec(path));
+            self.remark_on_path(path, "a snapshot that was made in the target, and is kept");
         }
-        Ok(removed > 0)
+        if entries > 0 {
+            self.touch(id);
+            self.removed.fetch_add(entries, Ordering::Relaxed);
+        }
+        Ok(entries > 0)
     }
 }
 
@@ -117,6 +125,34 @@ pub fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
+/// What is not removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// What a copy leaves out.
+    pub exclude: &'a Exclude,
+    /// What that says of the entry.
+    pub verdict: Verdict,
+    /// The root of the target, whose snapshots are kept.
+    pub root: &'a OwnedFd,
+}
+
+impl Rules<'_> {
+    fn keep_snapshot(&self, directory: &OwnedFd, stat: &Stat, path: &[u8]) -> bool {
+        Subvolume::with_root(directory, stat)
+            .is_some_and(|found| found.is_old_state_of(self.root, path))
+            && !self.exclude.is_included(path)
+    }
+}
+
+/// What [`remove`] did.
+#[derive(Debug, Default)]
+pub struct Removal {
+    /// How many entries it removed.
+    pub entries: u64,
+    /// The paths of the snapshots that it kept.
+    pub snapshots: Vec<Vec<u8>>,
+}
+
 /// A directory that is being emptied, on the path from the entry that is removed to the current
 /// one.
 struct Level {
@@ -125,7 +161,8 @@ struct Level {
     entries: Vec<CString>,
     inode: InodeId,
     verdict: Verdict,
-    path_length: usize,
+    /// The length of the path of the directory that holds it.
+    length_above: usize,
     /// Whether the directory is kept, because something in it is.
     stays: bool,
     /// The flags that kept it from being changed.
@@ -133,8 +170,8 @@ struct Level {
 }
 
 /// Removes an entry of the target and everything below it, except what is mounted there and what
-/// `rules` leave out. Returns the number of entries removed. A deep tree takes memory for names,
-/// but no file descriptors.
+/// `rules` leave out. With rules, snapshots are left out as they are by a copy. A deep tree takes
+/// memory for names, but no file descriptors.
 ///
 /// # Errors
 /// As unlinkat(2).
@@ -142,28 +179,32 @@ pub fn remove(
     directory: &OwnedFd,
     name: &CStr,
     mut path: Vec<u8>,
-    rules: Option<(&Exclude, Verdict)>,
-) -> Result<u64, Errno> {
-    let verdict = rules.map_or(Verdict::Copy, |(_, verdict)| verdict);
+    rules: Option<Rules<'_>>,
+) -> Result<Removal, Errno> {
+    let mut done = Removal::default();
+    let verdict = rules.map_or(Verdict::Copy, |rules| rules.verdict);
     if verdict == Verdict::Copy {
         match unlink(directory, name) {
             Err(Errno::ISDIR) => {}
-            other => return other.map(|()| 1),
+            other => return other.map(|()| Removal { entries: 1, ..done }),
         }
     }
-    let mut removed = 0;
     let mut at = match open_in(directory, name) {
         // Only entries below this one are to be removed, and there are none.
-        Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::DescendOnly => return Ok(0),
+        Err(Errno::NOTDIR | Errno::LOOP) if verdict == Verdict::DescendOnly => return Ok(done),
         other => other?,
     };
-    let mut levels = vec![level(&at, name.to_owned(), verdict, path.len())?];
+    let Some(first) = Level::begin(&at, name.to_owned(), verdict, &path, rules)? else {
+        done.snapshots.push(path);
+        return Ok(done);
+    };
+    let mut levels = vec![first];
     while let Some(here) = levels.last_mut() {
         let Some(entry) = here.entries.pop() else {
-            let Some(done) = levels.pop() else { break };
-            let stays = done.stays || done.verdict != Verdict::Copy;
-            path.truncate(done.path_length);
-            if let (true, Some(lifted)) = (stays, done.lifted) {
+            let Some(level) = levels.pop() else { break };
+            let stays = level.stays || level.verdict != Verdict::Copy;
+            path.truncate(level.length_above);
+            if let (true, Some(lifted)) = (stays, level.lifted) {
                 put_back(&at, lifted);
             }
             if let Some(above) = levels.last_mut() {
@@ -176,15 +217,16 @@ pub fn remove(
             }
             if !stays {
                 let parent = if levels.is_empty() { directory } else { &at };
-                rustix::fs::unlinkat(parent, &*done.name, AtFlags::REMOVEDIR)?;
-                removed += 1;
+                rustix::fs::unlinkat(parent, &*level.name, AtFlags::REMOVEDIR)?;
+                done.entries += 1;
             }
             continue;
         };
         let length = path.len();
         path.push(b'/');
         path.extend_from_slice(entry.to_bytes());
-        let verdict = rules.map_or(Verdict::Copy, |(rules, _)| rules.verdict(&path, here.verdict));
+        let verdict =
+            rules.map_or(Verdict::Copy, |rules| rules.exclude.verdict(&path, here.verdict));
         let is_directory = match verdict {
             Verdict::Skip | Verdict::DirectoryOnly => {
                 here.stays = true;
@@ -201,19 +243,26 @@ pub fn remove(
                 Err(Errno::ISDIR) => true,
                 other => {
                     other?;
-                    removed += 1;
+                    done.entries += 1;
                     false
                 }
             },
         };
         if is_directory {
-            at = open_in(&at, &entry)?;
-            levels.push(level(&at, entry, verdict, length)?);
+            let inside = open_in(&at, &entry)?;
+            if let Some(level) = Level::begin(&inside, entry, verdict, &path, rules)? {
+                at = inside;
+                levels.push(Level { length_above: length, ..level });
+            } else {
+                here.stays = true;
+                done.snapshots.push(path.clone());
+                path.truncate(length);
+            }
         } else {
             path.truncate(length);
         }
     }
-    Ok(removed)
+    Ok(done)
 }
 
 /// Removes an entry of the target and everything below it, even if its directory is immutable or
@@ -230,24 +279,25 @@ pub fn clear(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     }
 }
 
-fn level(
-    directory: &OwnedFd,
-    name: CString,
-    verdict: Verdict,
-    path_length: usize,
-) -> Result<Level, Errno> {
-    let lifted = lift(directory);
-    let stat = rustix::fs::fstat(directory)?;
-    let entries = names(directory)?;
-    Ok(Level {
-        name,
-        entries,
-        inode: InodeId::of(&stat),
-        verdict,
-        path_length,
-        stays: false,
-        lifted,
-    })
+impl Level {
+    /// Begins to empty an open directory. Returns `None` for a snapshot, which `rules` keep.
+    fn begin(
+        directory: &OwnedFd,
+        name: CString,
+        verdict: Verdict,
+        path: &[u8],
+        rules: Option<Rules<'_>>,
+    ) -> Result<Option<Self>, Errno> {
+        let stat = rustix::fs::fstat(directory)?;
+        if rules.is_some_and(|rules| rules.keep_snapshot(directory, &stat, path)) {
+            return Ok(None);
+        }
+        make_writable(directory, &stat)?;
+        let lifted = lift(directory);
+        let entries = names(directory)?;
+        let (inode, length_above) = (InodeId::of(&stat), path.len());
+        Ok(Some(Level { name, entries, inode, verdict, length_above, stays: false, lifted }))
+    }
 }
 
 /// Removes an entry that is not a directory, even if it is immutable. A directory fails with

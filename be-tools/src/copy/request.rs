@@ -83,4 +83,8 @@ pub struct Summary {
     pub not_representable: Vec<(PathBuf, String)>,
     /// How many more there were.
     pub more_not_representable: usize,
+    /// What else is to be known of entries, and why those are lost that could have been read.
+    pub remarks: Vec<(PathBuf, String)>,
+    /// How many more there were.
+    pub more_remarks: usize,
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{FileType, Mode as Permissions, Stat};
@@ -13,10 +14,12 @@ use super::request::Mode;
 use crate::error::{Error, Result};
 use crate::inode_flags::unlock;
 use crate::tree::directories::{DIRECTORY, DirectoryId, InodeId, ROOT, Side, open_in};
+use crate::tree::encryption::is_locked;
 use crate::tree::entry::EntryRef;
 use crate::tree::entry_error::EntryError;
 use crate::tree::metadata::{Attributes, Project};
 use crate::tree::queue::{Queue, lock};
+use crate::tree::subvolume::make_writable;
 use crate::tree::walk::{Batch, FoundDirectory, Sink, SourceDirectory};
 use crate::tree::working_directory::WorkingDirectory;
 use crate::tree::xattr::InodeRef;
@@ -62,6 +65,13 @@ impl TargetTree<'_> {
                 Err(Errno::EXIST) if matches!(enter(&above, name), Ok(Some(_))) => Ok(false),
                 created => created.map(|()| true),
             }
+        });
+        let created = created.map_err(|error| match error {
+            EntryError::Target(_, Errno::MLINK) => EntryError::Lost(
+                "the directory that holds it has as many subdirectories as the target's file \
+                system allows: choose another type for that, such as ext4 or xfs",
+            ),
+            other => other,
         })?;
         let directory = enter(&above, name)?.ok_or(EntryError::Target("opening", Errno::NOENT))?;
         Ok((directory, !created))
@@ -72,6 +82,9 @@ impl TargetTree<'_> {
         let engine = self.engine;
         let attributes =
             Attributes::read(InodeRef::Open(source), *stat).map_err(EntryError::Source)?;
+        if attributes.is_encrypted {
+            self.check_encryption(found)?;
+        }
         let opening = |why| EntryError::Target("opening", why);
         let (existed, touched) = if id == ROOT {
             let target = engine.directories.open(Side::Target, ROOT).map_err(opening)?;
@@ -85,6 +98,10 @@ impl TargetTree<'_> {
                 attributes.apply_early(&target, false).unwrap_or_else(note);
             }
             let stat = rustix::fs::fstat(&target).map_err(opening)?;
+            if existed {
+                make_writable(&target, &stat)
+                    .map_err(|why| EntryError::Target("making the subvolume writable at", why))?;
+            }
             engine.directories.add_target(id, target, &stat);
             (existed, touched)
         };
@@ -100,6 +117,30 @@ impl TargetTree<'_> {
         };
         pending.insert(id, PendingDirectory { attributes, existed, touched, suspect });
         Ok(if existed { DirectoryOrigin::Existed } else { DirectoryOrigin::Created })
+    }
+
+    /// Gives up an encrypted tree whose key is not there. Of one that can be read, it reports once
+    /// that the copy is plain text.
+    fn check_encryption(&self, found: FoundDirectory<'_>) -> Result<(), EntryError> {
+        let engine = self.engine;
+        let is_inside = found.id != ROOT
+            && lock(&engine.pending)
+                .get(&found.parent)
+                .is_some_and(|above| above.attributes.is_encrypted);
+        if is_inside {
+            return Ok(());
+        }
+        if is_locked(found.source) {
+            return Err(EntryError::Lost(
+                "encrypted (fscrypt), no key: unlock it and run the command again, or leave it out \
+                with --exclude",
+            ));
+        }
+        if engine.first_pass.is_none() {
+            let entry = EntryRef { directory: found.parent, name: found.name };
+            engine.remark(entry, "encrypted in the source (fscrypt), plain text in the copy");
+        }
+        Ok(())
     }
 
     /// Whether the target's directory has other attributes than these.
@@ -180,8 +221,13 @@ impl Sink for TargetTree<'_> {
     fn mount_point(&self, parent: DirectoryId, name: &CStr, stat: &Stat) -> Result<()> {
         self.engine.files.fetch_add(1, Ordering::Relaxed);
         let entry = EntryRef { directory: parent, name };
-        let attributes =
-            Attributes { stat: *stat, xattrs: Vec::new(), flags: 0, project: Project::default() };
+        let attributes = Attributes {
+            stat: *stat,
+            xattrs: Vec::new(),
+            flags: 0,
+            is_encrypted: false,
+            project: Project::default(),
+        };
         let made = self.open_or_create(parent, name).and_then(|(target, existed)| {
             if existed && !self.differs(&attributes, &target)? {
                 return Ok(());
@@ -196,6 +242,12 @@ impl Sink for TargetTree<'_> {
         if let Err(error) = made {
             self.engine.handle_error(entry, error);
         }
+        self.engine.finish(parent, 1);
+        self.check_stopped()
+    }
+
+    fn snapshot(&self, parent: DirectoryId, path: PathBuf) -> Result<()> {
+        log::info!("{} is a snapshot and is left out", path.display());
         self.engine.finish(parent, 1);
         self.check_stopped()
     }

@@ -154,6 +154,27 @@ pub enum Refusal {
         /// What was found on it.
         content: String,
     },
+    /// A program that is to be run as root may be changed by others.
+    #[error(
+        "{path} would be run as root, and {why}: look at it, then `chown root {path}` and `chmod \
+        go-w {path}`"
+    )]
+    UntrustedProgram {
+        /// The program, or a directory that holds it.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The journal of a file system of the source has to be replayed, and cannot be.
+    #[error(
+        "{device} was not cleanly unmounted and is read-only, so that its journal cannot be \
+        replayed: make it writable (`blockdev --setrw {device}`), or copy from a writable image of \
+        it"
+    )]
+    JournalOnReadOnlyDevice {
+        /// Kernel name with /dev.
+        device: String,
+    },
     /// The target cannot hold the source.
     #[error(
         "{device} is too small for {mountpoint}: it needs {needed}, the device gives {available}; \
@@ -460,6 +481,8 @@ impl Refusal {
             Refusal::NoSystemd { .. } => "no-systemd",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
+            Refusal::UntrustedProgram { .. } => "untrusted-program",
+            Refusal::JournalOnReadOnlyDevice { .. } => "journal-on-read-only-device",
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::InterruptedCreate { .. } => "interrupted-create",

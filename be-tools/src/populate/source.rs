@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::layout::MountPoint;
 use crate::session::Session;
 use crate::storage::device::BlockDevice;
@@ -59,6 +59,9 @@ pub(crate) fn mount(
 
 /// The devices of the source that were not cleanly unmounted. Their journals have to be replayed,
 /// or the copy would lack what is in them.
+///
+/// # Errors
+/// Those of [`file_system`], and [`Refusal::JournalOnReadOnlyDevice`].
 pub(crate) fn with_journals(
     session: &Session,
     source: &BootEnvironment,
@@ -71,6 +74,10 @@ pub(crate) fn with_journals(
         let device = file_system(inventory, source, mountpoint)?.volume.device;
         let unclean = device.super_block().is_some_and(|s| s.dirty);
         if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device) {
+            if device.read_only {
+                let device = device.node.display().to_string();
+                return Err(Refusal::JournalOnReadOnlyDevice { device }.into());
+            }
             dirty.push(device);
         }
     }

@@ -3,11 +3,13 @@
 //! "Copying").
 
 use std::fmt::{Display, Formatter};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::BootEnvironment;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::plan::{Report, go_on};
+use crate::signals::Paused;
 use crate::step;
 use crate::storage::namespace::Namespace;
 use crate::tool::Tool;
@@ -44,6 +46,17 @@ impl Hooks {
         self.before.iter().map(|hook| Step::Before(hook))
     }
 
+    /// The state of the operation around whose copy they are run. `verb` and `target` are what the
+    /// hooks are told, and `outside` has the mounts that they see.
+    pub(crate) fn state<'a>(
+        &self,
+        verb: &'static str,
+        target: &'a str,
+        outside: &'a Namespace,
+    ) -> State<'a> {
+        State { verb, target, outside, is_begun: false, after: self.after.len(), paused: None }
+    }
+
     /// Those after it.
     pub(crate) fn after(&self) -> impl Iterator<Item = Step<'_>> {
         self.after.iter().map(|hook| Step::After(hook))
@@ -64,16 +77,28 @@ pub(crate) enum Step<'a> {
 #[derive(Debug)]
 pub(crate) struct State<'a> {
     /// What they are told: the verb.
-    pub(crate) verb: &'static str,
+    verb: &'static str,
     /// And the target's name.
-    pub(crate) target: &'a str,
+    target: &'a str,
     /// The mounts that they see.
-    pub(crate) outside: &'a Namespace,
+    outside: &'a Namespace,
     /// The first of them, or the copy, was begun.
-    pub(crate) is_begun: bool,
+    is_begun: bool,
+    /// How many of those after the copy have not been run yet.
+    after: usize,
+    /// From the first hook to the last one: not even a second Ctrl-C leaves a database quiet.
+    paused: Option<Paused>,
 }
 
 impl State<'_> {
+    /// The first hook, or the copy, begins. From now on those after the copy are due.
+    pub(crate) fn begin(&mut self) {
+        if !self.is_begun {
+            self.is_begun = true;
+            self.paused = (self.after > 0).then(Paused::begin);
+        }
+    }
+
     fn run(&self, hook: Tool) -> Result<()> {
         let hook =
             hook.script().env("LIFEBOAT_VERB", self.verb).env("LIFEBOAT_TARGET", self.target);
@@ -92,7 +117,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         match self {
             Step::Before(hook) => {
-                state.is_begun = true;
+                state.begin();
                 let done = state.run(Tool::new(*hook));
                 // A Ctrl-C has ended the hook too.
                 go_on().and(done)
@@ -100,6 +125,10 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::After(hook) => {
                 if let Err(why) = state.run(Tool::new(*hook).own_group()) {
                     report.warn(&why.to_string());
+                }
+                state.after = state.after.saturating_sub(1);
+                if state.after == 0 {
+                    state.paused = None;
                 }
                 Ok(())
             }
@@ -111,11 +140,12 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 }
 
-/// The executable files of a directory, sorted by name. The list is empty if there is no such
-/// directory.
+/// The executable files of a directory, sorted by name. They will be run as root. The list is empty
+/// if there is no such directory.
 ///
 /// # Errors
-/// When it cannot be listed.
+/// When it cannot be listed, and [`Refusal::UntrustedProgram`] when somebody other than root could
+/// have changed one of them.
 pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
     let names = match std::fs::read_dir(directory) {
         Ok(names) => names,
@@ -128,20 +158,39 @@ pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.retain(|path| is_executable(path));
     paths.sort();
+    if !paths.is_empty() {
+        // Whoever may write to the directory above can put another one in its place.
+        let directories = directory.ancestors().take(2);
+        directories.chain(paths.iter().map(PathBuf::as_path)).try_for_each(refuse_untrusted)?;
+    }
     Ok(paths)
 }
 
+/// Refuses what a user other than root, or the one who runs this program, may change.
+fn refuse_untrusted(path: &Path) -> Result<()> {
+    let metadata = path.metadata().at("reading the metadata of", path)?;
+    let why = if ![0, rustix::process::geteuid().as_raw()].contains(&metadata.uid()) {
+        "its owner is not root"
+    } else if metadata.mode() & 0o022 != 0 {
+        "others than its owner may write to it"
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::UntrustedProgram { path: path.display().to_string(), why }.into())
+}
+
 fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
     path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::plan::Silent;
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
 
     /// A root directory with hooks that write their names and environment to a log.
     struct Machine {
@@ -156,10 +205,13 @@ mod tests {
         fn add(&self, hook: &str, mode: u32, then: &str) {
             let path = self.root.path().join(DIRECTORY).join(hook);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            for directory in path.ancestors().skip(1).take(2) {
+                set_mode(directory, 0o755);
+            }
             let log = self.root.path().join("log");
             let line = format!("echo {hook} $LIFEBOAT_VERB $LIFEBOAT_TARGET >>{}", log.display());
             std::fs::write(&path, format!("#!/bin/sh\n{line}\n{then}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            set_mode(&path, mode);
         }
 
         fn hooks(&self) -> Hooks {
@@ -168,7 +220,7 @@ mod tests {
 
         fn around(&self, verb: &'static str, copy: impl Fn() -> Result<()>) -> Result<()> {
             let (outside, hooks) = (Namespace::current().unwrap(), self.hooks());
-            let mut state = State { verb, target: "second", outside: &outside, is_begun: false };
+            let mut state = hooks.state(verb, "second", &outside);
             let steps: Vec<_> = hooks
                 .before()
                 .map(Around::Hook)
@@ -204,7 +256,7 @@ mod tests {
             match self {
                 Around::Hook(hook) => hook.run(state, report),
                 Around::Copy(copy) => {
-                    state.is_begun = true;
+                    state.begin();
                     copy()
                 }
             }
@@ -266,6 +318,66 @@ mod tests {
         let names: Vec<String> =
             machine.log().iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(names, ["before-copy/10-quiet", "before-copy/20-bad", "after-copy/10-wake"]);
+    }
+
+    #[test]
+    fn a_hook_that_others_may_change_is_refused() {
+        let machine = Machine::new();
+        machine.add("before-copy/10-a", 0o755, "");
+        machine.add("before-copy/README", 0o666, "");
+        let hooks = machine.root.path().join(DIRECTORY);
+        let (directory, hook) = (hooks.join("before-copy"), hooks.join("before-copy/10-a"));
+        Hooks::below(machine.root.path()).unwrap();
+        for (path, mode) in [(&hook, 0o775), (&hook, 0o757), (&directory, 0o777), (&hooks, 0o775)] {
+            set_mode(path, mode);
+            let refused = Hooks::below(machine.root.path()).unwrap_err();
+            let shown = path.display().to_string();
+            assert_eq!(refused.exit_status(), 3, "{refused}");
+            assert!(refused.to_string().contains(&format!("chmod go-w {shown}")), "{refused}");
+            set_mode(path, 0o755);
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&hook, Some(65534), None).unwrap();
+            let refused = Hooks::below(machine.root.path()).unwrap_err();
+            assert!(refused.to_string().contains("owner is not root"), "{refused}");
+        }
+    }
+
+    /// Two Ctrl-C while the copy runs. They end this test program, so it runs itself again.
+    #[test]
+    fn a_second_interruption_does_not_keep_the_hooks_after_the_copy_from_running() {
+        const CHILD: &str = "LIFEBOAT_TEST_INTERRUPTED";
+        const NAME: &str = "session::hooks::tests::\
+            a_second_interruption_does_not_keep_the_hooks_after_the_copy_from_running";
+        if std::env::var_os(CHILD).is_none() {
+            let child = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&child.stdout);
+            assert!(said.contains("interrupted; run") && said.contains("after-copy"), "{child:?}");
+            // Without anything to resume, the second signal ends the program as before.
+            assert_eq!(child.status.code(), Some(130), "{child:?}");
+            assert!(!said.contains("still here"), "{child:?}");
+            return;
+        }
+        let raise = || {
+            let myself = rustix::process::getpid();
+            rustix::process::kill_process(myself, rustix::process::Signal::INT).unwrap();
+        };
+        let machine = Machine::new();
+        machine.add("after-copy/10-wake", 0o755, "");
+        crate::signals::watch();
+        let why = machine.around("create", || {
+            raise();
+            raise();
+            go_on()
+        });
+        println!("{}", why.unwrap_err());
+        println!("{:?}", machine.log());
+        raise();
+        println!("still here");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::retry::{BUSY_TIMEOUT, retry};
 use crate::error::{Doing, Error, Result};
 use crate::tool::{Tool, ToolError};
 
-pub use capacity::{Capacity, capacity};
+pub use capacity::{Capacity, Need, capacity};
 
 /// Erases a held device, then makes a file system (or `swap`) with this UUID and label on it.
 ///
@@ -24,7 +24,7 @@ pub use capacity::{Capacity, capacity};
 pub fn make(fs_type: &str, hold: &Hold, uuid: &str, label: Option<&str>) -> Result<()> {
     let node = &hold.device().node;
     let tool = hold.argument_of(tool(fs_type, uuid, label)?);
-    wipe(hold)?;
+    erase_to_fill(&hold.exclusive()?, node)?;
     run_when_free(&tool)?;
     let made = probe::probe(&hold.read_again()?);
     match made.super_block() {
@@ -134,19 +134,31 @@ fn version(program: &str) -> Vec<u32> {
     word.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok()).collect()
 }
 
-/// Erases all signatures on a device: its first MiB, its last 128 KiB (md, GPT), and the other
-/// super blocks of btrfs.
+/// Erases all signatures on a device, and marks it as erased, so that it counts as blank as long as
+/// nothing else is written to it.
 ///
 /// # Errors
 /// The device is in use, or cannot be written.
 pub fn wipe(hold: &Hold) -> Result<()> {
-    erase(&hold.exclusive()?, &hold.device().node)
+    let (opened, device) = (hold.exclusive()?, &hold.device().node);
+    erase(&opened, device, &[])?;
+    let mark = probe::mark_of_erased(&opened).at("reading", device)?;
+    opened.file.write_all_at(&mark, 0).at("marking as erased", device)?;
+    opened.file.sync_all().at("syncing", device)
 }
 
-/// As [`wipe`], for a device that `file` has claimed.
-pub(crate) fn erase(opened: &OpenDevice, device: &Path) -> Result<()> {
-    const START: u64 = 1 << 20;
-    const END: u64 = 128 << 10;
+/// Erases all signatures on a device that was claimed, and that is about to be filled. If that is
+/// interrupted, what was written until then counts as nothing.
+pub(crate) fn erase_to_fill(opened: &OpenDevice, device: &Path) -> Result<()> {
+    erase(opened, device, &probe::mark_of_unfinished())
+}
+
+/// Erases the first 4 MiB of a device (VMFS, the second headers of LUKS2 and bcachefs), its last
+/// 2 MiB (md, GPT, the labels 2 and 3 of ZFS, the last super block of bcachefs), and the other
+/// super blocks of btrfs. `mark` is written to its first bytes.
+fn erase(opened: &OpenDevice, device: &Path, mark: &[u8]) -> Result<()> {
+    const START: u64 = 4 << 20;
+    const END: u64 = 2 << 20;
     // btrfs on-disk format, "Superblock": mirrors at 64 MiB and 256 GiB.
     const MIRRORS: [u64; 2] = [64 << 20, 256 << 30];
     let OpenDevice { file, size } = opened;
@@ -154,8 +166,9 @@ pub(crate) fn erase(opened: &OpenDevice, device: &Path) -> Result<()> {
         let len = len.min(size.saturating_sub(from));
         file.write_all_at(&vec![0; len as usize], from).at("erasing the signature on", device)
     };
-    zero(0, START)?;
     zero(size.saturating_sub(END), END)?;
+    zero(0, START)?;
+    file.write_all_at(mark, 0).at("marking as erased", device)?;
     for mirror in MIRRORS.into_iter().filter(|at| at + 4096 <= *size) {
         let mut magic = [0; 8];
         file.read_exact_at(&mut magic, mirror + 0x40).at("reading", device)?;

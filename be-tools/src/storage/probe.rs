@@ -4,6 +4,7 @@
 //! The bytes may be hostile: every access is checked, and control characters are removed from every
 //! string. Nothing is mounted.
 
+mod blank;
 mod bytes;
 mod containers;
 mod content;
@@ -14,8 +15,7 @@ mod source;
 mod tables;
 pub(crate) mod xfs;
 
-use std::io;
-
+pub(crate) use blank::{mark_of_erased, mark_of_unfinished};
 pub(crate) use bytes::Block;
 pub use bytes::Image;
 pub use content::{Content, Kind, SuperBlock};
@@ -48,8 +48,6 @@ const PROBES: &[Probe] = &[
     tables::mbr,
 ];
 
-const MEBIBYTE: u64 = 1 << 20;
-
 /// Recognises what `source` holds.
 pub fn probe(source: &dyn Source) -> Content {
     let image = match Image::new(source) {
@@ -59,26 +57,11 @@ pub fn probe(source: &dyn Source) -> Content {
     if let Some(found) = PROBES.iter().find_map(|probe| probe(&image)) {
         return Content::Known(found);
     }
-    match is_blank(source) {
+    match blank::is_blank(source) {
         Err(error) => Content::Unreadable(error.to_string()),
         Ok(true) => Content::Blank,
         Ok(false) => Content::Unknown,
     }
-}
-
-/// Whether the first MiB is zero.
-fn is_blank(source: &dyn Source) -> io::Result<bool> {
-    const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
-    let mut piece = ZEROS;
-    let end = source.len().min(MEBIBYTE);
-    for offset in (0..end).step_by(piece.len()) {
-        let piece = &mut piece[..(end - offset).min(16 << 10) as usize];
-        source.read_at(offset, piece)?;
-        if *piece != ZEROS[..piece.len()] {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

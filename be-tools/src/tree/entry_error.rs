@@ -7,6 +7,8 @@ use rustix::io::Errno;
 pub enum EntryError {
     /// The entry could not be read.
     Source(Errno),
+    /// The entry can be read, and is lost all the same, for this reason.
+    Lost(&'static str),
     /// The target could not be written. The string says what was being done.
     Target(&'static str, Errno),
     /// The copy is being stopped.

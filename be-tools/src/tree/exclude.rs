@@ -100,6 +100,11 @@ impl Exclude {
         self
     }
 
+    /// Whether `--include` names this path, and not only something above or below it.
+    pub fn is_included(&self, path: &[u8]) -> bool {
+        self.include.iter().any(|glob| glob.matches(path))
+    }
+
     /// The paths that are left out by name, whatever the user includes.
     pub(crate) fn skipped(&self) -> impl Iterator<Item = &[u8]> {
         self.skip.iter().map(Vec::as_slice)

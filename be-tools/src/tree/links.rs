@@ -61,6 +61,22 @@ struct Shard {
     deferred: HashMap<[u32; 2], Vec<EntryName>>,
     /// Inodes of the target that are already the counterpart of a source inode.
     claimed: HashSet<[u32; 2]>,
+    /// The further inodes of those of which one has as many names as the target allows.
+    further: HashMap<[u32; 2], FurtherInode>,
+}
+
+/// The inode of the target that gets the names for which there is no room at those before it.
+#[derive(Debug)]
+struct FurtherInode {
+    first: FurtherName,
+    deferred: Vec<EntryName>,
+}
+
+#[derive(Debug)]
+enum FurtherName {
+    UnderWay,
+    Created(FirstName),
+    Lost,
 }
 
 /// The inodes of one device number.
@@ -152,6 +168,46 @@ impl Links {
         shard.deferred.remove(&key).unwrap_or_default()
     }
 
+    /// Says what to do with a name that could not be linked to `full`, because that inode of the
+    /// target has as many names as its file system allows. For [`LinkAction::Create`], the caller
+    /// creates a further inode with the same content, then calls [`Links::settle_further`].
+    pub fn register_further(
+        &self,
+        inode: InodeId,
+        full: &FirstName,
+        entry: EntryRef<'_>,
+    ) -> LinkAction {
+        let table = self.table(inode.device);
+        let shard = &mut *lock(shard(&table, inode.number));
+        let under_way = || FurtherInode { first: FurtherName::UnderWay, deferred: Vec::new() };
+        let Some(further) = shard.further.get_mut(&halves(inode.number)) else {
+            shard.further.insert(halves(inode.number), under_way());
+            return LinkAction::Create;
+        };
+        match &further.first {
+            FurtherName::UnderWay => {
+                further.deferred.push(entry.to_entry_name());
+                LinkAction::Defer
+            }
+            FurtherName::Created(first) if first == full => {
+                *further = under_way();
+                LinkAction::Create
+            }
+            FurtherName::Created(first) => LinkAction::LinkTo(first.clone()),
+            FurtherName::Lost => LinkAction::Lost,
+        }
+    }
+
+    /// As [`Links::settle`], for a further inode.
+    pub fn settle_further(&self, inode: InodeId, created: Option<&FirstName>) -> Vec<EntryName> {
+        let table = self.table(inode.device);
+        let shard = &mut *lock(shard(&table, inode.number));
+        let first = created.map_or(FurtherName::Lost, |first| FurtherName::Created(first.clone()));
+        let settled = FurtherInode { first, deferred: Vec::new() };
+        let before = shard.further.insert(halves(inode.number), settled);
+        before.map(|further| further.deferred).unwrap_or_default()
+    }
+
     /// Claims an inode of the target that has several names as the counterpart of one inode of the
     /// source. Returns false if it was claimed before.
     pub fn claim(&self, inode: InodeId) -> bool {
@@ -207,6 +263,30 @@ mod tests {
         let late = links.register(seven, 3, entry(3, c"late"));
         assert!(matches!(late, LinkAction::LinkTo(first) if first.inode == 9));
         assert!(links.is_empty());
+    }
+
+    #[test]
+    fn a_full_inode_is_followed_by_one_further_inode_at_a_time() {
+        let links = Links::default();
+        let seven = inode(1, 7);
+        let (full, second, third) = (first(0, c"a", 1), first(0, c"b", 2), first(0, c"c", 3));
+        let further = |full: &FirstName, name| links.register_further(seven, full, entry(0, name));
+        assert_eq!(further(&full, c"b"), LinkAction::Create);
+        // Another thread finds the first inode full at the same time.
+        assert_eq!(further(&full, c"early"), LinkAction::Defer);
+        let deferred = links.settle_further(seven, Some(&second));
+        assert_eq!(deferred, [entry(0, c"early").to_entry_name()]);
+        assert_eq!(further(&full, c"x"), LinkAction::LinkTo(second.clone()));
+        assert_eq!(further(&second, c"c"), LinkAction::Create);
+        assert!(links.settle_further(seven, Some(&third)).is_empty());
+        for known in [&full, &second] {
+            assert_eq!(further(known, c"y"), LinkAction::LinkTo(third.clone()));
+        }
+        assert_eq!(further(&third, c"z"), LinkAction::Create);
+        assert!(links.settle_further(seven, None).is_empty());
+        assert_eq!(further(&third, c"z"), LinkAction::Lost);
+        let other = links.register_further(inode(1, 7 + 64), &full, entry(0, c"o"));
+        assert_eq!(other, LinkAction::Create, "another inode has its own");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! they are set matters: chown(2) clears set-user-ID and capabilities, chmod(2) changes the mask of
 //! an ACL, and nothing can be changed once a file is immutable.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use crate::inode_flags::{EARLY, SETTABLE, set_flags};
+use crate::inode_flags::{EARLY, ENCRYPTED, SETTABLE, set_flags};
 use crate::sys;
 use crate::tree::xattr::{InodeRef, Xattr};
 
@@ -25,6 +26,8 @@ pub struct Attributes {
     pub xattrs: Vec<Xattr>,
     /// The flags of FS_IOC_GETFLAGS that can be set.
     pub flags: u32,
+    /// Whether fscrypt encrypts the inode. That is not copied.
+    pub is_encrypted: bool,
     /// The project.
     pub project: Project,
 }
@@ -46,14 +49,15 @@ impl Attributes {
     /// When the inode cannot be read.
     pub fn read(inode: InodeRef<'_>, stat: Stat) -> Result<Self, Errno> {
         let xattrs = inode.xattrs()?;
-        let (mut flags, mut project) = (0, Project::default());
+        let (mut all_flags, mut project) = (0, Project::default());
         if let InodeRef::Open(fd) = inode {
-            flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits()) & SETTABLE;
+            all_flags = rustix::fs::ioctl_getflags(fd).map_or(0, |f| f.bits());
             if let Ok(attributes) = sys::file_attributes(fd) {
                 project = project_of(&attributes);
             }
         }
-        Ok(Attributes { stat, xattrs, flags, project })
+        let (flags, is_encrypted) = (all_flags & SETTABLE, all_flags & ENCRYPTED != 0);
+        Ok(Attributes { stat, xattrs, flags, is_encrypted, project })
     }
 
     /// Whether the target's inode has the same attributes. Size and content are not compared.
@@ -116,9 +120,12 @@ impl Attributes {
         tolerate(permitted, note, || format!("mode {:o}", mode.bits()))?;
         if existed {
             for name in inode.names()? {
-                if !self.xattrs.iter().any(|(kept, _)| *kept == name) {
-                    // Some, such as security.selinux, cannot be removed. They stay.
-                    let _ = inode.remove(&name);
+                if !self.xattrs.iter().any(|(kept, _)| *kept == name)
+                    && let Err(why) = inode.remove(&name)
+                    && !may_stay(&name, why)
+                {
+                    let what = || format!("the lack of {}", name.to_string_lossy());
+                    tolerate(Err(why), note, what)?;
                 }
             }
         }
@@ -239,7 +246,40 @@ fn tolerate(
     }
 }
 
+/// Whether an extended attribute that could not be removed is no difference to report. With SELinux
+/// every inode has a label; it can be changed, and not removed.
+fn may_stay(name: &CStr, why: Errno) -> bool {
+    why == Errno::NODATA
+        || (name == c"security.selinux" && matches!(why, Errno::PERM | Errno::ACCESS))
+}
+
 fn has_space(inode: InodeRef<'_>) -> bool {
     let (InodeRef::Open(fd) | InodeRef::Named(fd, _)) = inode;
     rustix::fs::fstatvfs(fd).is_ok_and(|space| space.f_bfree > 256)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_that_cannot_be_removed_is_silent_only_for_selinux() {
+        for (name, why, silent) in [
+            (c"security.selinux", Errno::PERM, true),
+            (c"security.selinux", Errno::ACCESS, true),
+            (c"security.selinux", Errno::IO, false),
+            (c"security.capability", Errno::PERM, false),
+            (c"security.ima", Errno::PERM, false),
+            (c"user.comment", Errno::IO, false),
+            // It is gone already.
+            (c"user.comment", Errno::NODATA, true),
+        ] {
+            assert_eq!(may_stay(name, why), silent, "{name:?} {why}");
+        }
+        let mut notes = Vec::new();
+        let broken = tolerate(Err(Errno::IO), &mut |note| notes.push(note), String::new);
+        assert_eq!(broken, Err(Errno::IO));
+        tolerate(Err(Errno::PERM), &mut |note| notes.push(note), || "x".into()).unwrap();
+        assert_eq!(notes.len(), 1);
+    }
 }

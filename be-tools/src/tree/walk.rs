@@ -1,10 +1,12 @@
 //! Walks a source tree, directory by directory, and the entries of a directory in the order of
 //! their inode numbers, which on most file systems is the order of their content on the disk. A
-//! walk stays on the mount where it started.
+//! walk stays on the mount where it started, and does not enter snapshots of btrfs.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
@@ -14,6 +16,7 @@ use super::directories::{Directories, DirectoryId, InodeId, ROOT, Side, open_in}
 use super::exclude::{Exclude, Verdict};
 use super::queue::lock;
 use crate::error::{Error, Result};
+use crate::tree::subvolume::Subvolume;
 use crate::tree::work_stack::WorkStack;
 use crate::tree::working_directory::WorkingDirectory;
 
@@ -94,6 +97,8 @@ pub trait Sink: Sync {
     /// Receives a directory on which something else is mounted, which is kept empty. `stat`
     /// describes the root of what is mounted.
     fn mount_point(&self, parent: DirectoryId, name: &CStr, stat: &Stat) -> Result<()>;
+    /// Receives the path of a snapshot, an old state of the tree that is left out altogether.
+    fn snapshot(&self, parent: DirectoryId, path: PathBuf) -> Result<()>;
     /// Says that the directory has been listed: all its batches have been reported, or are with
     /// another thread that will report them.
     fn listed(&self, id: DirectoryId) -> Result<()>;
@@ -226,6 +231,14 @@ impl<S: Sink> Walk<'_, S> {
             Ok(stat) => stat,
             Err(why) => return sink.lost(parent, name, why),
         };
+        if let Some(subvolume) = Subvolume::with_root(&source, &stat)
+            && let Ok(root) = self.directories.open(Side::Source, ROOT)
+        {
+            let path = self.directories.path(parent, name.to_bytes());
+            if subvolume.is_old_state_of(&root, &path) && !self.exclude.is_included(&path) {
+                return sink.snapshot(parent, PathBuf::from(OsString::from_vec(path)));
+            }
+        }
         let source = Arc::new(source);
         let id = self.directories.add(parent, name, &source, InodeId::of(&stat));
         self.enter(

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod create;
+mod field;
 mod killed;
 #[path = "../loop_device/mod.rs"]
 mod loop_device;

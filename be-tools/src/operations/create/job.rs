@@ -35,7 +35,7 @@ pub(super) struct Job<'a> {
     pub(super) blocks: BTreeMap<MountPoint, Blocks>,
     /// The number and size of the files to copy.
     pub(super) totals: Totals,
-    /// Notes of the loader for the plan.
+    /// Notes for the plan: of the loader, and on snapshots that are left out.
     pub(super) notes: Vec<String>,
     /// The hooks around the copy.
     pub(super) hooks: Hooks,

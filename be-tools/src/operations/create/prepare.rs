@@ -22,7 +22,7 @@ use crate::session::hooks::Hooks;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 use crate::storage::mkfs;
-use crate::tree::measure::Totals;
+use crate::tree::measure::{Measured, Totals};
 
 impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
@@ -154,12 +154,12 @@ impl<'a> Job<'a> {
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
             let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
-            let totals = populate::measure(session, found, trees, rules)?;
+            let Measured { totals, snapshots } = populate::measure(session, found, trees, rules)?;
             let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
-            self.totals.files += totals.files;
-            self.totals.bytes += totals.bytes;
+            self.totals += totals;
+            self.notes.extend(populate::note_on_snapshots(&snapshots));
         }
         Ok(())
     }

@@ -84,8 +84,7 @@ impl<'a> State<'a> {
     pub(super) fn new(job: &'a Job<'a>, session: &'a Session<'a>) -> Self {
         let adoption = job.adoption.as_ref().map(|a| a.begin(session.host, &session.inventory));
         let target = job.request.name.as_str();
-        let outside = &session.outside;
-        let hooks = hooks::State { verb: "create", target, outside, is_begun: false };
+        let hooks = job.hooks.state("create", target, &session.outside);
         let descriptor = job.descriptor.clone();
         State { job, session, adoption, hooks, mounted: Vec::new(), descriptor }
     }
@@ -248,7 +247,7 @@ impl step::Step<State<'_>> for Step<'_> {
         if let (Step::Adopt(step), Some(adoption)) = (self, &mut state.adoption) {
             return step.run(adoption, report);
         }
-        state.hooks.is_begun = true;
+        state.hooks.begin();
         match self {
             Step::Adopt(_) => Ok(()),
             Step::Hook(hook) => hook.run(&mut state.hooks, report),

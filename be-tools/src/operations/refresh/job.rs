@@ -38,6 +38,8 @@ pub(super) struct Job<'a> {
     pub(super) holds: Holds,
     /// The approximate number of entries.
     pub(super) totals: Totals,
+    /// Notes for the plan on snapshots that are left out.
+    pub(super) notes: Vec<String>,
     /// Files that make the target a different machine from the source, and are kept.
     pub(super) kept: Vec<PathBuf>,
     /// The hooks around the copy.

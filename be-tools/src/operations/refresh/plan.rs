@@ -60,6 +60,7 @@ impl Job<'_> {
             is never copied",
             OWN_SETTINGS.join(", ")
         ));
+        plan.notes.extend(self.notes.iter().cloned());
         plan
     }
 }

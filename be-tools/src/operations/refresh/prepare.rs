@@ -87,6 +87,7 @@ impl<'a> Job<'a> {
             journals: Vec::new(),
             holds: Holds::default(),
             totals: Totals::default(),
+            notes: Vec::new(),
             layout,
             kept,
             hooks: Hooks::of(source)?,
@@ -154,11 +155,14 @@ impl<'a> Job<'a> {
                     .at("reading the free space of", mounted.dir())?;
                 needed.bytes += (space.f_blocks - space.f_bfree) * space.f_frsize;
                 needed.files += space.f_files - space.f_ffree;
+                needed.inodes = needed.files;
             }
-            if needed.files == 0 || !capacity.holds(needed.bytes, needed.files) {
+            if needed.files == 0 || !capacity.holds(needed.into()) {
                 let rules =
                     |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
-                needed = populate::measure(session, &self.source, trees(), rules)?;
+                let measured = populate::measure(session, &self.source, trees(), rules)?;
+                self.notes.extend(populate::note_on_snapshots(&measured.snapshots));
+                needed = measured.totals;
                 populate::refuse_too_small(file_system, &capacity, needed)?;
             }
             self.totals.files += needed.files;

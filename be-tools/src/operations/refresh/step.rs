@@ -71,8 +71,7 @@ pub(super) struct State<'a> {
 impl<'a> State<'a> {
     pub(super) fn new(job: &'a Job<'a>, session: &'a Session<'a>) -> Self {
         let target = job.descriptor.name.as_str();
-        let outside = &session.outside;
-        let hooks = hooks::State { verb: "refresh", target, outside, is_begun: false };
+        let hooks = job.hooks.state("refresh", target, &session.outside);
         State {
             job,
             session,
@@ -203,7 +202,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { job, session, .. } = *state;
         let Session { inventory, work, .. } = session;
-        state.hooks.is_begun = true;
+        state.hooks.begin();
         match self {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::ReplayJournal(journal) => journal.run(inventory, &job.holds, &work.source),

@@ -13,22 +13,43 @@ pub struct Capacity {
     pub bytes: u64,
     /// The number of files and directories, if mkfs fixes it.
     pub files: Option<u64>,
-    /// The bytes that an entry needs in addition to its content: the unused part of its last block
+    /// The bytes that an inode needs in addition to its content: the unused part of its last block
     /// (2540 on average for the root of a Debian, with directories counted as a whole), its name,
     /// its inode.
     pub per_entry: u64,
 }
 
+/// What is to be put into a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Files, directories and symlinks.
+    pub inodes: u64,
+    /// Their names, at least one each.
+    pub names: u64,
+}
+
+/// The bytes of one more name of a file, at most.
+const NAME: u64 = 264;
+
 impl Capacity {
-    /// Whether `bytes` of content in `entries` files, directories and symlinks fit, with some space
-    /// left.
-    pub fn holds(&self, bytes: u64, entries: u64) -> bool {
-        self.needed(bytes, entries) <= self.bytes && self.files.is_none_or(|files| entries <= files)
+    /// Whether it fits, with some space left.
+    pub fn holds(&self, need: Need) -> bool {
+        self.needed(need) <= self.bytes && self.has_inodes(need)
     }
 
-    /// The bytes that such content needs.
-    pub fn needed(&self, bytes: u64, entries: u64) -> u64 {
-        let content = bytes.saturating_add(entries.saturating_mul(self.per_entry));
+    /// Whether there are enough inodes for it.
+    pub fn has_inodes(&self, need: Need) -> bool {
+        self.files.is_none_or(|files| need.inodes <= files)
+    }
+
+    /// The bytes that it needs.
+    pub fn needed(&self, Need { bytes, inodes, names }: Need) -> u64 {
+        let further_names = names.saturating_sub(inodes).saturating_mul(NAME);
+        let content = bytes
+            .saturating_add(inodes.saturating_mul(self.per_entry))
+            .saturating_add(further_names);
         // A system cannot work on a file system that is completely full.
         content.saturating_add(content / 50)
     }

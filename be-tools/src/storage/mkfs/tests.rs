@@ -1,4 +1,5 @@
 use super::*;
+use crate::storage::device::BlockDevice;
 use crate::storage::probe::Content;
 use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
@@ -30,11 +31,57 @@ fn every_type_is_made_over_every_other() {
             .run()
             .unwrap();
         assert_eq!(blkid.trim(), fs_type);
+        let start = std::fs::read(file.path()).unwrap();
+        assert!(!start.starts_with(b"LIFEBOAT"), "{fs_type}: the mark of an erased device stays");
     }
     wipe(&device.hold()).unwrap();
     assert_eq!(device.device().content, Content::Blank);
     assert!(Tool::new("btrfs").args(["check", "--super", "1"]).arg(&device.node).run().is_err());
     assert!(make("reiserfs", &device.hold(), &fresh(), None).is_err());
+}
+
+/// Writes the labels of a ZFS pool as libblkid recognises them: uberblocks in each label's ring.
+fn write_zfs_labels(file: &std::fs::File, size: u64) {
+    const LABEL: u64 = 256 << 10;
+    let end = size / LABEL * LABEL;
+    for label in [0, LABEL, end - 2 * LABEL, end - LABEL] {
+        for uberblock in (128..256).map(|kibibytes| label + (kibibytes << 10)) {
+            file.write_all_at(&0x00ba_b10c_u64.to_le_bytes(), uberblock).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_labels_of_zfs_at_both_ends_are_erased() {
+    let blkid = |path: &Path| Tool::new("blkid").arg("-p").arg(path).output().unwrap();
+    // The labels at the end are aligned, so they begin the earlier, the less aligned the size is.
+    for size in [64 << 20, (64 << 20) + (255 << 10)] {
+        let image = image(size);
+        let file = std::fs::File::options().read(true).write(true).open(image.path()).unwrap();
+        write_zfs_labels(&file, size);
+        // What an erased first MiB leaves is still a member of a pool.
+        file.write_all_at(&vec![0; 1 << 20], 0).unwrap();
+        let before = blkid(image.path());
+        assert!(String::from_utf8_lossy(&before.stdout).contains("zfs_member"), "{before:?}");
+        erase_to_fill(&OpenDevice::new(file).unwrap(), image.path()).unwrap();
+        let after = blkid(image.path());
+        assert_eq!(after.status.code(), Some(2), "{after:?}");
+        assert_eq!(BlockDevice::at(image.path()).unwrap().content, Content::Blank);
+    }
+}
+
+#[test]
+fn a_device_that_was_wiped_counts_as_blank_although_content_is_left() {
+    let image = image(64 << 20);
+    let file = std::fs::File::options().read(true).write(true).open(image.path()).unwrap();
+    file.write_all_at(b"content", 32 << 20).unwrap();
+    assert_eq!(BlockDevice::at(image.path()).unwrap().content, Content::Unknown);
+    let hold = Hold::take(&BlockDevice::at(image.path()).unwrap()).unwrap();
+    wipe(&hold).unwrap();
+    assert_eq!(BlockDevice::at(image.path()).unwrap().content, Content::Blank);
+    // Without the mark, or with other content, it would be erased unseen.
+    file.write_all_at(b"another", 32 << 20).unwrap();
+    assert_eq!(BlockDevice::at(image.path()).unwrap().content, Content::Unknown);
 }
 
 #[test]
@@ -112,6 +159,18 @@ fn capacity_is_a_little_less_than_what_mkfs_leaves() {
 }
 
 #[test]
+fn further_names_of_a_file_take_no_inodes() {
+    let capacity = capacity("ext4", 1 << 30);
+    let inodes = capacity.files.unwrap();
+    let few = Need { bytes: 1 << 20, inodes: 1000, names: 2 * inodes };
+    assert!(capacity.holds(few), "{capacity:?}");
+    let many = Need { inodes: inodes + 1, names: inodes + 1, ..few };
+    assert!(!capacity.has_inodes(many) && !capacity.holds(many));
+    // Names take room too.
+    assert!(capacity.needed(few) > capacity.needed(Need { names: 1000, ..few }));
+}
+
+#[test]
 fn content_within_the_capacity_fits() {
     if !is_root() {
         return;
@@ -129,8 +188,10 @@ fn content_within_the_capacity_fits() {
             let files = 8000;
             let bytes: u64 = (0..files).map(length).sum();
             let capacity = capacity(fs_type, size);
-            let most = (0..size / (1 << 20))
-                .take_while(|large| capacity.holds(bytes + (large << 20), files + 1));
+            let most = (0..size / (1 << 20)).take_while(|large| {
+                let (bytes, inodes) = (bytes + (large << 20), files + 1);
+                capacity.holds(Need { bytes, inodes, names: inodes })
+            });
             let large = most.last().unwrap_or_else(|| panic!("{fs_type}: {capacity:?}"));
             for index in 0..files {
                 std::fs::write(

@@ -149,7 +149,7 @@ impl SuperBlock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// The first MiB is zero, and nothing was recognised.
+    /// Nothing was recognised, and nothing was found where it was looked.
     Blank,
     /// The bytes match no probe.
     Unknown,

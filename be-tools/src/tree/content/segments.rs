@@ -29,6 +29,11 @@ impl From<ContentError> for EntryError {
     fn from(failure: ContentError) -> Self {
         match failure {
             ContentError::Read(why) => EntryError::Source(why),
+            // This concerns the file, not the target: others can still be copied.
+            ContentError::Write(Errno::FBIG) => EntryError::Lost(
+                "it is larger than any file that the target's file system can hold: choose another \
+                type for that, such as xfs, or leave it out with --exclude",
+            ),
             ContentError::Write(why) => EntryError::Target("writing", why),
             ContentError::Stopped => EntryError::Stopped,
         }
