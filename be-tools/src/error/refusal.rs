@@ -94,6 +94,18 @@ pub enum Refusal {
         /// Names that are not ambiguous.
         candidates: Vec<String>,
     },
+    /// Several devices match the device field of a line of fstab, so that which one is mounted is
+    /// chance.
+    #[error(
+        "{spec} in its fstab names {}: disconnect all but one, or give the others another UUID,         label or PARTUUID",
+        .devices.join(" and ")
+    )]
+    AmbiguousDevice {
+        /// The field.
+        spec: String,
+        /// The devices.
+        devices: Vec<String>,
+    },
     /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
@@ -324,6 +336,7 @@ impl Refusal {
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::Ambiguous { .. } => "ambiguous",
+            Refusal::AmbiguousDevice { .. } => "ambiguous-device",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
             Refusal::NoFirmwareVariables => "no-firmware-variables",
