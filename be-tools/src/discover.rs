@@ -45,8 +45,9 @@ pub fn discover(host: &Host) -> Result<Inventory> {
 fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = environments::candidates(&devices);
+    let directory = scan::mount_directory(host);
     let request = |file_system: &FileSystem| scan::ScanRequest {
-        dir: scan::mount_directory(&host.run),
+        dir: directory.clone(),
         file_system: file_system.clone(),
         subvolume: None,
         nested: Vec::new(),

@@ -1,6 +1,7 @@
 //! `be list`, `be mount` and `be umount` on loop devices.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
@@ -147,6 +148,10 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     let place = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     assert_eq!(place, Path::new("/run/lifeboat/mnt/mounted-one"));
     assert!(place.join("etc/new").exists() && std::fs::write(place.join("etc/other"), "").is_err());
+    // Nobody but root gets to it.
+    for directory in ["/run/lifeboat", "/run/lifeboat/mnt"] {
+        assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     assert!(be(&["umount", "mounted-one"]).status.success());
     assert!(!place.exists());
     assert_eq!(disk.sum(), before);

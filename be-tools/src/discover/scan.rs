@@ -21,7 +21,7 @@ use crate::workers::{Answer, Question};
 /// A file system to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanRequest {
-    /// The directory to mount it on, which is made if it does not exist.
+    /// The directory to mount it on.
     pub dir: PathBuf,
     /// The file system.
     pub file_system: FileSystem,
@@ -50,8 +50,9 @@ impl Question for ScanRequest {
 }
 
 /// The directory that workers mount on. Each has its own namespace, so they can share one.
-pub(super) fn mount_directory(run: &Path) -> PathBuf {
-    run.join("lifeboat/scan")
+pub(super) fn mount_directory(host: &Host) -> PathBuf {
+    // Without root there is none, and nothing can be mounted either.
+    host.work_directory("scan").unwrap_or_else(|_| host.run.join("lifeboat/scan"))
 }
 
 /// Gives a worker's thread its private mount namespace, once.
@@ -67,7 +68,6 @@ fn enter_namespace() -> Result<()> {
 }
 
 fn scan(request: &ScanRequest) -> Result<Vec<Facts>> {
-    std::fs::create_dir_all(&request.dir).at("making the directory", &request.dir)?;
     let mounted = show(&request.file_system, &request.dir)?;
     let found = if let Some(subvolume) = &request.subvolume {
         let root = RootDir::open(&mounted.dir().join(subvolume))?;

@@ -103,8 +103,7 @@ impl MountedEnvironment {
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = host.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
+        let dir = host.work_directory(&format!("mounted-{}-{count}", std::process::id()))?;
         let mounted = Self::mount_scope(host, inventory, environment, dir.clone(), mode, scope);
         match mounted {
             Ok(mut mounted) => {

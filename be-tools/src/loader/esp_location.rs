@@ -7,7 +7,7 @@ use boot::esp::Esp;
 use uuid::Uuid;
 
 use crate::environment::BootEnvironment;
-use crate::error::{Doing, Error, Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
@@ -193,12 +193,9 @@ impl EspLocation {
         host: &Host,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
     ) -> Result<MountedEsp> {
-        let above = host.run.join("lifeboat");
-        std::fs::create_dir_all(&above).at("making the directory", &above)?;
         let name = self.device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        let directory = above.join(format!("esp-{name}-{thread}"));
-        std::fs::create_dir_all(&directory).at("making the directory", &directory)?;
+        let directory = host.work_directory(&format!("esp-{name}-{thread}"))?;
         match mount(&directory) {
             Ok(mounted) => Ok(MountedEsp {
                 esp: Esp::new(directory.clone()),

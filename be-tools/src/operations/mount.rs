@@ -15,6 +15,9 @@ use crate::session::lock::Lock;
 use crate::step;
 use crate::storage::mounts::unmount_all;
 
+/// Where BEs are mounted if no directory is named, below `/run`.
+const PLACE: &str = "lifeboat/mnt";
+
 /// Mounts a BE on `dir`, or on `/run/lifeboat/mnt/NAME`, until it is unmounted again. Returns the
 /// directory, or `None` if the report stopped after the plan.
 ///
@@ -39,7 +42,7 @@ pub fn mount(
         let (name, mountpoint) = (environment.reference.clone(), place.display().to_string());
         return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
     }
-    let own = host.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
+    let own = host.run.join(PLACE).join(environment.reference.replace('/', "-"));
     let dir = match dir {
         Some(dir) => dir.canonicalize().at("finding the directory", dir)?,
         None => own.clone(),
@@ -122,7 +125,8 @@ impl step::Step<State<'_>> for Step<'_> {
         let State { host, inventory, environment, mode, .. } = *state;
         match self {
             Step::Make(dir) => {
-                std::fs::create_dir_all(dir).at("making the directory", dir)?;
+                let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                host.work_directory(&format!("mnt/{name}"))?;
             }
             Step::MountRoot { dir, .. } => {
                 let dir = dir.to_path_buf();
@@ -177,7 +181,7 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         let way_out = "boot another one first".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
-    let is_ours = dir.starts_with(host.run.join("lifeboat/mnt"));
+    let is_ours = dir.starts_with(host.run.join(PLACE));
     let mut steps = vec![UnmountStep::Unmount(&dir)];
     steps.extend(is_ours.then_some(UnmountStep::Remove(&dir)));
     let plan = Plan {

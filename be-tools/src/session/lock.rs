@@ -20,9 +20,7 @@ impl Lock {
     /// # Errors
     /// [`Refusal::Busy`] with the holder's process id.
     pub fn acquire(host: &Host) -> Result<Self> {
-        let directory = host.run.join("lifeboat");
-        std::fs::create_dir_all(&directory).at("making", &directory)?;
-        let path = directory.join("lock");
+        let path = host.work_directory("")?.join("lock");
         let mut file = File::options()
             .read(true)
             .write(true)
