@@ -4,6 +4,7 @@ pub mod device;
 pub mod device_number;
 pub mod mkfs;
 mod mount_call;
+mod mount_options;
 pub mod mounts;
 pub mod namespace;
 pub mod partitions;

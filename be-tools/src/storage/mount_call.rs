@@ -12,6 +12,7 @@ use rustix::mount::{
     mount_remount, move_mount,
 };
 
+use super::mount_options::MountOptions;
 use super::mounts::Mounted;
 use super::retry::{BUSY_TIMEOUT, retry};
 use super::subvolume::Subvolume;
@@ -106,7 +107,7 @@ impl MountCall<'_> {
         };
         let mut data = self.subvolume_option()?;
         data.extend((!options.is_empty()).then(|| options.to_owned()));
-        self.mount(driver, flags, &data.join(","), timeout)
+        self.mount(driver, flags, &data, timeout)
     }
 
     /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update
@@ -115,46 +116,48 @@ impl MountCall<'_> {
     /// # Errors
     /// As mount(2).
     pub(super) fn for_writing(&self) -> Result<Mounted> {
-        let mut data = self.subvolume_option()?;
-        // For a moment, a block copy has the UUID of its mounted source.
-        data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
-        data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), BUSY_TIMEOUT)
+        let data = self.own_options()?;
+        self.mount(self.fs_type, MountFlags::NOATIME, &data, BUSY_TIMEOUT)
     }
 
-    /// Mounts with options of fstab(5), without those for user space and for errors. The subvolume
-    /// of a btrfs is that of this call, not that of the options.
+    /// Mounts with options of fstab(5), as far as they are known and safe ([`MountOptions`]). The
+    /// kernel may refuse options that an older one had; then only those are used that every file
+    /// system has. Both are warnings of the mount. The subvolume of a btrfs is that of this call, not
+    /// that of the options.
     ///
     /// # Errors
     /// As mount(2).
     pub(super) fn with_options(&self, options: &str) -> Result<Mounted> {
-        let mut flags = MountFlags::empty();
-        let is_btrfs = self.fs_type == "btrfs";
-        let mut data = self.subvolume_option()?;
-        for option in options.split(',') {
-            match option {
-                "ro" => flags |= MountFlags::RDONLY,
-                "nosuid" => flags |= MountFlags::NOSUID,
-                "nodev" => flags |= MountFlags::NODEV,
-                "noexec" => flags |= MountFlags::NOEXEC,
-                "sync" => flags |= MountFlags::SYNCHRONOUS,
-                "dirsync" => flags |= MountFlags::DIRSYNC,
-                "noatime" => flags |= MountFlags::NOATIME,
-                "nodiratime" => flags |= MountFlags::NODIRATIME,
-                "relatime" => flags |= MountFlags::RELATIME,
-                "strictatime" => flags |= MountFlags::STRICTATIME,
-                "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users"
-                | "owner" | "group" | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async"
-                | "atime" | "diratime" | "loud" => {}
-                // `on_errors` decides instead. `fatal_errors` is the option of btrfs.
-                other if other.starts_with("errors=") || other.starts_with("fatal_errors=") => {}
-                other if is_btrfs && Subvolume::is_option(other) => {}
-                other if ["x-", "X-", "comment="].iter().any(|word| other.starts_with(word)) => {}
-                other => data.push(other.to_owned()),
-            }
+        let options = MountOptions::of_fstab(self.fs_type, options);
+        let flags = options.flags;
+        let warning = |what: &str, options: &[String]| {
+            format!("{}: {what} in its fstab: {}", self.device.display(), options.join(","))
+        };
+        let mut warnings = Vec::new();
+        if !options.dropped.is_empty() {
+            warnings.push(warning("be does not use these mount options", &options.dropped));
         }
+        let own = self.own_options()?;
+        let all = [own.as_slice(), options.data.as_slice()].concat();
+        let mounted = match self.mount(self.fs_type, flags, &all, BUSY_TIMEOUT) {
+            Err(error) if has_errno(&error, Errno::INVAL) && !options.data.is_empty() => {
+                let mounted = self.mount(self.fs_type, flags, &own, BUSY_TIMEOUT)?;
+                let what = "this kernel does not take these mount options";
+                warnings.push(warning(what, &options.data));
+                mounted
+            }
+            done => done?,
+        };
+        Ok(mounted.with_warnings(warnings))
+    }
+
+    /// The options of every mount for writing.
+    fn own_options(&self) -> Result<Vec<String>> {
+        let mut data = self.subvolume_option()?;
+        // A block copy has the UUID of its mounted source for a moment, and those of others have it.
+        data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, flags, &data.join(","), BUSY_TIMEOUT)
+        Ok(data)
     }
 
     /// The option that names the subvolume; none if it is not a btrfs.
@@ -169,11 +172,12 @@ impl MountCall<'_> {
         &self,
         driver: &str,
         flags: MountFlags,
-        options: &str,
+        options: &[String],
         timeout: Duration,
     ) -> Result<Mounted> {
         let MountCall { device, at, .. } = self;
-        let data = std::ffi::CString::new(options)
+        let options = options.join(",");
+        let data = std::ffi::CString::new(options.as_str())
             .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
         log::debug!("mount -t {driver} -o {options} {} {}", device.display(), at.display());
         let start = Instant::now();
@@ -190,6 +194,10 @@ impl MountCall<'_> {
             .doing(|| format!("mounting {} ({driver}) on {}", device.display(), at.display()))?;
         Ok(Mounted::new(at))
     }
+}
+
+fn has_errno(error: &Error, errno: Errno) -> bool {
+    matches!(error, Error::Io { source, .. } if Errno::from_io_error(source) == Some(errno))
 }
 
 #[cfg(test)]

@@ -148,17 +148,29 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
 pub struct Mounted {
     dir: PathBuf,
     armed: bool,
+    warnings: Vec<String>,
 }
 
 impl Mounted {
     /// The mount that was just made on `dir`.
     pub(super) fn new(dir: &Path) -> Self {
-        Mounted { dir: dir.into(), armed: true }
+        Mounted { dir: dir.into(), armed: true, warnings: Vec::new() }
+    }
+
+    /// The same mount with these warnings.
+    pub(super) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 
     /// The directory it is mounted on.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Sentences about options of its fstab that it was mounted without.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Unmounts now, and waits until everything is on the device.
