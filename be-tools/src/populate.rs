@@ -21,9 +21,10 @@ use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::Session;
 use crate::storage::mkfs::Capacity;
+use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
-use crate::storage::volume::{Access, Provision, Volume};
+use crate::storage::volume::{Access, FileSystem, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Totals};
 
@@ -83,8 +84,12 @@ pub(crate) fn mount_alone(
     uuids: &BTreeMap<MountPoint, String>,
     directory: &Path,
 ) -> Result<Mounted> {
-    let uuid = uuids.get(&target.mountpoint).map_or("", String::as_str);
-    target.file_system(uuid).show(&Mounts::default(), Access::Write, directory)
+    made(target, uuids).show(&Mounts::default(), Access::Write, directory)
+}
+
+/// A file system of the target, as it is after it was made.
+fn made(target: &TargetFileSystem, uuids: &BTreeMap<MountPoint, String>) -> FileSystem {
+    target.file_system(uuids.get(&target.mountpoint).map_or("", String::as_str))
 }
 
 /// Mounts all file systems of the target, as they will be mounted when it runs.
@@ -96,8 +101,13 @@ pub(crate) fn mount_target(
     let mut mounted = Vec::new();
     for file_system in &layout.file_systems {
         // The file systems mounted so far are an untrusted tree, whose symlinks must not lead out.
-        let place = RootDir::open(directory)?.make_place(file_system.mountpoint.relative())?;
-        mounted.push(mount_alone(file_system, uuids, &place)?);
+        let place = RootDir::open(directory)?.make_directory(file_system.mountpoint.relative())?;
+        let place = MountPlace::of(place)?;
+        mounted.push(made(file_system, uuids).show_on(
+            &Mounts::default(),
+            Access::Write,
+            &place,
+        )?);
     }
     Ok(mounted)
 }

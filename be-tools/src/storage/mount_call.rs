@@ -1,23 +1,23 @@
 //! mount(2), for `storage` alone. All other modules mount with
 //! [`FileSystem::show`](super::volume::FileSystem::show).
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, mount, mount_bind, mount_change,
-    mount_remount, move_mount,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use super::mount_options::MountOptions;
+use super::mount_place::MountPlace;
 use super::mounts::Mounted;
+use super::namespace::in_private_namespace;
 use super::retry::{BUSY_TIMEOUT, retry};
 use super::subvolume::Subvolume;
 use super::usage;
 use crate::error::{Doing, Error, Result};
+use crate::sys;
 
 /// A mount to be made.
 #[derive(Clone, Copy, Debug)]
@@ -35,40 +35,56 @@ pub(super) struct MountCall<'a> {
 /// How long the kernel may still refuse a btrfs after a scan has released it.
 const SCAN_ENDED: Duration = Duration::from_secs(1);
 
-/// The flags for reading a foreign file system: nothing is written, and set-user-ID bits and device
-/// nodes have no effect.
-pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
-    .union(MountFlags::NOATIME)
-    .union(MountFlags::NOSUID)
-    .union(MountFlags::NODEV);
+/// Set-user-ID bits and device nodes have no effect: the flags of every mount that is not handed to
+/// a command of its own system.
+pub(super) const GUARDED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Binds an open directory to `target`, with these flags. Mounts below the directory are not
+/// The flags for reading a foreign file system: nothing is written.
+pub(super) const READ_ONLY: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOATIME).union(GUARDED);
+
+/// Binds an open directory to a place, with these flags. Mounts below the directory are not
 /// included, so that files hidden under them are visible, and later mounts do not propagate
 /// (docs/design.md, invariant 1).
 ///
 /// # Errors
-/// As mount(2).
-pub(super) fn bind(source: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
-    let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_fd().as_raw_fd()));
-    mount_bind(&source, target).at("binding a directory to", target)?;
-    make_private(target, flags)
+/// As open_tree(2) and move_mount(2).
+pub(super) fn bind(source: impl AsFd, place: &MountPlace, flags: MountFlags) -> Result<Mounted> {
+    let copy = copy_of(source).at("copying a mount for", place.path())?;
+    attach(copy, place, flags)
 }
 
 /// As [`bind`], for a detached mount.
 ///
 /// # Errors
 /// As move_mount(2).
-pub(super) fn attach(mount: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
-    move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at("attaching a mount to", target)?;
-    make_private(target, flags)
+pub(super) fn attach(mount: OwnedFd, place: &MountPlace, flags: MountFlags) -> Result<Mounted> {
+    sys::restrict_mount(&mount, flags).at("making read-only what is mounted on", place.path())?;
+    let mounted = attach_as_it_is(&mount, place)?;
+    // A mount in a directory whose mounts propagate propagates, too.
+    sys::make_mount_private(&mount).at("making private", place.path())?;
+    Ok(mounted)
 }
 
-fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
-    let mounted = Mounted::new(target);
-    mount_change(target, MountPropagationFlags::PRIVATE).at("making private", target)?;
-    mount_remount(target, MountFlags::BIND | flags, "").at("making read-only", target)?;
-    Ok(mounted)
+/// Attaches a detached mount to an open directory, so that no path can lead it elsewhere.
+///
+/// # Errors
+/// As move_mount(2).
+pub(super) fn attach_as_it_is(mount: impl AsFd, place: &MountPlace) -> Result<Mounted> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount.as_fd(), "", place, "", flags).at("attaching a mount to", place.path())?;
+    Mounted::of(place.path(), mount)
+}
+
+/// A detached copy of the mount whose root directory is open.
+///
+/// # Errors
+/// As open_tree(2).
+pub(super) fn copy_of(root: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(root, "", flags)
 }
 
 /// The kernel's driver, and the options with which a mount writes nothing (docs/design.md,
@@ -91,6 +107,25 @@ fn on_errors(fs_type: &str) -> Option<&'static str> {
 }
 
 impl MountCall<'_> {
+    /// Makes the mount with `call`, but attaches it nowhere: it is made in a mount namespace of its
+    /// own, in which only this thread can be. The warnings are those of the mount.
+    ///
+    /// # Errors
+    /// Those of `call`, and without root.
+    pub(super) fn detached(
+        &self,
+        call: impl FnOnce(MountCall<'_>) -> Result<Mounted> + Send,
+    ) -> Result<(OwnedFd, Vec<String>)> {
+        in_private_namespace(|| {
+            // Any directory will do. This one always exists.
+            let scratch = Path::new("/proc");
+            let mounted = call(MountCall { at: scratch, ..*self })?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let copy = open_tree(CWD, scratch, flags).doing(|| "copying a mount".into())?;
+            Ok((copy, mounted.warnings().to_vec()))
+        })
+    }
+
     /// Mounts a file system for reading, without changing one byte of the device.
     ///
     /// A device that is mounted for writing cannot also be mounted read-only (`EBUSY`).
@@ -117,19 +152,19 @@ impl MountCall<'_> {
     /// As mount(2).
     pub(super) fn for_writing(&self) -> Result<Mounted> {
         let data = self.own_options()?;
-        self.mount(self.fs_type, MountFlags::NOATIME, &data, BUSY_TIMEOUT)
+        self.mount(self.fs_type, MountFlags::NOATIME | GUARDED, &data, BUSY_TIMEOUT)
     }
 
-    /// Mounts with options of fstab(5), as far as they are known and safe ([`MountOptions`]). The
-    /// kernel may refuse options that an older one had; then only those are used that every file
-    /// system has. Both are warnings of the mount. The subvolume of a btrfs is that of this call, not
-    /// that of the options.
+    /// Mounts with options of fstab(5), as far as they are known and safe ([`MountOptions`]), and
+    /// with `flags`. The kernel may refuse options that an older one had; then only those are used
+    /// that every file system has. Both are warnings of the mount. The subvolume of a btrfs is that
+    /// of this call, not that of the options.
     ///
     /// # Errors
     /// As mount(2).
-    pub(super) fn with_options(&self, options: &str) -> Result<Mounted> {
+    pub(super) fn with_options(&self, options: &str, flags: MountFlags) -> Result<Mounted> {
         let options = MountOptions::of_fstab(self.fs_type, options);
-        let flags = options.flags;
+        let flags = options.flags | flags;
         let warning = |what: &str, options: &[String]| {
             format!("{}: {what} in its fstab: {}", self.device.display(), options.join(","))
         };
@@ -191,8 +226,9 @@ impl MountCall<'_> {
             _ => false,
         };
         retry(timeout, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
-            .doing(|| format!("mounting {} ({driver}) on {}", device.display(), at.display()))?;
-        Ok(Mounted::new(at))
+            .doing(|| format!("mounting {} ({driver})", device.display()))?;
+        let root = MountPlace::open(at)?;
+        Mounted::of(at, root)
     }
 }
 

@@ -1,16 +1,17 @@
 //! The place of a file system, and the only way to mount it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
-use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
-use super::mount_call::{MountCall, READ_ONLY, attach, bind};
+use super::mount_call::{GUARDED, MountCall, READ_ONLY, attach, attach_as_it_is, bind, copy_of};
+use super::mount_place::MountPlace;
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
 use super::probe::Kind;
@@ -95,10 +96,25 @@ pub enum Access<'a> {
     /// A command reads a device that it names: not one byte of it changes, but its programs can
     /// run.
     Read,
-    /// Lifeboat writes to the file system.
+    /// Lifeboat writes to the file system. Like all accesses but [`Access::Run`], this one makes
+    /// set-user-ID bits and device nodes ineffective, and one can still make them.
     Write,
-    /// The file system is mounted as its own system does, with these options of its fstab(5).
+    /// The file system is mounted with these options of its fstab(5).
     Use(&'a str),
+    /// As [`Access::Use`], for a command of its own system, whose set-user-ID programs must work.
+    Run(&'a str),
+}
+
+impl Access<'_> {
+    /// Whether a mount that exists already serves as well.
+    fn is_for_reading(self) -> bool {
+        matches!(self, Access::Look | Access::Read)
+    }
+
+    /// The flags of a mount for reading.
+    fn flags(self) -> MountFlags {
+        if self == Access::Look { READ_ONLY | MountFlags::NOEXEC } else { READ_ONLY }
+    }
 }
 
 /// A file system on a disk.
@@ -148,29 +164,49 @@ impl FileSystem {
     /// # Errors
     /// As mount(2), and `at` shows anything else afterwards.
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
-        let mounted = match access {
-            Access::Look => {
-                let flags = READ_ONLY | MountFlags::NOEXEC;
-                match self.show_mounted(mounts, flags, at)? {
-                    Some(mounted) => mounted,
-                    None => self.call(at).unchanged(flags, SCAN_TIMEOUT)?,
-                }
-            }
-            Access::Read => match self.show_mounted(mounts, READ_ONLY, at)? {
-                Some(mounted) => mounted,
-                None => self.call(at).unchanged(READ_ONLY, BUSY_TIMEOUT)?,
-            },
-            Access::Write => self.call(at).for_writing()?,
-            Access::Use(options) => self.call(at).with_options(options)?,
+        let existing = match access.is_for_reading() {
+            true => self.show_mounted(mounts, access.flags(), &MountPlace::open(at)?)?,
+            false => None,
         };
-        match self.visible_at(at)? {
-            Some(_) => Ok(mounted),
-            None => Err(Error::Failed(format!(
-                "{} does not show {} after it was mounted there: was the disk replaced?",
-                at.display(),
-                self.volume.node().display()
-            ))),
+        let mounted = match existing {
+            Some(mounted) => mounted,
+            None => mount(self.call(at), access)?,
+        };
+        self.prove(at, self.visible_at(at)?.is_some())?;
+        Ok(mounted)
+    }
+
+    /// As [`FileSystem::show`], for a directory that somebody else may move meanwhile: the mount is
+    /// attached to the open directory, whatever its path leads to by then.
+    ///
+    /// # Errors
+    /// As [`FileSystem::show`].
+    pub fn show_on(
+        &self,
+        mounts: &Mounts,
+        access: Access<'_>,
+        place: &MountPlace,
+    ) -> Result<Mounted> {
+        if access.is_for_reading()
+            && let Some(mounted) = self.show_mounted(mounts, access.flags(), place)?
+        {
+            return Ok(mounted);
         }
+        let (detached, warnings) = self.call(place.path()).detached(|call| mount(call, access))?;
+        let mounted = attach_as_it_is(&detached, place)?.with_warnings(warnings);
+        self.prove(place.path(), self.is_root_of(&detached)?)?;
+        Ok(mounted)
+    }
+
+    fn prove(&self, at: &Path, is_shown: bool) -> Result<()> {
+        if is_shown {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{} does not show {} after it was mounted there: was the disk replaced?",
+            at.display(),
+            self.volume.node().display()
+        )))
     }
 
     /// A directory at which it is mounted and not hidden; with `writable`, one through which it can
@@ -200,25 +236,25 @@ impl FileSystem {
         }
     }
 
-    /// Binds an existing mount of it to `at`; `None` if there is none.
+    /// Binds an existing mount of it to a place; `None` if there is none.
     fn show_mounted(
         &self,
         mounts: &Mounts,
         flags: MountFlags,
-        at: &Path,
+        place: &MountPlace,
     ) -> Result<Option<Mounted>> {
         let mut is_mounted = false;
         for mount in mounts.iter().filter(|mount| self.is_shown_by(mount)) {
             is_mounted = true;
             if let Some(root) = self.visible_at(&mount.mount_point)? {
-                return bind(root, at, flags).map(Some);
+                return bind(root, place, flags).map(Some);
             }
         }
         if !is_mounted {
             return Ok(None);
         }
         // It is mounted, perhaps for writing, so it cannot also be mounted read-only.
-        self.uncovered()?.map(|mount| attach(mount, at, flags)).transpose()
+        self.uncovered()?.map(|mount| attach(mount, place, flags)).transpose()
     }
 
     /// A copy of a mount that is hidden. The mounts that hide it are removed in a private mount
@@ -234,12 +270,7 @@ impl FileSystem {
                     }
                 }
                 if let Some(root) = self.visible_at(&mount.mount_point)? {
-                    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                        | OpenTreeFlags::AT_EMPTY_PATH;
-                    return open_tree(root, "", flags)
-                        .at("opening the mount on", &mount.mount_point)
-                        .map(Some);
+                    return copy_of(root).at("opening the mount on", &mount.mount_point).map(Some);
                 }
             }
             Ok(None)
@@ -251,13 +282,19 @@ impl FileSystem {
     fn visible_at(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(root) = openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };
-        let seen = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .at("reading the mount id of", path)?;
+        Ok(self.is_root_of(&root)?.then_some(root))
+    }
+
+    /// Whether an open directory is the root of this file system, in a mount of the calling
+    /// thread's namespace.
+    fn is_root_of(&self, directory: impl AsFd) -> Result<bool> {
+        let seen = statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .doing(|| "reading the mount id of a directory".into())?;
         // It must not be a directory inside the file system.
         let is_top = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let table = Mounts::read(&Host::local())?;
         let mount = table.by_id(seen.stx_mnt_id);
-        Ok(mount.is_some_and(|mount| is_top && self.is_shown_by(mount)).then_some(root))
+        Ok(mount.is_some_and(|mount| is_top && self.is_shown_by(mount)))
     }
 
     /// Whether a mount shows this file system and subvolume, from its root directory.
@@ -301,6 +338,17 @@ impl FileSystem {
         [number, self.volume.device.number]
             .iter()
             .all(|DeviceNumber { major, minor }| numbers.contains(&format!("{major}:{minor}")))
+    }
+}
+
+/// Makes the mount that an access needs if there is none to bind.
+fn mount(call: MountCall<'_>, access: Access<'_>) -> Result<Mounted> {
+    match access {
+        Access::Look => call.unchanged(access.flags(), SCAN_TIMEOUT),
+        Access::Read => call.unchanged(access.flags(), BUSY_TIMEOUT),
+        Access::Write => call.for_writing(),
+        Access::Use(options) => call.with_options(options, GUARDED),
+        Access::Run(options) => call.with_options(options, MountFlags::empty()),
     }
 }
 

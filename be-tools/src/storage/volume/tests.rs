@@ -126,7 +126,8 @@ fn a_device_whose_name_has_passed_to_another_is_refused() {
     };
     in_namespace(|| {
         let at = tempfile::tempdir().unwrap();
-        for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
+        let all = [Access::Look, Access::Read, Access::Write, Access::Use(""), Access::Run("")];
+        for access in all {
             let why = file_system.show(&table(), access, at.path()).unwrap_err().to_string();
             assert!(why.contains("does not show"), "{access:?}: {why}");
             assert!(table().at(at.path()).is_none());
@@ -280,5 +281,76 @@ fn a_concurrent_scan_stops_neither_mkfs_nor_a_mount_for_writing() {
             scan.join().unwrap()
         });
         assert!(scans > 0, "{fs_type} was never read");
+    }
+}
+
+#[test]
+fn only_a_mount_for_commands_has_set_user_id_programs_and_device_nodes() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let file_system = device.file_system();
+    in_namespace(|| {
+        let at = tempfile::tempdir().unwrap();
+        for (access, is_guarded) in [
+            (Access::Look, true),
+            (Access::Read, true),
+            (Access::Write, true),
+            (Access::Use("suid,dev"), true),
+            (Access::Run("noatime"), false),
+            (Access::Run("nosuid,nodev"), true),
+        ] {
+            let shown = file_system.show(&table(), access, at.path()).unwrap();
+            let options = table().at(at.path()).unwrap().options.clone();
+            for option in ["nosuid", "nodev"] {
+                assert_eq!(options.split(',').any(|o| o == option), is_guarded, "{options}");
+            }
+            shown.unmount().unwrap();
+            // A copy of a mount that exists has the same options.
+            let place = MountPlace::open(at.path()).unwrap();
+            let shown = file_system.show_on(&table(), access, &place).unwrap();
+            let again = table().at(at.path()).unwrap().options.clone();
+            assert_eq!(again, options, "{access:?}");
+            shown.unmount().unwrap();
+        }
+        // One that another program made is bound with them.
+        let own = tempfile::tempdir().unwrap();
+        let mounted = mount_with(&device.node, "ext4", None, "noexec", own.path()).unwrap();
+        let shown = file_system.show(&table(), Access::Read, at.path()).unwrap();
+        let options = table().at(at.path()).unwrap().options.clone();
+        assert_eq!(options, "ro,nosuid,nodev,noatime");
+        shown.unmount().unwrap();
+        mounted.unmount().unwrap();
+    });
+}
+
+/// A user who owns a directory on the way to a mount point exchanges it for a symlink.
+#[test]
+fn a_mount_is_attached_to_the_directory_that_was_opened() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let file_system = device.file_system();
+    for access in [Access::Read, Access::Use("")] {
+        in_namespace(|| {
+            let (above, victim) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let home = above.path().join("home");
+            std::fs::create_dir_all(home.join("deep")).unwrap();
+            std::fs::create_dir(victim.path().join("deep")).unwrap();
+            let other = tmpfs(&victim.path().join("deep"));
+            let place = MountPlace::open(&home.join("deep")).unwrap();
+            std::fs::rename(&home, above.path().join("moved")).unwrap();
+            std::os::unix::fs::symlink(victim.path(), &home).unwrap();
+            let shown = file_system.show_on(&table(), access, &place).unwrap();
+            assert!(above.path().join("moved/deep/mine").exists(), "{access:?}");
+            assert!(!victim.path().join("deep/mine").exists());
+            // What is at its path now is not unmounted in its place.
+            drop(shown);
+            assert!(!above.path().join("moved/deep/mine").exists());
+            assert!(table().at(&victim.path().join("deep")).is_some());
+            other.unmount().unwrap();
+        });
     }
 }
