@@ -198,12 +198,67 @@ fn mount_setattr(
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// What the kernel says of a subvolume of a btrfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubvolumeInfo {
+    /// Its id.
+    pub id: u64,
+    /// Nothing can be written to it (btrfs-subvolume(8), "SUBVOLUME FLAGS").
+    pub read_only: bool,
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args` of linux/btrfs.h.
+#[repr(C)]
+struct SubvolumeArguments {
+    id: u64,
+    name: [u8; 256],
+    parent: u64,
+    directory: u64,
+    generation: u64,
+    flags: u64,
+    uuids: [[u8; 16]; 3],
+    transactions: [u64; 4],
+    times: [u64; 8],
+    reserved: [u64; 8],
+}
+
+const BTRFS_IOC_GET_SUBVOL_INFO: libc::c_ulong = 0x81f8_943c;
+const BTRFS_ROOT_SUBVOL_RDONLY: u64 = 1;
+
+/// The subvolume of a btrfs that an open directory is in (BTRFS_IOC_GET_SUBVOL_INFO).
+pub fn subvolume_info(directory: &OwnedFd) -> Result<SubvolumeInfo, Errno> {
+    let mut arguments = SubvolumeArguments {
+        id: 0,
+        name: [0; 256],
+        parent: 0,
+        directory: 0,
+        generation: 0,
+        flags: 0,
+        uuids: [[0; 16]; 3],
+        transactions: [0; 4],
+        times: [0; 8],
+        reserved: [0; 8],
+    };
+    // SAFETY: the kernel writes one structure of this size, which the number of the call has too.
+    let result = unsafe {
+        libc::ioctl(directory.as_raw_fd(), BTRFS_IOC_GET_SUBVOL_INFO, &raw mut arguments)
+    };
+    // It returns 1 for a subvolume other than the top level.
+    errno(result.min(0))?;
+    let read_only = arguments.flags & BTRFS_ROOT_SUBVOL_RDONLY != 0;
+    Ok(SubvolumeInfo { id: arguments.id, read_only })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn structures_have_the_sizes_of_the_kernel() {
+        assert_eq!(size_of::<SubvolumeArguments>(), 504);
+        // The size is in the number of the call (asm-generic/ioctl.h).
+        let size = usize::try_from(BTRFS_IOC_GET_SUBVOL_INFO >> 16 & 0x3fff).unwrap();
+        assert_eq!(size, size_of::<SubvolumeArguments>());
         assert_eq!(size_of::<MountAttributes>(), 32);
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct MountCall<'a> {
     pub(super) device: &'a Path,
     /// The file system type that the probe found.
     pub(super) fs_type: &'a str,
-    /// The subvolume of a btrfs; `None` is the top level, not the default subvolume.
+    /// The subvolume of a btrfs; `None` is the top level.
     pub(super) subvolume: Option<&'a Subvolume>,
     /// The mount point.
     pub(super) at: &'a Path,
@@ -142,7 +142,14 @@ impl MountCall<'_> {
         };
         let mut data = self.subvolume_option()?;
         data.extend((!options.is_empty()).then(|| options.to_owned()));
-        self.mount(driver, flags, &data, timeout)
+        match self.mount(driver, flags, &data, timeout) {
+            // A disk of the array is missing (btrfs(5), "degraded"). Reading needs only one copy.
+            Err(error) if driver == "btrfs" && has_errno(&error, Errno::NOENT) => {
+                data.push("degraded".into());
+                self.mount(driver, flags, &data, timeout).map_err(|_| error)
+            }
+            done => done,
+        }
     }
 
     /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update
@@ -200,7 +207,7 @@ impl MountCall<'_> {
         if self.fs_type != "btrfs" {
             return Ok(Vec::new());
         }
-        Ok(vec![Subvolume::option(self.subvolume)?])
+        Ok(Subvolume::option(self.subvolume)?.into_iter().collect())
     }
 
     fn mount(

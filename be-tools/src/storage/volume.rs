@@ -1,5 +1,6 @@
 //! The place of a file system, and the only way to mount it.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::subvolume::{self, Subvolume};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::PlannedDevice;
+use crate::sys;
 
 /// The place of a file system: a device, or a subvolume of one. (A directory of one is added with
 /// the BEs that are directories.) It is resolved once, then passed on as a value.
@@ -39,6 +41,18 @@ impl Volume {
     pub fn of(devices: &Devices, device: &BlockDevice) -> Self {
         let stack = Stack::of(devices, device);
         Volume { device: Arc::new(device.clone()), subvolume: None, stack }
+    }
+
+    /// What a line of fstab(5) with these options mounts of a device.
+    ///
+    /// # Errors
+    /// The options do not name a subvolume as btrfs(5) says.
+    pub fn of_line(devices: &Devices, device: &BlockDevice, options: &str) -> Result<Self> {
+        let subvolume = match device.content.kind() {
+            Some(Kind::Btrfs) => Subvolume::of_line(options)?,
+            _ => None,
+        };
+        Ok(Self::of(devices, device).with_subvolume(subvolume))
     }
 
     /// The same device with this subvolume.
@@ -164,15 +178,16 @@ impl FileSystem {
     /// # Errors
     /// As mount(2), and `at` shows anything else afterwards.
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
+        let this = self.resolved()?;
         let existing = match access.is_for_reading() {
-            true => self.show_mounted(mounts, access.flags(), &MountPlace::open(at)?)?,
+            true => this.show_mounted(mounts, access.flags(), &MountPlace::open(at)?)?,
             false => None,
         };
         let mounted = match existing {
             Some(mounted) => mounted,
-            None => mount(self.call(at), access)?,
+            None => mount(this.call(at), access)?,
         };
-        self.prove(at, self.visible_at(at)?.is_some())?;
+        this.prove(at, this.visible_at(at)?.is_some())?;
         Ok(mounted)
     }
 
@@ -187,14 +202,15 @@ impl FileSystem {
         access: Access<'_>,
         place: &MountPlace,
     ) -> Result<Mounted> {
+        let this = self.resolved()?;
         if access.is_for_reading()
-            && let Some(mounted) = self.show_mounted(mounts, access.flags(), place)?
+            && let Some(mounted) = this.show_mounted(mounts, access.flags(), place)?
         {
             return Ok(mounted);
         }
-        let (detached, warnings) = self.call(place.path()).detached(|call| mount(call, access))?;
+        let (detached, warnings) = this.call(place.path()).detached(|call| mount(call, access))?;
         let mounted = attach_as_it_is(&detached, place)?.with_warnings(warnings);
-        self.prove(place.path(), self.is_root_of(&detached)?)?;
+        this.prove(place.path(), this.is_root_of(&detached)?)?;
         Ok(mounted)
     }
 
@@ -209,15 +225,41 @@ impl FileSystem {
         )))
     }
 
+    /// The file system with its default subvolume named, if that is what is to be mounted.
+    fn resolved(&self) -> Result<Cow<'_, Self>> {
+        if self.volume.subvolume != Some(Subvolume::Default) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut named = self.clone();
+        named.volume.subvolume = Subvolume::with_id(self.default_subvolume()?);
+        Ok(Cow::Owned(named))
+    }
+
+    /// The id of the default subvolume of a btrfs; 5 is the top level.
+    ///
+    /// # Errors
+    /// It cannot be mounted.
+    pub fn default_subvolume(&self) -> Result<u64> {
+        let call =
+            MountCall { subvolume: Some(&Subvolume::Default), ..self.call(Path::new("/proc")) };
+        let (mount, _) = call.detached(|call| call.unchanged(READ_ONLY, SCAN_TIMEOUT))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&mount, ".", flags, Mode::empty())
+            .and_then(|root| sys::subvolume_info(&root))
+            .at("reading the default subvolume of", self.volume.node())
+            .map(|info| info.id)
+    }
+
     /// A directory at which it is mounted and not hidden; with `writable`, one through which it can
     /// be written to.
     ///
     /// # Errors
     /// `/proc` is not mounted.
     pub fn mount_point(&self, mounts: &Mounts, writable: bool) -> Result<Option<VisibleMount>> {
-        let usable = |m: &&Mount| self.is_shown_by(m) && !(writable && m.is_read_only());
+        let this = self.resolved()?;
+        let usable = |m: &&Mount| this.is_shown_by(m) && !(writable && m.is_read_only());
         for mount in mounts.iter().filter(usable) {
-            if let Some(root) = self.visible_at(&mount.mount_point)? {
+            if let Some(root) = this.visible_at(&mount.mount_point)? {
                 return Ok(Some(VisibleMount {
                     mount_point: mount.mount_point.clone(),
                     _root: root,
@@ -225,6 +267,20 @@ impl FileSystem {
             }
         }
         Ok(None)
+    }
+
+    /// The ids of the subvolumes that are mounted.
+    pub fn mounted_subvolumes(&self, mounts: &Mounts) -> Vec<u64> {
+        let is_here = |mount: &&Mount| {
+            mount.fs_type == "btrfs"
+                && (mount.is_of(&self.volume.device) || self.is_member(&mount.source))
+        };
+        let id = |mount: &Mount| {
+            subvolume::SubvolumeOptions::parse(&mount.super_options)
+                .id
+                .and_then(subvolume::parse_id)
+        };
+        mounts.iter().filter(is_here).filter_map(id).collect()
     }
 
     fn call<'a>(&'a self, at: &'a Path) -> MountCall<'a> {
@@ -311,6 +367,8 @@ impl FileSystem {
         is_here
             && match &self.volume.subvolume {
                 None => is_root(""),
+                // `resolved` has named it.
+                Some(Subvolume::Default) => false,
                 Some(Subvolume::Path(path)) => is_root(path),
                 Some(Subvolume::Id(id)) => {
                     let shown = subvolume::SubvolumeOptions::parse(&mount.super_options);

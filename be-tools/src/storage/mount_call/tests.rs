@@ -141,6 +141,35 @@ fn an_option_that_this_kernel_does_not_take_is_left_out_with_a_warning() {
 }
 
 #[test]
+fn an_array_of_which_a_disk_is_missing_is_read() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(256 << 20), image(256 << 20)];
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+    Tool::new("mkfs.btrfs")
+        .args(["-q", "-f", "-d", "raid1", "-m", "raid1"])
+        .args([&one.node, &two.node])
+        .run()
+        .unwrap();
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&two.node).run().unwrap();
+    drop(two);
+    let before = sha256(files[0].path());
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let file_system = one.file_system();
+        let look = || file_system.show(&Mounts::default(), Access::Look, dir.path());
+        look().unwrap().unmount().unwrap();
+        // It is not written to.
+        assert!(file_system.show(&Mounts::default(), Access::Write, dir.path()).is_err());
+    });
+    let node = one.node.clone();
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&node).run().unwrap();
+    drop(one);
+    assert_eq!(before, sha256(files[0].path()));
+}
+
+#[test]
 fn a_broken_disk_cannot_make_this_machine_panic() {
     if !is_root() {
         return;

@@ -152,11 +152,10 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         std::fs::write(sub.join("mine"), "").unwrap();
         let listed = Tool::new("btrfs").args(["subvolume", "list"]).arg(top.path()).run().unwrap();
         let id = listed.split_whitespace().nth(1).unwrap().to_owned();
-        // "No subvolume" does not mean the default subvolume.
         Tool::new("btrfs").args(["subvolume", "set-default", &id]).arg(top.path()).run().unwrap();
         let named = |options: &str| {
             let mut file_system = device.file_system();
-            file_system.volume.subvolume = Subvolume::of_options(options).unwrap();
+            file_system.volume.subvolume = Subvolume::of_line(options).unwrap();
             file_system
         };
         let shows = |options: &str, access: Access, name: &str| {
@@ -165,7 +164,13 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
             shown.unmount().unwrap();
         };
         let by_number = format!("subvolid={id}");
-        let all = [("subvol=/@", "mine"), (by_number.as_str(), "mine"), ("", "top")];
+        let all = [
+            ("subvol=/@", "mine"),
+            (by_number.as_str(), "mine"),
+            ("subvolid=5", "top"),
+            // Without an option it is the default subvolume.
+            ("noatime", "mine"),
+        ];
         for access in [Access::Look, Access::Read, Access::Write, Access::Use("noatime")] {
             all.iter().for_each(|(options, name)| shows(options, access, name));
         }
@@ -173,7 +178,9 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         let own = tempfile::tempdir().unwrap();
         let _sub = mount_with(&device.node, "btrfs", Some("@"), "", own.path()).unwrap();
         mounted.unmount().unwrap();
-        for (options, place) in [(by_number.as_str(), Some(own.path())), ("", None)] {
+        for (options, place) in
+            [(by_number.as_str(), Some(own.path())), ("subvolid=5", None), ("", Some(own.path()))]
+        {
             let visible = named(options).mount_point(&table(), true).unwrap();
             assert_eq!(visible.map(|visible| visible.mount_point).as_deref(), place);
         }
