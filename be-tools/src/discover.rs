@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::environment::inventory::Inventory;
 use crate::error::Result;
 use crate::host::Host;
+use crate::loader::esp_location::silence::EspRequest;
 use crate::storage::device::{BlockDevice, Devices, contents};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
@@ -25,6 +26,7 @@ pub(crate) fn serve() -> ExitCode {
     workers::serve(&[
         QuestionKind::of::<contents::ProbeRequest>(),
         QuestionKind::of::<scan::ScanRequest>(),
+        QuestionKind::of::<EspRequest>(),
     ])
 }
 

@@ -1,7 +1,6 @@
 //! Reading a foreign file system: in a worker, in a mount namespace of its own (docs/design.md,
 //! invariant 7).
 
-use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::mounts::{Mounted, Mounts};
-use crate::storage::namespace::enter_private_namespace;
+use crate::storage::namespace::stay_in_private_namespace;
 use crate::storage::probe::Kind;
 use crate::storage::volume::{Access, FileSystem};
 use crate::workers::{Answer, Question};
@@ -45,7 +44,7 @@ impl Question for ScanRequest {
     type Finding = Vec<Facts>;
 
     fn answer(&self) -> Answer<Vec<Facts>> {
-        enter_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
+        stay_in_private_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
     }
 }
 
@@ -53,18 +52,6 @@ impl Question for ScanRequest {
 pub(super) fn mount_directory(host: &Host) -> PathBuf {
     // Without root there is none, and nothing can be mounted either.
     host.work_directory("scan").unwrap_or_else(|_| host.run.join("lifeboat/scan"))
-}
-
-/// Gives a worker's thread its private mount namespace, once.
-fn enter_namespace() -> Result<()> {
-    thread_local! {
-        static ENTERED: Cell<bool> = const { Cell::new(false) };
-    }
-    if !ENTERED.get() {
-        enter_private_namespace()?;
-        ENTERED.set(true);
-    }
-    Ok(())
 }
 
 fn scan(request: &ScanRequest) -> Result<Vec<Facts>> {

@@ -1,5 +1,7 @@
 //! The EFI system partition of a BE's loader, and mounting it.
 
+pub(crate) mod silence;
+
 use std::path::PathBuf;
 
 use boot::efi::DevicePath;
@@ -179,6 +181,7 @@ impl EspLocation {
             let esp = Esp::new(mount.mount_point.clone());
             return Ok(MountedEsp { esp, mount: None, _in_use: None });
         }
+        silence::refuse(host, &file_system)?;
         if let Some(visible) = file_system.mount_point(&mounts, access != Access::Look)? {
             let esp = Esp::new(visible.mount_point.clone());
             return Ok(MountedEsp { esp, mount: None, _in_use: Some(visible) });
