@@ -130,6 +130,14 @@ impl Job<'_> {
             plan.devices.push(swap.planned(format!("swap of '{name}'")));
         }
         plan.notes.clone_from(&self.notes);
+        if !self.layout.shared.is_empty() {
+            let shared: Vec<_> = self.layout.shared.iter().map(ToString::to_string).collect();
+            plan.notes.push(format!(
+                "not copied, but shared with '{}': {} (-m MOUNTPOINT:DEVICE:FSTYPE copies one)",
+                self.source_name(),
+                shared.join(", ")
+            ));
+        }
         if let Some(old) = &self.replaced {
             plan.notes.extend(deletion(session, old).notes());
         }
