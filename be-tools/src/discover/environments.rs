@@ -11,7 +11,6 @@ use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{Mount, Mounts};
 use crate::storage::probe::Kind;
-use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{FileSystem, Volume};
 
 /// A root file system that was found.
@@ -57,13 +56,9 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSyste
         .filter_map(|mount_point| {
             let entry = fstab.entries().find(|e| e.mountpoint() == Path::new(mount_point))?;
             let device = device_of(entry, root.device(), devices)?;
-            let kind =
-                device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
-            let volume = Volume::of(devices, device);
-            let file_system = FileSystem::found(match kind {
-                Kind::Btrfs => volume.with_subvolume(Subvolume::of_options(&entry.options()).ok()?),
-                _ => volume,
-            });
+            device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
+            let volume = Volume::of_line(devices, device, &entry.options()).ok()?;
+            let file_system = FileSystem::found(volume);
             Some(NestedFileSystem {
                 mount_point: mount_point.into(),
                 file_system: file_system.ok()?,
@@ -88,6 +83,21 @@ fn device_of<'a>(
     found.iter().find(|d| d.disk == root.disk).or(found.first()).copied()
 }
 
+/// Whether a root is a snapshot of another one on the same file system: nothing can be written to
+/// it, and its descriptor is that of the other one. It is no boot environment of its own.
+fn is_snapshot(root: &FoundRoot, roots: &[FoundRoot]) -> bool {
+    let Some(descriptor) = &root.facts.descriptor else { return false };
+    let is_same = |other: &&FoundRoot| {
+        other.device().number == root.device().number
+            && other.facts.descriptor.as_ref().is_some_and(|d| d.id == descriptor.id)
+    };
+    let same = || roots.iter().filter(is_same);
+    // All of them are read-only where the system itself is, as on openSUSE MicroOS. The scan reads
+    // the one that is mounted by default first.
+    let original = same().find(|other| !other.facts.read_only).or_else(|| same().next());
+    root.facts.read_only && original.is_some_and(|original| !std::ptr::eq(original, root))
+}
+
 /// What was found on the machine itself.
 pub(super) struct Machine<'a> {
     pub(super) devices: &'a Devices,
@@ -99,6 +109,7 @@ pub(super) struct Machine<'a> {
 /// All boot environments, in the order of their devices, each with a unique reference.
 pub(super) fn environments(roots: &[FoundRoot], machine: &Machine) -> Vec<BootEnvironment> {
     let devices = machine.devices;
+    let roots: Vec<&FoundRoot> = roots.iter().filter(|root| !is_snapshot(root, roots)).collect();
     let mut all: Vec<BootEnvironment> =
         roots.iter().map(|root| environment(root, machine)).collect();
     mark_shared(&mut all);

@@ -24,6 +24,8 @@ const MAX_KERNELS: usize = 64;
 pub struct Facts {
     /// The btrfs subvolume that is the root.
     pub subvolume: Option<String>,
+    /// Nothing can be written to that subvolume, as to a snapshot.
+    pub read_only: bool,
     /// The descriptor.
     pub descriptor: Option<Descriptor>,
     /// Why an existing descriptor cannot be read.
@@ -100,15 +102,19 @@ pub struct GrubEntry {
 }
 
 impl Facts {
-    /// Reads the facts. Returns `None` unless `root` looks like the root of a Linux system: it has
-    /// a descriptor, an os-release, or both an fstab and a passwd.
-    pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
+    /// Whether a directory looks like the root of a Linux system: it has a descriptor, an
+    /// os-release, or both an fstab and a passwd.
+    pub fn is_root(root: &RootDir) -> bool {
         let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
-        let looks_like_root = there(DESCRIPTOR_PATH)
+        there(DESCRIPTOR_PATH)
             || there("etc/os-release")
             || (there("usr/lib/os-release") && there("etc"))
-            || (there("etc/fstab") && there("etc/passwd"));
-        if !looks_like_root {
+            || (there("etc/fstab") && there("etc/passwd"))
+    }
+
+    /// Reads the facts. Returns `None` unless [`Facts::is_root`].
+    pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
+        if !Self::is_root(root) {
             return None;
         }
         let mut facts = Facts { subvolume, ..Facts::default() };
