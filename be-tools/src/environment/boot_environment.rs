@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::{Descriptor, Operation, State};
-use super::problem::Problem;
+use super::problem::{HIBERNATED, Problem};
+use crate::error::Refusal;
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +165,19 @@ impl BootEnvironment {
         self.descriptor
             .as_ref()
             .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
+    }
+
+    /// Refuses to write to a hibernated BE.
+    ///
+    /// # Errors
+    /// [`Refusal::Hibernated`].
+    pub fn refuse_hibernated(&self) -> Result<(), Refusal> {
+        match self.problems.iter().find(|problem| problem.code == HIBERNATED) {
+            None => Ok(()),
+            Some(problem) => {
+                Err(Refusal::Hibernated { name: self.name().into(), why: problem.text.clone() })
+            }
+        }
     }
 
     /// Every device that only this BE uses: that of its root and those of its copied file systems.

@@ -4,7 +4,7 @@
 mod boot_images;
 mod files;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use boot::command_line::CommandLine;
 use boot::grubenv::EnvironmentBlock;
@@ -13,11 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::boot_environment::OperatingSystem;
 use super::descriptor::Descriptor;
 use crate::error::Error;
+use crate::fstab::{Fstab, Spec};
 use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
+use crate::storage::probe;
 
 /// The most kernels that are read. A hostile /boot could have any number.
 const MAX_KERNELS: usize = 64;
+
+/// The most swap files that are read.
+const MAX_SWAP_FILES: usize = 16;
 
 /// The facts about the system on one root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +49,8 @@ pub struct Facts {
     pub init_problem: Option<String>,
     /// Bytes in use on the root file system.
     pub used: Option<u64>,
+    /// A swap file that holds a hibernation image.
+    pub hibernated_swap_file: Option<PathBuf>,
     /// File systems of the BE that could not be mounted, and why.
     pub not_mounted: Vec<String>,
 }
@@ -97,6 +104,8 @@ pub struct GrubEntry {
     pub missing_initramfs: Vec<String>,
     /// `root=` of the command line.
     pub root: Option<String>,
+    /// `resume=` of the command line.
+    pub resume: Option<String>,
     /// The UUID of the file system on which it searches the kernel.
     pub search_uuid: Option<String>,
 }
@@ -139,6 +148,8 @@ impl Facts {
         facts.grub = grub(root);
         facts.init_problem = boot_images::init_problem(root);
         facts.used = used(root);
+        facts.hibernated_swap_file =
+            facts.fstab.as_deref().and_then(|fstab| hibernated_swap_file(root, fstab));
         Some(facts)
     }
 
@@ -240,6 +251,7 @@ fn grub(root: &RootDir) -> Grub {
             .cloned()
             .collect(),
         root: CommandLine::parse(&entry.options).get("root").map(str::to_owned),
+        resume: CommandLine::parse(&entry.options).get("resume").map(str::to_owned),
         search_uuid: entry.root_uuid,
         kernel: entry.linux,
     });
@@ -255,6 +267,20 @@ fn on_grub_root(root: &RootDir, path: &str) -> bool {
     root.exists(path)
         || root.exists(format!("boot/{path}"))
         || below_boot.is_some_and(|p| root.exists(p))
+}
+
+/// The first swap file of fstab that holds a hibernation image.
+fn hibernated_swap_file(root: &RootDir, fstab: &str) -> Option<PathBuf> {
+    let fstab = Fstab::parse(fstab);
+    let files = fstab.entries().filter(|entry| entry.is_swap()).filter_map(|entry| {
+        let Spec::Path(path) = entry.device() else { return None };
+        (!path.starts_with("/dev")).then_some(path)
+    });
+    files.take(MAX_SWAP_FILES).find(|path| {
+        let content = files::regular(root, path)
+            .map(|(file, size)| probe::probe(&probe::OpenDevice { file, size }));
+        content.and_then(|content| content.kind()) == Some(probe::Kind::Hibernation)
+    })
 }
 
 fn used(root: &RootDir) -> Option<u64> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::descriptor::State;
 use super::facts::{Facts, GrubEntry};
-use super::problem::Problem;
+use super::problem::{HIBERNATED, Problem};
 use crate::fstab::Spec;
 use crate::storage::device::Devices;
+use crate::storage::probe::Kind;
 
 fn problem(code: &'static str, text: impl Into<String>) -> Problem {
     Problem::new(code, text)
@@ -22,7 +23,48 @@ pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices)
     kernel(facts, &mut all);
     grub(facts, environment, devices, &mut all);
     file_systems(facts, environment, &mut all);
+    hibernated(facts, environment, devices, &mut all);
     all
+}
+
+/// A hibernated system: whatever is written to its file systems before it is resumed destroys them.
+fn hibernated(
+    facts: &Facts,
+    environment: &BootEnvironment,
+    devices: &Devices,
+    all: &mut Vec<Problem>,
+) {
+    if environment.running {
+        return;
+    }
+    let way_out = "start it so that it resumes, then shut it down, or give that session up with";
+    let lines = environment.file_systems.iter().filter(|f| f.fs_type == "swap").map(|f| &f.spec);
+    let resume = facts.grub.default.iter().filter_map(|entry| entry.resume.as_ref());
+    let found = lines.chain(resume).flat_map(|spec| devices.lookup(spec));
+    for swap in found {
+        if swap.content.kind() == Some(Kind::Hibernation) {
+            let uuid = swap.super_block().map_or("", |s| s.uuid.as_str());
+            let node = swap.node.display();
+            let give_up = match uuid {
+                "" => format!("`mkswap {node}`"),
+                uuid => format!("`mkswap -U {uuid} {node}`"),
+            };
+            all.push(problem(
+                HIBERNATED,
+                format!("a hibernated system waits in its swap space {node}: {way_out} {give_up}"),
+            ));
+            return;
+        }
+    }
+    if let Some(file) = &facts.hibernated_swap_file {
+        let file = file.display();
+        all.push(problem(
+            HIBERNATED,
+            format!(
+                "a hibernated system waits in its swap file {file}: {way_out} `mkswap` on that file"
+            ),
+        ));
+    }
 }
 
 fn descriptor(facts: &Facts, all: &mut Vec<Problem>) {

@@ -137,7 +137,7 @@ impl MountedEnvironment {
     /// [`MountedEnvironment::mount_nested`].
     ///
     /// # Errors
-    /// It cannot be mounted.
+    /// It cannot be mounted, or it would be written to and is hibernated.
     pub(crate) fn mount_root_on(
         host: &Host,
         inventory: &Inventory,
@@ -145,6 +145,9 @@ impl MountedEnvironment {
         dir: PathBuf,
         mode: MountMode,
     ) -> Result<Self> {
+        if mode != MountMode::ReadOnly {
+            environment.refuse_hibernated()?;
+        }
         let device = inventory
             .devices
             .by_node(&environment.root.device)

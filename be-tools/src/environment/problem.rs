@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The code of a BE whose memory is in its swap space.
+pub const HIBERNATED: &str = "hibernated";
+
 /// One reason why a BE would not boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -106,6 +106,15 @@ pub enum Refusal {
         /// The devices.
         devices: Vec<String>,
     },
+    /// The memory of the BE is in its swap space. What is written to its file systems until it is
+    /// resumed destroys them.
+    #[error("nothing is written to '{name}': {why}")]
+    Hibernated {
+        /// The BE.
+        name: String,
+        /// Where its memory is, and what the user can do about it.
+        why: String,
+    },
     /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
@@ -337,6 +346,7 @@ impl Refusal {
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::Ambiguous { .. } => "ambiguous",
             Refusal::AmbiguousDevice { .. } => "ambiguous-device",
+            Refusal::Hibernated { .. } => "hibernated",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
             Refusal::NoFirmwareVariables => "no-firmware-variables",

@@ -113,7 +113,7 @@ impl<'a> Switch<'a> {
         let loader = loader::for_environment(host, inventory, environment)?;
         loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;
-        let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
+        let problems = faults(environment, descriptor, &loader_problems);
         if !force && !problems.is_empty() {
             let (name, problems) = (environment.name().into(), sentences(&problems));
             return Err(Refusal::WouldNotBoot { name, problems }.into());
@@ -154,12 +154,7 @@ impl<'a> Switch<'a> {
             plan.notes.push(format!("{problem}: the loader is installed again"));
         }
         if force {
-            let problems = faults(
-                self.environment,
-                self.descriptor,
-                &self.inventory.devices,
-                &self.loader_problems,
-            );
+            let problems = faults(self.environment, self.descriptor, &self.loader_problems);
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
         if self.activation == Activation::Trial && !watchdog_runs(self.host) {

@@ -57,6 +57,9 @@ pub fn mount(
         return Err(Refusal::MountOnRoot.into());
     }
     let mode = if read_only { MountMode::ReadOnly } else { MountMode::ReadWrite };
+    if !read_only {
+        environment.refuse_hibernated()?;
+    }
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
     for file_system in nested(environment, MountScope::All) {

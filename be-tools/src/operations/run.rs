@@ -115,6 +115,7 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
         }
         .into());
     }
+    environment.refuse_hibernated()?;
     environment.descriptor.as_ref().map_or(Ok(()), |d| d.refuse_incomplete())?;
     Ok(())
 }

@@ -56,6 +56,9 @@ pub(crate) fn mount(
 
 /// The devices of the source that were not cleanly unmounted. Their journals have to be replayed,
 /// or the copy would lack what is in them.
+///
+/// # Errors
+/// Those of [`file_system`]. The source is hibernated: it has the state of its journals in memory.
 pub(crate) fn with_journals(
     session: &Session,
     source: &BootEnvironment,
@@ -70,6 +73,9 @@ pub(crate) fn with_journals(
         if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device.node) {
             dirty.push(device.node.clone());
         }
+    }
+    if !dirty.is_empty() {
+        source.refuse_hibernated()?;
     }
     Ok(dirty)
 }
