@@ -61,9 +61,9 @@ impl fmt::Display for SwitchStep<'_, '_> {
 }
 
 impl Step<()> for SwitchStep<'_, '_> {
-    fn run(&self, (): &mut (), _: &mut dyn Report) -> Result<()> {
+    fn run(&self, (): &mut (), report: &mut dyn Report) -> Result<()> {
         match self {
-            SwitchStep::Install(switch) => switch.install_loader(),
+            SwitchStep::Install(switch) => switch.install_loader(report),
             SwitchStep::Loader(step) => step.run(),
             SwitchStep::CallOff { loader, .. } => loader.call_off(),
         }
@@ -167,7 +167,7 @@ impl<'a> Switch<'a> {
         plan
     }
 
-    fn install_loader(&self) -> Result<()> {
+    fn install_loader(&self, report: &mut dyn Report) -> Result<()> {
         let install = |root: &Path| {
             self.loader.install(&InstallTarget::new(self.descriptor, self.environment, root))
         };
@@ -180,6 +180,7 @@ impl<'a> Switch<'a> {
             self.environment,
             MountMode::ReadWrite,
         )?;
+        mounted.warnings().iter().for_each(|warning| report.warn(warning));
         install(mounted.root())
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::discover::discover;
 use crate::environment::mounted::{
-    MountMode, MountScope, MountedEnvironment, nested, should_mount,
+    self, MountMode, MountScope, MountedEnvironment, Presence, nested,
 };
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -22,13 +22,13 @@ const PLACE: &str = "lifeboat/mnt";
 /// directory, or `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// The BE is running or already mounted, `dir` is `/` or not a directory, or a file system cannot
-/// be mounted.
+/// The BE is running or already mounted, `dir` is `/` or not a directory, a file system cannot be
+/// mounted, and those of [`mounted::refuse`].
 pub fn mount(
     host: &Host,
     reference: &str,
     dir: Option<&Path>,
-    read_only: bool,
+    mode: MountMode,
     report: &mut dyn Report,
 ) -> Result<Option<PathBuf>> {
     let _lock = Lock::acquire(host)?;
@@ -56,22 +56,28 @@ pub fn mount(
     if dir == Path::new("/") {
         return Err(Refusal::MountOnRoot.into());
     }
-    let mode = if read_only { MountMode::ReadOnly } else { MountMode::ReadWrite };
-    if !read_only {
-        environment.refuse_hibernated()?;
-    }
+    mounted::refuse(&inventory, environment, MountScope::All, mode)?;
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
+    let mut left_out = Vec::new();
     for file_system in nested(environment, MountScope::All) {
-        if should_mount(&inventory, file_system) {
-            let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
-            steps.push(Step::MountNested { file_system, place: dir.join(below) });
+        match Presence::of(&inventory, file_system, mode)? {
+            Presence::Found(_) => {
+                let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
+                steps.push(Step::MountNested { file_system, place: dir.join(below) });
+            }
+            Presence::LeftOut(why) => left_out.extend(why),
         }
     }
-    let how = if read_only { "read-only" } else { "for writing" };
+    let how = match mode {
+        MountMode::ReadOnly => "read-only",
+        MountMode::ReadWrite => "for writing",
+        MountMode::ForCommands => "for writing, with its set-user-ID programs and device nodes",
+    };
     let plan = Plan {
         title: format!("Mount '{}' {how}", environment.name()),
         steps: step::lines(&steps),
+        notes: left_out,
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
@@ -88,6 +94,8 @@ pub fn mount(
         }
         return Err(error);
     }
+    let warnings = mounted.iter().flat_map(MountedEnvironment::warnings);
+    plan.notes.iter().chain(warnings).for_each(|warning| report.warn(warning));
     Ok(mounted.map(MountedEnvironment::into_persistent))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::discover;
 use crate::environment::BootEnvironment;
 use crate::environment::Inventory;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
@@ -22,7 +22,7 @@ use crate::storage::namespace;
 /// `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// The BE is running, is incomplete, or cannot be mounted.
+/// The BE is running, is incomplete, or cannot be mounted ([`mounted::refuse`]).
 pub fn in_environment(
     host: &Host,
     reference: &str,
@@ -34,6 +34,7 @@ pub fn in_environment(
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     refuse(environment)?;
+    mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
     let steps = [Step::Mount(environment.name()), Step::Run(command)];
     let privileges = if privileged { ", privileged" } else { "" };
     let plan = Plan {
@@ -77,12 +78,13 @@ impl Display for Step<'_> {
 }
 
 impl step::Step<State<'_>> for Step<'_> {
-    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { host, inventory, environment, privileged, .. } = *state;
         let command = match self {
             Step::Mount(_) => {
-                let mode = MountMode::ReadWrite;
+                let mode = MountMode::ForCommands;
                 let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
+                mounted.warnings().iter().for_each(|warning| report.warn(warning));
                 state.mounted = Some(mounted);
                 return Ok(());
             }
@@ -115,7 +117,6 @@ fn refuse(environment: &BootEnvironment) -> Result<()> {
         }
         .into());
     }
-    environment.refuse_hibernated()?;
     environment.descriptor.as_ref().map_or(Ok(()), |d| d.refuse_incomplete())?;
     Ok(())
 }

@@ -184,12 +184,71 @@ fn a_symlink_in_the_be_does_not_redirect_a_mount() {
     });
 }
 
+#[test]
+fn boot_is_mounted_even_if_its_fstab_mounts_it_on_request() {
+    if !is_root() {
+        return;
+    }
+    let boot =
+        RootFileSystem::make("ext4", |dir, _| std::fs::write(dir.join("kernel"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        let fstab = format!(
+            "UUID={uuid} / ext4 defaults 0 1\nUUID={0} /boot ext4 noauto,noatime 1 2\n\
+            UUID={0} /mnt ext4 noauto 0 0\n",
+            boot.uuid
+        );
+        debian_root(dir, &fstab, uuid);
+    });
+    let roots = [root, boot];
+    let inventory = inventory(&roots);
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = &inventory.environments[0];
+        for mode in [MountMode::ReadOnly, MountMode::ReadWrite, MountMode::ForCommands] {
+            let mounted =
+                MountedEnvironment::mount(&inventory, environment, dir.path(), mode).unwrap();
+            assert_eq!(places(dir.path()), ["", "boot"]);
+            assert!(dir.path().join("boot/kernel").exists());
+            mounted.unmount().unwrap();
+        }
+    });
+}
+
 /// A BE whose fstab has these lines below its root, and its inventory.
 fn with_lines(lines: &str) -> (Inventory, RootFileSystem) {
     let root = RootFileSystem::make("ext4", |dir, uuid| {
         debian_root(dir, &format!("UUID={uuid} / ext4 defaults 0 1\n{lines}"), uuid);
     });
     (inventory(std::slice::from_ref(&root)), root)
+}
+
+#[test]
+fn what_a_be_does_not_need_and_is_missing_is_left_out_with_a_warning() {
+    if !is_root() {
+        return;
+    }
+    let lines = "UUID=7A1B-22C3 /boot/efi vfat umask=0077 0 1\nLABEL=gone /srv xfs defaults 0 2\n\
+        UUID=gone /mnt ext4 nofail 0 0\n";
+    let (inventory, _root) = with_lines(lines);
+    in_namespace(|| {
+        for mode in [MountMode::ReadOnly, MountMode::ForCommands] {
+            let dir = tempfile::tempdir().unwrap();
+            let mounted =
+                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
+                    .unwrap();
+            let [srv, esp] = mounted.warnings() else { panic!("{:?}", mounted.warnings()) };
+            assert!(esp.contains("/boot/efi") && esp.contains("7A1B-22C3"), "{esp}");
+            assert!(srv.contains("/srv is left out"), "{srv}");
+            assert_eq!(places(dir.path()), [""]);
+        }
+    });
+    for needed in ["/usr", "/boot"] {
+        let (inventory, _root) = with_lines(&format!("UUID=gone {needed} ext4 defaults 0 2\n"));
+        let error = refused(&inventory, MountMode::ReadOnly);
+        assert!(error.to_string().contains("no such device"), "{error}");
+    }
+    let (inventory, _root) = with_lines("UUID=gone /var ext4 defaults 0 2\n");
+    assert!(refused(&inventory, MountMode::ForCommands).to_string().contains("/var is on"));
 }
 
 /// Why the first BE is not mounted. Nothing of it is mounted then.
@@ -230,7 +289,7 @@ fn a_hibernated_be_is_mounted_only_for_reading() {
     assert_eq!(problem.code, "hibernated");
     assert!(problem.text.contains(&format!("mkswap -U {SWAP} ")), "{problem}");
     let before = sum(&root);
-    for mode in [MountMode::ReadWrite] {
+    for mode in [MountMode::ReadWrite, MountMode::ForCommands] {
         let error = refused(&inventory, mode);
         assert!(matches!(error, Error::Refused(Refusal::Hibernated { .. })), "{error}");
     }
