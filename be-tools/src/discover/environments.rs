@@ -67,7 +67,8 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSyste
         .collect()
 }
 
-/// The device that a line of fstab names. Of several that match, the one on the disk of the root.
+/// The device that a line of fstab names. Where several match, which one is mounted is chance, so
+/// that it names none. Only of the root it is known which one it is.
 fn device_of<'a>(
     entry: &Entry,
     root: &BlockDevice,
@@ -79,8 +80,13 @@ fn device_of<'a>(
         Spec::Other(_) => return None,
         _ => {}
     }
-    let found = devices.lookup(&spec);
-    found.iter().find(|d| d.disk == root.disk).or(found.first()).copied()
+    match devices.lookup(&spec)[..] {
+        [one] => Some(one),
+        ref several if entry.mountpoint() == Path::new("/") => {
+            several.iter().find(|d| d.number == root.number).copied()
+        }
+        _ => None,
+    }
 }
 
 /// Whether a root is a snapshot of another one on the same file system: nothing can be written to

@@ -392,6 +392,33 @@ fn of_too_many_systems_the_default_and_the_writable_ones_are_read_with_a_warning
 }
 
 #[test]
+fn two_roots_with_the_same_uuid_are_a_problem_of_both() {
+    if !is_root() {
+        return;
+    }
+    let root = managed("ext4", "original");
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    Tool::new("cp")
+        .arg("--sparse=always")
+        .args([root.device.node.as_path(), copy.path()])
+        .run()
+        .unwrap();
+    let other = LoopDevice::attach(copy.path());
+    let inventory = found_on(&[&root.device.node, &other.node]);
+    let [one, two] = &inventory.environments[..] else { panic!("{inventory:?}") };
+    for (environment, twin) in [(one, two), (two, one)] {
+        let [problem] = &environment.problems[..] else { panic!("{:?}", environment.problems) };
+        assert_eq!(problem.code, "ambiguous-root");
+        let expected = format!("same UUID as {}: which one", twin.root.device.display());
+        assert!(problem.text.contains(&expected), "{problem}");
+        // The line of the root is of this root.
+        assert_eq!(environment.file_systems[0].device.as_ref(), Some(&environment.root.device));
+    }
+    let alone = found_on(&[&root.device.node]);
+    assert_eq!(alone.environments[0].problems, []);
+}
+
+#[test]
 fn symlinks_of_udev_in_a_fstab_need_no_udev() {
     if !is_root() {
         return;
@@ -411,4 +438,37 @@ fn symlinks_of_udev_in_a_fstab_need_no_udev() {
     let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
     assert_eq!(found.problems, []);
     assert_eq!(found.own_devices(), [&root.device.node, &home.device.node]);
+}
+
+#[test]
+fn a_missing_disk_of_an_array_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(256 << 20), image(256 << 20)];
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+    let nodes = [&one.node, &two.node];
+    Tool::new("mkfs.btrfs")
+        .args(["-q", "-f", "-d", "raid1", "-m", "raid1"])
+        .args(nodes)
+        .run()
+        .unwrap();
+    let uuid = one.file_system().uuid;
+    in_namespace(|| {
+        Tool::new("btrfs").args(["device", "scan"]).args(nodes).run().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&one.node, "btrfs", dir.path()).unwrap();
+        debian_root(dir.path(), &format!("UUID={uuid} / btrfs defaults 0 0\n"), &uuid);
+        mounted.unmount().unwrap();
+    });
+    let whole = found_on(&[&one.node, &two.node]);
+    let [found] = &whole.environments[..] else { panic!("{whole:?}") };
+    assert_eq!(found.problems, []);
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&two.node).run().unwrap();
+    drop(two);
+    let degraded = found_on(&[&one.node]);
+    let [found] = &degraded.environments[..] else { panic!("{:?}", degraded.warnings) };
+    let codes: Vec<_> = found.problems.iter().map(|p| p.code.as_ref()).collect();
+    assert_eq!(codes, ["disk-missing"]);
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
 }

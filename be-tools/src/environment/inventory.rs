@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::boot_environment::BootEnvironment;
+use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::name::Name;
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
@@ -152,9 +152,12 @@ impl Inventory {
     }
 
     fn users_where(&self, is: impl Fn(&Path) -> bool) -> Vec<&BootEnvironment> {
-        let mounts_it = |e: &BootEnvironment| {
-            e.file_systems.iter().any(|f| f.device.as_deref().is_some_and(&is))
+        // Of several devices that match, each may be the one that the BE mounts.
+        let may_be = |f: &FileSystemUse| match &f.device {
+            Some(device) => is(device),
+            None => self.devices.lookup(&f.spec).iter().any(|device| is(&device.node)),
         };
+        let mounts_it = |e: &BootEnvironment| e.file_systems.iter().any(may_be);
         let made = |e: &BootEnvironment| e.made.iter().any(|device| is(device));
         let mut users: Vec<_> = self
             .environments

@@ -280,7 +280,8 @@ impl Drop for MountedEnvironment {
 /// Refuses to mount a BE before anything of it is mounted.
 ///
 /// # Errors
-/// It would be written to and is hibernated; the device of a file system that it needs is missing.
+/// It would be written to and is hibernated; the device of a file system that it needs is missing;
+/// several devices match a line of its fstab.
 pub(crate) fn refuse(
     inventory: &Inventory,
     environment: &BootEnvironment,
@@ -348,7 +349,8 @@ impl<'i> Presence<'i> {
     /// Finds out what there is. The ESP is always left out.
     ///
     /// # Errors
-    /// The device is missing, and the BE needs the file system; commands need /var, too.
+    /// Several devices match. The device is missing, and the BE needs the file system; commands
+    /// need /var, too.
     pub(crate) fn of(
         inventory: &'i Inventory,
         file_system: &FileSystemUse,
@@ -362,6 +364,12 @@ impl<'i> Presence<'i> {
         }
         let is_optional = has_option(file_system, "nofail");
         let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());
+        if let Err(refusal) = inventory.devices.refuse_ambiguous(spec) {
+            return match is_optional {
+                true => Ok(Presence::LeftOut(Some(left_out(&refusal.to_string())))),
+                false => Err(refusal.into()),
+            };
+        }
         let is_needed = is_needed_to_boot(mountpoint)
             || mode == MountMode::ForCommands && mountpoint == Path::new("/var");
         if is_needed && !is_optional {

@@ -115,6 +115,17 @@ pub enum Refusal {
         /// Where its memory is, and what the user can do about it.
         why: String,
     },
+    /// What a BE would do if it were started is chance, or would destroy something.
+    #[error(
+        "'{name}' is not started: {}; see `be check {name}`, or start it anyway with --force",
+        .problems.join("; ")
+    )]
+    UnsafeToStart {
+        /// What to call the BE on a command line.
+        name: String,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
     /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
@@ -347,6 +358,7 @@ impl Refusal {
             Refusal::Ambiguous { .. } => "ambiguous",
             Refusal::AmbiguousDevice { .. } => "ambiguous-device",
             Refusal::Hibernated { .. } => "hibernated",
+            Refusal::UnsafeToStart { .. } => "unsafe-to-start",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
             Refusal::NoFirmwareVariables => "no-firmware-variables",

@@ -263,6 +263,50 @@ fn refused(inventory: &Inventory, mode: MountMode) -> Error {
 }
 
 #[test]
+fn a_uuid_that_two_devices_have_names_neither() {
+    if !is_root() {
+        return;
+    }
+    let home = RootFileSystem::make("ext4", |_, _| {});
+    let lines = format!(
+        "UUID={0} /home ext4 defaults 0 2\n/dev/disk/by-uuid/{0} /srv ext4 nofail 0 0\n",
+        home.uuid
+    );
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        debian_root(dir, &format!("UUID={uuid} / ext4 defaults 0 1\n{lines}"), uuid);
+    });
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    Tool::new("cp")
+        .arg("--sparse=always")
+        .args([home.device.node.as_path(), copy.path()])
+        .run()
+        .unwrap();
+    let copied = LoopDevice::attach(copy.path());
+    let nodes = [&root.device.node, &home.device.node, &copied.node];
+    let devices = Devices::scan(&Host::local()).unwrap();
+    let inventory = crate::discover::look_at(
+        devices.iter().filter(|d| nodes.contains(&&d.node)).cloned().collect(),
+    );
+    let before = [sum(&root), sum(&home)];
+    for mode in [MountMode::ReadOnly, MountMode::ReadWrite, MountMode::ForCommands] {
+        let error = refused(&inventory, mode);
+        assert_eq!(error.exit_status(), 3, "{error}");
+        for node in &nodes[1..] {
+            assert!(error.to_string().contains(node.to_str().unwrap()), "{error}");
+        }
+    }
+    assert_eq!(before, [sum(&root), sum(&home)]);
+    let environment = &inventory.environments[0];
+    let codes: Vec<_> = environment.problems.iter().map(|p| p.code.as_ref()).collect();
+    assert_eq!(codes, ["fstab-ambiguous"]);
+    // Neither is its own, and neither is free for another BE.
+    assert_eq!(environment.own_devices(), [&root.device.node]);
+    for node in nodes {
+        assert_eq!(inventory.owner_of(node).map(|owner| &owner.root), Some(&environment.root));
+    }
+}
+
+#[test]
 fn a_hibernated_be_is_mounted_only_for_reading() {
     if !is_root() {
         return;
