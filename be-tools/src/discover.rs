@@ -103,6 +103,7 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     }
     let machine = environments::Machine { devices: &devices, mounts, root: &host.root };
     let environments = environments::environments(&roots, &machine);
+    warnings.extend(environments::mounted_by_units(&roots, &environments));
     Inventory { environments, warnings, devices }
 }
 

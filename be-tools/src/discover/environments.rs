@@ -163,6 +163,26 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
     }
 }
 
+/// A warning for each BE of which a unit mounts a file system that fstab does not name.
+pub(super) fn mounted_by_units(roots: &[FoundRoot], all: &[BootEnvironment]) -> Vec<String> {
+    let warning = |environment: &BootEnvironment| {
+        let is_its = |root: &&FoundRoot| {
+            root.device().node == environment.root.device
+                && root.facts.subvolume == environment.root.subvolume
+        };
+        let places = &roots.iter().find(is_its)?.facts.mount_units;
+        (!places.is_empty()).then(|| {
+            format!(
+                "'{}' mounts {} by units of systemd: be copies and mounts only what is in fstab, so \
+                write lines there instead",
+                environment.name(),
+                places.join(" and ")
+            )
+        })
+    };
+    all.iter().filter_map(warning).collect()
+}
+
 /// The devices that have the UUIDs in a descriptor. A UUID that several devices have is left out.
 fn made(descriptor: Option<&Descriptor>, devices: &Devices) -> Vec<PathBuf> {
     let uuids = descriptor.map(|d| d.made.as_slice()).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 mod boot_images;
 mod files;
+mod mount_units;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,8 @@ pub struct Facts {
     pub used: Option<u64>,
     /// A swap file that holds a hibernation image.
     pub hibernated_swap_file: Option<PathBuf>,
+    /// The mount points of devices that units of systemd mount, and not fstab.
+    pub mount_units: Vec<String>,
     /// File systems of the BE that could not be mounted, and why.
     pub not_mounted: Vec<String>,
 }
@@ -150,6 +153,7 @@ impl Facts {
         facts.used = used(root);
         facts.hibernated_swap_file =
             facts.fstab.as_deref().and_then(|fstab| hibernated_swap_file(root, fstab));
+        facts.mount_units = mount_units::read(root, facts.fstab.as_deref().unwrap_or_default());
         Some(facts)
     }
 
