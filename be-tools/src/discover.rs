@@ -8,9 +8,11 @@ pub(crate) mod scan;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::environment::facts::Facts;
 use crate::environment::inventory::Inventory;
 use crate::error::Result;
 use crate::host::Host;
+use crate::loader::esp_location::silence::EspRequest;
 use crate::storage::device::{BlockDevice, Devices, contents};
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
@@ -25,6 +27,7 @@ pub(crate) fn serve() -> ExitCode {
     workers::serve(&[
         QuestionKind::of::<contents::ProbeRequest>(),
         QuestionKind::of::<scan::ScanRequest>(),
+        QuestionKind::of::<EspRequest>(),
     ])
 }
 
@@ -45,8 +48,9 @@ pub fn discover(host: &Host) -> Result<Inventory> {
 fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut warnings = unreadable(&devices);
     let candidates = environments::candidates(&devices);
+    let directory = scan::mount_directory(host);
     let request = |file_system: &FileSystem| scan::ScanRequest {
-        dir: scan::mount_directory(&host.run),
+        dir: directory.clone(),
         file_system: file_system.clone(),
         subvolume: None,
         nested: Vec::new(),
@@ -62,9 +66,13 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
     let mut roots = Vec::new();
     for (file_system, answer) in candidates.iter().zip(ask(&requests)) {
         match answer {
-            Ok(found) => roots.extend(
-                found.into_iter().map(|facts| environments::FoundRoot { file_system, facts }),
-            ),
+            Ok(found) => {
+                if found.not_read > 0 {
+                    warnings.push(too_many(file_system, &found));
+                }
+                let found = found.roots.into_iter();
+                roots.extend(found.map(|facts| environments::FoundRoot { file_system, facts }));
+            }
             Err(why) => warnings.push(not_read(file_system, why)),
         }
     }
@@ -85,15 +93,28 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
         .collect();
     for (index, answer) in split.into_iter().zip(ask(&requests)) {
         let root = &mut roots[index];
-        match answer.map(|mut found| found.pop()) {
-            Ok(Some(facts)) => root.facts = facts,
+        match answer.map(|mut found| found.roots.pop()) {
+            Ok(Some(facts)) => {
+                root.facts = Facts { read_only: root.facts.read_only, ..facts };
+            }
             Ok(None) => {}
             Err(why) => warnings.push(not_read(root.file_system, why)),
         }
     }
     let machine = environments::Machine { devices: &devices, mounts, root: &host.root };
     let environments = environments::environments(&roots, &machine);
+    warnings.extend(environments::mounted_by_units(&roots, &environments));
     Inventory { environments, warnings, devices }
+}
+
+fn too_many(file_system: &FileSystem, found: &scan::ScanResult) -> String {
+    format!(
+        "{} more systems on {} were not read, only {}: the default subvolume, those that are \
+        mounted, and those that can be written to come first; delete snapshots that are not needed",
+        found.not_read,
+        file_system.volume.node().display(),
+        found.roots.len()
+    )
 }
 
 /// A warning for each device that could not be read: a disk that fails or never answers, but not an
@@ -130,7 +151,6 @@ pub(crate) fn environment_in(
     dir: &std::path::Path,
     uuid: &str,
 ) -> (crate::environment::facts::Facts, crate::environment::BootEnvironment, Devices) {
-    use crate::environment::facts::Facts;
     use crate::storage::probe::{Kind, SuperBlock};
     use crate::storage::volume::Volume;
     let device = |name: &str, uuid: &str, label: &str| {

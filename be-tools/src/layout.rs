@@ -16,5 +16,5 @@ pub use copies::TreeCopy;
 pub use existing_devices::{Existing, Pair, Unproven, placements_replacing};
 pub use mount_point::MountPoint;
 pub use placement::{FsType, Placement, PlacementKind};
-pub use rules::lay_out;
+pub use rules::{Treatment, lay_out};
 pub use target::{Layout, TargetFileSystem};

@@ -24,9 +24,10 @@ use crate::sandbox::Inside;
 use crate::session::Session;
 use crate::storage::hold::Holds;
 use crate::storage::mkfs::Capacity;
+use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
-use crate::storage::volume::{Access, Provision, Volume};
+use crate::storage::volume::{Access, FileSystem, Provision, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Measured, Totals};
 
@@ -220,9 +221,13 @@ pub(crate) fn exclude(
 impl Population<'_> {
     /// Mounts one file system of the target, with nothing mounted in it.
     pub(crate) fn mount_alone(&self, target: &TargetFileSystem, at: &Path) -> Result<Mounted> {
-        let uuid = self.uuids.get(&target.mountpoint).map_or("", String::as_str);
         let hold = self.holds.of(&target.provision.volume().device)?;
-        target.file_system(uuid).show(&Mounts::default(), Access::Write(hold), at)
+        self.made(target).show(&Mounts::default(), Access::Write(hold), at)
+    }
+
+    /// A file system of the target, as it is after it was made.
+    fn made(&self, target: &TargetFileSystem) -> FileSystem {
+        target.file_system(self.uuids.get(&target.mountpoint).map_or("", String::as_str))
     }
 
     /// Mounts all file systems of the target, as they will be mounted when it runs.
@@ -232,8 +237,10 @@ impl Population<'_> {
             // The file systems mounted so far are an untrusted tree, whose symlinks must not lead
             // out.
             let top = RootDir::open(&self.session.work.target)?;
-            let place = top.make_place(file_system.mountpoint.relative())?;
-            mounted.push(self.mount_alone(file_system, &place)?);
+            let place = top.make_directory(file_system.mountpoint.relative())?;
+            let hold = self.holds.of(&file_system.provision.volume().device)?;
+            let (made, place) = (self.made(file_system), MountPlace::of(place)?);
+            mounted.push(made.show_on(&Mounts::default(), Access::Write(hold), &place)?);
         }
         Ok(mounted)
     }

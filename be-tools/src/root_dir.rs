@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, IFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -71,18 +71,21 @@ impl RootDir {
         attempt()
     }
 
-    /// Opens a file for reading. Returns `None` if it does not exist. Never blocks on a fifo or
-    /// device.
+    /// Opens a regular file for reading. Returns `None` if it does not exist. Nothing else is
+    /// opened: to open a device can start a watchdog or load a driver.
     ///
     /// # Errors
-    /// When it exists but cannot be opened.
+    /// When it is not a regular file, or cannot be opened.
     pub fn file(&self, path: impl AsRef<Path>) -> Result<Option<File>> {
         let path = path.as_ref();
-        match self.openat2(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())
-        {
-            Ok(fd) => Ok(Some(File::from(fd))),
-            Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("opening", &self.shown(path)),
+        let found = match self.openat2(path, OFlags::PATH, Mode::empty()) {
+            Ok(found) => found,
+            Err(e) if is_missing(e) => return Ok(None),
+            Err(e) => return Err(e).at("opening", &self.shown(path)),
+        };
+        match open_found(&found, &[FileType::RegularFile]).at("opening", &self.shown(path))? {
+            Some(file) => Ok(Some(file.into())),
+            None => Err(Error::Format { path: self.shown(path), why: "not a regular file".into() }),
         }
     }
 
@@ -206,18 +209,6 @@ impl RootDir {
         }
         rustix::fs::fsync(&parent).at("syncing the directory of", &self.shown(path))?;
         self.openat2(path, flags, Mode::empty()).at("opening", &self.shown(path))
-    }
-
-    /// As [`RootDir::make_directory`], but returns the path of the directory without symlinks, to
-    /// mount something on it.
-    ///
-    /// # Errors
-    /// As [`RootDir::make_directory`].
-    pub fn make_place(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
-        let path = path.as_ref();
-        let directory = self.make_directory(path)?;
-        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        std::fs::read_link(link).at("reading the metadata of", &self.shown(path))
     }
 
     /// Writes a file durably and in one step: under a temporary name, then fsync, rename, and fsync
@@ -380,12 +371,23 @@ impl Drop for Unlocked<'_> {
     }
 }
 
-/// Opens an entry of a directory for reading, without following a symlink and without blocking on a
-/// fifo.
+/// Opens an entry of a directory for reading, if it is a file or a directory. Everything else is an
+/// error as a symlink is.
 fn open_entry(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::empty())
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    open_found(&found, &[FileType::RegularFile, FileType::Directory])?.ok_or(Errno::LOOP)
+}
+
+/// Opens for reading what was found with `O_PATH`; `None` if it is of another type. A device node
+/// is not opened at any time, not even to find out what it is.
+fn open_found(found: &OwnedFd, types: &[FileType]) -> Result<Option<OwnedFd>, Errno> {
+    let mode = rustix::fs::fstat(found)?.st_mode;
+    if !types.contains(&FileType::from_raw_mode(mode)) {
+        return Ok(None);
+    }
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::open(link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(Some)
 }
 
 /// A path without its leading slashes.
@@ -477,11 +479,37 @@ mod tests {
             Mode::from_raw_mode(0o600),
         )
         .unwrap();
-        assert!(root.read("etc/fifo").is_err());
+        assert!(root.read("etc/fifo").is_err() && root.file("etc/fifo").is_err());
+        assert!(root.file("etc").is_err() && root.file("etc/none").unwrap().is_none());
         File::create(directory.path().join("etc/huge"))
             .unwrap()
             .set_len(MAX_CONFIG_BYTES + 1)
             .unwrap();
         assert!(root.read("etc/huge").is_err());
+    }
+
+    /// The open of a block device whose number no driver has yet makes the loop driver add it
+    /// (`loop_probe`), which is seen in /sys.
+    #[test]
+    fn a_device_node_in_a_be_is_never_opened() {
+        let is_root = rustix::process::geteuid().is_root();
+        let minor = (200..250).find(|n| !Path::new(&format!("/sys/block/loop{n}")).exists());
+        let Some(minor) = minor.filter(|_| is_root) else {
+            eprintln!("skipped: device nodes need root");
+            return;
+        };
+        let (directory, root) = tree();
+        let path = directory.path().join("etc/machine-id");
+        let number = rustix::fs::makedev(7, minor);
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::BlockDevice, mode, number).unwrap();
+        assert!(root.file("etc/machine-id").is_err());
+        assert!(root.read("etc/machine-id").is_err());
+        root.write("etc/machine-id", b"new", 0o644).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::BlockDevice, mode, number).unwrap();
+        root.remove("etc/machine-id").unwrap();
+        assert!(!Path::new(&format!("/sys/block/loop{minor}")).exists());
     }
 }

@@ -5,6 +5,8 @@ pub mod device_number;
 pub mod hold;
 pub mod mkfs;
 mod mount_call;
+mod mount_options;
+pub mod mount_place;
 pub mod mounts;
 pub mod namespace;
 pub mod partitions;

@@ -1,11 +1,13 @@
 //! All `unsafe` code of this crate.
 #![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::io::Errno;
+use rustix::mount::MountFlags;
 
 /// `struct fsxattr` of linux/fs.h.
 #[repr(C)]
@@ -105,7 +107,7 @@ pub fn extents(fd: &OwnedFd, start: u64, length: u64) -> Result<Vec<Extent>, Err
 
 /// `struct btrfs_ioctl_get_subvol_info_args` of linux/btrfs.h.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SubvolumeInfo {
     tree: u64,
     name: [u8; 256],
@@ -122,6 +124,11 @@ pub struct SubvolumeInfo {
 }
 
 impl SubvolumeInfo {
+    /// Its id.
+    pub fn id(&self) -> u64 {
+        self.tree
+    }
+
     /// BTRFS_ROOT_SUBVOL_RDONLY is set.
     pub fn is_read_only(&self) -> bool {
         self.flags & 1 != 0
@@ -308,14 +315,56 @@ pub enum MountOption {
 pub fn set_mount_option(path: &std::path::Path, option: MountOption) -> std::io::Result<()> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
     let attributes = MountAttributes { set: option as u64, ..MountAttributes::default() };
+    mount_setattr(libc::AT_FDCWD, &path, libc::AT_RECURSIVE, &attributes)
+}
+
+/// The options of a mount in linux/mount.h, and those for mount(2) that are the same.
+const MOUNT_ATTRIBUTES: [(u64, MountFlags); 6] = [
+    (0x01, MountFlags::RDONLY),
+    (0x02, MountFlags::NOSUID),
+    (0x04, MountFlags::NODEV),
+    (0x08, MountFlags::NOEXEC),
+    (0x10, MountFlags::NOATIME),
+    (0x80, MountFlags::NODIRATIME),
+];
+
+/// MOUNT_ATTR__ATIME: the bits of which one choice of access times is set.
+const MOUNT_ATTR_ATIME: u64 = 0x70;
+
+/// Gives the mount whose root directory is open these options, and no others of the list above.
+pub fn restrict_mount(mount: &OwnedFd, flags: MountFlags) -> std::io::Result<()> {
+    let bits = |pick: &dyn Fn(MountFlags) -> bool| {
+        MOUNT_ATTRIBUTES.iter().filter(|(_, flag)| pick(*flag)).map(|(bit, _)| bit).sum::<u64>()
+    };
+    let attributes = MountAttributes {
+        set: bits(&|flag| flags.contains(flag)),
+        clear: bits(&|flag| !flags.contains(flag)) | MOUNT_ATTR_ATIME,
+        ..MountAttributes::default()
+    };
+    mount_setattr(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &attributes)
+}
+
+/// Keeps later mounts below the mount whose root directory is open from propagating, both ways.
+pub fn make_mount_private(mount: &OwnedFd) -> std::io::Result<()> {
+    let attributes =
+        MountAttributes { propagation: libc::MS_PRIVATE, ..MountAttributes::default() };
+    mount_setattr(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &attributes)
+}
+
+fn mount_setattr(
+    directory: libc::c_int,
+    path: &CStr,
+    flags: libc::c_int,
+    attributes: &MountAttributes,
+) -> std::io::Result<()> {
     // SAFETY: path and attributes outlive the call, and the size is that of the structure.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            directory,
             path.as_ptr(),
-            libc::AT_RECURSIVE,
-            &raw const attributes,
+            flags,
+            std::ptr::from_ref(attributes),
             size_of::<MountAttributes>(),
         )
     };
@@ -483,4 +532,17 @@ pub fn attach_device_program(group: &OwnedFd, program: &OwnedFd) -> std::io::Res
         flags: ALLOW_MULTI,
     };
     bpf(PROG_ATTACH, &attributes).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_have_the_sizes_of_the_kernel() {
+        // The size is in the number of the call (asm-generic/ioctl.h).
+        let size = usize::try_from(BTRFS_IOC_GET_SUBVOL_INFO >> 16 & 0x3fff).unwrap();
+        assert_eq!(size, size_of::<SubvolumeInfo>());
+        assert_eq!(size_of::<MountAttributes>(), 32);
+    }
 }

@@ -1,6 +1,7 @@
 //! `be list`, `be mount` and `be umount` on loop devices.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
@@ -132,6 +133,7 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(Path::new(dir).join("etc/os-release").exists());
     std::fs::write(Path::new(dir).join("etc/new"), "x").unwrap();
+    assert!(options_at(dir).contains("nosuid,nodev"), "{}", options_at(dir));
     assert_eq!(listed(&disk.node)[0]["mounted_at"][0], dir);
     // Mounting it again is refused, with the directory where it is mounted.
     let again = be(&["mount", "mounted-one"]);
@@ -147,9 +149,25 @@ fn a_be_is_mounted_until_it_is_unmounted() {
     let place = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     assert_eq!(place, Path::new("/run/lifeboat/mnt/mounted-one"));
     assert!(place.join("etc/new").exists() && std::fs::write(place.join("etc/other"), "").is_err());
+    // Nobody but root gets to it.
+    for directory in ["/run/lifeboat", "/run/lifeboat/mnt"] {
+        assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700);
+    }
     assert!(be(&["umount", "mounted-one"]).status.success());
     assert!(!place.exists());
     assert_eq!(disk.sum(), before);
+
+    assert!(be(&["mount", "--suid", "mounted-one", dir]).status.success());
+    assert!(!options_at(dir).contains("nosuid"), "{}", options_at(dir));
+    assert!(be(&["umount", dir]).status.success());
+    assert_eq!(be(&["mount", "--suid", "--read-only", "mounted-one"]).status.code(), Some(2));
+}
+
+/// The options of the mount on a directory.
+fn options_at(dir: &str) -> String {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().rfind(|line| line.split(' ').nth(4) == Some(dir));
+    line.and_then(|line| line.split(' ').nth(5)).unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -158,7 +176,10 @@ fn a_mount_that_fails_leaves_nothing_and_nothing_is_mounted_on_the_root() {
         return;
     }
     let _operation = OPERATION.lock().unwrap_or_else(PoisonError::into_inner);
-    let disk = Disk::with_fstab("broken-one", "UUID=gone /data ext4 defaults 0 2\n");
+    let other = Disk::debian("other-one");
+    // Nothing can be mounted on a file.
+    let line = format!("{} /etc/fstab ext4 defaults 0 2\n", other.node);
+    let disk = Disk::with_fstab("broken-one", &line);
     let output = be(&["mount", "broken-one"]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!Path::new("/run/lifeboat/mnt/broken-one").exists());

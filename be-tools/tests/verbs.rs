@@ -425,3 +425,49 @@ fn a_full_one_is_deleted() {
     done(&["delete", &name, "--yes"]);
     assert!(!sh(Path::new("/"), &format!("blkid -p {} || true", source.node)).contains("ext4"));
 }
+
+/// Its swap space holds its memory, and its journal is as it was when the machine went to sleep.
+#[test]
+fn a_hibernated_be_is_written_to_by_no_verb() {
+    if !root() {
+        return;
+    }
+    let [name, second, third] =
+        ["sleeping", "dozing", "third"].map(|name| format!("{name}-{}", std::process::id()));
+    let swap = Disk::new(16);
+    let uuid = uuid::Uuid::new_v4();
+    sh(Path::new("/"), &format!("mkswap -q -U {uuid} {}", swap.node));
+    let change = format!("echo UUID={uuid} none swap sw 0 0 >>etc/fstab");
+    let (source, target) = copied(&name, &second, &change);
+    let sign = |magic: &str| {
+        let script =
+            format!("printf {magic} | dd of={} bs=1 seek=4086 conv=notrunc,fsync", swap.node);
+        sh(Path::new("/"), &format!("{script} status=none"));
+    };
+    sign("'S1SUSPEND\\0'");
+    sh(Path::new("/"), &format!("debugfs -w -R 'feature needs_recovery' {}", source.node));
+    let before = [source.sum(), target.sum()];
+    let blank = Disk::new(256);
+    let place = format!("/:{}:ext4", blank.node);
+    let create = ["create", &third, "--from", &name, "-m", &place, "--no-boot-entry", "--yes"];
+    for arguments in [
+        &create[..],
+        &["refresh", &second, "--yes"],
+        &["delete", &second, "--yes"],
+        &["rename", &second, &third],
+        &["describe", &second, "words"],
+        &["run", &second, "--", "/bin/true"],
+        &["mount", &second],
+    ] {
+        refused(arguments, 3, "a hibernated system waits in its swap space");
+    }
+    refused(&["check", &second], 5, &format!("mkswap -U {uuid} {}", swap.node));
+    assert_eq!(before, [source.sum(), target.sum()]);
+    // Reading changes nothing, so it is not refused.
+    let place = done(&["mount", "--read-only", &second]);
+    assert!(Path::new(place.trim()).join("etc/fstab").exists());
+    done(&["umount", &second]);
+    assert_eq!(before, [source.sum(), target.sum()]);
+    sign("SWAPSPACE2");
+    done(&["describe", &second, "awake"]);
+}

@@ -12,6 +12,9 @@ use crate::operations::boot;
 pub struct Boot {
     /// The boot environment to start
     be: String,
+    /// Start it although it is chance which system comes up, or although it is hibernated
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -20,7 +23,7 @@ impl Boot {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("boot")?;
         let mut report = context.report("boot", &self.acting);
-        boot::boot(&context.host, &self.be, &mut report)?;
+        boot::boot(&context.host, &self.be, self.force, &mut report)?;
         Ok(0)
     }
 }

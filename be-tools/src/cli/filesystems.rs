@@ -8,7 +8,9 @@ use super::headings::OUTPUT;
 use super::output::print_json;
 use super::table;
 use crate::discover;
+use crate::environment::FileSystemUse;
 use crate::error::Result;
+use crate::layout::Treatment;
 
 /// List the file systems of a boot environment: device, type, size, copied or shared (lufslist)
 #[derive(Debug, Args)]
@@ -39,12 +41,51 @@ impl FileSystems {
                     .map_or_else(|| format!("{} (not found)", f.spec), |d| d.display().to_string()),
                 f.fs_type.clone(),
                 f.size.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
-                if f.shared { "shared" } else { "copied" }.into(),
+                kind(f, environment.is_managed()).into(),
                 f.options.clone(),
             ];
             table::add(&mut rows, row);
         }
         table::print(&rows)?;
         Ok(0)
+    }
+}
+
+/// What a file system is to a BE; of an unmanaged one, what `be create` would make of it.
+fn kind(line: &FileSystemUse, is_managed: bool) -> &'static str {
+    match Treatment::of(line) {
+        Treatment::Kept => "kept",
+        _ if line.shared => "shared",
+        Treatment::Shared if !is_managed => "shared",
+        Treatment::Copied | Treatment::Shared => "copied",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_unmanaged_system_only_what_create_would_copy_is_copied() {
+        let line = |mountpoint: &str, spec: &str, shared: bool| FileSystemUse {
+            mountpoint: mountpoint.into(),
+            spec: spec.into(),
+            device: None,
+            fs_type: if spec.contains(':') { "nfs" } else { "ext4" }.into(),
+            options: "defaults".into(),
+            size: None,
+            shared,
+        };
+        for (mountpoint, spec, shared, unmanaged, managed) in [
+            ("/", "UUID=1", false, "copied", "copied"),
+            ("/var", "UUID=1", false, "copied", "copied"),
+            ("/srv", "UUID=1", false, "shared", "copied"),
+            ("/home", "UUID=1", true, "shared", "shared"),
+            ("/nas", "nas:/export", false, "kept", "kept"),
+        ] {
+            let line = line(mountpoint, spec, shared);
+            assert_eq!(kind(&line, false), unmanaged, "{mountpoint}");
+            assert_eq!(kind(&line, true), managed, "{mountpoint}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::output::print_line;
 use crate::discover;
 use crate::environment::Inventory;
+use crate::environment::mounted::MountMode;
 use crate::error::{Error, Result};
 use crate::operations::mount;
 
@@ -22,6 +23,10 @@ pub struct Mount {
     /// Mount it read-only
     #[arg(long)]
     read_only: bool,
+    /// Let its set-user-ID programs and device nodes work, which is safe only for systems that you
+    /// trust
+    #[arg(long, conflicts_with = "read_only")]
+    suid: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -31,8 +36,12 @@ impl Mount {
         context.need_root("mount")?;
         let mut report = context.unasked_report("mount", &self.acting);
         let dir = self.dir.as_deref();
-        if let Some(dir) = mount::mount(&context.host, &self.be, dir, self.read_only, &mut report)?
-        {
+        let mode = match (self.read_only, self.suid) {
+            (true, _) => MountMode::ReadOnly,
+            (false, true) => MountMode::ForCommands,
+            (false, false) => MountMode::ReadWrite,
+        };
+        if let Some(dir) = mount::mount(&context.host, &self.be, dir, mode, &mut report)? {
             // With --json only the plan is printed. It contains the directory, as `be list` does.
             if !self.acting.json {
                 print_line(&dir.display().to_string())?;

@@ -13,7 +13,6 @@ use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{Mount, Mounts};
 use crate::storage::probe::Kind;
-use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{FileSystem, Volume};
 
 /// A root file system that was found.
@@ -59,13 +58,9 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSyste
         .filter_map(|mount_point| {
             let entry = fstab.entries().find(|e| e.mountpoint() == Path::new(mount_point))?;
             let device = device_of(entry, root.device(), devices)?;
-            let kind =
-                device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
-            let volume = Volume::of(devices, device);
-            let file_system = FileSystem::found(match kind {
-                Kind::Btrfs => volume.with_subvolume(Subvolume::of_options(&entry.options()).ok()?),
-                _ => volume,
-            });
+            device.content.kind().filter(|kind| kind.can_hold_root() || *kind == Kind::Vfat)?;
+            let volume = Volume::of_line(devices, device, &entry.options()).ok()?;
+            let file_system = FileSystem::found(volume);
             Some(NestedFileSystem {
                 mount_point: mount_point.into(),
                 file_system: file_system.ok()?,
@@ -74,7 +69,8 @@ pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSyste
         .collect()
 }
 
-/// The device that a line of fstab names. Of several that match, the one on the disk of the root.
+/// The device that a line of fstab names. Where several match, which one is mounted is chance, so
+/// that it names none. Only of the root it is known which one it is.
 fn device_of<'a>(
     entry: &Entry,
     root: &BlockDevice,
@@ -86,8 +82,28 @@ fn device_of<'a>(
         Spec::Other(_) => return None,
         _ => {}
     }
-    let found = devices.lookup(&spec);
-    found.iter().find(|d| d.disk == root.disk).or(found.first()).copied()
+    match devices.lookup(&spec)[..] {
+        [one] => Some(one),
+        ref several if entry.mountpoint() == Path::new("/") => {
+            several.iter().find(|d| d.number == root.number).copied()
+        }
+        _ => None,
+    }
+}
+
+/// Whether a root is a snapshot of another one on the same file system: nothing can be written to
+/// it, and its descriptor is that of the other one. It is no boot environment of its own.
+fn is_snapshot(root: &FoundRoot, roots: &[FoundRoot]) -> bool {
+    let Some(descriptor) = &root.facts.descriptor else { return false };
+    let is_same = |other: &&FoundRoot| {
+        other.device().number == root.device().number
+            && other.facts.descriptor.as_ref().is_some_and(|d| d.id == descriptor.id)
+    };
+    let same = || roots.iter().filter(is_same);
+    // All of them are read-only where the system itself is, as on openSUSE MicroOS. The scan reads
+    // the one that is mounted by default first.
+    let original = same().find(|other| !other.facts.read_only).or_else(|| same().next());
+    root.facts.read_only && original.is_some_and(|original| !std::ptr::eq(original, root))
 }
 
 /// What was found on the machine itself.
@@ -101,6 +117,7 @@ pub(super) struct Machine<'a> {
 /// All boot environments, in the order of their devices, each with a unique reference.
 pub(super) fn environments(roots: &[FoundRoot], machine: &Machine) -> Vec<BootEnvironment> {
     let devices = machine.devices;
+    let roots: Vec<&FoundRoot> = roots.iter().filter(|root| !is_snapshot(root, roots)).collect();
     let mut all: Vec<BootEnvironment> =
         roots.iter().map(|root| environment(root, machine)).collect();
     all.iter_mut().for_each(|environment| environment.made = made(environment, devices));
@@ -183,6 +200,26 @@ fn made(environment: &mut BootEnvironment, devices: &Devices) -> Vec<MadeDevice>
         }
     }
     all
+}
+
+/// A warning for each BE of which a unit mounts a file system that fstab does not name.
+pub(super) fn mounted_by_units(roots: &[FoundRoot], all: &[BootEnvironment]) -> Vec<String> {
+    let warning = |environment: &BootEnvironment| {
+        let is_its = |root: &&FoundRoot| {
+            root.device().node == environment.root.device
+                && root.facts.subvolume == environment.root.subvolume
+        };
+        let places = &roots.iter().find(is_its)?.facts.mount_units;
+        (!places.is_empty()).then(|| {
+            format!(
+                "'{}' mounts {} by units of systemd: be copies and mounts only what is in fstab, so \
+                write lines there instead",
+                environment.name(),
+                places.join(" and ")
+            )
+        })
+    };
+    all.iter().filter_map(warning).collect()
 }
 
 /// The lines of fstab with the devices that they name, the root first.

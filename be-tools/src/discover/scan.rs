@@ -1,31 +1,33 @@
 //! Reading a foreign file system: in a worker, in a mount namespace of its own (docs/design.md,
 //! invariant 7).
 
-use std::cell::Cell;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::environment::facts::Facts;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
+use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
-use crate::storage::namespace::enter_private_namespace;
+use crate::storage::namespace::stay_in_private_namespace;
 use crate::storage::probe::Kind;
 use crate::storage::volume::{Access, FileSystem};
+use crate::sys::{self, SubvolumeInfo};
 use crate::workers::{Answer, Question};
 
 /// A file system to read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanRequest {
-    /// The directory to mount it on, which is made if it does not exist.
+    /// The directory to mount it on.
     pub dir: PathBuf,
     /// The file system.
     pub file_system: FileSystem,
-    /// On btrfs, the one subvolume to read; `None` for all of them.
+    /// On btrfs, the one subvolume to read. `None` is the top level if there are nested file
+    /// systems, and else all of them.
     pub subvolume: Option<String>,
     /// File systems to mount in it first: a separate /boot or /usr.
     pub nested: Vec<NestedFileSystem>,
@@ -40,42 +42,47 @@ pub struct NestedFileSystem {
     pub file_system: FileSystem,
 }
 
+/// What was read on a file system.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ScanResult {
+    /// The roots on it.
+    pub(super) roots: Vec<Facts>,
+    /// How many more there are.
+    pub(super) not_read: usize,
+}
+
+impl ScanResult {
+    fn of(root: Option<Facts>) -> Self {
+        ScanResult { roots: root.into_iter().collect(), not_read: 0 }
+    }
+}
+
 impl Question for ScanRequest {
     const KIND: &'static str = "look";
-    type Finding = Vec<Facts>;
+    type Finding = ScanResult;
 
-    fn answer(&self) -> Answer<Vec<Facts>> {
-        enter_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
+    fn answer(&self) -> Answer<ScanResult> {
+        stay_in_private_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
     }
 }
 
 /// The directory that workers mount on. Each has its own namespace, so they can share one.
-pub(super) fn mount_directory(run: &Path) -> PathBuf {
-    run.join("lifeboat/scan")
+pub(super) fn mount_directory(host: &Host) -> PathBuf {
+    // Without root there is none, and nothing can be mounted either.
+    host.work_directory("scan").unwrap_or_else(|_| host.run.join("lifeboat/scan"))
 }
 
-/// Gives a worker's thread its private mount namespace, once.
-fn enter_namespace() -> Result<()> {
-    thread_local! {
-        static ENTERED: Cell<bool> = const { Cell::new(false) };
-    }
-    if !ENTERED.get() {
-        enter_private_namespace()?;
-        ENTERED.set(true);
-    }
-    Ok(())
-}
-
-fn scan(request: &ScanRequest) -> Result<Vec<Facts>> {
-    std::fs::create_dir_all(&request.dir).at("making the directory", &request.dir)?;
-    let mounted = show(&request.file_system, &request.dir)?;
+fn scan(request: &ScanRequest) -> Result<ScanResult> {
+    let ScanRequest { file_system, nested, .. } = request;
+    let table = Mounts::read(&Host::local())?;
+    let mounted = file_system.show(&table, Access::Look, &request.dir)?;
     let found = if let Some(subvolume) = &request.subvolume {
         let root = RootDir::open(&mounted.dir().join(subvolume))?;
-        facts(&root, Some(subvolume.clone()), &request.nested).into_iter().collect()
-    } else if request.file_system.kind == Kind::Btrfs {
-        subvolumes(mounted.dir())
+        ScanResult::of(facts(&root, Some(subvolume.clone()), nested))
+    } else if file_system.kind == Kind::Btrfs && nested.is_empty() {
+        subvolumes(mounted.dir(), file_system, &table)
     } else {
-        facts(&RootDir::open(mounted.dir())?, None, &request.nested).into_iter().collect()
+        ScanResult::of(facts(&RootDir::open(mounted.dir())?, None, nested))
     };
     // Waiting for the unmount here leaves the device free for the next program.
     mounted.unmount()?;
@@ -100,8 +107,7 @@ fn facts(root: &RootDir, subvolume: Option<String>, nested: &[NestedFileSystem])
             continue;
         };
         // Through the file descriptor, so that no symlink of the foreign root redirects the mount.
-        let here = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        match here.canonicalize().at("finding", &here).and_then(|here| show(file_system, &here)) {
+        match MountPlace::of(directory).and_then(|place| show(file_system, place.path())) {
             Ok(mount) => mounted.push(mount),
             Err(Error::Io { source, .. }) => {
                 not_mounted.push(format!(
@@ -122,11 +128,44 @@ fn facts(root: &RootDir, subvolume: Option<String>, nested: &[NestedFileSystem])
     found
 }
 
-/// The roots among the top level of a btrfs and its subvolumes.
-fn subvolumes(top: &Path) -> Vec<Facts> {
-    // Limits, because there may be thousands of snapshots, and a hostile tree must not go on for
-    // ever.
-    const MAX_ROOTS: usize = 64;
+/// The most roots that are read on one file system. There may be thousands of snapshots.
+const MAX_ROOTS: usize = 64;
+
+/// A subvolume that looks like a root.
+struct Subvolume {
+    /// Its path from the top level.
+    path: PathBuf,
+    info: Option<SubvolumeInfo>,
+}
+
+/// The roots among the top level of a btrfs and its subvolumes: first the default subvolume, those
+/// that are mounted, and those that can be written to.
+fn subvolumes(top: &Path, file_system: &FileSystem, mounts: &Mounts) -> ScanResult {
+    let mut all = all_roots(top);
+    if all.len() > 1 {
+        let default = file_system.default_subvolume().ok();
+        let mounted = file_system.mounted_subvolumes(mounts);
+        all.sort_by_key(|Subvolume { info, .. }| {
+            let id = info.map(|info| info.id());
+            let is_mounted = id.is_some_and(|id| mounted.contains(&id));
+            let is_read_only = info.is_some_and(|info| info.is_read_only());
+            (id.is_none() || id != default, !is_mounted, is_read_only)
+        });
+    }
+    let read = |Subvolume { path, info }: &Subvolume| {
+        let name = (!path.as_os_str().is_empty()).then(|| path.to_string_lossy().into_owned());
+        let facts = Facts::read(&RootDir::open(&top.join(path)).ok()?, name)?;
+        Some(Facts { read_only: info.is_some_and(|info| info.is_read_only()), ..facts })
+    };
+    ScanResult {
+        roots: all.iter().take(MAX_ROOTS).filter_map(read).collect(),
+        not_read: all.len().saturating_sub(MAX_ROOTS),
+    }
+}
+
+/// The subvolumes that look like roots, as they are met from the top.
+fn all_roots(top: &Path) -> Vec<Subvolume> {
+    // Limits, because a hostile tree must not go on for ever.
     const MAX_DIRECTORIES: usize = 4000;
     const MAX_DEPTH: usize = 4;
     let mut found = Vec::new();
@@ -134,16 +173,15 @@ fn subvolumes(top: &Path) -> Vec<Facts> {
     let mut seen = 0;
     while let Some((path, is_subvolume, depth)) = queue.pop_front() {
         seen += 1;
-        if seen > MAX_DIRECTORIES || found.len() == MAX_ROOTS {
+        if seen > MAX_DIRECTORIES {
             break;
         }
         let here = top.join(&path);
-        let mut is_root = false;
-        if is_subvolume && let Ok(root) = RootDir::open(&here) {
-            let name = (!path.as_os_str().is_empty()).then(|| path.to_string_lossy().into_owned());
-            let facts = Facts::read(&root, name);
-            is_root = facts.is_some();
-            found.extend(facts);
+        let is_root = is_subvolume && RootDir::open(&here).is_ok_and(|root| Facts::is_root(&root));
+        if is_root {
+            let directory = std::fs::File::open(&here).ok().map(OwnedFd::from);
+            let info = directory.and_then(|directory| sys::subvolume(&directory).ok());
+            found.push(Subvolume { path: path.clone(), info });
         }
         if depth == MAX_DEPTH {
             continue;

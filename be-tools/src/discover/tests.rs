@@ -305,3 +305,170 @@ fn the_running_system_is_found() {
     assert!(running.mounted_at.contains(&"/".into()));
     assert_eq!(inventory.find_or_running(None).unwrap().root, running.root);
 }
+
+fn subvolume(dir: &Path, arguments: &[&str]) {
+    let script = "cd \"$1\" && shift && exec btrfs -q subvolume \"$@\"";
+    Tool::new("sh").args(["-c", script, "sh"]).arg(dir).args(arguments).run().unwrap();
+}
+
+/// As snapper(8) leaves it: read-only snapshots below .snapshots.
+#[test]
+fn a_snapshot_of_a_be_is_no_be_and_no_user_of_its_device() {
+    if !is_root() {
+        return;
+    }
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
+        debian_root(dir, &format!("UUID={uuid} / btrfs defaults 0 0\n"), uuid);
+        describe(dir, "tumbleweed", State::Complete);
+        subvolume(dir, &["create", ".snapshots"]);
+        std::fs::create_dir(dir.join(".snapshots/1")).unwrap();
+        subvolume(dir, &["snapshot", "-r", ".", ".snapshots/1/snapshot"]);
+        std::fs::create_dir(dir.join(".snapshots/2")).unwrap();
+        // One that can be written to is another BE with the same id.
+        subvolume(dir, &["snapshot", ".", ".snapshots/2/snapshot"]);
+    });
+    let inventory = found_on(&[&root.device.node]);
+    let places: Vec<_> =
+        inventory.environments.iter().map(|e| e.root.subvolume.as_deref()).collect();
+    assert_eq!(places, [None, Some(".snapshots/2/snapshot")], "{:?}", inventory.warnings);
+    assert!(inventory.twin_of(&inventory.environments[0]).is_some());
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&root.device.node, "btrfs", dir.path()).unwrap();
+        subvolume(dir.path(), &["delete", ".snapshots/2/snapshot"]);
+        mounted.unmount().unwrap();
+    });
+    let inventory = found_on(&[&root.device.node]);
+    let found = inventory.find("tumbleweed").unwrap();
+    assert_eq!(found.reference, "tumbleweed");
+    assert!(inventory.twin_of(found).is_none());
+    assert_eq!(inventory.users_of(&root.device.node).len(), 1);
+    assert_eq!(found.problems, []);
+}
+
+#[test]
+fn of_systems_that_are_read_only_the_default_one_is_the_be() {
+    if !is_root() {
+        return;
+    }
+    let root = RootFileSystem::make("btrfs", |dir, uuid| {
+        subvolume(dir, &["create", "first"]);
+        debian_root(&dir.join("first"), &format!("UUID={uuid} / btrfs defaults 0 0\n"), uuid);
+        describe(&dir.join("first"), "micro", State::Complete);
+        for name in ["a", "b", "c"] {
+            subvolume(dir, &["snapshot", "-r", "first", name]);
+        }
+        subvolume(dir, &["delete", "first"]);
+        subvolume(dir, &["set-default", "b"]);
+    });
+    let inventory = found_on(&[&root.device.node]);
+    let [found] = &inventory.environments[..] else { panic!("{:?}", inventory.environments) };
+    assert_eq!(found.root.subvolume.as_deref(), Some("b"));
+}
+
+#[test]
+fn of_too_many_systems_the_default_and_the_writable_ones_are_read_with_a_warning() {
+    if !is_root() {
+        return;
+    }
+    let root = RootFileSystem::make("btrfs", |dir, _| {
+        subvolume(dir, &["create", "writable"]);
+        for directory in ["etc", "usr/lib"] {
+            std::fs::create_dir_all(dir.join("writable").join(directory)).unwrap();
+        }
+        std::fs::write(dir.join("writable/etc/os-release"), "ID=suse\n").unwrap();
+        for number in 0..80 {
+            subvolume(dir, &["snapshot", "-r", "writable", &format!("{number}")]);
+        }
+        subvolume(dir, &["set-default", "79"]);
+    });
+    let inventory = found_on(&[&root.device.node]);
+    let places: Vec<_> =
+        inventory.environments.iter().map(|e| e.root.subvolume.as_deref().unwrap()).collect();
+    assert_eq!(places.len(), 64);
+    assert_eq!(places[..2], ["79", "writable"]);
+    let [warning] = &inventory.warnings[..] else { panic!("{:?}", inventory.warnings) };
+    assert!(warning.starts_with("17 more systems on "), "{warning}");
+}
+
+#[test]
+fn two_roots_with_the_same_uuid_are_a_problem_of_both() {
+    if !is_root() {
+        return;
+    }
+    let root = managed("ext4", "original");
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    Tool::new("cp")
+        .arg("--sparse=always")
+        .args([root.device.node.as_path(), copy.path()])
+        .run()
+        .unwrap();
+    let other = LoopDevice::attach(copy.path());
+    let inventory = found_on(&[&root.device.node, &other.node]);
+    let [one, two] = &inventory.environments[..] else { panic!("{inventory:?}") };
+    for (environment, twin) in [(one, two), (two, one)] {
+        let [problem] = &environment.problems[..] else { panic!("{:?}", environment.problems) };
+        assert_eq!(problem.code, "ambiguous-root");
+        let expected = format!("same UUID as {}: which one", twin.root.device.display());
+        assert!(problem.text.contains(&expected), "{problem}");
+        // The line of the root is of this root.
+        assert_eq!(environment.file_systems[0].device.as_ref(), Some(&environment.root.device));
+    }
+    let alone = found_on(&[&root.device.node]);
+    assert_eq!(alone.environments[0].problems, []);
+}
+
+#[test]
+fn symlinks_of_udev_in_a_fstab_need_no_udev() {
+    if !is_root() {
+        return;
+    }
+    let home = RootFileSystem::make("ext4", |_, _| {});
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        let fstab = format!(
+            "/dev/disk/by-uuid/{uuid} / ext4 defaults 0 1\n\
+            /dev/disk/by-uuid/{} /home ext4 defaults 0 2\n",
+            home.uuid
+        );
+        debian_root(dir, &fstab, uuid);
+    });
+    // This machine has no udev that could have made them.
+    assert!(!Path::new(&format!("/dev/disk/by-uuid/{}", home.uuid)).exists());
+    let inventory = found_on(&[&root.device.node, &home.device.node]);
+    let [found] = &inventory.environments[..] else { panic!("{inventory:?}") };
+    assert_eq!(found.problems, []);
+    assert_eq!(found.own_devices(), [&root.device.node, &home.device.node]);
+}
+
+#[test]
+fn a_missing_disk_of_an_array_is_a_problem() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(256 << 20), image(256 << 20)];
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+    let nodes = [&one.node, &two.node];
+    Tool::new("mkfs.btrfs")
+        .args(["-q", "-f", "-d", "raid1", "-m", "raid1"])
+        .args(nodes)
+        .run()
+        .unwrap();
+    let uuid = one.file_system().uuid;
+    in_namespace(|| {
+        Tool::new("btrfs").args(["device", "scan"]).args(nodes).run().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&one.node, "btrfs", dir.path()).unwrap();
+        debian_root(dir.path(), &format!("UUID={uuid} / btrfs defaults 0 0\n"), &uuid);
+        mounted.unmount().unwrap();
+    });
+    let whole = found_on(&[&one.node, &two.node]);
+    let [found] = &whole.environments[..] else { panic!("{whole:?}") };
+    assert_eq!(found.problems, []);
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&two.node).run().unwrap();
+    drop(two);
+    let degraded = found_on(&[&one.node]);
+    let [found] = &degraded.environments[..] else { panic!("{:?}", degraded.warnings) };
+    let codes: Vec<_> = found.problems.iter().map(|p| p.code.as_ref()).collect();
+    assert_eq!(codes, ["disk-missing"]);
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
+}

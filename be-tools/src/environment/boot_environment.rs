@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::descriptor::{Descriptor, Operation, State};
 use super::mark::MadeDevice;
-use super::problem::Problem;
+use super::problem::{HIBERNATED, Problem};
+use crate::error::Refusal;
 use crate::storage::device::Devices;
 
 /// The operating system of a BE, from os-release(5).
@@ -218,6 +219,19 @@ impl BootEnvironment {
     pub fn is_visitor(&self, devices: &Devices) -> bool {
         let disk = devices.by_node(&self.root.device);
         !self.is_managed() && disk.is_some_and(|disk| disk.removable)
+    }
+
+    /// Refuses to write to a hibernated BE.
+    ///
+    /// # Errors
+    /// [`Refusal::Hibernated`].
+    pub fn refuse_hibernated(&self) -> Result<(), Refusal> {
+        match self.problems.iter().find(|problem| problem.code == HIBERNATED) {
+            None => Ok(()),
+            Some(problem) => {
+                Err(Refusal::Hibernated { name: self.name().into(), why: problem.text.clone() })
+            }
+        }
     }
 
     /// Every device that only this BE uses: that of its root and those of its copied file systems.

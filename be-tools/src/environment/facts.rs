@@ -4,22 +4,32 @@
 pub(crate) mod boot_images;
 mod files;
 mod kernels;
+mod mount_units;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::boot_environment::OperatingSystem;
 use super::descriptor::Descriptor;
 use crate::error::Error;
+use crate::fstab::{Fstab, Spec};
 use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
+use crate::storage::probe;
 
 pub use kernels::{Grub, GrubEntry, Kernel};
+
+/// The most swap files that are read.
+const MAX_SWAP_FILES: usize = 16;
 
 /// The facts about the system on one root file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The btrfs subvolume that is the root.
     pub subvolume: Option<String>,
+    /// Nothing can be written to that subvolume, as to a snapshot.
+    pub read_only: bool,
     /// The descriptor.
     pub descriptor: Option<Descriptor>,
     /// Why an existing descriptor cannot be read.
@@ -38,20 +48,28 @@ pub struct Facts {
     pub init_problem: Option<String>,
     /// Bytes in use on the root file system.
     pub used: Option<u64>,
+    /// A swap file that holds a hibernation image.
+    pub hibernated_swap_file: Option<PathBuf>,
+    /// The mount points of devices that units of systemd mount, and not fstab.
+    pub mount_units: Vec<String>,
     /// File systems of the BE that could not be mounted, and why.
     pub not_mounted: Vec<String>,
 }
 
 impl Facts {
-    /// Reads the facts. Returns `None` unless `root` looks like the root of a Linux system: it has
-    /// a descriptor, an os-release, or both an fstab and a passwd.
-    pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
+    /// Whether a directory looks like the root of a Linux system: it has a descriptor, an
+    /// os-release, or both an fstab and a passwd.
+    pub fn is_root(root: &RootDir) -> bool {
         let there = |path: &str| matches!(root.symlink_metadata(path), Ok(Some(_)));
-        let looks_like_root = there(DESCRIPTOR_PATH)
+        there(DESCRIPTOR_PATH)
             || there("etc/os-release")
             || (there("usr/lib/os-release") && there("etc"))
-            || (there("etc/fstab") && there("etc/passwd"));
-        if !looks_like_root {
+            || (there("etc/fstab") && there("etc/passwd"))
+    }
+
+    /// Reads the facts. Returns `None` unless [`Facts::is_root`].
+    pub fn read(root: &RootDir, subvolume: Option<String>) -> Option<Self> {
+        if !Self::is_root(root) {
             return None;
         }
         let mut facts = Facts { subvolume, ..Facts::default() };
@@ -76,6 +94,9 @@ impl Facts {
         facts.kernels = kernels::kernels(root, facts.grub.default.as_ref());
         facts.init_problem = boot_images::init_problem(root);
         facts.used = used(root);
+        facts.hibernated_swap_file =
+            facts.fstab.as_deref().and_then(|fstab| hibernated_swap_file(root, fstab));
+        facts.mount_units = mount_units::read(root, facts.fstab.as_deref().unwrap_or_default());
         Some(facts)
     }
 
@@ -93,6 +114,20 @@ impl Facts {
 /// The newest kernel of a BE that is complete, whatever its menu says.
 pub fn newest_complete_kernel(root: &RootDir) -> Option<Kernel> {
     kernels::kernels(root, None).into_iter().find(Kernel::is_complete)
+}
+
+/// The first swap file of fstab that holds a hibernation image.
+fn hibernated_swap_file(root: &RootDir, fstab: &str) -> Option<PathBuf> {
+    let fstab = Fstab::parse(fstab);
+    let files = fstab.entries().filter(|entry| entry.is_swap()).filter_map(|entry| {
+        let Spec::Path(path) = entry.device() else { return None };
+        (!path.starts_with("/dev")).then_some(path)
+    });
+    files.take(MAX_SWAP_FILES).find(|path| {
+        let content = files::regular(root, path)
+            .map(|(file, size)| probe::probe(&probe::OpenDevice { file, size }));
+        content.and_then(|content| content.kind()) == Some(probe::Kind::Hibernation)
+    })
 }
 
 fn used(root: &RootDir) -> Option<u64> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::descriptor::State;
 use super::facts::{Facts, GrubEntry};
-use super::problem::Problem;
+use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, Problem};
 use crate::fstab::Spec;
-use crate::storage::device::Devices;
+use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::probe::Kind;
 
 fn problem(code: &'static str, text: impl Into<String>) -> Problem {
     Problem::new(code, text)
@@ -21,8 +22,83 @@ pub fn problems(facts: &Facts, environment: &BootEnvironment, devices: &Devices)
     host(facts, &mut all);
     kernel(facts, &mut all);
     menu(facts, environment, devices, &mut all);
-    file_systems(facts, environment, &mut all);
+    root(environment, devices, &mut all);
+    file_systems(facts, environment, devices, &mut all);
+    hibernated(facts, environment, devices, &mut all);
     all
+}
+
+/// "/dev/vda2 and /dev/vdb2"
+fn nodes<'a>(devices: impl IntoIterator<Item = &'a &'a BlockDevice>) -> String {
+    let nodes: Vec<_> = devices.into_iter().map(|d| d.node.display().to_string()).collect();
+    nodes.join(" and ")
+}
+
+fn root(environment: &BootEnvironment, devices: &Devices, all: &mut Vec<Problem>) {
+    let root = &environment.root;
+    let found = devices.lookup(&format!("UUID={}", root.uuid));
+    if found.len() > 1 {
+        let others = nodes(found.iter().filter(|d| d.node != root.device));
+        all.push(problem(
+            AMBIGUOUS_ROOT,
+            format!(
+                "its root has the same UUID as {others}: which one starts is chance; disconnect \
+                the other disk, or give one of them another UUID"
+            ),
+        ));
+    }
+    let members =
+        devices.iter().filter_map(|d| d.super_block()).filter(|s| s.uuid.as_str() == root.uuid);
+    let (mut present, mut needed) = (0, 1);
+    for member in members {
+        (present, needed) = (present + 1, member.devices);
+    }
+    if present > 0 && present < needed {
+        all.push(problem(
+            "disk-missing",
+            format!("its root is on {needed} devices, and {present} of them can be found"),
+        ));
+    }
+}
+
+/// A hibernated system: whatever is written to its file systems before it is resumed destroys them.
+fn hibernated(
+    facts: &Facts,
+    environment: &BootEnvironment,
+    devices: &Devices,
+    all: &mut Vec<Problem>,
+) {
+    if environment.running {
+        return;
+    }
+    let way_out = "start it so that it resumes, then shut it down, or give that session up with";
+    let lines = environment.file_systems.iter().filter(|f| f.fs_type == "swap").map(|f| &f.spec);
+    let resume = facts.grub.default.iter().filter_map(|entry| entry.resume.as_ref());
+    let found = lines.chain(resume).flat_map(|spec| devices.lookup(spec));
+    for swap in found {
+        if swap.content.kind() == Some(Kind::Hibernation) {
+            let uuid = swap.super_block().map_or("", |s| s.uuid.as_str());
+            let node = swap.node.display();
+            let give_up = match uuid {
+                "" => format!("`mkswap {node}`"),
+                uuid => format!("`mkswap -U {uuid} {node}`"),
+            };
+            all.push(problem(
+                HIBERNATED,
+                format!("a hibernated system waits in its swap space {node}: {way_out} {give_up}"),
+            ));
+            return;
+        }
+    }
+    if let Some(file) = &facts.hibernated_swap_file {
+        let file = file.display();
+        all.push(problem(
+            HIBERNATED,
+            format!(
+                "a hibernated system waits in its swap file {file}: {way_out} `mkswap` on that file"
+            ),
+        ));
+    }
 }
 
 fn descriptor(facts: &Facts, all: &mut Vec<Problem>) {
@@ -100,7 +176,15 @@ fn menu(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &m
     for path in &entry.missing_initramfs {
         all.push(problem(no_initramfs, format!("its {menu} loads {path}, which is not there")));
     }
-    if let Some(root) = other_root(entry, environment, devices) {
+    if let Some(root) = &entry.root
+        && let found = devices.lookup(root)
+        && found.len() > 1
+        && !is_own_uuid(root, environment)
+    {
+        let found = nodes(&found);
+        let text = format!("its {menu} boots root={root}, which {found} have: which is chance");
+        all.push(problem(AMBIGUOUS_ROOT, text));
+    } else if let Some(root) = other_root(entry, environment, devices) {
         let text = format!("its {menu} boots root={root}, which is not its own");
         all.push(problem(wrong_root, text));
     }
@@ -114,20 +198,32 @@ fn other_root(
 ) -> Option<String> {
     let root = entry.root.as_ref()?;
     let node = &environment.root.device;
-    let tag = |tag: &str| Some(root.strip_prefix(tag)?.trim_matches('"'));
-    let is_own = match (tag("UUID="), tag("/dev/disk/by-uuid/")) {
-        (Some(uuid), _) | (_, Some(uuid)) => uuid.eq_ignore_ascii_case(&environment.root.uuid),
-        _ => match devices.lookup(root)[..] {
-            // A kernel name may be that of another machine, or of another order of disks.
-            [] if root.starts_with("/dev/") => true,
-            [] => false,
-            ref found => found.iter().any(|d| d.node == *node),
-        },
-    };
+    let is_own = is_own_uuid(root, environment)
+        || uuid_of(root).is_none()
+            && match devices.lookup(root)[..] {
+                // A kernel name may be that of another machine, or of another order of disks.
+                [] => root.starts_with("/dev/"),
+                ref found => found.iter().any(|d| d.node == *node),
+            };
     (!is_own).then(|| root.clone())
 }
 
-fn file_systems(facts: &Facts, environment: &BootEnvironment, all: &mut Vec<Problem>) {
+/// The UUID that `root=` names.
+fn uuid_of(root: &str) -> Option<&str> {
+    let uuid = root.strip_prefix("UUID=").or_else(|| root.strip_prefix("/dev/disk/by-uuid/"))?;
+    Some(uuid.trim_matches('"'))
+}
+
+fn is_own_uuid(root: &str, environment: &BootEnvironment) -> bool {
+    uuid_of(root).is_some_and(|uuid| uuid.eq_ignore_ascii_case(&environment.root.uuid))
+}
+
+fn file_systems(
+    facts: &Facts,
+    environment: &BootEnvironment,
+    devices: &Devices,
+    all: &mut Vec<Problem>,
+) {
     if facts.fstab.is_none() {
         all.push(problem("no-fstab", "it has no /etc/fstab"));
         return;
@@ -135,7 +231,20 @@ fn file_systems(facts: &Facts, environment: &BootEnvironment, all: &mut Vec<Prob
     for file_system in &environment.file_systems {
         let shown = file_system.mountpoint.display();
         let spec = &file_system.spec;
-        if file_system.device.is_none() && is_needed(file_system) {
+        if file_system.device.is_some() || !is_needed(file_system) {
+            continue;
+        }
+        let found = devices.lookup(spec);
+        if found.len() > 1 {
+            all.push(problem(
+                FSTAB_AMBIGUOUS,
+                format!(
+                    "its fstab names {spec} for {shown}, which {} have: which one is mounted is \
+                    chance; disconnect one, or give it another UUID, label or PARTUUID",
+                    nodes(&found)
+                ),
+            ));
+        } else {
             all.push(problem(
                 "fstab-device",
                 format!("its fstab names {spec} for {shown}, and there is no such device"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::boot_environment::BootEnvironment;
+use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::name::Name;
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
@@ -162,9 +162,16 @@ impl Inventory {
     }
 
     fn users_where(&self, is: impl Fn(&Path) -> bool) -> Vec<&BootEnvironment> {
+        // Of several devices that match, each may be the one that the BE mounts.
+        let may_be = |f: &FileSystemUse| {
+            f.device.is_none() && self.devices.lookup(&f.spec).iter().any(|device| is(&device.node))
+        };
         let uses = |e: &BootEnvironment| match e.is_visitor(&self.devices) {
             true => is(&e.root.device),
-            false => e.named_devices().any(|device| is(device)),
+            false => {
+                e.named_devices().any(|device| is(device))
+                    || !e.is_unfinished() && e.file_systems.iter().any(may_be)
+            }
         };
         let mut users: Vec<_> = self.environments.iter().filter(|e| uses(e)).collect();
         users.sort_by_key(|e| !is(&e.root.device));

@@ -1,17 +1,16 @@
 //! A mounted BE: its root, nested and shared file systems, each on its mount point in the fstab.
 
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, FileSystemUse};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::device::BlockDevice;
+use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
-use crate::storage::probe::Kind;
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{self, FileSystem, Volume};
 
@@ -20,8 +19,10 @@ use crate::storage::volume::{self, FileSystem, Volume};
 pub enum MountMode {
     /// For reading: not one byte of its devices changes, not even a journal.
     ReadOnly,
-    /// For writing, as the running BE is.
+    /// For writing. Its set-user-ID programs and device nodes have no effect.
     ReadWrite,
+    /// For writing, as the running BE is: for commands in it.
+    ForCommands,
 }
 
 /// A mounted BE. It is unmounted, the last mount first, when dropped.
@@ -29,6 +30,7 @@ pub enum MountMode {
 pub struct MountedEnvironment {
     root: PathBuf,
     mounts: Vec<Mounted>,
+    warnings: Vec<String>,
     /// The directory was made for it, and is removed with it.
     is_temporary: bool,
 }
@@ -38,6 +40,8 @@ pub struct MountedEnvironment {
 pub(crate) enum MountScope {
     /// The root alone.
     Root,
+    /// The root, /usr and /boot.
+    Boot,
     /// The root, and those that no other BE uses.
     Own,
     /// All except the ESP.
@@ -46,10 +50,11 @@ pub(crate) enum MountScope {
 
 impl MountedEnvironment {
     /// Mounts a whole BE on `dir`, which must exist: root, nested and shared file systems. Swap,
-    /// the ESP, and file systems that fstab mounts only on request are not mounted.
+    /// the ESP, and file systems that fstab mounts only on request are not mounted. What is not
+    /// needed and not found is left out with a warning.
     ///
     /// # Errors
-    /// The root, or a file system that is not optional, cannot be mounted.
+    /// The root, or a file system that is not optional, cannot be mounted; those of [`refuse`].
     pub fn mount(
         inventory: &Inventory,
         environment: &BootEnvironment,
@@ -80,6 +85,20 @@ impl MountedEnvironment {
         Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)
     }
 
+    /// Mounts the root, /usr and /boot of a BE on a temporary directory, for reading. Call this in a
+    /// private mount namespace.
+    ///
+    /// # Errors
+    /// As [`MountedEnvironment::mount`].
+    pub fn mount_to_boot(
+        host: &Host,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+    ) -> Result<Self> {
+        let mode = MountMode::ReadOnly;
+        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Boot)
+    }
+
     /// Mounts the root and the other file systems that only this BE uses, such as a separate /boot
     /// or /usr, on a temporary directory. Call this in a private mount namespace.
     ///
@@ -103,8 +122,7 @@ impl MountedEnvironment {
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = host.run.join(format!("lifeboat/mounted-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
+        let dir = host.work_directory(&format!("mounted-{}-{count}", std::process::id()))?;
         let mounted = Self::mount_scope(host, inventory, environment, dir.clone(), mode, scope);
         match mounted {
             Ok(mut mounted) => {
@@ -127,6 +145,7 @@ impl MountedEnvironment {
         mode: MountMode,
         scope: MountScope,
     ) -> Result<Self> {
+        refuse(inventory, environment, scope, mode)?;
         let mut mounted = Self::mount_root_on(host, inventory, environment, dir, mode)?;
         for file_system in nested(environment, scope) {
             mounted.mount_nested(host, inventory, file_system, mode)?;
@@ -138,7 +157,7 @@ impl MountedEnvironment {
     /// [`MountedEnvironment::mount_nested`].
     ///
     /// # Errors
-    /// It cannot be mounted.
+    /// It cannot be mounted, or it would be written to and is hibernated.
     pub(crate) fn mount_root_on(
         host: &Host,
         inventory: &Inventory,
@@ -146,6 +165,9 @@ impl MountedEnvironment {
         dir: PathBuf,
         mode: MountMode,
     ) -> Result<Self> {
+        if mode != MountMode::ReadOnly {
+            environment.refuse_hibernated()?;
+        }
         let device = inventory
             .devices
             .by_node(&environment.root.device)
@@ -154,12 +176,16 @@ impl MountedEnvironment {
         let options = in_fstab.map_or("", |f| f.options.as_str());
         let subvolume = environment.root.subvolume.as_deref().and_then(Subvolume::at);
         let volume = Volume::of(&inventory.devices, device).with_subvolume(subvolume);
-        let mounted = show(volume, &Mounts::read(host)?, options, &dir, mode)?;
-        Ok(MountedEnvironment { root: dir, mounts: vec![mounted], is_temporary: false })
+        let mounted = FileSystem::found(volume)?.show(
+            &Mounts::read(host)?,
+            access(mode, &without_ro(options)),
+            &dir,
+        )?;
+        let warnings = mounted.warnings().to_vec();
+        Ok(MountedEnvironment { root: dir, mounts: vec![mounted], warnings, is_temporary: false })
     }
 
-    /// Mounts one of the file systems that [`nested`] returns. Does nothing for the ESP, or for an
-    /// optional file system whose device is missing.
+    /// Mounts one of the file systems that [`nested`] returns, unless it is left out.
     ///
     /// # Errors
     /// It cannot be mounted, and is not optional.
@@ -170,42 +196,48 @@ impl MountedEnvironment {
         file_system: &FileSystemUse,
         mode: MountMode,
     ) -> Result<()> {
-        if !should_mount(inventory, file_system) {
-            return Ok(());
-        }
-        let shown = file_system.mountpoint.display();
-        let optional = has_option(file_system, "nofail");
-        let Some(device) = device_of(inventory, file_system) else {
-            return Err(Error::Failed(format!(
-                "{shown} is on {}, but there is no such device: attach it, or correct the fstab",
-                file_system.spec
-            )));
+        let device = match Presence::of(inventory, file_system, mode)? {
+            Presence::Found(device) => device,
+            Presence::LeftOut(why) => {
+                self.warnings.extend(why);
+                return Ok(());
+            }
         };
+        let shown = file_system.mountpoint.display();
         let root = RootDir::open(&self.root)?;
         let directory = match mode {
             MountMode::ReadOnly => root.directory(&file_system.mountpoint)?,
-            MountMode::ReadWrite => Some(root.make_directory(&file_system.mountpoint)?),
+            MountMode::ReadWrite | MountMode::ForCommands => {
+                Some(root.make_directory(&file_system.mountpoint)?)
+            }
         };
         let Some(directory) = directory else {
             return Err(Error::Failed(format!(
                 "{shown} is in the fstab, but there is no such directory to mount it on"
             )));
         };
-        // Through the file descriptor, so that no symlink in the BE redirects the mount.
-        let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        let directory = link.canonicalize().at("finding", &link)?;
-        let options = &file_system.options;
-        let volume = Volume::of(&inventory.devices, device);
+        let place = MountPlace::of(directory)?;
         let table = Mounts::read(host)?;
-        let shown = Subvolume::of_options(options)
-            .map(|subvolume| volume.with_subvolume(subvolume))
-            .and_then(|volume| show(volume, &table, options, &directory, mode));
-        match shown {
-            Ok(mounted) => self.mounts.push(mounted),
-            Err(error) if optional => log::warn!("{error}"),
+        let options = &file_system.options;
+        let mounted = Volume::of_line(&inventory.devices, device, options)
+            .and_then(FileSystem::found)
+            .and_then(|found| found.show_on(&table, access(mode, &without_ro(options)), &place));
+        match mounted {
+            Ok(mounted) => {
+                self.warnings.extend_from_slice(mounted.warnings());
+                self.mounts.push(mounted);
+            }
+            Err(error) if has_option(file_system, "nofail") => {
+                self.warnings.push(format!("{shown} is left out: {error}"));
+            }
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Sentences about what was left out, and about mount options that were not used.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The directory on which its root is mounted.
@@ -253,25 +285,36 @@ impl Drop for MountedEnvironment {
     }
 }
 
-/// Mounts a volume on `directory`, with its options in fstab if that is for writing.
-fn show(
-    volume: Volume,
-    table: &Mounts,
-    options: &str,
-    directory: &Path,
+/// Refuses to mount a BE before anything of it is mounted.
+///
+/// # Errors
+/// It would be written to and is hibernated; the device of a file system that it needs is missing;
+/// several devices match a line of its fstab.
+pub(crate) fn refuse(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    scope: MountScope,
     mode: MountMode,
-) -> Result<Mounted> {
-    let file_system = FileSystem::found(volume)?;
-    match mode {
-        MountMode::ReadOnly => file_system.show(table, volume::Access::Read, directory),
-        MountMode::ReadWrite => {
-            let mut options: Vec<&str> = options.split(',').filter(|o| *o != "ro").collect();
-            if file_system.kind == Kind::Xfs {
-                options.push("nouuid");
-            }
-            file_system.show(table, volume::Access::Use(&options.join(",")), directory)
-        }
+) -> Result<()> {
+    if mode != MountMode::ReadOnly {
+        environment.refuse_hibernated()?;
     }
+    for file_system in nested(environment, scope) {
+        Presence::of(inventory, file_system, mode)?;
+    }
+    Ok(())
+}
+
+fn access<'a>(mode: MountMode, options: &'a str) -> volume::Access<'a> {
+    match mode {
+        MountMode::ReadOnly => volume::Access::Read,
+        MountMode::ReadWrite => volume::Access::Use(options),
+        MountMode::ForCommands => volume::Access::Run(options),
+    }
+}
+
+fn without_ro(options: &str) -> String {
+    options.split(',').filter(|o| *o != "ro").collect::<Vec<_>>().join(",")
 }
 
 /// The file systems that are mounted below the root, each after the one that holds its mount point.
@@ -284,28 +327,68 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
             || ["UUID=", "LABEL=", "PART", "/dev/"].iter().any(|p| f.spec.starts_with(p));
         let is_in_scope = match scope {
             MountScope::Root => false,
-            MountScope::Own => {
-                !f.shared || ["/usr", "/boot"].iter().any(|place| f.mountpoint == Path::new(place))
-            }
+            MountScope::Boot => is_needed_to_boot(&f.mountpoint),
+            MountScope::Own => !f.shared || is_needed_to_boot(&f.mountpoint),
             MountScope::All => true,
         };
-        is_below && is_device && f.fs_type != "swap" && !has_option(f, "noauto") && is_in_scope
+        // Some administrators mount /boot only on request. The BE needs it all the same.
+        let is_mounted = !has_option(f, "noauto") || is_needed_to_boot(&f.mountpoint);
+        is_below && is_device && f.fs_type != "swap" && is_mounted && is_in_scope
     };
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
     all
 }
 
-/// Whether a file system is mounted: it is not the ESP, nor optional with a missing device.
-pub(crate) fn should_mount(inventory: &Inventory, file_system: &FileSystemUse) -> bool {
-    match device_of(inventory, file_system) {
-        Some(device) => !device.is_esp(),
-        None => !has_option(file_system, "nofail"),
-    }
+/// Whether a BE does not start without the file system on this mount point.
+fn is_needed_to_boot(mountpoint: &Path) -> bool {
+    ["/usr", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }
 
-fn device_of<'i>(inventory: &'i Inventory, file_system: &FileSystemUse) -> Option<&'i BlockDevice> {
-    inventory.devices.by_node(file_system.device.as_deref()?)
+/// What there is of one of the file systems that [`nested`] returns.
+pub(crate) enum Presence<'i> {
+    /// Its device.
+    Found(&'i BlockDevice),
+    /// It is not mounted, for this reason if the user should know.
+    LeftOut(Option<String>),
+}
+
+impl<'i> Presence<'i> {
+    /// Finds out what there is. The ESP is always left out.
+    ///
+    /// # Errors
+    /// Several devices match. The device is missing, and the BE needs the file system; commands
+    /// need /var, too.
+    pub(crate) fn of(
+        inventory: &'i Inventory,
+        file_system: &FileSystemUse,
+        mode: MountMode,
+    ) -> Result<Self> {
+        let FileSystemUse { mountpoint, spec, .. } = file_system;
+        let device = file_system.device.as_deref().and_then(|d| inventory.devices.by_node(d));
+        if let Some(device) = device {
+            let is_esp = device.is_esp();
+            return Ok(if is_esp { Presence::LeftOut(None) } else { Presence::Found(device) });
+        }
+        let is_optional = has_option(file_system, "nofail");
+        let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());
+        if let Err(refusal) = inventory.devices.refuse_ambiguous(spec) {
+            return match is_optional {
+                true => Ok(Presence::LeftOut(Some(left_out(&refusal.to_string())))),
+                false => Err(refusal.into()),
+            };
+        }
+        let is_needed = is_needed_to_boot(mountpoint)
+            || mode == MountMode::ForCommands && mountpoint == Path::new("/var");
+        if is_needed && !is_optional {
+            return Err(Error::Failed(format!(
+                "{} is on {spec}, but there is no such device: attach it, or correct the fstab",
+                mountpoint.display()
+            )));
+        }
+        let why = left_out(&format!("its fstab names {spec}, and there is no such device"));
+        Ok(Presence::LeftOut((!is_optional).then_some(why)))
+    }
 }
 
 fn has_option(file_system: &FileSystemUse, name: &str) -> bool {

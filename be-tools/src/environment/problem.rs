@@ -5,6 +5,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The code of a BE whose memory is in its swap space.
+pub const HIBERNATED: &str = "hibernated";
+
+/// The code of a BE to whose root's name another device answers.
+pub const AMBIGUOUS_ROOT: &str = "ambiguous-root";
+
+/// The code of a line of fstab to whose device field several devices answer.
+pub const FSTAB_AMBIGUOUS: &str = "fstab-ambiguous";
+
 /// One reason why a BE would not boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -18,6 +27,11 @@ impl Problem {
     /// The problem with this code and this sentence.
     pub fn new(code: &'static str, text: impl Into<String>) -> Self {
         Problem { code: Cow::Borrowed(code), text: text.into() }
+    }
+
+    /// Whether to start the BE all the same could start another one, or destroy its files.
+    pub fn is_dangerous(&self) -> bool {
+        [HIBERNATED, AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS].contains(&&*self.code)
     }
 }
 

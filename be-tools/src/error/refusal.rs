@@ -220,6 +220,38 @@ pub enum Refusal {
         /// Names that are not ambiguous.
         candidates: Vec<String>,
     },
+    /// Several devices match the device field of a line of fstab, so that which one is mounted is
+    /// chance.
+    #[error(
+        "{spec} in its fstab names {}: disconnect all but one, or give the others another UUID,         label or PARTUUID",
+        .devices.join(" and ")
+    )]
+    AmbiguousDevice {
+        /// The field.
+        spec: String,
+        /// The devices.
+        devices: Vec<String>,
+    },
+    /// The memory of the BE is in its swap space. What is written to its file systems until it is
+    /// resumed destroys them.
+    #[error("nothing is written to '{name}': {why}")]
+    Hibernated {
+        /// The BE.
+        name: String,
+        /// Where its memory is, and what the user can do about it.
+        why: String,
+    },
+    /// What a BE would do if it were started is chance, or would destroy something.
+    #[error(
+        "'{name}' is not started: {}; see `be check {name}`, or start it anyway with --force",
+        .problems.join("; ")
+    )]
+    UnsafeToStart {
+        /// What to call the BE on a command line.
+        name: String,
+        /// What is wrong, one sentence each.
+        problems: Vec<String>,
+    },
     /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
@@ -487,6 +519,9 @@ impl Refusal {
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::InterruptedCreate { .. } => "interrupted-create",
             Refusal::Ambiguous { .. } => "ambiguous",
+            Refusal::AmbiguousDevice { .. } => "ambiguous-device",
+            Refusal::Hibernated { .. } => "hibernated",
+            Refusal::UnsafeToStart { .. } => "unsafe-to-start",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
             Refusal::NoFirmwareVariables => "no-firmware-variables",

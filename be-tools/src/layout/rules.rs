@@ -135,10 +135,39 @@ fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) 
     match placement.map(|w| &w.kind) {
         Some(PlacementKind::Shared(_)) => false,
         Some(_) => true,
-        None => {
-            let path = mountpoint.as_path();
-            ["/", "/usr", "/var", "/opt"].iter().any(|p| path == Path::new(p))
-                || path.starts_with("/boot")
+        None => is_copied_unless_named(mountpoint.as_path()),
+    }
+}
+
+fn is_copied_unless_named(path: &Path) -> bool {
+    ["/", "/usr", "/var", "/opt"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
+}
+
+/// What a copy has of a line of its source's fstab, if `-m` does not name the mount point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// A copy of the file system.
+    Copied,
+    /// The same file system or swap space.
+    Shared,
+    /// The same line, which names no disk.
+    Kept,
+}
+
+impl Treatment {
+    /// That of a line of fstab.
+    pub fn of(line: &FileSystemUse) -> Self {
+        if line.fs_type == "swap" {
+            return Treatment::Shared;
+        }
+        let Ok(mountpoint) = MountPoint::try_from(line.mountpoint.as_path()) else {
+            return Treatment::Kept;
+        };
+        let is_esp = is_esp_mount_point(&mountpoint, line);
+        match is_on_disk(&mountpoint, line) {
+            false => Treatment::Kept,
+            true if is_copied_unless_named(mountpoint.as_path()) && !is_esp => Treatment::Copied,
+            true => Treatment::Shared,
         }
     }
 }

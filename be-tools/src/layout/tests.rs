@@ -331,3 +331,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_line_is_treated_as_a_layout_without_placements_treats_it() {
+    let layout = layout(&["/:/dev/vdb1:ext4"]).unwrap();
+    for line in debian().iter().filter(|line| line.fs_type != "swap") {
+        let in_list = |list: &[MountPoint]| list.iter().any(|m| m.as_path() == line.mountpoint);
+        let expected = match (in_list(&layout.shared), in_list(&layout.kept)) {
+            (true, _) => Treatment::Shared,
+            (_, true) => Treatment::Kept,
+            _ => Treatment::Copied,
+        };
+        assert_eq!(Treatment::of(line), expected, "{line:?}");
+    }
+    assert_eq!(Treatment::of(&line("/swapfile", "none", "swap", "sw")), Treatment::Shared);
+}

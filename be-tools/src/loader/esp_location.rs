@@ -1,5 +1,7 @@
 //! The EFI system partition of a BE's loader, and mounting it.
 
+pub(crate) mod silence;
+
 use std::path::PathBuf;
 
 use boot::efi::DevicePath;
@@ -7,7 +9,7 @@ use boot::esp::Esp;
 use uuid::Uuid;
 
 use crate::environment::BootEnvironment;
-use crate::error::{Doing, Error, Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
@@ -179,6 +181,7 @@ impl EspLocation {
             let esp = Esp::new(mount.mount_point.clone());
             return Ok(MountedEsp { esp, mount: None, _in_use: None });
         }
+        silence::refuse(host, &file_system)?;
         let for_writing = !matches!(access, Access::Look);
         if let Some(visible) = file_system.mount_point(&mounts, for_writing)? {
             let esp = Esp::new(visible.mount_point.clone());
@@ -194,12 +197,9 @@ impl EspLocation {
         host: &Host,
         mount: impl FnOnce(&std::path::Path) -> Result<mounts::Mounted>,
     ) -> Result<MountedEsp> {
-        let above = host.run.join("lifeboat");
-        std::fs::create_dir_all(&above).at("making the directory", &above)?;
         let name = self.device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        let directory = above.join(format!("esp-{name}-{thread}"));
-        std::fs::create_dir_all(&directory).at("making the directory", &directory)?;
+        let directory = host.work_directory(&format!("esp-{name}-{thread}"))?;
         match mount(&directory) {
             Ok(mounted) => Ok(MountedEsp {
                 esp: Esp::new(directory.clone()),

@@ -61,9 +61,9 @@ impl fmt::Display for SwitchStep<'_, '_> {
 }
 
 impl Step<()> for SwitchStep<'_, '_> {
-    fn run(&self, (): &mut (), _: &mut dyn Report) -> Result<()> {
+    fn run(&self, (): &mut (), report: &mut dyn Report) -> Result<()> {
         match self {
-            SwitchStep::Install(switch) => switch.install_loader(),
+            SwitchStep::Install(switch) => switch.install_loader(report),
             SwitchStep::Loader(step) => step.run(),
             SwitchStep::CallOff { loader, .. } => loader.call_off(),
         }
@@ -113,7 +113,7 @@ impl<'a> Switch<'a> {
         let loader = loader::for_environment(host, inventory, environment)?;
         loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;
-        let problems = faults(environment, descriptor, &inventory.devices, &loader_problems);
+        let problems = faults(environment, descriptor, &loader_problems);
         if !force && !problems.is_empty() {
             let (name, problems) = (environment.name().into(), sentences(&problems));
             return Err(Refusal::WouldNotBoot { name, problems }.into());
@@ -154,12 +154,7 @@ impl<'a> Switch<'a> {
             plan.notes.push(format!("{problem}: the loader is installed again"));
         }
         if force {
-            let problems = faults(
-                self.environment,
-                self.descriptor,
-                &self.inventory.devices,
-                &self.loader_problems,
-            );
+            let problems = faults(self.environment, self.descriptor, &self.loader_problems);
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
         if self.activation == Activation::Trial && !watchdog_runs(self.host) {
@@ -172,7 +167,7 @@ impl<'a> Switch<'a> {
         plan
     }
 
-    fn install_loader(&self) -> Result<()> {
+    fn install_loader(&self, report: &mut dyn Report) -> Result<()> {
         let install = |root: &Path| {
             self.loader.install(&InstallTarget::new(self.descriptor, self.environment, root))
         };
@@ -185,6 +180,7 @@ impl<'a> Switch<'a> {
             self.environment,
             MountMode::ReadWrite,
         )?;
+        mounted.warnings().iter().for_each(|warning| report.warn(warning));
         install(mounted.root())
     }
 }

@@ -9,9 +9,9 @@ use std::io::Write;
 pub use kernel::{BootChoice, choose};
 
 use crate::discover;
-use crate::environment;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::error::{Doing, Error, Result};
+use crate::environment::mounted::MountedEnvironment;
+use crate::environment::{self, BootEnvironment};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
@@ -24,15 +24,16 @@ use crate::tool::Tool;
 /// running system down.
 ///
 /// # Errors
-/// When the BE has no kernel that can be started, or the kernel refuses to load it.
-pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()> {
+/// When the BE has no kernel that can be started, or the kernel refuses to load it; without `force`,
+/// when it is chance which system starts, or the BE is hibernated.
+pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<()> {
     // Starting another kernel would cut off an operation that is in progress.
     let _lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    let dangers = dangers(environment, force)?;
     namespace::enter_private_namespace()?;
-    let mounted =
-        MountedEnvironment::mount_system(host, &inventory, environment, MountMode::ReadOnly)?;
+    let mounted = MountedEnvironment::mount_to_boot(host, &inventory, environment)?;
     let root = RootDir::open(mounted.root())?;
     let choice = choose(&root, environment, &inventory.devices)?;
     let steps = [Step::Load(&choice), Step::Start];
@@ -42,6 +43,8 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
         notes: choice.notes.clone(),
         ..Plan::default()
     };
+    plan.notes.extend(dangers.into_iter().map(|danger| format!("--force: {danger}")));
+    plan.notes.extend_from_slice(mounted.warnings());
     if environment.descriptor.as_ref().is_some_and(|d| d.state == environment::State::Incomplete) {
         plan.notes.push(format!("'{}' is {}", environment.name(), environment.state_text()));
     }
@@ -50,6 +53,16 @@ pub fn boot(host: &Host, reference: &str, report: &mut dyn Report) -> Result<()>
     }
     let mut state = State { host, name: environment.name(), mounted: Some((root, mounted)) };
     step::run_all(&steps, &mut state, report)
+}
+
+/// The problems that make it dangerous to start a BE, with which it is started only by force.
+fn dangers(environment: &BootEnvironment, force: bool) -> Result<Vec<String>, Refusal> {
+    let dangerous = environment.problems.iter().filter(|problem| problem.is_dangerous());
+    let problems: Vec<String> = dangerous.map(|problem| problem.text.clone()).collect();
+    if force || problems.is_empty() {
+        return Ok(problems);
+    }
+    Err(Refusal::UnsafeToStart { name: environment.reference.clone(), problems })
 }
 
 /// A step that starts a BE.
@@ -131,6 +144,29 @@ fn initrd(root: &RootDir, paths: &[String]) -> Result<Option<File>> {
                 all.write_all(&[0; 4][..padding as usize]).doing(|| format!("reading /{path}"))?;
             }
             Ok(Some(all))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::environment::Problem;
+
+    #[test]
+    fn a_be_that_starts_by_chance_or_is_hibernated_is_started_only_by_force() {
+        let mut environment = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
+        environment.problems = vec![Problem::new("no-initramfs", "its kernel has no initramfs")];
+        assert_eq!(dangers(&environment, false), Ok(Vec::new()));
+        for code in ["ambiguous-root", "fstab-ambiguous", "hibernated"] {
+            environment.problems.push(Problem::new(code, "why"));
+            let refused = dangers(&environment, false).unwrap_err();
+            assert_eq!(refused.code(), "unsafe-to-start", "{code}");
+            assert!(refused.to_string().contains("why; see `be check"), "{refused}");
+            assert_eq!(dangers(&environment, true), Ok(vec!["why".to_owned()]));
+            environment.problems.pop();
         }
     }
 }

@@ -99,6 +99,9 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
         let system = environment.os.pretty_name.clone();
         return Err(Refusal::NotMadeByLifeboat { name, system }.into());
     }
+    if !force {
+        environment.refuse_hibernated()?;
+    }
     if environment.root.subvolume.is_some() {
         let device = environment.root.device.display().to_string();
         let way_out = "delete it with `btrfs subvolume delete`".into();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::discover::discover;
 use crate::environment::mounted::{
-    MountMode, MountScope, MountedEnvironment, nested, should_mount,
+    self, MountMode, MountScope, MountedEnvironment, Presence, nested,
 };
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -15,17 +15,20 @@ use crate::session::lock::Lock;
 use crate::step;
 use crate::storage::mounts::unmount_all;
 
+/// Where BEs are mounted if no directory is named, below `/run`.
+const PLACE: &str = "lifeboat/mnt";
+
 /// Mounts a BE on `dir`, or on `/run/lifeboat/mnt/NAME`, until it is unmounted again. Returns the
 /// directory, or `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// The BE is running or already mounted, `dir` is `/` or not a directory, or a file system cannot
-/// be mounted.
+/// The BE is running or already mounted, `dir` is `/` or not a directory, a file system cannot be
+/// mounted, and those of [`mounted::refuse`].
 pub fn mount(
     host: &Host,
     reference: &str,
     dir: Option<&Path>,
-    read_only: bool,
+    mode: MountMode,
     report: &mut dyn Report,
 ) -> Result<Option<PathBuf>> {
     let _lock = Lock::acquire(host)?;
@@ -39,7 +42,7 @@ pub fn mount(
         let (name, mountpoint) = (environment.reference.clone(), place.display().to_string());
         return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
     }
-    let own = host.run.join("lifeboat/mnt").join(environment.reference.replace('/', "-"));
+    let own = host.run.join(PLACE).join(environment.reference.replace('/', "-"));
     let dir = match dir {
         Some(dir) => dir.canonicalize().at("finding the directory", dir)?,
         None => own.clone(),
@@ -53,19 +56,28 @@ pub fn mount(
     if dir == Path::new("/") {
         return Err(Refusal::MountOnRoot.into());
     }
-    let mode = if read_only { MountMode::ReadOnly } else { MountMode::ReadWrite };
+    mounted::refuse(&inventory, environment, MountScope::All, mode)?;
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
+    let mut left_out = Vec::new();
     for file_system in nested(environment, MountScope::All) {
-        if should_mount(&inventory, file_system) {
-            let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
-            steps.push(Step::MountNested { file_system, place: dir.join(below) });
+        match Presence::of(&inventory, file_system, mode)? {
+            Presence::Found(_) => {
+                let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
+                steps.push(Step::MountNested { file_system, place: dir.join(below) });
+            }
+            Presence::LeftOut(why) => left_out.extend(why),
         }
     }
-    let how = if read_only { "read-only" } else { "for writing" };
+    let how = match mode {
+        MountMode::ReadOnly => "read-only",
+        MountMode::ReadWrite => "for writing",
+        MountMode::ForCommands => "for writing, with its set-user-ID programs and device nodes",
+    };
     let plan = Plan {
         title: format!("Mount '{}' {how}", environment.name()),
         steps: step::lines(&steps),
+        notes: left_out,
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
@@ -82,6 +94,8 @@ pub fn mount(
         }
         return Err(error);
     }
+    let warnings = mounted.iter().flat_map(MountedEnvironment::warnings);
+    plan.notes.iter().chain(warnings).for_each(|warning| report.warn(warning));
     Ok(mounted.map(MountedEnvironment::into_persistent))
 }
 
@@ -122,7 +136,8 @@ impl step::Step<State<'_>> for Step<'_> {
         let State { host, inventory, environment, mode, .. } = *state;
         match self {
             Step::Make(dir) => {
-                std::fs::create_dir_all(dir).at("making the directory", dir)?;
+                let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                host.work_directory(&format!("mnt/{name}"))?;
             }
             Step::MountRoot { dir, .. } => {
                 let dir = dir.to_path_buf();
@@ -177,7 +192,7 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         let way_out = "boot another one first".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
     }
-    let is_ours = dir.starts_with(host.run.join("lifeboat/mnt"));
+    let is_ours = dir.starts_with(host.run.join(PLACE));
     let mut steps = vec![UnmountStep::Unmount(&dir)];
     steps.extend(is_ours.then_some(UnmountStep::Remove(&dir)));
     let plan = Plan {

@@ -6,7 +6,7 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::discover;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
@@ -36,7 +36,8 @@ pub struct RunRequest<'a> {
 /// after the plan.
 ///
 /// # Errors
-/// The BE is running, another operation left it incomplete, or it cannot be mounted.
+/// The BE is running, another operation left it incomplete, or it cannot be mounted
+/// ([`mounted::refuse`]).
 pub fn in_environment(
     host: &Host,
     request: RunRequest<'_>,
@@ -46,6 +47,7 @@ pub fn in_environment(
     let inventory = discover::discover(host)?;
     let environment = inventory.find(request.reference)?;
     refuse(environment)?;
+    mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
     let entry = own_entry(host, &inventory, environment)?;
     let steps = steps(environment, entry, request.command);
     let plan = Plan {

@@ -9,11 +9,12 @@ use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::namespace;
 
-/// The descriptor of a BE that must have one.
+/// The descriptor of a BE that must have one, to be written.
 ///
 /// # Errors
-/// [`Refusal::Unmanaged`].
+/// [`Refusal::Unmanaged`], or [`Refusal::Hibernated`].
 pub(super) fn descriptor_of(environment: &BootEnvironment) -> Result<&Descriptor> {
+    environment.refuse_hibernated()?;
     environment.descriptor.as_ref().ok_or_else(|| {
         let way_out = "boot it and run `be adopt` there".into();
         Refusal::Unmanaged { name: environment.reference.clone(), way_out }.into()

@@ -18,28 +18,34 @@ use crate::storage::volume::{Access, FileSystem, Volume};
 /// The file system that a BE has at a mount point.
 ///
 /// # Errors
-/// [`Error::FileSystemNotFound`], [`Error::DeviceGone`], or the device has no file system.
+/// [`Error::FileSystemNotFound`], [`Error::DeviceGone`], several devices match, or the device has no
+/// file system.
 pub(crate) fn file_system(
     inventory: &Inventory,
     source: &BootEnvironment,
     mountpoint: &MountPoint,
 ) -> Result<FileSystem> {
-    let (node, subvolume) = if mountpoint.is_root() {
-        (&source.root.device, source.root.subvolume.as_deref().and_then(Subvolume::at))
-    } else {
-        let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
-        let found = line.and_then(|f| Some((f.device.as_ref()?, f)));
-        let (node, line) = found.ok_or_else(|| {
-            let (mountpoint, name) = (mountpoint.to_string(), source.name().into());
-            Error::FileSystemNotFound { mountpoint, name }
-        })?;
-        (node, Subvolume::of_options(&line.options)?)
+    let device_at = |node: &Path| {
+        let device = inventory.devices.by_node(node);
+        device.ok_or_else(|| Error::DeviceGone { device: node.to_owned() })
     };
-    let device = inventory
-        .devices
-        .by_node(node)
-        .ok_or_else(|| Error::DeviceGone { device: node.to_owned() })?;
-    FileSystem::found(Volume::of(&inventory.devices, device).with_subvolume(subvolume))
+    if mountpoint.is_root() {
+        let subvolume = source.root.subvolume.as_deref().and_then(Subvolume::at);
+        let volume = Volume::of(&inventory.devices, device_at(&source.root.device)?);
+        return FileSystem::found(volume.with_subvolume(subvolume));
+    }
+    let not_found = || {
+        let (mountpoint, name) = (mountpoint.to_string(), source.name().into());
+        Error::FileSystemNotFound { mountpoint, name }
+    };
+    let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
+    let line = line.ok_or_else(not_found)?;
+    let Some(node) = &line.device else {
+        inventory.devices.refuse_ambiguous(&line.spec)?;
+        return Err(not_found());
+    };
+    let volume = Volume::of_line(&inventory.devices, device_at(node)?, &line.options)?;
+    FileSystem::found(volume)
 }
 
 /// Mounts one file system of the source on the session's directory for it, without what is mounted
@@ -61,7 +67,8 @@ pub(crate) fn mount(
 /// or the copy would lack what is in them.
 ///
 /// # Errors
-/// Those of [`file_system`], and [`Refusal::JournalOnReadOnlyDevice`].
+/// Those of [`file_system`], and [`Refusal::JournalOnReadOnlyDevice`]. The source is hibernated: it
+/// has the state of its journals in memory.
 pub(crate) fn with_journals(
     session: &Session,
     source: &BootEnvironment,
@@ -80,6 +87,9 @@ pub(crate) fn with_journals(
             }
             dirty.push(device);
         }
+    }
+    if !dirty.is_empty() {
+        source.refuse_hibernated()?;
     }
     Ok(dirty)
 }

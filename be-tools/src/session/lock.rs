@@ -63,9 +63,7 @@ impl BootLock {
 }
 
 fn lock(host: &Host, name: &str) -> Result<File> {
-    let directory = host.run.join("lifeboat");
-    std::fs::create_dir_all(&directory).at("making", &directory)?;
-    let path = directory.join(name);
+    let path = host.work_directory("")?.join(name);
     let mut file = File::options()
         .read(true)
         .write(true)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::host::Host;
 
 /// The directories on which an operation mounts file systems, in its own mount namespace.
@@ -18,12 +18,10 @@ pub(crate) struct WorkDirs {
 
 impl WorkDirs {
     pub(crate) fn new(host: &Host, verb: &str) -> Result<Self> {
-        let directory = host.run.join(format!("lifeboat/{verb}-{}", std::process::id()));
-        let [source, target, alone] =
-            ["source", "target", "alone"].map(|name| directory.join(name));
-        for place in [&source, &target, &alone] {
-            std::fs::create_dir_all(place).at("making the directory", place)?;
-        }
+        let name = format!("{verb}-{}", std::process::id());
+        let directory = host.work_directory(&name)?;
+        let place = |inside: &str| host.work_directory(&format!("{name}/{inside}"));
+        let (source, target, alone) = (place("source")?, place("target")?, place("alone")?);
         Ok(WorkDirs { directory, source, target, alone })
     }
 }

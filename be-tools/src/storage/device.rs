@@ -4,6 +4,7 @@ mod attribute;
 mod block_device;
 pub(crate) mod contents;
 mod sysfs;
+mod udev;
 
 use std::path::Path;
 
@@ -48,9 +49,12 @@ impl Devices {
     }
 
     /// The device with this device node. Symlinks such as those in `/dev/disk/by-id` are followed.
+    /// What a node is decides, not what it is called.
     pub fn by_node(&self, node: &Path) -> Option<&BlockDevice> {
-        let number = DeviceNumber::of_node(node);
-        self.0.iter().find(|d| d.node == node || Some(d.number) == number)
+        match DeviceNumber::of_node(node) {
+            Some(number) => self.by_number(number),
+            None => self.0.iter().find(|d| d.node == node),
+        }
     }
 
     /// The UUID of the content of a device; `None` if there is no such device, or no UUID.
@@ -59,13 +63,23 @@ impl Devices {
     }
 
     /// All devices that match a kernel name, a path, `UUID=`, `PARTUUID=`, `LABEL=`, `PARTLABEL=`,
-    /// or `vg/lv`. A file system that spans several devices matches once.
+    /// or `vg/lv`. The symlinks of udev in `/dev/disk/by-uuid` and so on count as the tags that they
+    /// are made from: where several devices match, the symlink leads to any of them, and without
+    /// udev there is none. A file system that spans several devices matches once.
     pub fn lookup(&self, reference: &str) -> Vec<&BlockDevice> {
-        let Some((tag, value)) = reference.split_once('=') else {
-            return self.by_path_or_name(reference).into_iter().collect();
-        };
-        let value = value.trim_matches('"');
-        let (uuid, ignore_case) = (value.to_owned(), value.to_ascii_lowercase());
+        if let Some((tag, value)) = udev::tag_of(Path::new(reference)) {
+            let found = self.by_tag(tag, &value);
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        match reference.split_once('=') {
+            Some((tag, value)) => self.by_tag(tag, value.trim_matches('"')),
+            None => self.by_path_or_name(reference).into_iter().collect(),
+        }
+    }
+
+    fn by_tag(&self, tag: &str, value: &str) -> Vec<&BlockDevice> {
         let holds = |d: &BlockDevice, test: &dyn Fn(&SuperBlock) -> bool| {
             d.super_block().is_some_and(|s| {
                 !s.kind.is_table() && !matches!(s.kind, Kind::MdRaid | Kind::Lvm) && test(s)
@@ -74,24 +88,62 @@ impl Devices {
         let part = |d: &BlockDevice, test: &dyn Fn(&PartitionInfo) -> bool| {
             d.partition.as_ref().is_some_and(test)
         };
-        let mut found: Vec<&BlockDevice> = match tag {
-            "UUID" => self
-                .filter(|d| holds(d, &|s| s.uuid.eq_ignore_ascii_case(&uuid) && !uuid.is_empty())),
-            "LABEL" => self.filter(|d| holds(d, &|s| s.label == value && !value.is_empty())),
-            "PARTUUID" => {
-                self.filter(|d| part(d, &|p| p.part_uuid == ignore_case && !value.is_empty()))
-            }
-            "PARTLABEL" => self.filter(|d| part(d, &|p| p.name == value && !value.is_empty())),
-            _ => Vec::new(),
+        let test: &dyn Fn(&BlockDevice) -> bool = match tag {
+            _ if value.is_empty() => &|_| false,
+            "UUID" => &|d| holds(d, &|s| s.uuid.eq_ignore_ascii_case(value)),
+            "LABEL" => &|d| holds(d, &|s| s.label == value),
+            "PARTUUID" => &|d| part(d, &|p| p.part_uuid.eq_ignore_ascii_case(value)),
+            "PARTLABEL" => &|d| part(d, &|p| p.name == value),
+            _ => &|_| false,
         };
-        let spans =
-            |d: &BlockDevice| d.super_block().filter(|s| s.devices > 1).map(|s| s.uuid.clone());
-        if let Some(first) = found.first().and_then(|d| spans(d))
-            && found.iter().all(|d| spans(d).as_ref() == Some(&first))
+        let mut found = self.filter(test);
+        self.keep_upper(&mut found);
+        let spanned = |d: &&BlockDevice| d.super_block().map(|s| (s.uuid.clone(), s.devices));
+        if let Some((uuid, devices)) = found.first().and_then(spanned)
+            && devices > 1
+            && found.len() as u64 <= devices
+            && found.iter().all(|d| spanned(d).is_some_and(|other| other.0 == uuid))
         {
             found.truncate(1);
         }
         found
+    }
+
+    /// Removes the devices on which others of them are stacked: each path to a multipath disk has
+    /// the content of the disk.
+    fn keep_upper(&self, found: &mut Vec<&BlockDevice>) {
+        let below: Vec<&str> = found.iter().copied().flat_map(|d| self.all_below(d)).collect();
+        found.retain(|d| !below.contains(&d.name.as_str()) && !below.contains(&d.disk.as_str()));
+    }
+
+    /// The kernel names of the devices under a stacked one.
+    fn all_below<'a>(&'a self, device: &'a BlockDevice) -> Vec<&'a str> {
+        let mut names: Vec<&str> = device.slaves.iter().map(String::as_str).collect();
+        let mut next = 0;
+        // Each name is visited once, so that a loop in a hostile sysfs ends.
+        while let Some(device) = names.get(next).map(|name| self.by_name(name)) {
+            next += 1;
+            for slave in device.iter().flat_map(|d| &d.slaves) {
+                if !names.contains(&slave.as_str()) {
+                    names.push(slave);
+                }
+            }
+        }
+        names
+    }
+
+    /// Refuses a device field of fstab(5) that several devices match: it names none of them.
+    ///
+    /// # Errors
+    /// [`Refusal::AmbiguousDevice`].
+    pub fn refuse_ambiguous(&self, spec: &str) -> Result<(), Refusal> {
+        match self.lookup(spec)[..] {
+            [] | [_] => Ok(()),
+            ref several => Err(Refusal::AmbiguousDevice {
+                spec: spec.into(),
+                devices: several.iter().map(|d| d.node.display().to_string()).collect(),
+            }),
+        }
     }
 
     fn filter(&self, test: impl Fn(&BlockDevice) -> bool) -> Vec<&BlockDevice> {

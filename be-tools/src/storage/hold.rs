@@ -1,11 +1,11 @@
 //! A device that an operation will write to, held from the plan to the last write: what was
 //! confirmed is what is written.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Advice, OFlags, fadvise};
 
@@ -36,7 +36,7 @@ pub struct Hold {
     sequence: Option<u64>,
     digest: blake3::Hash,
     /// From [`Holds::claim`] until the first writer takes it.
-    claimed: RefCell<Option<OpenDevice>>,
+    claimed: Mutex<Option<OpenDevice>>,
 }
 
 impl Hold {
@@ -55,7 +55,7 @@ impl Hold {
         }
         let sequence = sys::disk_sequence(&opened.file);
         let digest = digest(&opened, device)?;
-        Ok(Hold { device: device.clone(), opened, sequence, digest, claimed: RefCell::default() })
+        Ok(Hold { device: device.clone(), opened, sequence, digest, claimed: Mutex::default() })
     }
 
     /// The device as the plan shows it.
@@ -80,7 +80,7 @@ impl Hold {
     /// # Errors
     /// [`Refusal::DeviceBusy`] and [`Refusal::DeviceChanged`].
     pub fn exclusive(&self) -> Result<OpenDevice> {
-        let claimed = self.claimed.borrow_mut().take();
+        let claimed = self.claim().take();
         let opened = claimed.map_or_else(|| self.open_exclusively(), Ok)?;
         self.refuse_exchanged()?;
         Ok(opened)
@@ -88,7 +88,7 @@ impl Hold {
 
     /// Lets a program, or a mount, claim the device itself.
     pub fn release(&self) {
-        self.claimed.borrow_mut().take();
+        self.claim().take();
     }
 
     /// The device opened again, to see what a program wrote to it.
@@ -125,6 +125,10 @@ impl Hold {
             return Err(changed(&self.device, "its content is another one"));
         }
         Ok(())
+    }
+
+    fn claim(&self) -> MutexGuard<'_, Option<OpenDevice>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_exclusively(&self) -> Result<OpenDevice> {
@@ -171,7 +175,7 @@ impl Holds {
         for hold in &self.0 {
             let opened = hold.open_exclusively()?;
             hold.refuse_changed()?;
-            *hold.claimed.borrow_mut() = Some(opened);
+            *hold.claim() = Some(opened);
         }
         Ok(())
     }

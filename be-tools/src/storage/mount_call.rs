@@ -1,22 +1,23 @@
 //! mount(2), for `storage` alone. All other modules mount with
 //! [`FileSystem::show`](super::volume::FileSystem::show).
 
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, mount, mount_bind, mount_change,
-    mount_remount, move_mount,
-};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
+use super::mount_options::MountOptions;
+use super::mount_place::MountPlace;
 use super::mounts::Mounted;
+use super::namespace::in_private_namespace;
 use super::retry::{BUSY_TIMEOUT, retry};
 use super::subvolume::Subvolume;
 use super::usage;
 use crate::error::{Doing, Error, Result};
+use crate::sys;
 
 /// A mount to be made.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct MountCall<'a> {
     pub(super) device: &'a Path,
     /// The file system type that the probe found.
     pub(super) fs_type: &'a str,
-    /// The subvolume of a btrfs; `None` is the top level, not the default subvolume.
+    /// The subvolume of a btrfs; `None` is the top level.
     pub(super) subvolume: Option<&'a Subvolume>,
     /// The mount point.
     pub(super) at: &'a Path,
@@ -34,40 +35,56 @@ pub(super) struct MountCall<'a> {
 /// How long the kernel may still refuse a btrfs after a scan has released it.
 const SCAN_ENDED: Duration = Duration::from_secs(1);
 
-/// The flags for reading a foreign file system: nothing is written, and set-user-ID bits and device
-/// nodes have no effect.
-pub(super) const READ_ONLY: MountFlags = MountFlags::RDONLY
-    .union(MountFlags::NOATIME)
-    .union(MountFlags::NOSUID)
-    .union(MountFlags::NODEV);
+/// Set-user-ID bits and device nodes have no effect: the flags of every mount that is not handed to
+/// a command of its own system.
+pub(super) const GUARDED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Binds an open directory to `target`, with these flags. Mounts below the directory are not
+/// The flags for reading a foreign file system: nothing is written.
+pub(super) const READ_ONLY: MountFlags =
+    MountFlags::RDONLY.union(MountFlags::NOATIME).union(GUARDED);
+
+/// Binds an open directory to a place, with these flags. Mounts below the directory are not
 /// included, so that files hidden under them are visible, and later mounts do not propagate
 /// (docs/design.md, invariant 1).
 ///
 /// # Errors
-/// As mount(2).
-pub(super) fn bind(source: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
-    let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_fd().as_raw_fd()));
-    mount_bind(&source, target).at("binding a directory to", target)?;
-    make_private(target, flags)
+/// As open_tree(2) and move_mount(2).
+pub(super) fn bind(source: impl AsFd, place: &MountPlace, flags: MountFlags) -> Result<Mounted> {
+    let copy = copy_of(source).at("copying a mount for", place.path())?;
+    attach(copy, place, flags)
 }
 
 /// As [`bind`], for a detached mount.
 ///
 /// # Errors
 /// As move_mount(2).
-pub(super) fn attach(mount: impl AsFd, target: &Path, flags: MountFlags) -> Result<Mounted> {
-    move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at("attaching a mount to", target)?;
-    make_private(target, flags)
+pub(super) fn attach(mount: OwnedFd, place: &MountPlace, flags: MountFlags) -> Result<Mounted> {
+    sys::restrict_mount(&mount, flags).at("making read-only what is mounted on", place.path())?;
+    let mounted = attach_as_it_is(&mount, place)?;
+    // A mount in a directory whose mounts propagate propagates, too.
+    sys::make_mount_private(&mount).at("making private", place.path())?;
+    Ok(mounted)
 }
 
-fn make_private(target: &Path, flags: MountFlags) -> Result<Mounted> {
-    let mounted = Mounted::new(target);
-    mount_change(target, MountPropagationFlags::PRIVATE).at("making private", target)?;
-    mount_remount(target, MountFlags::BIND | flags, "").at("making read-only", target)?;
-    Ok(mounted)
+/// Attaches a detached mount to an open directory, so that no path can lead it elsewhere.
+///
+/// # Errors
+/// As move_mount(2).
+pub(super) fn attach_as_it_is(mount: impl AsFd, place: &MountPlace) -> Result<Mounted> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount.as_fd(), "", place, "", flags).at("attaching a mount to", place.path())?;
+    Mounted::of(place.path(), mount)
+}
+
+/// A detached copy of the mount whose root directory is open.
+///
+/// # Errors
+/// As open_tree(2).
+pub(super) fn copy_of(root: impl AsFd) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(root, "", flags)
 }
 
 /// The kernel's driver, and the options with which a mount writes nothing (docs/design.md,
@@ -90,6 +107,25 @@ fn on_errors(fs_type: &str) -> Option<&'static str> {
 }
 
 impl MountCall<'_> {
+    /// Makes the mount with `call`, but attaches it nowhere: it is made in a mount namespace of its
+    /// own, in which only this thread can be. The warnings are those of the mount.
+    ///
+    /// # Errors
+    /// Those of `call`, and without root.
+    pub(super) fn detached(
+        &self,
+        call: impl FnOnce(MountCall<'_>) -> Result<Mounted> + Send,
+    ) -> Result<(OwnedFd, Vec<String>)> {
+        in_private_namespace(|| {
+            // Any directory will do. This one always exists.
+            let scratch = Path::new("/proc");
+            let mounted = call(MountCall { at: scratch, ..*self })?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let copy = open_tree(CWD, scratch, flags).doing(|| "copying a mount".into())?;
+            Ok((copy, mounted.warnings().to_vec()))
+        })
+    }
+
     /// Mounts a file system for reading, without changing one byte of the device.
     ///
     /// A device that is mounted for writing cannot also be mounted read-only (`EBUSY`).
@@ -106,7 +142,14 @@ impl MountCall<'_> {
         };
         let mut data = self.subvolume_option()?;
         data.extend((!options.is_empty()).then(|| options.to_owned()));
-        self.mount(driver, flags, &data.join(","), timeout)
+        match self.mount(driver, flags, &data, timeout) {
+            // A disk of the array is missing (btrfs(5), "degraded"). Reading needs only one copy.
+            Err(error) if driver == "btrfs" && has_errno(&error, Errno::NOENT) => {
+                data.push("degraded".into());
+                self.mount(driver, flags, &data, timeout).map_err(|_| error)
+            }
+            done => done,
+        }
     }
 
     /// Mounts a file system for writing, either a new one or one of a BE. Reading does not update
@@ -115,46 +158,48 @@ impl MountCall<'_> {
     /// # Errors
     /// As mount(2).
     pub(super) fn for_writing(&self) -> Result<Mounted> {
-        let mut data = self.subvolume_option()?;
-        // For a moment, a block copy has the UUID of its mounted source.
-        data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
-        data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, MountFlags::NOATIME, &data.join(","), BUSY_TIMEOUT)
+        let data = self.own_options()?;
+        self.mount(self.fs_type, MountFlags::NOATIME | GUARDED, &data, BUSY_TIMEOUT)
     }
 
-    /// Mounts with options of fstab(5), without those for user space and for errors. The subvolume
-    /// of a btrfs is that of this call, not that of the options.
+    /// Mounts with options of fstab(5), as far as they are known and safe ([`MountOptions`]), and
+    /// with `flags`. The kernel may refuse options that an older one had; then only those are used
+    /// that every file system has. Both are warnings of the mount. The subvolume of a btrfs is that
+    /// of this call, not that of the options.
     ///
     /// # Errors
     /// As mount(2).
-    pub(super) fn with_options(&self, options: &str) -> Result<Mounted> {
-        let mut flags = MountFlags::empty();
-        let is_btrfs = self.fs_type == "btrfs";
-        let mut data = self.subvolume_option()?;
-        for option in options.split(',') {
-            match option {
-                "ro" => flags |= MountFlags::RDONLY,
-                "nosuid" => flags |= MountFlags::NOSUID,
-                "nodev" => flags |= MountFlags::NODEV,
-                "noexec" => flags |= MountFlags::NOEXEC,
-                "sync" => flags |= MountFlags::SYNCHRONOUS,
-                "dirsync" => flags |= MountFlags::DIRSYNC,
-                "noatime" => flags |= MountFlags::NOATIME,
-                "nodiratime" => flags |= MountFlags::NODIRATIME,
-                "relatime" => flags |= MountFlags::RELATIME,
-                "strictatime" => flags |= MountFlags::STRICTATIME,
-                "" | "rw" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users"
-                | "owner" | "group" | "nofail" | "_netdev" | "suid" | "dev" | "exec" | "async"
-                | "atime" | "diratime" | "loud" => {}
-                // `on_errors` decides instead. `fatal_errors` is the option of btrfs.
-                other if other.starts_with("errors=") || other.starts_with("fatal_errors=") => {}
-                other if is_btrfs && Subvolume::is_option(other) => {}
-                other if ["x-", "X-", "comment="].iter().any(|word| other.starts_with(word)) => {}
-                other => data.push(other.to_owned()),
-            }
+    pub(super) fn with_options(&self, options: &str, flags: MountFlags) -> Result<Mounted> {
+        let options = MountOptions::of_fstab(self.fs_type, options);
+        let flags = options.flags | flags;
+        let warning = |what: &str, options: &[String]| {
+            format!("{}: {what} in its fstab: {}", self.device.display(), options.join(","))
+        };
+        let mut warnings = Vec::new();
+        if !options.dropped.is_empty() {
+            warnings.push(warning("be does not use these mount options", &options.dropped));
         }
+        let own = self.own_options()?;
+        let all = [own.as_slice(), options.data.as_slice()].concat();
+        let mounted = match self.mount(self.fs_type, flags, &all, BUSY_TIMEOUT) {
+            Err(error) if has_errno(&error, Errno::INVAL) && !options.data.is_empty() => {
+                let mounted = self.mount(self.fs_type, flags, &own, BUSY_TIMEOUT)?;
+                let what = "this kernel does not take these mount options";
+                warnings.push(warning(what, &options.data));
+                mounted
+            }
+            done => done?,
+        };
+        Ok(mounted.with_warnings(warnings))
+    }
+
+    /// The options of every mount for writing.
+    fn own_options(&self) -> Result<Vec<String>> {
+        let mut data = self.subvolume_option()?;
+        // A block copy has the UUID of its mounted source for a moment, and those of others have it.
+        data.extend((self.fs_type == "xfs").then(|| "nouuid".to_owned()));
         data.extend(on_errors(self.fs_type).map(str::to_owned));
-        self.mount(self.fs_type, flags, &data.join(","), BUSY_TIMEOUT)
+        Ok(data)
     }
 
     /// The option that names the subvolume; none if it is not a btrfs.
@@ -162,18 +207,19 @@ impl MountCall<'_> {
         if self.fs_type != "btrfs" {
             return Ok(Vec::new());
         }
-        Ok(vec![Subvolume::option(self.subvolume)?])
+        Ok(Subvolume::option(self.subvolume)?.into_iter().collect())
     }
 
     fn mount(
         &self,
         driver: &str,
         flags: MountFlags,
-        options: &str,
+        options: &[String],
         timeout: Duration,
     ) -> Result<Mounted> {
         let MountCall { device, at, .. } = self;
-        let data = std::ffi::CString::new(options)
+        let options = options.join(",");
+        let data = std::ffi::CString::new(options.as_str())
             .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
         log::debug!("mount -t {driver} -o {options} {} {}", device.display(), at.display());
         let start = Instant::now();
@@ -187,9 +233,14 @@ impl MountCall<'_> {
             _ => false,
         };
         retry(timeout, is_busy, || mount(*device, *at, driver, flags, data.as_c_str()))
-            .doing(|| format!("mounting {} ({driver}) on {}", device.display(), at.display()))?;
-        Ok(Mounted::new(at))
+            .doing(|| format!("mounting {} ({driver})", device.display()))?;
+        let root = MountPlace::open(at)?;
+        Mounted::of(at, root)
     }
+}
+
+fn has_errno(error: &Error, errno: Errno) -> bool {
+    matches!(error, Error::Io { source, .. } if Errno::from_io_error(source) == Some(errno))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The mount table (`/proc/thread-self/mountinfo`, proc(5)), and mounts that end with their handle.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::device::BlockDevice;
@@ -147,13 +150,26 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
 #[derive(Debug)]
 pub struct Mounted {
     dir: PathBuf,
+    /// Its id: by then something else may be mounted at the path.
+    id: u64,
     armed: bool,
+    warnings: Vec<String>,
 }
 
 impl Mounted {
-    /// The mount that was just made on `dir`.
-    pub(super) fn new(dir: &Path) -> Self {
-        Mounted { dir: dir.into(), armed: true }
+    /// The mount on `dir` whose root directory is open.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub(super) fn of(dir: &Path, root: impl AsFd) -> Result<Self> {
+        let id = mount_id(root).at("reading the mount id of", dir)?;
+        Ok(Mounted { dir: dir.into(), id, armed: true, warnings: Vec::new() })
+    }
+
+    /// The same mount with these warnings.
+    pub(super) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 
     /// The directory it is mounted on.
@@ -161,12 +177,17 @@ impl Mounted {
         &self.dir
     }
 
+    /// Sentences about options of its fstab that it was mounted without.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Unmounts now, and waits until everything is on the device.
     ///
     /// # Errors
     /// As umount2(2), such as when the mount is still in use. The mount is then detached.
     pub fn unmount(self) -> Result<()> {
-        retry_busy(BUSY_TIMEOUT, || unmount(&self.dir, UnmountFlags::NOFOLLOW))
+        retry_busy(BUSY_TIMEOUT, || unmount_exactly(&self.dir, self.id, UnmountFlags::empty()))
             .at("unmounting", &self.dir)?;
         self.into_persistent();
         Ok(())
@@ -182,11 +203,35 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if self.armed
-            && let Err(error) = unmount(&self.dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+            && let Err(error) = unmount_exactly(&self.dir, self.id, UnmountFlags::DETACH)
         {
             log::warn!("unmounting {}: {error}", self.dir.display());
         }
     }
+}
+
+/// The id of the mount in which a directory is open.
+pub(super) fn mount_id(directory: impl AsFd) -> rustix::io::Result<u64> {
+    statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|seen| seen.stx_mnt_id)
+}
+
+/// Unmounts the mount with this id, which was made on `path`: there, or where it is now, if a
+/// directory on the way to it was renamed. Something else that is mounted at the path stays.
+fn unmount_exactly(path: &Path, id: u64, flags: UnmountFlags) -> rustix::io::Result<()> {
+    if is_mount_at(path, id) {
+        return unmount(path, flags | UnmountFlags::NOFOLLOW);
+    }
+    let table = Mounts::read(&Host::local()).map_err(|_| Errno::INVAL)?;
+    match table.by_id(id).filter(|mount| is_mount_at(&mount.mount_point, id)) {
+        Some(mount) => unmount(&mount.mount_point, flags | UnmountFlags::NOFOLLOW),
+        None => Err(Errno::INVAL),
+    }
+}
+
+/// Whether a path leads to the root of the mount with this id.
+fn is_mount_at(path: &Path, id: u64) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).and_then(mount_id) == Ok(id)
 }
 
 /// Unmounts everything on `dir` and below it, the last mount first.
@@ -196,8 +241,9 @@ impl Drop for Mounted {
 pub fn unmount_all(host: &Host, dir: &Path) -> Result<()> {
     let table = Mounts::read(host)?;
     for mount in table.under(dir).rev() {
-        let unmounted =
-            retry_busy(SCAN_TIMEOUT, || unmount(&mount.mount_point, UnmountFlags::NOFOLLOW));
+        let unmounted = retry_busy(SCAN_TIMEOUT, || {
+            unmount_exactly(&mount.mount_point, mount.id, UnmountFlags::empty())
+        });
         unmounted.map_err(|error| match error {
             rustix::io::Errno::BUSY => Error::Failed(format!(
                 "{} is in use: end the programs that use it (`fuser -vm {0}` lists them), then run \

@@ -1,6 +1,7 @@
 //! Mount namespaces (mount_namespaces(7)): the private one of an operation, and the one that it
 //! came from.
 
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -57,6 +58,22 @@ pub fn enter_private_namespace() -> Result<()> {
         .doing(|| "making a private mount namespace (needs root)".into())?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM)
         .doing(|| "making all mounts private to this program".into())
+}
+
+/// As [`enter_private_namespace`], but only once in each thread: for a worker that answers several
+/// questions.
+///
+/// # Errors
+/// Without root.
+pub fn stay_in_private_namespace() -> Result<()> {
+    thread_local! {
+        static ENTERED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !ENTERED.get() {
+        enter_private_namespace()?;
+        ENTERED.set(true);
+    }
+    Ok(())
 }
 
 /// Runs `work` in a thread in a private mount namespace, which ends when this returns. No other

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 /// A subvolume other than the top level, as an option of mount(8) names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subvolume {
+    /// The one that is mounted if no option names one (btrfs-subvolume(8), "set-default").
+    Default,
     /// Its path from the top level, without a slash at either end.
     Path(String),
     /// Its id.
@@ -45,9 +47,24 @@ impl Subvolume {
         (!path.is_empty()).then(|| Subvolume::Path(path.into()))
     }
 
-    /// The subvolume that the options of a line of fstab(5) name; `None` for the top level. Without
-    /// such an option it is the top level, not the default subvolume. With both options the path is
-    /// used: mount(8) refuses two that do not agree.
+    /// The subvolume that a line of fstab(5) with these options mounts; `None` for the top level.
+    ///
+    /// # Errors
+    /// The id is not a number.
+    pub fn of_line(options: &str) -> Result<Option<Self>> {
+        match options.split(',').any(Self::is_option) {
+            true => Self::of_options(options),
+            false => Ok(Some(Subvolume::Default)),
+        }
+    }
+
+    /// The subvolume with this id; `None` for the top level.
+    pub(super) fn with_id(id: u64) -> Option<Self> {
+        (!matches!(id, 0 | TOP)).then_some(Subvolume::Id(id))
+    }
+
+    /// The subvolume that the options of a line of fstab(5) name; `None` for the top level, and if
+    /// they name none. With both options the path is used: mount(8) refuses two that do not agree.
     ///
     /// # Errors
     /// The id is not a number.
@@ -57,8 +74,7 @@ impl Subvolume {
             (Some(path), _) => Ok(Self::at(path)),
             (None, None) => Ok(None),
             (None, Some(id)) => match parse_id(id) {
-                Some(0 | TOP) => Ok(None),
-                Some(id) => Ok(Some(Subvolume::Id(id))),
+                Some(id) => Ok(Self::with_id(id)),
                 None => Err(Error::Failed(format!(
                     "subvolid={} does not name a subvolume: correct the fstab",
                     id.escape_debug()
@@ -72,19 +88,21 @@ impl Subvolume {
         SubvolumeOptions::parse(option) != SubvolumeOptions::default()
     }
 
-    /// The option for mount(2).
+    /// The option for mount(2); none for the default subvolume.
     ///
     /// # Errors
     /// The path contains a comma, which would begin another option.
-    pub(super) fn option(subvolume: Option<&Self>) -> Result<String> {
-        match subvolume {
+    pub(super) fn option(subvolume: Option<&Self>) -> Result<Option<String>> {
+        let option = match subvolume {
+            Some(Subvolume::Default) => return Ok(None),
             None => Ok(format!("subvolid={TOP}")),
             Some(Subvolume::Id(id)) => Ok(format!("subvolid={id}")),
             Some(Subvolume::Path(path)) if path.contains(',') => Err(Error::Failed(format!(
                 "the path of subvolume '{path}' contains a comma, so mount(2) cannot mount it"
             ))),
             Some(Subvolume::Path(path)) => Ok(format!("subvol={path}")),
-        }
+        };
+        option.map(Some)
     }
 }
 
@@ -122,6 +140,15 @@ mod tests {
         ] {
             assert_eq!(Subvolume::of_options(options).unwrap(), subvolume, "{options}");
         }
+        // Unlike an option that names the top level, no option means the default subvolume.
+        for (options, subvolume) in [
+            ("defaults", Some(Subvolume::Default)),
+            ("subvol=/", None),
+            ("subvolid=5", None),
+            ("subvol=@", path("@")),
+        ] {
+            assert_eq!(Subvolume::of_line(options).unwrap(), subvolume, "{options}");
+        }
         for bad in ["subvolid=", "subvolid=@", "subvolid=08", "subvolid=-1"] {
             assert!(Subvolume::of_options(bad).unwrap_err().to_string().contains("fstab"), "{bad}");
         }
@@ -130,9 +157,11 @@ mod tests {
     #[test]
     fn a_comma_in_a_path_does_not_begin_an_option() {
         let option = |text: &str| Subvolume::option(Subvolume::at(text).as_ref());
-        assert_eq!(option("/@/").unwrap(), "subvol=@");
-        assert_eq!(option("/").unwrap(), "subvolid=5");
+        assert_eq!(option("/@/").unwrap().as_deref(), Some("subvol=@"));
+        assert_eq!(option("/").unwrap().as_deref(), Some("subvolid=5"));
         assert!(option("a,device=/dev/sda").is_err());
-        assert_eq!(Subvolume::option(Some(&Subvolume::Id(7))).unwrap(), "subvolid=7");
+        let by_id = Subvolume::option(Some(&Subvolume::Id(7))).unwrap();
+        assert_eq!(by_id.as_deref(), Some("subvolid=7"));
+        assert_eq!(Subvolume::option(Some(&Subvolume::Default)).unwrap(), None);
     }
 }

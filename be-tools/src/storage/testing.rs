@@ -52,7 +52,8 @@ pub(crate) fn mount_with(
     at: &Path,
 ) -> Result<Mounted> {
     let subvolume = subvolume.and_then(Subvolume::at);
-    MountCall { device, fs_type, subvolume: subvolume.as_ref(), at }.with_options(options)
+    MountCall { device, fs_type, subvolume: subvolume.as_ref(), at }
+        .with_options(options, rustix::mount::MountFlags::empty())
 }
 
 impl LoopDevice {

@@ -1,17 +1,19 @@
 //! The place of a file system, and the only way to mount it.
 
-use std::os::fd::OwnedFd;
+use std::borrow::Cow;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, openat, statx};
-use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
 use super::hold::Hold;
-use super::mount_call::{MountCall, READ_ONLY, attach, bind};
+use super::mount_call::{GUARDED, MountCall, READ_ONLY, attach, attach_as_it_is, bind, copy_of};
+use super::mount_place::MountPlace;
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
 use super::probe::Kind;
@@ -21,6 +23,7 @@ use super::subvolume::{self, Subvolume};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::PlannedDevice;
+use crate::sys;
 
 /// The place of a file system: a device, or a subvolume of one. (A directory of one is added with
 /// the BEs that are directories.) It is resolved once, then passed on as a value.
@@ -39,6 +42,18 @@ impl Volume {
     pub fn of(devices: &Devices, device: &BlockDevice) -> Self {
         let stack = Stack::of(devices, device);
         Volume { device: Arc::new(device.clone()), subvolume: None, stack }
+    }
+
+    /// What a line of fstab(5) with these options mounts of a device.
+    ///
+    /// # Errors
+    /// The options do not name a subvolume as btrfs(5) says.
+    pub fn of_line(devices: &Devices, device: &BlockDevice, options: &str) -> Result<Self> {
+        let subvolume = match device.content.kind() {
+            Some(Kind::Btrfs) => Subvolume::of_line(options)?,
+            _ => None,
+        };
+        Ok(Self::of(devices, device).with_subvolume(subvolume))
     }
 
     /// The same device with this subvolume.
@@ -96,10 +111,26 @@ pub enum Access<'a> {
     /// A command reads a device that it names: not one byte of it changes, but its programs can
     /// run.
     Read,
-    /// Lifeboat writes to the file system, on the device that is held.
+    /// Lifeboat writes to the file system, on the device that is held. Like all accesses but
+    /// [`Access::Run`], this one makes set-user-ID bits and device nodes ineffective, and one can
+    /// still make them.
     Write(&'a Hold),
-    /// The file system is mounted as its own system does, with these options of its fstab(5).
+    /// The file system is mounted with these options of its fstab(5).
     Use(&'a str),
+    /// As [`Access::Use`], for a command of its own system, whose set-user-ID programs must work.
+    Run(&'a str),
+}
+
+impl Access<'_> {
+    /// Whether a mount that exists already serves as well.
+    fn is_for_reading(self) -> bool {
+        matches!(self, Access::Look | Access::Read)
+    }
+
+    /// The flags of a mount for reading.
+    fn flags(self) -> MountFlags {
+        if matches!(self, Access::Look) { READ_ONLY | MountFlags::NOEXEC } else { READ_ONLY }
+    }
 }
 
 /// A file system on a disk.
@@ -149,40 +180,88 @@ impl FileSystem {
     /// # Errors
     /// As mount(2), and `at` shows anything else afterwards.
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
-        let mounted = match access {
-            Access::Look => {
-                let flags = READ_ONLY | MountFlags::NOEXEC;
-                match self.show_mounted(mounts, flags, at)? {
-                    Some(mounted) => mounted,
-                    None => self.call(at).unchanged(flags, SCAN_TIMEOUT)?,
-                }
-            }
-            Access::Read => match self.show_mounted(mounts, READ_ONLY, at)? {
-                Some(mounted) => mounted,
-                None => self.call(at).unchanged(READ_ONLY, BUSY_TIMEOUT)?,
-            },
-            Access::Write(hold) => self.show_held(hold, at)?,
-            Access::Use(options) => self.call(at).with_options(options)?,
+        self.refuse_not_held(access)?;
+        let this = self.resolved()?;
+        let existing = match access.is_for_reading() {
+            true => this.show_mounted(mounts, access.flags(), &MountPlace::open(at)?)?,
+            false => None,
         };
-        match self.visible_at(at)? {
-            Some(_) => Ok(mounted),
-            None => Err(Error::Failed(format!(
-                "{} does not show {} after it was mounted there: was the disk replaced?",
-                at.display(),
-                self.volume.node().display()
-            ))),
-        }
+        let mounted = match existing {
+            Some(mounted) => mounted,
+            None => mount(this.call(at), access)?,
+        };
+        this.prove(at, this.visible_at(at)?.is_some())?;
+        Ok(mounted)
     }
 
-    /// Mounts it for writing from a held device. The kernel mounts by name, and then shows what the
-    /// name leads to: the caller proves that.
-    fn show_held(&self, hold: &Hold, at: &Path) -> Result<Mounted> {
-        if hold.device().number != self.volume.device.number {
-            return Err(Error::NotHeld { device: self.volume.node().to_owned() });
+    /// As [`FileSystem::show`], for a directory that somebody else may move meanwhile: the mount is
+    /// attached to the open directory, whatever its path leads to by then.
+    ///
+    /// # Errors
+    /// As [`FileSystem::show`].
+    pub fn show_on(
+        &self,
+        mounts: &Mounts,
+        access: Access<'_>,
+        place: &MountPlace,
+    ) -> Result<Mounted> {
+        self.refuse_not_held(access)?;
+        let this = self.resolved()?;
+        if access.is_for_reading()
+            && let Some(mounted) = this.show_mounted(mounts, access.flags(), place)?
+        {
+            return Ok(mounted);
         }
-        hold.release();
-        hold.refuse_exchanged()?;
-        self.call(at).for_writing()
+        let (detached, warnings) = this.call(place.path()).detached(|call| mount(call, access))?;
+        let mounted = attach_as_it_is(&detached, place)?.with_warnings(warnings);
+        this.prove(place.path(), this.is_root_of(&detached)?)?;
+        Ok(mounted)
+    }
+
+    fn prove(&self, at: &Path, is_shown: bool) -> Result<()> {
+        if is_shown {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{} does not show {} after it was mounted there: was the disk replaced?",
+            at.display(),
+            self.volume.node().display()
+        )))
+    }
+
+    /// The file system with its default subvolume named, if that is what is to be mounted.
+    fn resolved(&self) -> Result<Cow<'_, Self>> {
+        if self.volume.subvolume != Some(Subvolume::Default) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut named = self.clone();
+        named.volume.subvolume = Subvolume::with_id(self.default_subvolume()?);
+        Ok(Cow::Owned(named))
+    }
+
+    /// The id of the default subvolume of a btrfs; 5 is the top level.
+    ///
+    /// # Errors
+    /// It cannot be mounted.
+    pub fn default_subvolume(&self) -> Result<u64> {
+        let call =
+            MountCall { subvolume: Some(&Subvolume::Default), ..self.call(Path::new("/proc")) };
+        let (mount, _) = call.detached(|call| call.unchanged(READ_ONLY, SCAN_TIMEOUT))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&mount, ".", flags, Mode::empty())
+            .and_then(|root| sys::subvolume(&root))
+            .at("reading the default subvolume of", self.volume.node())
+            .map(|info| info.id())
+    }
+
+    /// Refuses to write to a device through the hold of another one.
+    fn refuse_not_held(&self, access: Access<'_>) -> Result<()> {
+        match access {
+            Access::Write(hold) if hold.device().number != self.volume.device.number => {
+                Err(Error::NotHeld { device: self.volume.node().to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A directory at which it is mounted and not hidden; with `writable`, one through which it can
@@ -191,9 +270,10 @@ impl FileSystem {
     /// # Errors
     /// `/proc` is not mounted.
     pub fn mount_point(&self, mounts: &Mounts, writable: bool) -> Result<Option<VisibleMount>> {
-        let usable = |m: &&Mount| self.is_shown_by(m) && !(writable && m.is_read_only());
+        let this = self.resolved()?;
+        let usable = |m: &&Mount| this.is_shown_by(m) && !(writable && m.is_read_only());
         for mount in mounts.iter().filter(usable) {
-            if let Some(root) = self.visible_at(&mount.mount_point)? {
+            if let Some(root) = this.visible_at(&mount.mount_point)? {
                 return Ok(Some(VisibleMount {
                     mount_point: mount.mount_point.clone(),
                     _root: root,
@@ -201,6 +281,20 @@ impl FileSystem {
             }
         }
         Ok(None)
+    }
+
+    /// The ids of the subvolumes that are mounted.
+    pub fn mounted_subvolumes(&self, mounts: &Mounts) -> Vec<u64> {
+        let is_here = |mount: &&Mount| {
+            mount.fs_type == "btrfs"
+                && (mount.is_of(&self.volume.device) || self.is_member(&mount.source))
+        };
+        let id = |mount: &Mount| {
+            subvolume::SubvolumeOptions::parse(&mount.super_options)
+                .id
+                .and_then(subvolume::parse_id)
+        };
+        mounts.iter().filter(is_here).filter_map(id).collect()
     }
 
     fn call<'a>(&'a self, at: &'a Path) -> MountCall<'a> {
@@ -212,25 +306,25 @@ impl FileSystem {
         }
     }
 
-    /// Binds an existing mount of it to `at`; `None` if there is none.
+    /// Binds an existing mount of it to a place; `None` if there is none.
     fn show_mounted(
         &self,
         mounts: &Mounts,
         flags: MountFlags,
-        at: &Path,
+        place: &MountPlace,
     ) -> Result<Option<Mounted>> {
         let mut is_mounted = false;
         for mount in mounts.iter().filter(|mount| self.is_shown_by(mount)) {
             is_mounted = true;
             if let Some(root) = self.visible_at(&mount.mount_point)? {
-                return bind(root, at, flags).map(Some);
+                return bind(root, place, flags).map(Some);
             }
         }
         if !is_mounted {
             return Ok(None);
         }
         // It is mounted, perhaps for writing, so it cannot also be mounted read-only.
-        self.uncovered()?.map(|mount| attach(mount, at, flags)).transpose()
+        self.uncovered()?.map(|mount| attach(mount, place, flags)).transpose()
     }
 
     /// A copy of a mount that is hidden. The mounts that hide it are removed in a private mount
@@ -246,12 +340,7 @@ impl FileSystem {
                     }
                 }
                 if let Some(root) = self.visible_at(&mount.mount_point)? {
-                    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                        | OpenTreeFlags::AT_EMPTY_PATH;
-                    return open_tree(root, "", flags)
-                        .at("opening the mount on", &mount.mount_point)
-                        .map(Some);
+                    return copy_of(root).at("opening the mount on", &mount.mount_point).map(Some);
                 }
             }
             Ok(None)
@@ -263,13 +352,19 @@ impl FileSystem {
     fn visible_at(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(root) = openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };
-        let seen = statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
-            .at("reading the mount id of", path)?;
+        Ok(self.is_root_of(&root)?.then_some(root))
+    }
+
+    /// Whether an open directory is the root of this file system, in a mount of the calling
+    /// thread's namespace.
+    fn is_root_of(&self, directory: impl AsFd) -> Result<bool> {
+        let seen = statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+            .doing(|| "reading the mount id of a directory".into())?;
         // It must not be a directory inside the file system.
         let is_top = seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let table = Mounts::read(&Host::local())?;
         let mount = table.by_id(seen.stx_mnt_id);
-        Ok(mount.is_some_and(|mount| is_top && self.is_shown_by(mount)).then_some(root))
+        Ok(mount.is_some_and(|mount| is_top && self.is_shown_by(mount)))
     }
 
     /// Whether a mount shows this file system and subvolume, from its root directory.
@@ -286,6 +381,8 @@ impl FileSystem {
         is_here
             && match &self.volume.subvolume {
                 None => is_root(""),
+                // `resolved` has named it.
+                Some(Subvolume::Default) => false,
                 Some(Subvolume::Path(path)) => is_root(path),
                 Some(Subvolume::Id(id)) => {
                     let shown = subvolume::SubvolumeOptions::parse(&mount.super_options);
@@ -313,6 +410,21 @@ impl FileSystem {
         [number, self.volume.device.number]
             .iter()
             .all(|DeviceNumber { major, minor }| numbers.contains(&format!("{major}:{minor}")))
+    }
+}
+
+/// Makes the mount that an access needs if there is none to bind.
+fn mount(call: MountCall<'_>, access: Access<'_>) -> Result<Mounted> {
+    match access {
+        Access::Look => call.unchanged(access.flags(), SCAN_TIMEOUT),
+        Access::Read => call.unchanged(access.flags(), BUSY_TIMEOUT),
+        Access::Write(hold) => {
+            hold.release();
+            hold.refuse_exchanged()?;
+            call.for_writing()
+        }
+        Access::Use(options) => call.with_options(options, GUARDED),
+        Access::Run(options) => call.with_options(options, MountFlags::empty()),
     }
 }
 

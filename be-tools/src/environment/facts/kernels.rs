@@ -82,6 +82,8 @@ pub struct GrubEntry {
     pub missing_initramfs: Vec<String>,
     /// `root=` of the command line.
     pub root: Option<String>,
+    /// `resume=` of the command line.
+    pub resume: Option<String>,
     /// The UUID of the file system on which it searches the kernel.
     pub search_uuid: Option<String>,
 }
@@ -111,6 +113,7 @@ fn described(root: &RootDir, entry: &MenuEntry) -> GrubEntry {
         initramfs: entry.initrds.iter().filter_map(found).collect(),
         missing_initramfs: entry.initrds.iter().filter(|p| found(p).is_none()).cloned().collect(),
         root: CommandLine::parse(&entry.options).get("root").map(str::to_owned),
+        resume: CommandLine::parse(&entry.options).get("resume").map(str::to_owned),
         search_uuid: entry.search_uuid.clone(),
         kernel: entry.kernel.clone(),
     }

@@ -1,7 +1,10 @@
 use super::*;
+use crate::error::Refusal;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::unmount_all;
-use crate::storage::testing::{RootFileSystem, debian_root, in_namespace, is_root};
+use crate::storage::testing::{
+    LoopDevice, RootFileSystem, debian_root, image, in_namespace, is_root,
+};
 use crate::tool::Tool;
 
 /// A BE with /home and /home/deep on other devices, its inventory, and the devices.
@@ -179,4 +182,192 @@ fn a_symlink_in_the_be_does_not_redirect_a_mount() {
         assert!(!victim.path().join("planted").exists());
         assert!(places(dir.path()).is_empty());
     });
+}
+
+#[test]
+fn boot_is_mounted_even_if_its_fstab_mounts_it_on_request() {
+    if !is_root() {
+        return;
+    }
+    let boot =
+        RootFileSystem::make("ext4", |dir, _| std::fs::write(dir.join("kernel"), "").unwrap());
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        let fstab = format!(
+            "UUID={uuid} / ext4 defaults 0 1\nUUID={0} /boot ext4 noauto,noatime 1 2\n\
+            UUID={0} /mnt ext4 noauto 0 0\n",
+            boot.uuid
+        );
+        debian_root(dir, &fstab, uuid);
+    });
+    let roots = [root, boot];
+    let inventory = inventory(&roots);
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = &inventory.environments[0];
+        for mode in [MountMode::ReadOnly, MountMode::ReadWrite, MountMode::ForCommands] {
+            let mounted =
+                MountedEnvironment::mount(&inventory, environment, dir.path(), mode).unwrap();
+            assert_eq!(places(dir.path()), ["", "boot"]);
+            assert!(dir.path().join("boot/kernel").exists());
+            mounted.unmount().unwrap();
+        }
+    });
+}
+
+/// A BE whose fstab has these lines below its root, and its inventory.
+fn with_lines(lines: &str) -> (Inventory, RootFileSystem) {
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        debian_root(dir, &format!("UUID={uuid} / ext4 defaults 0 1\n{lines}"), uuid);
+    });
+    (inventory(std::slice::from_ref(&root)), root)
+}
+
+#[test]
+fn what_a_be_does_not_need_and_is_missing_is_left_out_with_a_warning() {
+    if !is_root() {
+        return;
+    }
+    let lines = "UUID=7A1B-22C3 /boot/efi vfat umask=0077 0 1\nLABEL=gone /srv xfs defaults 0 2\n\
+        UUID=gone /mnt ext4 nofail 0 0\n";
+    let (inventory, _root) = with_lines(lines);
+    in_namespace(|| {
+        for mode in [MountMode::ReadOnly, MountMode::ForCommands] {
+            let dir = tempfile::tempdir().unwrap();
+            let mounted =
+                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
+                    .unwrap();
+            let [srv, esp] = mounted.warnings() else { panic!("{:?}", mounted.warnings()) };
+            assert!(esp.contains("/boot/efi") && esp.contains("7A1B-22C3"), "{esp}");
+            assert!(srv.contains("/srv is left out"), "{srv}");
+            assert_eq!(places(dir.path()), [""]);
+        }
+    });
+    for needed in ["/usr", "/boot"] {
+        let (inventory, _root) = with_lines(&format!("UUID=gone {needed} ext4 defaults 0 2\n"));
+        let error = refused(&inventory, MountMode::ReadOnly);
+        assert!(error.to_string().contains("no such device"), "{error}");
+    }
+    let (inventory, _root) = with_lines("UUID=gone /var ext4 defaults 0 2\n");
+    assert!(refused(&inventory, MountMode::ForCommands).to_string().contains("/var is on"));
+}
+
+/// Why the first BE is not mounted. Nothing of it is mounted then.
+fn refused(inventory: &Inventory, mode: MountMode) -> Error {
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted =
+            MountedEnvironment::mount(inventory, &inventory.environments[0], dir.path(), mode);
+        assert!(places(dir.path()).is_empty());
+        mounted.unwrap_err()
+    })
+}
+
+#[test]
+fn a_uuid_that_two_devices_have_names_neither() {
+    if !is_root() {
+        return;
+    }
+    let home = RootFileSystem::make("ext4", |_, _| {});
+    let lines = format!(
+        "UUID={0} /home ext4 defaults 0 2\n/dev/disk/by-uuid/{0} /srv ext4 nofail 0 0\n",
+        home.uuid
+    );
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        debian_root(dir, &format!("UUID={uuid} / ext4 defaults 0 1\n{lines}"), uuid);
+    });
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    Tool::new("cp")
+        .arg("--sparse=always")
+        .args([home.device.node.as_path(), copy.path()])
+        .run()
+        .unwrap();
+    let copied = LoopDevice::attach(copy.path());
+    let nodes = [&root.device.node, &home.device.node, &copied.node];
+    let devices = Devices::scan(&Host::local()).unwrap();
+    let inventory = crate::discover::look_at(
+        devices.iter().filter(|d| nodes.contains(&&d.node)).cloned().collect(),
+    );
+    let before = [sum(&root), sum(&home)];
+    for mode in [MountMode::ReadOnly, MountMode::ReadWrite, MountMode::ForCommands] {
+        let error = refused(&inventory, mode);
+        assert_eq!(error.exit_status(), 3, "{error}");
+        for node in &nodes[1..] {
+            assert!(error.to_string().contains(node.to_str().unwrap()), "{error}");
+        }
+    }
+    assert_eq!(before, [sum(&root), sum(&home)]);
+    let environment = &inventory.environments[0];
+    let codes: Vec<_> = environment.problems.iter().map(|p| p.code.as_ref()).collect();
+    assert_eq!(codes, ["fstab-ambiguous"]);
+    // Neither is its own, and neither is free for another BE.
+    assert_eq!(environment.own_devices(), [&root.device.node]);
+    for node in nodes {
+        assert_eq!(inventory.owner_of(node).map(|owner| &owner.root), Some(&environment.root));
+    }
+}
+
+#[test]
+fn a_hibernated_be_is_mounted_only_for_reading() {
+    if !is_root() {
+        return;
+    }
+    let swap = image(16 << 20);
+    Tool::new("mkswap").args(["-q", "-U", SWAP]).arg(swap.path()).run().unwrap();
+    let device = LoopDevice::attach(swap.path());
+    let sleep = |signature: &[u8; 10]| {
+        let file = std::fs::File::options().write(true).open(&device.node).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, signature, 4086).unwrap();
+        file.sync_all().unwrap();
+    };
+    let (_, root) = with_lines(&format!("UUID={SWAP} none swap sw 0 0\n"));
+    let look = || {
+        let devices = Devices::scan(&Host::local()).unwrap();
+        let nodes = [&root.device.node, &device.node];
+        let ours = devices.iter().filter(|d| nodes.contains(&&d.node)).cloned().collect();
+        crate::discover::look_at(ours)
+    };
+    assert!(look().environments[0].problems.is_empty());
+    sleep(b"S1SUSPEND\0");
+    let inventory = look();
+    let [problem] = &inventory.environments[0].problems[..] else { panic!("one problem") };
+    assert_eq!(problem.code, "hibernated");
+    assert!(problem.text.contains(&format!("mkswap -U {SWAP} ")), "{problem}");
+    let before = sum(&root);
+    for mode in [MountMode::ReadWrite, MountMode::ForCommands] {
+        let error = refused(&inventory, mode);
+        assert!(matches!(error, Error::Refused(Refusal::Hibernated { .. })), "{error}");
+    }
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = &inventory.environments[0];
+        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
+            .unwrap()
+            .unmount()
+            .unwrap();
+    });
+    assert_eq!(before, sum(&root));
+    sleep(b"SWAPSPACE2");
+    assert!(look().environments[0].problems.is_empty());
+}
+
+const SWAP: &str = "2f0c1a94-0000-4000-8000-000000000099";
+
+#[test]
+fn a_hibernation_image_in_a_swap_file_is_found() {
+    if !is_root() {
+        return;
+    }
+    let root = RootFileSystem::make("ext4", |dir, uuid| {
+        let fstab = format!("UUID={uuid} / ext4 defaults 0 1\n/swap.img none swap sw 0 0\n");
+        debian_root(dir, &fstab, uuid);
+        let mut swap = vec![0; 64 << 10];
+        // Version and number of pages, as mkswap(8) writes them.
+        (swap[1024], swap[1028]) = (1, 15);
+        swap[4086..4096].copy_from_slice(b"S1SUSPEND\0");
+        std::fs::write(dir.join("swap.img"), swap).unwrap();
+    });
+    let inventory = inventory(std::slice::from_ref(&root));
+    let codes: Vec<_> =
+        inventory.environments[0].problems.iter().map(|p| p.code.as_ref()).collect();
+    assert_eq!(codes, ["hibernated"]);
 }

@@ -137,7 +137,7 @@ pub fn boot_directory(
         }
     };
     let subvolume = match Subvolume::of_options(&boot.options())? {
-        None => String::new(),
+        None | Some(Subvolume::Default) => String::new(),
         Some(Subvolume::Path(path)) => path,
         Some(Subvolume::Id(id)) => {
             return Err(Refusal::Other(format!(

@@ -4,8 +4,6 @@ use crate::environment::{BootEnvironment, Descriptor, Problem};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader;
-use crate::storage::device::Devices;
-use crate::storage::probe::Kind;
 
 /// The descriptor of a complete BE.
 ///
@@ -26,7 +24,6 @@ pub fn complete_descriptor(environment: &BootEnvironment) -> Result<&Descriptor>
 pub fn faults(
     environment: &BootEnvironment,
     descriptor: &Descriptor,
-    devices: &Devices,
     corrected: &[loader::LoaderProblem],
 ) -> Vec<Problem> {
     let is_corrected =
@@ -39,18 +36,6 @@ pub fn faults(
             _ => format!("{} files could not be read when it was copied", descriptor.lost_count()),
         };
         faults.push(Problem::new("files-lost", text));
-    }
-    for swap in environment.file_systems.iter().filter(|f| f.fs_type == "swap") {
-        let device = swap.device.as_ref().and_then(|d| devices.by_node(d));
-        if device.and_then(|d| d.content.kind()) == Some(Kind::Hibernation) {
-            faults.push(Problem::new(
-                "hibernated",
-                format!(
-                    "its swap space {} holds a hibernated system: resume that system first",
-                    swap.spec
-                ),
-            ));
-        }
     }
     faults
 }
@@ -106,12 +91,7 @@ mod tests {
     fn each_fault_has_a_code_and_a_sentence() {
         let mut environment = complete();
         let all = |e: &BootEnvironment| {
-            faults(
-                e,
-                e.descriptor.as_ref().unwrap(),
-                &Devices::default(),
-                &[loader::LoaderProblem::NoEsp],
-            )
+            faults(e, e.descriptor.as_ref().unwrap(), &[loader::LoaderProblem::NoEsp])
         };
         assert!(all(&environment).is_empty());
         environment.problems = vec![

@@ -156,6 +156,14 @@ impl Job<'_> {
                 source.name()
             ));
         }
+        if !self.layout.shared.is_empty() {
+            let shared: Vec<_> = self.layout.shared.iter().map(ToString::to_string).collect();
+            plan.notes.push(format!(
+                "not copied, but shared with '{}': {} (-m MOUNTPOINT:DEVICE:FSTYPE copies one)",
+                self.source_name(),
+                shared.join(", ")
+            ));
+        }
         if let Some(old) = &self.replaced {
             plan.notes.extend(deletion(session, old, &self.holds).notes());
         }

@@ -186,6 +186,7 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
         let way_out = format!("`be create NAME --replace {name}` replaces it by a new one");
         return Err(Refusal::Unmanaged { name, way_out }.into());
     };
+    target.refuse_hibernated()?;
     if target.root.subvolume.is_some() {
         let (name, device) = (target.reference.clone(), target.root.device.display().to_string());
         let way_out = "`be create` makes a new boot environment from its source".into();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
+use crate::storage::device_number::DeviceNumber;
 
 /// The text of a file in sysfs; `None` if the file cannot be read.
 pub(super) fn read(path: &Path) -> Option<String> {
@@ -18,9 +19,16 @@ pub(super) fn clean(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The node of a device: `/dev/mapper/NAME` for a volume of the device mapper.
-pub(super) fn node(host: &Host, name: &str, dm_name: Option<&str>) -> PathBuf {
-    let mapper =
-        dm_name.map(|name| host.dev.join("mapper").join(name)).filter(|path| path.exists());
-    mapper.unwrap_or_else(|| host.dev.join(name.replace('!', "/")))
+/// The node of a device: `/dev/mapper/NAME` for a volume of the device mapper, if that is a node of
+/// this number. Without udev such a symlink may lead to a device that has its number now.
+pub(super) fn node(
+    host: &Host,
+    name: &str,
+    dm_name: Option<&str>,
+    number: DeviceNumber,
+) -> PathBuf {
+    dm_name
+        .map(|name| host.dev.join("mapper").join(name))
+        .filter(|path| DeviceNumber::of_node(path) == Some(number))
+        .unwrap_or_else(|| host.dev.join(name.replace('!', "/")))
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attribute::{clean, read};
 use super::block_device::BlockDevice;
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::{self, Table};
 use crate::storage::probe::{Content, Kind, OpenDevice, probe};
 use crate::workers::{Answer, Question};
@@ -21,6 +22,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProbeRequest {
     node: PathBuf,
+    number: DeviceNumber,
     size: u64,
     logical_block_size: u32,
     /// The kernel name of its disk.
@@ -49,6 +51,7 @@ impl ProbeRequest {
     pub(super) fn of(device: &BlockDevice, class: &Path) -> Self {
         ProbeRequest {
             node: device.node.clone(),
+            number: device.number,
             size: device.size,
             logical_block_size: device.logical_block_size,
             disk: device.disk.clone(),
@@ -64,7 +67,22 @@ impl ProbeRequest {
         // NONBLOCK: an optical drive without a disc must not wait for one.
         let file =
             File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&self.node)?;
+        self.refuse_other(&file)?;
         Ok(OpenDevice { file, size: self.size })
+    }
+
+    /// Refuses a node that is not that of the device with this name in sysfs: in a static /dev, or
+    /// without udev, a name may have stayed with a number that another device has now.
+    fn refuse_other(&self, opened: &File) -> std::io::Result<()> {
+        let found = rustix::fs::fstat(opened)?;
+        let is_device = rustix::fs::FileType::from_raw_mode(found.st_mode).is_block_device();
+        // The devices of a simulated machine are regular files.
+        let is_right = if is_device {
+            DeviceNumber::from_raw(found.st_rdev) == self.number
+        } else {
+            cfg!(test)
+        };
+        if is_right { Ok(()) } else { Err(std::io::Error::other("its node is another device's")) }
     }
 
     fn table(&self, opened: &OpenDevice, content: &Content) -> Option<Table> {
@@ -118,4 +136,25 @@ fn serial(disk_dir: &Path) -> String {
         .filter(|s| !s.is_empty())
         .or_else(usb)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::{LoopDevice, image, is_root};
+
+    #[test]
+    fn a_node_of_another_device_is_not_read() {
+        if !is_root() {
+            return;
+        }
+        let files = [image(16 << 20), image(16 << 20)];
+        let devices = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+        let [own, other] = devices.each_ref().map(LoopDevice::device);
+        let class = Path::new("/sys/class/block");
+        assert!(ProbeRequest::of(&own, class).open().is_ok());
+        let renamed = BlockDevice { node: own.node.clone(), ..other };
+        let why = ProbeRequest::of(&renamed, class).open().err().unwrap().to_string();
+        assert!(why.contains("another device"), "{why}");
+    }
 }

@@ -107,7 +107,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     let dm_name = text("dm/name");
     let transport = transport(&disk, &disk_dir);
     Some(BlockDevice {
-        node: node(host, &name, dm_name.as_deref()),
+        node: node(host, &name, dm_name.as_deref(), device_number),
         number: device_number,
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),

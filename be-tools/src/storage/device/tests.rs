@@ -146,6 +146,11 @@ fn a_device_is_found_by_each_of_its_names() {
         ("PARTLABEL=primary", "vda2"),
         ("my-vg/root", "dm-0"),
         ("my--vg-root", "dm-0"),
+        // Without udev there are no such symlinks, as in the rescue image.
+        ("/dev/disk/by-uuid/bbbbbbbb-0000-0000-0000-000000000002", "vda2"),
+        ("/dev/disk/by-label/root", "vda2"),
+        ("/dev/disk/by-partuuid/aaaaaaaa-0000-0000-0000-000000000001", "vda1"),
+        ("/dev/disk/by-partlabel/primary", "vda2"),
     ] {
         assert_eq!(devices.resolve(reference).unwrap().name, name, "{reference}");
     }
@@ -160,12 +165,46 @@ fn two_file_systems_of_one_uuid_are_ambiguous() {
     let twin = fs::read(fake.dir.path().join("dev/vda2")).unwrap();
     fake.add("pci0/virtio2/block/vdb", "254:16", &twin);
     let devices = Devices::scan(&fake.host()).unwrap();
-    match devices.resolve("LABEL=root") {
-        Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
-            assert_eq!(candidates.len(), 2)
+    for name in ["LABEL=root", "/dev/disk/by-uuid/bbbbbbbb-0000-0000-0000-000000000002"] {
+        match devices.resolve(name) {
+            Err(Error::Refused(Refusal::Ambiguous { candidates, .. })) => {
+                assert_eq!(candidates.len(), 2)
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
+        let refused = devices.refuse_ambiguous(name).unwrap_err().to_string();
+        assert!(refused.contains("vda2") && refused.contains("vdb"), "{refused}");
     }
+    devices.refuse_ambiguous("PARTLABEL=primary").unwrap();
+    devices.refuse_ambiguous("UUID=none").unwrap();
+}
+
+fn held(name: &str, uuid: &str, slaves: &[&str], devices: u64) -> BlockDevice {
+    let mut found = SuperBlock::new(Kind::Btrfs);
+    (found.uuid, found.devices) = (uuid.into(), devices);
+    let slaves = slaves.iter().map(|slave| (*slave).to_owned()).collect();
+    BlockDevice { slaves, ..BlockDevice::example(name, found) }
+}
+
+#[test]
+fn the_paths_of_a_multipath_disk_do_not_make_it_ambiguous() {
+    // multipath(8): dm-0 over the disks sda and sdb, and dm-1 for the partition that is sda1 too.
+    let mut upper = [held("dm-0", "x", &["sda", "sdb"], 1), held("dm-1", "u", &["dm-0"], 1)];
+    upper.iter_mut().for_each(|d| d.disk.clone_from(&d.name));
+    let paths = ["sda1", "sdb1"].map(|name| held(name, "u", &[], 1));
+    let devices: Devices = upper.into_iter().chain(paths.clone()).collect();
+    assert_eq!(devices.resolve("UUID=u").unwrap().name, "dm-1");
+    let copies: Devices = paths.into_iter().collect();
+    assert!(copies.resolve("UUID=u").is_err());
+}
+
+#[test]
+fn a_copy_of_an_array_is_not_taken_for_more_of_its_devices() {
+    let member = |name: &str| held(name, "u", &[], 2);
+    let array: Devices = ["vda1", "vdb1"].map(member).into_iter().collect();
+    assert_eq!(array.resolve("UUID=u").unwrap().name, "vda1");
+    let copied: Devices = ["vda1", "vdb1", "vdc1", "vdd1"].map(member).into_iter().collect();
+    assert!(copied.resolve("UUID=u").is_err());
 }
 
 #[test]

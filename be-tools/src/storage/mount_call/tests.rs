@@ -72,22 +72,103 @@ fn options_of_fstab_reach_the_kernel() {
     if !is_root() {
         return;
     }
+    let file = image(64 << 20);
+    Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(file.path()).run().unwrap();
     in_namespace(|| {
+        let device = LoopDevice::attach(file.path());
         let dir = tempfile::tempdir().unwrap();
-        let mounted = mount_with(
-            Path::new("tmpfs"),
-            "tmpfs",
-            None,
-            "defaults,noatime,nofail,x-systemd.a=b,X-mount.mkdir=0700,size=64k,nodev",
-            dir.path(),
-        )
-        .unwrap();
+        let options = "defaults,noatime,nofail,x-systemd.a=b,X-mount.mkdir=0700,commit=9,nodev";
+        let mounted = mount_with(&device.node, "ext4", None, options, dir.path()).unwrap();
         let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
         let seen = mounts.at(dir.path()).unwrap();
         assert!(seen.options.contains("noatime") && seen.options.contains("nodev"), "{seen:?}");
-        assert!(seen.super_options.contains("size=64k"), "{seen:?}");
-        drop(mounted);
+        assert!(seen.super_options.contains("commit=9"), "{seen:?}");
+        assert!(mounted.warnings().is_empty(), "{:?}", mounted.warnings());
+        mounted.unmount().unwrap();
     });
+}
+
+/// The log of the first is on another device. If the kernel were told to put it on a device that
+/// holds something else, it would write a log over that.
+#[test]
+fn an_option_of_fstab_cannot_make_the_kernel_write_to_another_device() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(320 << 20), image(80 << 20), image(80 << 20)];
+    let [device, log, other] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+    Tool::new("mkfs.xfs")
+        .args(["-q", "-f", "-l"])
+        .arg(format!("logdev={},size=64m", log.node.display()))
+        .arg(&device.node)
+        .run()
+        .unwrap();
+    Tool::new("mke2fs").args(["-qFt", "ext4"]).arg(&other.node).run().unwrap();
+    let before = sha256(&other.node);
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("noatime,logdev={}", other.node.display());
+        let why = mount_with(&device.node, "xfs", None, &options, dir.path()).unwrap_err();
+        assert!(why.to_string().contains("Invalid argument"), "{why}");
+    });
+    assert_eq!(before, sha256(&other.node));
+}
+
+#[test]
+fn an_option_that_this_kernel_does_not_take_is_left_out_with_a_warning() {
+    if !is_root() {
+        return;
+    }
+    for (fs_type, program, removed) in
+        [("xfs", "mkfs.xfs", "nobarrier"), ("btrfs", "mkfs.btrfs", "inode_cache")]
+    {
+        let file = image(320 << 20);
+        Tool::new(program).arg("-q").arg(file.path()).run().unwrap();
+        in_namespace(|| {
+            let device = LoopDevice::attach(file.path());
+            let dir = tempfile::tempdir().unwrap();
+            let options = format!("nodiratime,nosymlinks,{removed}");
+            let mounted = mount_with(&device.node, fs_type, None, &options, dir.path()).unwrap();
+            std::fs::write(dir.path().join("new"), "").unwrap();
+            let mounts = Mounts::parse(&std::fs::read("/proc/thread-self/mountinfo").unwrap());
+            assert!(mounts.at(dir.path()).unwrap().options.contains("nodiratime"));
+            let [unknown, refused] = mounted.warnings() else { panic!("{:?}", mounted.warnings()) };
+            assert!(unknown.ends_with(": nosymlinks"), "{unknown}");
+            assert!(refused.contains("this kernel") && refused.ends_with(removed), "{refused}");
+            mounted.unmount().unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_array_of_which_a_disk_is_missing_is_read() {
+    if !is_root() {
+        return;
+    }
+    let files = [image(256 << 20), image(256 << 20)];
+    let [one, two] = files.each_ref().map(|file| LoopDevice::attach(file.path()));
+    Tool::new("mkfs.btrfs")
+        .args(["-q", "-f", "-d", "raid1", "-m", "raid1"])
+        .args([&one.node, &two.node])
+        .run()
+        .unwrap();
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&two.node).run().unwrap();
+    drop(two);
+    let before = sha256(files[0].path());
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let file_system = one.file_system();
+        let look = || file_system.show(&Mounts::default(), Access::Look, dir.path());
+        look().unwrap().unmount().unwrap();
+        // It is not written to.
+        let hold = one.hold();
+        let written = file_system.show(&Mounts::default(), Access::Write(&hold), dir.path());
+        assert!(written.is_err());
+    });
+    let node = one.node.clone();
+    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&node).run().unwrap();
+    drop(one);
+    assert_eq!(before, sha256(files[0].path()));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn a_device_whose_name_has_passed_to_another_is_refused() {
         let hold = device.hold();
         let held = file_system.show(&table(), Access::Write(&hold), at.path());
         assert!(matches!(held, Err(Error::NotHeld { .. })), "{held:?}");
-        for access in [Access::Look, Access::Read, Access::Use("noatime")] {
+        for access in [Access::Look, Access::Read, Access::Use(""), Access::Run("")] {
             let why = file_system.show(&table(), access, at.path()).unwrap_err().to_string();
             assert!(why.contains("does not show"), "{access:?}: {why}");
             assert!(table().at(at.path()).is_none());
@@ -153,11 +153,10 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         std::fs::write(sub.join("mine"), "").unwrap();
         let listed = Tool::new("btrfs").args(["subvolume", "list"]).arg(top.path()).run().unwrap();
         let id = listed.split_whitespace().nth(1).unwrap().to_owned();
-        // "No subvolume" does not mean the default subvolume.
         Tool::new("btrfs").args(["subvolume", "set-default", &id]).arg(top.path()).run().unwrap();
         let named = |options: &str| {
             let mut file_system = device.file_system();
-            file_system.volume.subvolume = Subvolume::of_options(options).unwrap();
+            file_system.volume.subvolume = Subvolume::of_line(options).unwrap();
             file_system
         };
         let shows = |options: &str, access: Access, name: &str| {
@@ -166,7 +165,13 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
             shown.unmount().unwrap();
         };
         let by_number = format!("subvolid={id}");
-        let all = [("subvol=/@", "mine"), (by_number.as_str(), "mine"), ("", "top")];
+        let all = [
+            ("subvol=/@", "mine"),
+            (by_number.as_str(), "mine"),
+            ("subvolid=5", "top"),
+            // Without an option it is the default subvolume.
+            ("noatime", "mine"),
+        ];
         let hold = device.hold();
         for access in [Access::Look, Access::Read, Access::Write(&hold), Access::Use("noatime")] {
             all.iter().for_each(|(options, name)| shows(options, access, name));
@@ -175,7 +180,9 @@ fn a_subvolume_is_shown_by_path_and_by_number() {
         let own = tempfile::tempdir().unwrap();
         let _sub = mount_with(&device.node, "btrfs", Some("@"), "", own.path()).unwrap();
         mounted.unmount().unwrap();
-        for (options, place) in [(by_number.as_str(), Some(own.path())), ("", None)] {
+        for (options, place) in
+            [(by_number.as_str(), Some(own.path())), ("subvolid=5", None), ("", Some(own.path()))]
+        {
             let visible = named(options).mount_point(&table(), true).unwrap();
             assert_eq!(visible.map(|visible| visible.mount_point).as_deref(), place);
         }
@@ -284,5 +291,76 @@ fn a_concurrent_scan_stops_neither_mkfs_nor_a_mount_for_writing() {
             scan.join().unwrap()
         });
         assert!(scans > 0, "{fs_type} was never read");
+    }
+}
+
+#[test]
+fn only_a_mount_for_commands_has_set_user_id_programs_and_device_nodes() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let (file_system, hold) = (device.file_system(), device.hold());
+    in_namespace(|| {
+        let at = tempfile::tempdir().unwrap();
+        for (access, is_guarded) in [
+            (Access::Look, true),
+            (Access::Read, true),
+            (Access::Write(&hold), true),
+            (Access::Use("suid,dev"), true),
+            (Access::Run("noatime"), false),
+            (Access::Run("nosuid,nodev"), true),
+        ] {
+            let shown = file_system.show(&table(), access, at.path()).unwrap();
+            let options = table().at(at.path()).unwrap().options.clone();
+            for option in ["nosuid", "nodev"] {
+                assert_eq!(options.split(',').any(|o| o == option), is_guarded, "{options}");
+            }
+            shown.unmount().unwrap();
+            // A copy of a mount that exists has the same options.
+            let place = MountPlace::open(at.path()).unwrap();
+            let shown = file_system.show_on(&table(), access, &place).unwrap();
+            let again = table().at(at.path()).unwrap().options.clone();
+            assert_eq!(again, options, "{access:?}");
+            shown.unmount().unwrap();
+        }
+        // One that another program made is bound with them.
+        let own = tempfile::tempdir().unwrap();
+        let mounted = mount_with(&device.node, "ext4", None, "noexec", own.path()).unwrap();
+        let shown = file_system.show(&table(), Access::Read, at.path()).unwrap();
+        let options = table().at(at.path()).unwrap().options.clone();
+        assert_eq!(options, "ro,nosuid,nodev,noatime");
+        shown.unmount().unwrap();
+        mounted.unmount().unwrap();
+    });
+}
+
+/// A user who owns a directory on the way to a mount point exchanges it for a symlink.
+#[test]
+fn a_mount_is_attached_to_the_directory_that_was_opened() {
+    if !is_root() {
+        return;
+    }
+    let (device, _file) = with_file("ext4", "mine");
+    let file_system = device.file_system();
+    for access in [Access::Read, Access::Use("")] {
+        in_namespace(|| {
+            let (above, victim) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let home = above.path().join("home");
+            std::fs::create_dir_all(home.join("deep")).unwrap();
+            std::fs::create_dir(victim.path().join("deep")).unwrap();
+            let other = tmpfs(&victim.path().join("deep"));
+            let place = MountPlace::open(&home.join("deep")).unwrap();
+            std::fs::rename(&home, above.path().join("moved")).unwrap();
+            std::os::unix::fs::symlink(victim.path(), &home).unwrap();
+            let shown = file_system.show_on(&table(), access, &place).unwrap();
+            assert!(above.path().join("moved/deep/mine").exists(), "{access:?}");
+            assert!(!victim.path().join("deep/mine").exists());
+            // What is at its path now is not unmounted in its place.
+            drop(shown);
+            assert!(!above.path().join("moved/deep/mine").exists());
+            assert!(table().at(&victim.path().join("deep")).is_some());
+            other.unmount().unwrap();
+        });
     }
 }
