@@ -4,7 +4,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Unblocks every signal of this thread, and so of all programs that it starts. Blocked signals are
+/// inherited through fork(2) and execve(2), and `Command` does not reset them: a parent that blocks
+/// SIGINT would otherwise take Ctrl-C from this program and from everything that it runs.
+pub fn unblock() {
+    // This fails only for arguments that the kernel does not know.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
 
 /// Starts to catch the signals. A second SIGINT or SIGTERM ends the program at once. A second
 /// SIGHUP does not: when a connection is lost, both the shell and the kernel send one.
@@ -24,4 +34,30 @@ pub fn watch() {
 /// Whether one of the signals has arrived.
 pub fn interrupted() -> bool {
     FLAG.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The line `SigBlk` of proc_pid_status(5), as a child of this thread sees its own.
+    fn blocked_in_child() -> String {
+        let script = ["-n", "s/^SigBlk:\\t//p", "/proc/self/status"];
+        let output = Command::new("sed").args(script).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_child_inherits_no_blocked_signal() {
+        let thread = std::thread::spawn(|| {
+            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).unwrap();
+            let before = blocked_in_child();
+            unblock();
+            (before, blocked_in_child())
+        });
+        let (before, after) = thread.join().unwrap();
+        assert_ne!(before, "0000000000000000");
+        assert_eq!(after, "0000000000000000");
+    }
 }

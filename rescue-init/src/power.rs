@@ -16,7 +16,11 @@ use crate::child::{self, SUPERVISED};
 use crate::consoles::Consoles;
 use crate::{log as kernel_log, mounts};
 
-/// How long processes may take to exit on SIGTERM.
+/// What ends a process that may clean up. An interactive shell ignores SIGTERM and obeys SIGHUP, and
+/// a stopped process acts on neither until it is continued.
+const GENTLE: [Signal; 3] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCONT];
+
+/// How long processes may take to exit on [`GENTLE`].
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long the disks may take to be released. A dead disk never is.
@@ -73,8 +77,8 @@ impl Power {
             "{}",
             if self == Power::Reboot { "restarting the machine" } else { "powering off" }
         );
-        end_all(Signal::SIGTERM, GRACE_PERIOD);
-        end_all(Signal::SIGKILL, Duration::from_secs(1));
+        end_all(&GENTLE, GRACE_PERIOD);
+        end_all(&[Signal::SIGKILL], Duration::from_secs(1));
         await_release();
         let mode =
             if self == Power::Reboot { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
@@ -140,11 +144,14 @@ pub fn release() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Sends a signal to all processes except PID 1 and waits until they have exited.
-fn end_all(signal: Signal, grace: Duration) {
+/// Sends signals to all processes except PID 1 and waits until they have exited.
+fn end_all(signals: &[Signal], grace: Duration) {
     let started = Instant::now();
-    // ESRCH: no process is left.
-    let mut any_left = kill(Pid::from_raw(-1), signal).is_ok();
+    let mut any_left = true;
+    for signal in signals {
+        // ESRCH: no process is left.
+        any_left = kill(Pid::from_raw(-1), *signal).is_ok();
+    }
     while any_left && started.elapsed() < grace {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => sleep(Duration::from_millis(20)),

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::child::{OWN_PROGRAM, child, with_environment};
+use crate::child::{OWN_PROGRAM, child, command, with_environment};
 use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
@@ -254,7 +254,7 @@ impl Service {
         let terminal = console.open()?;
         let mut command = if options.shell || self.failures >= MAX_FAILURES {
             log::warn!("starting a shell on {}", console.name);
-            with_environment(Command::new("/bin/sh"), &["-l"])
+            with_environment(command("/bin/sh"), &["-l"])
         } else {
             child(&["menu", "--console", &console.name])
         };
@@ -298,8 +298,8 @@ impl Service {
     }
 }
 
-/// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. Children
-/// start with no signal blocked.
+/// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. What
+/// starts a child unblocks them there ([`command`]).
 fn signals() -> Option<SignalFd> {
     let mut set = SigSet::empty();
     for signal in
@@ -334,7 +334,7 @@ fn survive_panics() {
         thread::sleep(Duration::from_secs(1));
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL);
         let restarts = restarts().saturating_add(1).to_string();
-        let mut command = Command::new(OWN_PROGRAM);
+        let mut command = command(OWN_PROGRAM);
         std::os::unix::process::CommandExt::arg0(&mut command, "/init");
         let error = std::os::unix::process::CommandExt::exec(command.env(RESTARTS, restarts));
         log::error!("the supervisor cannot be restarted: {error}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use be_tools::escape::printable;
 use crate::cmdline::{Options, command_words};
 use crate::consoles::Consoles;
 use crate::scan::{Claim, DIRECTORY};
-use crate::{hardware, log as kernel_log};
+use crate::{child, hardware, log as kernel_log};
 
 /// How long disks may take to appear: USB storage and hubs wait for their devices.
 const DISK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,13 +51,13 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     };
     let _quiet = Claim::new(Path::new(DIRECTORY)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
-    let mut child = Command::new(program)
+    let mut child = child::command(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
-    // `Command` is dropped and with it our copies of the writer, so the pipe ends when the child
+    // The command is dropped and with it our copies of the writer, so the pipe ends when the child
     // exits.
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = reader.read(&mut buffer) {
