@@ -163,7 +163,7 @@ fn press(vm: &Machine, keys: &str) -> Result<()> {
 
 /// Waits for the plan and confirms it.
 fn confirm_plan(vm: &Machine) -> Result<()> {
-    vm.console().expect("Go on?", deadline(120))?;
+    vm.console().expect("[y/N]", deadline(120))?;
     Ok(vm.console().send("y\r")?)
 }
 

@@ -41,7 +41,8 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
         ..Plan::default()
     };
     for device in &devices {
-        plan.devices.push(inventory.devices.planned(device, "blank")?);
+        let planned = inventory.devices.planned(device, "blank")?;
+        plan.devices.push(planned.of(environment.name()));
     }
     for left in environment.own_devices().into_iter().filter(|device| !devices.contains(device)) {
         plan.notes.push(format!(
