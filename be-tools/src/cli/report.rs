@@ -277,11 +277,15 @@ fn style(template: &str) -> ProgressStyle {
     // The templates are constants that parse. If one did not, the default style would do.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("running", |_: &ProgressState, line: &mut dyn std::fmt::Write| {
-        if let Some(program) = tool::running() {
-            let _ = write!(line, ", running {program}");
-        }
-    })
+    // The console's font has no braille, which the default spinner is made of.
+    style.tick_chars("|/-\\ ").with_key(
+        "running",
+        |_: &ProgressState, line: &mut dyn std::fmt::Write| {
+            if let Some(program) = tool::running() {
+                let _ = write!(line, ", running {program}");
+            }
+        },
+    )
 }
 
 fn locked(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
@@ -292,7 +296,7 @@ impl Report for Terminal {
     fn confirm(&mut self, plan: &Plan) -> Result<bool> {
         let mut plan = plan.clone();
         let file = log::planned(self.verb);
-        plan.notes.push(format!("a log of this operation is written to {}", file.display()));
+        plan.notes.push(log::note_about(&file));
         if self.json {
             print_json(&plan)?;
         } else if self.dry_run || (!self.unasked && (!self.quiet || !self.yes)) {
