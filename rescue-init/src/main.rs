@@ -3,6 +3,7 @@
 mod child;
 mod cmdline;
 mod consoles;
+mod firmware;
 mod glob;
 mod hardware;
 mod log;

@@ -138,6 +138,9 @@ pub struct CommandResult {
 pub fn run(action: &Action, be: &str, directory: &Path) -> Option<CommandResult> {
     let line = action.command_line();
     println!("# {}\n", printable(&line));
+    if !action.greeting.is_empty() {
+        println!("{}\n", action.greeting.join("\n"));
+    }
     // A running scan is abandoned first.
     let held = action.exclusive.then(|| claim_disks(directory));
     match &held {
