@@ -16,7 +16,7 @@ use crate::child::{OWN_PROGRAM, child, command, with_environment};
 use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
-use crate::{log as kernel_log, mounts, sys};
+use crate::{log as kernel_log, mounts, scan, sys};
 
 /// How often the supervisor has restarted after a panic.
 const RESTARTS: &str = "LIFEBOAT_RESTARTS";
@@ -25,6 +25,9 @@ const RESTARTS: &str = "LIFEBOAT_RESTARTS";
 /// shell.
 const MAX_FAILURES: u32 = 3;
 const SHORT_LIFETIME: Duration = Duration::from_secs(10);
+
+/// Exists while PID 1 obeys the signals of [`Power`]. `be boot` looks for it.
+const REQUESTS: &str = "/run/rescue-init/supervisor";
 
 /// Runs the supervisor. Never returns.
 pub fn run() -> ! {
@@ -87,7 +90,13 @@ struct Supervisor {
 
 impl Supervisor {
     fn new(options: Options) -> Self {
-        let mut supervisor = Supervisor { signals: signals(), services: Vec::new(), options };
+        let signals = signals();
+        if signals.is_some()
+            && let Err(error) = accept_requests()
+        {
+            log::warn!("{REQUESTS}: {error}");
+        }
+        let mut supervisor = Supervisor { signals, services: Vec::new(), options };
         supervisor.add(ServiceKind::Hardware);
         if !supervisor.options.debug {
             // Only the messages of a kernel panic may overwrite the menu.
@@ -124,11 +133,11 @@ impl Supervisor {
         self.start_due();
         match self.wait() {
             Some(Signal::SIGCHLD) | None => {}
-            Some(other) => {
-                if let Some(power) = Power::from_signal(other) {
-                    self.end_machine(power);
-                }
-            }
+            Some(other) => match Power::from_signal(other) {
+                Some(power) if power.is_possible() => self.end_machine(power),
+                Some(power) => log::warn!("{power:?} was requested and is not possible"),
+                None => {}
+            },
         }
         self.reap();
     }
@@ -298,13 +307,23 @@ impl Service {
     }
 }
 
+fn accept_requests() -> io::Result<()> {
+    fs::create_dir_all(scan::DIRECTORY)?;
+    fs::write(REQUESTS, "")
+}
+
 /// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. What
 /// starts a child unblocks them there ([`command`]).
 fn signals() -> Option<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in
-        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2]
-    {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGHUP,
+    ] {
         set.add(signal);
     }
     // Ctrl-Alt-Del becomes SIGINT instead of a reset, which would lose unwritten data.
