@@ -1,16 +1,18 @@
-//! The consoles that show a menu: those of the kernel (`/proc/consoles`, fs/proc/consoles.c) and
-//! the first virtual terminal.
+//! The consoles that show a menu: those of the kernel (`/proc/consoles`, fs/proc/consoles.c), the
+//! first virtual terminal, and the serial port of the firmware.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, QueueSelector,
     SpecialCodeIndex, Winsize, tcflush, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
+
+use crate::spcr::{self, SerialPort};
 
 /// How many seconds output waits for a console that takes nothing.
 const PATIENCE: i64 = 1;
@@ -20,6 +22,8 @@ const PATIENCE: i64 = 1;
 pub struct Console {
     /// Its name in `/dev`.
     pub name: String,
+    /// Bits per second, where nothing else has set the port up.
+    pub speed: Option<u32>,
 }
 
 /// What a console is opened for.
@@ -67,7 +71,7 @@ impl Console {
         let flags = if purpose == Purpose::Output { flags | libc::O_NONBLOCK } else { flags };
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(flags).open(self.path())?;
-        make_sane(&file, purpose)?;
+        make_sane(&file, purpose, self.speed)?;
         Ok(file)
     }
 
@@ -80,9 +84,13 @@ impl Console {
 /// Finds the consoles of this machine.
 pub fn find() -> Vec<Console> {
     let mut all = parse(&fs::read_to_string("/proc/consoles").unwrap_or_default());
-    let screen = Console { name: "tty1".into() };
-    if !all.contains(&screen) && screen.path().exists() {
-        all.push(screen);
+    let screen = Console { name: "tty1".into(), speed: None };
+    let named =
+        spcr::find(Path::new("/sys")).map(|SerialPort { name, speed }| Console { name, speed });
+    for more in std::iter::once(screen).chain(named) {
+        if all.iter().all(|known| known.name != more.name) && more.path().exists() {
+            all.push(more);
+        }
     }
     all
 }
@@ -170,7 +178,7 @@ fn parse(text: &str) -> Vec<Console> {
         }
         // tty0 is the foreground virtual terminal. The menu needs a fixed one.
         let name = if name == "tty0" { "tty1" } else { name };
-        let console = Console { name: name.into() };
+        let console = Console { name: name.into(), speed: None };
         if !all.contains(&console) {
             all.push(console);
         }
@@ -181,11 +189,14 @@ fn parse(text: &str) -> Vec<Console> {
 /// Sets canonical mode with echo for a person, and a size if the terminal has none: a serial line
 /// reports 0x0. XOFF (Ctrl-S) stops the output for a person until any key is pressed, so that noise
 /// on the line does not stop a command for ever.
-fn make_sane(terminal: &File, purpose: Purpose) -> io::Result<()> {
+fn make_sane(terminal: &File, purpose: Purpose, speed: Option<u32>) -> io::Result<()> {
     let mut line = tcgetattr(terminal)?;
     line.input_modes = InputModes::ICRNL | InputModes::IUTF8;
     if purpose == Purpose::Interaction {
         line.input_modes |= InputModes::IXON | InputModes::IXANY;
+    }
+    if let Some(speed) = speed {
+        line.set_speed(speed)?;
     }
     line.output_modes = OutputModes::OPOST | OutputModes::ONLCR;
     line.local_modes = LocalModes::ISIG
@@ -246,7 +257,7 @@ mod tests {
             ("ttyS0", Some("dumb"), "dumb"),
             ("hvc0", Some("xterm-256color"), "xterm-256color"),
         ] {
-            let console = Console { name: name.into() };
+            let console = Console { name: name.into(), speed: None };
             assert_eq!(console.terminal(given), expected, "{name} {given:?}");
         }
     }

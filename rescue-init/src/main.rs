@@ -12,6 +12,7 @@ mod modules;
 mod mounts;
 mod power;
 mod scan;
+mod spcr;
 mod supervisor;
 mod sys;
 mod uevent;

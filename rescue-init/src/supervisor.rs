@@ -26,6 +26,9 @@ const RESTARTS: &str = "LIFEBOAT_RESTARTS";
 const MAX_FAILURES: u32 = 3;
 const SHORT_LIFETIME: Duration = Duration::from_secs(10);
 
+/// How often new consoles are looked for. `/proc/consoles` has no event for them.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Exists while PID 1 obeys the signals of [`Power`]. `be boot` looks for it.
 const REQUESTS: &str = "/run/rescue-init/supervisor";
 
@@ -86,6 +89,8 @@ struct Supervisor {
     options: Options,
     signals: Option<SignalFd>,
     services: Vec<Service>,
+    /// When consoles for menus were last looked for; `None` if there are to be no menus yet.
+    looked: Option<Instant>,
 }
 
 impl Supervisor {
@@ -96,7 +101,7 @@ impl Supervisor {
         {
             log::warn!("{REQUESTS}: {error}");
         }
-        let mut supervisor = Supervisor { signals, services: Vec::new(), options };
+        let mut supervisor = Supervisor { signals, services: Vec::new(), options, looked: None };
         supervisor.add(ServiceKind::Hardware);
         if !supervisor.options.debug {
             // Only the messages of a kernel panic may overwrite the menu.
@@ -118,18 +123,34 @@ impl Supervisor {
         self.start_due();
     }
 
+    /// Starts a menu on each console, and from now on on those that appear.
     fn add_menus(&mut self) {
-        let consoles = consoles::find();
-        if consoles.is_empty() {
-            log::error!("no console for a menu; give console= on the kernel command line");
+        self.add_new_menus();
+        if !self.services.iter().any(|s| matches!(s.kind, ServiceKind::Menu(_))) {
+            log::error!("no console for a menu yet; give console= on the kernel command line");
         }
-        for console in consoles {
-            self.add(ServiceKind::Menu(console));
+    }
+
+    /// Starts a menu on each console that has none: a driver that is loaded later may bring one.
+    fn add_new_menus(&mut self) {
+        self.looked = Some(Instant::now());
+        for console in consoles::find() {
+            match self.services.iter_mut().find(|service| service.is_menu_on(&console)) {
+                None => self.add(ServiceKind::Menu(console)),
+                // It was gone, and is here again.
+                Some(service) if matches!(service.state, State::Done) => {
+                    service.state = State::Due(Instant::now());
+                }
+                Some(_) => {}
+            }
         }
     }
 
     /// Starts the services that are due, waits for an event and handles it.
     fn step(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL) {
+            self.add_new_menus();
+        }
         self.start_due();
         match self.wait() {
             Some(Signal::SIGCHLD) | None => {}
@@ -150,6 +171,11 @@ impl Supervisor {
             }
             service.state = match service.start(&self.options) {
                 Ok(pid) => State::Running { pid, since: now },
+                // A serial adapter was unplugged.
+                Err(error) if service.is_gone() => {
+                    log::warn!("{} ends: {error}", service.name());
+                    State::Done
+                }
                 Err(error) => {
                     log::error!("{} cannot be started: {error}", service.name());
                     service.failures += 1;
@@ -166,7 +192,9 @@ impl Supervisor {
             State::Due(when) => Some(when.saturating_duration_since(now)),
             _ => None,
         };
-        let timeout = self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
+        let look = self.looked.map(|looked| LOOK_INTERVAL.saturating_sub(looked.elapsed()));
+        let timeout = self.services.iter().filter_map(due).chain(look).min();
+        let timeout = timeout.unwrap_or(Duration::from_secs(60));
         let Some(signals) = &self.signals else {
             // Without signals, children are still reaped, but requests are not received.
             thread::sleep(timeout.min(Duration::from_millis(200)));
@@ -239,6 +267,15 @@ impl Supervisor {
 impl Service {
     fn is_running(&self, pid: i32) -> bool {
         matches!(self.state, State::Running { pid: running, .. } if running == pid)
+    }
+
+    fn is_menu_on(&self, console: &Console) -> bool {
+        matches!(&self.kind, ServiceKind::Menu(known) if known.name == console.name)
+    }
+
+    /// Whether its console no longer exists.
+    fn is_gone(&self) -> bool {
+        matches!(&self.kind, ServiceKind::Menu(console) if !console.path().exists())
     }
 
     fn name(&self) -> String {
@@ -369,7 +406,8 @@ mod tests {
 
     fn menu(failures: u32, lasted: Duration) -> Service {
         let state = State::Running { pid: 1, since: Instant::now() - lasted };
-        Service { kind: ServiceKind::Menu(Console { name: "ttyS0".into() }), state, failures }
+        let console = Console { name: "ttyS0".into(), speed: None };
+        Service { kind: ServiceKind::Menu(console), state, failures }
     }
 
     #[test]
