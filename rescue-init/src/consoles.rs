@@ -2,7 +2,7 @@
 //! first virtual terminal, and the serial port of the firmware.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +124,19 @@ impl Consoles {
     pub fn write(&mut self, bytes: &[u8]) {
         self.0.iter_mut().for_each(|console| console.write(bytes));
     }
+
+    /// Whether a key was pressed on any of the consoles.
+    pub fn key_was_pressed(&mut self) -> bool {
+        self.0.iter_mut().any(|console| matches!(console.file.read(&mut [0; 64]), Ok(1..)))
+    }
+
+    /// Forgets the keys that were pressed so far.
+    pub fn forget_keys(&self) {
+        for console in &self.0 {
+            // A console that is gone has no keys.
+            let _ = tcflush(&console.file, QueueSelector::IFlush);
+        }
+    }
 }
 
 /// A console that is only written to. One that takes nothing, because of an XOFF or because nobody
@@ -235,7 +248,6 @@ fn make_sane(terminal: &File, purpose: Purpose, speed: Option<u32>) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn only_consoles_that_are_terminals_are_found() {

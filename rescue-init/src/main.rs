@@ -10,6 +10,7 @@ mod log;
 mod menu;
 mod modules;
 mod mounts;
+mod named;
 mod power;
 mod scan;
 mod spcr;

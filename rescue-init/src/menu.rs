@@ -129,7 +129,7 @@ fn carry_out(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::state::Menu;
     use crate::scan::Listing;
 

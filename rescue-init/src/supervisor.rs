@@ -16,6 +16,7 @@ use crate::child::{OWN_PROGRAM, child, command, with_environment};
 use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
+use crate::unattended::Ending;
 use crate::{log as kernel_log, mounts, scan, sys};
 
 /// How often the supervisor has restarted after a panic.
@@ -215,10 +216,12 @@ impl Supervisor {
     /// Reaps all children that have exited, including orphans of other processes.
     fn reap(&mut self) {
         loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, format!("exited with status {code}")),
+            let (pid, code, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    (pid, Some(code), format!("exited with status {code}"))
+                }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, format!("was killed by {signal}"))
+                    (pid, None, format!("was killed by {signal}"))
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
@@ -230,14 +233,14 @@ impl Supervisor {
                 service.record_exit();
                 if service.kind == ServiceKind::Unattended {
                     service.state = State::Done;
-                    self.after_unattended();
+                    self.after_unattended(Ending::from_status(code));
                 }
             }
         }
     }
 
-    fn after_unattended(&mut self) {
-        let power = match self.options.then {
+    fn after_unattended(&mut self, ending: Ending) {
+        let power = match ending.then(&self.options) {
             AfterCommands::Menu => None,
             AfterCommands::Reboot => Some(Power::Reboot),
             AfterCommands::PowerOff => Some(Power::Off),
