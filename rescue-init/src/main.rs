@@ -18,6 +18,7 @@ mod supervisor;
 mod sys;
 mod uevent;
 mod unattended;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ enum Child {
     Scan(Scan),
     Unattended(Unattended),
     Release(Release),
+    Watchdog(Watchdog),
 }
 
 /// Show the boot environments on this terminal.
@@ -84,6 +86,11 @@ struct Unattended {}
 #[argh(subcommand, name = "release")]
 struct Release {}
 
+/// Feed the machine's watchdog, so that the machine restarts if the kernel hangs.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "watchdog")]
+struct Watchdog {}
+
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match name(&arguments).as_str() {
@@ -106,6 +113,7 @@ fn child(arguments: Arguments) -> ExitCode {
         }
         Child::Unattended(Unattended {}) => unattended::run(),
         Child::Release(Release {}) => power::release(),
+        Child::Watchdog(Watchdog {}) => watchdog::run(),
     }
 }
 

@@ -74,6 +74,8 @@ enum ServiceKind {
     Hardware,
     /// The commands of the kernel command line, which run once.
     Unattended,
+    /// Feeds the machine's watchdog.
+    Watchdog,
     /// The menu, or a shell instead of it.
     Menu(Console),
 }
@@ -104,6 +106,7 @@ impl Supervisor {
         }
         let mut supervisor = Supervisor { signals, services: Vec::new(), options, looked: None };
         supervisor.add(ServiceKind::Hardware);
+        supervisor.add(ServiceKind::Watchdog);
         if !supervisor.options.debug {
             // Only the messages of a kernel panic may overwrite the menu.
             if let Err(error) = fs::write("/proc/sys/kernel/printk", "1") {
@@ -285,6 +288,7 @@ impl Service {
         match &self.kind {
             ServiceKind::Hardware => "hardware".into(),
             ServiceKind::Unattended => "the unattended command".into(),
+            ServiceKind::Watchdog => "the watchdog".into(),
             ServiceKind::Menu(console) => format!("the menu on {}", console.name),
         }
     }
@@ -293,6 +297,7 @@ impl Service {
         let mut command = match &self.kind {
             ServiceKind::Hardware => child(&["hardware"]),
             ServiceKind::Unattended => child(&["unattended"]),
+            ServiceKind::Watchdog => child(&["watchdog"]),
             ServiceKind::Menu(console) => self.on_console(console, options)?,
         };
         // The handle is not needed: `waitpid` reaps every child.

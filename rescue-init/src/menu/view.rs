@@ -86,7 +86,7 @@ pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
         ACTIVATE => menu.firmware.has_boot_entries(),
         _ => true,
     };
-    let [on_environment, others] =
+    let [on_environment, others]: [Vec<KeyHelp>; 2] =
         KEYS.map(|line| line.iter().copied().filter(has_effect).collect());
     if menu.environments().is_empty() { [Vec::new(), others] } else { [on_environment, others] }
 }
@@ -245,7 +245,7 @@ fn details(be: &BootEnvironment, all: &[BootEnvironment], width: usize) -> Vec<L
     let fact = |Fact { label, value }: Fact| -> Vec<Line<'static>> {
         let rows = wrap(&value, width.saturating_sub(LABEL_WIDTH));
         let labels = std::iter::once(label).chain(std::iter::repeat(""));
-        let line = |(label, row)| {
+        let line = |(label, row): (&str, String)| {
             Line::from(vec![Span::styled(format!("{label:<LABEL_WIDTH$}"), LABEL), Span::from(row)])
         };
         labels.zip(rows).map(line).collect()
