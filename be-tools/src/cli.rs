@@ -120,6 +120,7 @@ impl Verb {
 
 /// Runs `be` with these arguments, the program's name first, and returns its exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::signals::unblock();
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(status) = internal::dispatch(&args) {
         return status;

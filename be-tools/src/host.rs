@@ -78,6 +78,11 @@ impl Host {
         self.proc.join("swaps")
     }
 
+    /// Whether this is the rescue image, whose PID 1 obeys signals (docs/rescue-image.md).
+    pub fn is_rescue_image(&self) -> bool {
+        self.run.join("rescue-init/supervisor").exists()
+    }
+
     /// A test made the machine out of a directory.
     #[cfg(test)]
     pub(crate) fn is_simulated(&self) -> bool {

@@ -19,6 +19,12 @@ pub struct PlannedDevice {
     pub holds: String,
     /// What it will hold.
     pub becomes: String,
+    /// The BE that its content belongs to, if that is the one which the operation deletes, replaces
+    /// or refreshes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Whether its content is erased. Otherwise only what differs is written.
+    pub erased: bool,
     /// What it will be made from, if it does not exist yet. The other fields then say what it will
     /// be.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +56,13 @@ pub enum ParentKind {
     Group,
     /// A pool, such as a btrfs.
     Pool,
+}
+
+impl PlannedDevice {
+    /// The same device as one of a BE's.
+    pub fn of(self, environment: impl Into<String>) -> Self {
+        PlannedDevice { environment: Some(environment.into()), ..self }
+    }
 }
 
 impl ParentKind {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::sys;
@@ -18,6 +19,14 @@ static PAUSED: AtomicUsize = AtomicUsize::new(0);
 
 /// The exit status of an interrupted program.
 const INTERRUPTED: i32 = 130;
+
+/// Unblocks every signal of this thread, and so of all programs that it starts. Blocked signals are
+/// inherited through fork(2) and execve(2), and `Command` does not reset them: a parent that blocks
+/// SIGINT would otherwise take Ctrl-C from this program and from everything that it runs.
+pub fn unblock() {
+    // This fails only for arguments that the kernel does not know.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
 
 /// Starts to catch the signals. A second SIGINT or SIGTERM ends the program at once, except while
 /// something is [`Paused`]. A second SIGHUP does not: when a connection is lost, both the shell and
@@ -62,5 +71,31 @@ impl Paused {
 impl Drop for Paused {
     fn drop(&mut self) {
         PAUSED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// The line `SigBlk` of proc_pid_status(5), as a child of this thread sees its own.
+    fn blocked_in_child() -> String {
+        let script = ["-n", "s/^SigBlk:\\t//p", "/proc/self/status"];
+        let output = Command::new("sed").args(script).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_child_inherits_no_blocked_signal() {
+        let thread = std::thread::spawn(|| {
+            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).unwrap();
+            let before = blocked_in_child();
+            unblock();
+            (before, blocked_in_child())
+        });
+        let (before, after) = thread.join().unwrap();
+        assert_ne!(before, "0000000000000000");
+        assert_eq!(after, "0000000000000000");
     }
 }

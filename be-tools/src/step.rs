@@ -79,13 +79,25 @@ fn run_until<S>(
             continue;
         }
         report.step(number, &line);
-        failure = step.run(state, report).err().map(|why| match why {
+        failure = step.run(state, report).err().map(|why| match interruption_or(why, go_on) {
             // Something was written by the steps before it.
             Error::Refused(refusal) if index > 0 => Error::Halted(refusal),
             why => why,
         });
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// The failure of a step. A step whose program was ended by the Ctrl-C that this operation noticed
+/// too was interrupted: what the program failed with would only alarm, and is in the log.
+fn interruption_or(why: Error, go_on: &dyn Fn() -> Result<()>) -> Error {
+    match go_on() {
+        Err(interruption) if !matches!(why, Error::Interrupted) => {
+            log::info!("interrupted: {why}");
+            interruption
+        }
+        _ => why,
+    }
 }
 
 /// Where a test ends an operation.
@@ -165,7 +177,8 @@ mod tests {
         }
     }
 
-    /// `interrupt` is interrupted while it runs, and `complete` completes the step before it.
+    /// `interrupt` is interrupted while it runs, `killed` fails by that, and `complete` completes the
+    /// step before it.
     struct Interrupting<'a>(&'static str, &'a std::cell::Cell<bool>);
 
     impl Display for Interrupting<'_> {
@@ -176,8 +189,8 @@ mod tests {
 
     impl Step<Vec<&'static str>> for Interrupting<'_> {
         fn run(&self, _: &mut Vec<&'static str>, _: &mut dyn Report) -> Result<()> {
-            self.1.set(self.1.get() || self.0 == "interrupt");
-            Ok(())
+            self.1.set(self.1.get() || ["interrupt", "killed"].contains(&self.0));
+            if self.0 == "killed" { Err(Error::Failed("mke2fs failed".into())) } else { Ok(()) }
         }
 
         fn completes_previous(&self) -> bool {
@@ -240,6 +253,7 @@ mod tests {
             (["interrupt", "next", "last"], vec!["1 interrupt"], true),
             (["interrupt", "complete", "last"], vec!["1 interrupt", "2 complete"], true),
             (["first", "second", "interrupt"], vec!["1 first", "2 second", "3 interrupt"], false),
+            (["first", "killed", "last"], vec!["1 first", "2 killed"], true),
         ] {
             let (mut log, mut recorder) = (Vec::new(), StepRecorder::default());
             let interrupted = std::cell::Cell::new(false);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::tool::{self, Tool};
 
-/// The keyring that verifies Debian's archives, if the host has it.
+/// The keyring that verifies Debian's archives. Any other key that the host trusts, such as a third
+/// party's, must not sign the kernel of the rescue image.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Why packages could not be downloaded or unpacked.
@@ -25,6 +26,13 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// The host cannot verify Debian's archives.
+    #[error(
+        "{KEYRING} is missing, so Debian's archives cannot be verified: install \
+         debian-archive-keyring, or give sources with their keys (signed-by) with --sources FILE \
+         (sources.list(5))"
+    )]
+    NoKeyring,
     /// The host has no source for the release.
     #[error(
         "this host's APT has no sources for Debian {release}; give some with --sources FILE \
@@ -74,6 +82,7 @@ impl Apt {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(|source| file_error(&path, source))?;
         }
+        warn_of_old_lists();
         let apt = Self { directory: directory.into() };
         apt.write("sources.list", &sources)?;
         apt.write("status", "")?;
@@ -170,8 +179,30 @@ fn option(name: &str, path: &Path) -> String {
     format!("{name}={}/", path.display())
 }
 
-/// Clears the hooks of the host's configuration, which would act on the host. Everything else in
-/// it, such as a proxy, still applies.
+/// What authenticates packages, with the values that no configuration of the host may lower.
+const AUTHENTICATION: [(&str, &str); 6] = [
+    ("APT::Get::AllowUnauthenticated", "false"),
+    ("APT::Get::Force-Yes", "false"),
+    ("APT::Get::allow-downgrades", "false"),
+    ("Acquire::AllowInsecureRepositories", "false"),
+    ("Acquire::AllowWeakRepositories", "false"),
+    ("Acquire::AllowDowngradeToInsecureRepositories", "false"),
+];
+
+/// Warns if the host's APT accepts lists of packages that are past their date. A host with a mirror
+/// that keeps old states needs that; on any other, somebody can give it old packages.
+fn warn_of_old_lists() {
+    for setting in ["Acquire::Check-Valid-Until", "Acquire::Check-Date"] {
+        // If it cannot be read, APT itself says why in a moment.
+        let dump = Tool::new("apt-config").args(["dump", setting]).run().unwrap_or_default();
+        if dump.lines().any(|line| line.ends_with("\"false\";") || line.ends_with("\"0\";")) {
+            log::warn!("{setting} is off on this host: the packages may be older than the newest");
+        }
+    }
+}
+
+/// Clears the hooks of the host's configuration, which would act on the host, and requires that
+/// packages are authenticated. Everything else in it, such as a proxy, still applies.
 fn configuration(directory: &Path) -> String {
     let mut text = String::new();
     for hooks in [
@@ -185,6 +216,9 @@ fn configuration(directory: &Path) -> String {
         "APT::Default-Release",
     ] {
         text.push_str(&format!("#clear {hooks};\n"));
+    }
+    for (setting, value) in AUTHENTICATION {
+        text.push_str(&format!("{setting} \"{value}\";\n"));
     }
     let directory = directory.display();
     text.push_str(&format!(
@@ -216,8 +250,10 @@ fn host_sources(release: &str) -> Result<String, Error> {
         .arg("Created-By: Packages")
         .run()?;
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let keyring = Path::new(KEYRING).exists().then_some(KEYRING);
-    let text = sources_of(&targets, debian_codename(&os_release), release, keyring);
+    if !Path::new(KEYRING).exists() {
+        return Err(Error::NoKeyring);
+    }
+    let text = sources_of(&targets, debian_codename(&os_release), release);
     if text.is_empty() {
         return Err(Error::NoSource { release: release.into() });
     }
@@ -237,13 +273,7 @@ fn debian_codename(os_release: &str) -> Option<&str> {
 
 /// Renders a sources.list(5) for `release` from lines of "URI SUITE COMPONENT". Suites of the
 /// host's own release, `codename`, are changed to those of `release`.
-fn sources_of(
-    targets: &str,
-    codename: Option<&str>,
-    release: &str,
-    keyring: Option<&str>,
-) -> String {
-    let signed = keyring.map_or(String::new(), |path| format!(" signed-by={path}"));
+fn sources_of(targets: &str, codename: Option<&str>, release: &str) -> String {
     let mut lines = BTreeSet::new();
     for line in targets.lines() {
         let mut words = line.split_whitespace();
@@ -254,7 +284,9 @@ fn sources_of(
         let (base, pocket) = suite.find('-').map_or((suite, ""), |at| suite.split_at(at));
         let known = base == release || Some(base) == codename;
         if known && matches!(pocket, "" | "-updates" | "-security") {
-            lines.insert(format!("deb [arch=amd64{signed}] {uri} {release}{pocket} main\n"));
+            lines.insert(format!(
+                "deb [arch=amd64 signed-by={KEYRING}] {uri} {release}{pocket} main\n"
+            ));
         }
     }
     lines.into_iter().collect()
@@ -283,18 +315,35 @@ http://other.example/ nodistro main
     #[test]
     fn the_hosts_sources_are_changed_to_another_release() {
         assert_eq!(
-            sources_of(TARGETS, Some("bookworm"), "trixie", Some("/k.gpg")),
+            sources_of(TARGETS, Some("bookworm"), "trixie").replace(KEYRING, "KEYS"),
             "\
-deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian-security/ trixie-security main
-deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie main
-deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian/ trixie-updates main
+deb [arch=amd64 signed-by=KEYS] http://mirror.example/debian-security/ trixie-security main
+deb [arch=amd64 signed-by=KEYS] http://mirror.example/debian/ trixie main
+deb [arch=amd64 signed-by=KEYS] http://mirror.example/debian/ trixie-updates main
 "
         );
     }
 
     #[test]
+    fn no_setting_of_the_host_lets_unauthenticated_packages_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let careless = directory.path().join("careless.conf");
+        let lowered = AUTHENTICATION.map(|(setting, _)| format!("{setting} \"true\";\n")).concat();
+        fs::write(&careless, lowered).unwrap();
+        let ours = directory.path().join("ours.conf");
+        fs::write(&ours, configuration(directory.path())).unwrap();
+        // APT_CONFIG is read before the files of -c, as the host's own files are.
+        let script = "APT_CONFIG=$1 exec apt-config -c \"$2\" dump";
+        let dump = Tool::new("sh").args(["-c", script, "sh"]).arg(careless).arg(ours).run();
+        let dump = dump.unwrap();
+        for (setting, value) in AUTHENTICATION {
+            assert!(dump.contains(&format!("{setting} \"{value}\";\n")), "{setting}\n{dump}");
+        }
+    }
+
+    #[test]
     fn a_host_of_another_distribution_has_no_source() {
-        assert_eq!(sources_of(TARGETS, None, "trixie", None), "");
+        assert_eq!(sources_of(TARGETS, None, "trixie"), "");
         assert_eq!(debian_codename("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
         assert_eq!(debian_codename("ID=debian\nVERSION_CODENAME=\"trixie\"\n"), Some("trixie"));
     }

@@ -82,20 +82,24 @@ pub fn path(name: &str) -> String {
     format!("{DIRECTORY}/{name}")
 }
 
-/// GRUB's configuration: it boots the image immediately, with output on screen and serial line.
+/// GRUB's configuration: it boots the image after three seconds, in which `e` changes the kernel's
+/// command line. Menu and output are on screen and serial line.
 pub fn configuration(command_line: &str) -> String {
     let command_line = command_line.replace('\\', "\\\\").replace('$', "\\$");
     format!(
         "serial --unit=0 --speed=115200\n\
          terminal_input console serial\n\
          terminal_output console serial\n\
+         timeout=3\n\
+         menuentry 'Lifeboat rescue image' {{\n\
          echo 'Lifeboat rescue image'\n\
          linux /{DIRECTORY}/vmlinuz {command_line}\n\
          initrd /{DIRECTORY}/initramfs\n\
          boot\n\
          echo 'The rescue image cannot be started: its files cannot be read.'\n\
          sleep 10\n\
-         reboot\n"
+         reboot\n\
+         }}\n"
     )
 }
 

@@ -12,8 +12,9 @@ use crate::image::{self, Addition, Recipe};
 /// 1 January 1980, the earliest time that FAT can represent.
 const EARLIEST: u32 = 315_532_800;
 
-/// The image's default kernel command line: screen and serial console, and few messages.
-const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 quiet";
+/// The image's default kernel command line: screen and serial console, few messages, and a restart
+/// a minute after a panic. A machine that falls back to the image by itself must not hang in it.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 quiet panic=60";
 
 #[derive(Debug, Parser)]
 #[command(name = "image-builder", version, about = "Builds Lifeboat's rescue image")]
@@ -24,7 +25,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build lifeboat.efi and lifeboat.img; needs no root and does not change the host
+    /// Build lifeboat.efi, lifeboat.img and netboot/; needs no root and does not change the host
     Build(Build),
 }
 

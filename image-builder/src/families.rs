@@ -60,5 +60,19 @@ pub const FAMILIES: &[Family] = &[
     family("loop devices", &["loop"], &[]),
     family("EFI variables", &["efivarfs"], &[]),
     family("frame buffer console", &["fb"], &["simpledrm"]),
-    family("watchdogs", &[], &["softdog", "iTCO_wdt", "i6300esb"]),
+    // iTCO_wdt is a part of the chips that lpc_ich and i2c_i801 drive.
+    family(
+        "watchdogs",
+        &[],
+        &[
+            "softdog",
+            "iTCO_wdt",
+            "lpc_ich",
+            "i2c_i801",
+            "sp5100_tco",
+            "wdat_wdt",
+            "hpwdt",
+            "i6300esb",
+        ],
+    ),
 ];

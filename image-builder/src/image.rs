@@ -16,6 +16,7 @@ use crate::initramfs::{Archive, DeviceNumber};
 use crate::modules::ModuleDirectory;
 use crate::packages::Packages;
 use crate::report::{Report, Sizes};
+use crate::tool::Tool;
 use crate::{bios, elf, programs};
 
 /// The image's os-release(5), with the name that boot menus show.
@@ -96,7 +97,7 @@ struct Kernel {
     modules: PathBuf,
 }
 
-/// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`.
+/// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`, with their checksums in `SHA256SUMS`.
 ///
 /// # Errors
 /// When a part is missing or unusable, or the output cannot be written.
@@ -149,12 +150,21 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
         file.set_len(disk.size())?;
         Ok(disk.write(&boot_code, file)?)
     })?;
+    let sums = checksums(&recipe.output)?;
+    write(&recipe.output.join("SHA256SUMS"), |file| Ok(file.write_all(sums.as_bytes())?))?;
     Ok(Report {
         release: recipe.release.clone(),
         kernel: kernel.version,
         output: recipe.output.clone(),
         sizes,
     })
+}
+
+/// The checksums of all outputs, for `sha256sum -c`.
+fn checksums(output: &Path) -> Result<String> {
+    const OUTPUTS: [&str; 4] =
+        ["lifeboat.efi", "lifeboat.img", "netboot/initramfs", "netboot/vmlinuz"];
+    Tool::new("sha256sum").args(OUTPUTS).directory(output).run().context("summing the outputs")
 }
 
 fn kernel(recipe: &Recipe, packages: &Packages) -> Result<Kernel> {
@@ -205,6 +215,7 @@ fn archive(
     for (path, content) in FILES {
         archive.file(path, content.as_bytes().to_vec(), 0o644)?;
     }
+    archive.file("etc/lifeboat-packages", packages.manifest().into(), 0o644)?;
     // The kernel opens it for PID 1, before /dev is mounted.
     archive.character_device("dev/console", DeviceNumber { major: 5, minor: 1 }, 0o600)?;
     // PID 1 uses it as standard input and output on a machine without a console.

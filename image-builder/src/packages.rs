@@ -37,6 +37,7 @@ pub struct KernelFiles {
 #[derive(Debug)]
 pub struct Packages {
     root: PathBuf,
+    manifest: String,
 }
 
 impl Packages {
@@ -75,15 +76,23 @@ impl Packages {
                 .iter()
                 .map(|package| format!("{}={}\n", package.name, package.version))
                 .collect();
-            fs::write(&marker, wanted + &names.concat())
+            fs::write(&marker, wanted.clone() + &names.concat())
                 .map_err(|source| failed(&marker, source))?;
         }
-        Ok(Self { root })
+        let marker_text = read(&marker)?;
+        warn_of_age(&marker);
+        let manifest = marker_text.strip_prefix(&wanted).unwrap_or_default().to_owned();
+        Ok(Self { root, manifest })
     }
 
     /// Packages that were already unpacked into `root`.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), manifest: String::new() }
+    }
+
+    /// The packages, as lines of `NAME=VERSION`.
+    pub fn manifest(&self) -> &str {
+        &self.manifest
     }
 
     /// The path of the program `name`.
@@ -152,6 +161,22 @@ fn lock(path: &Path) -> Result<File, Error> {
     open().map_err(|source| failed(path, source))
 }
 
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| failed(path, source))
+}
+
+/// Warns if the packages in the cache are so old that there are security updates for them.
+fn warn_of_age(marker: &Path) {
+    const DAY: u64 = 24 * 60 * 60;
+    const OLD: u64 = 30;
+    let age = fs::metadata(marker).and_then(|metadata| metadata.modified());
+    let Some(age) = age.ok().and_then(|time| time.elapsed().ok()) else { return };
+    let days = age.as_secs() / DAY;
+    if days > OLD {
+        log::warn!("the packages in the cache are {days} days old: --update gets the newest");
+    }
+}
+
 fn list(apt: &Apt) -> Result<Vec<Package>, Error> {
     let mut packages = apt.with_dependencies(WITH_DEPENDENCIES)?;
     packages.push(apt.first_dependency(KERNEL)?);
@@ -202,6 +227,18 @@ fn failed(path: &Path, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complete_cache_knows_what_it_consists_of() {
+        let cache = tempfile::tempdir().unwrap();
+        let release = cache.path().join("bookworm");
+        fs::create_dir(&release).unwrap();
+        let wanted = format!("{KERNEL} {WITHOUT_DEPENDENCIES:?} {WITH_DEPENDENCIES:?}\n");
+        let manifest = "busybox-static=1:1.35.0-4\ne2fsprogs=1.47.0-2\n";
+        fs::write(release.join("complete"), wanted + manifest).unwrap();
+        let packages = Packages::obtain(cache.path(), "bookworm", None, false).unwrap();
+        assert_eq!(packages.manifest(), manifest);
+    }
 
     #[test]
     fn programs_libraries_and_kernel_are_found_in_the_directories_of_every_release() {

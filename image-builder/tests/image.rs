@@ -87,13 +87,20 @@ fn two_builds_in_different_environments_are_identical_and_complete() {
     let first = build(&one, "umask 022; export TZ=UTC LC_ALL=C");
     let second = build(&other, "umask 077; export TZ=Asia/Kathmandu LC_ALL=tr_TR.UTF-8 HOME=/");
     assert_eq!(first["sizes"], second["sizes"]);
-    for name in ["lifeboat.efi", "lifeboat.img", "netboot/vmlinuz", "netboot/initramfs"] {
+    for name in
+        ["lifeboat.efi", "lifeboat.img", "netboot/vmlinuz", "netboot/initramfs", "SHA256SUMS"]
+    {
         assert_eq!(
             hash(&one.join("out").join(name)),
             hash(&other.join("out").join(name)),
             "{name}"
         );
     }
+
+    let sums =
+        Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(one.join("out")).output();
+    let sums = sums.unwrap();
+    assert!(sums.status.success() && sums.stdout.ends_with(b"netboot/vmlinuz: OK\n"));
 
     let size = |part: &str| first["sizes"][part].as_u64().unwrap();
     assert!(size("efi") < 24 * MIB, "{first:#}");
@@ -103,6 +110,7 @@ fn two_builds_in_different_environments_are_identical_and_complete() {
     let sections = boot::uki::parse(&efi).unwrap();
     assert!(sections.osrel.unwrap().contains("PRETTY_NAME=\"Lifeboat rescue image\""));
     assert_eq!(sections.uname, first["kernel"].as_str());
+    assert!(sections.cmdline.unwrap().contains("panic=60"));
 
     let names = names(&one.join("out/netboot/initramfs"));
     let version = first["kernel"].as_str().unwrap();
@@ -124,6 +132,7 @@ fn two_builds_in_different_environments_are_identical_and_complete() {
         "lib/x86_64-linux-gnu/libc.so.6",
         "lib/x86_64-linux-gnu/libgcc_s.so.1",
         "lib/x86_64-linux-gnu/libblkid.so.1",
+        "etc/lifeboat-packages",
         "etc/note",
         "sbin",
         "proc",

@@ -1,6 +1,7 @@
 //! The rescue image's options on the kernel command line.
 
 use std::fs;
+use std::time::Duration;
 
 use be_tools::command_line::CommandLine;
 
@@ -16,6 +17,17 @@ pub enum AfterCommands {
     PowerOff,
 }
 
+impl AfterCommands {
+    fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "menu" => Some(AfterCommands::Menu),
+            "reboot" => Some(AfterCommands::Reboot),
+            "poweroff" => Some(AfterCommands::PowerOff),
+            _ => None,
+        }
+    }
+}
+
 /// The options that the rescue image takes from the kernel command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -23,6 +35,12 @@ pub struct Options {
     pub run: Vec<String>,
     /// `lifeboat.then=menu|reboot|poweroff`
     pub then: AfterCommands,
+    /// `lifeboat.then-on-failure=menu|reboot|poweroff`: the same, if a command failed.
+    pub then_on_failure: Option<AfterCommands>,
+    /// `lifeboat.wait=SECONDS`: how long disks and boot environments are waited for.
+    pub wait: Option<Duration>,
+    /// `lifeboat.countdown=SECONDS`: how long a key can keep the commands from running.
+    pub countdown: Option<Duration>,
     /// `lifeboat.shell`: shells instead of menus.
     pub shell: bool,
     /// `lifeboat.debug`, `debug` or `ignore_loglevel`: the kernel's messages stay on the console.
@@ -45,9 +63,16 @@ impl Options {
                 ("lifeboat.run", command) if !command.trim().is_empty() => {
                     options.run.push(command.into())
                 }
-                ("lifeboat.then", "menu") => options.then = AfterCommands::Menu,
-                ("lifeboat.then", "reboot") => options.then = AfterCommands::Reboot,
-                ("lifeboat.then", "poweroff") => options.then = AfterCommands::PowerOff,
+                ("lifeboat.then", word) if AfterCommands::from_word(word).is_some() => {
+                    options.then = AfterCommands::from_word(word).unwrap_or_default();
+                }
+                ("lifeboat.then-on-failure", word) if AfterCommands::from_word(word).is_some() => {
+                    options.then_on_failure = AfterCommands::from_word(word);
+                }
+                ("lifeboat.wait", word) if seconds(word).is_some() => options.wait = seconds(word),
+                ("lifeboat.countdown", word) if seconds(word).is_some() => {
+                    options.countdown = seconds(word);
+                }
                 ("lifeboat.shell", _) => options.shell = true,
                 ("lifeboat.debug" | "debug" | "ignore_loglevel", _) => options.debug = true,
                 (other, value) if other.starts_with("lifeboat.") => {
@@ -58,6 +83,10 @@ impl Options {
         }
         options
     }
+}
+
+fn seconds(word: &str) -> Option<Duration> {
+    Some(Duration::from_secs(word.parse::<u32>().ok()?.into()))
 }
 
 /// Splits a command into words like a shell. Only single quotes, double quotes and backslashes are
@@ -103,6 +132,20 @@ mod tests {
         let options = Options::parse("\"lifeboat.run=be list\" lifeboat.shell");
         assert_eq!(options.run, ["be list"]);
         assert!(options.shell);
+    }
+
+    #[test]
+    fn times_and_what_follows_a_failure_are_read() {
+        let options = Options::parse(
+            "lifeboat.wait=90 lifeboat.countdown=30 lifeboat.then=reboot \
+             lifeboat.then-on-failure=menu",
+        );
+        assert_eq!(options.wait, Some(Duration::from_secs(90)));
+        assert_eq!(options.countdown, Some(Duration::from_secs(30)));
+        let ends = (options.then, options.then_on_failure);
+        assert_eq!(ends, (AfterCommands::Reboot, Some(AfterCommands::Menu)));
+        let options = Options::parse("lifeboat.wait=long lifeboat.then-on-failure=sleep");
+        assert_eq!(options.unknown, ["lifeboat.wait=long", "lifeboat.then-on-failure=sleep"]);
     }
 
     #[test]

@@ -5,18 +5,22 @@
 mod child;
 pub mod cmdline;
 pub mod consoles;
+mod firmware;
 pub mod glob;
 mod hardware;
 mod log;
 mod menu;
 pub mod modules;
 mod mounts;
+mod named;
 mod power;
 pub mod scan;
+mod spcr;
 mod supervisor;
 mod sys;
 pub mod uevent;
 mod unattended;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,6 +43,7 @@ enum Child {
     Scan(Scan),
     Unattended(Unattended),
     Release(Release),
+    Watchdog(Watchdog),
 }
 
 /// Show the boot environments on this terminal.
@@ -83,6 +88,11 @@ struct Unattended {}
 #[argh(subcommand, name = "release")]
 struct Release {}
 
+/// Feed the machine's watchdog, so that the machine restarts if the kernel hangs.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "watchdog")]
+struct Watchdog {}
+
 /// Runs the part that the arguments of this process name.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -106,6 +116,7 @@ fn child(arguments: Arguments) -> ExitCode {
         }
         Child::Unattended(Unattended {}) => unattended::run(),
         Child::Release(Release {}) => power::release(),
+        Child::Watchdog(Watchdog {}) => watchdog::run(),
     }
 }
 

@@ -5,6 +5,7 @@ mod keys;
 mod list;
 mod plain;
 mod priority;
+mod rows;
 mod state;
 mod terminal;
 mod text;
@@ -21,6 +22,7 @@ use self::keys::Key;
 use self::list::ListSource;
 use self::state::{Effect, Menu};
 use self::terminal::Screen;
+use crate::firmware::Firmware;
 use crate::log as kernel_log;
 
 /// Shows the menu on this terminal.
@@ -30,6 +32,7 @@ pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
     terminal::leave_signals_to_commands();
     priority::lower(true);
     let mut menu = Menu::new(console);
+    menu.firmware = Firmware::read(Path::new("/sys"));
     let mut source = ListSource::new(directory.to_owned(), be.to_owned());
     if std::env::var_os(crate::child::SUPERVISED).is_none() {
         source.scan(&mut menu);
@@ -126,7 +129,7 @@ fn carry_out(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::state::Menu;
     use crate::scan::Listing;
 

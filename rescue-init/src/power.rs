@@ -1,5 +1,5 @@
-//! Restart and power-off: requested by a signal, as busybox's reboot(8) and poweroff(8) do, and
-//! carried out by PID 1.
+//! Restart, power-off and the start of a loaded kernel: requested by a signal, as busybox's
+//! reboot(8) and poweroff(8) do, and carried out by PID 1.
 
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -16,7 +16,11 @@ use crate::child::{self, SUPERVISED};
 use crate::consoles::Consoles;
 use crate::{log as kernel_log, mounts};
 
-/// How long processes may take to exit on SIGTERM.
+/// What ends a process that may clean up. An interactive shell ignores SIGTERM and obeys SIGHUP. A
+/// stopped process acts on neither until it is continued.
+const GENTLE: [Signal; 3] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCONT];
+
+/// How long processes may take to exit on [`GENTLE`].
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long the disks may take to be released. A dead disk never is.
@@ -32,6 +36,8 @@ pub enum Power {
     Reboot,
     /// Power off.
     Off,
+    /// Start the kernel that is loaded, without the firmware (kexec).
+    LoadedKernel,
 }
 
 impl Power {
@@ -40,15 +46,32 @@ impl Power {
         match self {
             Power::Reboot => Signal::SIGTERM,
             Power::Off => Signal::SIGUSR2,
+            Power::LoadedKernel => Signal::SIGHUP,
         }
     }
 
-    /// What a signal to PID 1 requests. SIGINT is Ctrl-Alt-Del, SIGUSR1 is halt(8).
+    /// What a signal to PID 1 requests. SIGINT is Ctrl-Alt-Del, SIGUSR1 is halt(8), and SIGHUP is
+    /// what `be boot` sends.
     pub fn from_signal(signal: Signal) -> Option<Self> {
         match signal {
             Signal::SIGTERM | Signal::SIGINT => Some(Power::Reboot),
             Signal::SIGUSR1 | Signal::SIGUSR2 => Some(Power::Off),
+            Signal::SIGHUP => Some(Power::LoadedKernel),
             _ => None,
+        }
+    }
+
+    /// Whether it can be done: a kernel that is not loaded cannot be started.
+    pub fn is_possible(self) -> bool {
+        self != Power::LoadedKernel
+            || std::fs::read_to_string("/sys/kernel/kexec_loaded").is_ok_and(|it| it.trim() == "1")
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Power::Reboot => "restarting the machine",
+            Power::Off => "powering off",
+            Power::LoadedKernel => "starting the loaded kernel",
         }
     }
 
@@ -69,15 +92,15 @@ impl Power {
     /// Ends all processes, releases the disks, and restarts or powers off the machine. Returns only
     /// on failure.
     pub fn carry_out(self) -> Errno {
-        log::info!(
-            "{}",
-            if self == Power::Reboot { "restarting the machine" } else { "powering off" }
-        );
-        end_all(Signal::SIGTERM, GRACE_PERIOD);
-        end_all(Signal::SIGKILL, Duration::from_secs(1));
+        log::info!("{}", self.description());
+        end_all(&GENTLE, GRACE_PERIOD);
+        end_all(&[Signal::SIGKILL], Duration::from_secs(1));
         await_release();
-        let mode =
-            if self == Power::Reboot { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
+        let mode = match self {
+            Power::Reboot => RebootMode::RB_AUTOBOOT,
+            Power::Off => RebootMode::RB_POWER_OFF,
+            Power::LoadedKernel => RebootMode::RB_KEXEC,
+        };
         match reboot(mode) {
             Err(error) => error,
             Ok(never) => match never {},
@@ -140,16 +163,35 @@ pub fn release() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Sends a signal to all processes except PID 1 and waits until they have exited.
-fn end_all(signal: Signal, grace: Duration) {
+/// Sends signals to all processes except PID 1 and waits until they have exited.
+fn end_all(signals: &[Signal], grace: Duration) {
     let started = Instant::now();
-    // ESRCH: no process is left.
-    let mut any_left = kill(Pid::from_raw(-1), signal).is_ok();
+    let mut any_left = true;
+    for signal in signals {
+        // ESRCH: no process is left.
+        any_left = kill(Pid::from_raw(-1), *signal).is_ok();
+    }
     while any_left && started.elapsed() < grace {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => sleep(Duration::from_millis(20)),
             Ok(_) => {}
             Err(_) => any_left = false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_is_understood() {
+        for power in [Power::Reboot, Power::Off, Power::LoadedKernel] {
+            assert_eq!(Power::from_signal(power.signal()), Some(power));
+        }
+        // Ctrl-Alt-Del, and halt(8).
+        assert_eq!(Power::from_signal(Signal::SIGINT), Some(Power::Reboot));
+        assert_eq!(Power::from_signal(Signal::SIGUSR1), Some(Power::Off));
+        assert_eq!(Power::from_signal(Signal::SIGCHLD), None);
     }
 }

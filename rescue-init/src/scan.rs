@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use be_tools::environment::BootEnvironment;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::child::OWN_PROGRAM;
+use crate::child::{OWN_PROGRAM, command};
 
 /// The directory through which the processes of the rescue image communicate. `/run/lifeboat`
 /// belongs to `be`.
@@ -107,7 +107,7 @@ fn scan_when_free(directory: &Path, be: &str, requested: u64) -> io::Result<()> 
 /// # Errors
 /// When the process cannot be started.
 pub fn start(directory: &Path, be: &str) -> io::Result<Child> {
-    Command::new(OWN_PROGRAM)
+    command(OWN_PROGRAM)
         .arg("scan")
         .arg("--directory")
         .arg(directory)
@@ -180,8 +180,8 @@ fn since_boot() -> u64 {
 /// Runs `be list --json`. Returns `None` if it was killed because an action needs the disks. It
 /// only reads, and its mounts are private, so it can be killed at any time.
 fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String>> {
-    let command = format!("{be} list --json");
-    let started = Command::new(be)
+    let line = format!("{be} list --json");
+    let started = command(be)
         .args(["list", "--json"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -189,10 +189,10 @@ fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String
         .spawn();
     let mut child = match started {
         Ok(child) => child,
-        Err(error) => return Some(Err(format!("`{command}` cannot be started: {error}"))),
+        Err(error) => return Some(Err(format!("`{line}` cannot be started: {error}"))),
     };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Some(Err(format!("`{command}`: no pipes")));
+        return Some(Err(format!("`{line}`: no pipes")));
     };
     let (output, stderr) = (collect(stdout), collect(stderr));
     let end = Instant::now() + DEADLINE;
@@ -202,14 +202,14 @@ fn list(be: &str, is_wanted: impl Fn() -> bool) -> Option<Result<Listing, String
             Err(RecvTimeoutError::Timeout) if is_wanted() => None,
             Err(RecvTimeoutError::Timeout) if Instant::now() < end => continue,
             Err(_) => Some(Err(format!(
-                "`{command}` took longer than {} seconds and was killed",
+                "`{line}` took longer than {} seconds and was killed",
                 DEADLINE.as_secs()
             ))),
         };
         kill(&mut child);
         return abandoned;
     };
-    Some(parse(&command, child.wait(), &output, &stderr))
+    Some(parse(&line, child.wait(), &output, &stderr))
 }
 
 /// Kills a child and waits for it at most a second: a process that waits for a dead disk does not

@@ -12,11 +12,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::child::{OWN_PROGRAM, child, with_environment};
+use crate::child::{OWN_PROGRAM, child, command, with_environment};
 use crate::cmdline::{AfterCommands, Options};
 use crate::consoles::{self, Console};
 use crate::power::Power;
-use crate::{log as kernel_log, mounts, sys};
+use crate::unattended::Ending;
+use crate::{log as kernel_log, mounts, scan, sys};
 
 /// How often the supervisor has restarted after a panic.
 const RESTARTS: &str = "LIFEBOAT_RESTARTS";
@@ -25,6 +26,12 @@ const RESTARTS: &str = "LIFEBOAT_RESTARTS";
 /// shell.
 const MAX_FAILURES: u32 = 3;
 const SHORT_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How often new consoles are looked for. `/proc/consoles` has no event for them.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Exists while PID 1 obeys the signals of [`Power`]. `be boot` looks for it.
+const REQUESTS: &str = "/run/rescue-init/supervisor";
 
 /// Runs the supervisor. Never returns.
 pub fn run() -> ! {
@@ -67,6 +74,8 @@ enum ServiceKind {
     Hardware,
     /// The commands of the kernel command line, which run once.
     Unattended,
+    /// Feeds the machine's watchdog.
+    Watchdog,
     /// The menu, or a shell instead of it.
     Menu(Console),
 }
@@ -83,12 +92,21 @@ struct Supervisor {
     options: Options,
     signals: Option<SignalFd>,
     services: Vec<Service>,
+    /// When consoles for menus were last looked for; `None` if there are to be no menus yet.
+    looked: Option<Instant>,
 }
 
 impl Supervisor {
     fn new(options: Options) -> Self {
-        let mut supervisor = Supervisor { signals: signals(), services: Vec::new(), options };
+        let signals = signals();
+        if signals.is_some()
+            && let Err(error) = accept_requests()
+        {
+            log::warn!("{REQUESTS}: {error}");
+        }
+        let mut supervisor = Supervisor { signals, services: Vec::new(), options, looked: None };
         supervisor.add(ServiceKind::Hardware);
+        supervisor.add(ServiceKind::Watchdog);
         if !supervisor.options.debug {
             // Only the messages of a kernel panic may overwrite the menu.
             if let Err(error) = fs::write("/proc/sys/kernel/printk", "1") {
@@ -109,26 +127,42 @@ impl Supervisor {
         self.start_due();
     }
 
+    /// Starts a menu on each console, and from now on on those that appear.
     fn add_menus(&mut self) {
-        let consoles = consoles::find();
-        if consoles.is_empty() {
-            log::error!("no console for a menu; give console= on the kernel command line");
+        self.add_new_menus();
+        if !self.services.iter().any(|s| matches!(s.kind, ServiceKind::Menu(_))) {
+            log::error!("no console for a menu yet; give console= on the kernel command line");
         }
-        for console in consoles {
-            self.add(ServiceKind::Menu(console));
+    }
+
+    /// Starts a menu on each console that has none: a driver that is loaded later may bring one.
+    fn add_new_menus(&mut self) {
+        self.looked = Some(Instant::now());
+        for console in consoles::find() {
+            match self.services.iter_mut().find(|service| service.is_menu_on(&console)) {
+                None => self.add(ServiceKind::Menu(console)),
+                // It was gone, and is here again.
+                Some(service) if matches!(service.state, State::Done) => {
+                    service.state = State::Due(Instant::now());
+                }
+                Some(_) => {}
+            }
         }
     }
 
     /// Starts the services that are due, waits for an event and handles it.
     fn step(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() >= LOOK_INTERVAL) {
+            self.add_new_menus();
+        }
         self.start_due();
         match self.wait() {
             Some(Signal::SIGCHLD) | None => {}
-            Some(other) => {
-                if let Some(power) = Power::from_signal(other) {
-                    self.end_machine(power);
-                }
-            }
+            Some(other) => match Power::from_signal(other) {
+                Some(power) if power.is_possible() => self.end_machine(power),
+                Some(power) => log::warn!("{power:?} was requested and is not possible"),
+                None => {}
+            },
         }
         self.reap();
     }
@@ -141,6 +175,11 @@ impl Supervisor {
             }
             service.state = match service.start(&self.options) {
                 Ok(pid) => State::Running { pid, since: now },
+                // A serial adapter was unplugged.
+                Err(error) if service.is_gone() => {
+                    log::warn!("{} ends: {error}", service.name());
+                    State::Done
+                }
                 Err(error) => {
                     log::error!("{} cannot be started: {error}", service.name());
                     service.failures += 1;
@@ -157,7 +196,9 @@ impl Supervisor {
             State::Due(when) => Some(when.saturating_duration_since(now)),
             _ => None,
         };
-        let timeout = self.services.iter().filter_map(due).min().unwrap_or(Duration::from_secs(60));
+        let look = self.looked.map(|looked| LOOK_INTERVAL.saturating_sub(looked.elapsed()));
+        let timeout = self.services.iter().filter_map(due).chain(look).min();
+        let timeout = timeout.unwrap_or(Duration::from_secs(60));
         let Some(signals) = &self.signals else {
             // Without signals, children are still reaped, but requests are not received.
             thread::sleep(timeout.min(Duration::from_millis(200)));
@@ -178,10 +219,12 @@ impl Supervisor {
     /// Reaps all children that have exited, including orphans of other processes.
     fn reap(&mut self) {
         loop {
-            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, format!("exited with status {code}")),
+            let (pid, code, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    (pid, Some(code), format!("exited with status {code}"))
+                }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, format!("was killed by {signal}"))
+                    (pid, None, format!("was killed by {signal}"))
                 }
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
@@ -193,14 +236,14 @@ impl Supervisor {
                 service.record_exit();
                 if service.kind == ServiceKind::Unattended {
                     service.state = State::Done;
-                    self.after_unattended();
+                    self.after_unattended(Ending::from_status(code));
                 }
             }
         }
     }
 
-    fn after_unattended(&mut self) {
-        let power = match self.options.then {
+    fn after_unattended(&mut self, ending: Ending) {
+        let power = match ending.then(&self.options) {
             AfterCommands::Menu => None,
             AfterCommands::Reboot => Some(Power::Reboot),
             AfterCommands::PowerOff => Some(Power::Off),
@@ -232,10 +275,20 @@ impl Service {
         matches!(self.state, State::Running { pid: running, .. } if running == pid)
     }
 
+    fn is_menu_on(&self, console: &Console) -> bool {
+        matches!(&self.kind, ServiceKind::Menu(known) if known.name == console.name)
+    }
+
+    /// Whether its console no longer exists.
+    fn is_gone(&self) -> bool {
+        matches!(&self.kind, ServiceKind::Menu(console) if !console.path().exists())
+    }
+
     fn name(&self) -> String {
         match &self.kind {
             ServiceKind::Hardware => "hardware".into(),
             ServiceKind::Unattended => "the unattended command".into(),
+            ServiceKind::Watchdog => "the watchdog".into(),
             ServiceKind::Menu(console) => format!("the menu on {}", console.name),
         }
     }
@@ -244,6 +297,7 @@ impl Service {
         let mut command = match &self.kind {
             ServiceKind::Hardware => child(&["hardware"]),
             ServiceKind::Unattended => child(&["unattended"]),
+            ServiceKind::Watchdog => child(&["watchdog"]),
             ServiceKind::Menu(console) => self.on_console(console, options)?,
         };
         // The handle is not needed: `waitpid` reaps every child.
@@ -254,7 +308,7 @@ impl Service {
         let terminal = console.open()?;
         let mut command = if options.shell || self.failures >= MAX_FAILURES {
             log::warn!("starting a shell on {}", console.name);
-            with_environment(Command::new("/bin/sh"), &["-l"])
+            with_environment(command("/bin/sh"), &["-l"])
         } else {
             child(&["menu", "--console", &console.name])
         };
@@ -298,13 +352,23 @@ impl Service {
     }
 }
 
-/// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. Children
-/// start with no signal blocked.
+fn accept_requests() -> io::Result<()> {
+    fs::create_dir_all(scan::DIRECTORY)?;
+    fs::write(REQUESTS, "")
+}
+
+/// The signals that PID 1 handles. They are blocked here, to be read from the descriptor. What
+/// starts a child unblocks them there ([`command`]).
 fn signals() -> Option<SignalFd> {
     let mut set = SigSet::empty();
-    for signal in
-        [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2]
-    {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGHUP,
+    ] {
         set.add(signal);
     }
     // Ctrl-Alt-Del becomes SIGINT instead of a reset, which would lose unwritten data.
@@ -334,7 +398,7 @@ fn survive_panics() {
         thread::sleep(Duration::from_secs(1));
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL);
         let restarts = restarts().saturating_add(1).to_string();
-        let mut command = Command::new(OWN_PROGRAM);
+        let mut command = command(OWN_PROGRAM);
         std::os::unix::process::CommandExt::arg0(&mut command, "/init");
         let error = std::os::unix::process::CommandExt::exec(command.env(RESTARTS, restarts));
         log::error!("the supervisor cannot be restarted: {error}");
@@ -350,7 +414,8 @@ mod tests {
 
     fn menu(failures: u32, lasted: Duration) -> Service {
         let state = State::Running { pid: 1, since: Instant::now() - lasted };
-        Service { kind: ServiceKind::Menu(Console { name: "ttyS0".into() }), state, failures }
+        let console = Console { name: "ttyS0".into(), speed: None };
+        Service { kind: ServiceKind::Menu(console), state, failures }
     }
 
     #[test]

@@ -4,6 +4,16 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
+/// Makes the program start with no signal blocked, whatever this process has blocked.
+pub fn unblock_signals(command: &mut Command) -> &mut Command {
+    let prepare = || Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?);
+    // SAFETY: the closure runs in the child between fork and exec. It makes one system call on a
+    // set that lies on its stack, and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(prepare) }
+}
+
 /// Makes the program the leader of a new session, with its standard input as the session's
 /// terminal.
 pub fn lead_session_on_stdin(command: &mut Command) -> &mut Command {

@@ -4,37 +4,136 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use be_tools::escape::printable;
 
-use crate::cmdline::{Options, command_words};
+use crate::cmdline::{AfterCommands, Options, command_words};
 use crate::consoles::Consoles;
-use crate::scan::{Claim, DIRECTORY};
-use crate::{hardware, log as kernel_log};
+use crate::scan::{self, Claim, DIRECTORY};
+use crate::{child, hardware, log as kernel_log, named};
 
 /// How long disks may take to appear: USB storage and hubs wait for their devices.
 const DISK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a BE that a command names may take to appear: SAS expanders and disks that spin up take
+/// half a minute.
+const ENVIRONMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long no disk may have appeared before the commands run.
 const QUIET_TIME: Duration = Duration::from_secs(2);
+
+/// How the commands ended, which is the exit status for PID 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All succeeded.
+    Done,
+    /// At least one failed.
+    Failed,
+    /// A key was pressed, so none was run.
+    Stopped,
+}
+
+impl Ending {
+    /// The ending that an exit status means. A process that was killed has none, and failed.
+    pub fn from_status(status: Option<i32>) -> Self {
+        match status {
+            Some(0) => Ending::Done,
+            Some(3) => Ending::Stopped,
+            _ => Ending::Failed,
+        }
+    }
+
+    fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Ending::Done => 0,
+            Ending::Failed => 1,
+            Ending::Stopped => 3,
+        })
+    }
+
+    /// What comes after it.
+    pub fn then(self, options: &Options) -> AfterCommands {
+        match self {
+            Ending::Done => options.then,
+            Ending::Failed => options.then_on_failure.unwrap_or(options.then),
+            Ending::Stopped => AfterCommands::Menu,
+        }
+    }
+}
 
 /// Runs the commands of the kernel command line and prints the exit status of each.
 pub fn run() -> ExitCode {
     kernel_log::start("unattended");
+    let options = Options::read();
     let mut consoles = Consoles::open();
-    wait_for_disks();
-    for command in Options::read().run {
-        consoles.say(&format!("# {}\n", printable(&command)));
-        let report_line = match run_on(&command, &mut consoles) {
-            Ok(status) => report(&command, status),
+    wait_for_disks(options.wait.unwrap_or(DISK_TIMEOUT));
+    if options.countdown.is_some_and(|time| is_stopped(&options.run, time, &mut consoles)) {
+        return Ending::Stopped.exit_code();
+    }
+    let mut ending = Ending::Done;
+    let end = Instant::now() + options.wait.unwrap_or(ENVIRONMENT_TIMEOUT);
+    wait_for_environments(&named::needed(&options.run), end, &mut consoles);
+    for command in &options.run {
+        consoles.say(&format!("# {}\n", printable(command)));
+        let result = run_on(command, &mut consoles);
+        if !result.as_ref().is_ok_and(ExitStatus::success) {
+            ending = Ending::Failed;
+        }
+        let report_line = match result {
+            Ok(status) => report(command, status),
             Err(error) => format!("lifeboat: \"{command}\" cannot be started: {error}"),
         };
         log::info!("{report_line}");
         consoles.say(&format!("\n{}\n", printable(&report_line)));
     }
-    ExitCode::SUCCESS
+    ending.exit_code()
+}
+
+/// Shows what will be run, and whether a key was pressed in that time.
+fn is_stopped(commands: &[String], time: Duration, consoles: &mut Consoles) -> bool {
+    for command in commands {
+        consoles.say(&format!("# {}\n", printable(command)));
+    }
+    let seconds = time.as_secs();
+    consoles.say(&format!("runs in {seconds} seconds. Press any key for the menu instead.\n"));
+    consoles.forget_keys();
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        if consoles.key_was_pressed() {
+            return true;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+/// Waits until these BEs are found, or until `end`.
+fn wait_for_environments(references: &[String], end: Instant, consoles: &mut Consoles) {
+    let mut is_announced = false;
+    loop {
+        let listing = scan::read(Path::new(DIRECTORY)).and_then(|scan| scan.result.ok());
+        let is_listed =
+            |reference: &str| listing.as_ref().is_some_and(|l| named::is_listed(l, reference));
+        let missing: Vec<&str> = references
+            .iter()
+            .map(String::as_str)
+            .filter(|reference| !is_listed(reference))
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let missing = printable(&missing.join(", ")).into_owned();
+        let Some(left) = end.checked_duration_since(Instant::now()) else {
+            log::warn!("{missing} was not found on any disk; continuing without it");
+            return;
+        };
+        if !std::mem::replace(&mut is_announced, true) {
+            let seconds = left.as_secs();
+            consoles.say(&format!("Waiting up to {seconds} seconds for {missing}.\n"));
+        }
+        sleep(Duration::from_millis(200).min(left));
+    }
 }
 
 /// The line that reports the exit status of a command. If a signal killed it, that is 128 plus the
@@ -51,13 +150,13 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
     };
     let _quiet = Claim::new(Path::new(DIRECTORY)).and_then(Claim::wait);
     let (mut reader, writer) = io::pipe()?;
-    let mut child = Command::new(program)
+    let mut child = child::command(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
-    // `Command` is dropped and with it our copies of the writer, so the pipe ends when the child
+    // The command is dropped and with it our copies of the writer, so the pipe ends when the child
     // exits.
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = reader.read(&mut buffer) {
@@ -68,11 +167,11 @@ fn run_on(command: &str, consoles: &mut Consoles) -> io::Result<ExitStatus> {
 
 /// Waits until the modules are loaded, every USB storage device has its disk, and no more disks
 /// appear.
-fn wait_for_disks() {
+fn wait_for_disks(timeout: Duration) {
     let started = Instant::now();
     let mut disks = Vec::new();
     let mut quiet_since = Instant::now();
-    while started.elapsed() < DISK_TIMEOUT {
+    while started.elapsed() < timeout {
         let now = names(Path::new("/sys/class/block"));
         let waiting = !Path::new(hardware::READY).exists()
             || !silent_usb_storage(Path::new("/sys")).is_empty();
@@ -87,7 +186,7 @@ fn wait_for_disks() {
     }
     log::warn!(
         "disks are still missing after {} seconds; continuing without them",
-        DISK_TIMEOUT.as_secs()
+        timeout.as_secs()
     );
 }
 
@@ -134,6 +233,21 @@ mod tests {
         let line = report("be boot second", ExitStatus::from_raw(3 << 8));
         assert_eq!(line, "lifeboat: \"be boot second\" exited with status 3");
         assert!(report("be list", ExitStatus::from_raw(9)).ends_with("status 137"));
+    }
+
+    #[test]
+    fn what_follows_depends_on_how_the_commands_ended() {
+        let options = Options::parse("lifeboat.then=reboot lifeboat.then-on-failure=menu");
+        for (status, expected) in [
+            (Some(0), AfterCommands::Reboot),
+            (Some(1), AfterCommands::Menu),
+            (None, AfterCommands::Menu),
+        ] {
+            assert_eq!(Ending::from_status(status).then(&options), expected, "{status:?}");
+        }
+        let options = Options::parse("lifeboat.then=reboot");
+        assert_eq!(Ending::Failed.then(&options), AfterCommands::Reboot);
+        assert_eq!(Ending::from_status(Some(3)).then(&options), AfterCommands::Menu);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The rescue stick, for the case that no installed system boots.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use qemu::{Builder, Bus, Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, TwoEnvironments};
 use tests::table::Scenario;
@@ -15,6 +15,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario!(a_broken_environment_is_replaced_with_a_clone_from_the_menu),
     scenario!(an_unattended_list_runs_in_256_mib_without_interaction),
     scenario!(a_hot_plugged_disk_appears_in_the_menu),
+    scenario!(ctrl_c_and_restart_reach_what_runs_in_the_rescue_image),
+    scenario!(an_unattended_command_waits_for_its_environment_and_a_failure_leads_elsewhere),
 ];
 
 fn a_dead_primary_on_nvme_is_replaced_from_the_stick(release: Release) -> Result<()> {
@@ -163,7 +165,7 @@ fn press(vm: &Machine, keys: &str) -> Result<()> {
 
 /// Waits for the plan and confirms it.
 fn confirm_plan(vm: &Machine) -> Result<()> {
-    vm.console().expect("Go on?", deadline(120))?;
+    vm.console().expect("[y/N]", deadline(120))?;
     Ok(vm.console().send("y\r")?)
 }
 
@@ -188,4 +190,83 @@ fn a_hot_plugged_disk_appears_in_the_menu(release: Release) -> Result<()> {
     vm.console().expect(FIRST, deadline(120))?;
     vm.console().expect(SECOND, deadline(60))?;
     Ok(())
+}
+
+fn ctrl_c_and_restart_reach_what_runs_in_the_rescue_image(release: Release) -> Result<()> {
+    let vm = TwoEnvironments::on(release)?.machine()?.kernel(rescue::kernel("")?).start()?;
+    let console = vm.console();
+    console.expect(SECOND, deadline(240))?;
+
+    // A command of a shell ends, and the prompt is back.
+    press(&vm, "S")?;
+    console.expect("`exit` goes back", deadline(60))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let blocked = shell(&vm, "grep SigBlk /proc/self/status", 0)?;
+    assert!(blocked.contains("0000000000000000"), "{blocked}");
+    console.send("sleep 1000\r")?;
+    std::thread::sleep(Duration::from_secs(2));
+    console.send("\x03")?;
+    shell(&vm, "true", 0)?;
+    // 128 and the number of SIGTERM.
+    shell(&vm, "timeout 3 sleep 1000", 143)?;
+    console.send("exit\r")?;
+    // Cursor movements are between the words of the last two lines.
+    console.expect("delete", deadline(60))?;
+
+    // A clone ends within seconds, and says that it is not finished.
+    press(&vm, "kkjl\r\r")?;
+    confirm_plan(&vm)?;
+    console.expect("copy the blocks of /", deadline(120))?;
+    console.send("\x03")?;
+    let interrupted = Instant::now();
+    let left = [
+        &format!("there is no '{FIRST}' on any disk"),
+        &format!("'{FIRST}' on /dev/vda2 is incomplete (create)"),
+    ];
+    console.expect_any(&left.map(String::as_str), deadline(60))?;
+    console.expect("interrupted", deadline(60))?;
+    console.expect("exited with status 130", deadline(60))?;
+    let took = interrupted.elapsed();
+    assert!(took < deadline(5), "the clone was interrupted only after {took:?}");
+    console.expect("Press Enter", deadline(60))?;
+
+    // With a shell open, which ignores SIGTERM, nothing is waited for until it has to be killed.
+    press(&vm, "\r")?;
+    press(&vm, "S")?;
+    console.expect("`exit` goes back", deadline(60))?;
+    std::thread::sleep(Duration::from_secs(2));
+    console.send("echo 8 >/proc/sys/kernel/printk; poweroff\r")?;
+    console.expect("reboot: Power down", deadline(60))?;
+    vm.off(deadline(60))?;
+    let text = vm.console().text();
+    let [asked, done] = ["init: powering off", "reboot: Power down"].map(|w| timestamp(&text, w));
+    let took = done? - asked?;
+    assert!(took < 1.0, "the machine needed {took} seconds to end\n{text}");
+    Ok(())
+}
+
+/// The seconds since boot that the kernel prints before a message with these words.
+fn timestamp(text: &str, words: &str) -> Result<f64> {
+    let line = text.lines().find(|line| line.contains(words)).context("no such message")?;
+    let (before, _) = line.split_once(']').with_context(|| format!("no timestamp: {line}"))?;
+    let (_, time) = before.split_once('[').with_context(|| format!("no timestamp: {line}"))?;
+    time.trim().parse().with_context(|| format!("no timestamp: {line}"))
+}
+
+fn an_unattended_command_waits_for_its_environment_and_a_failure_leads_elsewhere(
+    release: Release,
+) -> Result<()> {
+    let disk = TwoEnvironments::on(release)?.disk().overlay();
+    let words = format!(
+        "lifeboat.run=\"be check {SECOND}\" lifeboat.run=\"be check third\" lifeboat.wait=60 \
+         lifeboat.then=reboot lifeboat.then-on-failure=poweroff"
+    );
+    let vm = Builder::new("bare")?.hot_plug_ports(1).kernel(rescue::kernel(&words)?).start()?;
+    let console = vm.console();
+    console.expect("Waiting up to", deadline(240))?;
+    vm.plug(disk)?;
+    console.expect(&format!("be check {SECOND}\" exited with status 0"), deadline(240))?;
+    console.expect("be check third\" exited with status 2", deadline(240))?;
+    // The first command succeeded and the second failed: the machine is off, not restarted.
+    Ok(vm.off(deadline(120))?)
 }

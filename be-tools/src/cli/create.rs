@@ -7,7 +7,7 @@ use super::context::Context;
 use super::headings::SPECIAL_CASES;
 use super::selection::Selection;
 use crate::environment::Name;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Placement;
 use crate::operations::create;
 
@@ -113,7 +113,13 @@ impl Create {
             force: self.force,
         };
         let mut report = context.report("create", &self.acting);
-        let Some(created) = create::create(&context.host, &request, &mut report)? else {
+        let created = create::create(&context.host, &request, &mut report);
+        if matches!(created, Err(Error::Interrupted))
+            && let Ok(remains) = create::remains(&context.host, &request.name)
+        {
+            report.say(&remains);
+        }
+        let Some(created) = created? else {
             return Ok(0);
         };
         let name = &created.name;

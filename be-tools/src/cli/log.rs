@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use log::{LevelFilter, Metadata, Record};
+use rustix::fs::StatFs;
 
 use crate::escape::{printable, say};
 
@@ -50,6 +51,27 @@ pub(super) fn planned(verb: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{stamp}-{verb}-{}.log", std::process::id()))
 }
 
+/// What the plan says about the log. In the rescue image it lies in memory.
+pub(super) fn note_about(file: &Path) -> String {
+    let there = file.ancestors().find_map(|path| rustix::fs::statfs(path).ok());
+    let is_in_memory = there.as_ref().is_some_and(is_in_memory);
+    let lasting = if is_in_memory {
+        ", where it stays until the machine restarts: copy it to keep it"
+    } else {
+        ""
+    };
+    format!("a log of this operation is written to {}{lasting}", file.display())
+}
+
+/// Whether a file system lies in memory: a tmpfs, or the ramfs that an initramfs may be unpacked to
+/// (linux/magic.h).
+fn is_in_memory(file_system: &StatFs) -> bool {
+    const TMPFS: u32 = 0x0102_1994;
+    const RAMFS: u32 = 0x8584_58f6;
+    // The type's width differs between architectures; all magic numbers have 32 bits.
+    matches!(file_system.f_type as u32, TMPFS | RAMFS)
+}
+
 /// Opens the log. If that fails, a warning is printed and the operation continues.
 pub(super) fn open(file: &Path) {
     let opened = std::fs::create_dir_all(DIRECTORY)
@@ -68,5 +90,19 @@ pub(super) fn note(line: &str) {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         // If the log cannot be written, for example on a full disk, the operation continues.
         let _ = file.write_all(format!("{now} {}\n", printable(line)).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_if_its_log_is_lost_with_a_restart() {
+        // /dev/shm is a tmpfs (shm_overview(7)), and the source of this test is on a disk.
+        let note = |directory: &str| note_about(&Path::new(directory).join("none/x.log"));
+        assert!(note("/dev/shm").ends_with("until the machine restarts: copy it to keep it"));
+        let kept = note(env!("CARGO_MANIFEST_DIR"));
+        assert!(kept.ends_with("be-tools/none/x.log"), "{kept}");
     }
 }

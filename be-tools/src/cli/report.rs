@@ -12,8 +12,8 @@ use super::log;
 use super::output::{print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
-use crate::escape::say;
-use crate::plan::{Plan, PlannedParent, Progress, Report};
+use crate::escape::{printable, say};
+use crate::plan::{Plan, PlannedDevice, PlannedParent, Progress, Report};
 use crate::tool;
 
 /// The style of a step whose progress is not known.
@@ -164,11 +164,12 @@ impl Terminal {
         lines(plan).iter().try_for_each(|line| print_line(line))
     }
 
-    fn ask(&self) -> Result<bool> {
+    fn ask(&self, plan: &Plan) -> Result<bool> {
         if !std::io::stdin().is_terminal() {
             return Err(Refusal::NotConfirmed.into());
         }
-        let _ = std::io::stderr().write_all(b"Go on? [y/N] ");
+        let question = format!("{} [y/N] ", printable(&question(plan)));
+        let _ = std::io::stderr().write_all(question.as_bytes());
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
@@ -203,6 +204,30 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
     lines.push(String::new());
     lines
+}
+
+/// The question below a plan. It repeats what is lost, because the plan may have left the screen:
+/// many terminals have 24 lines, and the Linux console cannot scroll back.
+fn question(plan: &Plan) -> String {
+    let group = |verb: &str, erased: bool| {
+        let there = plan.devices.iter().filter(|d| d.parent.is_none() && d.erased == erased);
+        let devices: Vec<String> = there.map(in_question).collect();
+        (!devices.is_empty()).then(|| format!("{verb} {}", devices.join(", ")))
+    };
+    match (group("Erase", true), group("Change", false)) {
+        (Some(erase), Some(change)) => format!("{erase}, and {change}?"),
+        (Some(one), None) | (None, Some(one)) => format!("{one}?"),
+        (None, None) => "Go on?".into(),
+    }
+}
+
+/// A device by what is lost with it: the BE, or what it holds.
+fn in_question(device: &PlannedDevice) -> String {
+    let (node, size) = (&device.device, HumanBytes(device.size));
+    match &device.environment {
+        Some(name) => format!("{node} '{name}' ({size})"),
+        None => format!("{node} ({size}, {})", device.holds),
+    }
 }
 
 /// Model and serial number, if there are any.
@@ -255,11 +280,15 @@ fn style(template: &str) -> ProgressStyle {
     // The templates are constants that parse. If one did not, the default style would do.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.with_key("running", |_: &ProgressState, line: &mut dyn std::fmt::Write| {
-        if let Some(program) = tool::running() {
-            let _ = write!(line, ", running {program}");
-        }
-    })
+    // The console's font has no braille, which the default spinner is made of.
+    style.tick_chars("|/-\\ ").with_key(
+        "running",
+        |_: &ProgressState, line: &mut dyn std::fmt::Write| {
+            if let Some(program) = tool::running() {
+                let _ = write!(line, ", running {program}");
+            }
+        },
+    )
 }
 
 fn locked(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
@@ -270,7 +299,7 @@ impl Report for Terminal {
     fn confirm(&mut self, plan: &Plan) -> Result<bool> {
         let mut plan = plan.clone();
         let file = log::planned(self.verb);
-        plan.notes.push(format!("a log of this operation is written to {}", file.display()));
+        plan.notes.push(log::note_about(&file));
         if self.json {
             print_json(&plan)?;
         } else if self.dry_run || (!self.unasked && (!self.quiet || !self.yes)) {
@@ -279,7 +308,7 @@ impl Report for Terminal {
         if self.dry_run {
             return Ok(false);
         }
-        if !self.yes && !self.ask()? {
+        if !self.yes && !self.ask(&plan)? {
             return Err(Refusal::NotConfirmed.into());
         }
         log::open(&file);
@@ -375,7 +404,39 @@ mod tests {
             size: 2 << 30,
             holds: "ext4\n  nothing".into(),
             becomes: "/ (xfs)".into(),
+            environment: None,
+            erased: true,
             parent: None,
+        }
+    }
+
+    #[test]
+    fn the_question_repeats_what_is_lost() {
+        let foreign = || PlannedDevice { holds: "ext4 with label 'data'".into(), ..device() };
+        let old = || PlannedDevice { device: "/dev/vda3".into(), size: 3 << 30, ..device() };
+        let parent = Some(PlannedParent {
+            kind: ParentKind::Group,
+            name: "vg".into(),
+            model: String::new(),
+            serial: String::new(),
+            size: 0,
+        });
+        for (devices, expected) in [
+            (vec![], "Go on?"),
+            (vec![old().of("second")], "Erase /dev/vda3 'second' (3.00 GiB)?"),
+            (
+                vec![old().of("second"), foreign()],
+                "Erase /dev/vda3 'second' (3.00 GiB), \
+                 /dev/vdb2 (2.00 GiB, ext4 with label 'data')?",
+            ),
+            (
+                vec![PlannedDevice { erased: false, ..old().of("second") }],
+                "Change /dev/vda3 'second' (3.00 GiB)?",
+            ),
+            // Nothing is lost with a device that does not exist yet.
+            (vec![PlannedDevice { parent, ..device() }], "Go on?"),
+        ] {
+            assert_eq!(question(&Plan { devices, ..Plan::default() }), expected);
         }
     }
 

@@ -62,8 +62,29 @@ impl Question for ScanRequest {
     type Finding = ScanResult;
 
     fn answer(&self) -> Answer<ScanResult> {
-        stay_in_private_namespace().and_then(|()| scan(self)).map_err(|error| error.to_string())
+        stay_in_private_namespace()
+            .and_then(|()| scan(self))
+            .map_err(|error| reason(error, &self.file_system))
     }
+}
+
+/// Why a file system was not read. The reason comes before the path, because a narrow screen shows
+/// the beginning of a line.
+fn reason(error: Error, file_system: &FileSystem) -> String {
+    let Error::Io { doing, source } = error else { return error.to_string() };
+    let look = match file_system.kind {
+        _ if !matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EUCLEAN)) => "",
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => "e2fsck -n",
+        Kind::Xfs => "xfs_repair -n",
+        Kind::Btrfs => "btrfs check --readonly",
+        _ => "",
+    };
+    if look.is_empty() {
+        return format!("{source}, when {doing}");
+    }
+    // The kernel says what is wrong with a damaged file system in its log only.
+    let node = file_system.volume.node().display();
+    format!("{source}: `{look} {node}` says what is damaged ({doing})")
 }
 
 /// The directory that workers mount on. Each has its own namespace, so they can share one.
@@ -200,4 +221,39 @@ fn all_roots(top: &Path) -> Vec<Subvolume> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::device::{BlockDevice, Devices};
+    use crate::storage::probe::SuperBlock;
+    use crate::storage::volume::Volume;
+
+    #[test]
+    fn the_reason_comes_before_the_path_and_names_the_program_that_looks_closer() {
+        for (kind, errno, expected) in [
+            (
+                Kind::Ext4,
+                libc::EINVAL,
+                "Invalid argument (os error 22): `e2fsck -n /dev/vdy1` says what is damaged \
+                 (mounting /dev/vdy1)",
+            ),
+            (
+                Kind::Xfs,
+                libc::EUCLEAN,
+                "Structure needs cleaning (os error 117): `xfs_repair -n /dev/vdy1` says what is \
+                 damaged (mounting /dev/vdy1)",
+            ),
+            (Kind::Ext4, libc::EIO, "Input/output error (os error 5), when mounting /dev/vdy1"),
+        ] {
+            let device = BlockDevice::example("vdy1", SuperBlock::new(kind));
+            let devices: Devices = [device].into_iter().collect();
+            let volume = Volume::of(&devices, devices.by_name("vdy1").unwrap());
+            let file_system = FileSystem::found(volume).unwrap();
+            let source = std::io::Error::from_raw_os_error(errno);
+            let error = Error::Io { doing: "mounting /dev/vdy1".into(), source };
+            assert_eq!(reason(error, &file_system), expected);
+        }
+    }
 }

@@ -5,6 +5,10 @@ mod kernel;
 use std::fmt::{Display, Formatter};
 use std::fs::File;
 use std::io::Write;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 pub use kernel::{BootChoice, choose};
 
@@ -16,9 +20,13 @@ use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
+use crate::signals;
 use crate::step;
 use crate::storage::namespace;
 use crate::tool::Tool;
+
+/// How long that PID 1 may take to end this program.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts a BE. Returns only if the report stopped after the plan, or while systemd shuts the
 /// running system down.
@@ -110,12 +118,31 @@ impl step::Step<State<'_>> for Step<'_> {
                 Tool::new("systemctl").arg("kexec").run()?;
                 Ok(())
             }
+            Step::Start if state.host.is_rescue_image() => {
+                ask_supervisor().map_err(|e| Error::boot("starting the loaded kernel", e))
+            }
             Step::Start => {
                 rustix::fs::sync();
                 boot::kexec::execute().map_err(|e| Error::boot("starting the loaded kernel", e))
             }
         }
     }
+}
+
+/// Asks PID 1 of the rescue image to start the loaded kernel. It first ends all programs, this one
+/// too, and unmounts the disks: another console may have a file system mounted for writing.
+fn ask_supervisor() -> std::io::Result<()> {
+    nix::sys::signal::kill(Pid::from_raw(1), Signal::SIGHUP)?;
+    let asked = Instant::now();
+    while !signals::interrupted() {
+        if asked.elapsed() > SUPERVISOR_PATIENCE {
+            return Err(std::io::Error::other(
+                "PID 1 does not answer: `dmesg` says why; restart the machine instead",
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 /// Opens a file that was there when the plan was made.

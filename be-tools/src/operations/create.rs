@@ -11,7 +11,8 @@ mod target;
 
 pub use request::{CreateRequest, Method};
 
-use crate::environment::Descriptor;
+use crate::discover;
+use crate::environment::{Descriptor, Inventory, Name};
 use crate::error::Result;
 use crate::host::Host;
 use crate::plan::Report;
@@ -41,4 +42,40 @@ pub fn create(
     let mut state = State::new(&job, &session);
     run_all(&steps, &mut state, report)?;
     Ok(Some(state.descriptor))
+}
+
+/// What an interrupted [`create`] has left of its BE, in one sentence.
+///
+/// # Errors
+/// As [`discover::discover`].
+pub fn remains(host: &Host, name: &Name) -> Result<String> {
+    Ok(remains_in(&discover::discover(host)?, name))
+}
+
+fn remains_in(inventory: &Inventory, name: &Name) -> String {
+    match inventory.find(name.as_str()) {
+        Ok(left) => {
+            format!("'{name}' on {} is {}", left.root.device.display(), left.state_text())
+        }
+        Err(_) => format!("there is no '{name}' on any disk: what was to hold it may be blank"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::BootEnvironment;
+    use std::path::Path;
+
+    #[test]
+    fn what_an_interrupted_creation_left_is_said() {
+        let name: Name = "second".parse().unwrap();
+        let mut inventory = Inventory::default();
+        let nothing = "there is no 'second' on any disk: what was to hold it may be blank";
+        assert_eq!(remains_in(&inventory, &name), nothing);
+        let mut left = BootEnvironment::empty(Path::new("/dev/vda3"));
+        left.descriptor = Some(Descriptor::new(name.clone(), None));
+        inventory.environments.push(left);
+        assert_eq!(remains_in(&inventory, &name), "'second' on /dev/vda3 is incomplete (create)");
+    }
 }

@@ -44,7 +44,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
         ..Plan::default()
     };
     for device in &devices {
-        plan.devices.push(device.planned("blank"));
+        plan.devices.push(device.planned("blank").of(environment.name()));
     }
     let is_left = |node: &&PathBuf| !devices.iter().any(|device| device.node == **node);
     for left in environment.own_devices().into_iter().filter(is_left) {

@@ -1,6 +1,8 @@
 //! The actions of the menu. Each is a command, run exactly as it is shown.
 
-use be_tools::environment::{BootEnvironment, Name};
+use be_tools::environment::BootEnvironment;
+
+use crate::firmware::Firmware;
 
 /// A command, and how the menu runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,12 +13,27 @@ pub struct Action {
     pub exclusive: bool,
     /// Whether a restart is offered after it has succeeded.
     pub offers_reboot: bool,
+    /// What is printed before it starts.
+    pub greeting: &'static [&'static str],
 }
+
+/// What is different in a shell inside a BE.
+const INSIDE: &[&str] = &[
+    "This shell runs inside the boot environment; `exit` goes back to the menu.",
+    "The ESP is hidden: /boot/efi is empty here, and nothing on it is lost. Key a of",
+    "the menu writes the loader again.",
+];
+
+/// What the shell of the rescue image is for.
+const RESCUE: &[&str] = &[
+    "This is a shell of the rescue image. `be list` shows the boot environments,",
+    "`be --help` all verbs, `busybox` most of the other programs; `exit` goes back.",
+];
 
 impl Action {
     fn be(words: &[&str]) -> Self {
         let words = std::iter::once("be").chain(words.iter().copied()).map(String::from).collect();
-        Action { words, exclusive: false, offers_reboot: false }
+        Action { words, exclusive: false, offers_reboot: false, greeting: &[] }
     }
 
     fn exclusive(self) -> Self {
@@ -46,16 +63,11 @@ impl Action {
         Self::be(&["check", &be.reference]).exclusive()
     }
 
-    /// Replaces `replaced` with a copy of `source`.
-    pub fn clone_over(source: &BootEnvironment, replaced: &BootEnvironment, name: &Name) -> Self {
-        let words = [
-            "create",
-            name.as_str(),
-            "--from",
-            &source.reference,
-            "--replace",
-            &replaced.reference,
-        ];
+    /// Replaces the BE `replaced` with a copy of `source`. A BIOS has no boot entries, so `be` is
+    /// told to make none.
+    pub fn clone_over(source: &str, replaced: &str, name: &str, firmware: Firmware) -> Self {
+        let mut words = vec!["create", name, "--from", source, "--replace", replaced];
+        words.extend((!firmware.has_boot_entries()).then_some("--no-boot-entry"));
         Self::be(&words).exclusive()
     }
 
@@ -67,9 +79,15 @@ impl Action {
 
     /// Runs a shell inside the BE.
     pub fn shell_inside(be: &BootEnvironment) -> Self {
-        // Unlike the other distributions, Alpine does not install bash by default.
-        let shell = if be.os.id == "alpine" { "/bin/sh" } else { "/bin/bash" };
-        Self::be(&["run", &be.reference, "--", shell])
+        let shell = shell_of(be);
+        Action { greeting: INSIDE, ..Self::be(&["run", &be.reference, "--", shell]) }
+    }
+
+    /// Runs a shell inside the BE that may use the whole disk.
+    pub fn privileged_shell_inside(be: &BootEnvironment) -> Self {
+        let shell = shell_of(be);
+        let words = ["run", &be.reference, "--privileged", "--", shell];
+        Action { greeting: INSIDE, ..Self::be(&words) }
     }
 
     /// Deletes the BE.
@@ -79,16 +97,12 @@ impl Action {
 
     /// Runs a shell of the rescue image.
     pub fn shell() -> Self {
-        Action { words: vec!["sh".into(), "-l".into()], exclusive: false, offers_reboot: false }
+        Action { words: vec!["sh".into(), "-l".into()], greeting: RESCUE, ..Self::be(&[]) }
     }
 
     /// Shows the network addresses.
     pub fn network() -> Self {
-        Action {
-            words: vec!["ip".into(), "address".into()],
-            exclusive: false,
-            offers_reboot: false,
-        }
+        Action { words: vec!["ip".into(), "address".into()], ..Self::be(&[]) }
     }
 
     /// The command as the user would type it in a shell.
@@ -103,6 +117,12 @@ impl Action {
         };
         self.words.iter().map(quote).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The shell that the BE's system installs.
+fn shell_of(be: &BootEnvironment) -> &'static str {
+    // Unlike the other distributions, Alpine does not install bash by default.
+    if be.os.id == "alpine" { "/bin/sh" } else { "/bin/bash" }
 }
 
 /// The default name of a copy of `source` that replaces `replaced`: the name of the replaced BE, if
@@ -133,20 +153,22 @@ mod tests {
     fn every_action_is_a_command_of_be() {
         let all = listing().environments;
         let (bookworm, nightly, alpine) = (&all[0], &all[1], &all[3]);
-        let name = "bookworm".parse().unwrap();
+        let clone = |firmware| Action::clone_over("nightly", "bookworm", "bookworm", firmware);
         for (action, expected) in [
             (Action::boot(nightly), "be boot nightly"),
             (Action::try_once(nightly), "be activate nightly"),
             (Action::activate(nightly), "be activate nightly --permanent"),
             (Action::check(alpine), "be check @/dev/sdb1"),
+            (clone(Firmware::Uefi), "be create bookworm --from nightly --replace bookworm"),
             (
-                Action::clone_over(nightly, bookworm, &name),
-                "be create bookworm --from nightly --replace bookworm",
+                clone(Firmware::Bios),
+                "be create bookworm --from nightly --replace bookworm --no-boot-entry",
             ),
             (Action::mount(bookworm), "be mount bookworm"),
             (Action::mount(nightly), "be umount nightly"),
             (Action::shell_inside(nightly), "be run nightly -- /bin/bash"),
             (Action::shell_inside(alpine), "be run @/dev/sdb1 -- /bin/sh"),
+            (Action::privileged_shell_inside(nightly), "be run nightly --privileged -- /bin/bash"),
             (Action::delete(nightly), "be delete nightly"),
         ] {
             assert_eq!(action.command_line(), expected);

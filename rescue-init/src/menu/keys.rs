@@ -8,6 +8,8 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 pub enum Key {
     Up,
     Down,
+    PageUp,
+    PageDown,
     First,
     Last,
     Enter,
@@ -39,8 +41,10 @@ impl Key {
         match event.code {
             KeyCode::Up => Some(Key::Up),
             KeyCode::Down => Some(Key::Down),
-            KeyCode::Home | KeyCode::PageUp => Some(Key::First),
-            KeyCode::End | KeyCode::PageDown => Some(Key::Last),
+            KeyCode::PageUp => Some(Key::PageUp),
+            KeyCode::PageDown => Some(Key::PageDown),
+            KeyCode::Home => Some(Key::First),
+            KeyCode::End => Some(Key::Last),
             KeyCode::Enter => Some(Key::Enter),
             KeyCode::Esc => Some(Key::Escape),
             KeyCode::Backspace | KeyCode::Delete => Some(Key::Backspace),

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::state::Menu;
+use crate::firmware::Firmware;
 use crate::scan;
 
 /// The file with the list, and the scan that updates it.
@@ -49,6 +50,8 @@ impl ListSource {
         }
         let Some(scan) = scan::read(&self.directory) else { return false };
         self.seen = now;
+        // Every scan begins after efivarfs was mounted, or in vain.
+        menu.firmware = Firmware::read(Path::new("/sys"));
         menu.update(scan.result);
         menu.scanning = self.scanner.is_some();
         true

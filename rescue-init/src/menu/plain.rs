@@ -9,6 +9,7 @@ use be_tools::escape::printable;
 use super::keys::Key;
 use super::list::ListSource;
 use super::state::{Effect, Menu, Outcome, Overlay};
+use super::text::Detail;
 use super::{priority, terminal, text, view};
 
 /// Shows the menu until the input ends.
@@ -89,11 +90,17 @@ fn page(menu: &Menu) -> String {
     let lines = match &menu.overlay {
         Overlay::None => list(menu),
         Overlay::Help => {
-            vec![
-                String::new(),
-                "Every action runs the `be` command that it shows. Press Enter to go back.".into(),
-                String::new(),
-            ]
+            let keys = view::help(menu).map(|help| format!("{:<13}{}", help.key, help.effect));
+            let end = "Every action runs the `be` command that it shows. Press Enter to go back.";
+            let mut lines = vec![String::new()];
+            lines.extend(keys.chain([end.into(), String::new()]));
+            lines
+        }
+        Overlay::Messages(_) => {
+            let mut lines = vec![String::new()];
+            lines.extend(menu.messages().iter().map(|message| format!("! {message}")));
+            lines.push("Press Enter to go back: ".into());
+            lines
         }
         Overlay::Name(input) => {
             let problem = input.problem.as_ref().map(|problem| format!("! {problem}"));
@@ -126,7 +133,7 @@ fn list(menu: &Menu) -> Vec<String> {
         let mark = if number == menu.selected { '>' } else { ' ' };
         let health = text::health(be).text;
         lines.push(format!(
-            "{mark}{:>2}  {:<16} {:<5} {:<13} {:<20} {:<10} {:>5}  {health}",
+            "{mark}{:>2} {:<12} {:<5} {:<12} {:<14} {:<10} {:>5} {health}",
             number + 1,
             be.reference,
             text::next(be),
@@ -138,9 +145,11 @@ fn list(menu: &Menu) -> Vec<String> {
     }
     if let Some(be) = menu.current() {
         lines.push(String::new());
-        lines.extend(be.problems.iter().map(|problem| format!("  ! {problem}")));
-        let facts = text::facts(be, menu.environments());
-        lines.extend(facts.iter().map(|fact| format!("  {:<9}{}", fact.label, fact.value)));
+        let line = |detail| match detail {
+            Detail::Fact(fact) => format!("  {:<9}{}", fact.label, fact.value),
+            Detail::Problem(problem) => format!("  ! {problem}"),
+        };
+        lines.extend(text::details(be, menu.environments()).into_iter().map(line));
     }
     let warnings = menu.listing.iter().flat_map(|listing| &listing.warnings);
     lines.extend(warnings.map(|warning| format!("  ! {warning}")));
@@ -188,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn the_list_fits_80_columns_and_help_names_every_key() {
+        let mut menu = menu();
+        let rows = page(&menu);
+        let wide = rows.lines().filter(|line| line.contains("Debian 1") && line.len() > 80);
+        assert_eq!(wide.count(), 0, "{rows}");
+        type_line(&mut menu, "h");
+        for text in ["clone it over another", "restart or power off"] {
+            assert!(page(&menu).contains(text), "{}", page(&menu));
+        }
+    }
+
+    #[test]
     fn an_empty_line_boots_nothing() {
         let mut menu = menu();
         assert!(type_line(&mut menu, "").is_empty());
@@ -198,8 +219,8 @@ mod tests {
     fn the_page_shows_every_boot_environment_and_all_keys() {
         let page = page(&menu());
         for text in [
-            "> 1  bookworm",
-            "  4  @/dev/sdb1",
+            "> 1 bookworm",
+            "  4 @/dev/sdb1",
             "! /boot/initrd.img-6.1.0-50-amd64",
             "R restart",
             "trial failed",

@@ -4,8 +4,14 @@ use be_tools::environment::{BootEnvironment, Name};
 
 use super::actions::{Action, name_for_copy};
 use super::keys::Key;
+use super::rows::Scroll;
+use crate::firmware::Firmware;
 use crate::power::Power;
 use crate::scan::Listing;
+
+/// How many rows a key scrolls messages by, and the details of a BE.
+const PAGE: isize = 10;
+const DETAILS_PAGE: isize = 4;
 
 /// The menu on one console.
 #[derive(Debug)]
@@ -18,8 +24,12 @@ pub struct Menu {
     pub scanning: bool,
     /// Whether the machine has a network interface besides the loopback.
     pub has_network: bool,
+    /// The firmware that started the machine.
+    pub firmware: Firmware,
     /// Index of the selected BE in the list.
     pub selected: usize,
+    /// How far the details of the selected BE are scrolled.
+    pub details: Scroll,
     /// What is shown on top of the list.
     pub overlay: Overlay,
     /// What happened last.
@@ -33,6 +43,8 @@ pub enum Overlay {
     None,
     /// The list of all keys.
     Help,
+    /// All warnings, and the last message.
+    Messages(Scroll),
     /// A question with answers to choose from.
     Dialog(Dialog),
     /// The name of a copy that the user is typing.
@@ -122,7 +134,9 @@ impl Menu {
             listing: None,
             scanning: true,
             has_network: false,
+            firmware: Firmware::Uefi,
             selected: 0,
+            details: Scroll::default(),
             overlay: Overlay::None,
             message: None,
         }
@@ -131,6 +145,17 @@ impl Menu {
     /// The boot environments in the list.
     pub fn environments(&self) -> &[BootEnvironment] {
         self.listing.as_ref().map_or(&[], |listing| &listing.environments)
+    }
+
+    /// What could not be read.
+    pub fn warnings(&self) -> &[String] {
+        self.listing.as_ref().map_or(&[], |listing| &listing.warnings)
+    }
+
+    /// Everything that there is to tell: the last message and all warnings.
+    pub fn messages(&self) -> Vec<&str> {
+        let message = self.message.as_ref().map(|message| message.text.as_str());
+        message.into_iter().chain(self.warnings().iter().map(String::as_str)).collect()
     }
 
     /// The selected boot environment.
@@ -181,19 +206,49 @@ impl Menu {
         match std::mem::replace(&mut self.overlay, Overlay::None) {
             Overlay::None => self.handle_in_list(key),
             Overlay::Help => Effect::None,
+            Overlay::Messages(scroll) => self.handle_in_messages(scroll, key),
             Overlay::Dialog(dialog) => self.handle_in_dialog(dialog, key),
             Overlay::Name(input) => self.handle_in_name(input, key),
         }
     }
 
+    fn handle_in_messages(&mut self, scroll: Scroll, key: Key) -> Effect {
+        match key {
+            Key::Up | Key::Character('k') => scroll.by(-1),
+            Key::Down | Key::Character('j') => scroll.by(1),
+            Key::PageUp => scroll.by(-PAGE),
+            Key::PageDown => scroll.by(PAGE),
+            Key::First => scroll.to_first(),
+            Key::Last => scroll.by(isize::MAX),
+            _ => return Effect::None,
+        }
+        self.overlay = Overlay::Messages(scroll);
+        Effect::None
+    }
+
     fn handle_in_list(&mut self, key: Key) -> Effect {
+        let selected = self.selected;
+        let effect = self.apply_in_list(key);
+        if self.selected != selected {
+            self.details.to_first();
+        }
+        effect
+    }
+
+    fn apply_in_list(&mut self, key: Key) -> Effect {
         let last = self.environments().len().saturating_sub(1);
         match key {
+            Key::PageUp => self.details.by(-DETAILS_PAGE),
+            Key::PageDown => self.details.by(DETAILS_PAGE),
             Key::Up | Key::Character('k') => self.selected = self.selected.saturating_sub(1),
             Key::Down | Key::Character('j') => self.selected = (self.selected + 1).min(last),
             Key::First => self.selected = 0,
             Key::Last => self.selected = last,
             Key::Character('h' | '?') => self.overlay = Overlay::Help,
+            Key::Character('w') if self.messages().is_empty() => {
+                self.show_message("there are no warnings");
+            }
+            Key::Character('w') => self.overlay = Overlay::Messages(Scroll::default()),
             Key::Character('S') => return Effect::Run(Action::shell()),
             Key::Character('n') if self.has_network => return Effect::Run(Action::network()),
             Key::Character('r') => {
@@ -224,7 +279,7 @@ impl Menu {
             'c' => self.on_current(run(Action::check)),
             'l' => self.on_current(Self::ask_clone),
             'm' => self.on_current(run(Action::mount)),
-            's' => self.on_current(run(Action::shell_inside)),
+            's' => self.on_current(Self::ask_shell),
             'd' => self.on_current(Self::ask_delete),
             _ => Effect::None,
         }
@@ -262,6 +317,12 @@ impl Menu {
     }
 
     fn ask_activate(&mut self, be: &BootEnvironment) -> Effect {
+        if !self.firmware.has_boot_entries() {
+            self.show_failure(
+                "a BIOS started this machine: only UEFI can activate; Enter boots it now",
+            );
+            return Effect::None;
+        }
         let text =
             "A trial falls back automatically if the boot environment does not start properly.";
         let choices = vec![
@@ -272,6 +333,18 @@ impl Menu {
             ),
         ];
         self.ask(format!("Activate {}?", be.reference), text, choices)
+    }
+
+    fn ask_shell(&mut self, be: &BootEnvironment) -> Effect {
+        let text = "It runs the boot environment's own programs, on its file systems.";
+        let choices = vec![
+            ("Shut off: it sees nothing else".into(), Outcome::Run(Action::shell_inside(be))),
+            (
+                "Privileged: it also sees the whole disk".into(),
+                Outcome::Run(Action::privileged_shell_inside(be)),
+            ),
+        ];
+        self.ask(format!("Which shell inside {}?", be.reference), text, choices)
     }
 
     fn ask_delete(&mut self, be: &BootEnvironment) -> Effect {
@@ -316,7 +389,7 @@ impl Menu {
                     return self.choose(dialog.choices.swap_remove(number).outcome);
                 }
             }
-            Key::Backspace | Key::Redraw => {}
+            Key::PageUp | Key::PageDown | Key::Backspace | Key::Redraw => {}
         }
         self.overlay = Overlay::Dialog(dialog);
         Effect::None
@@ -354,7 +427,9 @@ impl Menu {
                     self.find(&input.replaced),
                 ) {
                     (Ok(name), Some(source), Some(replaced)) => {
-                        return Effect::Run(Action::clone_over(source, replaced, &name));
+                        let (from, over) = (&source.reference, &replaced.reference);
+                        let action = Action::clone_over(from, over, name.as_str(), self.firmware);
+                        return Effect::Run(action);
                     }
                     (Err(error), ..) => input.problem = Some(error.to_string()),
                     _ => {

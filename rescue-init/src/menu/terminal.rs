@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Stdout, Write, stdout};
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use be_tools::escape::printable;
@@ -26,6 +26,7 @@ use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcgetattr, tcseta
 
 use super::actions::Action;
 use super::keys::Key;
+use crate::child::command;
 use crate::scan::Claim;
 use crate::unattended::report;
 
@@ -137,6 +138,9 @@ pub struct CommandResult {
 pub fn run(action: &Action, be: &str, directory: &Path) -> Option<CommandResult> {
     let line = action.command_line();
     println!("# {}\n", printable(&line));
+    if !action.greeting.is_empty() {
+        println!("{}\n", action.greeting.join("\n"));
+    }
     // A running scan is abandoned first.
     let held = action.exclusive.then(|| claim_disks(directory));
     match &held {
@@ -218,11 +222,12 @@ impl Interrupt {
 fn start(action: &Action, be: &str) -> io::Result<ExitStatus> {
     let (program, arguments) =
         action.words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    Command::new(if program == "be" { be } else { program }).args(arguments).status()
+    command(if program == "be" { be } else { program }).args(arguments).status()
 }
 
 /// Makes the keys that end or stop a command have no effect on the menu. The signals are blocked
-/// rather than ignored, because commands would inherit ignored signals.
+/// rather than ignored: what starts a command unblocks them there ([`command`]), and Ctrl-C can be
+/// read while the menu waits.
 pub fn leave_signals_to_commands() {
     let mut set = SigSet::empty();
     for signal in

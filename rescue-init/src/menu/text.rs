@@ -84,18 +84,40 @@ pub fn created(be: &BootEnvironment) -> String {
     day.unwrap_or("-").to_owned()
 }
 
-/// The details of a BE, except its problems.
-pub fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<Fact> {
+/// A part of the details of a BE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A line with a label.
+    Fact(Fact),
+    /// Why it would not boot.
+    Problem(String),
+}
+
+/// The details of a BE. Its root comes first: that is what one must see before it is erased. Then
+/// come its problems.
+pub fn details(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<Detail> {
+    let problems = be.problems.iter().map(|problem| Detail::Problem(problem.to_string()));
+    let root = root(be).into_iter().map(Detail::Fact);
+    root.chain(problems).chain(facts(be, all).into_iter().map(Detail::Fact)).collect()
+}
+
+fn root(be: &BootEnvironment) -> [Fact; 2] {
+    let subvolume =
+        be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
+    let used = be.used.map(|used| format!(", {} used", size(Some(used)))).unwrap_or_default();
+    let place = format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type);
+    [
+        Fact { label: "root", value: place },
+        Fact { label: "", value: format!("UUID {}", be.root.uuid) },
+    ]
+}
+
+/// The other facts about a BE.
+fn facts(be: &BootEnvironment, all: &[BootEnvironment]) -> Vec<Fact> {
     let mut facts = Vec::new();
     let mut add = |label, value| facts.push(Fact { label, value });
     let kernel = be.kernel.as_deref().unwrap_or("none found");
     add("system", format!("{}, kernel {kernel}", be.os.pretty_name));
-    let subvolume =
-        be.root.subvolume.as_ref().map(|path| format!(" subvolume {path}")).unwrap_or_default();
-    let used = be.used.map(|used| format!(", {} used", size(Some(used)))).unwrap_or_default();
-    let root = format!("{} {}{subvolume}{used}", be.root.device.display(), be.root.fs_type);
-    add("root", root);
-    add("", format!("UUID {}", be.root.uuid));
     let mut state = be.state_text();
     if let Some(descriptor) = &be.descriptor {
         let is_source = |other: &&BootEnvironment| {

@@ -1,14 +1,16 @@
 //! Draws the menu. It fits 80x24 and grows with the terminal. Nothing is shown by colour alone.
 
-use be_tools::environment::{BootEnvironment, Problem};
+use be_tools::environment::BootEnvironment;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Row, Table, TableState, Wrap};
 
+use super::actions::Action;
+use super::rows::{Scroll, at_most, columns, shortened, wrap};
 use super::state::{Dialog, Menu, NameInput, Outcome, Overlay};
-use super::text::{self, Fact, Severity};
+use super::text::{self, Detail, Fact, Severity};
 
 const BAR: Style = Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Modifier::BOLD);
 const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
@@ -31,6 +33,8 @@ const fn key(key: &'static str, effect: &'static str) -> KeyHelp {
     KeyHelp { key, effect }
 }
 
+const ACTIVATE: KeyHelp = key("a", "activate");
+const WARNINGS: KeyHelp = key("w", "warnings");
 const NETWORK: KeyHelp = key("n", "network");
 const NETWORK_HELP: KeyHelp = key("n", "show network addresses");
 
@@ -38,7 +42,7 @@ const NETWORK_HELP: KeyHelp = key("n", "show network addresses");
 const KEYS: [&[KeyHelp]; 2] = [
     &[
         key("Enter", "boot"),
-        key("a", "activate"),
+        ACTIVATE,
         key("c", "check"),
         key("l", "clone"),
         key("m", "mount"),
@@ -48,6 +52,7 @@ const KEYS: [&[KeyHelp]; 2] = [
     &[
         key("h", "help"),
         key("r", "rescan"),
+        WARNINGS,
         NETWORK,
         key("S", "shell"),
         key("R", "restart"),
@@ -64,6 +69,8 @@ const HELP: &[KeyHelp] = &[
     key("m", "mount or unmount it"),
     key("s", "run a shell inside it"),
     key("d", "delete it"),
+    key("PgUp PgDn", "scroll what is known about it"),
+    key("w", "show all warnings"),
     key("r", "scan all disks again; new disks are scanned automatically"),
     NETWORK_HELP,
     key("S", "run a shell of the rescue image"),
@@ -71,11 +78,22 @@ const HELP: &[KeyHelp] = &[
     key("Ctrl-L", "redraw the screen"),
 ];
 
-/// The keys of the footer that have an effect on this machine, one list per line.
+/// The keys of the footer that have an effect now, one list per line.
 pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
-    KEYS.map(|line| {
-        line.iter().copied().filter(|key| menu.has_network || *key != NETWORK).collect()
-    })
+    let has_effect = |key: &KeyHelp| match *key {
+        NETWORK => menu.has_network,
+        WARNINGS => !menu.warnings().is_empty(),
+        ACTIVATE => menu.firmware.has_boot_entries(),
+        _ => true,
+    };
+    let [on_environment, others]: [Vec<KeyHelp>; 2] =
+        KEYS.map(|line| line.iter().copied().filter(has_effect).collect());
+    if menu.environments().is_empty() { [Vec::new(), others] } else { [on_environment, others] }
+}
+
+/// All keys that have an effect on this machine.
+pub fn help(menu: &Menu) -> impl Iterator<Item = &'static KeyHelp> {
+    HELP.iter().filter(move |key| menu.has_network || **key != NETWORK_HELP)
 }
 
 /// Draws the whole menu.
@@ -103,14 +121,15 @@ pub fn draw(frame: &mut Frame<'_>, menu: &Menu) {
     match &menu.overlay {
         Overlay::None => {}
         Overlay::Help => draw_help(frame, menu),
+        Overlay::Messages(scroll) => draw_messages(frame, menu, scroll),
         Overlay::Dialog(dialog) => draw_dialog(frame, dialog),
-        Overlay::Name(input) => draw_name(frame, input),
+        Overlay::Name(input) => draw_name(frame, input, menu),
     }
 }
 
 fn draw_title(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let busy = if menu.scanning { "scanning disks  " } else { "" };
-    let right = format!("{busy}{} ", menu.console);
+    let right = format!("{busy}{}  {} ", menu.firmware.name(), menu.console);
     frame.render_widget(Block::new().style(BAR), area);
     frame.render_widget(Line::styled(" Lifeboat rescue image", BAR), area);
     frame.render_widget(Line::styled(right, BAR).right_aligned(), area);
@@ -203,36 +222,96 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
         .border_style(LABEL)
         .title(Line::styled(format!(" {} ", be.reference), BOLD))
         .padding(Padding::horizontal(1));
-    let problem = |problem: &Problem| Line::styled(format!("! {problem}"), colour(Severity::Bad));
-    let fact = |Fact { label, value }| {
-        Line::from(vec![Span::styled(format!("{label:<9}"), LABEL), Span::from(value)])
-    };
-    let problems = be.problems.iter().map(problem);
-    let facts = text::facts(be, menu.environments()).into_iter().map(fact);
-    let lines: Vec<Line<'_>> = problems.chain(facts).collect();
+    let rows = details(be, menu.environments(), usize::from(area.width.saturating_sub(4)));
     // On a tall screen, the box is as high as necessary, but its height is the same for most BEs.
-    let height =
-        wrapped(&lines, area.width.saturating_sub(4)).saturating_add(2).max(14).min(area.height);
-    let area = Rect { height, ..area };
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
+    let height = u16::try_from(rows.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let area = Rect { height: height.max(14).min(area.height), ..area };
+    let hidden = rows.len().saturating_sub(usize::from(area.height.saturating_sub(2)));
+    let block = if hidden == 0 {
+        block
+    } else {
+        let hint = format!(" PgUp PgDn: {hidden} more ");
+        block.title_bottom(Line::styled(hint, LABEL).right_aligned())
+    };
+    let offset = menu.details.within(hidden);
+    let shown: Vec<Line<'_>> = rows.into_iter().skip(offset).collect();
+    frame.render_widget(Paragraph::new(shown).block(block), area);
+}
+
+/// The details of a BE as rows of a width. A problem takes two of them at most, because there may
+/// be many; `be check` prints it in full.
+fn details(be: &BootEnvironment, all: &[BootEnvironment], width: usize) -> Vec<Line<'static>> {
+    const LABEL_WIDTH: usize = 9;
+    let fact = |Fact { label, value }: Fact| -> Vec<Line<'static>> {
+        let rows = wrap(&value, width.saturating_sub(LABEL_WIDTH));
+        let labels = std::iter::once(label).chain(std::iter::repeat(""));
+        let line = |(label, row): (&str, String)| {
+            Line::from(vec![Span::styled(format!("{label:<LABEL_WIDTH$}"), LABEL), Span::from(row)])
+        };
+        labels.zip(rows).map(line).collect()
+    };
+    let problem = |text: String| -> Vec<Line<'static>> {
+        let width = width.saturating_sub(MARK.len());
+        let rows = at_most(wrap(&text, width), 2, width);
+        marked(rows).map(|row| Line::styled(row, colour(Severity::Bad))).collect()
+    };
+    let lines = |detail| match detail {
+        Detail::Fact(one) => fact(one),
+        Detail::Problem(text) => problem(text),
+    };
+    text::details(be, all).into_iter().flat_map(lines).collect()
+}
+
+/// What stands before a problem and a warning.
+const MARK: &str = "! ";
+
+fn marked(rows: Vec<String>) -> impl Iterator<Item = String> {
+    rows.into_iter().enumerate().map(|(number, row)| {
+        let mark = if number == 0 { MARK } else { "  " };
+        format!("{mark}{row}")
+    })
 }
 
 fn draw_message(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
-    let warnings =
-        menu.listing.as_ref().map(|listing| listing.warnings.as_slice()).unwrap_or_default();
-    let line = match (&menu.message, warnings) {
-        (Some(message), _) if message.is_failure => {
-            Line::styled(format!(" ! {}", one_line(&message.text)), colour(Severity::Bad))
+    let width = usize::from(area.width.saturating_sub(2));
+    let line = match &menu.message {
+        Some(message) if message.is_failure => {
+            let text = fitted(&format!("{MARK}{}", one_line(&message.text)), width);
+            Line::styled(format!(" {text}"), colour(Severity::Bad))
         }
-        (Some(message), _) => Line::styled(format!(" {}", one_line(&message.text)), BOLD),
-        (None, []) => Line::default(),
-        (None, [only]) => Line::styled(format!(" ! {}", one_line(only)), colour(Severity::Warning)),
-        (None, [first, rest @ ..]) => Line::styled(
-            format!(" ! {} (and {} more)", one_line(first), rest.len()),
-            colour(Severity::Warning),
-        ),
+        Some(message) => {
+            Line::styled(format!(" {}", fitted(&one_line(&message.text), width)), BOLD)
+        }
+        None => match warning(menu.warnings(), width) {
+            Some(text) => Line::styled(format!(" {text}"), colour(Severity::Warning)),
+            None => Line::default(),
+        },
     };
     frame.render_widget(line, area);
+}
+
+/// The warnings in one row: the only one if it fits, or else how many there are and the key that
+/// shows them all, which must not be cut off.
+fn warning(warnings: &[String], width: usize) -> Option<String> {
+    let first = one_line(warnings.first()?);
+    let count = warnings.len();
+    let all = format!("{MARK}{first}");
+    if count == 1 && columns(&all) <= width {
+        return Some(all);
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    let text = format!("{MARK}{count} warning{plural}, w shows all: {first}");
+    let is_short = columns(&text) <= width;
+    Some(if is_short { text } else { shortened(&text, width.saturating_sub(1)) + "…" })
+}
+
+/// A message in one row. If it does not fit, it names the key that shows all of it.
+fn fitted(text: &str, width: usize) -> String {
+    const HINT: &str = "… (w shows all)";
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    shortened(text, width.saturating_sub(columns(HINT))) + HINT
 }
 
 fn one_line(text: &str) -> String {
@@ -259,10 +338,25 @@ fn wrapped(lines: &[Line<'_>], width: u16) -> u16 {
     u16::try_from(rows).unwrap_or(u16::MAX)
 }
 
+/// The most columns of a window in the middle.
+const WINDOW_WIDTH: u16 = 76;
+
+/// Draws all messages in full. If there are more rows than the screen has, they can be scrolled.
+fn draw_messages(frame: &mut Frame<'_>, menu: &Menu, scroll: &Scroll) {
+    let width = usize::from(frame.area().width.min(WINDOW_WIDTH)).saturating_sub(4 + MARK.len());
+    let rows: Vec<String> =
+        menu.messages().iter().flat_map(|message| marked(wrap(message, width))).collect();
+    let room = usize::from(frame.area().height).saturating_sub(2);
+    let hidden = rows.len().saturating_sub(room);
+    let shown = rows.into_iter().skip(scroll.within(hidden)).take(room).map(Line::from);
+    let hint = if hidden == 0 { "any key: back" } else { "Up Down PgUp PgDn: scroll   Esc: back" };
+    draw_window(frame, "Warnings", shown.collect(), hint);
+}
+
 /// Draws a window in the middle, as high as its lines.
 fn draw_window(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>, hint: &str) {
     let all = frame.area();
-    let width = all.width.min(76);
+    let width = all.width.min(WINDOW_WIDTH);
     let height = wrapped(&lines, width.saturating_sub(4)).saturating_add(2).min(all.height);
     let area = Rect { x: (all.width - width) / 2, y: (all.height - height) / 2, width, height }
         .intersection(all);
@@ -295,10 +389,9 @@ fn draw_dialog(frame: &mut Frame<'_>, dialog: &Dialog) {
     draw_window(frame, &dialog.title, lines, "Enter: confirm   Esc: back");
 }
 
-fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
+fn draw_name(frame: &mut Frame<'_>, input: &NameInput, menu: &Menu) {
     let cursor = Span::styled(" ", SELECTED);
-    let command =
-        format!("# be create {} --from {} --replace {}", input.text, input.source, input.replaced);
+    let action = Action::clone_over(&input.source, &input.replaced, &input.text, menu.firmware);
     let mut lines = vec![
         Line::default(),
         Line::from(format!(
@@ -312,7 +405,7 @@ fn draw_name(frame: &mut Frame<'_>, input: &NameInput) {
             cursor,
         ]),
         Line::default(),
-        Line::styled(command, BOLD),
+        Line::styled(format!("# {}", action.command_line()), BOLD),
         Line::default(),
     ];
     if let Some(problem) = &input.problem {
@@ -326,8 +419,7 @@ fn draw_help(frame: &mut Frame<'_>, menu: &Menu) {
     let line = |KeyHelp { key, effect }: &KeyHelp| {
         Line::from(vec![Span::styled(format!("{key:<13}"), KEY), Span::from(*effect)])
     };
-    let shown = HELP.iter().filter(|key| menu.has_network || **key != NETWORK_HELP);
-    let mut lines: Vec<Line<'_>> = shown.map(line).collect();
+    let mut lines: Vec<Line<'_>> = help(menu).map(line).collect();
     lines.insert(0, Line::default());
     lines.push(Line::default());
     lines.push(Line::from(

@@ -41,8 +41,12 @@ pub fn faults(
 }
 
 /// Whether a watchdog of this machine is active: one that was not started resets nothing
-/// (Documentation/ABI/testing/sysfs-class-watchdog).
+/// (Documentation/ABI/testing/sysfs-class-watchdog). The one that the rescue image feeds is stopped
+/// before the machine restarts.
 pub fn watchdog_runs(host: &Host) -> bool {
+    if host.is_rescue_image() {
+        return false;
+    }
     let Ok(devices) = std::fs::read_dir(host.sys.join("class/watchdog")) else { return false };
     devices.flatten().any(|d| {
         std::fs::read_to_string(d.path().join("state")).is_ok_and(|s| s.trim() == "active")
@@ -129,5 +133,9 @@ mod tests {
             std::fs::write(directory.join("state"), state).unwrap();
             assert_eq!(watchdog_runs(&host), expected, "{state}");
         }
+        // The rescue image stops the one that it feeds before the machine restarts.
+        std::fs::create_dir_all(host.run.join("rescue-init")).unwrap();
+        std::fs::write(host.run.join("rescue-init/supervisor"), "").unwrap();
+        assert!(!watchdog_runs(&host));
     }
 }

@@ -1,5 +1,7 @@
 //! The steps of `be create`, in order, and its plan.
 
+use std::path::Path;
+
 use super::job::Job;
 use super::step::{Step, TreeStep};
 use crate::environment::BootEnvironment;
@@ -147,6 +149,13 @@ impl Job<'_> {
         }
         for swap in &self.layout.swap {
             plan.devices.push(swap.planned(format!("swap of '{name}'")));
+        }
+        if let Some(old) = &self.replaced {
+            let own = old.own_devices();
+            for device in &mut plan.devices {
+                let is_own = own.iter().any(|node| **node == *Path::new(&device.device));
+                device.environment = is_own.then(|| old.name().to_owned());
+            }
         }
         plan.notes.clone_from(&self.notes);
         if let Some(source) = self.source.as_ref().filter(|s| !s.running && !s.is_managed()) {

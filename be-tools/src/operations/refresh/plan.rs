@@ -2,7 +2,7 @@
 
 use super::job::{Job, OWN_SETTINGS};
 use super::step::{Step, TreeStep};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedDevice};
 use crate::populate::source::ReplayJournal;
 use crate::step::lines;
 
@@ -44,7 +44,8 @@ impl Job<'_> {
         for file_system in &self.layout.file_systems {
             let becomes =
                 format!("{} of '{name}', equal to that of '{source}'", file_system.mountpoint);
-            plan.devices.push(file_system.provision.planned(becomes));
+            let planned = file_system.provision.planned(becomes).of(name.as_str());
+            plan.devices.push(PlannedDevice { erased: false, ..planned });
         }
         for mountpoint in &self.layout.left {
             plan.notes.push(format!("{mountpoint} of '{name}' stays as it is, in its fstab too"));

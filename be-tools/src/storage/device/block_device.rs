@@ -124,6 +124,8 @@ impl BlockDevice {
             size: self.size,
             holds: self.content.description(),
             becomes: becomes.into(),
+            environment: None,
+            erased: true,
             parent: None,
         }
     }

@@ -1,4 +1,5 @@
 use super::{Effect, Menu, Overlay};
+use crate::firmware::Firmware;
 use crate::menu::actions::Action;
 use crate::menu::keys::Key;
 use crate::menu::tests::{listing, menu};
@@ -36,8 +37,9 @@ fn keys_run_the_commands_that_are_shown() {
         ("jl\n\n", "be create bookworm --from nightly --replace bookworm"),
         ("jl2\x08x\n", "be create seconx --from nightly --replace second"),
         ("jm", "be umount nightly"),
-        ("js", "be run nightly -- /bin/bash"),
-        ("jjjs", "be run @/dev/sdb1 -- /bin/sh"),
+        ("js\n", "be run nightly -- /bin/bash"),
+        ("js2", "be run nightly --privileged -- /bin/bash"),
+        ("jjjs\n", "be run @/dev/sdb1 -- /bin/sh"),
         ("jd\n", "be delete nightly"),
         ("S", "sh -l"),
         ("n", "ip address"),
@@ -122,4 +124,24 @@ fn a_clone_needs_a_second_boot_environment() {
     menu.update(Ok(alone));
     press(&mut menu, "l");
     assert!(menu.message.as_ref().unwrap().text.contains("no other boot environment"));
+}
+
+#[test]
+fn a_bios_machine_is_offered_only_what_works_there() {
+    let mut menu = menu();
+    menu.firmware = Firmware::Bios;
+    let clone = "be create bookworm --from nightly --replace bookworm --no-boot-entry";
+    assert_eq!(command(press(&mut menu, "jl\n\n")), clone);
+    assert_eq!(press(&mut menu, "a"), Effect::None);
+    assert_eq!(menu.overlay, Overlay::None);
+    assert!(menu.message.as_ref().unwrap().text.contains("only UEFI can activate"));
+}
+
+#[test]
+fn a_shell_says_what_is_different_in_it() {
+    for (keys, expected) in [("js\n", "/boot/efi is empty here"), ("S", "`exit` goes back")] {
+        let Effect::Run(action) = press(&mut menu(), keys) else { panic!("{keys:?}") };
+        assert!(action.greeting.join(" ").contains(expected), "{keys:?}");
+        assert!(action.greeting.iter().all(|line| line.len() < 80), "{keys:?}");
+    }
 }

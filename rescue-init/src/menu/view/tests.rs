@@ -3,6 +3,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::draw;
+use crate::firmware::Firmware;
 use crate::menu::keys::Key;
 use crate::menu::state::{Effect, Menu};
 use crate::menu::tests::{listing, menu};
@@ -81,7 +82,9 @@ fn without_a_list_the_user_sees_what_to_do() {
         &["Looking for boot environments", "scanning disks", "S shell"],
     );
     menu.update(Ok(Listing::default()));
-    assert_shows(&show(&menu, 80, 24), &["No boot environment was found.", "S opens a shell"]);
+    let empty = show(&menu, 80, 24);
+    assert_shows(&empty, &["No boot environment was found.", "S opens a shell", "R restart"]);
+    assert!(!empty.contains("Enter boot"), "{empty}");
     menu.update(Err("`be list --json` cannot be started: No such file".into()));
     assert_shows(&show(&menu, 80, 24), &["! `be list --json` cannot be started"]);
 }
@@ -105,7 +108,7 @@ fn many_boot_environments_scroll() {
 #[test]
 fn the_menu_is_drawn_at_any_terminal_size() {
     let mut menu = menu();
-    for key in ['\0', 'h', 'a', 'l', '1'] {
+    for key in ['\0', 'h', 'w', 'a', 'l', '1'] {
         if key != '\0' {
             menu.handle(Key::Character(key));
         }
@@ -142,9 +145,61 @@ fn text_from_a_foreign_disk_cannot_control_the_terminal() {
 #[test]
 fn the_network_key_exists_only_with_a_network() {
     let mut menu = menu();
-    for (has_network, expected) in [(true, "n network"), (false, "r rescan  S shell")] {
+    for (has_network, expected) in [(true, "n network"), (false, "w warnings  S shell")] {
         menu.has_network = has_network;
         assert_shows(&show(&menu, 80, 24), &[expected]);
         assert_eq!(menu.handle(Key::Character('n')) != Effect::None, has_network);
+    }
+}
+
+#[test]
+fn the_root_is_shown_before_any_problem_and_the_rest_can_be_scrolled_to() {
+    let mut menu = menu();
+    let mut many = listing();
+    let long = format!("the last word of its fstab is {}end", "x".repeat(10_000));
+    many.environments[0].problems = (0..9).map(|_| Problem::new("fstab", long.clone())).collect();
+    menu.update(Ok(many));
+    assert_shows(&show(&menu, 80, 24), &["root     /dev/nvme0n1p2 ext4", "UUID 8a4e", "more "]);
+    for _ in 0..9 {
+        menu.handle(Key::PageDown);
+        show(&menu, 80, 24);
+    }
+    assert_shows(&show(&menu, 80, 24), &["boot     entry Boot0004, boots next"]);
+    menu.handle(Key::Down);
+    assert_shows(&show(&menu, 80, 24), &["root     /dev/sda2"]);
+}
+
+#[test]
+fn every_warning_and_every_reason_can_be_read_to_its_end() {
+    let mut menu = menu();
+    let mut failing = listing();
+    let warning =
+        |n| format!("{} not read: {}the reason of disk {n}", n, "/a/very/long/path ".repeat(20));
+    failing.warnings = (0..9).map(warning).collect();
+    menu.update(Ok(failing));
+    assert_shows(&show(&menu, 80, 24), &["! 9 warnings, w shows all: 0 not read", "w warnings"]);
+    menu.handle(Key::Character('w'));
+    assert_shows(&show(&menu, 80, 24), &["the reason of disk 0"]);
+    menu.handle(Key::Last);
+    assert_shows(&show(&menu, 80, 24), &["the reason of disk 8"]);
+    menu.handle(Key::Escape);
+    menu.show_failure(format!("`be list --json` failed: {}why", "word ".repeat(40)));
+    assert_shows(&show(&menu, 80, 24), &["! `be list --json` failed", "… (w shows all)"]);
+    menu.handle(Key::Character('w'));
+    assert_shows(&show(&menu, 80, 24), &["word why"]);
+}
+
+#[test]
+fn the_title_names_the_firmware_and_a_bios_has_no_key_to_activate() {
+    let mut menu = menu();
+    for (firmware, title, activates) in [
+        (Firmware::Uefi, "UEFI  ttyS0", true),
+        (Firmware::SecureBoot, "UEFI, Secure Boot  ttyS0", true),
+        (Firmware::Bios, "BIOS  ttyS0", false),
+    ] {
+        menu.firmware = firmware;
+        let screen = show(&menu, 80, 24);
+        assert_shows(&screen, &[title]);
+        assert_eq!(screen.contains("a activate"), activates, "{screen}");
     }
 }

@@ -108,7 +108,7 @@ fn press_keys(vm: &Machine) -> Result<()> {
     settle();
     show(&format!("Keys j, a, j: activate '{SECOND}' permanently"), vm);
     console.send("\r")?;
-    console.expect("Go on?", deadline(60))?;
+    console.expect("[y/N]", deadline(60))?;
     console.send("y\r")?;
     console.expect("boots from now on", deadline(120))?;
     console.expect("Press Enter", deadline(60))?;
