@@ -1,6 +1,7 @@
 //! `be run`
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -23,6 +24,10 @@ pub struct Run {
     /// this it has only a loopback interface
     #[arg(long)]
     network: bool,
+    /// Let the command write to this file system of the boot environment's fstab, which is on
+    /// another disk than its root and was not made for it; without this it is read-only
+    #[arg(long, value_name = "MOUNTPOINT")]
+    write: Vec<PathBuf>,
     /// Let the command change the running system too: with all capabilities and system calls, so
     /// that it can mount, load kernel modules and set the clock, and write to the disks that the
     /// boot environment lies on
@@ -42,6 +47,7 @@ impl Run {
             reference: &self.be,
             privileged: self.privileged,
             network: self.network,
+            writable: &self.write,
             command: &self.command,
         };
         let status = run::in_environment(&context.host, request, &mut report)?;

@@ -153,6 +153,42 @@ impl MountedEnvironment {
         Ok(mounted)
     }
 
+    /// Mounts what a command in the BE sees: the root and the file systems that only this BE uses,
+    /// on a temporary directory. Its fstab may name any device: one on another disk than the root
+    /// is mounted read-only, with a warning, unless it was made for the BE or its mount point is in
+    /// `writable`.
+    ///
+    /// # Errors
+    /// As [`MountedEnvironment::mount`].
+    pub(crate) fn mount_for_command(
+        host: &Host,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        writable: &[PathBuf],
+    ) -> Result<Self> {
+        let mode = MountMode::ForCommands;
+        refuse(inventory, environment, MountScope::Own, mode)?;
+        let mut mounted =
+            Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)?;
+        for file_system in nested(environment, MountScope::Own) {
+            let place = &file_system.mountpoint;
+            let is_written = writable.contains(place)
+                || may_write(inventory, environment, file_system.device.as_deref());
+            if !is_written {
+                mounted.warnings.push(format!(
+                    "{} is mounted read-only: it is on another disk than the root, and nothing \
+                    shows that it was made for '{}'; --write {} allows the command to write to it",
+                    place.display(),
+                    environment.name(),
+                    place.display()
+                ));
+            }
+            let mode = if is_written { mode } else { MountMode::ReadOnly };
+            mounted.mount_nested(host, inventory, file_system, mode)?;
+        }
+        Ok(mounted)
+    }
+
     /// Mounts the root file system of a BE on `dir`, which must exist. Mount the others with
     /// [`MountedEnvironment::mount_nested`].
     ///
@@ -338,6 +374,14 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
     all
+}
+
+/// Whether a command in a BE may write to a nested file system: it is on the disk of the root, or
+/// was made for the BE.
+fn may_write(inventory: &Inventory, environment: &BootEnvironment, device: Option<&Path>) -> bool {
+    let Some(device) = device else { return true };
+    let disk = inventory.devices.by_node(device).map(|found| inventory.devices.disk_of(found));
+    disk.is_none_or(|disk| disk.node == environment.root.disk) || environment.has_made(device)
 }
 
 /// Whether a BE does not start without the file system on this mount point.

@@ -28,6 +28,8 @@ pub struct RunRequest<'a> {
     pub privileged: bool,
     /// Whether it has the network of the running system.
     pub network: bool,
+    /// Mount points on other disks than the root that it may write to.
+    pub writable: &'a [PathBuf],
     /// The command and its arguments.
     pub command: &'a [OsString],
 }
@@ -190,14 +192,13 @@ impl<'a> State<'a> {
         mounted.unmount()
     }
 
-    fn mount(&mut self) -> Result<()> {
-        let mode = MountMode::ReadWrite;
-        self.mounted = Some(MountedEnvironment::mount_system(
-            self.host,
-            self.inventory,
-            self.environment,
-            mode,
-        )?);
+    fn mount(&mut self, report: &mut dyn Report) -> Result<()> {
+        let State { host, inventory, environment, request, .. } = *self;
+        let writable = request.writable;
+        let mounted =
+            MountedEnvironment::mount_for_command(host, inventory, environment, writable)?;
+        mounted.warnings().iter().for_each(|warning| report.warn(warning));
+        self.mounted = Some(mounted);
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl Display for Step<'_> {
 }
 
 impl step::Step<State<'_>> for Step<'_> {
-    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         match self {
             Step::Begin(_) => {
                 state.change(|descriptor, root| descriptor.begin(Operation::Run, root))?;
@@ -262,7 +263,7 @@ impl step::Step<State<'_>> for Step<'_> {
                 Ok(())
             }
             Step::MakeInactive(_) => state.loader()?.set_listed(false),
-            Step::Mount(_) => state.mount(),
+            Step::Mount(_) => state.mount(report),
             Step::Run(_) => state.run(),
             Step::Unmount(_) => state.unmount(),
             Step::Complete(_) => state.change(Descriptor::complete_as_it_is),
@@ -388,7 +389,14 @@ mod tests {
     fn a_package_manager_without_network_and_privileges_are_announced() {
         let announced = |command: &[&str], privileged, network| {
             let command: Vec<OsString> = command.iter().map(OsString::from).collect();
-            notes(RunRequest { reference: "second", privileged, network, command: &command }).len()
+            notes(RunRequest {
+                reference: "second",
+                privileged,
+                network,
+                writable: &[],
+                command: &command,
+            })
+            .len()
         };
         for (command, privileged, network, expected) in [
             (&["apt-get", "update"][..], false, false, 1),

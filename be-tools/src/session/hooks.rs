@@ -362,10 +362,8 @@ mod tests {
             assert!(!said.contains("still here"), "{child:?}");
             return;
         }
-        let raise = || {
-            let myself = rustix::process::getpid();
-            rustix::process::kill_process(myself, rustix::process::Signal::INT).unwrap();
-        };
+        // To this thread: a signal to the process may arrive in another one, and later.
+        let raise = || nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
         let machine = Machine::new();
         machine.add("after-copy/10-wake", 0o755, "");
         crate::signals::watch();

@@ -303,3 +303,22 @@ fn a_refresh_of_a_copy_with_the_same_id_is_refused() {
     refused(&["rename", &reference, "other-name", "--yes"], 3, "have the same id");
     assert_eq!((target.sum(), twin.sum()), before);
 }
+
+#[test]
+fn a_command_in_a_be_cannot_write_to_a_disk_that_only_its_fstab_names() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("fstab");
+    let (_source, target) = copied(&name, &second, "mkdir -p srv");
+    let disk = data();
+    let line = format!("UUID={} /srv ext4 defaults 0 2", uuid_of(&disk));
+    target.change(&format!("echo '{line}' >>etc/fstab"));
+    let before = crate::loop_device::sectors_written(&disk.node);
+    let output = be(&["run", &second, "--", "/bin/true"]);
+    let text = said(&output);
+    assert!(text.contains("/srv is mounted read-only"), "{text}");
+    assert_eq!(crate::loop_device::sectors_written(&disk.node), before);
+    let text = said(&be(&["run", "--write", "/srv", &second, "--", "/bin/true"]));
+    assert!(!text.contains("read-only"), "{text}");
+}

@@ -189,22 +189,22 @@ fn held(name: &str, uuid: &str, slaves: &[&str], devices: u64) -> BlockDevice {
 #[test]
 fn the_paths_of_a_multipath_disk_do_not_make_it_ambiguous() {
     // multipath(8): dm-0 over the disks sda and sdb, and dm-1 for the partition that is sda1 too.
-    let mut upper = [held("dm-0", "x", &["sda", "sdb"], 1), held("dm-1", "u", &["dm-0"], 1)];
+    let mut upper = [held("dm-0", "b0", &["sda", "sdb"], 1), held("dm-1", "a0", &["dm-0"], 1)];
     upper.iter_mut().for_each(|d| d.disk.clone_from(&d.name));
-    let paths = ["sda1", "sdb1"].map(|name| held(name, "u", &[], 1));
+    let paths = ["sda1", "sdb1"].map(|name| held(name, "a0", &[], 1));
     let devices: Devices = upper.into_iter().chain(paths.clone()).collect();
-    assert_eq!(devices.resolve("UUID=u").unwrap().name, "dm-1");
+    assert_eq!(devices.resolve("UUID=a0").unwrap().name, "dm-1");
     let copies: Devices = paths.into_iter().collect();
-    assert!(copies.resolve("UUID=u").is_err());
+    assert!(copies.resolve("UUID=a0").is_err());
 }
 
 #[test]
 fn a_copy_of_an_array_is_not_taken_for_more_of_its_devices() {
-    let member = |name: &str| held(name, "u", &[], 2);
+    let member = |name: &str| held(name, "a0", &[], 2);
     let array: Devices = ["vda1", "vdb1"].map(member).into_iter().collect();
-    assert_eq!(array.resolve("UUID=u").unwrap().name, "vda1");
+    assert_eq!(array.resolve("UUID=a0").unwrap().name, "vda1");
     let copied: Devices = ["vda1", "vdb1", "vdc1", "vdd1"].map(member).into_iter().collect();
-    assert!(copied.resolve("UUID=u").is_err());
+    assert!(copied.resolve("UUID=a0").is_err());
 }
 
 #[test]
