@@ -6,6 +6,7 @@
 
 mod devices;
 mod efi;
+mod failing;
 mod images;
 mod loaders;
 mod processes;
@@ -61,7 +62,14 @@ pub const TARGETS: &[Target] = &[
     Target { name: "worker_answer", run: processes::worker_answer, longest: LINE },
 ];
 
-/// The target of a name.
+/// Targets that always fail, to prove that a failure is noticed.
+pub const FAILING: &[Target] = &[
+    Target { name: "failing_stack", run: failing::stack, longest: LINE },
+    Target { name: "failing_memory", run: failing::memory, longest: LINE },
+    Target { name: "failing_time", run: failing::time, longest: LINE },
+];
+
+/// The target of a name, also one that always fails.
 pub fn named(name: &str) -> Option<&'static Target> {
-    TARGETS.iter().find(|target| target.name == name)
+    TARGETS.iter().chain(FAILING).find(|target| target.name == name)
 }

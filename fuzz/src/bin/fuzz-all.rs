@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use fuzz::{MAX_BYTES, MAX_TIME, TARGET_VARIABLE, TARGETS, Target};
+use fuzz::{FAILING, MAX_BYTES, MAX_TIME, TARGET_VARIABLE, TARGETS, Target};
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
@@ -24,6 +24,7 @@ fn main() -> Result<ExitCode> {
         bail!("no target's name contains {:?}; there are {}", wanted.word, all.join(", "));
     }
     let directories = Directories::new(program.into())?;
+    directories.prove_that_failures_are_noticed()?;
     println!("{Heading}");
     let mut failed = false;
     for target in chosen {
@@ -117,6 +118,19 @@ impl Directories {
         Ok(directories)
     }
 
+    /// Runs the targets that always fail.
+    fn prove_that_failures_are_noticed(&self) -> Result<()> {
+        for target in FAILING {
+            let wanted = Wanted { seconds: Some(5), ..Wanted::default() };
+            let outcome = self.run(target, &wanted)?;
+            if outcome.crashes.is_empty() {
+                bail!("{} did not fail: see {}", target.name, self.logs.display());
+            }
+            fs::remove_dir_all(self.crashes.join(target.name))?;
+        }
+        Ok(())
+    }
+
     fn run(&self, target: &'static Target, wanted: &Wanted) -> Result<Outcome> {
         let found = self.found.join(target.name);
         let crashes = self.crashes.join(target.name);
@@ -126,6 +140,7 @@ impl Directories {
         let before = files(&crashes)?;
         let log = self.logs.join(target.name);
         let output = fs::File::create(&log)?;
+        let inputs = [found, self.captured.join(target.name)];
         let status = Command::new(&self.program)
             .env(TARGET_VARIABLE, target.name)
             .args(wanted.seconds.map(|seconds| format!("-max_total_time={seconds}")))
@@ -135,7 +150,7 @@ impl Directories {
             .arg(format!("-rss_limit_mb={}", 16 * (MAX_BYTES >> 20)))
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .arg("-print_final_stats=1")
-            .args([&found, &self.captured.join(target.name)])
+            .args(inputs.iter().filter(|directory| directory.is_dir()))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
