@@ -32,7 +32,9 @@ fn be_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let output = command.envs(variables.iter().copied()).args(arguments).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         // Another test's `be` works, or looks at the source in its own namespace.
-        if !["another operation is in progress", "is in use ("].iter().any(|e| errors.contains(e)) {
+        let is_busy =
+            ["another operation is in progress", "is in use ("].iter().any(|e| errors.contains(e));
+        if output.status.success() || !is_busy {
             return output;
         }
         std::thread::sleep(Duration::from_millis(500));
@@ -102,17 +104,16 @@ impl Drop for Disk {
     }
 }
 
-const UUID: &str = "5d9a6cf4-35a4-4a51-8a0e-1b6f4b8b5a11";
-
 /// A system that is a BE, and an empty partition.
 fn disks(name: &str) -> (Disk, Disk) {
     let source = Disk::new(64);
-    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {UUID} {}", source.node));
-    let id = uuid::Uuid::new_v4();
+    // Another test's source must not have the same one: it would name neither.
+    let (uuid, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", source.node));
     source.change(&format!(
         "mkdir -p etc/lifeboat etc/ssh usr/lib home proc tmp var/log; printf \
         'ID=debian\\nVERSION_ID=12\\n' >usr/lib/os-release; \
-         ln -s ../usr/lib/os-release etc/os-release; echo 'UUID={UUID} / ext4 defaults 0 1' \
+         ln -s ../usr/lib/os-release etc/os-release; echo 'UUID={uuid} / ext4 defaults 0 1' \
          >etc/fstab; echo one >etc/machine-id; \
          for i in $(seq 50); do echo $i >var/$i; done; ln var/1 var/again; \
          printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \

@@ -126,7 +126,10 @@ fn wrong(words: &[String]) -> Option<String> {
     };
     match why.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,
-        ErrorKind::MissingRequiredArgument if is_named() || is_option_named(words) => None,
+        ErrorKind::MissingRequiredArgument if is_named() => None,
+        ErrorKind::MissingRequiredArgument | ErrorKind::InvalidValue if is_option_named(words) => {
+            None
+        }
         _ if words == ["VERB"] => None,
         _ => Some(format!("be {}: {why}", words.join(" "))),
     }

@@ -105,7 +105,7 @@ fn what_keeps_a_command_from_starting_leaves_the_boot_environment_complete() {
     let name = |what: &str| format!("{what}-{}", std::process::id());
     let (first, second) = (name("started"), name("not-started"));
     let (_source, target) = with_shell(&first, &second);
-    target.change("echo 'UUID=11111111-2222-4333-8444-555555555555 /srv ext4 x 0 2' >>etc/fstab");
+    target.change("echo 'UUID=11111111-2222-4333-8444-555555555555 /var ext4 x 0 2' >>etc/fstab");
     let output = be(&["run", &second, "--", "sh", "-c", "true"]);
     assert!(said(&output).contains("there is no such device"), "{}", said(&output));
     assert_eq!((output.status.code(), state(&target).as_str()), (Some(1), COMPLETE));

@@ -292,7 +292,8 @@ fn a_refresh_of_a_copy_with_the_same_id_is_refused() {
     sh(
         Path::new("/"),
         &format!(
-            "dd if={} of={} bs=1M status=none; e2fsck -fp {} >/dev/null; tune2fs -U random {}",
+            "dd if={} of={} bs=1M status=none; for i in $(seq 100); do e2fsck -fp {} >/dev/null && \
+            tune2fs -U random {} && exit; sleep 0.1; done; exit 1",
             target.node, twin.node, twin.node, twin.node
         ),
     );
