@@ -3,7 +3,9 @@
 //! release.
 
 mod be_commands;
+pub mod hostile;
 pub mod prepared;
+pub mod programs;
 pub mod rescue;
 pub mod table;
 
