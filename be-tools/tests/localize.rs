@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use be_tools::command_line::CommandLine;
 use be_tools::environment::{FileSystemUse, Id, Root};
@@ -29,6 +29,9 @@ const NEW: &str = "6f1d2c3b-2222-4333-8444-555555555555";
 
 /// A Debian with its loader packages, made once and kept in the target directory.
 fn debian(release: &str) -> PathBuf {
+    // Two tests of one release must not make it at the same time.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let debian = cache.join(format!("debian-loader-{release}"));
     if !debian.exists() {
