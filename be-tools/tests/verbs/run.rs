@@ -117,7 +117,7 @@ fn a_boot_environment_stays_incomplete_if_the_connection_is_lost_in_the_middle()
         return;
     }
     let name = |what: &str| format!("{what}-{}", std::process::id());
-    let (first, second) = (name("connected"), name("lost"));
+    let (first, second) = (name("connected"), name("cut-off"));
     let (_source, target) = with_shell(&first, &second);
     for (signal, trap, status, expected) in [
         ("HUP", "sleep 1000", 130, INCOMPLETE),

@@ -186,3 +186,33 @@ fn a_machine_that_enforces_signatures_is_refused() {
         assert!(matches!(refused, Err(crate::Error::Refused(Refusal::SecureBoot))));
     }
 }
+
+#[test]
+fn the_directory_on_another_machines_esp_is_not_removed() {
+    let mut machine = GrubMachine::new();
+    machine.add("second");
+    machine.install("second");
+    let directory =
+        machine.firmware.esp().root().join(Esp::directory_of(&machine.id("second").short()));
+    assert!(directory.exists());
+    // The entry is gone, and the only ESP is on the disk of neither this BE nor the running one.
+    let entry = machine.entry("second").unwrap();
+    machine.firmware.entries().remove(entry.number).unwrap();
+    let environment = BootEnvironment {
+        root: crate::environment::Root {
+            disk: "/dev/vdz".into(),
+            ..machine.environment("second").root.clone()
+        },
+        ..machine.environment("second").clone()
+    };
+    machine.inventory.devices = machine
+        .inventory
+        .devices
+        .iter()
+        .map(|device| crate::storage::device::BlockDevice { removable: true, ..device.clone() })
+        .collect();
+    let loader =
+        crate::loader::for_environment(&machine.host, &machine.inventory, &environment).unwrap();
+    crate::loader::contract::run(&loader.remove().unwrap()).unwrap();
+    assert!(directory.exists());
+}

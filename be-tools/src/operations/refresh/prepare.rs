@@ -11,7 +11,7 @@ use crate::environment::{
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{Existing, MountPoint, Pair, Unproven};
-use crate::loader;
+use crate::loader::{self, Loader};
 use crate::localize::identity;
 use crate::populate::encryption::{self, Crypttab};
 use crate::populate::source_system::SourceSystem;
@@ -36,8 +36,8 @@ impl<'a> Job<'a> {
         let loader = loader::for_environment(host, inventory, target)?;
         let boot_entry = loader.state()?.entry;
         loader.prove_removal()?;
-        if boot_entry.is_some() && loader.is_default()? && !request.force {
-            return Err(Refusal::BootsByItself { name: target.name().into() }.into());
+        if !request.force {
+            refuse_default(&*loader, target)?;
         }
         let source = find_source(inventory, request, descriptor)?;
         if source.root == target.root {
@@ -201,6 +201,14 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
+/// Refuses a BE that the machine starts by itself. What it holds may be newer than its source.
+fn refuse_default(loader: &dyn Loader, target: &BootEnvironment) -> Result<()> {
+    match loader.is_default()? {
+        true => Err(Refusal::BootsByItself { name: target.name().into() }.into()),
+        false => Ok(()),
+    }
+}
+
 /// The source of the refresh: the BE that `--from` names, or the one that the target was copied
 /// from. No other BE is tried, because what the source does not have is removed from the target.
 fn find_source<'i>(
@@ -261,8 +269,22 @@ fn own_swap(inventory: &Inventory, target: &BootEnvironment) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loader::testing::environment;
+    use crate::loader::testing::{Firmware, environment};
     use crate::storage::probe::SuperBlock;
+
+    #[test]
+    fn what_the_machine_starts_by_itself_is_not_replaced_by_an_older_system() {
+        let (firmware, found) = (Firmware::new(), environment("second", "aaaa-02").complete());
+        firmware.add("debian", r"\EFI\debian\shimx64.efi");
+        let id = found.descriptor.as_ref().unwrap().id;
+        let own = firmware.add("ours", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let loader = loader::for_environment(&host, &inventory, &found).unwrap();
+        assert!(refuse_default(&*loader, &found).is_ok());
+        firmware.entries().place(own, boot::efi::Position::First).unwrap();
+        let refused = refuse_default(&*loader, &found).unwrap_err();
+        assert!(matches!(refused, Error::Refused(Refusal::BootsByItself { .. })), "{refused}");
+    }
 
     #[test]
     fn only_real_swap_is_resumed_from() {
