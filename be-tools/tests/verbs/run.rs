@@ -77,7 +77,7 @@ fn a_command_that_was_killed_leaves_the_boot_environment_incomplete_until_one_en
         return;
     }
     let name = |what: &str| format!("{what}-{}", std::process::id());
-    let (first, second) = (name("whole"), name("half"));
+    let (first, second) = (name("unbroken"), name("half"));
     let (_source, target) = with_shell(&first, &second);
     let mut child = begun(&second, &target, "sleep 1000");
     child.kill().unwrap();
