@@ -80,8 +80,8 @@ fn run_until<S>(
         }
         report.step(number, &line);
         failure = step.run(state, report).err().map(|why| match interruption_or(why, go_on) {
-            // Something was written by the steps before it.
-            Error::Refused(refusal) if index > 0 => Error::Halted(refusal),
+            // The plan was confirmed, and this step or one before it may have written something.
+            Error::Refused(refusal) => Error::Halted(refusal),
             why => why,
         });
     }

@@ -166,6 +166,9 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
     }
 }
 
+/// The most BEs that an unfinished one replaces: each interruption of its creation adds one.
+const MAX_REPLACED: usize = 16;
+
 /// The devices that were made for a BE. The word of its descriptor is not enough: the device bears
 /// the mark of the BE, alone, and the line of fstab for that purpose names it. An unfinished BE may
 /// not have that line yet. A line whose device is gone gets the device with the mark: a refresh was
@@ -175,8 +178,13 @@ fn made(environment: &mut BootEnvironment, devices: &Devices) -> Vec<MadeDevice>
     let is_unfinished = environment.is_unfinished();
     let mut all = Vec::new();
     for purpose in &descriptor.made {
-        let Some(uuid) = purpose.uuid(descriptor.id) else { continue };
-        let [device] = devices.lookup(&format!("UUID={uuid}"))[..] else { continue };
+        let marked = |id| match devices.lookup(&format!("UUID={}", purpose.uuid(id)?))[..] {
+            [device] => Some(device),
+            _ => None,
+        };
+        let replaced = descriptor.replaces.iter().filter(|_| is_unfinished).take(MAX_REPLACED);
+        let mut ids = std::iter::once(descriptor.id).chain(replaced.copied());
+        let Some(device) = ids.find_map(marked) else { continue };
         let kind = device.content.kind();
         if device.is_esp() || !kind.is_some_and(|k| k.is_file_system() || k == Kind::Swap) {
             continue;

@@ -100,6 +100,11 @@ pub struct Descriptor {
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<Purpose>,
+    /// Only while it is being created: the BEs whose devices become its own, of which the later ones
+    /// were replaced by an interrupted creation. What was made for one of them and the same purpose
+    /// is taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<Id>,
     /// What loads its kernel.
     #[serde(default, skip_serializing_if = "LoaderName::is_default")]
     pub loader: LoaderName,
@@ -129,6 +134,7 @@ impl Descriptor {
             completed: None,
             began: None,
             made: Vec::new(),
+            replaces: Vec::new(),
             loader: LoaderName::default(),
             shared: Vec::new(),
             lost: Vec::new(),
@@ -233,6 +239,7 @@ impl Descriptor {
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
     pub fn complete(&mut self, root: &RootDir) -> Result<()> {
+        self.replaces.clear();
         self.completed = Some(Timestamp::now().earlier());
         self.complete_as_it_is(root)
     }

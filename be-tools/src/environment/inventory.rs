@@ -144,6 +144,15 @@ impl Inventory {
         Err(Refusal::SameId { name, twin }.into())
     }
 
+    /// Refuses to write to a device of which a hibernated BE has another state in its memory.
+    ///
+    /// # Errors
+    /// [`Refusal::Hibernated`].
+    pub fn refuse_hibernated(&self, device: &BlockDevice) -> Result<()> {
+        let users = self.users_of_device(device);
+        Ok(users.into_iter().try_for_each(BootEnvironment::refuse_hibernated)?)
+    }
+
     /// The BEs that use a device: first the one whose root it is, then those that mount it, shared
     /// or not.
     pub fn users_of(&self, node: &Path) -> Vec<&BootEnvironment> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, FileSystemUse};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::device::BlockDevice;
@@ -29,6 +29,8 @@ pub enum MountMode {
 #[derive(Debug)]
 pub struct MountedEnvironment {
     root: PathBuf,
+    /// The device of its root.
+    device: PathBuf,
     mounts: Vec<Mounted>,
     warnings: Vec<String>,
     /// The directory was made for it, and is removed with it.
@@ -218,7 +220,9 @@ impl MountedEnvironment {
             &dir,
         )?;
         let warnings = mounted.warnings().to_vec();
-        Ok(MountedEnvironment { root: dir, mounts: vec![mounted], warnings, is_temporary: false })
+        let device = environment.root.device.clone();
+        let mounts = vec![mounted];
+        Ok(MountedEnvironment { root: dir, device, mounts, warnings, is_temporary: false })
     }
 
     /// Mounts one of the file systems that [`nested`] returns, unless it is left out.
@@ -240,6 +244,20 @@ impl MountedEnvironment {
             }
         };
         let shown = file_system.mountpoint.display();
+        let mode = match mode {
+            MountMode::ReadOnly => mode,
+            _ if self.is_anothers(inventory, device) => {
+                self.warnings.push(format!(
+                    "{shown} is mounted read-only: {} belongs to another boot environment",
+                    device.node.display()
+                ));
+                MountMode::ReadOnly
+            }
+            _ => mode,
+        };
+        if mode != MountMode::ReadOnly {
+            inventory.refuse_hibernated(device)?;
+        }
         let root = RootDir::open(&self.root)?;
         let directory = match mode {
             MountMode::ReadOnly => root.directory(&file_system.mountpoint)?,
@@ -263,12 +281,22 @@ impl MountedEnvironment {
                 self.warnings.extend_from_slice(mounted.warnings());
                 self.mounts.push(mounted);
             }
-            Err(error) if has_option(file_system, "nofail") => {
+            Err(error)
+                if has_option(file_system, "nofail")
+                    || mode == MountMode::ReadOnly
+                        && !is_needed_to_boot(&file_system.mountpoint) =>
+            {
                 self.warnings.push(format!("{shown} is left out: {error}"));
             }
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Whether a device is the root of another BE, or was made for another one.
+    fn is_anothers(&self, inventory: &Inventory, device: &BlockDevice) -> bool {
+        let others = inventory.environments.iter().filter(|e| e.root.device != self.device);
+        others.into_iter().any(|e| e.root.device == device.node || e.has_made(&device.node))
     }
 
     /// Sentences about what was left out, and about mount options that were not used.
@@ -411,8 +439,17 @@ impl<'i> Presence<'i> {
         let FileSystemUse { mountpoint, spec, .. } = file_system;
         let device = file_system.device.as_deref().and_then(|d| inventory.devices.by_node(d));
         if let Some(device) = device {
-            let is_esp = device.is_esp();
-            return Ok(if is_esp { Presence::LeftOut(None) } else { Presence::Found(device) });
+            return match device.is_esp() {
+                false => Ok(Presence::Found(device)),
+                true if mode == MountMode::ForCommands && is_needed_to_boot(mountpoint) => {
+                    Err(Refusal::EspIsBoot {
+                        mountpoint: mountpoint.display().to_string(),
+                        device: device.node.display().to_string(),
+                    }
+                    .into())
+                }
+                true => Ok(Presence::LeftOut(None)),
+            };
         }
         let is_optional = has_option(file_system, "nofail");
         let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());

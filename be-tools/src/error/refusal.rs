@@ -201,6 +201,17 @@ pub enum Refusal {
         /// Its root device.
         device: String,
     },
+    /// The kernels lie on the ESP, which no command in a BE sees.
+    #[error(
+        "{mountpoint} is the EFI system partition {device}, which no command in a boot environment \
+        may write to: a kernel that is installed would be lost; boot it to change its packages"
+    )]
+    EspIsBoot {
+        /// The mount point.
+        mountpoint: String,
+        /// Kernel name with /dev.
+        device: String,
+    },
     /// An interrupted create has the name, on devices that the command line does not name.
     #[error(
         "'{name}' on {device} was left by an interrupted create: name its devices again with -m, \
@@ -517,6 +528,7 @@ impl Refusal {
             Refusal::JournalOnReadOnlyDevice { .. } => "journal-on-read-only-device",
             Refusal::TooSmall { .. } => "too-small",
             Refusal::NameTaken { .. } => "name-taken",
+            Refusal::EspIsBoot { .. } => "esp-is-boot",
             Refusal::InterruptedCreate { .. } => "interrupted-create",
             Refusal::Ambiguous { .. } => "ambiguous",
             Refusal::AmbiguousDevice { .. } => "ambiguous-device",

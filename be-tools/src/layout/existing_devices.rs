@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::mount_point::MountPoint;
 use super::placement::{FsType, Placement, PlacementKind};
+use super::rules::{Treatment, is_never_shared};
 use crate::environment::{BootEnvironment, FileSystemUse, Purpose};
 use crate::error::{Error, Refusal, Result};
 
@@ -36,9 +37,16 @@ pub fn placements_replacing(
     let nested = own_file_systems(old, esps)
         .filter(|own| old.has_made(&own.device) && !old.is_unfinished())
         .chain(unfinished);
+    let swap = old.made.iter().filter(|made| matches!(made.purpose, Purpose::Swap(_)));
+    let swap = swap.map(|made| {
+        let device = made.device.display().to_string();
+        let text = format!("-:{device}:swap");
+        Ok(Placement { text, kind: PlacementKind::Swap { device } })
+    });
     std::iter::once(own_root(old))
         .chain(nested.filter(|own| own.mountpoint != Path::new("/")))
         .map(|own| OwnFileSystem { options: None, ..own }.placement())
+        .chain(swap)
         .collect()
 }
 
@@ -111,23 +119,31 @@ impl Pair<'_> {
     }
 
     /// Whether a line of the target's fstab that is not filled stays in it. If not, that of the
-    /// source takes its place.
+    /// source takes its place, which is one that a copy has as it is.
     fn is_left(
         &self,
         line: &FileSystemUse,
         mountpoint: &MountPoint,
         say: Unproven,
     ) -> Result<bool> {
-        let in_source = self.source.file_systems.iter().any(|f| f.mountpoint == line.mountpoint);
+        let of_source = self.source.file_systems.iter().find(|f| f.mountpoint == line.mountpoint);
         if say.keep.contains(mountpoint) {
             return Ok(true);
         }
-        let is_shared_or_elsewhere =
-            line.shared || line.device.is_none() && !is_on_disk(line) || is_on_request(line);
-        if is_shared_or_elsewhere {
-            return Ok(!in_source);
+        // What the source has there would be written to another file system of the target.
+        let would_be_copied = match of_source {
+            Some(line) => Treatment::of(line) == Treatment::Copied,
+            None => (self.source_has)(&line.mountpoint),
+        };
+        let is_mounted = !is_on_request(line) || is_never_shared(mountpoint);
+        if !would_be_copied || !is_on_disk(line) || !is_mounted {
+            let is_other =
+                |of_source: &FileSystemUse| is_on_disk(line) && line.device != of_source.device;
+            return Ok(of_source.is_none_or(is_other));
         }
-        if !in_source && !(self.source_has)(&line.mountpoint) {
+        // The target's own word, since an earlier --keep. That of another BE does not count.
+        let descriptor = self.target.descriptor.as_ref();
+        if descriptor.is_some_and(|d| d.shared.contains(&line.mountpoint)) {
             return Ok(true);
         }
         let name = self.target.name().to_owned();
@@ -311,8 +327,12 @@ mod tests {
         assert!(matches!(refused, Error::Refused(Refusal::Unproven { .. })), "{refused}");
         let mut with_line = source.clone();
         with_line.file_systems.push(line("/srv", "/dev/vda2"));
-        let refused = existing(&target, &with_line, &[], plain).unwrap_err();
+        assert_eq!(existing(&target, &with_line, &[], plain).unwrap().left, places(&["/srv"]));
+        with_line.file_systems[1].mountpoint = "/var".into();
+        let unmarked = BootEnvironment { made: Vec::new(), ..target.clone() };
+        let refused = existing(&unmarked, &with_line, &[], plain).unwrap_err();
         assert!(matches!(refused, Error::Refused(Refusal::Unproven { .. })), "{refused}");
+        with_line.file_systems[1].mountpoint = "/srv".into();
         // The user says what becomes of it.
         let srv = places(&["/srv"]);
         let keep = Unproven { keep: &srv, ..plain };
@@ -344,6 +364,9 @@ mod tests {
                 FileSystemUse { shared: true, ..line("/home", "/dev/vda2") },
             ],
         );
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        descriptor.shared = vec!["/home".into()];
+        let target = BootEnvironment { descriptor: Some(descriptor), ..target };
         let tmp = other("/tmp", "tmpfs", "tmpfs");
         let source = environment("/dev/vda1", vec![line("/", "/dev/vda1"), tmp]);
         let found = existing(&target, &source, &["/net", "/home"], Unproven::default()).unwrap();

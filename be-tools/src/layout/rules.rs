@@ -227,7 +227,7 @@ fn check(
 }
 
 /// Whether every BE needs its own: the kernels, the installed packages, and the package database.
-fn is_never_shared(mountpoint: &MountPoint) -> bool {
+pub(super) fn is_never_shared(mountpoint: &MountPoint) -> bool {
     let path = mountpoint.as_path();
     ["/", "/usr", "/var"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
 }

@@ -88,8 +88,8 @@ pub(crate) fn with_journals(
             dirty.push(device);
         }
     }
-    if !dirty.is_empty() {
-        source.refuse_hibernated()?;
+    for device in &dirty {
+        inventory.refuse_hibernated(device)?;
     }
     Ok(dirty)
 }

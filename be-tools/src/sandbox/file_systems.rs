@@ -109,8 +109,8 @@ fn api_file_systems() -> Result<()> {
     let closed = quiet | MountFlags::NOEXEC;
     mount("proc", "/proc", closed, c"")?;
     mount("sysfs", "/sys", closed | MountFlags::RDONLY, c"")?;
-    mount("tmpfs", "/run", quiet, c"mode=755")?;
-    mount("tmpfs", "/tmp", quiet, c"mode=1777")?;
+    mount("tmpfs", "/run", quiet, c"mode=755,size=10%")?;
+    mount("tmpfs", "/tmp", quiet, c"mode=1777,size=25%")?;
     mount("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=4m")?;
     fs::create_dir("/dev/pts").doing(|| "making /dev/pts inside".into())?;
     mount(
@@ -120,7 +120,7 @@ fn api_file_systems() -> Result<()> {
         c"newinstance,ptmxmode=0666,mode=0620,gid=5",
     )?;
     fs::create_dir("/dev/shm").doing(|| "making /dev/shm inside".into())?;
-    mount("tmpfs", "/dev/shm", quiet, c"mode=1777")?;
+    mount("tmpfs", "/dev/shm", quiet, c"mode=1777,size=10%")?;
     fs::create_dir_all("/run/lock").doing(|| "making /run/lock inside".into())
 }
 

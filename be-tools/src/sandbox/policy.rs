@@ -70,7 +70,14 @@ impl Policy {
         let inode = match existing(&directory) {
             Ok(Some(Existing { inode, is_ours: true })) => inode,
             Ok(Some(_)) => return Ok(Policy { installed: None }),
-            Ok(None) => create(&directory).doing(at)?,
+            Ok(None) => match create(&directory) {
+                Ok(inode) => inode,
+                // No package can be changed there either.
+                Err(why) if why.raw_os_error() == Some(Errno::ROFS.raw_os_error()) => {
+                    return Ok(Policy { installed: None });
+                }
+                Err(why) => return Err(why).doing(at),
+            },
             Err(why) => return Err(why).doing(at),
         };
         Ok(Policy { installed: Some(Installed { directory, inode }) })

@@ -45,15 +45,24 @@ const NEW_TIME_NAMESPACE: u32 = 0x80;
 const REFUSED_REQUESTS: [u32; 10] =
     [0x5412, 0x541c, 0x541d, 0xc004_5877, 0xc004_5878, 0x8004_587d, 0x125d, 0x125f, 0x1261, 0x1269];
 
-/// The types of ioctl(2) requests for which CAP_SYS_ADMIN has power over a file system, each with
-/// the numbers that a command with this capability may use: for btrfs 'cp --reflink', making and
-/// removing subvolumes by their path, and reading (linux/btrfs.h); for all file systems attributes
-/// and extents (linux/fs.h).
-const FILE_SYSTEM_REQUESTS: [(u32, &[u32]); 3] = [
+/// The types of ioctl(2) requests, each with the numbers, that a command with CAP_SYS_ADMIN may use
+/// besides [`HARMLESS_TYPES`]: for btrfs 'cp --reflink', making and removing subvolumes by their
+/// path, and reading (linux/btrfs.h); for all file systems attributes and extents, and the block
+/// size (linux/fs.h); of a block device its size, its geometry and the like (linux/fs.h,
+/// linux/hdreg.h). A driver of a disk has requests of its own, such as to loop devices and to the
+/// controllers of NVMe, and gives this capability the whole disk.
+const REQUESTS_FOR_ADMIN: [(u32, &[u32]); 6] = [
     (0x94, &[1, 9, 13, 14, 15, 17, 18, 23, 24, 25, 30, 31, 54, 60, 61, 62]),
     (0x58, &[31, 32]),
     (0x66, &[1, 2, 3, 11, 19, 20, 21, 22]),
+    (0x12, &[0x5e, 0x60, 0x68, 0x70, 0x72, 0x78, 0x79, 0x7a, 0x7b, 0x80]),
+    (0x03, &[1]),
+    (0x00, &[2]),
 ];
+
+/// The types of the requests of terminals and pipes (asm-generic/ioctls.h) and of sockets
+/// (linux/sockios.h).
+const HARMLESS_TYPES: [u32; 2] = [0x54, 0x89];
 
 /// The execution domains that personality(2) may set: that of Linux, with a 32-bit machine name,
 /// with 2.6 as the kernel's version, with both; and the question for the present one.
@@ -103,7 +112,7 @@ fn requests(has_sys_admin: bool) -> Vec<sock_filter> {
         body.extend([skip_unless_equal(request, 1), answer(REFUSE)]);
     }
     if has_sys_admin {
-        for (kind, numbers) in FILE_SYSTEM_REQUESTS {
+        for (kind, numbers) in REQUESTS_FOR_ADMIN {
             let mut of_kind = vec![load(argument(1)), and(0xff)];
             for number in numbers {
                 of_kind.extend([skip_unless_equal(*number, 1), answer(ALLOW)]);
@@ -113,6 +122,12 @@ fn requests(has_sys_admin: bool) -> Vec<sock_filter> {
             body.push(skip_unless_equal(kind << 8, of_kind.len()));
             body.extend(of_kind);
         }
+        body.extend([load(argument(1)), and(0xff00)]);
+        for kind in HARMLESS_TYPES {
+            body.extend([skip_unless_equal(kind << 8, 1), answer(ALLOW)]);
+        }
+        body.push(answer(REFUSE));
+        return body;
     }
     body.push(answer(ALLOW));
     body
@@ -353,6 +368,11 @@ mod tests {
             ("remove device", libc::SYS_ioctl, [0, REMOVE_DEVICE, 0], ALLOW, REFUSE),
             ("destroy by id", libc::SYS_ioctl, [0, DESTROY_BY_ID, 0], ALLOW, REFUSE),
             ("flags", libc::SYS_ioctl, [0, 0x8008_6601, 0], ALLOW, ALLOW),
+            ("loop device", libc::SYS_ioctl, [0, 0x4c04, 0], ALLOW, REFUSE),
+            ("NVMe command", libc::SYS_ioctl, [0, 0xc048_4e41, 0], ALLOW, REFUSE),
+            ("array", libc::SYS_ioctl, [0, 0x0932, 0], ALLOW, REFUSE),
+            ("size of a device", libc::SYS_ioctl, [0, 0x8008_1272, 0], ALLOW, ALLOW),
+            ("bytes in a pipe", libc::SYS_ioctl, [0, 0x541b, 0], ALLOW, ALLOW),
             ("vsock", libc::SYS_socket, [40, 1, 0], NO_SUCH_SOCKET, NO_SUCH_SOCKET),
             ("audit", libc::SYS_socket, [16, 3, 9], NO_SUCH_SOCKET, NO_SUCH_SOCKET),
             ("netlink", libc::SYS_socket, [16, 3, 0], ALLOW, ALLOW),

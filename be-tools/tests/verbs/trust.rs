@@ -323,3 +323,70 @@ fn a_command_in_a_be_cannot_write_to_a_disk_that_only_its_fstab_names() {
     let text = said(&be(&["run", "--write", "/srv", &second, "--", "/bin/true"]));
     assert!(!text.contains("read-only"), "{text}");
 }
+
+#[test]
+fn what_is_kept_once_is_kept_whatever_the_source_has_there() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("kept");
+    let (_source, target) = copied(&name, &second, ":");
+    let disk = data();
+    let line = format!("UUID={} /var ext4 defaults 0 2", uuid_of(&disk));
+    target.change(&format!("echo '{line}' >>etc/fstab"));
+    // The source has /var in its root.
+    refused(&["refresh", &second, "--yes"], 3, "--keep /var");
+    done(&["refresh", &second, "--yes", "--keep", "/var"]);
+    for _ in 0..2 {
+        done(&["refresh", &second, "--yes"]);
+        assert_eq!(target.change("tail -n 1 etc/fstab").trim(), line);
+        is_whole(&disk);
+    }
+}
+
+#[test]
+fn the_fstab_of_a_third_disk_does_not_turn_a_refusal_into_a_refresh() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("third");
+    let (_source, target) = copied(&name, &second, ":");
+    let (disk, (third, _)) = (data(), disks(&format!("{name}-visitor")));
+    let uuid = uuid_of(&disk);
+    target.change(&format!("echo 'UUID={uuid} /var ext4 defaults 0 2' >>etc/fstab"));
+    third.change(&format!("echo 'UUID={uuid} /mnt/old ext4 defaults 0 2' >>etc/fstab"));
+    let before = target.sum();
+    refused(&["refresh", &second, "--yes"], 3, "--keep /var");
+    assert_eq!(target.sum(), before);
+}
+
+#[test]
+fn a_replacement_that_is_cut_before_any_step_is_run_again() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("again");
+    let (_source, target) = disks(&name);
+    let (var, swap) = (Disk::new(256), Disk::new(16));
+    let places = [
+        format!("/:{}:ext4", target.node),
+        format!("/var:{}:ext4", var.node),
+        format!("-:{}:swap", swap.node),
+    ];
+    let create = ["create", &second, "--from", &name, "--no-boot-entry", "--yes"];
+    done(&[&create[..], &["-m", &places[0], "-m", &places[1], "-m", &places[2]]].concat());
+    let again = [&create[..], &["--replace", &second]].concat();
+    for step in 2..=6 {
+        let point = format!("before:{step}");
+        super::be_with(&[("LIFEBOAT_FAIL", &point)], &again);
+        super::be_with(&[("LIFEBOAT_FAIL", &point)], &again);
+        done(&again);
+        assert_eq!(var.change("cat 50"), "50\n", "before step {step}");
+        let fstab = target.change("cat etc/fstab");
+        assert!(fstab.contains(&uuid_of(&var)) && fstab.contains(&uuid_of(&swap)), "{fstab}");
+    }
+    done(&["delete", &second, "--yes"]);
+    for disk in [&target, &var, &swap] {
+        assert_eq!(sh(Path::new("/"), &format!("blkid -p {} || true", disk.node)), "");
+    }
+}

@@ -3,7 +3,6 @@
 
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
-use uuid::Uuid;
 
 use super::{boot_entries, first, next, reading, writing};
 use super::{
@@ -287,10 +286,18 @@ impl<'a> EnvironmentEntry<'a> {
     pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
         let id = self.id()?;
         let mut steps = Vec::new();
-        let mut esps: Vec<Uuid> = self.location().map(|esp| esp.partuuid).into_iter().collect();
+        let mut esps = match self.location() {
+            Ok(esp) => vec![esp],
+            Err(Error::Refused(Refusal::NoEsp { .. } | Refusal::NoFirmwareVariables)) => Vec::new(),
+            // Of two ESPs with one PARTUUID, one is another disk's.
+            Err(Error::Refused(ambiguous)) => return Err(ambiguous.into()),
+            Err(_) => Vec::new(),
+        };
         if let Ok(entries) = self.entries() {
             for BootEntry { number, option } in entries_of(&entries, id)? {
-                esps.extend(option.path.partuuid());
+                if let Some(partuuid) = option.path.partuuid() {
+                    esps.extend(EspLocation::by_partuuid(self.devices(), partuuid)?);
+                }
                 steps.push(LoaderStep::new(lines::remove(number), move || {
                     self.entries()?.remove(number).map_err(writing)
                 }));
@@ -301,9 +308,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(steps)
     }
 
-    fn remove_directories(&self, name: &str, esps: &[Uuid]) -> Result<()> {
-        let all = EspLocation::all(self.devices());
-        for location in all.into_iter().filter(|esp| esps.contains(&esp.partuuid)) {
+    fn remove_directories(&self, name: &str, esps: &[EspLocation]) -> Result<()> {
+        for location in esps {
             let has_directory =
                 location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
                     let directories = mounted

@@ -7,12 +7,11 @@ use super::step::{Step, TreeStep};
 use crate::environment::BootEnvironment;
 use crate::error::Result;
 use crate::loader::{self, Loader, Stage};
-use crate::operations::delete::{self, Deletion};
+use crate::operations::delete::Deletion;
 use crate::plan::Plan;
 use crate::populate::source::ReplayJournal;
 use crate::session::Session;
 use crate::step::lines;
-use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 
 /// The loaders of the BEs that the plan changes.
@@ -65,7 +64,6 @@ impl Job<'_> {
         if let (Some(replaced), Some(loader)) = (&self.replaced, &loaders.replaced) {
             let removal = deletion(session, replaced, &self.holds).steps(&**loader)?;
             steps.extend(removal.into_iter().map(Step::Replace));
-            steps.extend(self.erased().map(|d| Step::Replace(delete::Step::Erase(d))));
         }
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
         steps.extend(self.make_steps());
@@ -81,18 +79,6 @@ impl Job<'_> {
         steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
         steps.extend(self.is_bootable().then_some(Step::MakeActive));
         Ok(steps)
-    }
-
-    /// The devices that were made for the replaced BE, but its root. They are blank before the new
-    /// root is made, so that an interrupted create finds nothing on them that it did not make.
-    fn erased(&self) -> impl Iterator<Item = &BlockDevice> {
-        let provisions = self.layout.file_systems.iter().map(|f| &f.provision);
-        let devices = provisions.chain(&self.layout.swap).map(|p| &*p.volume().device);
-        devices.filter(|device| {
-            self.replaced
-                .as_ref()
-                .is_some_and(|old| old.root.device != device.node && old.has_made(&device.node))
-        })
     }
 
     /// The steps that make the file systems and swap spaces of the target. The root is the first:

@@ -75,6 +75,9 @@ impl<'a> Job<'a> {
         let swap_uuids: Vec<_> =
             swap.iter().filter_map(|swap| Some(swap.uuid(id)?.to_string())).collect();
         let mounted = layout.file_systems.iter().map(|f| f.mountpoint.as_path().to_owned());
+        if let Some(old) = replaced.as_ref().and_then(|old| old.descriptor.as_ref()) {
+            descriptor.replaces = std::iter::once(&old.id).chain(&old.replaces).copied().collect();
+        }
         descriptor.made = mounted.map(Purpose::FileSystem).chain(swap).collect();
         let target = as_found(inventory, &layout, &uuids, source.as_ref(), &descriptor)?;
         let hooks = source.as_ref().map(Hooks::of).transpose()?.unwrap_or_default();

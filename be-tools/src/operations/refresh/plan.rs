@@ -2,6 +2,7 @@
 
 use super::job::{Job, OWN_SETTINGS};
 use super::step::{Step, TreeStep};
+use crate::environment::Trial;
 use crate::plan::{Plan, PlannedDevice};
 use crate::populate::source::ReplayJournal;
 use crate::step::lines;
@@ -49,6 +50,11 @@ impl Job<'_> {
         }
         for mountpoint in &self.layout.left {
             plan.notes.push(format!("{mountpoint} of '{name}' stays as it is, in its fstab too"));
+        }
+        if self.target.trial == Some(Trial::Pending) {
+            plan.notes.push(format!(
+                "the pending trial of '{name}' is called off: `be activate {name}` begins it again"
+            ));
         }
         if !self.kept.is_empty() {
             plan.notes.push(format!(

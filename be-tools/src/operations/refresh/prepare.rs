@@ -94,6 +94,9 @@ impl<'a> Job<'a> {
             system,
         };
         let crypttabs = Crypttab::all(session, Some(&job.source))?;
+        if !request.force {
+            encryption::refuse_other_storage(inventory, &job.source, &job.layout, &crypttabs)?;
+        }
         for file_system in &job.layout.file_systems {
             let device = &file_system.provision.volume().device;
             let uuid = refuse_device(host, inventory, &job.target, device)?;

@@ -1,5 +1,6 @@
 //! The steps of `be refresh`.
 
+use std::collections::BTreeSet;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
@@ -99,8 +100,13 @@ impl<'a> State<'a> {
         mounted.unmount()?;
         // The descriptor that is written at the end describes this refresh.
         self.descriptor.source = self.job.source.descriptor.as_ref().map(|d| d.id);
-        let shared = self.job.layout.shared.iter().chain(&self.job.request.keep);
-        self.descriptor.shared = shared.map(|m| m.as_path().to_owned()).collect();
+        let Job { layout, request, .. } = self.job;
+        let before = std::mem::take(&mut self.descriptor.shared);
+        // What is left stays shared, or the next refresh would ask again.
+        let still = layout.left.iter().filter(|m| before.iter().any(|b| b == m.as_path()));
+        let shared = layout.shared.iter().chain(&request.keep).chain(still);
+        let shared: BTreeSet<PathBuf> = shared.map(|m| m.as_path().to_owned()).collect();
+        self.descriptor.shared = shared.into_iter().collect();
         (self.descriptor.lost, self.descriptor.lost_more) = (Vec::new(), 0);
         Ok(())
     }
@@ -119,6 +125,10 @@ impl<'a> State<'a> {
         let began = self.descriptor.began.filter(|moment| *moment <= now);
         if began.is_none() {
             self.descriptor.begin(Operation::Refresh, root)?;
+        } else {
+            // What is taken over is in it before the first device bears the mark.
+            self.descriptor.store(root)?;
+            root.sync()?;
         }
         Ok(Trust {
             checksum: checksum || began.is_none(),
