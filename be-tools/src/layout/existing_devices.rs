@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::mount_point::MountPoint;
 use super::placement::{FsType, Placement, PlacementKind};
 use super::rules::{Treatment, is_never_shared};
-use crate::environment::{BootEnvironment, FileSystemUse, Purpose};
+use crate::environment::{BootEnvironment, FileSystemUse, MadeDevice, Purpose};
 use crate::error::{Error, Refusal, Result};
 
 /// The placements that give a new BE the devices and types of an old one that it replaces.
@@ -110,7 +110,7 @@ impl Pair<'_> {
     }
 
     fn is_filled(&self, line: &FileSystemUse, mountpoint: &MountPoint, say: Unproven) -> bool {
-        let is_made = |made: &crate::environment::MadeDevice| {
+        let is_made = |made: &MadeDevice| {
             made.purpose.is_mounted_on(&line.mountpoint)
                 && Some(&made.device) == line.device.as_ref()
         };
@@ -250,7 +250,7 @@ fn is_on_disk(line: &FileSystemUse) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{Descriptor, MadeDevice};
+    use crate::environment::Descriptor;
 
     fn environment(device: &str, file_systems: Vec<FileSystemUse>) -> BootEnvironment {
         let mut found = BootEnvironment::empty(Path::new(device));

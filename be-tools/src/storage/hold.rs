@@ -96,18 +96,6 @@ impl Hold {
     /// # Errors
     /// Those of [`Hold::refuse_exchanged`].
     pub(super) fn read_again(&self) -> Result<OpenDevice> {
-        self.same_device()
-    }
-
-    /// Refuses a device that is another one than in the plan, whatever it holds.
-    ///
-    /// # Errors
-    /// [`Refusal::DeviceChanged`], and as open(2).
-    pub fn refuse_exchanged(&self) -> Result<()> {
-        self.same_device().map(drop)
-    }
-
-    fn same_device(&self) -> Result<OpenDevice> {
         let now = open(&self.device)?;
         if sys::disk_sequence(&now.file) != self.sequence {
             return Err(changed(&self.device, "it is another disk or medium"));
@@ -116,6 +104,14 @@ impl Hold {
             return Err(changed(&self.device, "its size is another one"));
         }
         Ok(now)
+    }
+
+    /// Refuses a device that is another one than in the plan, whatever it holds.
+    ///
+    /// # Errors
+    /// [`Refusal::DeviceChanged`], and as open(2).
+    pub fn refuse_exchanged(&self) -> Result<()> {
+        self.read_again().map(drop)
     }
 
     /// Refuses a device that is not as it was in the plan.
