@@ -68,13 +68,10 @@ mod tests {
     #[test]
     fn of_an_unmanaged_system_only_what_create_would_copy_is_copied() {
         let line = |mountpoint: &str, spec: &str, shared: bool| FileSystemUse {
-            mountpoint: mountpoint.into(),
-            spec: spec.into(),
             device: None,
             fs_type: if spec.contains(':') { "nfs" } else { "ext4" }.into(),
-            options: "defaults".into(),
-            size: None,
             shared,
+            ..FileSystemUse::example(mountpoint, spec)
         };
         for (mountpoint, spec, shared, unmanaged, managed) in [
             ("/", "UUID=1", false, "copied", "copied"),

@@ -98,6 +98,13 @@ pub struct FileSystemUse {
     pub shared: bool,
 }
 
+impl FileSystemUse {
+    /// Whether an option without a value is set.
+    pub fn has_option(&self, name: &str) -> bool {
+        self.options.split(',').any(|option| option == name)
+    }
+}
+
 #[cfg(test)]
 impl FileSystemUse {
     /// A line for an ext4 of its own, for tests.

@@ -268,14 +268,14 @@ fn file_systems(
 
 /// Whether the system does not boot if the device of this line is missing.
 fn is_needed(file_system: &FileSystemUse) -> bool {
-    let optional = |option: &str| matches!(option, "nofail" | "noauto");
     let is_device = match Spec::parse(&file_system.spec) {
         Spec::Path(path) => path.starts_with("/dev"),
         Spec::Other(_) => false,
         _ => true,
     };
     // A missing swap space only delays the boot.
-    is_device && file_system.fs_type != "swap" && !file_system.options.split(',').any(optional)
+    let is_optional = ["nofail", "noauto"].iter().any(|name| file_system.has_option(name));
+    is_device && file_system.fs_type != "swap" && !is_optional
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ impl MountedEnvironment {
                 self.mounts.push(mounted);
             }
             Err(error)
-                if has_option(file_system, "nofail")
+                if file_system.has_option("nofail")
                     || mode == MountMode::ReadOnly
                         && !is_needed_to_boot(&file_system.mountpoint) =>
             {
@@ -396,7 +396,7 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
             MountScope::All => true,
         };
         // Some administrators mount /boot only on request. The BE needs it all the same.
-        let is_mounted = !has_option(f, "noauto") || is_needed_to_boot(&f.mountpoint);
+        let is_mounted = !f.has_option("noauto") || is_needed_to_boot(&f.mountpoint);
         is_below && is_device && f.fs_type != "swap" && is_mounted && is_in_scope
     };
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
@@ -451,7 +451,7 @@ impl<'i> Presence<'i> {
                 true => Ok(Presence::LeftOut(None)),
             };
         }
-        let is_optional = has_option(file_system, "nofail");
+        let is_optional = file_system.has_option("nofail");
         let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());
         if let Err(refusal) = inventory.devices.refuse_ambiguous(spec) {
             return match is_optional {
@@ -470,10 +470,6 @@ impl<'i> Presence<'i> {
         let why = left_out(&format!("its fstab names {spec}, and there is no such device"));
         Ok(Presence::LeftOut((!is_optional).then_some(why)))
     }
-}
-
-fn has_option(file_system: &FileSystemUse, name: &str) -> bool {
-    file_system.options.split(',').any(|o| o == name)
 }
 
 fn missing_device(device: &Path) -> Error {

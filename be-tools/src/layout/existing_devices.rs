@@ -238,7 +238,7 @@ fn own_file_systems<'a>(
 }
 
 fn is_on_request(line: &FileSystemUse) -> bool {
-    line.options.split(',').any(|option| matches!(option, "noauto" | "bind" | "rbind"))
+    ["noauto", "bind", "rbind"].iter().any(|name| line.has_option(name))
 }
 
 /// Whether a line names a device of this machine.

@@ -123,10 +123,9 @@ fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
     let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));
-    let option = |name: &str| line.options.split(',').any(|o| o == name);
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
-    let on_request = ["bind", "rbind"].iter().any(|name| option(name))
-        || option("noauto") && !is_never_shared(mountpoint);
+    let on_request = ["bind", "rbind"].iter().any(|name| line.has_option(name))
+        || line.has_option("noauto") && !is_never_shared(mountpoint);
     mountpoint.is_root() || named && !removable && !on_request
 }
 

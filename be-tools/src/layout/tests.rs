@@ -9,13 +9,10 @@ use crate::storage::volume::Provision;
 
 fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSystemUse {
     FileSystemUse {
-        mountpoint: mountpoint.into(),
-        spec: spec.into(),
         device: spec.starts_with("/dev/").then(|| spec.into()),
         fs_type: fs_type.into(),
         options: options.into(),
-        size: None,
-        shared: false,
+        ..FileSystemUse::example(mountpoint, spec)
     }
 }
 

@@ -451,13 +451,10 @@ mod tests {
         ];
         environment.file_systems = lines
             .map(|(mountpoint, fs_type)| FileSystemUse {
-                mountpoint: mountpoint.into(),
-                spec: String::new(),
                 device: None,
                 fs_type: fs_type.into(),
-                options: "defaults".into(),
-                size: None,
                 shared: true,
+                ..FileSystemUse::example(mountpoint, "")
             })
             .into();
         let root = RootDir::open(dir.path()).unwrap();

@@ -243,15 +243,7 @@ mod tests {
         let mut found = BootEnvironment::empty(&node(source));
         found.file_systems = std::iter::once(("/", source))
             .chain(shared.iter().map(|name| ("/home", *name)))
-            .map(|(place, name)| FileSystemUse {
-                mountpoint: place.into(),
-                spec: node(name).display().to_string(),
-                device: Some(node(name)),
-                fs_type: "ext4".into(),
-                options: "defaults".into(),
-                size: None,
-                shared: false,
-            })
+            .map(|(place, name)| FileSystemUse::example(place, node(name).to_str().unwrap()))
             .collect();
         let volume = Volume::of(devices, devices.by_name(target).unwrap());
         let placement = "/:it:ext4".parse::<Placement>().unwrap();

@@ -104,13 +104,10 @@ mod tests {
         ];
         environment.descriptor.as_mut().unwrap().lost = vec!["/var/lib/a".into(), "/b".into()];
         environment.file_systems.push(FileSystemUse {
-            mountpoint: "none".into(),
-            spec: "UUID=1".into(),
             device: None,
             fs_type: "swap".into(),
-            options: "sw".into(),
-            size: None,
             shared: true,
+            ..FileSystemUse::example("none", "UUID=1")
         });
         assert_eq!(
             all(&environment),

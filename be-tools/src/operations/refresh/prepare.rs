@@ -292,15 +292,8 @@ mod tests {
     #[test]
     fn only_real_swap_is_resumed_from() {
         let mut target = environment("second", "aaaa-02");
-        target.file_systems.push(FileSystemUse {
-            mountpoint: "none".into(),
-            spec: "/dev/sdb1".into(),
-            device: Some("/dev/sdb1".into()),
-            fs_type: "swap".into(),
-            options: "sw".into(),
-            size: None,
-            shared: false,
-        });
+        let swap = FileSystemUse::example("none", "/dev/sdb1");
+        target.file_systems.push(FileSystemUse { fs_type: "swap".into(), ..swap });
         let swap_on = |kind: Kind, uuid: &str| {
             let found = SuperBlock { uuid: uuid.into(), ..SuperBlock::new(kind) };
             let device = BlockDevice::example("sdb1", found);
