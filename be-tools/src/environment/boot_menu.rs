@@ -208,17 +208,7 @@ fn by_themselves(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, RootDir) {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = RootDir::open(directory.path()).unwrap();
-        (directory, root)
-    }
+    use crate::root_dir::testing::tree;
 
     fn block(variables: &[(&str, &str)]) -> String {
         let mut block = EnvironmentBlock::new();

@@ -14,6 +14,7 @@ use crate::layout::{Layout, MountPoint};
 use crate::layout::{Placement, lay_out};
 use crate::loader::grub::GrubSettings;
 use crate::localize::identity::NewMachine;
+use crate::root_dir::testing::tree;
 use crate::storage::volume::Provision;
 
 const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
@@ -90,8 +91,7 @@ impl Copied {
             (t.mountpoint.clone(), uuid)
         };
         let uuids = layout.file_systems.iter().enumerate().map(uuid).collect();
-        let directory = tempfile::tempdir().unwrap();
-        let files = [
+        let (directory, _root) = tree(&[
             ("etc/fstab", FSTAB),
             ("etc/os-release", "ID=debian\nNAME=\"Debian GNU/Linux\"\n"),
             ("etc/grub.d/10_linux", "#!/bin/sh\n"),
@@ -101,12 +101,7 @@ impl Copied {
             ("usr/bin/debconf-set-selections", ""),
             ("usr/sbin/update-grub", ""),
             ("usr/sbin/update-initramfs", ""),
-        ];
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        ]);
         let source_root = Root {
             device: "/dev/vda2".into(),
             fs_type: "ext4".into(),

@@ -273,6 +273,7 @@ impl LoaderSettings for GrubSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root_dir::testing;
 
     #[test]
     fn a_menu_on_a_fat_is_not_replaced() {
@@ -295,13 +296,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_before_anything_is_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = RootDir::open(directory.path()).unwrap();
-        let put = |path: &str, text: &str| {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
+        let (directory, root) = testing::tree(&[]);
+        let put = |path: &str, text: &str| testing::write(directory.path(), path, text);
         let missing = || GrubSettings.missing_in(&root).unwrap_or_default();
         assert!(missing().contains("10_linux"), "{}", missing());
         put("etc/grub.d/10_linux", "");

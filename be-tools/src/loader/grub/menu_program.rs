@@ -60,6 +60,7 @@ impl MenuProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root_dir::testing::tree;
 
     #[test]
     fn the_program_of_each_distribution_is_found() {
@@ -71,13 +72,8 @@ mod tests {
             (&["usr/bin/true"], None),
         ];
         for (files, expected) in table {
-            let directory = tempfile::tempdir().unwrap();
-            for path in files {
-                let path = directory.path().join(path);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, "#!/bin/sh\n. ${sysconfdir}/default/grub\n").unwrap();
-            }
-            let root = RootDir::open(directory.path()).unwrap();
+            let script = |path: &&'static str| (*path, "#!/bin/sh\n. ${sysconfdir}/default/grub\n");
+            let (_directory, root) = tree(&files.iter().map(script).collect::<Vec<_>>());
             let found = MenuProgram::find(&root);
             assert_eq!(found.map(|program| program.command[0]), expected, "{files:?}");
             let has_script = files.iter().any(|path| path.ends_with("mkconfig"));

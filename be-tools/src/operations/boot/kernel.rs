@@ -87,18 +87,13 @@ fn newest(root: &RootDir) -> Option<BootChoice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root_dir::testing;
     use std::path::Path;
 
     const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, RootDir, BootEnvironment) {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = RootDir::open(directory.path()).unwrap();
+        let (directory, root) = testing::tree(files);
         let mut environment = BootEnvironment::empty(Path::new("/dev/vda2"));
         environment.root.uuid = UUID.into();
         (directory, root, environment)
