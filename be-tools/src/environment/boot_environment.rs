@@ -228,6 +228,16 @@ impl BootEnvironment {
         !self.is_managed() && disk.is_some_and(|disk| disk.removable)
     }
 
+    /// What a change of the BE does to its trial, if one is pending.
+    pub fn trial_called_off(&self) -> Option<String> {
+        let name = self.name();
+        (self.trial == Some(Trial::Pending)).then(|| {
+            format!(
+                "the pending trial of '{name}' is called off: `be activate {name}` begins it again"
+            )
+        })
+    }
+
     /// Refuses to write to a hibernated BE.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::discover;
 use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Trial};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader};
@@ -62,11 +62,8 @@ pub fn in_environment(
         return Ok(None);
     }
     plan.notes.iter().for_each(|note| report.warn(note));
-    if entry.is_some() && environment.trial == Some(Trial::Pending) {
-        let name = environment.name();
-        report.warn(&format!(
-            "the pending trial of '{name}' is called off: `be activate {name}` begins it again"
-        ));
+    if let Some(note) = environment.trial_called_off().filter(|_| entry.is_some()) {
+        report.warn(&note);
     }
     namespace::enter_private_namespace()?;
     let mut state = State {

@@ -2,7 +2,6 @@
 
 use super::job::{Job, OWN_SETTINGS};
 use super::step::{Step, TreeStep};
-use crate::environment::Trial;
 use crate::plan::{Plan, PlannedDevice};
 use crate::populate::source::ReplayJournal;
 use crate::step::lines;
@@ -51,11 +50,7 @@ impl Job<'_> {
         for mountpoint in &self.layout.left {
             plan.notes.push(format!("{mountpoint} of '{name}' stays as it is, in its fstab too"));
         }
-        if self.target.trial == Some(Trial::Pending) {
-            plan.notes.push(format!(
-                "the pending trial of '{name}' is called off: `be activate {name}` begins it again"
-            ));
-        }
+        plan.notes.extend(self.target.trial_called_off());
         if !self.kept.is_empty() {
             plan.notes.push(format!(
                 "'{name}' is another machine than '{source}': its machine-id and ssh host keys are \
