@@ -19,7 +19,7 @@ use crate::programs::run;
 pub struct HostileDisk {
     /// The image.
     pub image: tempfile::TempPath,
-    /// What was done to it, in the words of whoever has to find the cause of a failure.
+    /// What was done to it, in the words of one who has to find the cause of a failure.
     pub tricks: Vec<String>,
 }
 
@@ -43,12 +43,12 @@ impl HostileDisk {
         file.as_file().set_len(mebibytes << 20)?;
         let image = file.into_temp_path();
         let name = image.to_str().context("the path of the image is UTF-8")?;
-        run(Path::new("/"), mkfs[0], &[&mkfs[1..], &[name]].concat())?;
+        run(&[mkfs, &[name]].concat())?;
         let mut tricks = vec![kind.to_owned()];
 
         let place = tempfile::tempdir_in(directory)?;
         let at = place.path().to_str().context("the path is UTF-8")?;
-        run(Path::new("/"), "mount", &["-o", "loop", name, at])?;
+        run(&["mount", "-o", "loop", name, at])?;
         let changed = sh(place.path(), files::SYSTEM).map(|()| {
             for _ in 0..random.u8(1..4) {
                 let trick = files::trick(&mut random, aims);
@@ -57,7 +57,7 @@ impl HostileDisk {
                 tricks.push(trick.name.to_owned());
             }
         });
-        let unmounted = run(Path::new("/"), "umount", &[at]);
+        let unmounted = run(&["umount", at]);
         changed.and(unmounted)?;
         if random.u8(..3) == 0 {
             tricks.push(super_blocks::trick(&mut random, kind, aims, &image)?.to_owned());
@@ -80,5 +80,5 @@ fn sh(directory: &Path, script: &str) -> Result<()> {
         exec timeout 20 sh -ec "$2"
     "#;
     let place = directory.to_str().context("the path is UTF-8")?;
-    run(directory, "unshare", &["--mount", "sh", "-ec", ALONE, "sh", place, script])
+    run(&["unshare", "--mount", "sh", "-ec", ALONE, "sh", place, script]).map(drop)
 }

@@ -49,7 +49,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        let _ = run(Path::new("/"), "losetup", &["--detach", self.name()]);
+        let _ = run(&["losetup", "--detach", self.name()]);
     }
 }
 
@@ -57,12 +57,13 @@ impl Drop for Loop {
 fn precious(directory: &Path, name: &str, script: &str) -> (Loop, PathBuf) {
     let image = directory.join(name);
     File::create(&image).unwrap().set_len(48 << 20).unwrap();
-    let (root, image_name) = (Path::new("/"), image.to_str().unwrap());
-    run(root, "mke2fs", &["-q", "-F", "-t", "ext4", image_name]).unwrap();
+    let image_name = image.to_str().unwrap();
+    run(&["mke2fs", "-q", "-F", "-t", "ext4", image_name]).unwrap();
     let place = tempfile::tempdir_in(directory).unwrap();
-    run(root, "mount", &["-o", "loop", image_name, place.path().to_str().unwrap()]).unwrap();
-    let filled = run(place.path(), "sh", &["-ec", script]);
-    run(root, "umount", &[place.path().to_str().unwrap()]).unwrap();
+    let at = place.path().to_str().unwrap();
+    run(&["mount", "-o", "loop", image_name, at]).unwrap();
+    let filled = run(&["sh", "-ec", &format!("cd \"$1\"\n{script}"), "sh", at]);
+    run(&["umount", at]).unwrap();
     filled.unwrap();
     (Loop::on(&image), image)
 }
@@ -203,7 +204,7 @@ impl Machine {
             self.verb(&["delete", &reference, "--yes"], what);
         }
         self.listed(disk, what);
-        run(Path::new("/"), "wipefs", &["-q", "-a", self.spare.name()]).unwrap();
+        run(&["wipefs", "-q", "-a", self.spare.name()]).unwrap();
     }
 }
 

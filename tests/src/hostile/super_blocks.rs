@@ -46,7 +46,7 @@ pub(super) fn trick(
             if kind.starts_with("ext") {
                 let image = image.to_string_lossy();
                 // It refuses what the tricks with files have damaged.
-                let _ = run(Path::new("/"), "tune2fs", &["-f", "-U", uuid, &image]);
+                let _ = run(&["tune2fs", "-f", "-U", uuid, &image]);
             }
             Ok("it has the UUID of another")
         }
@@ -67,7 +67,7 @@ pub(super) fn trick(
         }
         6 => {
             let image = image.to_string_lossy();
-            let _ = run(Path::new("/"), "sgdisk", &["-n1:2048:+1M", "-t1:ef00", &image]);
+            let _ = run(&["sgdisk", "-n1:2048:+1M", "-t1:ef00", &image]);
             file.seek(SeekFrom::Start(512 + 80))?;
             file.write_all(&random.u32(..).to_le_bytes())?;
             Ok("it has a partition table of any number of entries")

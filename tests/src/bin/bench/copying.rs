@@ -8,10 +8,11 @@ pub mod rounds;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use tests::programs::run;
 
 use crate::Bench;
 use crate::figures::Figure;
-use crate::loops::{drop_caches, run};
+use crate::loops::drop_caches;
 use crate::report::{Comparison, MissingTool, ToolResult};
 use crate::stopwatch::{Run, Variables, time};
 use peers::{Kind, Peer};

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use tests::be_program;
+use tests::programs::run;
 
 use crate::Bench;
 use crate::figures::{Figure, median};
-use crate::loops::{Loop, Mounted, run};
+use crate::loops::{Loop, Mounted};
 
 const DISKS: usize = 4;
 const PARTITIONS: usize = 8;

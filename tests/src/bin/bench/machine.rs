@@ -3,7 +3,8 @@
 
 use std::process::Command;
 
-use crate::loops::path;
+use tests::programs::path;
+
 use crate::report::Machine;
 
 /// Commands that print the version of a tool in their first line.

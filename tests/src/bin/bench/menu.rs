@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::Result;
 use qemu::{Builder, Kernel, Release, deadline};
 use tests::prepared::{SECOND, TwoEnvironments};
+use tests::programs::run;
 use tests::rescue;
 
 use crate::Bench;
 use crate::figures::{Figure, median};
-use crate::loops::run;
 
 const ROUNDS: usize = 3;
 /// The memory in which the rescue image must run.

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tests::programs::run;
 
 use crate::Bench;
 use crate::copying::root::Disks;
 use crate::copying::rounds::{self, Temperature};
 use crate::copying::{check_equal, read_all, variables};
 use crate::figures::Figure;
-use crate::loops::{drop_caches, run};
+use crate::loops::drop_caches;
 use crate::report::{Comparison, ToolResult};
 use crate::stopwatch::time;
 

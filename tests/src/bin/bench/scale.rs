@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tests::programs::run;
 
 use crate::Bench;
 use crate::figures::{Figure, median};
-use crate::loops::{Loop, Mounted, drop_caches, run};
+use crate::loops::{Loop, Mounted, drop_caches};
 use crate::report::Scale;
 use crate::signals;
 use crate::stopwatch::{Run, Variables, time};

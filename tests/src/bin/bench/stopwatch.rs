@@ -5,10 +5,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use ::tests::programs::path;
 use anyhow::{Context, Result, ensure};
 use rustix::process::Pid;
 
-use super::loops::path;
 use super::{signals, sys};
 
 /// Environment variables of a command, such as `SOURCE` and `TARGET_DEVICE`.

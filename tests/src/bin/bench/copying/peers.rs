@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use ::tests::programs::path;
 use anyhow::{Context, Result, ensure};
-
-use crate::loops::path;
 
 /// The tool that all ratios are relative to.
 pub const BASELINE: &str = "cp -a";

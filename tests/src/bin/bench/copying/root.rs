@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use qemu::{Debian, Release};
+use tests::programs::run;
 
-use crate::loops::{Loop, Mounted, run};
+use crate::loops::{Loop, Mounted};
 use crate::report::Tree;
 
 const DEVICE_MIB: u64 = 4096;
