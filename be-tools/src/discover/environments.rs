@@ -92,7 +92,7 @@ fn device_of<'a>(
 }
 
 /// Whether a root is a snapshot of another one on the same file system: nothing can be written to
-/// it, and its descriptor is that of the other one. It is no boot environment of its own.
+/// it, and its descriptor is that of the other one. It is not a boot environment of its own.
 fn is_snapshot(root: &FoundRoot, roots: &[FoundRoot]) -> bool {
     let Some(descriptor) = &root.facts.descriptor else { return false };
     let is_same = |other: &&FoundRoot| {

@@ -25,8 +25,8 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct Settings(Termios);
 
 impl Settings {
-    /// Notes the present settings. `None` if standard input is no terminal, or that of a command in
-    /// the background, which may not change it.
+    /// Notes the present settings. `None` if standard input is not a terminal, or is that of a
+    /// command in the background, which may not change it.
     pub(super) fn note() -> Option<Self> {
         if !is_foreground() {
             return None;

@@ -159,7 +159,7 @@ pub(crate) fn executables(directory: &Path) -> Result<Vec<PathBuf>> {
     paths.retain(|path| is_executable(path));
     paths.sort();
     if !paths.is_empty() {
-        // Whoever may write to the directory above can put another one in its place.
+        // A user who may write to the directory above can put another one in its place.
         let directories = directory.ancestors().take(2);
         directories.chain(paths.iter().map(PathBuf::as_path)).try_for_each(refuse_untrusted)?;
     }

@@ -7,8 +7,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Doing, Result};
 
-/// A directory to mount on. It is held open, and mounts are attached to the open directory: whoever
-/// may rename a directory on the way to it could otherwise redirect the mount.
+/// A directory to mount on. It is held open, and mounts are attached to the open directory: a user
+/// who may rename a directory on the way to it could otherwise redirect the mount.
 #[derive(Debug)]
 pub struct MountPlace {
     directory: OwnedFd,

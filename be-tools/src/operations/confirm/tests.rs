@@ -32,7 +32,7 @@ fn every_health_check_must_succeed_in_time() {
     assert_eq!(outcome(), "failed (exit status: 3)");
     write("30-bad", "#!/bin/sh\nexec sleep 60\n", 0o755);
     assert!(outcome().starts_with("did not end within"));
-    // Whoever can write to a check could run anything as root.
+    // A user who can write to a check could run anything as root.
     write("10-good", "#!/bin/sh\nexit 0\n", 0o775);
     let refused = run_health_checks(root.path(), limit).unwrap_err();
     assert!(refused.to_string().contains("others than its owner may write"), "{refused}");

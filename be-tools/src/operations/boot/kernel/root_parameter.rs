@@ -37,7 +37,7 @@ pub(super) fn correct(
     Corrected { command_line: line.to_string(), notes }
 }
 
-/// Whether `root=` names the root of the BE, and will after the kernel has numbered the disks anew.
+/// Whether `root=` names the root of the BE, and still does when the kernel numbers the disks differently.
 fn is_proved(named: &str, environment: &BootEnvironment, devices: &Devices) -> bool {
     let root = &environment.root;
     let uuid = named.strip_prefix("UUID=").or(named.strip_prefix("/dev/disk/by-uuid/"));
