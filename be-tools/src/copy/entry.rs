@@ -16,7 +16,7 @@ use crate::tree::content::{AHEAD, ContentCopier, read_ahead};
 use crate::tree::directories::{InodeId, Side};
 use crate::tree::entry::{EntryName, EntryRef};
 use crate::tree::entry_error::EntryError;
-use crate::tree::links::{FirstName, LinkAction};
+use crate::tree::links::{FirstName, LinkAction, Links};
 use crate::tree::metadata::Attributes;
 use crate::tree::queue::lock;
 use crate::tree::xattr::InodeRef;
@@ -142,14 +142,7 @@ impl Engine<'_> {
         };
         match action {
             LinkAction::Create => {
-                let made = self.make_equal(source, foreign, content);
-                let first = made
-                    .as_ref()
-                    .ok()
-                    .map(|inode| FirstName { entry: entry.to_entry_name(), inode: *inode });
-                let deferred = self.links.settle(inode, first.as_ref());
-                self.link_deferred(deferred, first.as_ref());
-                made.map(|_| true)
+                self.make_first(source, foreign, content, Links::settle).map(|()| true)
             }
             LinkAction::LinkTo(first) => self.link_or_begin(source, first, content),
             LinkAction::Defer => Ok(false),
@@ -179,22 +172,35 @@ impl Engine<'_> {
                 LinkAction::Create => break,
             }
         }
-        let made = self.make_equal(source, false, content);
-        let first = made
-            .as_ref()
-            .ok()
-            .map(|inode| FirstName { entry: source.entry.to_entry_name(), inode: *inode });
-        let deferred = self.links.settle_further(inode, first.as_ref());
-        self.link_deferred(deferred, first.as_ref());
+        self.make_first(source, false, content, Links::settle_further)?;
         // The second pass finds the same again.
-        if made.is_ok() && self.first_pass.is_none() {
+        if self.first_pass.is_none() {
             self.remark(
                 source.entry,
                 "its inode has more names than the target's file system allows: from here on they \
                 are those of a second copy",
             );
         }
-        made.map(|_| true)
+        Ok(true)
+    }
+
+    /// Makes an inode with its first name, and links the names that were deferred meanwhile.
+    /// `settle` takes them from the table of links, also after a failure.
+    fn make_first(
+        &self,
+        source: SourceEntry<'_>,
+        foreign: bool,
+        content: &mut ContentCopier<'_>,
+        settle: fn(&Links, InodeId, Option<&FirstName>) -> Vec<EntryName>,
+    ) -> Result<(), EntryError> {
+        let made = self.make_equal(source, foreign, content);
+        let first = made
+            .as_ref()
+            .ok()
+            .map(|inode| FirstName { entry: source.entry.to_entry_name(), inode: *inode });
+        let deferred = settle(&self.links, InodeId::of(source.stat), first.as_ref());
+        self.link_deferred(deferred, first.as_ref());
+        made.map(|_| ())
     }
 
     /// Links the names that found their inode full while they were linked by the thread that had
