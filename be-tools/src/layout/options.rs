@@ -46,7 +46,7 @@ pub(super) fn inherited_options(line: &FileSystemUse, fs_type: FsType) -> String
     let keep = |option: &&str| {
         let generic =
             GENERIC.contains(option) || option.starts_with("x-") || option.starts_with("comment=");
-        let bound = Subvolume::is_option(option) || BOUND.iter().any(|b| option.starts_with(b));
+        let bound = Subvolume::is_named_in(option) || BOUND.iter().any(|b| option.starts_with(b));
         !option.is_empty() && (generic || same_type && !bound)
     };
     let mut options: Vec<&str> = line.options.split(',').filter(keep).collect();

@@ -132,10 +132,10 @@ impl OwnParameters<'_> {
             line.remove("rootflags");
         }
         if let Some(flags) = line.get("rootflags").map(str::to_owned)
-            && flags.split(',').any(Subvolume::is_option)
+            && Subvolume::is_named_in(&flags)
         {
-            // The root of a copy is no subvolume.
-            let kept: Vec<&str> = flags.split(',').filter(|f| !Subvolume::is_option(f)).collect();
+            // The root of a copy is not a subvolume.
+            let kept: Vec<&str> = Subvolume::other_options(&flags).collect();
             match kept.is_empty() {
                 true => line.remove("rootflags"),
                 false => line.set("rootflags", &kept.join(","))?,

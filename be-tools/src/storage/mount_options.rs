@@ -142,7 +142,7 @@ impl MountOptions {
         let is_for_user_space = option.is_empty()
             || has(USER_SPACE, option)
             || USER_SPACE_PREFIXES.iter().any(|prefix| option.starts_with(prefix))
-            || fs_type == "btrfs" && Subvolume::is_option(option);
+            || fs_type == "btrfs" && Subvolume::is_named_in(option);
         if is_for_user_space {
             return;
         }

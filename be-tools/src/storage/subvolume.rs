@@ -52,7 +52,7 @@ impl Subvolume {
     /// # Errors
     /// The id is not a number.
     pub fn of_line(options: &str) -> Result<Option<Self>> {
-        match options.split(',').any(Self::is_option) {
+        match Self::is_named_in(options) {
             true => Self::of_options(options),
             false => Ok(Some(Subvolume::Default)),
         }
@@ -83,9 +83,14 @@ impl Subvolume {
         }
     }
 
-    /// Whether an option names a subvolume.
-    pub fn is_option(option: &str) -> bool {
-        SubvolumeOptions::parse(option) != SubvolumeOptions::default()
+    /// Whether one of these options names a subvolume.
+    pub fn is_named_in(options: &str) -> bool {
+        SubvolumeOptions::parse(options) != SubvolumeOptions::default()
+    }
+
+    /// The options that do not name a subvolume.
+    pub fn other_options(options: &str) -> impl Iterator<Item = &str> {
+        options.split(',').filter(|option| !Self::is_named_in(option))
     }
 
     /// The option for mount(2); none for the default subvolume.

@@ -194,7 +194,10 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
         };
         let name = parameter.split_once('=').map(|(name, _)| name);
         let flags = match parameter.strip_prefix("rootflags=") {
-            Some(flags) if same_type => without_subvolume(flags),
+            // The root of a copy is not a subvolume.
+            Some(flags) if same_type => {
+                Subvolume::other_options(flags).collect::<Vec<_>>().join(",")
+            }
             _ => String::new(),
         };
         let dropped = match name {
@@ -218,12 +221,6 @@ fn renamed_words(line: &str, uuid: &str, same_type: bool) -> String {
     }
     renamed.push_str(rest);
     renamed
-}
-
-/// Mount options without those that name a subvolume: the root of a copy is none.
-fn without_subvolume(flags: &str) -> String {
-    let kept: Vec<&str> = flags.split(',').filter(|flag| !Subvolume::is_option(flag)).collect();
-    kept.join(",")
 }
 
 /// The grub.cfg with `panic=30` for each kernel, which restarts the machine after a kernel panic.

@@ -77,11 +77,11 @@ fn correct_type(line: &mut CommandLine, environment: &BootEnvironment) -> Option
     }
     let flags = line.get("rootflags").unwrap_or_default().to_owned();
     let is_of_btrfs = root.fs_type == "btrfs";
-    let names_subvolume = flags.split(',').any(Subvolume::is_option);
+    let names_subvolume = Subvolume::is_named_in(&flags);
     if other_type || (names_subvolume && !is_of_btrfs) {
         line.remove("rootflags");
     } else if is_of_btrfs && !has_subvolume(&flags, root.subvolume.as_deref()) {
-        let kept = flags.split(',').filter(|flag| !flag.is_empty() && !Subvolume::is_option(flag));
+        let kept = Subvolume::other_options(&flags).filter(|flag| !flag.is_empty());
         let own = root.subvolume.as_deref().map(|path| path.trim_matches('/'));
         let own = own.filter(|path| !path.is_empty()).map(|path| format!("subvol={path}"));
         let all: Vec<String> = kept.map(str::to_owned).chain(own).collect();
@@ -102,7 +102,7 @@ fn has_subvolume(flags: &str, own: Option<&str>) -> bool {
     let own = own.unwrap_or_default().trim_matches('/');
     match Subvolume::of_options(flags) {
         Ok(Some(Subvolume::Path(path))) => path.trim_matches('/') == own,
-        Ok(None) => own.is_empty() && !flags.split(',').any(Subvolume::is_option),
+        Ok(None) => own.is_empty() && !Subvolume::is_named_in(flags),
         // The path of an id is not known here.
         _ => false,
     }
