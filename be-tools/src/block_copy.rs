@@ -28,7 +28,7 @@ pub use overwrite::overwrite;
 use crate::error::{Error, Result};
 use crate::plan::{Progress, Report, go_on};
 use crate::storage::hold::Hold;
-use crate::storage::probe::{Kind, Source, probe};
+use crate::storage::probe::{Kind, Source, super_block};
 use blueprint::Blueprint;
 use device::Device;
 use extents::{rounded_in, rounded_out, union, without};
@@ -59,7 +59,8 @@ pub fn inspect(device: &Path) -> Result<FileSystem, Unfit> {
 
 impl FileSystem {
     fn inspect(source: &dyn Source) -> Result<Self, Unfit> {
-        match probe(source).kind() {
+        let found = super_block(source).map_err(|error| Unfit(error.to_string()))?;
+        match found.map(|found| found.kind) {
             Some(Kind::Ext2 | Kind::Ext3 | Kind::Ext4) => {
                 ext4::Ext::inspect(source).map(FileSystem::Ext)
             }

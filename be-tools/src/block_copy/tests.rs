@@ -1,5 +1,6 @@
 use super::*;
 use crate::storage::probe::Image;
+use crate::storage::probe::probe;
 use crate::storage::testing::image;
 use crate::tool::Tool;
 use proptest::prelude::*;

@@ -124,9 +124,10 @@ fn hibernated_swap_file(root: &RootDir, fstab: &str) -> Option<PathBuf> {
         (!path.starts_with("/dev")).then_some(path)
     });
     files.take(MAX_SWAP_FILES).find(|path| {
-        let content = files::regular(root, path)
-            .map(|(file, size)| probe::probe(&probe::OpenDevice { file, size }));
-        content.and_then(|content| content.kind()) == Some(probe::Kind::Hibernation)
+        let found = files::regular(root, path).and_then(|(file, size)| {
+            probe::super_block(&probe::OpenDevice { file, size }).ok().flatten()
+        });
+        found.is_some_and(|found| found.kind == probe::Kind::Hibernation)
     })
 }
 

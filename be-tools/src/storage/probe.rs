@@ -15,6 +15,8 @@ mod source;
 mod tables;
 pub(crate) mod xfs;
 
+use std::io;
+
 pub(crate) use blank::{mark_of_erased, mark_of_unfinished};
 pub(crate) use bytes::Block;
 pub use bytes::Image;
@@ -48,20 +50,26 @@ const PROBES: &[Probe] = &[
     tables::mbr,
 ];
 
-/// Recognises what `source` holds.
+/// Recognises what `source` holds. Where no super block is recognised, some megabytes are read to
+/// tell a blank device from unknown data.
 pub fn probe(source: &dyn Source) -> Content {
-    let image = match Image::new(source) {
-        Ok(image) => image,
-        Err(error) => return Content::Unreadable(error.to_string()),
+    let content = || {
+        Ok(match super_block(source)? {
+            Some(found) => Content::Known(found),
+            None if blank::is_blank(source)? => Content::Blank,
+            None => Content::Unknown,
+        })
     };
-    if let Some(found) = PROBES.iter().find_map(|probe| probe(&image)) {
-        return Content::Known(found);
-    }
-    match blank::is_blank(source) {
-        Err(error) => Content::Unreadable(error.to_string()),
-        Ok(true) => Content::Blank,
-        Ok(false) => Content::Unknown,
-    }
+    content().unwrap_or_else(|error: io::Error| Content::Unreadable(error.to_string()))
+}
+
+/// The super block of what `source` holds, if it is of a known kind.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn super_block(source: &dyn Source) -> io::Result<Option<SuperBlock>> {
+    let image = Image::new(source)?;
+    Ok(PROBES.iter().find_map(|probe| probe(&image)))
 }
 
 #[cfg(test)]

@@ -48,13 +48,21 @@ pub(super) fn is_blank(source: &dyn Source) -> io::Result<bool> {
         mark.starts_with(&MAGIC)
     };
     let after_mark = if marked { MARK as u64..start.end } else { start };
-    if !read_all(source, [after_mark], |bytes| bytes.iter().all(|b| *b == 0))? {
+    if !read_all(source, [after_mark], is_zero)? {
         return Ok(false);
     }
     match mark.split_at(MAGIC.len()) {
         (_, digest) if marked => Ok(digest == UNFINISHED || digest == digest_of(source)?),
-        _ => read_all(source, places(source.len()), |bytes| bytes.iter().all(|b| *b == 0)),
+        _ => read_all(source, places(source.len()), is_zero),
     }
+}
+
+/// Whether each byte is zero: the first one is, and each equals the one before it. Comparing two
+/// slices is one call of memcmp(3), many times as fast as a loop.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.split_last().is_none_or(|(last, rest)| {
+        *last == 0 && bytes.split_first().is_some_and(|(_, shifted)| rest == shifted)
+    })
 }
 
 /// The mark for a device whose first MiB has been erased. It holds good until one of the places
