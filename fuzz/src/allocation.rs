@@ -1,7 +1,9 @@
-//! The memory that a thread holds, and the most that it held.
+//! The memory that a thread holds, the most that it held, and how long it ran.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// More than this is refused. The input that wanted it is a crash, before the machine has no memory
 /// left.
@@ -43,8 +45,14 @@ pub struct Measured {
     /// The most bytes that its thread held at a time, without those from before the call. Zero if
     /// the program does not have [`crate::Allocator`].
     pub bytes: usize,
-    /// How long it ran.
+    /// How long it ran on a processor. A machine that is busy or paused adds nothing.
     pub time: Duration,
+}
+
+/// How long this thread has run on a processor.
+pub(crate) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Calls a function and measures it.
@@ -53,8 +61,8 @@ pub fn measure(call: impl FnOnce()) -> Measured {
         counts.peak.set(counts.held.get());
         counts.held.get()
     });
-    let start = Instant::now();
+    let start = processor_time();
     call();
-    let time = start.elapsed();
+    let time = processor_time() - start;
     Measured { bytes: COUNTS.with(|counts| counts.peak.get()).saturating_sub(before), time }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::OnceLock;
 
-use fuzz::{Allocator, MAX_BYTES, TARGET_VARIABLE, Target, measure, named, use_signal_stack};
+use fuzz::{
+    Allocator, MAX_BYTES, MAX_TIME, TARGET_VARIABLE, Target, measure, named, use_signal_stack,
+};
 use libfuzzer_sys::fuzz_target;
 
 #[global_allocator]
@@ -21,4 +23,5 @@ fn target() -> &'static Target {
 fuzz_target!(init: use_signal_stack(), |bytes: &[u8]| {
     let measured = measure(|| (target().run)(bytes));
     assert!(measured.bytes <= MAX_BYTES, "{} bytes of memory", measured.bytes);
+    assert!(measured.time <= MAX_TIME, "{:?} of a processor", measured.time);
 });
