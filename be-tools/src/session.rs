@@ -20,7 +20,7 @@ pub(crate) struct Session<'a> {
     pub(crate) inventory: Inventory,
     /// The mount namespace that the session was started in.
     pub(crate) outside: Namespace,
-    _lock: Lock,
+    pub(crate) lock: Lock,
 }
 
 impl<'a> Session<'a> {
@@ -32,6 +32,6 @@ impl<'a> Session<'a> {
         let inventory = discover::discover(host)?;
         let outside = Namespace::current()?;
         namespace::enter_private_namespace()?;
-        Ok(Session { host, work: WorkDirs::new(host, verb)?, inventory, outside, _lock: lock })
+        Ok(Session { host, work: WorkDirs::new(host, verb)?, inventory, outside, lock })
     }
 }

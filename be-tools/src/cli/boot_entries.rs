@@ -94,7 +94,7 @@ impl BootEntries {
         context.need_root("boot-entries")?;
         let mut entries = firmware::boot_entries(&context.host)?;
         let Some(action) = self.action else { return list(&entries, self.json) };
-        let _lock = Lock::acquire(&context.host)?;
+        let lock = Lock::acquire(&context.host)?;
         let (change, mut acting) = match action {
             Action::Order { entries, acting } => (Change::Order(entries), acting),
             Action::Next { entry, acting } => (Change::Next(entry), acting),
@@ -111,7 +111,7 @@ impl BootEntries {
             Change::Remove { .. } | Change::Order(_) => context.report("boot-entries", &acting),
             _ => context.unasked_report("boot-entries", &acting),
         };
-        if !boot_entries::change(&mut entries, &change, &mut report)? {
+        if !boot_entries::change(&lock, &mut entries, &change, &mut report)? {
             return Ok(0);
         }
         if acting.json || context.quiet { Ok(0) } else { list(&entries, false) }

@@ -484,6 +484,15 @@ pub enum Refusal {
         /// Process id of the holder, or "unknown".
         pid: String,
     },
+    /// Boot entries were changed between the plan and the answer.
+    #[error(
+        "process {pid} changed the boot entries of this machine while the question waited: look \
+        at the plan again"
+    )]
+    BootEntriesChanged {
+        /// Process id of the program that changed them, or "unknown".
+        pid: String,
+    },
     /// A check before the activation failed.
     #[error(
         "'{name}' would not boot: {}; see `be check {name}`, or activate it anyway with --force",
@@ -558,6 +567,7 @@ impl Refusal {
             Refusal::BlocksUnsupported { .. } => "blocks-unsupported",
             Refusal::ForeignEntry { .. } => "foreign-entry",
             Refusal::Busy { .. } => "busy",
+            Refusal::BootEntriesChanged { .. } => "boot-entries-changed",
             Refusal::WouldNotBoot { .. } => "would-not-boot",
             Refusal::NotConfirmed => "not-confirmed",
             Refusal::NotBootableHere(cause) => cause.code(),

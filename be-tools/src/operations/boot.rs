@@ -36,7 +36,7 @@ const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
 /// when it is chance which system starts, or the BE is hibernated.
 pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<()> {
     // Starting another kernel would cut off an operation that is in progress.
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let dangers = dangers(environment, force)?;
@@ -56,7 +56,7 @@ pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) 
     if environment.descriptor.as_ref().is_some_and(|d| d.state == environment::State::Incomplete) {
         plan.notes.push(format!("'{}' is {}", environment.name(), environment.state_text()));
     }
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(());
     }
     let mut state = State { host, name: environment.name(), mounted: Some((root, mounted)) };

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware::{lines, reading, writing};
 use crate::plan::{Plan, Report};
+use crate::session::lock::Lock;
 use crate::step;
 use crate::storage::device::Devices;
 use crate::storage::mounts::Mounts;
@@ -148,7 +149,12 @@ impl Change {
 /// # Errors
 /// An entry does not exist or is not Lifeboat's, a variable cannot be written, or the firmware did
 /// not keep it.
-pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -> Result<bool> {
+pub fn change(
+    lock: &Lock,
+    entries: &mut Entries,
+    change: &Change,
+    report: &mut dyn Report,
+) -> Result<bool> {
     let steps = change.steps(entries)?;
     let plan = Plan {
         title: change.title(entries)?,
@@ -156,7 +162,7 @@ pub fn change(entries: &mut Entries, change: &Change, report: &mut dyn Report) -
         notes: change.notes(entries)?,
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(false);
     }
     step::run_all(&steps, entries, report)?;
@@ -267,7 +273,8 @@ mod tests {
         ] {
             assert_eq!(step::lines(&wanted.steps(&firmware.entries()).unwrap()), [planned]);
             let mut recorder = Recorder::default();
-            assert!(change(&mut firmware.entries(), &wanted, &mut recorder).unwrap());
+            let lock = Lock::acquire(&firmware.host()).unwrap();
+            assert!(change(&lock, &mut firmware.entries(), &wanted, &mut recorder).unwrap());
             assert_eq!(recorder.steps, [planned]);
             assert_eq!(firmware.entries().order().unwrap(), order, "{planned}");
         }

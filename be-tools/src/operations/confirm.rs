@@ -46,9 +46,9 @@ pub enum Confirmation {
 /// # Errors
 /// An ESP or a variable cannot be read or written. The confirmation can be run again.
 pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
-    let _lock = BootLock::acquire(host)?;
+    let lock = BootLock::acquire(host)?;
     namespace::enter_private_namespace()?;
-    confirm_running(host, report)
+    confirm_running(host, &lock, report)
 }
 
 /// What lifeboat-confirm.service does: writes the notice of trials that failed, runs the health
@@ -65,14 +65,18 @@ pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
         run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
     }
     let confirmed = try_again(|| {
-        let _lock = BootLock::acquire(host)?;
+        let lock = BootLock::acquire(host)?;
         // In a new namespace, so that each attempt sees what has been mounted since.
-        namespace::in_private_namespace(|| confirm_running(host, &mut Silent))
+        namespace::in_private_namespace(|| confirm_running(host, &lock, &mut Silent))
     });
     Ok(confirmed?.unwrap_or(Confirmation::NoTrial))
 }
 
-fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmation>> {
+fn confirm_running(
+    host: &Host,
+    lock: &BootLock,
+    report: &mut dyn Report,
+) -> Result<Option<Confirmation>> {
     let running = RunningEnvironment::find(Devices::scan(host)?)?;
     let loader = running.as_ref().map(|running| running.loader(host)).transpose()?;
     let trial = loader.as_ref().map_or(Ok(None), |loader| loader.running_trial())?;
@@ -93,7 +97,7 @@ fn confirm_running(host: &Host, report: &mut dyn Report) -> Result<Option<Confir
             Confirmation::NoTrial
         }
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(None);
     }
     step::run_all(&steps, &mut (), report)?;

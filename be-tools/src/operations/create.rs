@@ -35,7 +35,7 @@ pub fn create(
     let job = Job::prepare(&session, request)?;
     let loaders = job.loaders(&session)?;
     let steps = job.steps(&session, &loaders)?;
-    if !report.confirm(&job.plan(&session, &steps))? {
+    if !session.lock.confirm(report, &job.plan(&session, &steps))? {
         return Ok(None);
     }
     job.holds.claim()?;

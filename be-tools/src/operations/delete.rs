@@ -25,7 +25,7 @@ use crate::storage::{mkfs, usage::Usage};
 /// The BE is running, is mounted, is the only one that the firmware could start, or is unmanaged
 /// and `force` is not set.
 pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     refuse(environment, force)?;
@@ -55,7 +55,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
         ));
     }
     plan.notes.extend(deletion.notes());
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(false);
     }
     holds.claim()?;

@@ -17,7 +17,7 @@ use crate::step;
 /// # Errors
 /// The BE is unmanaged, or cannot be written.
 pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = descriptor_of(environment)?.clone();
@@ -29,7 +29,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
         steps: step::lines(&steps),
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(());
     }
     descriptor.description = text;

@@ -31,7 +31,7 @@ pub fn mount(
     mode: MountMode,
     report: &mut dyn Report,
 ) -> Result<Option<PathBuf>> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover(host)?;
     let environment = inventory.find(reference)?;
     if environment.running {
@@ -80,7 +80,7 @@ pub fn mount(
         notes: left_out,
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(None);
     }
     let mut state = State { host, inventory: &inventory, environment, mode, mounted: None };
@@ -164,7 +164,7 @@ impl step::Step<State<'_>> for Step<'_> {
 /// # Errors
 /// The BE is not mounted, is running, or is in use.
 pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover(host)?;
     let dir = Path::new(be_or_dir).canonicalize().ok();
     let at_dir = dir.filter(|_| be_or_dir.contains('/')).and_then(|dir| {
@@ -200,7 +200,7 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
         steps: step::lines(&steps),
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(());
     }
     step::run_all(&steps, &mut host.clone(), report)

@@ -43,7 +43,7 @@ pub fn refresh(
     let session = Session::new(host, "refresh")?;
     let job = Job::prepare(&session, request)?;
     let steps = job.steps();
-    if !report.confirm(&job.plan(&steps))? {
+    if !session.lock.confirm(report, &job.plan(&steps))? {
         return Ok(None);
     }
     job.holds.claim()?;

@@ -18,7 +18,7 @@ use crate::step;
 /// # Errors
 /// The name is taken, or the BE is unmanaged.
 pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report) -> Result<()> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let mut descriptor = descriptor_of(environment)?.clone();
@@ -33,7 +33,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
         steps: step::lines(&steps),
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(());
     }
     descriptor.name = name;

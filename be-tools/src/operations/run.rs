@@ -58,7 +58,7 @@ pub fn in_environment(
         notes: notes(request),
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(None);
     }
     plan.notes.iter().for_each(|note| report.warn(note));

@@ -1,14 +1,16 @@
 //! The locks of this machine (flock(2) on files in `/run/lifeboat`): one allows one operation at a
-//! time, the other one writer of boot entries and loader files. `be confirm` takes only the second,
-//! so that a command that runs in another BE for hours does not keep a trial from being confirmed.
+//! time, the other one writer of boot entries and loader files. `be confirm` takes only the second.
+//! It is free while an operation waits for an answer and in its long steps, so that neither keeps a
+//! trial from being confirmed.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Doing, Refusal, Result};
 use crate::host::Host;
+use crate::plan::{Plan, Report};
 
 /// The lock of an operation, with that of the boot entries. The kernel releases both when the
 /// process dies.
@@ -34,15 +36,16 @@ impl Lock {
     /// # Errors
     /// As flock(2).
     pub fn without_boot_lock<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let doing = || "locking the boot entries again".to_owned();
-        flock(&self.boot.file, FlockOperation::Unlock).doing(doing)?;
-        let result = work();
-        loop {
-            match flock(&self.boot.file, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => {}
-                locked => return locked.doing(doing).map(|()| result),
-            }
-        }
+        self.boot.unlocked(work).map(|(result, _)| result)
+    }
+
+    /// Shows the plan and asks, which may take hours. Returns whether to go on.
+    ///
+    /// # Errors
+    /// Those of [`Report::confirm`], and [`Refusal::BootEntriesChanged`] if a program changed the
+    /// boot entries meanwhile: the plan may no longer be true.
+    pub fn confirm(&self, report: &mut dyn Report, plan: &Plan) -> Result<bool> {
+        self.boot.confirm(report, plan)
     }
 }
 
@@ -60,11 +63,43 @@ impl BootLock {
     pub fn acquire(host: &Host) -> Result<Self> {
         lock(host, "boot-lock").map(|file| BootLock { file })
     }
+
+    /// As [`Lock::confirm`].
+    ///
+    /// # Errors
+    /// Those of [`Lock::confirm`].
+    pub fn confirm(&self, report: &mut dyn Report, plan: &Plan) -> Result<bool> {
+        let (answer, taken_by) = self.unlocked(|| report.confirm(plan))?;
+        match (answer?, taken_by) {
+            (true, Some(pid)) => Err(Refusal::BootEntriesChanged { pid }.into()),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    /// Does something while the lock is free. Also returns the process id of the last program that
+    /// held it meanwhile.
+    fn unlocked<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Option<String>)> {
+        let doing = || "locking the boot entries again".to_owned();
+        flock(&self.file, FlockOperation::Unlock).doing(doing)?;
+        let result = work();
+        loop {
+            match flock(&self.file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                locked => break locked.doing(doing)?,
+            }
+        }
+        let holder = holder(&self.file);
+        let is_other = holder != std::process::id().to_string();
+        if is_other {
+            write_holder(&self.file).doing(doing)?;
+        }
+        Ok((result, is_other.then_some(holder)))
+    }
 }
 
 fn lock(host: &Host, name: &str) -> Result<File> {
     let path = host.work_directory("")?.join(name);
-    let mut file = File::options()
+    let file = File::options()
         .read(true)
         .write(true)
         .create(true)
@@ -74,22 +109,27 @@ fn lock(host: &Host, name: &str) -> Result<File> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = file.take(32).read_to_string(&mut pid);
-            let pid = pid.trim();
-            let known = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
-            let pid = if known { pid.to_owned() } else { "unknown".into() };
-            return Err(Refusal::Busy { what: "this machine".into(), pid }.into());
+            let (what, pid) = ("this machine".into(), holder(&file));
+            return Err(Refusal::Busy { what, pid }.into());
         }
         Err(error) => return Err(error).at("locking", &path),
     }
-    let write_pid = |file: &mut File| -> std::io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write_pid(&mut file).at("writing", &path)?;
+    write_holder(&file).at("writing", &path)?;
     Ok(file)
+}
+
+/// The process id of the last program that had the lock, or "unknown".
+fn holder(file: &File) -> String {
+    let mut pid = [0; 32];
+    let length = file.read_at(&mut pid, 0).unwrap_or_default();
+    let pid = String::from_utf8_lossy(&pid[..length]).trim().to_owned();
+    let is_known = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+    if is_known { pid } else { "unknown".into() }
+}
+
+fn write_holder(file: &File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
 }
 
 #[cfg(test)]
@@ -133,5 +173,44 @@ mod tests {
         assert!(is_busy(operation()));
         drop(confirming);
         operation().unwrap();
+    }
+
+    #[test]
+    fn an_answer_counts_only_for_the_boot_entries_of_its_plan() {
+        let run = tempfile::tempdir().unwrap();
+        let host = Host { run: run.path().into(), ..Host::local() };
+        let held = Lock::acquire(&host).unwrap();
+        let mut asked =
+            Asked { answer: true, meanwhile: &|| drop(BootLock::acquire(&host).unwrap()) };
+        assert!(
+            held.confirm(&mut asked, &Plan::default()).unwrap(),
+            "this process changed nothing"
+        );
+        let file = run.path().join("lifeboat/boot-lock");
+        let confirmed = || std::fs::write(&file, "1\n").unwrap();
+        asked.meanwhile = &confirmed;
+        match held.confirm(&mut asked, &Plan::default()) {
+            Err(Error::Refused(Refusal::BootEntriesChanged { pid })) => assert_eq!(pid, "1"),
+            other => panic!("{other:?}"),
+        }
+        asked.answer = false;
+        assert!(!held.confirm(&mut asked, &Plan::default()).unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    /// A user who answers after something else has happened.
+    struct Asked<'a> {
+        answer: bool,
+        meanwhile: &'a dyn Fn(),
+    }
+
+    impl Report for Asked<'_> {
+        fn confirm(&mut self, _: &Plan) -> Result<bool> {
+            (self.meanwhile)();
+            Ok(self.answer)
+        }
+        fn step(&mut self, _: usize, _: &str) {}
+        fn progress(&mut self, _: &crate::plan::Progress) {}
+        fn warn(&mut self, _: &str) {}
     }
 }

@@ -17,7 +17,7 @@ use crate::populate::source::{self, ReplayJournal};
 use crate::populate::{self, TreeRequest};
 use crate::root_dir::RootDir;
 use crate::session::{Session, hooks};
-use crate::step;
+use crate::step::{self, Step as _};
 use crate::storage::mkfs;
 use crate::storage::mounts::Mounted;
 use crate::timestamp::Timestamp;
@@ -208,8 +208,21 @@ impl Display for Step<'_> {
     }
 }
 
-impl step::Step<State<'_>> for Step<'_> {
-    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+impl Step<'_> {
+    /// Whether it may take long and writes no boot entry and no loader file.
+    fn is_long(&self) -> bool {
+        matches!(
+            self,
+            Step::Hook(_)
+                | Step::ReplayJournal(_)
+                | Step::TakeOver(_)
+                | Step::Compare(_)
+                | Step::Localize
+                | Step::Sync(_)
+        )
+    }
+
+    fn do_it(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { job, session, .. } = *state;
         let Session { inventory, work, .. } = session;
         state.hooks.begin();
@@ -232,6 +245,16 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
             Step::Unmount(_) => populate::unmount(&mut state.mounted),
             Step::MakeActive(_) => state.loader()?.set_listed(true),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        let lock = &state.session.lock;
+        match self.is_long() {
+            true => lock.without_boot_lock(|| self.do_it(state, report))?,
+            false => self.do_it(state, report),
         }
     }
 
