@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use super::write_descriptor::{WriteDescriptor, descriptor_of};
+use super::write_descriptor::{WriteDescriptor, descriptor_of, hold};
 use crate::discover;
 use crate::environment::{Descriptor, Inventory};
 use crate::error::Result;
@@ -23,6 +23,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     let mut descriptor = descriptor_of(environment)?.clone();
     inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;
+    let holds = hold(host, &inventory, [&environment.root.device])?;
     let steps = [Step(WriteDescriptor(environment))];
     let plan = Plan {
         title: format!("Describe boot environment '{}' as '{text}'", environment.name()),
@@ -32,6 +33,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     if !lock.confirm(report, &plan)? {
         return Ok(());
     }
+    holds.refuse_changed()?;
     descriptor.description = text;
     step::run_all(&steps, &mut State { host, inventory: &inventory, descriptor }, report)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 
-use super::write_descriptor::{WriteDescriptor, descriptor_of};
+use super::write_descriptor::{WriteDescriptor, descriptor_of, hold};
 use crate::discover;
 use crate::environment::{Descriptor, Inventory, Name, OperatingSystem};
 use crate::error::Result;
@@ -24,6 +24,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     let mut descriptor = descriptor_of(environment)?.clone();
     inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;
+    let holds = hold(host, &inventory, [&environment.root.device])?;
     if descriptor.name != name {
         inventory.refuse_taken(&name)?;
     }
@@ -36,6 +37,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     if !lock.confirm(report, &plan)? {
         return Ok(());
     }
+    holds.refuse_changed()?;
     descriptor.name = name;
     let (inventory, os) = (&inventory, &environment.os);
     step::run_all(&steps, &mut State { host, inventory, os, descriptor }, report)

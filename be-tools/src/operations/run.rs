@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
+use super::write_descriptor::hold;
 use crate::discover;
 use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
@@ -51,6 +52,7 @@ pub fn in_environment(
     refuse(environment)?;
     mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
     let entry = own_entry(host, &inventory, environment)?;
+    let holds = hold(host, &inventory, environment.own_devices())?;
     let steps = steps(environment, entry, request.command);
     let plan = Plan {
         title: format!("Run a command in '{}'", environment.name()),
@@ -61,6 +63,7 @@ pub fn in_environment(
     if !lock.confirm(report, &plan)? {
         return Ok(None);
     }
+    holds.refuse_changed()?;
     plan.notes.iter().for_each(|note| report.warn(note));
     if let Some(note) = environment.trial_called_off().filter(|_| entry.is_some()) {
         report.warn(&note);
@@ -191,7 +194,10 @@ impl<'a> State<'a> {
         let mode = MountMode::ReadWrite;
         let mounted =
             MountedEnvironment::mount_root(self.host, self.inventory, self.environment, mode)?;
-        change(descriptor, &RootDir::open(mounted.root())?)?;
+        let root = RootDir::open(mounted.root())?;
+        descriptor.refuse_other(&root, &self.environment.root.device)?;
+        change(descriptor, &root)?;
+        drop(root);
         mounted.unmount()
     }
 

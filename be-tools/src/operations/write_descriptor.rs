@@ -1,12 +1,15 @@
 //! The step that writes the changed descriptor of a BE, for verbs that write nothing else to it.
 
 use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
 
 use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Inventory};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
+use crate::storage::hold::Holds;
+use crate::storage::mounts::Mounts;
 use crate::storage::namespace;
 
 /// The descriptor of a BE that must have one, to be written.
@@ -19,6 +22,19 @@ pub(super) fn descriptor_of(environment: &BootEnvironment) -> Result<&Descriptor
         let way_out = "boot it and run `be adopt` there".into();
         Refusal::Unmanaged { name: environment.reference.clone(), way_out }.into()
     })
+}
+
+/// Holds these devices of a BE until it is mounted for writing, except those that are mounted.
+///
+/// # Errors
+/// Those of [`Holds::take_unmounted`].
+pub(super) fn hold<'a>(
+    host: &Host,
+    inventory: &Inventory,
+    nodes: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<Holds> {
+    let devices = nodes.into_iter().filter_map(|node| inventory.devices.by_node(node));
+    Holds::take_unmounted(devices, &Mounts::read(host)?)
 }
 
 /// A step that writes the descriptor of this BE.

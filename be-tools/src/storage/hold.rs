@@ -11,6 +11,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::device::BlockDevice;
 use super::device_number::DeviceNumber;
+use super::mounts::Mounts;
 use super::probe::{Content, OpenDevice, Source, SuperBlock, probe};
 use super::retry::{self, BUSY_TIMEOUT, retry};
 use crate::error::{Doing, Error, Refusal, Result};
@@ -31,9 +32,6 @@ const END: u64 = 1 << 20;
 pub struct Hold {
     device: BlockDevice,
     opened: OpenDevice,
-    /// The disk sequence number, which is new for each disk and each medium that the kernel sees
-    /// (`diskseq` in sysfs-block). `None` before Linux 5.15.
-    sequence: Option<u64>,
     digest: blake3::Hash,
     /// From [`Holds::claim`] until the first writer takes it.
     claimed: Mutex<Option<OpenDevice>>,
@@ -46,16 +44,12 @@ impl Hold {
     /// [`Refusal::DeviceChanged`] if it is another one by now or holds something else, and as
     /// open(2).
     pub fn take(device: &BlockDevice) -> Result<Self> {
-        let opened = open(device)?;
-        if opened.size != device.size {
-            return Err(changed(device, "its size is another one"));
-        }
+        let opened = open_as_found(device)?;
         if !holds_the_same(&probe(&opened), &device.content) {
             return Err(changed(device, "its content is another one"));
         }
-        let sequence = sys::disk_sequence(&opened.file);
         let digest = digest(&opened, device)?;
-        Ok(Hold { device: device.clone(), opened, sequence, digest, claimed: Mutex::default() })
+        Ok(Hold { device: device.clone(), opened, digest, claimed: Mutex::default() })
     }
 
     /// The device as the plan shows it.
@@ -96,14 +90,7 @@ impl Hold {
     /// # Errors
     /// Those of [`Hold::refuse_exchanged`].
     pub(super) fn read_again(&self) -> Result<OpenDevice> {
-        let now = open(&self.device)?;
-        if sys::disk_sequence(&now.file) != self.sequence {
-            return Err(changed(&self.device, "it is another disk or medium"));
-        }
-        if now.size != self.device.size {
-            return Err(changed(&self.device, "its size is another one"));
-        }
-        Ok(now)
+        open_as_found(&self.device)
     }
 
     /// Refuses a device that is another one than in the plan, whatever it holds.
@@ -162,6 +149,27 @@ impl Holds {
         Ok(holds)
     }
 
+    /// Holds those of these devices that are not mounted. What is mounted already stays the same
+    /// device as long as it is, and its content changes.
+    ///
+    /// # Errors
+    /// Those of [`Hold::take`].
+    pub fn take_unmounted<'a>(
+        devices: impl IntoIterator<Item = &'a BlockDevice>,
+        mounts: &Mounts,
+    ) -> Result<Self> {
+        Self::take(devices.into_iter().filter(|device| mounts.of(device).next().is_none()))
+    }
+
+    /// Refuses devices that are not as they were in the plan. For those that are only mounted, by
+    /// other programs too.
+    ///
+    /// # Errors
+    /// [`Refusal::DeviceChanged`].
+    pub fn refuse_changed(&self) -> Result<()> {
+        self.0.iter().try_for_each(Hold::refuse_changed)
+    }
+
     /// Claims all devices, just before the first write. Each of them is then as it was in the plan,
     /// and no program has one of them mounted or claimed, in whichever mount namespace.
     ///
@@ -190,14 +198,24 @@ impl Holds {
     }
 }
 
-/// Opens the device if its name still leads to it.
-fn open(device: &BlockDevice) -> Result<OpenDevice> {
+/// Opens the device if its name still leads to the one that a scan found, whatever it holds by now.
+/// As long as it is open, the kernel gives its number to no other device.
+///
+/// # Errors
+/// [`Refusal::DeviceChanged`], and as open(2).
+pub(super) fn open_as_found(device: &BlockDevice) -> Result<OpenDevice> {
     let flags = OFlags::NONBLOCK.bits() as i32;
     let file = File::options().read(true).custom_flags(flags).open(&device.node);
     let opened = file.and_then(OpenDevice::new).at("opening", &device.node)?;
     let stat = rustix::fs::fstat(&opened.file).at("reading the device number of", &device.node)?;
     if DeviceNumber::from_raw(stat.st_rdev) != device.number {
         return Err(changed(device, "its name belongs to another device"));
+    }
+    if device.sequence.is_some() && sys::disk_sequence(&opened.file) != device.sequence {
+        return Err(changed(device, "it is another disk or medium"));
+    }
+    if opened.size != device.size {
+        return Err(changed(device, "its size is another one"));
     }
     Ok(opened)
 }

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{BlockDevice, Devices};
 use super::device_number::DeviceNumber;
-use super::hold::Hold;
+use super::hold::{Hold, open_as_found};
 use super::mount_call::{GUARDED, MountCall, READ_ONLY, attach, attach_as_it_is, bind, copy_of};
 use super::mount_place::MountPlace;
 use super::mounts::{Mount, Mounted, Mounts};
 use super::namespace::in_private_namespace;
-use super::probe::Kind;
+use super::probe::{Kind, OpenDevice};
 use super::retry::{BUSY_TIMEOUT, SCAN_TIMEOUT};
 use super::stack::Stack;
 use super::subvolume::{self, Subvolume};
@@ -180,7 +180,7 @@ impl FileSystem {
     /// # Errors
     /// As mount(2), and `at` shows anything else afterwards.
     pub fn show(&self, mounts: &Mounts, access: Access<'_>, at: &Path) -> Result<Mounted> {
-        self.refuse_not_held(access)?;
+        let _device = self.hold(access)?;
         let this = self.resolved()?;
         let existing = match access.is_for_reading() {
             true => this.show_mounted(mounts, access.flags(), &MountPlace::open(at)?)?,
@@ -205,7 +205,7 @@ impl FileSystem {
         access: Access<'_>,
         place: &MountPlace,
     ) -> Result<Mounted> {
-        self.refuse_not_held(access)?;
+        let _device = self.hold(access)?;
         let this = self.resolved()?;
         if access.is_for_reading()
             && let Some(mounted) = this.show_mounted(mounts, access.flags(), place)?
@@ -254,13 +254,15 @@ impl FileSystem {
             .map(|info| info.id())
     }
 
-    /// Refuses to write to a device through the hold of another one.
-    fn refuse_not_held(&self, access: Access<'_>) -> Result<()> {
+    /// Refuses to write to a device through the hold of another one, and to another device than
+    /// the one that was found. While the returned file is open, the device stays the same.
+    fn hold(&self, access: Access<'_>) -> Result<Option<OpenDevice>> {
         match access {
             Access::Write(hold) if hold.device().number != self.volume.device.number => {
                 Err(Error::NotHeld { device: self.volume.node().to_owned() })
             }
-            _ => Ok(()),
+            Access::Use(_) | Access::Run(_) => open_as_found(&self.volume.device).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::plan::PlannedDevice;
 use crate::storage::device_number::DeviceNumber;
 use crate::storage::partitions::PartitionInfo;
 use crate::storage::probe::{Content, OpenDevice, SuperBlock, probe};
+use crate::sys;
 
 /// A block device: a disk, a partition, a loop device with a file, or a volume of the device mapper
 /// or md.
@@ -21,6 +22,9 @@ pub struct BlockDevice {
     pub node: PathBuf,
     /// The device number.
     pub number: DeviceNumber,
+    /// The disk sequence number, which is new for each disk and each medium that the kernel sees
+    /// (`diskseq` in sysfs-block); that of its disk if it is a partition. `None` before Linux 5.15.
+    pub sequence: Option<u64>,
     /// The size in bytes.
     pub size: u64,
     /// The kernel refuses writes.
@@ -68,6 +72,7 @@ impl BlockDevice {
         BlockDevice {
             node: node.to_owned(),
             number: DeviceNumber::default(),
+            sequence: None,
             size: 0,
             read_only: false,
             removable: false,
@@ -94,6 +99,7 @@ impl BlockDevice {
         let stat = rustix::fs::fstat(&opened.file).at("reading the device number of", node)?;
         Ok(BlockDevice {
             number: DeviceNumber::from_raw(stat.st_rdev),
+            sequence: sys::disk_sequence(&opened.file),
             size: opened.size,
             content: probe(&opened),
             ..Self::bare(node)

@@ -109,6 +109,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
     Some(BlockDevice {
         node: node(host, &name, dm_name.as_deref(), device_number),
         number: device_number,
+        sequence: read(&disk_dir.join("diskseq")).and_then(|sequence| sequence.parse().ok()),
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),
         removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),

@@ -135,8 +135,10 @@ fn another_medium_in_the_same_drive_is_noticed() {
     }
     let (device, _file) = ext4();
     let hold = device.hold();
-    let Some(sequence) = hold.sequence else { return };
-    let exchanged = Hold { sequence: Some(sequence + 1), ..hold };
+    let Some(sequence) = hold.device.sequence else { return };
+    let device = BlockDevice { sequence: Some(sequence + 1), ..hold.device.clone() };
+    assert!(how(Hold::take(&device)).contains("medium"));
+    let exchanged = Hold { device, ..hold };
     assert!(how(exchanged.exclusive()).contains("medium"));
     assert!(how(mkfs::wipe(&exchanged)).contains("medium"));
 }
