@@ -133,11 +133,11 @@ pub trait Loader {
     fn set_listed(&self, listed: bool) -> Result<()>;
 
     /// Runs before the plan of a switch. Checks that the machine would accept the loader and,
-    /// unless `force`, that it has something else to fall back to.
+    /// unless `force`, that it has something else to fall back to. Returns notes for the plan.
     ///
     /// # Errors
     /// The refusal.
-    fn prove_switch(&self, force: bool) -> Result<()>;
+    fn prove_switch(&self, force: bool) -> Result<Vec<String>>;
 
     /// Runs after all checks of a switch on trial. The steps make the machine start the BE at the
     /// next boot only. At the boot after that it starts what runs now, unless the trial is

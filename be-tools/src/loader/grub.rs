@@ -184,7 +184,7 @@ impl Loader for GrubEfi<'_> {
         self.entry.set_listed(listed)
     }
 
-    fn prove_switch(&self, force: bool) -> Result<()> {
+    fn prove_switch(&self, force: bool) -> Result<Vec<String>> {
         self.entry.prove_switch(force)
     }
 

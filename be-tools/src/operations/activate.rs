@@ -37,6 +37,8 @@ struct Switch<'a> {
     activation: Activation,
     /// The reasons to install the loader again. Empty if it does not have to be.
     loader_problems: Vec<loader::LoaderProblem>,
+    /// The loader's notes for the plan.
+    notes: Vec<String>,
 }
 
 /// A step of a switch.
@@ -87,12 +89,12 @@ pub fn activate(
     report: &mut dyn Report,
 ) -> Result<Option<(String, Activation)>> {
     // Locked before the disks are read, so that no other operation changes what was checked.
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     let switch = Switch::check(host, &inventory, environment, activation, force)?;
     let steps = switch.steps()?;
-    if !report.confirm(&switch.plan(&steps, force))? {
+    if !lock.confirm(report, &switch.plan(&steps, force))? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
@@ -111,7 +113,7 @@ impl<'a> Switch<'a> {
         let descriptor = complete_descriptor(environment)?;
         inventory.refuse_twin(environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
-        loader.prove_switch(force)?;
+        let notes = loader.prove_switch(force)?;
         let loader_problems = loader.problems()?;
         let problems = faults(environment, descriptor, &loader_problems);
         if !force && !problems.is_empty() {
@@ -123,7 +125,16 @@ impl<'a> Switch<'a> {
         }
         // The running BE has already booted, so it does not need a trial.
         let activation = if environment.running { Activation::Permanent } else { activation };
-        Ok(Switch { host, inventory, environment, descriptor, loader, activation, loader_problems })
+        Ok(Switch {
+            host,
+            inventory,
+            environment,
+            descriptor,
+            loader,
+            activation,
+            loader_problems,
+            notes,
+        })
     }
 
     fn steps(&self) -> Result<Vec<SwitchStep<'_, 'a>>> {
@@ -150,6 +161,7 @@ impl<'a> Switch<'a> {
             Activation::Permanent => format!("Boot '{name}' from now on"),
         };
         let mut plan = Plan { title, steps: step::lines(steps), ..Plan::default() };
+        plan.notes.extend_from_slice(&self.notes);
         for problem in &self.loader_problems {
             plan.notes.push(format!("{problem}: the loader is installed again"));
         }
@@ -219,6 +231,7 @@ mod tests {
             loader: loader::for_environment(&host, &inventory, &environment).unwrap(),
             activation: Activation::Permanent,
             loader_problems: Vec::new(),
+            notes: Vec::new(),
         };
         let steps = switch.plan(&switch.steps().unwrap(), false).steps;
         assert_eq!(steps.len(), 3, "{steps:?}");

@@ -7,6 +7,11 @@ use uuid::Uuid;
 
 const END: u8 = 0x7f;
 const END_ENTIRE: u8 = 0xff;
+const MESSAGING: u8 = 0x03;
+const MAC: u8 = 11;
+const IPV4: u8 = 12;
+const IPV6: u8 = 13;
+const URI: u8 = 24;
 const MEDIA: u8 = 0x04;
 const HARD_DRIVE: u8 = 0x01;
 const FILE_PATH: u8 = 0x04;
@@ -170,6 +175,13 @@ impl DevicePath {
             }
         }
         file
+    }
+
+    /// Whether the first path leads over a network (section 10.3.4): PXE, or a boot over HTTP.
+    pub fn is_network(&self) -> bool {
+        self.first().any(|node| {
+            matches!(node, Node::Other { kind: MESSAGING, sub_kind: MAC | IPV4 | IPV6 | URI, .. })
+        })
     }
 
     fn first(&self) -> impl Iterator<Item = &Node> {

@@ -97,13 +97,14 @@ impl<'a> EnvironmentEntry<'a> {
     }
 
     /// See [`Loader::prove_switch`](crate::loader::Loader::prove_switch).
-    pub fn prove_switch(&self, force: bool) -> Result<()> {
+    pub fn prove_switch(&self, force: bool) -> Result<Vec<String>> {
         self.prove_unsigned()?;
-        let descriptor = self.descriptor()?;
-        if force || !other_entries(&self.entries()?, descriptor.id)?.is_empty() {
-            return Ok(());
+        let (entries, descriptor) = (self.entries()?, self.descriptor()?);
+        if !force && other_entries(&entries, descriptor.id)?.is_empty() {
+            return Err(Refusal::NoFallback { name: descriptor.name.to_string() }.into());
         }
-        Err(Refusal::NoFallback { name: descriptor.name.to_string() }.into())
+        let network = first(&entries)?.filter(|first| first.option.path.is_network());
+        Ok(network.map(|first| lines::network_is_first(&first, descriptor)).into_iter().collect())
     }
 
     /// See [`Loader::prove_removal`](crate::loader::Loader::prove_removal).

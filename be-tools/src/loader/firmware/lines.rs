@@ -1,6 +1,9 @@
 //! The lines of plans about the firmware's variables. No other module names these variables.
 
+use boot::efi::BootEntry;
 use boot::esp::Esp;
+
+use crate::environment::Descriptor;
 
 /// The boot order is set.
 pub fn order(names: &[String]) -> String {
@@ -54,4 +57,15 @@ pub fn install_adopted() -> String {
 /// A BE's directory as firmware writes it: `\EFI\lifeboat\2f0c1a94`.
 fn directory_path(directory: &str) -> String {
     Esp::efi_path(&Esp::directory_of(directory)).unwrap_or_else(|_| directory.to_owned())
+}
+
+/// A note for the plan of a switch: what boots over the network, first by intent on machines that a
+/// server manages, will come after the BE.
+pub fn network_is_first(first: &BootEntry, descriptor: &Descriptor) -> String {
+    let (number, name) = (first.number, &descriptor.name);
+    format!(
+        "Boot{number:04X} '{}' boots over the network and is first in BootOrder: '{name}' will be \
+        placed before it; `be boot-entries order {number:04X}` makes it the first again",
+        first.option.description
+    )
 }

@@ -154,8 +154,11 @@ impl Loader for MemoryLoader<'_> {
         Ok(())
     }
 
-    fn prove_switch(&self, force: bool) -> Result<()> {
-        if force { Ok(()) } else { self.refuse_without_others(|name| Refusal::NoFallback { name }) }
+    fn prove_switch(&self, force: bool) -> Result<Vec<String>> {
+        if !force {
+            self.refuse_without_others(|name| Refusal::NoFallback { name })?;
+        }
+        Ok(Vec::new())
     }
 
     fn try_once(&self) -> Result<Vec<LoaderStep<'_>>> {

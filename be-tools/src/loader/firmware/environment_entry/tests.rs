@@ -1,3 +1,5 @@
+use boot::efi::device_path::{DevicePath, Node};
+
 use super::*;
 use crate::loader::contract::run;
 use crate::loader::testing::{Firmware, environment};
@@ -92,10 +94,26 @@ fn an_incomplete_be_is_not_confirmed() {
 fn something_to_fall_back_to_must_remain() {
     let machine = machine(TrialRecord::default(), None);
     let status = |force| {
-        machine.with(|entry| entry.prove_switch(force)).map_or_else(|e| e.exit_status(), |()| 0)
+        machine.with(|entry| entry.prove_switch(force)).map_or_else(|e| e.exit_status(), |_| 0)
     };
     assert_eq!(status(false), 0);
     machine.firmware.entries().remove_foreign(machine.debian).unwrap();
     assert_eq!(status(false), 3);
     assert_eq!(status(true), 0);
+}
+
+#[test]
+fn a_machine_that_boots_over_the_network_first_is_told_that_this_changes() {
+    let machine = machine(TrialRecord::default(), None);
+    let notes = || machine.with(|entry| entry.prove_switch(false)).unwrap();
+    assert_eq!(notes(), Vec::<String>::new());
+    let nodes = vec![
+        Node::Other { kind: 3, sub_kind: 11, data: vec![0; 33] },
+        Node::Other { kind: 3, sub_kind: 12, data: vec![0; 23] },
+    ];
+    let pxe = LoadOption::new("UEFI PXEv4", DevicePath(nodes));
+    let number = machine.firmware.entries().add(&pxe, Position::First).unwrap();
+    let [note] = notes().try_into().unwrap();
+    assert!(note.contains("UEFI PXEv4"), "{note}");
+    assert!(note.contains(&format!("`be boot-entries order {number:04X}`")), "{note}");
 }
