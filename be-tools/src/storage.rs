@@ -1,5 +1,6 @@
 //! Block devices, their content, and mounts.
 
+pub(crate) mod checkpoint;
 pub mod device;
 pub mod device_number;
 pub mod hold;

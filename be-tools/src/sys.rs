@@ -247,6 +247,49 @@ pub fn encryption_key_status(fd: &OwnedFd, identifier: [u8; 16]) -> Result<u32, 
     Ok(key.status)
 }
 
+/// FIFREEZE and FITHAW of linux/fs.h.
+const FIFREEZE: libc::c_ulong = 0xc004_5877;
+const FITHAW: libc::c_ulong = 0xc004_5878;
+
+/// Freezes the file system of a directory and thaws it at once. A child process does both, with all
+/// signals blocked: whatever ends this process, the file system does not stay frozen.
+pub fn freeze_and_thaw(directory: &OwnedFd) -> std::io::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
+    // SAFETY: the child only calls ioctl(2) and _exit(2), which a child of several threads may.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above. `__errno_location` is where ioctl(2) left its error.
+        unsafe {
+            let mut result = libc::ioctl(directory.as_raw_fd(), FIFREEZE, 0);
+            let error = *libc::__errno_location();
+            if result == 0 {
+                result = libc::ioctl(directory.as_raw_fd(), FITHAW, 0);
+            } else if error == libc::EBUSY {
+                // Another program has frozen it.
+                result = 0;
+            }
+            libc::_exit(if result == 0 { 0 } else { *libc::__errno_location() });
+        }
+    }
+    let forked = if child < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) };
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    forked?;
+    loop {
+        match waitpid(nix::unistd::Pid::from_raw(child), None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+            Ok(WaitStatus::Exited(_, error)) => {
+                return Err(std::io::Error::from_raw_os_error(error));
+            }
+            Ok(_) => return Err(std::io::Error::other("the child was killed")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Forks a process that has only one thread, so that the child may call any function. Returns
 /// `None` in the child.
 pub fn fork_single_threaded() -> std::io::Result<Option<nix::unistd::Pid>> {

@@ -2,7 +2,7 @@
 //! create`.
 
 use std::fmt::{Display, Formatter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::discover;
 use crate::environment::{
@@ -17,6 +17,7 @@ use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
 use crate::step;
+use crate::storage::checkpoint::checkpoint;
 use crate::storage::namespace;
 
 /// An adoption that is known to be possible. To prepare one writes nothing.
@@ -155,8 +156,12 @@ impl step::Step<State<'_>> for Step<'_> {
                 done.iter().for_each(|done| log::info!("{done}"));
                 Ok(())
             }
-            Step::AddPanic(_) => {
-                loader::for_environment(host, inventory, environment)?.settings().adopt_menu(&root)
+            Step::AddPanic(menu) => {
+                let loader = loader::for_environment(host, inventory, environment)?;
+                loader.settings().adopt_menu(&root)?;
+                // It stays mounted, unlike the file systems of a copy.
+                let directory = Path::new(menu).parent().unwrap_or(Path::new("/"));
+                root.directory(directory)?.as_ref().map_or(Ok(()), checkpoint)
             }
             Step::InstallLoader(_) => {
                 let target = InstallTarget::new(descriptor, environment, &adoption.root);
@@ -184,7 +189,7 @@ pub fn adopt(
     name: Option<Name>,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
-    let _lock = Lock::acquire(host)?;
+    let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let running =
         inventory.running().ok_or(Error::NotOnAnyDisk { system: "the running system" })?;
@@ -200,7 +205,7 @@ pub fn adopt(
         steps: step::lines(&steps),
         ..Plan::default()
     };
-    if !report.confirm(&plan)? {
+    if !lock.confirm(report, &plan)? {
         return Ok(None);
     }
     namespace::enter_private_namespace()?;
@@ -224,8 +229,6 @@ fn host_name() -> Result<Name> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::loader::testing::Firmware;
     use crate::plan::testing::Recorder;
