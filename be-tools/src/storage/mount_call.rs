@@ -1,6 +1,7 @@
 //! mount(2), for `storage` alone. All other modules mount with
 //! [`FileSystem::show`](super::volume::FileSystem::show).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub(super) struct MountCall<'a> {
     pub(super) at: &'a Path,
 }
 
-/// How long the kernel may still refuse a btrfs after a scan has released it.
+/// How long the kernel may still refuse a btrfs after it was last seen in use. A scan may also have
+/// ended between the refusal and the look.
 const SCAN_ENDED: Duration = Duration::from_secs(1);
 
 /// Set-user-ID bits and device nodes have no effect: the flags of every mount that is not handed to
@@ -222,13 +224,16 @@ impl MountCall<'_> {
         let data = std::ffi::CString::new(options.as_str())
             .map_err(|_| Error::Failed(format!("mount option {options:?} has a NUL")))?;
         log::debug!("mount -t {driver} -o {options} {} {}", device.display(), at.display());
-        let start = Instant::now();
+        let last_in_use = Cell::new(Instant::now());
         let is_busy = |error: &Errno| match *error {
             Errno::BUSY => true,
             // While a scan has mounted a btrfs, it cannot be mounted for writing, because the
             // kernel would combine `rw` with the scan's `rescue=nologreplay`.
             Errno::INVAL if driver == "btrfs" && !flags.contains(MountFlags::RDONLY) => {
-                start.elapsed() < SCAN_ENDED || usage::is_busy(device)
+                if usage::is_busy(device) {
+                    last_in_use.set(Instant::now());
+                }
+                last_in_use.get().elapsed() < SCAN_ENDED
             }
             _ => false,
         };
