@@ -13,6 +13,7 @@ use rustix::termios::{
 };
 
 use crate::spcr::{self, SerialPort};
+use crate::sys;
 
 /// How many seconds output waits for a console that takes nothing.
 const PATIENCE: i64 = 1;
@@ -158,15 +159,38 @@ impl Output {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_stopped => {
-                    let mut ready = [PollFd::new(&self.file, PollFlags::OUT)];
-                    let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
-                    self.is_stopped = !matches!(poll(&mut ready, Some(&patience)), Ok(1..));
+                    self.is_stopped = !self.takes_more();
                 }
                 // It is stopped, or no longer exists.
                 Ok(0) | Err(_) => return,
             }
         }
     }
+}
+
+impl Output {
+    /// Waits until it takes more. Returns whether it does: a serial line is ready only once its
+    /// buffer is nearly empty, which at 38,400 bits a second takes longer than [`PATIENCE`].
+    fn takes_more(&self) -> bool {
+        let mut ready = [PollFd::new(&self.file, PollFlags::OUT)];
+        let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+        let mut unsent = sys::unsent(&self.file);
+        loop {
+            if matches!(poll(&mut ready, Some(&patience)), Ok(1..)) {
+                return true;
+            }
+            let now = sys::unsent(&self.file);
+            if !is_sending(unsent, now) {
+                return false;
+            }
+            unsent = now;
+        }
+    }
+}
+
+/// Whether a terminal sends, by what it has not sent before and after a while.
+fn is_sending(before: Option<i32>, after: Option<i32>) -> bool {
+    before.zip(after).is_some_and(|(before, after)| after < before)
 }
 
 impl Drop for Output {
@@ -271,6 +295,18 @@ mod tests {
         ] {
             let console = Console { name: name.into(), speed: None };
             assert_eq!(console.terminal(given), expected, "{name} {given:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_line_is_not_a_stopped_one() {
+        for (before, after, expected) in [
+            (Some(4095), Some(3100), true),
+            (Some(4095), Some(4095), false),
+            (Some(0), Some(0), false),
+            (None, None, false),
+        ] {
+            assert_eq!(is_sending(before, after), expected, "{before:?} {after:?}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! All `unsafe` code of this crate.
-#![allow(unsafe_code, reason = "what happens between fork and exec has no safe wrapper")]
+#![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -12,6 +14,15 @@ pub fn unblock_signals(command: &mut Command) -> &mut Command {
     // SAFETY: the closure runs in the child between fork and exec. It makes one system call on a
     // set that lies on its stack, and neither allocates nor takes a lock.
     unsafe { command.pre_exec(prepare) }
+}
+
+/// The bytes that a terminal has taken and not sent yet (TIOCOUTQ of ioctl_tty(2)); `None` if it is
+/// no terminal.
+pub fn unsent(terminal: &File) -> Option<i32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int`.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    (result == 0).then_some(bytes)
 }
 
 /// Makes the program the leader of a new session, with its standard input as the session's
