@@ -139,6 +139,7 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
     };
     let mounted_at: Vec<PathBuf> =
         mounts.iter().filter(is_here).map(|m| m.mount_point.clone()).collect();
+    let running = mounts.at(machine.root).as_ref().is_some_and(is_here);
     BootEnvironment {
         reference: String::new(),
         descriptor: facts.descriptor.clone(),
@@ -154,9 +155,9 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
             subvolume: facts.subvolume.clone(),
             disk: devices.disk_of(device).node.clone(),
         },
-        file_systems: file_systems(root, devices),
+        file_systems: file_systems(root, devices, running.then_some(*mounts)),
         made: Vec::new(),
-        running: mounts.at(machine.root).as_ref().is_some_and(is_here),
+        running,
         next_boot: false,
         boot_entry: None,
         trial: None,
@@ -230,14 +231,27 @@ pub(super) fn mounted_by_units(roots: &[FoundRoot], all: &[BootEnvironment]) -> 
     all.iter().filter_map(warning).collect()
 }
 
-/// The lines of fstab with the devices that they name, the root first.
-fn file_systems(root: &FoundRoot, devices: &Devices) -> Vec<FileSystemUse> {
+/// The device of a line of the running BE's fstab that several match, such as a file system and the
+/// snapshot of its volume: the one that is mounted there.
+fn device_at<'a>(entry: &Entry, devices: &'a Devices, mounts: &Mounts) -> Option<&'a BlockDevice> {
+    let mount = mounts.at(&entry.mountpoint())?;
+    devices.lookup(&entry.spec()).into_iter().find(|device| mount.is_of(device))
+}
+
+/// The lines of fstab with the devices that they name, the root first. `mounted` are the mounts of
+/// the running BE.
+fn file_systems(
+    root: &FoundRoot,
+    devices: &Devices,
+    mounted: Option<&Mounts>,
+) -> Vec<FileSystemUse> {
     let fstab = Fstab::parse(root.facts.fstab.as_deref().unwrap_or_default());
     let shared = root.facts.descriptor.as_ref().map(|d| d.shared.as_slice()).unwrap_or_default();
     let mut all: Vec<FileSystemUse> = fstab
         .entries()
         .map(|entry| {
-            let device = device_of(entry, root.device(), devices);
+            let device = device_of(entry, root.device(), devices)
+                .or_else(|| mounted.and_then(|mounts| device_at(entry, devices, mounts)));
             let mountpoint = entry.mountpoint();
             FileSystemUse {
                 shared: shared.contains(&mountpoint) || device.is_some_and(BlockDevice::is_esp),
@@ -315,5 +329,31 @@ fn set_references(all: &mut [BootEnvironment], devices: &Devices) {
             }
             Some(d) => format!("{}{place}", d.name),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::device_number::DeviceNumber;
+    use crate::storage::probe::{FsUuid, SuperBlock};
+
+    #[test]
+    fn a_line_that_several_devices_match_names_the_one_that_is_mounted() {
+        let device = |name: &str, minor| {
+            let uuid = FsUuid::parse("0b9e6cd0-5e3a-4b0e-9d5e-1f2d3c4b5a69");
+            let found = SuperBlock { uuid, ..SuperBlock::new(Kind::Ext4) };
+            let number = DeviceNumber { major: 253, minor };
+            BlockDevice { number, ..BlockDevice::example(name, found) }
+        };
+        let devices: Devices = [device("dm-1", 1), device("dm-2", 2)].into_iter().collect();
+        let fstab =
+            Fstab::parse("UUID=0b9e6cd0-5e3a-4b0e-9d5e-1f2d3c4b5a69 /var ext4 defaults 0 2\n");
+        let line = fstab.entries().next().unwrap();
+        let found = |table: &str| device_at(line, &devices, &Mounts::parse(table.as_bytes()));
+        let mounted = "40 1 253:2 / /var rw - ext4 /dev/dm-2 rw\n";
+        assert_eq!(found(mounted).map(|device| &*device.name), Some("dm-2"));
+        assert_eq!(found("40 1 253:2 / /srv rw - ext4 /dev/dm-2 rw\n"), None);
+        assert_eq!(found("40 1 8:1 / /var rw - ext4 /dev/sda1 rw\n"), None);
     }
 }

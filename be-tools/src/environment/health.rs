@@ -231,11 +231,13 @@ fn file_systems(
     for file_system in &environment.file_systems {
         let shown = file_system.mountpoint.display();
         let spec = &file_system.spec;
-        if file_system.device.is_some() || !is_needed(file_system) {
+        if !is_needed(file_system) {
             continue;
         }
         let found = devices.lookup(spec);
-        if found.len() > 1 {
+        // The running BE has one of them mounted, but which one the next boot takes is chance. The
+        // root has a problem of its own.
+        if found.len() > 1 && file_system.mountpoint != Path::new("/") {
             all.push(problem(
                 FSTAB_AMBIGUOUS,
                 format!(
@@ -244,7 +246,7 @@ fn file_systems(
                     nodes(&found)
                 ),
             ));
-        } else {
+        } else if file_system.device.is_none() {
             all.push(problem(
                 "fstab-device",
                 format!("its fstab names {spec} for {shown}, and there is no such device"),
