@@ -7,6 +7,7 @@ mod adopt;
 mod boot;
 mod boot_entries;
 mod check;
+mod compare;
 mod confirm;
 mod context;
 mod create;
@@ -54,7 +55,7 @@ use headings::OUTPUT;
     max_term_width = 100,
     after_help = "Exit status: 0 done; 1 failed, the command can be run again; 2 wrong usage; 3 \
         refused, nothing was written; 4 done, but not all of it: read the report; 5 check found a \
-        problem; 130 interrupted."
+        problem, or compare a difference; 130 interrupted."
 )]
 struct Cli {
     /// Print only errors and the output that was asked for.
@@ -85,6 +86,7 @@ enum Verb {
     Describe(describe::Describe),
     Rename(rename::Rename),
     Check(check::Check),
+    Compare(compare::Compare),
     Boot(boot::Boot),
     BootEntries(boot_entries::BootEntries),
     Completions(manual::Completions),
@@ -110,6 +112,7 @@ impl Verb {
             Verb::Describe(v) => v.run(context),
             Verb::Rename(v) => v.run(context),
             Verb::Check(v) => v.run(context),
+            Verb::Compare(v) => v.run(context),
             Verb::Boot(v) => v.run(context),
             Verb::BootEntries(v) => v.run(context),
             Verb::Completions(v) => v.run(Cli::command()),

@@ -1,6 +1,7 @@
 //! What has to be done for the packages of one distribution.
 
 pub mod debian;
+pub mod packages;
 
 /// The command that installs a kernel in a system whose os-release(5) has this `ID`.
 pub fn kernel_installation(os_id: &str) -> &'static str {

@@ -8,7 +8,7 @@ pub mod cli;
 pub mod copy;
 mod crypttab;
 pub mod discover;
-mod distribution;
+pub mod distribution;
 pub mod environment;
 pub mod error;
 pub mod escape;

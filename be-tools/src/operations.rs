@@ -4,6 +4,7 @@ pub mod activate;
 pub mod adopt;
 pub mod boot;
 pub mod boot_entries;
+pub mod compare;
 pub mod confirm;
 pub mod create;
 pub mod delete;

@@ -144,17 +144,25 @@ impl RootDir {
     /// # Errors
     /// When it is not a regular file, larger, or unreadable.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        self.read_at_most(path, MAX_CONFIG_BYTES)
+    }
+
+    /// As [`RootDir::read`], for a file of at most this many bytes.
+    ///
+    /// # Errors
+    /// As [`RootDir::read`].
+    pub fn read_at_most(&self, path: impl AsRef<Path>, limit: u64) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
         let Some(file) = self.file(path)? else { return Ok(None) };
         let metadata = file.metadata().at("reading the metadata of", &self.shown(path))?;
-        if !metadata.is_file() || metadata.len() > MAX_CONFIG_BYTES {
+        if !metadata.is_file() || metadata.len() > limit {
             return Err(Error::Format {
                 path: self.shown(path),
-                why: "not a regular file of at most 1 MiB".into(),
+                why: format!("not a regular file of at most {} MiB", limit >> 20),
             });
         }
         let mut bytes = Vec::new();
-        file.take(MAX_CONFIG_BYTES).read_to_end(&mut bytes).at("reading", &self.shown(path))?;
+        file.take(limit).read_to_end(&mut bytes).at("reading", &self.shown(path))?;
         Ok(Some(bytes))
     }
 

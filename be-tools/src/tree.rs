@@ -1,5 +1,6 @@
 //! Walking and measuring a directory tree, and reading and writing what is in it.
 
+pub mod compare;
 pub mod content;
 pub mod directories;
 pub mod encryption;

@@ -4,6 +4,8 @@
 
 #[path = "verbs/boots.rs"]
 mod boots;
+#[path = "verbs/compare.rs"]
+mod compare;
 #[path = "verbs/field.rs"]
 mod field;
 mod loop_device;

@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "module_lists", run: rescue::module_lists, longest: LINE },
     Target { name: "mount_table", run: system_files::mount_table, longest: LINE },
     Target { name: "os_release", run: system_files::os_release, longest: LINE },
+    Target { name: "package_list", run: system_files::package_list, longest: LINE },
     Target { name: "partition_table", run: devices::partition_table, longest: DEVICE },
     Target { name: "super_block", run: devices::super_block, longest: DEVICE },
     Target { name: "swaps", run: system_files::swaps, longest: LINE },

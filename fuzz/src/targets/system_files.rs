@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use be_tools::distribution::packages::{self, Manager};
 use be_tools::environment::OperatingSystem;
 use be_tools::fstab::{Fstab, Spec};
 use be_tools::storage::mounts::Mounts;
@@ -44,6 +45,17 @@ pub fn os_release(bytes: &[u8]) {
         assert!(value.len() <= text.len().max("linux".len()));
     }
     let _ = os.short();
+}
+
+pub fn package_list(bytes: &[u8]) {
+    let text = text(bytes);
+    for manager in [Manager::Dpkg, Manager::Pacman, Manager::Apk, Manager::Rpm] {
+        for package in packages::parse(manager, &text) {
+            for file in &package.configuration {
+                assert_eq!(file.md5.len(), 32, "{file:?}");
+            }
+        }
+    }
 }
 
 pub fn mount_table(bytes: &[u8]) {

@@ -1,0 +1,32 @@
+//! An installed package, as every package manager describes it.
+
+use std::path::PathBuf;
+
+/// The largest file of a package manager that is read, in bytes. That of a desktop has some
+/// megabytes.
+pub(super) const MAX_DATABASE: u64 = 64 << 20;
+
+/// An installed package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name; `NAME:ARCHITECTURE` where it can be installed for several at a time.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its configuration files as they were installed.
+    pub configuration: Vec<ConfigurationFile>,
+}
+
+/// A configuration file as its package installed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigurationFile {
+    /// Its path, from the root.
+    pub path: PathBuf,
+    /// The MD5 of its content, 32 hex digits.
+    pub md5: String,
+}
+
+/// Whether a text is an MD5 in hexadecimal.
+pub(super) fn is_md5(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
