@@ -59,6 +59,7 @@ fn a_copy_is_created_tried_confirmed_and_deleted(release: Release) -> Result<()>
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
     assert_eq!(vm.current_be()?, FIRST);
     assert_same_files(&vm)?;
+    assert_compared(&vm)?;
     // It is in the firmware's menu without an activation, but not before the existing entries.
     let entries = vm.run("efibootmgr -v")?.stdout;
     for name in [FIRST, SECOND] {
@@ -122,6 +123,23 @@ pub fn assert_same_files(vm: &Machine) -> Result<()> {
     vm.be(&format!("umount {SECOND}"))?;
     let unexpected: Vec<&str> = report.lines().filter(|line| !may_differ(line)).collect();
     assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
+    Ok(())
+}
+
+/// Checks that `be compare` finds what rsync finds between the running system and its copy: what may
+/// differ, the copy's own fstab among it, and no package.
+fn assert_compared(vm: &Machine) -> Result<()> {
+    let compared = vm.try_be(&format!("compare {FIRST} {SECOND} --content --json"))?;
+    assert_eq!(compared.status, 5, "{compared:?}");
+    let found: serde_json::Value = serde_json::from_str(&compared.stdout)?;
+    let files = found["files"].as_array().cloned().unwrap_or_default();
+    let paths: Vec<&str> = files.iter().filter_map(|file| file["path"].as_str()).collect();
+    assert!(paths.contains(&"/etc/fstab"), "{found:#}");
+    let unexpected: Vec<&&str> =
+        paths.iter().filter(|path| !may_differ(path.trim_start_matches('/'))).collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+    assert_eq!(found["packages"], serde_json::json!([]));
+    assert_eq!(found["warnings"], serde_json::json!([]));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::distribution::packages::Package;
 use crate::error::{Doing, Result};
+use crate::plan::go_on;
 use crate::root_dir::RootDir;
 
 /// A configuration file that is not as its package installed it, in one of two systems or in both.
@@ -39,7 +40,7 @@ pub enum ConfigurationState {
 /// The configuration files that were changed in one of two systems, by path.
 ///
 /// # Errors
-/// A file cannot be read.
+/// A file cannot be read, and [`Error::Interrupted`](crate::Error::Interrupted).
 pub(super) fn changes(
     roots: [&RootDir; 2],
     packages: [&[Package]; 2],
@@ -48,6 +49,7 @@ pub(super) fn changes(
     for (index, (root, packages)) in roots.into_iter().zip(packages).enumerate() {
         for package in packages {
             for file in &package.configuration {
+                go_on()?;
                 let state = Some(state(root, &file.path, &file.md5)?);
                 let change = all.entry(&file.path).or_insert_with(|| ConfigurationChange {
                     path: file.path.clone(),
