@@ -14,6 +14,7 @@ use crate::copy::{self, Mode, Summary};
 use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, Id};
 use crate::error::{Error, Refusal, Result};
+use crate::host::Host;
 use crate::installed;
 use crate::layout::{self, Layout, MountPoint, Placement, TargetFileSystem};
 use crate::localize::identity::NewMachine;
@@ -190,6 +191,7 @@ pub(crate) fn refuse_too_small(
 
 /// What is not copied from this tree: what the user leaves out, and what is never copied.
 pub(crate) fn exclude(
+    host: &Host,
     source: &BootEnvironment,
     selection: &Selection,
     tree: &layout::TreeCopy,
@@ -198,7 +200,8 @@ pub(crate) fn exclude(
     let mut rules = Exclude::standard();
     if source.running {
         // Swap files in use that are not in fstab are left out too.
-        rules = rules.swap_files(&std::fs::read_to_string("/proc/swaps").unwrap_or_default());
+        rules =
+            rules.swap_files(&std::fs::read_to_string(host.proc.join("swaps")).unwrap_or_default());
     }
     for swap in source.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none()) {
         let path = Path::new(&swap.spec);

@@ -156,7 +156,8 @@ impl<'a> Job<'a> {
                 continue;
             }
             let trees = copies.iter().filter(|c| c.target == file_system.mountpoint);
-            let rules = |tree: &_| populate::exclude(found, &self.request.selection, tree);
+            let rules =
+                |tree: &_| populate::exclude(session.host, found, &self.request.selection, tree);
             let Measured { totals, snapshots } = populate::measure(session, found, trees, rules)?;
             let size = file_system.provision.volume().device.size;
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);

@@ -136,7 +136,12 @@ impl<'a> State<'a> {
         let source = self.source()?;
         let request = TreeRequest {
             tree,
-            exclude: populate::exclude(source, &self.job.request.selection, tree),
+            exclude: populate::exclude(
+                self.session.host,
+                source,
+                &self.job.request.selection,
+                tree,
+            ),
             mode: Mode::Fresh,
             totals: Some(self.job.totals),
         };
@@ -147,7 +152,8 @@ impl<'a> State<'a> {
 
     fn remove_left_out(&self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
         let mounted = self.mount_alone(target)?;
-        let rules = populate::exclude(self.source()?, &self.job.request.selection, tree);
+        let rules =
+            populate::exclude(self.session.host, self.source()?, &self.job.request.selection, tree);
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
     }
 

@@ -161,8 +161,9 @@ impl<'a> Job<'a> {
                 needed.inodes = needed.files;
             }
             if needed.files == 0 || !capacity.holds(needed.into()) {
-                let rules =
-                    |tree: &_| populate::exclude(&self.source, &self.request.selection, tree);
+                let rules = |tree: &_| {
+                    populate::exclude(session.host, &self.source, &self.request.selection, tree)
+                };
                 let measured = populate::measure(session, &self.source, trees(), rules)?;
                 self.notes.extend(populate::note_on_snapshots(&measured.snapshots));
                 needed = measured.totals;

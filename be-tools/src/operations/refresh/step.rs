@@ -144,7 +144,8 @@ impl<'a> State<'a> {
 
     fn compare(&mut self, tree: &TreeCopy, report: &mut dyn Report) -> Result<()> {
         let job = self.job;
-        let mut exclude = populate::exclude(&job.source, &job.request.selection, tree);
+        let mut exclude =
+            populate::exclude(self.session.host, &job.source, &job.request.selection, tree);
         let own = OWN_SETTINGS.into_iter().chain(installed::installed()).map(PathBuf::from);
         for kept in own.chain(job.kept.iter().cloned()) {
             exclude = exclude.never(&Path::new("/").join(kept));
