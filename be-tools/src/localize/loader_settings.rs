@@ -12,6 +12,10 @@ pub trait LoaderSettings {
     /// The files that [`LoaderSettings::adopt`] writes in the BE at `root`, relative to it.
     fn adopted_files(&self, root: &RootDir) -> &'static [&'static str];
 
+    /// The files of its settings in a BE, relative to the root. They are not copied to a BE that
+    /// has its own: they are localized again.
+    fn own_files(&self) -> &'static [&'static str];
+
     /// The menu that [`LoaderSettings::adopt_menu`] changes, relative to the root; `None` where
     /// there is none.
     fn adopted_menu(&self, root: &RootDir) -> Option<&'static str>;

@@ -159,6 +159,10 @@ impl LoaderSettings for GrubSettings {
         Ok(vec![format!("/{SETTINGS_PATH}: a kernel panic restarts the machine")])
     }
 
+    fn own_files(&self) -> &'static [&'static str] {
+        &[SETTINGS_PATH]
+    }
+
     fn adopt_menu(&self, root: &RootDir) -> Result<()> {
         let menu_path = menu_of(root);
         match read_editable(root, menu_path) {

@@ -287,6 +287,9 @@ impl LoaderSettings for NoSettings {
     fn adopted_menu(&self, _: &RootDir) -> Option<&'static str> {
         None
     }
+    fn own_files(&self) -> &'static [&'static str] {
+        &[]
+    }
     fn adopt_menu(&self, _: &RootDir) -> Result<()> {
         Ok(())
     }

@@ -234,7 +234,7 @@ impl Display for Step<'_> {
                 target.node().display()
             ),
             Step::Localize => f.write_str(
-                "localize the copy: fstab, loader settings, its own grub.cfg, be and its units",
+                "localize the copy: fstab, loader settings, its own boot menu, be and its units",
             ),
             Step::InstallLoader(line) => f.write_str(line),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),

@@ -15,10 +15,6 @@ use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 use crate::tree::measure::Totals;
 
-/// Settings that are localized again from those of the source. They are not copied, so that the
-/// target never has those of the source.
-pub(super) const OWN_SETTINGS: [&str; 2] = ["/etc/fstab", "/etc/default/grub.d/lifeboat.cfg"];
-
 pub(super) struct Job<'a> {
     pub(super) request: &'a RefreshRequest,
     pub(super) source: BootEnvironment,
@@ -26,6 +22,9 @@ pub(super) struct Job<'a> {
     /// The target's descriptor as it was found.
     pub(super) descriptor: Descriptor,
     pub(super) layout: Layout,
+    /// Settings that are localized again from those of the source, as paths from the root. They are
+    /// not copied, so that the target never has those of the source.
+    pub(super) own_settings: Vec<String>,
     /// UUIDs of the layout's file systems.
     pub(super) uuids: BTreeMap<MountPoint, String>,
     /// Mount points of file systems that get a new UUID, the mark that they were made for it.

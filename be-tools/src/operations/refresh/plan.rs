@@ -1,6 +1,6 @@
 //! The steps of `be refresh`, in order, and its plan.
 
-use super::job::{Job, OWN_SETTINGS};
+use super::job::Job;
 use super::step::{Step, TreeStep};
 use crate::plan::{Plan, PlannedDevice};
 use crate::populate::source::ReplayJournal;
@@ -60,7 +60,7 @@ impl Job<'_> {
         plan.notes.push(format!(
             "changes that were made in '{name}' itself are lost, except to its own {} and to what \
             is never copied",
-            OWN_SETTINGS.join(", ")
+            self.own_settings.join(", ")
         ));
         plan.notes.extend(self.notes.iter().cloned());
         plan

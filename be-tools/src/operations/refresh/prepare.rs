@@ -76,6 +76,8 @@ impl<'a> Job<'a> {
             (layout, identity::of_another_machine(&root, &from)?, left)
         };
         layout.left = left;
+        let own = loader.settings().own_files().iter().map(|path| format!("/{path}"));
+        let own_settings = std::iter::once("/etc/fstab".to_owned()).chain(own).collect();
         let mut job = Job {
             request,
             source: source.clone(),
@@ -89,6 +91,7 @@ impl<'a> Job<'a> {
             totals: Totals::default(),
             notes: Vec::new(),
             layout,
+            own_settings,
             kept,
             hooks: Hooks::of(source)?,
             system,

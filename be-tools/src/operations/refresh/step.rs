@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
-use super::job::{Job, OWN_SETTINGS};
+use super::job::Job;
 use crate::copy::{Mode, Trust};
 use crate::environment::{self, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
@@ -146,7 +146,8 @@ impl<'a> State<'a> {
         let job = self.job;
         let mut exclude =
             populate::exclude(self.session.host, &job.source, &job.request.selection, tree);
-        let own = OWN_SETTINGS.into_iter().chain(installed::installed()).map(PathBuf::from);
+        let settings = job.own_settings.iter().map(PathBuf::from);
+        let own = settings.chain(installed::installed().map(PathBuf::from));
         for kept in own.chain(job.kept.iter().cloned()) {
             exclude = exclude.never(&Path::new("/").join(kept));
         }
@@ -199,7 +200,7 @@ impl Display for Step<'_> {
                 if *checksum { "byte for byte" } else { "by size and times" }
             ),
             Step::Localize => f.write_str(
-                "localize the target: fstab, loader settings, its own grub.cfg, be and its units",
+                "localize the target: fstab, loader settings, its own boot menu, be and its units",
             ),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
