@@ -152,6 +152,7 @@ impl Directories {
             .args(wanted.runs.map(|runs| format!("-runs={runs}")))
             .arg(format!("-max_len={}", target.longest))
             .arg(format!("-timeout={ENDLESS}"))
+            .arg(format!("-report_slow_units={ENDLESS}"))
             .arg(format!("-rss_limit_mb={}", 16 * (MAX_BYTES >> 20)))
             .arg(format!("-artifact_prefix={}/", crashes.display()))
             .arg("-print_final_stats=1")
