@@ -381,7 +381,7 @@ impl Drop for Unlocked<'_> {
 
 /// Opens an entry of a directory for reading, if it is a file or a directory. Everything else is an
 /// error as a symlink is.
-fn open_entry(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_entry(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     open_found(&found, &[FileType::RegularFile, FileType::Directory])?.ok_or(Errno::LOOP)

@@ -14,7 +14,7 @@ use super::table;
 use crate::error::Result;
 use crate::escape::say;
 use crate::operations::compare::{
-    self, AttributeDifference, CompareRequest, Comparison, ConfigurationState, FileStatus,
+    self, Attribute, CompareRequest, Comparison, ConfigurationState, FileStatus,
 };
 
 /// Compare two boot environments: packages, files, configuration changed by hand; exit status 5 if
@@ -45,10 +45,9 @@ pub struct Compare {
 impl Compare {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("compare")?;
-        let running = || compare::running(&context.host).map(OsString::from);
-        let second = self.second.map_or_else(running, Ok)?;
         let request = CompareRequest {
-            sides: [self.first, second],
+            first: self.first,
+            second: self.second,
             content: self.content,
             exclude: self.exclude,
         };
@@ -151,8 +150,8 @@ fn line(path: &Path, status: &FileStatus) -> String {
 }
 
 /// `mode 0644 -> 0600`, `xattr user.note only in the first`, `content`.
-fn attribute(attribute: &AttributeDifference) -> String {
-    let AttributeDifference { name, first, second } = attribute;
+fn attribute(attribute: &Attribute) -> String {
+    let Attribute { name, first, second } = attribute;
     match (first.is_empty(), second.is_empty()) {
         (true, true) => name.clone(),
         (false, true) => format!("{name} only in the first"),
@@ -187,7 +186,7 @@ mod tests {
     #[test]
     fn a_difference_is_one_line() {
         let path = Path::new("/etc/passwd");
-        let value = |name: &str, first: &str, second: &str| AttributeDifference {
+        let value = |name: &str, first: &str, second: &str| Attribute {
             name: name.into(),
             first: first.into(),
             second: second.into(),

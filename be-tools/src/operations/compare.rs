@@ -16,6 +16,7 @@ use crate::environment::Inventory;
 use crate::error::Result;
 use crate::host::Host;
 use crate::storage::namespace;
+pub use crate::tree::compare::Attribute;
 use crate::tree::compare::{Difference, How, Which, compare as compare_trees, kind_name};
 use crate::tree::exclude::Exclude;
 pub use configuration::{ConfigurationChange, ConfigurationState};
@@ -24,8 +25,10 @@ use side::Side;
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct CompareRequest {
-    /// What names the two systems: BEs, or directories, which have a `/` in them.
-    pub sides: [OsString; 2],
+    /// What names a system: a BE, or a directory, which has a `/` in it.
+    pub first: OsString,
+    /// What names the other one; `None` is the running BE.
+    pub second: Option<OsString>,
     /// Whether files of the same size are read.
     pub content: bool,
     /// Globs on paths as the systems see them: what is left out.
@@ -89,36 +92,16 @@ pub enum FileStatus {
     /// It is in both.
     Different {
         /// What differs; at least one.
-        attributes: Vec<AttributeDifference>,
+        attributes: Vec<Attribute>,
     },
 }
 
-/// An attribute with its values. They are empty where it is missing, and for content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AttributeDifference {
-    /// `type`, `mode`, `owner`, `size`, `target`, `device`, `content`, or `xattr` and its name.
-    pub name: String,
-    /// Its value in the first system.
-    pub first: String,
-    /// Its value in the second system.
-    pub second: String,
-}
-
 impl Comparison {
-    /// Whether the systems differ. A file that was changed by hand in the same way in both is no
-    /// difference.
+    /// Whether the systems differ. A file that was changed by hand in the same way in both is not
+    /// a difference.
     pub fn differs(&self) -> bool {
         !self.packages.is_empty() || !self.files.is_empty()
     }
-}
-
-/// What names the running BE, for [`CompareRequest::sides`].
-///
-/// # Errors
-/// The running system is not a BE on these disks.
-pub fn running(host: &Host) -> Result<String> {
-    let inventory = discover::discover(host)?;
-    inventory.find_or_running(None).map(|environment| environment.reference.clone())
 }
 
 /// Compares two systems. Nothing is written. `progress` is called with the number of entries that
@@ -132,13 +115,13 @@ pub fn compare(
     request: &CompareRequest,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Comparison> {
-    let [one, two] = &request.sides;
-    let inventory = match side::is_directory(one) && side::is_directory(two) {
+    let (one, two) = (&*request.first, request.second.as_deref());
+    let inventory = match side::is_directory(one) && two.is_some_and(side::is_directory) {
         true => Inventory::default(),
         false => discover::discover(host)?,
     };
     namespace::enter_private_namespace()?;
-    let first = Side::open(host, &inventory, one)?;
+    let first = Side::open(host, &inventory, Some(one))?;
     let second = Side::open(host, &inventory, two)?;
     let mut comparison = Comparison {
         first: first.name.clone(),
@@ -184,12 +167,7 @@ fn file(difference: Difference) -> FileDifference {
     let status = match difference.how {
         How::OnlyIn(Which::First, kind) => FileStatus::OnlyInFirst { kind: kind_name(kind) },
         How::OnlyIn(Which::Second, kind) => FileStatus::OnlyInSecond { kind: kind_name(kind) },
-        How::Changed(changed) => FileStatus::Different {
-            attributes: changed
-                .into_iter()
-                .map(|a| AttributeDifference { name: a.name, first: a.first, second: a.second })
-                .collect(),
-        },
+        How::Changed(attributes) => FileStatus::Different { attributes },
     };
     FileDifference { path: difference.path, status }
 }

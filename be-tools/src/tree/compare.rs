@@ -1,6 +1,6 @@
 //! Compares two trees, directory by directory: what is only in one of them, and in which attributes
 //! what is in both differs. Times are not compared: a file that was written again with the same
-//! content is no difference.
+//! content is not a difference.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -18,6 +18,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, openat2, statat,
 };
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::exclude::{Exclude, Verdict};
 use super::queue::lock;
@@ -26,6 +27,7 @@ use super::working_directory::WorkingDirectory;
 use super::xattr::{Xattr, xattrs_in_working_directory};
 use crate::error::{Doing, Error, Result};
 use crate::plan::go_on;
+use crate::root_dir::open_entry;
 
 const THREADS: usize = 4;
 
@@ -75,7 +77,7 @@ pub enum How {
 }
 
 /// An attribute with its two values, for people. For a missing one and for content they are empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attribute {
     /// `type`, `mode`, `owner`, `size`, `target`, `device`, `content`, or `xattr` and its name.
     pub name: String,
@@ -435,23 +437,7 @@ fn open(above: &OwnedFd, name: &CStr, with_mounts: bool) -> Result<OwnedFd, Errn
 
 /// Opens a regular file.
 fn open_file(directory: &OwnedFd, name: &CStr) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    // Found by O_PATH first: to open a device node can have an effect.
-    let found = openat2(
-        directory,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::NO_MAGICLINKS,
-    )?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::RegularFile {
-        return Err(Errno::STALE);
-    }
-    let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) != FileType::RegularFile {
-        return Err(Errno::STALE);
-    }
-    Ok(opened.into())
+    open_entry(directory, OsStr::from_bytes(name.to_bytes())).map(File::from)
 }
 
 /// Reads until the buffer is full or the file ends. Returns the number of bytes.

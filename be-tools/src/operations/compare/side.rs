@@ -27,14 +27,17 @@ pub(super) fn is_directory(reference: &OsStr) -> bool {
 }
 
 impl Side {
-    /// Opens a system; a BE is mounted for reading, with all file systems of its own.
+    /// Opens a system, the running BE if there is no reference; a BE is mounted for reading, with all file systems of its own.
     ///
     /// # Errors
     /// It is not found or cannot be mounted.
-    pub(super) fn open(host: &Host, inventory: &Inventory, reference: &OsStr) -> Result<Self> {
-        let name = reference.to_string_lossy().into_owned();
-        if is_directory(reference) {
-            let path = Path::new(reference);
+    pub(super) fn open(
+        host: &Host,
+        inventory: &Inventory,
+        reference: Option<&OsStr>,
+    ) -> Result<Self> {
+        if let Some(path) = reference.filter(|reference| is_directory(reference)).map(Path::new) {
+            let name = path.display().to_string();
             if path.is_file() {
                 return Err(Error::Usage(format!(
                     "{name} is a file: name a boot environment or a directory"
@@ -43,7 +46,8 @@ impl Side {
             let root = RootDir::open(path)?;
             return Ok(Side { name, root, warnings: Vec::new(), mounted: None });
         }
-        let environment = inventory.find(&name)?;
+        let name = reference.map(OsStr::to_string_lossy);
+        let environment = inventory.find_or_running(name.as_deref())?;
         let mode = MountMode::ReadOnly;
         let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
         let mut warnings = mounted.warnings().to_vec();
