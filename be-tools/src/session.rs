@@ -34,4 +34,13 @@ impl<'a> Session<'a> {
         namespace::enter_private_namespace()?;
         Ok(Session { host, work: WorkDirs::new(host, verb)?, inventory, outside, lock })
     }
+
+    /// Runs a step. During one that is long and writes no boot entry and no loader file, a trial
+    /// can be confirmed.
+    ///
+    /// # Errors
+    /// Those of the step, and of [`Lock::without_boot_lock`].
+    pub(crate) fn run_step(&self, is_long: bool, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        if is_long { self.lock.without_boot_lock(step)? } else { step() }
+    }
 }

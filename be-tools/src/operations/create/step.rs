@@ -315,11 +315,7 @@ impl Step<'_> {
 
 impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
-        let lock = &state.session.lock;
-        match self.is_long() {
-            true => lock.without_boot_lock(|| self.do_it(state, report))?,
-            false => self.do_it(state, report),
-        }
+        state.session.run_step(self.is_long(), || self.do_it(state, report))
     }
 
     fn is_due_after_failure(&self, state: &State) -> bool {
