@@ -22,12 +22,15 @@ mod system_calls;
 mod terminal;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -35,11 +38,15 @@ use rustix::process::{Pid, Signal};
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
 use crate::tool::{self, RunningProgram, ToolError};
+pub use arguments::WORK;
 use arguments::{Arguments, NOT_PREPARED};
 use policy::Policy;
 
 /// How long a command may take to end after it was interrupted.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// The longest line that is handed over in one piece, in bytes.
+const MAX_LINE: u64 = 64 << 10;
 
 /// How often signals are checked while a command runs.
 const TICK: Duration = Duration::from_millis(50);
@@ -75,6 +82,8 @@ pub struct Inside<'a> {
     pub esp: Option<&'a Path>,
     /// Mount points in the BE that it shares with other BEs. They are read-only for the command.
     pub shared: &'a [PathBuf],
+    /// A directory of the running system that the command sees as [`WORK`] and can write to.
+    pub work: Option<&'a Path>,
     /// Whether to keep all capabilities and system calls, the device nodes on the BE's file
     /// systems, and to be able to write to its block devices and their whole disks.
     pub privileged: bool,
@@ -103,6 +112,7 @@ impl<'a> Inside<'a> {
             block_devices,
             esp: None,
             shared: &[],
+            work: None,
             privileged: false,
             interactive: false,
             network: false,
@@ -120,7 +130,7 @@ impl<'a> Inside<'a> {
         let _policy = Policy::install(self.root)?;
         let _settings = self.interactive.then(terminal::Settings::note);
         let mut child = self.start(command, Stdio::inherit, Stdio::inherit)?;
-        let status = self.wait(&mut child, command, None)?;
+        let status = self.wait(&mut child, command, None, || std::thread::sleep(TICK))?;
         let killed = || ToolError::Killed { command: shown(command) };
         let status = status.code().ok_or_else(killed)?;
         Ok(u8::try_from(status).unwrap_or(NOT_PREPARED))
@@ -143,9 +153,41 @@ impl<'a> Inside<'a> {
         std::thread::scope(|scope| {
             let out = scope.spawn(|| read(out.map(OwnedFd::from)));
             let err = scope.spawn(|| read(err.map(OwnedFd::from)));
-            let status = self.wait(&mut child, command, Some(&is_flooded))?;
+            let idle = || std::thread::sleep(TICK);
+            let status = self.wait(&mut child, command, Some(&is_flooded), idle)?;
             let joined = |bytes: std::thread::Result<Vec<u8>>| bytes.unwrap_or_default();
             Ok(Output { status, stdout: joined(out.join()), stderr: joined(err.join()) })
+        })
+    }
+
+    /// Runs a command, and hands over each line that it prints on its two streams at once. What it
+    /// prints is bounded by its limits.
+    ///
+    /// # Errors
+    /// As [`Inside::capture`].
+    pub fn stream(&self, command: &[OsString], line: &mut dyn FnMut(&str)) -> Result<ExitStatus> {
+        let _running = command.first().map(|program| RunningProgram::note(program));
+        let _policy = Policy::install(self.root)?;
+        let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let is_flooded = AtomicBool::new(false);
+        let (sender, lines) = mpsc::sync_channel::<String>(1024);
+        std::thread::scope(|scope| {
+            for pipe in [out.map(OwnedFd::from), err.map(OwnedFd::from)].into_iter().flatten() {
+                let (sender, is_flooded) = (sender.clone(), &is_flooded);
+                scope.spawn(move || read_lines(pipe, self.limits.output, is_flooded, &sender));
+            }
+            drop(sender);
+            let status = self.wait(&mut child, command, Some(&is_flooded), || {
+                match lines.recv_timeout(TICK) {
+                    Ok(text) => line(&text),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
+                }
+            });
+            // Both streams have ended: nothing of the command is left.
+            lines.iter().for_each(|text| line(&text));
+            status
         })
     }
 
@@ -181,6 +223,7 @@ impl<'a> Inside<'a> {
         }
         line.extend(self.esp.iter().flat_map(|esp| ["--esp".into(), esp.into()]));
         line.extend(self.shared.iter().flat_map(|shared| ["--shared".into(), shared.into()]));
+        line.extend(self.work.iter().flat_map(|work| ["--work".into(), work.into()]));
         let foreground = self.interactive && terminal::is_foreground();
         for (option, is_set) in [
             ("--privileged", self.privileged),
@@ -194,11 +237,13 @@ impl<'a> Inside<'a> {
     }
 
     /// Waits for a command. With `is_flooded`, which says that it printed too much, it has limits.
+    /// `idle` is called again and again, and takes up to [`TICK`].
     fn wait(
         &self,
         child: &mut Child,
         command: &[OsString],
         is_flooded: Option<&AtomicBool>,
+        mut idle: impl FnMut(),
     ) -> Result<ExitStatus> {
         let waiting = || format!("waiting for a command in {}", self.root.display());
         let send = |child: &Child, signal| {
@@ -238,7 +283,7 @@ impl<'a> Inside<'a> {
                 }
                 _ => {}
             }
-            std::thread::sleep(TICK);
+            idle();
         }
     }
 
@@ -259,6 +304,26 @@ impl<'a> Inside<'a> {
         }
         let too_long = || ToolError::TooLong { command: shown(command), seconds: time.as_secs() };
         (start.elapsed() > time).then(too_long)
+    }
+}
+
+/// Sends the lines of a pipe, up to `limit` bytes of them. What comes after them is read too, so
+/// that the program does not wait for a reader, and sets `is_flooded`.
+fn read_lines(pipe: OwnedFd, limit: u64, is_flooded: &AtomicBool, sender: &SyncSender<String>) {
+    let mut pipe = BufReader::new(File::from(pipe));
+    let (mut line, mut total) = (Vec::new(), 0);
+    // An error would not change anything: what was read until then is the output.
+    while let Ok(length) = (&mut pipe).take(MAX_LINE).read_until(b'\n', &mut line) {
+        if length == 0 {
+            break;
+        }
+        total += length as u64;
+        if total > limit {
+            is_flooded.store(true, Ordering::Relaxed);
+        } else if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+            break;
+        }
+        line.clear();
     }
 }
 
@@ -294,6 +359,7 @@ mod tests {
         let inside = Inside {
             esp: Some(Path::new("/boot/efi")),
             shared: &shared,
+            work: Some(Path::new("/run/lifeboat/work-1")),
             privileged: true,
             network: true,
             ..Inside::new(Path::new("/run/lifeboat/x"), &devices)
@@ -307,6 +373,7 @@ mod tests {
             block_devices: devices.to_vec(),
             esp: Some("/boot/efi".into()),
             shared: shared.to_vec(),
+            work: Some("/run/lifeboat/work-1".into()),
             privileged: true,
             interactive: false,
             foreground: false,

@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod partitions;
 pub mod probe;
 pub(crate) mod retry;
+pub(crate) mod scratch;
 pub mod stack;
 pub mod subvolume;
 pub mod swap;

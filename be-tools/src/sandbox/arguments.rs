@@ -6,6 +6,9 @@ use std::path::PathBuf;
 /// Exit status when the namespaces could not be prepared, as env(1).
 pub(super) const NOT_PREPARED: u8 = 125;
 
+/// Where a command sees its work directory.
+pub const WORK: &str = "/run/lifeboat/work";
+
 /// The parsed arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
@@ -14,6 +17,8 @@ pub(super) struct Arguments {
     pub(super) block_devices: Vec<(PathBuf, Option<String>)>,
     pub(super) esp: Option<PathBuf>,
     pub(super) shared: Vec<PathBuf>,
+    /// The directory that is mounted on [`WORK`].
+    pub(super) work: Option<PathBuf>,
     pub(super) privileged: bool,
     pub(super) interactive: bool,
     /// Whether the command is in the foreground of the user's terminal.
@@ -41,6 +46,7 @@ impl Arguments {
                 }
                 "--esp" => arguments.esp = Some(words.next()?.into()),
                 "--shared" => arguments.shared.push(words.next()?.into()),
+                "--work" => arguments.work = Some(words.next()?.into()),
                 "--privileged" => arguments.privileged = true,
                 "--interactive" => arguments.interactive = true,
                 "--foreground" => arguments.foreground = true,

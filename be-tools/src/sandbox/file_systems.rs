@@ -9,7 +9,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, WORK};
 use super::devices::Devices;
 use super::policy;
 use crate::error::{Doing, Error, Result};
@@ -51,6 +51,7 @@ const ESP_MOUNT_POINTS: [&str; 2] = ["/boot/efi", "/efi"];
 pub(super) fn enter(arguments: &Arguments, devices: &Devices) -> Result<()> {
     let resolver = fs::read("/etc/resolv.conf").ok();
     let esp = arguments.esp.as_deref().map(detached).transpose()?;
+    let work = arguments.work.as_deref().map(detached).transpose()?;
     change_root(&arguments.root)?;
     if !arguments.privileged {
         sys::set_mount_option(Path::new("/"), MountOption::NoDevices)
@@ -63,6 +64,9 @@ pub(super) fn enter(arguments: &Arguments, devices: &Devices) -> Result<()> {
         write_resolver_file(&text)?;
     }
     mount_esp(esp)?;
+    if let Some(work) = work {
+        attach(work, Path::new(WORK))?;
+    }
     arguments.shared.iter().try_for_each(|shared| read_only(shared))?;
     // No node can be made after this.
     devices.make()
@@ -171,8 +175,14 @@ fn mount_esp(esp: Option<OwnedFd>) -> Result<()> {
                 .into(),
         ));
     };
-    rustix::mount::move_mount(esp, "", CWD, mountpoint, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .at("mounting", mountpoint)
+    attach(esp, mountpoint)
+}
+
+/// Attaches a detached mount to a directory, which is made if it does not exist.
+fn attach(mount: OwnedFd, place: &Path) -> Result<()> {
+    fs::create_dir_all(place).at("making", place)?;
+    rustix::mount::move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .at("mounting", place)
 }
 
 /// Writes the file that a dangling symlink at /etc/resolv.conf points to. systemd-resolved and
