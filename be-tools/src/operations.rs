@@ -9,6 +9,7 @@ pub mod confirm;
 pub mod create;
 pub mod delete;
 pub mod describe;
+mod in_place;
 pub mod mount;
 pub mod refresh;
 pub mod rename;

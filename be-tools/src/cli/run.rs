@@ -24,8 +24,9 @@ pub struct Run {
     /// this it has only a loopback interface
     #[arg(long)]
     network: bool,
-    /// Let the command write to this file system of the boot environment's fstab, which is on
-    /// another disk than its root and was not made for it; without this it is read-only
+    /// Let the command write to this file system of the boot environment's fstab, which is shared
+    /// with other boot environments, or is on another disk than its root and was not made for it;
+    /// without this it is read-only or not there
     #[arg(long, value_name = "MOUNTPOINT")]
     write: Vec<PathBuf>,
     /// Let the command change the running system too: with all capabilities and system calls, so

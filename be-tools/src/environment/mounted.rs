@@ -158,7 +158,7 @@ impl MountedEnvironment {
     /// Mounts what a command in the BE sees: the root and the file systems that only this BE uses,
     /// on a temporary directory. Its fstab may name any device: one on another disk than the root
     /// is mounted read-only, with a warning, unless it was made for the BE or its mount point is in
-    /// `writable`.
+    /// `writable`. One that other BEs use too is mounted only if it is in `writable`.
     ///
     /// # Errors
     /// As [`MountedEnvironment::mount`].
@@ -172,8 +172,11 @@ impl MountedEnvironment {
         refuse(inventory, environment, MountScope::Own, mode)?;
         let mut mounted =
             Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)?;
-        for file_system in nested(environment, MountScope::Own) {
+        for file_system in nested(environment, MountScope::All) {
             let place = &file_system.mountpoint;
+            if !is_own(file_system) && !writable.contains(place) {
+                continue;
+            }
             let is_written = writable.contains(place)
                 || may_write(inventory, environment, file_system.device.as_deref());
             if !is_written {
@@ -392,7 +395,7 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
         let is_in_scope = match scope {
             MountScope::Root => false,
             MountScope::Boot => is_needed_to_boot(&f.mountpoint),
-            MountScope::Own => !f.shared || is_needed_to_boot(&f.mountpoint),
+            MountScope::Own => is_own(f),
             MountScope::All => true,
         };
         // Some administrators mount /boot only on request. The BE needs it all the same.
@@ -402,6 +405,11 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
     let mut all: Vec<_> = environment.file_systems.iter().filter(is_wanted).collect();
     all.sort_by_key(|f| f.mountpoint.components().count());
     all
+}
+
+/// Whether no other BE uses a file system, or the BE does not start without it.
+fn is_own(file_system: &FileSystemUse) -> bool {
+    !file_system.shared || is_needed_to_boot(&file_system.mountpoint)
 }
 
 /// Whether a command in a BE may write to a nested file system: it is on the disk of the root, or
