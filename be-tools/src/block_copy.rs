@@ -173,7 +173,7 @@ pub fn copy(request: &BlockCopyRequest<'_>, report: &mut dyn Report) -> Result<(
     let mut bytes = 0;
     let mut moved = |more| {
         bytes += more;
-        report.progress(&Progress { files: 0, bytes, total_files: None, total_bytes: Some(total) });
+        report.progress(&Progress { bytes, total_bytes: Some(total), ..Progress::default() });
     };
     let mut interruptible = |more| {
         moved(more);

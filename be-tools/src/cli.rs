@@ -31,6 +31,7 @@ mod report;
 mod run;
 mod selection;
 mod table;
+mod upgrade;
 #[cfg(test)]
 mod verb_pages;
 
@@ -76,6 +77,7 @@ enum Verb {
     Adopt(adopt::Adopt),
     Create(create::Create),
     Refresh(refresh::Refresh),
+    Upgrade(upgrade::Upgrade),
     Mount(mount::Mount),
     Umount(mount::Umount),
     Run(run::Run),
@@ -102,6 +104,7 @@ impl Verb {
             Verb::Adopt(v) => v.run(context),
             Verb::Create(v) => v.run(context),
             Verb::Refresh(v) => v.run(context),
+            Verb::Upgrade(v) => v.run(context),
             Verb::Mount(v) => v.run(context),
             Verb::Umount(v) => v.run(context),
             Verb::Run(v) => v.run(context),

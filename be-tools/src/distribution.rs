@@ -1,7 +1,17 @@
 //! What has to be done for the packages of one distribution.
 
 pub mod debian;
+pub mod package_manager;
 pub mod packages;
+
+use crate::root_dir::RootDir;
+use debian::apt::Apt;
+use package_manager::PackageManager;
+
+/// The package manager of a system, if it is one that is known.
+pub fn package_manager(root: &RootDir) -> Option<Box<dyn PackageManager>> {
+    root.exists("usr/bin/apt-get").then(|| Box::new(Apt) as Box<dyn PackageManager>)
+}
 
 /// The command that installs a kernel in a system whose os-release(5) has this `ID`.
 pub fn kernel_installation(os_id: &str) -> &'static str {

@@ -113,6 +113,21 @@ pub enum Error {
         /// The command of its distribution that installs one.
         install: &'static str,
     },
+    /// A package manager failed in a BE.
+    #[error(
+        "{program} failed in '{name}' ({status}): {last_words}; '{name}' is incomplete: the same \
+        command goes on where this one ended, or `be delete {name}`"
+    )]
+    PackageManager {
+        /// Its program.
+        program: &'static str,
+        /// Its exit status.
+        status: std::process::ExitStatus,
+        /// The BE.
+        name: String,
+        /// The last lines that it printed.
+        last_words: String,
+    },
     /// A health check failed or did not end. The trial is not confirmed.
     #[error(
         "the health check {check} {outcome}: the trial is not confirmed; `be confirm` confirms it \

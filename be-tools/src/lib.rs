@@ -42,6 +42,7 @@ pub use error::{Error, Refusal, Result};
 #[doc(hidden)]
 pub mod fuzzing {
     use crate::discover::scan::ScanRequest;
+    use crate::distribution::debian::{apt::simulation, release};
     use crate::environment::facts::boot_images;
     use crate::storage::device::contents::ProbeRequest;
     use crate::workers::{Question, parse_answer};
@@ -55,6 +56,21 @@ pub mod fuzzing {
             .into_iter()
             .flatten()
             .collect()
+    }
+
+    /// What apt-get says that it would do. Returns the names of the packages that change, and of
+    /// the files they come from.
+    pub fn apt_simulation(text: &str) -> (Vec<String>, Vec<String>) {
+        let changes = simulation::changes(text, text).changes;
+        let names = changes.into_iter().map(|change| change.name).collect();
+        let files = simulation::archives(text).into_iter().map(|archive| archive.name).collect();
+        let _ = simulation::security_fixes(text);
+        (names, files)
+    }
+
+    /// A file of package sources of bookworm as it is for trixie, in both of its forms.
+    pub fn package_sources(text: &str) -> [String; 2] {
+        release::for_trixie(text).unwrap_or_default()
     }
 
     /// Looks at the bytes of a file as a kernel, as an initramfs and as a program. Returns the

@@ -14,4 +14,5 @@ pub mod mount;
 pub mod refresh;
 pub mod rename;
 pub mod run;
+pub mod upgrade;
 mod write_descriptor;

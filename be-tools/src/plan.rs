@@ -1,8 +1,11 @@
 //! Plans, and the reports of the operations that carry them out.
 
+mod packages;
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+pub use packages::{ChangeKind, PackageChange, PackageChanges};
 
 /// A block device as the plan shows it before anything is written to it.
 #[derive(Clone, Debug, Serialize)]
@@ -83,6 +86,9 @@ pub struct Plan {
     pub title: String,
     /// Devices that will be written to.
     pub devices: Vec<PlannedDevice>,
+    /// What happens to the packages, if the operation changes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packages: Option<PackageChanges>,
     /// What will be done, in order.
     pub steps: Vec<String>,
     /// What the administrator should know before confirming.
@@ -112,17 +118,41 @@ pub trait Report {
     }
 }
 
-/// The progress of a copy.
+/// The progress of a long step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Entries done.
+    /// What [`Progress::files`] counts.
+    pub unit: Unit,
+    /// Entries of a tree, or packages, done.
     pub files: u64,
     /// Content bytes done.
     pub bytes: u64,
-    /// Entries in all, once known.
+    /// Entries or packages in all, once known.
     pub total_files: Option<u64>,
     /// Content bytes in all, once known.
     pub total_bytes: Option<u64>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// Entries of a tree.
+    #[default]
+    Files,
+    /// Packages.
+    Packages,
+}
+
+impl Unit {
+    /// Its name for this many of them.
+    pub fn name(self, count: u64) -> &'static str {
+        match (self, count) {
+            (Unit::Files, 1) => "file",
+            (Unit::Files, _) => "files",
+            (Unit::Packages, 1) => "package",
+            (Unit::Packages, _) => "packages",
+        }
+    }
 }
 
 /// A report that confirms every plan and prints nothing.

@@ -15,6 +15,8 @@ mod run;
 mod steps;
 #[path = "verbs/trust.rs"]
 mod trust;
+#[path = "verbs/upgrade.rs"]
+mod upgrade;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -72,6 +74,11 @@ impl Disk {
         let directory = tempfile::tempdir().unwrap();
         sh(directory.path(), &format!("truncate -s {mib}M image; mkdir mounted"));
         Disk { node: sh(directory.path(), "losetup --find --show image").trim().into(), directory }
+    }
+
+    /// Where [`Disk::change`] mounts it.
+    fn place(&self) -> std::path::PathBuf {
+        self.directory.path().join("mounted")
     }
 
     fn short(&self) -> &str {

@@ -36,6 +36,7 @@ const LINE: usize = 4 << 10;
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target { name: "apt_output", run: system_files::apt_output, longest: LINE },
     Target { name: "block_copy", run: devices::block_copy, longest: DEVICE },
     Target { name: "bls_entries", run: loaders::bls_entries, longest: LINE },
     Target { name: "boot_image", run: images::boot_image, longest: DEVICE },
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mount_table", run: system_files::mount_table, longest: LINE },
     Target { name: "os_release", run: system_files::os_release, longest: LINE },
     Target { name: "package_list", run: system_files::package_list, longest: LINE },
+    Target { name: "package_sources", run: system_files::package_sources, longest: LINE },
     Target { name: "partition_table", run: devices::partition_table, longest: DEVICE },
     Target { name: "super_block", run: devices::super_block, longest: DEVICE },
     Target { name: "swaps", run: system_files::swaps, longest: LINE },

@@ -13,7 +13,9 @@ use super::output::{print_json, print_line};
 use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::escape::{printable, say};
-use crate::plan::{Plan, PlannedDevice, PlannedParent, Progress, Report};
+use crate::plan::{
+    ChangeKind, PackageChanges, Plan, PlannedDevice, PlannedParent, Progress, Report, Unit,
+};
 use crate::tool;
 
 /// The style of a step whose progress is not known.
@@ -21,7 +23,7 @@ const TIME_ONLY: &str = "  {spinner} {elapsed}{running}";
 const BY_BYTES: &str =
     "  {bar:30} {percent:>3} %  {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta} left";
 const BY_FILES: &str =
-    "  {bar:30} {percent:>3} %  {human_pos}/{human_len} files  {per_sec}  {msg}  {eta} left";
+    "  {bar:30} {percent:>3} %  {human_pos}/{human_len}  {per_sec}  {msg}  {eta} left";
 
 /// A [`Report`] that prints the plan on standard output and everything else on standard error.
 pub struct Terminal {
@@ -137,12 +139,11 @@ impl Terminal {
         if last.files > 0 || last.bytes > 0 {
             let took = self.started.elapsed();
             let rate = last.bytes as f64 / took.as_secs_f64().max(0.001);
-            self.say(&format!(
-                "  {} in {} ({}/s)",
-                amount(&last),
-                HumanDuration(took),
-                HumanBytes(rate as u64)
-            ));
+            let mut line = format!("  {} in {}", amount(&last), HumanDuration(took));
+            if last.bytes > 0 {
+                line.push_str(&format!(" ({}/s)", HumanBytes(rate as u64)));
+            }
+            self.say(&line);
         }
         self.started = Instant::now();
     }
@@ -199,9 +200,37 @@ fn lines(plan: &Plan) -> Vec<String> {
         }
         lines.push(String::new());
     }
-    lines.push("Steps:".into());
+    lines.extend(plan.packages.iter().flat_map(package_lines));
+    if !plan.steps.is_empty() {
+        lines.push("Steps:".into());
+    }
     lines.extend(plan.steps.iter().enumerate().map(|(index, step)| numbered(index + 1, step)));
     lines.extend(plan.notes.iter().flat_map(|note| [String::new(), format!("Note: {note}")]));
+    lines.push(String::new());
+    lines
+}
+
+/// What happens to the packages: how many, how much, and their names.
+fn package_lines(packages: &PackageChanges) -> Vec<String> {
+    let mut lines = vec![format!("Packages: {}", packages.summary())];
+    if !packages.changes.is_empty() {
+        let (size, word) = (HumanBytes(packages.growth.unsigned_abs()), packages.growth < 0);
+        let word = if word { "less" } else { "more" };
+        let download = HumanBytes(packages.download);
+        lines.push(format!("  {download} to download, then {size} {word} on its disk"));
+    }
+    for (kind, title) in [
+        (ChangeKind::Removed, "removed"),
+        (ChangeKind::New, "new"),
+        (ChangeKind::Upgraded, "upgraded"),
+    ] {
+        lines.extend(packages.of(kind).map(|change| {
+            let versions = [change.from.as_deref(), change.to.as_deref()];
+            let versions: Vec<&str> = versions.into_iter().flatten().collect();
+            format!("  {title:<9} {}  {}", change.name, versions.join(" -> "))
+        }));
+    }
+    lines.extend(packages.kept_back.iter().map(|name| format!("  {:<9} {name}", "kept back")));
     lines.push(String::new());
     lines
 }
@@ -272,7 +301,10 @@ fn amount(progress: &Progress) -> String {
     let bytes = HumanBytes(progress.bytes);
     match progress.files {
         0 => bytes.to_string(),
-        files => format!("{} files, {bytes}", HumanCount(files)),
+        things => {
+            let counted = format!("{} {}", HumanCount(things), progress.unit.name(things));
+            if progress.bytes == 0 { counted } else { format!("{counted}, {bytes}") }
+        }
     }
 }
 
@@ -357,7 +389,10 @@ impl Report for Terminal {
             }
         } else {
             bar.set_position(progress.files);
-            bar.set_message(format!("{} written", HumanBytes(progress.bytes)));
+            bar.set_message(match progress.unit {
+                Unit::Files => format!("files, {} written", HumanBytes(progress.bytes)),
+                Unit::Packages => progress.unit.name(0).into(),
+            });
         }
     }
 
@@ -380,7 +415,7 @@ impl Drop for Terminal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{ParentKind, PlannedDevice};
+    use crate::plan::{PackageChange, ParentKind, PlannedDevice};
 
     #[test]
     fn a_heartbeat_has_the_time_the_progress_and_the_running_program() {
@@ -473,12 +508,46 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_names_every_package_that_changes() {
+        let change = |name: &str, from: Option<&str>, to: Option<&str>| PackageChange {
+            name: name.into(),
+            from: from.map(str::to_owned),
+            to: to.map(str::to_owned),
+        };
+        let packages = PackageChanges {
+            changes: vec![
+                change("libc6", Some("2.36"), Some("2.41")),
+                change("libfoo", None, Some("1")),
+                change("old", Some("1"), None),
+            ],
+            kept_back: vec!["linux-image-amd64".into()],
+            download: 3 << 20,
+            growth: -(1 << 20),
+        };
+        let plan = Plan { packages: Some(packages), ..Plan::default() };
+        assert_eq!(
+            lines(&plan)[2..],
+            [
+                "Packages: 1 upgraded, 1 new, 1 removed, 1 kept back",
+                "  3.00 MiB to download, then 1.00 MiB less on its disk",
+                "  removed   old  1",
+                "  new       libfoo  1",
+                "  upgraded  libc6  2.36 -> 2.41",
+                "  kept back linux-image-amd64",
+                "",
+                "",
+            ]
+        );
+    }
+
+    #[test]
     fn a_plan_has_a_line_for_each_thing() {
         let plan = Plan {
             title: "Make".into(),
             devices: vec![device()],
             steps: vec!["make".into(), "copy".into()],
             notes: vec!["wait".into()],
+            ..Plan::default()
         };
         let expected = [
             "Make",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::engine::{Count, Engine, FirstPass};
 use super::request::{CopyRequest, Mode, Summary};
 use crate::error::{Doing, Error, Result};
-use crate::plan::{Progress, Report, go_on};
+use crate::plan::{Progress, Report, Unit, go_on};
 use crate::timestamp::Timestamp;
 use crate::tree::content::ContentCopier;
 use crate::tree::directories::{Directories, ROOT, Side};
@@ -114,6 +114,7 @@ fn run_pass(
     let mut tick = |count: Count| {
         let totals = request.totals;
         report.progress(&Progress {
+            unit: Unit::Files,
             // The second pass would count all entries again.
             files: if is_second { before.files } else { count.files },
             bytes: before.bytes + count.bytes,

@@ -9,6 +9,9 @@
 //! `$bootloader_id` is the first word of `GRUB_DISTRIBUTOR`, to which the settings give a value
 //! that is unique to the BE.
 
+pub mod apt;
+pub(crate) mod release;
+
 use crate::error::Result;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;

@@ -190,6 +190,32 @@ pub enum Refusal {
         /// Size with a unit.
         available: String,
     },
+    /// Packages that are to be installed have no room.
+    #[error(
+        "{directory} of '{name}' has {free} free, and the packages need {needed}: remove something, \
+        or create it again with a larger file system"
+    )]
+    NoRoom {
+        /// The BE.
+        name: String,
+        /// The directory in which they need it.
+        directory: &'static str,
+        /// Size with a unit.
+        needed: String,
+        /// Size with a unit.
+        free: String,
+    },
+    /// The BE's package manager is not one that Lifeboat knows.
+    #[error(
+        "'{name}' has no package manager that be upgrade knows (it knows apt): run its own with \
+        `be run --network {reference} -- COMMAND`"
+    )]
+    NoPackageManager {
+        /// The BE.
+        name: String,
+        /// What to call it on a command line.
+        reference: String,
+    },
     /// The name is taken.
     #[error(
         "a boot environment named '{name}' exists on {device}: choose another name, or `be delete \
@@ -536,6 +562,8 @@ impl Refusal {
             Refusal::UntrustedProgram { .. } => "untrusted-program",
             Refusal::JournalOnReadOnlyDevice { .. } => "journal-on-read-only-device",
             Refusal::TooSmall { .. } => "too-small",
+            Refusal::NoRoom { .. } => "no-room",
+            Refusal::NoPackageManager { .. } => "no-package-manager",
             Refusal::NameTaken { .. } => "name-taken",
             Refusal::EspIsBoot { .. } => "esp-is-boot",
             Refusal::InterruptedCreate { .. } => "interrupted-create",

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use be_tools::distribution::debian::apt::Apt;
+use be_tools::distribution::package_manager::{Event, PackageManager};
 use be_tools::distribution::packages::{self, Manager};
 use be_tools::environment::OperatingSystem;
 use be_tools::fstab::{Fstab, Spec};
+use be_tools::fuzzing;
 use be_tools::storage::mounts::Mounts;
 use be_tools::storage::subvolume::Subvolume;
 use be_tools::storage::swap;
@@ -55,6 +58,27 @@ pub fn package_list(bytes: &[u8]) {
                 assert_eq!(file.md5.len(), 32, "{file:?}");
             }
         }
+    }
+}
+
+pub fn apt_output(bytes: &[u8]) {
+    let text = text(bytes);
+    let (names, files) = fuzzing::apt_simulation(&text);
+    assert!(
+        names.is_sorted() && files.iter().all(|file| !file.contains('/')),
+        "{names:?} {files:?}"
+    );
+    for line in text.lines() {
+        if let Some(Event::Downloaded(part)) = Apt.event(line) {
+            assert!((0.0..=1.0).contains(&part), "{line}");
+        }
+    }
+}
+
+pub fn package_sources(bytes: &[u8]) {
+    // What is written once stays, as after an interruption.
+    for (form, text) in fuzzing::package_sources(&text(bytes)).iter().enumerate() {
+        assert_eq!(&fuzzing::package_sources(text)[form], text);
     }
 }
 

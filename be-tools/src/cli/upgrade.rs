@@ -1,0 +1,153 @@
+//! `be upgrade`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::acting_options::ActingOptions;
+use super::context::Context;
+use super::report::Terminal;
+use crate::distribution::package_manager::{Change, ConfigurationPolicy};
+use crate::error::Result;
+use crate::operations::run::{self, RunRequest};
+use crate::operations::upgrade::{self, UpgradeRequest, Upgraded};
+
+/// Upgrade, install or remove packages of a boot environment while this one serves (luupgrade)
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "be upgrade <BE> <--dist|--security|--release <RELEASE>|--install \
+        <PACKAGE>...|--remove <PACKAGE>...|--package <FILE>...> [OPTIONS]\n       \
+    be upgrade <BE> -- <COMMAND>...",
+    after_help = "The boot environment's own package manager does it, inside the boot environment: \
+        it cannot reach the running system, its services are not started, and file systems that \
+        are shared with other boot environments are read-only. The boot environment is incomplete \
+        meanwhile. If it is interrupted or fails, the same command goes on.\n\nExamples:\n  \
+    be upgrade next --dist\n  \
+    be upgrade next --release trixie\n  \
+    be upgrade next --install nginx postgresql\n  \
+    be upgrade next --package ./tool_1.2_amd64.deb\n  \
+    be upgrade next --security --yes --quiet      # from a timer"
+)]
+pub struct Upgrade {
+    /// The boot environment to change
+    be: String,
+    #[command(flatten)]
+    change: Changes,
+    /// What becomes of a configuration file that was changed by hand and that the package changes
+    /// too
+    #[arg(long, value_name = "WHICH", default_value = "keep")]
+    conffiles: ConfFiles,
+    /// Let the packages' scripts write to this file system, which is shared with other boot
+    /// environments or on another disk than the root
+    #[arg(long, value_name = "MOUNTPOINT")]
+    writable: Vec<PathBuf>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+/// What is changed: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Changes {
+    /// Upgrade all packages
+    #[arg(long)]
+    dist: bool,
+    /// Install only what the distribution's security team has fixed
+    #[arg(long)]
+    security: bool,
+    /// Upgrade Debian to its next release; package sources of third parties are switched off
+    #[arg(long)]
+    release: Option<String>,
+    /// Install packages
+    #[arg(long, value_name = "PACKAGE", num_args = 1..)]
+    install: Vec<String>,
+    /// Remove packages, and keep their configuration
+    #[arg(long, value_name = "PACKAGE", num_args = 1..)]
+    remove: Vec<String>,
+    /// Install packages from files of the running system
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    package: Vec<PathBuf>,
+    /// Run this command instead, as `be run --network` does
+    #[arg(last = true)]
+    command: Vec<OsString>,
+}
+
+/// Which configuration file stays.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ConfFiles {
+    /// The one that was changed by hand; the package's lies beside it
+    Keep,
+    /// The package's; the one that was changed by hand lies beside it
+    New,
+}
+
+impl Changes {
+    fn change(self) -> Change {
+        if self.security {
+            Change::Security
+        } else if let Some(release) = self.release {
+            Change::Release(release)
+        } else if !self.install.is_empty() {
+            Change::Install(self.install)
+        } else if !self.remove.is_empty() {
+            Change::Remove(self.remove)
+        } else if !self.package.is_empty() {
+            Change::Files(self.package)
+        } else {
+            Change::All
+        }
+    }
+}
+
+impl Upgrade {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("upgrade")?;
+        if !self.change.command.is_empty() {
+            let mut report = context.unasked_report("upgrade", &self.acting).handed_over();
+            let request = RunRequest {
+                reference: &self.be,
+                privileged: false,
+                network: true,
+                writable: &self.writable,
+                command: &self.change.command,
+            };
+            let status = run::in_environment(&context.host, request, &mut report)?;
+            return Ok(status.unwrap_or(0));
+        }
+        let request = UpgradeRequest {
+            reference: self.be,
+            change: self.change.change(),
+            configuration: match self.conffiles {
+                ConfFiles::Keep => ConfigurationPolicy::Keep,
+                ConfFiles::New => ConfigurationPolicy::Replace,
+            },
+            writable: self.writable,
+        };
+        let mut report = context.report("upgrade", &self.acting);
+        if let Some(done) = upgrade::upgrade(&context.host, &request, &mut report)? {
+            say(&report, &done);
+        }
+        Ok(0)
+    }
+}
+
+fn say(report: &Terminal, done: &Upgraded) {
+    let Upgraded { name, reference, changes, transcript } = done;
+    for path in &transcript.kept {
+        report.say(&format!("kept: {path}, which was changed by hand; the package's is beside it"));
+    }
+    for path in &transcript.replaced {
+        report.say(&format!("replaced: {path}, which was changed by hand; that is beside it"));
+    }
+    for line in &transcript.refused {
+        report.say(&format!("refused: {line}"));
+    }
+    if transcript.refused_more > 0 {
+        report.say(&format!("refused: {} more; see the log", transcript.refused_more));
+    }
+    report.say(&format!("'{name}' is complete: {}.", changes.summary()));
+    if !changes.changes.is_empty() {
+        report.say(&format!("`be activate {reference}` boots it next."));
+    }
+}

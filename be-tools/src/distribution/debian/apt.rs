@@ -1,0 +1,282 @@
+//! apt (apt-get(8), apt.conf(5)) in a BE.
+//!
+//! The plan is made with lists that are fetched into the work directory, and what was planned is
+//! installed from the same lists: what they say cannot change between the question and the answer.
+
+mod output;
+mod settings;
+pub(crate) mod simulation;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::release;
+use crate::distribution::package_manager::{
+    Change, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted, Workplace,
+};
+use crate::error::{Doing, Error, Result};
+use crate::plan::{ChangeKind, PackageChanges};
+use crate::sandbox::WORK;
+use simulation::Archive;
+
+/// Where apt keeps what it downloads.
+const ARCHIVES: &str = "var/cache/apt/archives";
+
+/// A download of the running system that is larger than this is downloaded again, in bytes: it is
+/// read as a whole. No package of Debian is.
+const MAX_REUSED: u64 = 1 << 30;
+
+/// The largest package file that is handed in, in bytes.
+const MAX_PACKAGE_FILE: u64 = 2 << 30;
+
+/// apt.
+#[derive(Clone, Copy, Debug)]
+pub struct Apt;
+
+impl PackageManager for Apt {
+    fn name(&self) -> &'static str {
+        "apt-get"
+    }
+
+    fn plan(&self, place: &Workplace<'_>, wanted: &Wanted<'_>) -> Result<PackagePlan> {
+        let release = match wanted.change {
+            Change::Release(name) => Some(release::change(place.root, name)?),
+            _ => None,
+        };
+        let mut plan = PackagePlan::default();
+        settings::write(place, wanted, release.as_ref())?;
+        place.inside.run(&apt_get(&["update"]))?;
+        let change = match wanted.change {
+            Change::Security => security(place)?,
+            Change::Files(files) => Action::new("install", hand_in(place, files)?),
+            Change::All | Change::Release(_) => Action::new("dist-upgrade", []),
+            Change::Install(names) => Action::new("install", names.iter().cloned()),
+            Change::Remove(names) => Action::new("remove", names.iter().cloned()),
+        };
+        if let Some(release) = release {
+            plan.files = release.files;
+            plan.notes = release.notes;
+        }
+        // Security fixes of nothing are no fixes.
+        let is_empty = *wanted.change == Change::Security && change.names.is_empty();
+        if !is_empty {
+            let simulated = place.inside.run(&change.words(&["--simulate", "--fix-broken"]))?;
+            let uris = place.inside.run(&change.words(&["--print-uris", "--fix-broken"]))?;
+            plan.changes = simulation::changes(&simulated, &uris);
+            let archives = simulation::archives(&uris);
+            plan.reused = reused(place, &archives);
+            plan.changes.download = missing(place, &archives, &plan.reused);
+        }
+        plan.commands = commands(wanted, &change, &plan.changes, !plan.files.is_empty());
+        Ok(plan)
+    }
+
+    fn event<'a>(&self, line: &'a str) -> Option<Event<'a>> {
+        output::event(line)
+    }
+}
+
+/// An action of apt-get with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Action {
+    verb: &'static str,
+    options: &'static [&'static str],
+    names: Vec<String>,
+}
+
+impl Action {
+    fn new(verb: &'static str, names: impl IntoIterator<Item = String>) -> Self {
+        Action { verb, options: &[], names: names.into_iter().collect() }
+    }
+
+    fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let mut words = apt_get(&[more, &[self.verb], self.options].concat());
+        if !self.names.is_empty() {
+            // No name can be taken for an option.
+            words.push("--");
+            words.extend(self.names.iter().map(String::as_str));
+        }
+        words
+    }
+}
+
+/// A call of apt-get that asks nothing, with the settings of the work directory.
+fn apt_get<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["apt-get", "--config-file", settings::PATH, "--quiet", "--assume-yes"][..], words].concat()
+}
+
+/// What unattended-upgrades takes by default that is a fix of the security team: the packages whose
+/// newest version comes from its archive.
+fn security(place: &Workplace<'_>) -> Result<Action> {
+    let printed = place.inside.run(&apt_get(&["--simulate", "dist-upgrade"]))?;
+    let options = &["--only-upgrade"];
+    Ok(Action { options, ..Action::new("install", simulation::security_fixes(&printed)) })
+}
+
+/// Puts package files into the work directory. Returns their names inside.
+fn hand_in(place: &Workplace<'_>, files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in files {
+        let bytes = read_at_most(file, MAX_PACKAGE_FILE)?;
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        if !bytes.starts_with(b"!<arch>\ndebian-binary") {
+            return Err(Error::Usage(format!(
+                "{} is not a Debian package: name a .deb file",
+                file.display()
+            )));
+        }
+        place.work.write(Path::new("packages").join(&name), &bytes, 0o644)?;
+        names.push(format!("{WORK}/packages/{name}"));
+    }
+    Ok(names)
+}
+
+fn read_at_most(file: &Path, limit: u64) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(file).at("reading", file)?.len();
+    if size > limit {
+        let why = format!("it is larger than {} MiB", limit >> 20);
+        return Err(Error::Format { path: file.to_owned(), why });
+    }
+    std::fs::read(file).at("reading", file)
+}
+
+/// The archives that the running system has downloaded, and the BE has not.
+fn reused(place: &Workplace<'_>, archives: &[Archive]) -> Vec<Reused> {
+    let missing = archives.iter().filter(|archive| !is_in_cache(place, archive));
+    missing
+        .filter_map(|archive| {
+            let to = Path::new(ARCHIVES).join(&archive.name);
+            let from = place.host.root.join(&to);
+            let found = std::fs::symlink_metadata(&from).ok()?;
+            let is_same = found.is_file() && found.len() == archive.size;
+            (is_same && archive.size <= MAX_REUSED).then_some(Reused { from, to })
+        })
+        .collect()
+}
+
+fn is_in_cache(place: &Workplace<'_>, archive: &Archive) -> bool {
+    let path = Path::new(ARCHIVES).join(&archive.name);
+    let found = place.root.symlink_metadata(path).ok().flatten();
+    found.is_some_and(|found| found.is_file() && found.len() == archive.size)
+}
+
+/// The bytes that neither system has.
+fn missing(place: &Workplace<'_>, archives: &[Archive], reused: &[Reused]) -> u64 {
+    let is_reused = |archive: &Archive| reused.iter().any(|r| r.to.ends_with(&archive.name));
+    let fetched = archives.iter().filter(|a| !is_reused(a) && !is_in_cache(place, a));
+    fetched.map(|archive| archive.size).sum()
+}
+
+/// What is run inside the BE, in order. The notes of each release ask for a minimal upgrade before
+/// the full one.
+fn commands(
+    wanted: &Wanted<'_>,
+    change: &Action,
+    changes: &PackageChanges,
+    has_new_sources: bool,
+) -> Vec<PackageCommand> {
+    let mut commands = Vec::new();
+    let mut add = |line: String, words: &[&str]| {
+        let words = words.iter().map(OsString::from).collect();
+        commands.push(PackageCommand { line, words });
+    };
+    if wanted.is_interrupted {
+        let options = settings::dpkg_options(wanted.configuration);
+        let words = [&["dpkg"], options, &["--configure", "--pending"]].concat();
+        add("configure what an interrupted change has unpacked".into(), &words);
+    }
+    if changes.changes.is_empty() && !has_new_sources {
+        return commands;
+    }
+    let take_over = format!(
+        "rm -rf /var/lib/apt/lists/* && mkdir -p /var/lib/apt/lists && \
+         cp -a {WORK}/lists/. /var/lib/apt/lists/"
+    );
+    add("take over the lists of packages".into(), &["sh", "-c", &take_over]);
+    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
+    if count > 0 {
+        add(
+            format!("download {} ({})", packages(count), indicatif::HumanBytes(changes.download)),
+            &change.words(&["--download-only", "--fix-broken"]),
+        );
+    }
+    let is_release = matches!(wanted.change, Change::Release(_));
+    if is_release {
+        add(
+            "upgrade the packages that need no new ones".into(),
+            &settings::with_policy(wanted, &apt_get(&["upgrade", "--without-new-pkgs"])),
+        );
+    }
+    let line = match wanted.change {
+        Change::Release(name) => format!("upgrade all packages to {name}"),
+        Change::All => "upgrade all packages".into(),
+        Change::Security => format!("install the security fixes of {}", packages(count)),
+        Change::Install(_) | Change::Files(_) => format!("install {}", packages(count)),
+        Change::Remove(_) => format!("remove {}", packages(changes.changes.len())),
+    };
+    add(line, &settings::with_policy(wanted, &change.words(&["--fix-broken"])));
+    commands
+}
+
+fn packages(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "package" } else { "packages" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distribution::package_manager::ConfigurationPolicy;
+    use crate::plan::PackageChange;
+
+    fn lines(change: &Change, is_interrupted: bool, changes: &[(&str, bool)]) -> Vec<String> {
+        let wanted = Wanted { change, configuration: ConfigurationPolicy::Keep, is_interrupted };
+        let changes = PackageChanges {
+            changes: changes
+                .iter()
+                .map(|(name, stays)| PackageChange {
+                    name: (*name).into(),
+                    from: Some("1".into()),
+                    to: stays.then(|| "2".into()),
+                })
+                .collect(),
+            ..PackageChanges::default()
+        };
+        let new_sources = matches!(change, Change::Release(_));
+        let action = Action::new("dist-upgrade", []);
+        let commands = commands(&wanted, &action, &changes, new_sources);
+        commands.into_iter().map(|command| command.line).collect()
+    }
+
+    #[test]
+    fn a_release_is_upgraded_in_two_steps_after_everything_was_downloaded() {
+        let release = Change::Release("trixie".into());
+        assert_eq!(
+            lines(&release, false, &[("libc6", true), ("old", false)]),
+            [
+                "take over the lists of packages",
+                "download 1 package (0 B)",
+                "upgrade the packages that need no new ones",
+                "upgrade all packages to trixie",
+            ]
+        );
+        assert_eq!(lines(&Change::All, false, &[]), Vec::<String>::new());
+        assert_eq!(
+            lines(&Change::All, true, &[]),
+            ["configure what an interrupted change has unpacked"]
+        );
+        let remove = Change::Remove(vec!["old".into()]);
+        assert_eq!(
+            lines(&remove, false, &[("old", false)]),
+            ["take over the lists of packages", "remove 1 package"]
+        );
+    }
+
+    #[test]
+    fn a_name_is_never_an_option() {
+        let action = Action::new("install", ["--allow-unauthenticated".to_owned()]);
+        let words = action.words(&["--simulate"]);
+        let end = words.iter().position(|word| *word == "--").unwrap();
+        assert_eq!(words[end + 1..], ["--allow-unauthenticated"]);
+    }
+}

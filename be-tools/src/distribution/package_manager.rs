@@ -1,0 +1,139 @@
+//! What Lifeboat asks of a distribution's package manager. It is the one of the BE that is changed,
+//! and runs inside it: the package manager of the running system never sees the BE.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::host::Host;
+use crate::plan::PackageChanges;
+use crate::root_dir::RootDir;
+use crate::sandbox::programs::Programs;
+
+/// What is to become of the packages of a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Every package becomes the newest that its sources have.
+    All,
+    /// Only packages with a security fix change.
+    Security,
+    /// The system becomes this release of its distribution.
+    Release(String),
+    /// These packages are installed, with what they need.
+    Install(Vec<String>),
+    /// These packages are removed. Their configuration stays.
+    Remove(Vec<String>),
+    /// The packages in these files of the running system are installed, with what they need.
+    Files(Vec<PathBuf>),
+}
+
+/// What becomes of a configuration file that the administrator and the package have both changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigurationPolicy {
+    /// The administrator's stays; the package's lies beside it.
+    #[default]
+    Keep,
+    /// The package's is installed; the administrator's lies beside it.
+    Replace,
+}
+
+/// What is wanted of a package manager.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The change.
+    pub change: &'a Change,
+    /// What becomes of changed configuration files.
+    pub configuration: ConfigurationPolicy,
+    /// Whether an earlier change was interrupted, and has to be finished first.
+    pub is_interrupted: bool,
+}
+
+/// Where a package manager works out a plan.
+#[derive(Clone, Copy)]
+pub struct Workplace<'a> {
+    /// The running system, whose proxy is used and whose downloads are not downloaded again.
+    pub host: &'a Host,
+    /// The BE, which is mounted read-only.
+    pub root: &'a RootDir,
+    /// The work directory, which the BE's programs see as [`crate::sandbox::WORK`] and can write to.
+    pub work: &'a RootDir,
+    /// The programs of the BE.
+    pub inside: &'a dyn Programs,
+}
+
+/// What a package manager will do.
+#[derive(Clone, Debug, Default)]
+pub struct PackagePlan {
+    /// What happens to the packages.
+    pub changes: PackageChanges,
+    /// Files that are written in the BE first.
+    pub files: Vec<NewFile>,
+    /// Downloads of the running system that the BE needs too.
+    pub reused: Vec<Reused>,
+    /// What the administrator should know.
+    pub notes: Vec<String>,
+    /// What is run inside the BE, in this order.
+    pub commands: Vec<PackageCommand>,
+}
+
+/// A file that is written in the BE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFile {
+    /// Its path from the BE's root.
+    pub path: PathBuf,
+    /// Its content.
+    pub text: String,
+}
+
+/// A file of the running system that is copied into the BE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reused {
+    /// Its path in the running system.
+    pub from: PathBuf,
+    /// Its path from the BE's root.
+    pub to: PathBuf,
+}
+
+/// A command that is run inside the BE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackageCommand {
+    /// What it does, as a step of a plan.
+    pub line: String,
+    /// Its words.
+    pub words: Vec<OsString>,
+}
+
+/// What a line that a package manager prints says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// This part of the download is done, from 0 to 1.
+    Downloaded(f64),
+    /// It works on this package.
+    Package(&'a str),
+    /// It is done with this package.
+    Done(&'a str),
+    /// What was decided about this configuration file comes next.
+    Configuration(&'a str),
+    /// The administrator's file stays.
+    Kept,
+    /// The package's file was installed.
+    Replaced,
+    /// It is for programs only, and says nothing else.
+    Noise,
+}
+
+/// A package manager.
+pub trait PackageManager: std::fmt::Debug {
+    /// The name of its program.
+    fn name(&self) -> &'static str;
+
+    /// Fetches the lists of packages into the work directory, and works out what a change would do.
+    /// Nothing else is written to.
+    ///
+    /// # Errors
+    /// The lists cannot be fetched, or the change cannot be made.
+    fn plan(&self, workplace: &Workplace<'_>, wanted: &Wanted<'_>) -> Result<PackagePlan>;
+
+    /// What a line says that one of the planned commands has printed.
+    fn event<'a>(&self, line: &'a str) -> Option<Event<'a>>;
+}

@@ -1,0 +1,164 @@
+//! `be upgrade`: changes the packages of a BE while another one serves. The BE's own package manager
+//! does it, inside the BE and shut off from the running system.
+
+mod space;
+mod step;
+mod transcript;
+mod work;
+
+use std::path::PathBuf;
+
+use super::in_place::{self, Frames, InPlace, block_devices};
+use super::write_descriptor::hold;
+use crate::discover;
+use crate::distribution;
+use crate::distribution::package_manager::{
+    Change, ConfigurationPolicy, PackageManager, PackagePlan, Wanted, Workplace,
+};
+use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
+use crate::environment::{BootEnvironment, Inventory, Operation};
+use crate::error::{Refusal, Result};
+use crate::host::Host;
+use crate::plan::{PackageChanges, Plan, Report};
+use crate::root_dir::RootDir;
+use crate::sandbox::Inside;
+use crate::session::lock::Lock;
+use crate::step as steps;
+use crate::storage::namespace;
+use step::State;
+pub use transcript::Transcript;
+use work::Work;
+
+/// What becomes of the packages of a BE.
+#[derive(Clone, Debug)]
+pub struct UpgradeRequest {
+    /// What names the BE.
+    pub reference: String,
+    /// The change.
+    pub change: Change,
+    /// What becomes of configuration files that both the administrator and the package changed.
+    pub configuration: ConfigurationPolicy,
+    /// Mount points on other disks than the root, or shared with other BEs, that the packages'
+    /// scripts may write to.
+    pub writable: Vec<PathBuf>,
+}
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub struct Upgraded {
+    /// The name of the BE.
+    pub name: String,
+    /// What names it on a command line.
+    pub reference: String,
+    /// What happened to its packages.
+    pub changes: PackageChanges,
+    /// What the package manager said while it worked.
+    pub transcript: Transcript,
+}
+
+/// Changes the packages of a BE. `None` if the report stopped after the plan.
+///
+/// The BE is incomplete meanwhile. It stays so if this fails, and running it again goes on.
+///
+/// # Errors
+/// The BE is running or another operation left it incomplete, its package manager is not known or
+/// fails, or what is to be installed has no room.
+pub fn upgrade(
+    host: &Host,
+    request: &UpgradeRequest,
+    report: &mut dyn Report,
+) -> Result<Option<Upgraded>> {
+    let lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
+    let environment = inventory.find(&request.reference)?;
+    let way_out = "make a copy with `be create`, and upgrade that";
+    in_place::refuse(environment, way_out, &request.writable)?;
+    mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
+    let entry = in_place::own_entry(host, &inventory, environment)?;
+    let holds = hold(host, &inventory, environment.own_devices())?;
+    namespace::enter_private_namespace()?;
+    let work = Work::new(host)?;
+    report.part(&format!("reading what there is for '{}'", environment.name()));
+    let planned = lock.without_boot_lock(|| planned(host, &inventory, environment, request, &work));
+    report.ended();
+    let Planned { manager, packages } = planned??;
+
+    let frames = Frames::new(environment, entry, Operation::Upgrade);
+    let list = step::list(&frames, &packages);
+    let plan = Plan {
+        title: format!("Change the packages of boot environment '{}'", environment.name()),
+        steps: steps::lines(&list),
+        notes: notes(environment, &packages),
+        packages: Some(packages.changes.clone()),
+        ..Plan::default()
+    };
+    if !lock.confirm(report, &plan)? {
+        return Ok(None);
+    }
+    holds.refuse_changed()?;
+    if let Some(note) = environment.trial_called_off().filter(|_| entry.is_some()) {
+        report.warn(&note);
+    }
+    let mut state = State {
+        place: InPlace::new(host, &inventory, environment, &lock, &request.writable),
+        manager: &*manager,
+        packages: &packages,
+        work: work.path(),
+        transcript: Transcript::default(),
+    };
+    steps::run_all(&list, &mut state, report)?;
+    Ok(Some(Upgraded {
+        name: environment.name().to_owned(),
+        reference: environment.reference.clone(),
+        transcript: state.transcript,
+        changes: packages.changes,
+    }))
+}
+
+struct Planned {
+    manager: Box<dyn PackageManager>,
+    packages: PackagePlan,
+}
+
+/// Asks the package manager of a BE, which is mounted read-only for that.
+fn planned(
+    host: &Host,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    request: &UpgradeRequest,
+    work: &Work,
+) -> Result<Planned> {
+    let mode = MountMode::ReadOnly;
+    let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
+    let root = RootDir::open(mounted.root())?;
+    let Some(manager) = distribution::package_manager(&root) else {
+        let (name, reference) = (environment.name().into(), environment.reference.clone());
+        return Err(Refusal::NoPackageManager { name, reference }.into());
+    };
+    let devices = block_devices(inventory, environment);
+    let inside =
+        Inside { work: Some(work.path()), network: true, ..Inside::new(mounted.root(), &devices) };
+    let directory = RootDir::open(work.path())?;
+    let workplace = Workplace { host, root: &root, work: &directory, inside: &inside };
+    let wanted = Wanted {
+        change: &request.change,
+        configuration: request.configuration,
+        is_interrupted: environment
+            .descriptor
+            .as_ref()
+            .is_some_and(|descriptor| descriptor.refuse_incomplete().is_err()),
+    };
+    let packages = manager.plan(&workplace, &wanted)?;
+    space::refuse_full(environment.name(), &root, &packages.changes)?;
+    drop((directory, root));
+    mounted.unmount()?;
+    Ok(Planned { manager, packages })
+}
+
+fn notes(environment: &BootEnvironment, packages: &PackagePlan) -> Vec<String> {
+    let mut notes = packages.notes.clone();
+    if packages.commands.is_empty() {
+        notes.push(format!("the packages of '{}' are as they should be", environment.name()));
+    }
+    notes
+}

@@ -1,0 +1,135 @@
+//! The steps of an upgrade.
+
+use std::fmt::{Display, Formatter};
+use std::path::Path;
+
+use super::transcript::Transcript;
+use crate::distribution::package_manager::{
+    Event, NewFile, PackageCommand, PackageManager, PackagePlan, Reused,
+};
+use crate::error::{Doing, Error, Result};
+use crate::operations::in_place::{self, Frame, Frames, InPlace};
+use crate::plan::{Progress, Report, Unit};
+use crate::sandbox::{Inside, Limits};
+use crate::step;
+
+/// The bounds of a package manager. A whole release on a slow machine takes hours.
+const LIMITS: Limits =
+    Limits { output: 256 << 20, time: std::time::Duration::from_secs(24 * 3600) };
+
+#[derive(Debug)]
+pub(super) enum Step<'a> {
+    Frame(Frame<'a>),
+    Files(&'a [NewFile]),
+    Reuse(&'a [Reused]),
+    Command(&'a PackageCommand),
+}
+
+/// The steps, in order.
+pub(super) fn list<'a>(frames: &Frames<'a>, packages: &'a PackagePlan) -> Vec<Step<'a>> {
+    if packages.commands.is_empty() && packages.files.is_empty() {
+        return Vec::new();
+    }
+    let mut steps: Vec<Step> = frames.before.iter().copied().map(Step::Frame).collect();
+    steps.extend((!packages.files.is_empty()).then_some(Step::Files(&packages.files)));
+    steps.extend((!packages.reused.is_empty()).then_some(Step::Reuse(&packages.reused)));
+    steps.extend(packages.commands.iter().map(Step::Command));
+    steps.extend(frames.after.iter().copied().map(Step::Frame));
+    steps
+}
+
+/// What the steps share.
+pub(super) struct State<'a> {
+    pub(super) place: InPlace<'a>,
+    pub(super) manager: &'a dyn PackageManager,
+    pub(super) packages: &'a PackagePlan,
+    pub(super) work: &'a Path,
+    pub(super) transcript: Transcript,
+}
+
+impl State<'_> {
+    fn write_files(&self, files: &[NewFile]) -> Result<()> {
+        let root = self.place.root()?;
+        files.iter().try_for_each(|file| root.write(&file.path, file.text.as_bytes(), 0o644))
+    }
+
+    fn reuse(&self, files: &[Reused]) -> Result<()> {
+        let root = self.place.root()?;
+        files.iter().try_for_each(|file| {
+            let bytes = std::fs::read(&file.from).at("reading", &file.from)?;
+            root.write(&file.to, &bytes, 0o644)
+        })
+    }
+
+    fn command(&mut self, command: &PackageCommand, report: &mut dyn Report) -> Result<()> {
+        let State { place, manager, packages, work, transcript } = self;
+        let total = packages.changes.changes.len() as u64;
+        let download = packages.changes.download;
+        place.progress = in_place::Progress::Started;
+        let status = place.run(|inside| {
+            let inside = Inside { work: Some(work), network: true, limits: LIMITS, ..inside };
+            inside.stream(&command.words, &mut |line| {
+                let event = manager.event(line);
+                if transcript.add(line, event) {
+                    log::info!("{line}");
+                    return;
+                }
+                let done = transcript.done.len() as u64;
+                let progress = Progress { unit: Unit::Packages, ..Progress::default() };
+                report.progress(&match event {
+                    Some(Event::Downloaded(part)) => {
+                        let bytes = (part * download as f64) as u64;
+                        Progress { bytes, total_bytes: Some(download), ..progress }
+                    }
+                    _ => Progress { files: done.min(total), total_files: Some(total), ..progress },
+                });
+            })
+        })?;
+        if status.success() {
+            place.progress = in_place::Progress::Ended;
+            return Ok(());
+        }
+        Err(Error::PackageManager {
+            program: manager.name(),
+            status,
+            name: place.environment.name().to_owned(),
+            last_words: transcript.last_words(),
+        })
+    }
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Frame(frame) => frame.fmt(f),
+            Step::Files(files) => {
+                let paths: Vec<_> =
+                    files.iter().map(|f| format!("/{}", f.path.display())).collect();
+                write!(f, "write {}", paths.join(", "))
+            }
+            Step::Reuse(files) => {
+                write!(f, "take {} downloads over from the running system", files.len())
+            }
+            Step::Command(command) => f.write_str(&command.line),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+        match self {
+            Step::Frame(frame) => frame.run(&mut state.place, report),
+            Step::Files(files) => state.write_files(files),
+            Step::Reuse(files) => state.reuse(files),
+            Step::Command(command) => state.command(command, report),
+        }
+    }
+
+    fn is_due_after_failure(&self, state: &State) -> bool {
+        matches!(self, Step::Frame(frame) if frame.is_due_after_failure(&state.place))
+    }
+
+    fn completes_previous(&self) -> bool {
+        matches!(self, Step::Frame(frame) if frame.is_after())
+    }
+}
