@@ -161,12 +161,17 @@ impl<'a> Inside<'a> {
     }
 
     /// Runs a command, and hands over each line that it prints on its two streams at once. What it
-    /// prints is bounded by its limits.
+    /// prints is bounded by its limits. `program` is its name for those who wait for it.
     ///
     /// # Errors
     /// As [`Inside::capture`].
-    pub fn stream(&self, command: &[OsString], line: &mut dyn FnMut(&str)) -> Result<ExitStatus> {
-        let _running = command.first().map(|program| RunningProgram::note(program));
+    pub fn stream(
+        &self,
+        command: &[OsString],
+        program: &str,
+        line: &mut dyn FnMut(&str),
+    ) -> Result<ExitStatus> {
+        let _running = RunningProgram::note(OsStr::new(program));
         let _policy = Policy::install(self.root)?;
         let mut child = self.start(command, Stdio::piped, Stdio::piped)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());

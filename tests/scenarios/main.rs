@@ -9,6 +9,7 @@ mod refusals;
 mod rescue;
 mod running;
 mod trial;
+mod upgrade;
 
 use std::process::ExitCode;
 use tests::table::{self, Scenario};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         listing::SCENARIOS,
         refresh::SCENARIOS,
         refusals::SCENARIOS,
+        upgrade::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

@@ -6,6 +6,7 @@ mod be_commands;
 pub mod hostile;
 pub mod prepared;
 pub mod programs;
+pub mod repository;
 pub mod rescue;
 pub mod table;
 

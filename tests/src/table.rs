@@ -14,13 +14,18 @@ pub struct Scenario {
     pub name: &'static str,
     /// The test. It fails with an error or a panic.
     pub run: fn(Release) -> anyhow::Result<()>,
+    /// The release that it is about; all if there is none.
+    pub only: Option<Release>,
 }
 
-/// Makes a scenario of a function, under the function's name.
+/// Makes a scenario of a function, under the function's name. With a release, it is about that one.
 #[macro_export]
 macro_rules! scenario {
     ($function:path) => {
-        $crate::table::Scenario { name: stringify!($function), run: $function }
+        $crate::table::Scenario { name: stringify!($function), run: $function, only: None }
+    };
+    ($function:path, $release:expr) => {
+        $crate::table::Scenario { only: Some($release), ..$crate::scenario!($function) }
     };
 }
 
@@ -110,7 +115,8 @@ fn run_all(selected: &[&Scenario], releases: &[Release]) -> BTreeMap<(usize, usi
     let cells = selected
         .iter()
         .enumerate()
-        .flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)));
+        .flat_map(|(row, s)| columns().map(move |(c, r)| ((row, c), *s, *r)))
+        .filter(|(_, scenario, release)| scenario.only.is_none_or(|only| only == *release));
     let waiting = Mutex::new(cells);
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let outcomes = Mutex::new(BTreeMap::new());

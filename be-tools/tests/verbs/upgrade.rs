@@ -102,7 +102,14 @@ fn packages_are_installed_upgraded_and_removed_as_the_plan_says_and_changed_file
     }
     let next = name("next");
     let disk = debian(&next);
-    let tool = Package { name: "tool", version: "1", configuration: "one", ..Package::default() };
+    let tool = Package {
+        name: "tool",
+        version: "1",
+        configuration: "one",
+        // A script whose output is closed fails here.
+        postinst: "echo tool is configured; echo and says so >&2",
+        ..Package::default()
+    };
     publish(&disk, tool);
     publish(&disk, Package { name: "helper", version: "7", ..Package::default() });
 

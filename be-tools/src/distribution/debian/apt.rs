@@ -198,14 +198,14 @@ fn commands(
     if count > 0 {
         add(
             format!("download {} ({})", packages(count), indicatif::HumanBytes(changes.download)),
-            &change.words(&["--download-only", "--fix-broken"]),
+            &settings::reporting(wanted, &change.words(&["--download-only", "--fix-broken"])),
         );
     }
     let is_release = matches!(wanted.change, Change::Release(_));
     if is_release {
         add(
             "upgrade the packages that need no new ones".into(),
-            &settings::with_policy(wanted, &apt_get(&["upgrade", "--without-new-pkgs"])),
+            &settings::reporting(wanted, &apt_get(&["upgrade", "--without-new-pkgs"])),
         );
     }
     let line = match wanted.change {
@@ -215,7 +215,7 @@ fn commands(
         Change::Install(_) | Change::Files(_) => format!("install {}", packages(count)),
         Change::Remove(_) => format!("remove {}", packages(changes.changes.len())),
     };
-    add(line, &settings::with_policy(wanted, &change.words(&["--fix-broken"])));
+    add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])));
     commands
 }
 

@@ -68,7 +68,7 @@ impl State<'_> {
         place.progress = in_place::Progress::Started;
         let status = place.run(|inside| {
             let inside = Inside { work: Some(work), network: true, limits: LIMITS, ..inside };
-            inside.stream(&command.words, &mut |line| {
+            inside.stream(&command.words, manager.name(), &mut |line| {
                 let event = manager.event(line);
                 if transcript.add(line, event) {
                     log::info!("{line}");

@@ -31,7 +31,6 @@ pub(super) fn write(
          Acquire::GzipIndexes \"true\";\n\
          Acquire::Languages \"none\";\n\
          APT::Update::Error-Mode \"any\";\n\
-         APT::Status-Fd \"1\";\n\
          APT::Color \"false\";\n\
          DPkg::Use-Pty \"false\";\n\
          DPkg::Options {{ \"{}\"; }};\n\
@@ -69,13 +68,19 @@ pub(super) fn dpkg_options(policy: ConfigurationPolicy) -> &'static [&'static st
     }
 }
 
-/// A command with the same policy for the files that ucf(1) manages.
-pub(super) fn with_policy<'a>(wanted: &Wanted<'_>, command: &[&'a str]) -> Vec<&'a str> {
+/// A command of apt-get that reports its progress, with the same policy for the files that ucf(1)
+/// manages.
+///
+/// The reports go to standard output by another descriptor: apt closes the one that it reports to
+/// before it runs dpkg, and the packages' scripts need theirs.
+pub(super) fn reporting<'a>(wanted: &Wanted<'_>, apt_get: &[&'a str]) -> Vec<&'a str> {
     let variable = match wanted.configuration {
         ConfigurationPolicy::Keep => "UCF_FORCE_CONFFOLD=1",
         ConfigurationPolicy::Replace => "UCF_FORCE_CONFFNEW=1",
     };
-    [&["env", variable][..], command].concat()
+    let shell = ["sh", "-c", "exec \"$@\" 3>&1", "sh", "env", variable];
+    let [program, words @ ..] = apt_get else { return Vec::new() };
+    [&shell[..], &[program, "--option", "APT::Status-Fd=3"], words].concat()
 }
 
 /// The proxies that the running system's apt uses. One that has no apt has none.
