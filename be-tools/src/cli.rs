@@ -6,6 +6,7 @@ mod activate;
 mod adopt;
 mod boot;
 mod boot_entries;
+mod cancel;
 mod check;
 mod compare;
 mod confirm;
@@ -29,6 +30,7 @@ mod refresh;
 mod rename;
 mod report;
 mod run;
+mod schedule;
 mod selection;
 mod table;
 mod upgrade;
@@ -77,6 +79,8 @@ enum Verb {
     Adopt(adopt::Adopt),
     Create(create::Create),
     Refresh(refresh::Refresh),
+    Schedule(schedule::Schedule),
+    Cancel(cancel::Cancel),
     Upgrade(upgrade::Upgrade),
     Mount(mount::Mount),
     Umount(mount::Umount),
@@ -104,6 +108,8 @@ impl Verb {
             Verb::Adopt(v) => v.run(context),
             Verb::Create(v) => v.run(context),
             Verb::Refresh(v) => v.run(context),
+            Verb::Schedule(v) => v.run(context),
+            Verb::Cancel(v) => v.run(context),
             Verb::Upgrade(v) => v.run(context),
             Verb::Mount(v) => v.run(context),
             Verb::Umount(v) => v.run(context),

@@ -4,6 +4,8 @@
 
 #[path = "verbs/boots.rs"]
 mod boots;
+#[path = "verbs/cancel.rs"]
+mod cancel;
 #[path = "verbs/compare.rs"]
 mod compare;
 #[path = "verbs/field.rs"]

@@ -8,6 +8,7 @@ mod refresh;
 mod refusals;
 mod rescue;
 mod running;
+mod schedule;
 mod trial;
 mod upgrade;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         refresh::SCENARIOS,
         refusals::SCENARIOS,
         upgrade::SCENARIOS,
+        schedule::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

@@ -15,6 +15,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "inside" => Some(crate::sandbox::helper(arguments)),
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
+        "scheduled" => Some(scheduled(arguments)),
         _ => None,
     }
 }
@@ -28,6 +29,19 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
         Err(e) => {
             complain(&e.to_string());
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the service of a schedule runs; the argument is the id of the BE.
+fn scheduled(arguments: &[OsString]) -> ExitCode {
+    crate::signals::watch();
+    let id = arguments.first().and_then(|id| id.to_str()).unwrap_or_default();
+    match crate::operations::schedule::run(&crate::host::Host::local(), id) {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            complain(&e.to_string());
+            ExitCode::from(e.exit_status())
         }
     }
 }

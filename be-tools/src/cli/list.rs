@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::context::Context;
 use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
+use super::schedule::date;
 use super::table;
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
 use crate::error::Result;
 use crate::escape::say;
+use crate::operations::schedule::{self, Scheduled};
 
 /// List the boot environments on all disks: state, health, and what boots next (lustatus)
 #[derive(Debug, Args)]
@@ -27,6 +29,8 @@ pub struct List {
 #[derive(Serialize)]
 struct EnvironmentList<'a> {
     environments: Vec<&'a BootEnvironment>,
+    #[serde(skip_serializing_if = "<[Scheduled]>::is_empty")]
+    schedules: &'a [Scheduled],
     warnings: &'a [String],
 }
 
@@ -38,8 +42,14 @@ impl List {
             Some(reference) => vec![inventory.find(reference)?],
             None => inventory.environments.iter().collect(),
         };
+        let mut schedules = schedule::scheduled(&context.host)?;
+        let is_listed = |e: &&BootEnvironment, found: &Scheduled| {
+            e.descriptor.as_ref().is_some_and(|d| d.id == found.schedule.id)
+        };
+        schedules.retain(|found| environments.iter().any(|e| is_listed(e, found)));
+        let warnings = &inventory.warnings;
         if self.json {
-            print_json(&EnvironmentList { environments, warnings: &inventory.warnings })?;
+            print_json(&EnvironmentList { environments, schedules: &schedules, warnings })?;
             return Ok(0);
         }
         for warning in &inventory.warnings {
@@ -50,6 +60,10 @@ impl List {
             return Ok(0);
         }
         table::print(&render(&environments))?;
+        for found in &schedules {
+            print_line("")?;
+            print_line(&scheduled(found))?;
+        }
         let failed = environments.iter().filter(|e| e.trial == Some(Trial::Failed));
         for environment in failed {
             let name = environment.name();
@@ -89,6 +103,24 @@ fn render(environments: &[&BootEnvironment]) -> Table {
         table::add(&mut rows, row);
     }
     rows
+}
+
+/// One sentence on a schedule.
+fn scheduled(found: &Scheduled) -> String {
+    let Scheduled { schedule, next, record } = found;
+    let next = next.as_ref().map(|next| format!(", next {next}")).unwrap_or_default();
+    let last = match (record.last_success, record.last_status) {
+        (_, None) => ", and has not run yet".to_owned(),
+        (None, Some(status)) => format!(", and has never succeeded (last status {status})"),
+        (Some(time), Some(0 | 4)) => format!(", last success {}", date(time)),
+        (Some(time), Some(status)) => {
+            format!(", last success {}; the last run failed (status {status})", date(time))
+        }
+    };
+    format!(
+        "'{}' is scheduled: {} at '{}'{next}{last}.",
+        schedule.name, schedule.action, schedule.calendar
+    )
 }
 
 fn yes(is: bool) -> String {

@@ -179,7 +179,8 @@ fn every_command_line_of_the_manual_pages_is_understood() {
     fn collect(command: &Command, into: &mut Vec<String>) {
         let mut page = Vec::new();
         clap_mangen::Man::new(command.clone()).render(&mut page).unwrap();
-        let page = String::from_utf8(page).unwrap().replace("\\-", "-").replace("\\&", "");
+        let page = String::from_utf8(page).unwrap();
+        let page = page.replace("\\-", "-").replace("\\&", "").replace("\\*(Aq", "'");
         // A macro of roff, and the line of the section NAME.
         let is_text = |line: &&str| !line.starts_with('.') && !line.starts_with("be - ");
         into.extend(page.lines().filter(is_text).map(str::to_owned));

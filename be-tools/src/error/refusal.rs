@@ -530,6 +530,20 @@ pub enum Refusal {
         /// What is wrong, one sentence each.
         problems: Vec<String>,
     },
+    /// There is no systemd to run a timer.
+    #[error(
+        "this system was not started by systemd, whose timers `be schedule` uses: run `be refresh` \
+        from its cron instead"
+    )]
+    NoTimers,
+    /// Nothing is in progress on the BE, and nothing is scheduled for it.
+    #[error("nothing is in progress on '{name}', and nothing is scheduled for it{others}")]
+    NothingToCancel {
+        /// The BE as the user named it.
+        name: String,
+        /// "; what is in progress", or empty.
+        others: String,
+    },
     /// The plan was not confirmed.
     #[error("not confirmed: nothing was written; answer yes, or give --yes")]
     NotConfirmed,
@@ -597,6 +611,8 @@ impl Refusal {
             Refusal::Busy { .. } => "busy",
             Refusal::BootEntriesChanged { .. } => "boot-entries-changed",
             Refusal::WouldNotBoot { .. } => "would-not-boot",
+            Refusal::NoTimers => "no-timers",
+            Refusal::NothingToCancel { .. } => "nothing-to-cancel",
             Refusal::NotConfirmed => "not-confirmed",
             Refusal::NotBootableHere(cause) => cause.code(),
             Refusal::Other(_) => "other",

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::error::{Doing, Refusal, Result};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 
@@ -46,6 +46,18 @@ impl Lock {
     /// boot entries meanwhile: the plan may no longer be true.
     pub fn confirm(&self, report: &mut dyn Report, plan: &Plan) -> Result<bool> {
         self.boot.confirm(report, plan)
+    }
+}
+
+/// The process id of the operation that is in progress.
+///
+/// # Errors
+/// The lock cannot be opened.
+pub fn holder_of_operation(host: &Host) -> Result<Option<i32>> {
+    match lock(host, "lock") {
+        Ok(_free) => Ok(None),
+        Err(Error::Refused(Refusal::Busy { pid, .. })) => Ok(pid.parse().ok()),
+        Err(why) => Err(why),
     }
 }
 
@@ -135,7 +147,6 @@ fn write_holder(file: &File) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn a_second_operation_is_refused_with_the_process_id_of_the_first() {
@@ -148,7 +159,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(holder_of_operation(&host).unwrap(), Some(own));
         drop(held);
+        assert_eq!(holder_of_operation(&host).unwrap(), None);
         Lock::acquire(&host).unwrap();
     }
 

@@ -8,13 +8,13 @@ use super::{Disk, be, copied, refused, root, said};
 use crate::loop_device::sh;
 
 /// A copy with a shell, sleep(1) and what they need.
-fn with_shell(first: &str, second: &str) -> (Disk, Disk) {
+pub(super) fn with_shell(first: &str, second: &str) -> (Disk, Disk) {
     let programs = "for p in /bin/sh /bin/sleep /bin/touch /bin/stty; do \
         cp -L --parents $p $(ldd $p | grep -o '/[^ ]*') .; done; mkdir -p dev run sys root";
     copied(first, second, programs)
 }
 
-fn state(disk: &Disk) -> String {
+pub(super) fn state(disk: &Disk) -> String {
     disk.change("grep -E '^(state|operation)' etc/lifeboat/environment.toml | tr '\\n' ' '")
 }
 
@@ -22,7 +22,7 @@ const COMPLETE: &str = "state = \"complete\" ";
 const INCOMPLETE: &str = "state = \"incomplete\" operation = \"run\" ";
 
 /// Starts a command, and waits until it has made the file /began.
-fn begun(second: &str, target: &Disk, script: &str) -> Child {
+pub(super) fn begun(second: &str, target: &Disk, script: &str) -> Child {
     let run = || {
         Command::new(env!("CARGO_BIN_EXE_be"))
             .args(["run", second, "--", "sh", "-c", &format!("touch /began; {script}")])

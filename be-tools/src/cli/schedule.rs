@@ -1,0 +1,98 @@
+//! `be schedule`
+
+use clap::Args;
+
+use super::acting_options::ActingOptions;
+use super::context::Context;
+use super::output::{print_json, print_line};
+use super::table;
+use crate::error::{Error, Result};
+use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
+
+/// Bring a boot environment up to date at certain times, by a systemd timer (lumake -t)
+#[derive(Debug, Args)]
+#[command(
+    after_help = "TIME is a calendar event as in systemd.time(7). The operation has the lowest \
+        priority for processors and disks. A run that the machine was off for is not made up for, \
+        and a boot environment that runs is left alone. Without arguments, what is scheduled is \
+        listed, with the next time and the last success; the same is in a file for the node \
+        exporter of Prometheus.\n\nExamples:\n  \
+    be schedule nightly 02:30\n  \
+    be schedule nightly 'Mon..Fri 02:30' --mail root\n  \
+    be schedule next weekly --security\n  \
+    be cancel nightly"
+)]
+pub struct Schedule {
+    /// The boot environment
+    #[arg(requires = "time")]
+    be: Option<String>,
+    /// When, such as 'daily', '02:30' or 'Mon..Fri 03:00'
+    time: Option<String>,
+    /// Upgrade all its packages, instead of a refresh
+    #[arg(long, requires = "be", conflicts_with = "security")]
+    dist: bool,
+    /// Install security fixes, instead of a refresh
+    #[arg(long, requires = "be")]
+    security: bool,
+    /// Send a mail to this address when it fails, by the system's sendmail
+    #[arg(long, value_name = "ADDRESS", requires = "be")]
+    mail: Option<String>,
+    #[command(flatten)]
+    acting: ActingOptions,
+}
+
+impl Schedule {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
+        context.need_root("schedule")?;
+        let (Some(reference), Some(calendar)) = (self.be, self.time) else {
+            return list(context, self.acting.json);
+        };
+        if self.mail.iter().any(|address| address.contains(char::is_control)) {
+            return Err(Error::Usage("an address for mail has no control characters".into()));
+        }
+        let action = match (self.dist, self.security) {
+            (true, _) => Action::Upgrade,
+            (_, true) => Action::SecurityFixes,
+            _ => Action::Refresh,
+        };
+        let request = ScheduleRequest { reference, calendar, action, mail: self.mail };
+        let mut report = context.unasked_report("schedule", &self.acting);
+        schedule::schedule(&context.host, &request, &mut report)?;
+        Ok(0)
+    }
+}
+
+fn list(context: &Context, json: bool) -> Result<u8> {
+    let all = schedule::scheduled(&context.host)?;
+    if json {
+        print_json(&all)?;
+        return Ok(0);
+    }
+    if all.is_empty() {
+        print_line("Nothing is scheduled.")?;
+        return Ok(0);
+    }
+    let mut rows =
+        table::with_header(&["name", "what", "time", "next", "last success", "last status"]);
+    for Scheduled { schedule, next, record } in all {
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+        let row = [
+            schedule.name.to_string(),
+            schedule.action.to_string(),
+            schedule.calendar,
+            or_none(next),
+            or_none(record.last_success.map(date)),
+            or_none(record.last_status.map(|status| status.to_string())),
+        ];
+        table::add(&mut rows, row);
+    }
+    table::print(&rows)?;
+    Ok(0)
+}
+
+/// Seconds since 1970 as `2026-12-01 02:31`.
+pub(super) fn date(seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let text = humantime::format_rfc3339_seconds(time).to_string().replace('T', " ");
+    text.get(..16).unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,152 @@
+//! `be cancel`: ends what is in progress on a BE, and what is scheduled for it.
+
+use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use super::schedule::{self, Schedule};
+use crate::discover;
+use crate::environment::{BootEnvironment, Inventory};
+use crate::error::{Doing, Error, Refusal, Result};
+use crate::host::Host;
+use crate::plan::{Plan, Report, go_on};
+use crate::session::lock;
+use crate::step;
+
+/// How often it is looked whether an operation has ended.
+const TICK: Duration = Duration::from_millis(200);
+
+/// An operation that is in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Operation {
+    pid: Pid,
+    /// Its arguments, the verb first.
+    arguments: Vec<String>,
+}
+
+/// Ends what is in progress on a BE or scheduled for it. Returns the state in which that left the BE,
+/// if it still exists. `None` if the report stopped after the plan.
+///
+/// # Errors
+/// There is nothing to cancel, or what is in progress is on another BE.
+pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<Option<String>> {
+    let inventory = discover::discover(host)?;
+    // One that is being created may have no name on a disk yet.
+    let environment = inventory.find(reference).ok();
+    let is_meant = |word: &str| is_name_of(&inventory, environment, reference, word);
+    let scheduled = schedule::scheduled(host)?.into_iter().map(|found| found.schedule);
+    let scheduled = scheduled.into_iter().find(|found| is_meant(&found.id.to_string()));
+    let operation = in_progress(host)?;
+    let (ours, others): (Vec<_>, Vec<_>) = operation
+        .into_iter()
+        .partition(|operation| operation.arguments.iter().skip(1).any(|word| is_meant(word)));
+    let operation = ours.into_iter().next();
+    if scheduled.is_none() && operation.is_none() {
+        let what = others.first().map(|other| {
+            let (line, pid) = (other.arguments.join(" "), other.pid.as_raw_nonzero());
+            format!("; process {pid} runs '{line}'")
+        });
+        return Err(Refusal::NothingToCancel {
+            name: reference.into(),
+            others: what.unwrap_or_default(),
+        }
+        .into());
+    }
+    let mut steps = Vec::new();
+    steps.extend(scheduled.as_ref().map(Step::Unschedule));
+    steps.extend(operation.as_ref().map(Step::Interrupt));
+    let plan = Plan {
+        title: format!("Cancel what is in progress on '{reference}' or scheduled for it"),
+        steps: step::lines(&steps),
+        ..Plan::default()
+    };
+    if !report.confirm(&plan)? {
+        return Ok(None);
+    }
+    step::run_all(&steps, &mut State { host }, report)?;
+    let inventory = discover::discover(host)?;
+    let left = inventory.find(reference).ok().map(BootEnvironment::state_text);
+    Ok(Some(left.unwrap_or_else(|| "not there".into())))
+}
+
+/// Whether a word of a command line is a name of the BE.
+fn is_name_of(
+    inventory: &Inventory,
+    environment: Option<&BootEnvironment>,
+    reference: &str,
+    word: &str,
+) -> bool {
+    let Some(environment) = environment else { return word.eq_ignore_ascii_case(reference) };
+    inventory.find(word).is_ok_and(|found| found.root == environment.root)
+}
+
+/// The operation that has the lock of this machine.
+fn in_progress(host: &Host) -> Result<Option<Operation>> {
+    let Some(pid) = lock::holder_of_operation(host)?.and_then(Pid::from_raw) else {
+        return Ok(None);
+    };
+    let file: PathBuf = host.proc.join(format!("{}/cmdline", pid.as_raw_nonzero()));
+    let bytes = match std::fs::read(&file) {
+        Ok(bytes) => bytes,
+        // It has ended meanwhile.
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(why).at("reading", &file),
+    };
+    let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty()).skip(1);
+    let arguments = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    Ok(Some(Operation { pid, arguments }))
+}
+
+enum Step<'a> {
+    Unschedule(&'a Schedule),
+    Interrupt(&'a Operation),
+}
+
+struct State<'a> {
+    host: &'a Host,
+}
+
+impl Display for Step<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Step::Unschedule(Schedule { name, action, calendar, .. }) => {
+                write!(f, "remove the timer for '{name}' ({action} at '{calendar}')")
+            }
+            Step::Interrupt(Operation { pid, arguments }) => write!(
+                f,
+                "interrupt process {} (be {}), and wait until it has ended",
+                pid.as_raw_nonzero(),
+                arguments.join(" ")
+            ),
+        }
+    }
+}
+
+impl step::Step<State<'_>> for Step<'_> {
+    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+        match self {
+            Step::Unschedule(found) => schedule::remove(state.host, found),
+            Step::Interrupt(operation) => {
+                let is_there =
+                    || in_progress(state.host).map(|now| now.as_ref() == Some(*operation));
+                if !is_there()? {
+                    return Ok(());
+                }
+                // As `kill` does: it ends between two steps, or its program is interrupted.
+                rustix::process::kill_process(operation.pid, Signal::TERM).map_err(|why| {
+                    Error::Failed(format!(
+                        "process {} could not be interrupted: {why}",
+                        operation.pid.as_raw_nonzero()
+                    ))
+                })?;
+                while is_there()? {
+                    go_on()?;
+                    std::thread::sleep(TICK);
+                }
+                Ok(())
+            }
+        }
+    }
+}
