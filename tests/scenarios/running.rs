@@ -38,6 +38,9 @@ const MAY_DIFFER: &[&str] = &[
 
 /// Files that a running system writes: its journal, and the files of its timers.
 const WRITTEN_BY_SYSTEM: &[&str] = &[
+    "var/cache/apt/*",
+    "var/lib/apt/daily_lock",
+    "var/lib/apt/periodic/*",
     "var/backups/*",
     "var/lib/systemd/random-seed",
     "var/lib/systemd/timers/*",
