@@ -32,6 +32,7 @@ mod report;
 mod run;
 mod schedule;
 mod selection;
+mod solaris;
 mod table;
 mod upgrade;
 #[cfg(test)]
@@ -134,9 +135,15 @@ impl Verb {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     crate::signals::unblock();
     let args: Vec<OsString> = args.into_iter().collect();
-    if let Some(status) = internal::dispatch(&args) {
-        return status;
+    if let Some(name) = solaris::personality(&args) {
+        return solaris::run(name, &args, |words| {
+            run_verb(std::iter::once("be".into()).chain(words).collect())
+        });
     }
+    internal::dispatch(&args).unwrap_or_else(|| run_verb(args))
+}
+
+fn run_verb(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
@@ -168,5 +175,14 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_a_command_of_live_upgrade_becomes_is_a_command_line_of_be() {
+        let verbs = solaris::tests::COMMANDS.iter().map(|(_, words)| words);
+        for words in verbs.filter(|words| words.starts_with(char::is_lowercase)) {
+            let line = std::iter::once("be").chain(words.split(' '));
+            assert!(Cli::try_parse_from(line).is_ok(), "{words}");
+        }
     }
 }

@@ -136,8 +136,16 @@ impl Machine {
     /// # Errors
     /// It was not ready within four minutes.
     pub fn reboot(&self) -> Result<()> {
+        self.restarted_by("systemctl reboot")
+    }
+
+    /// Runs a command that restarts the guest, and waits until the system that boots next is ready.
+    ///
+    /// # Errors
+    /// As [`Machine::reboot`].
+    pub fn restarted_by(&self, command: &str) -> Result<()> {
         let before = self.boot_id()?;
-        self.run_detached("systemctl reboot")?;
+        self.run_detached(command)?;
         self.next_boot(&before, deadline(BOOT))
     }
 

@@ -9,6 +9,7 @@ mod refusals;
 mod rescue;
 mod running;
 mod schedule;
+mod solaris;
 mod trial;
 mod upgrade;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         refusals::SCENARIOS,
         upgrade::SCENARIOS,
         schedule::SCENARIOS,
+        solaris::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

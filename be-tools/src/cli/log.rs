@@ -10,15 +10,18 @@ use std::time::SystemTime;
 use log::{LevelFilter, Metadata, Record};
 use rustix::fs::StatFs;
 
+use crate::error::{Doing, Result};
 use crate::escape::{printable, say};
 
 const DIRECTORY: &str = "/var/log/lifeboat";
 
 struct Logger {
     file: Mutex<Option<File>>,
+    /// Another file that gets the same lines, from the beginning.
+    copy: Mutex<Option<File>>,
 }
 
-static LOGGER: Logger = Logger { file: Mutex::new(None) };
+static LOGGER: Logger = Logger { file: Mutex::new(None), copy: Mutex::new(None) };
 
 impl log::Log for Logger {
     fn enabled(&self, _: &Metadata) -> bool {
@@ -84,12 +87,24 @@ pub(super) fn open(file: &Path) {
     }
 }
 
+/// Appends what is noted from now on to this file too.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn copy_to(file: &Path) -> Result<()> {
+    let opened = OpenOptions::new().create(true).append(true).open(file).at("opening", file)?;
+    *LOGGER.copy.lock().unwrap_or_else(|e| e.into_inner()) = Some(opened);
+    Ok(())
+}
+
 /// Writes a line into the log, if one is open.
 pub(super) fn note(line: &str) {
-    if let Some(file) = LOGGER.file.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
-        let now = humantime::format_rfc3339_seconds(SystemTime::now());
-        // If the log cannot be written, for example on a full disk, the operation continues.
-        let _ = file.write_all(format!("{now} {}\n", printable(line)).as_bytes());
+    for file in [&LOGGER.file, &LOGGER.copy] {
+        if let Some(file) = file.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
+            let now = humantime::format_rfc3339_seconds(SystemTime::now());
+            // If the log cannot be written, for example on a full disk, the operation continues.
+            let _ = file.write_all(format!("{now} {}\n", printable(line)).as_bytes());
+        }
     }
 }
 

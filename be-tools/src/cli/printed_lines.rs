@@ -281,7 +281,9 @@ fn is_taken(options: &[String]) -> bool {
 fn the_options_that_the_manual_names_are_options() {
     let manual = Path::new(REPOSITORY).join("docs/manual/src");
     let mut count = 0;
-    for path in documents().iter().filter(|path| path.parent() == Some(&manual)) {
+    // The options in solaris.md are those of other commands.
+    let is_read = |path: &&PathBuf| path.parent() == Some(&manual) && !path.ends_with("solaris.md");
+    for path in documents().iter().filter(is_read) {
         let text = std::fs::read_to_string(path).unwrap();
         for span in code(&text).iter().filter(|span| span.starts_with('-')) {
             let span = span.replace("MOUNTPOINT", "/x").replace("DEVICE", "/dev/x");

@@ -45,7 +45,9 @@ impl PackageManager for Apt {
         };
         let mut plan = PackagePlan::default();
         settings::write(place, wanted, release.as_ref())?;
-        place.inside.run(&apt_get(&["update"]))?;
+        if needs_lists(wanted.change) {
+            place.inside.run(&apt_get(&["update"]))?;
+        }
         let change = match wanted.change {
             Change::Security => security(place)?,
             Change::Files(files) => Action::new("install", hand_in(place, files)?),
@@ -189,11 +191,13 @@ fn commands(
     if changes.changes.is_empty() && !has_new_sources {
         return commands;
     }
-    let take_over = format!(
-        "rm -rf /var/lib/apt/lists/* && mkdir -p /var/lib/apt/lists && \
+    if needs_lists(wanted.change) {
+        let take_over = format!(
+            "rm -rf /var/lib/apt/lists/* && mkdir -p /var/lib/apt/lists && \
          cp -a {WORK}/lists/. /var/lib/apt/lists/"
-    );
-    add("take over the lists of packages".into(), &["sh", "-c", &take_over]);
+        );
+        add("take over the lists of packages".into(), &["sh", "-c", &take_over]);
+    }
     let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
     if count > 0 {
         add(
@@ -217,6 +221,11 @@ fn commands(
     };
     add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])));
     commands
+}
+
+/// What is removed needs no list of what there is, and no network.
+fn needs_lists(change: &Change) -> bool {
+    !matches!(change, Change::Remove(_))
 }
 
 fn packages(count: usize) -> String {
@@ -266,10 +275,7 @@ mod tests {
             ["configure what an interrupted change has unpacked"]
         );
         let remove = Change::Remove(vec!["old".into()]);
-        assert_eq!(
-            lines(&remove, false, &[("old", false)]),
-            ["take over the lists of packages", "remove 1 package"]
-        );
+        assert_eq!(lines(&remove, false, &[("old", false)]), ["remove 1 package"]);
     }
 
     #[test]
