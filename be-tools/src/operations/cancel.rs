@@ -1,10 +1,13 @@
 //! `be cancel`: ends what is in progress on a BE, and what is scheduled for it.
 
 use std::fmt::{Display, Formatter};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::schedule::{self, Schedule};
 use crate::discover;
@@ -15,13 +18,18 @@ use crate::plan::{Plan, Report, go_on};
 use crate::session::lock;
 use crate::step;
 
-/// How often it is looked whether an operation has ended.
-const TICK: Duration = Duration::from_millis(200);
+/// How often signals are checked while an operation ends.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// How long an operation may take to end. The package that dpkg works on is finished.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An operation that is in progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Operation {
     pid: Pid,
+    /// The process, whatever has its number later.
+    process: OwnedFd,
     /// Its arguments, the verb first.
     arguments: Vec<String>,
 }
@@ -37,11 +45,14 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     let environment = inventory.find(reference).ok();
     let is_meant = |word: &str| is_name_of(&inventory, environment, reference, word);
     let scheduled = schedule::scheduled(host)?.into_iter().map(|found| found.schedule);
-    let scheduled = scheduled.into_iter().find(|found| is_meant(&found.id.to_string()));
+    // The BE may be gone, or its disk.
+    let scheduled = scheduled.into_iter().find(|found| {
+        is_meant(&found.id.to_string())
+            || environment.is_none() && found.name.as_str().eq_ignore_ascii_case(reference)
+    });
     let operation = in_progress(host)?;
-    let (ours, others): (Vec<_>, Vec<_>) = operation
-        .into_iter()
-        .partition(|operation| operation.arguments.iter().skip(1).any(|word| is_meant(word)));
+    let (ours, others): (Vec<_>, Vec<_>) =
+        operation.into_iter().partition(|operation| operation.target().is_some_and(is_meant));
     let operation = ours.into_iter().next();
     if scheduled.is_none() && operation.is_none() {
         let what = others.first().map(|other| {
@@ -87,6 +98,11 @@ fn in_progress(host: &Host) -> Result<Option<Operation>> {
     let Some(pid) = lock::holder_of_operation(host)?.and_then(Pid::from_raw) else {
         return Ok(None);
     };
+    let gone = |why: &Errno| *why == Errno::SRCH;
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(why) if gone(&why) => return Ok(None),
+        opened => opened.doing(|| format!("opening process {}", pid.as_raw_nonzero()))?,
+    };
     let file: PathBuf = host.proc.join(format!("{}/cmdline", pid.as_raw_nonzero()));
     let bytes = match std::fs::read(&file) {
         Ok(bytes) => bytes,
@@ -96,7 +112,42 @@ fn in_progress(host: &Host) -> Result<Option<Operation>> {
     };
     let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty()).skip(1);
     let arguments = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    Ok(Some(Operation { pid, arguments }))
+    Ok(Some(Operation { pid, process, arguments }))
+}
+
+impl Operation {
+    /// The BE that it changes: the word after the verb. If that is an option, which BE it changes is
+    /// not known, and it is not taken for any: other words may be names of other BEs.
+    fn target(&self) -> Option<&str> {
+        self.arguments.get(1).map(String::as_str).filter(|word| !word.starts_with('-'))
+    }
+
+    /// Ends it as `kill` does: between two steps, or by interrupting its program. Returns when it
+    /// has ended.
+    fn interrupt(&self) -> Result<()> {
+        let doing = || format!("interrupting process {}", self.pid.as_raw_nonzero());
+        match pidfd_send_signal(&self.process, Signal::TERM) {
+            Err(Errno::SRCH) => return Ok(()),
+            sent => sent.doing(doing)?,
+        }
+        let since = Instant::now();
+        loop {
+            go_on()?;
+            if since.elapsed() > PATIENCE {
+                return Err(Error::Failed(format!(
+                    "process {} has not ended: it may wait for an answer, or have a shell open; \
+                    end that",
+                    self.pid.as_raw_nonzero()
+                )));
+            }
+            let mut waiting = [PollFd::new(&self.process, PollFlags::IN)];
+            match poll(&mut waiting, Some(&TICK)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(why) => return Err(why).doing(doing),
+            }
+        }
+    }
 }
 
 enum Step<'a> {
@@ -114,7 +165,7 @@ impl Display for Step<'_> {
             Step::Unschedule(Schedule { name, action, calendar, .. }) => {
                 write!(f, "remove the timer for '{name}' ({action} at '{calendar}')")
             }
-            Step::Interrupt(Operation { pid, arguments }) => write!(
+            Step::Interrupt(Operation { pid, arguments, .. }) => write!(
                 f,
                 "interrupt process {} (be {}), and wait until it has ended",
                 pid.as_raw_nonzero(),
@@ -128,25 +179,7 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
         match self {
             Step::Unschedule(found) => schedule::remove(state.host, found),
-            Step::Interrupt(operation) => {
-                let is_there =
-                    || in_progress(state.host).map(|now| now.as_ref() == Some(*operation));
-                if !is_there()? {
-                    return Ok(());
-                }
-                // As `kill` does: it ends between two steps, or its program is interrupted.
-                rustix::process::kill_process(operation.pid, Signal::TERM).map_err(|why| {
-                    Error::Failed(format!(
-                        "process {} could not be interrupted: {why}",
-                        operation.pid.as_raw_nonzero()
-                    ))
-                })?;
-                while is_there()? {
-                    go_on()?;
-                    std::thread::sleep(TICK);
-                }
-                Ok(())
-            }
+            Step::Interrupt(operation) => operation.interrupt(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::error::{Doing, Error, Refusal, Result};
+use crate::error::{Doing, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 
@@ -16,8 +16,20 @@ use crate::plan::{Plan, Report};
 /// process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _operation: File,
+    _operation: Locked,
     boot: BootLock,
+}
+
+/// A file that is locked until this is dropped. Closing it would not be enough: a child that another
+/// thread is just starting has it open too, until it executes its program.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // The kernel unlocks it all the same once nobody has it open.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -49,22 +61,24 @@ impl Lock {
     }
 }
 
-/// The process id of the operation that is in progress.
+/// The process id of the operation that is in progress. To look does not keep another one from
+/// beginning, but for a moment.
 ///
 /// # Errors
 /// The lock cannot be opened.
 pub fn holder_of_operation(host: &Host) -> Result<Option<i32>> {
-    match lock(host, "lock") {
-        Ok(_free) => Ok(None),
-        Err(Error::Refused(Refusal::Busy { pid, .. })) => Ok(pid.parse().ok()),
-        Err(why) => Err(why),
+    let file = Locked(open(host, "lock")?);
+    match flock(&file.0, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(holder(&file.0).parse().ok()),
+        Err(error) => Err(error).doing(|| "looking at the lock".into()),
     }
 }
 
 /// The lock of the boot entries and loader files.
 #[derive(Debug)]
 pub struct BootLock {
-    file: File,
+    file: Locked,
 }
 
 impl BootLock {
@@ -92,41 +106,43 @@ impl BootLock {
     /// held it meanwhile.
     fn unlocked<T>(&self, work: impl FnOnce() -> T) -> Result<(T, Option<String>)> {
         let doing = || "locking the boot entries again".to_owned();
-        flock(&self.file, FlockOperation::Unlock).doing(doing)?;
+        let file = &self.file.0;
+        flock(file, FlockOperation::Unlock).doing(doing)?;
         let result = work();
         loop {
-            match flock(&self.file, FlockOperation::LockExclusive) {
+            match flock(file, FlockOperation::LockExclusive) {
                 Err(rustix::io::Errno::INTR) => {}
                 locked => break locked.doing(doing)?,
             }
         }
-        let holder = holder(&self.file);
+        let holder = holder(file);
         let is_other = holder != std::process::id().to_string();
         if is_other {
-            write_holder(&self.file).doing(doing)?;
+            write_holder(file).doing(doing)?;
         }
         Ok((result, is_other.then_some(holder)))
     }
 }
 
-fn lock(host: &Host, name: &str) -> Result<File> {
+fn open(host: &Host, name: &str) -> Result<File> {
     let path = host.work_directory("")?.join(name);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .at("opening", &path)?;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).open(&path).at("opening", &path)
+}
+
+fn lock(host: &Host, name: &str) -> Result<Locked> {
+    let file = open(host, name)?;
+    let doing = || format!("locking {name}");
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let (what, pid) = ("this machine".into(), holder(&file));
             return Err(Refusal::Busy { what, pid }.into());
         }
-        Err(error) => return Err(error).at("locking", &path),
+        Err(error) => return Err(error).doing(doing),
     }
-    write_holder(&file).at("writing", &path)?;
+    let file = Locked(file);
+    write_holder(&file.0).doing(doing)?;
     Ok(file)
 }
 
@@ -147,6 +163,7 @@ fn write_holder(file: &File) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn a_second_operation_is_refused_with_the_process_id_of_the_first() {
