@@ -42,7 +42,10 @@ impl List {
             Some(reference) => vec![inventory.find(reference)?],
             None => inventory.environments.iter().collect(),
         };
-        let mut schedules = schedule::scheduled(&context.host)?;
+        let mut schedules = schedule::scheduled(&context.host).unwrap_or_else(|why| {
+            say(&format!("warning: {why}"));
+            Vec::new()
+        });
         let is_listed = |e: &&BootEnvironment, found: &Scheduled| {
             e.descriptor.as_ref().is_some_and(|d| d.id == found.schedule.id)
         };

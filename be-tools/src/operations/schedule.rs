@@ -130,6 +130,8 @@ pub(super) fn remove(host: &Host, schedule: &Schedule) -> Result<()> {
     }
     schedule.remove(&root)?;
     units::remove(&root, schedule.id)?;
+    Record::remove(&root, schedule.id)?;
+    record::write_metrics(&root, &Schedule::all(&root)?)?;
     Tool::new("systemctl").arg("daemon-reload").run()?;
     Ok(())
 }

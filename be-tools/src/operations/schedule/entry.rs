@@ -25,12 +25,12 @@ pub enum Action {
 }
 
 impl Action {
-    /// The arguments of `be`, but for the BE.
-    pub(super) fn arguments(self) -> &'static [&'static str] {
+    /// The arguments of `be` for the BE with this id.
+    pub(super) fn arguments(self, id: &str) -> Vec<&str> {
         match self {
-            Action::Refresh => &["refresh", "--yes"],
-            Action::Upgrade => &["upgrade", "--yes", "--dist"],
-            Action::SecurityFixes => &["upgrade", "--yes", "--security"],
+            Action::Refresh => vec!["refresh", id, "--yes"],
+            Action::Upgrade => vec!["upgrade", id, "--yes", "--dist"],
+            Action::SecurityFixes => vec!["upgrade", id, "--yes", "--security"],
         }
     }
 }

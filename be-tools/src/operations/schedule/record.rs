@@ -38,23 +38,31 @@ impl Record {
         Ok(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
+    pub(super) fn remove(root: &RootDir, id: Id) -> Result<()> {
+        root.remove(Self::path(id))
+    }
+
     pub(super) fn store(&self, root: &RootDir, id: Id) -> Result<()> {
         let text = serde_json::to_vec(self).doing(|| "writing a record".into())?;
         root.write(Self::path(id), &text, 0o644)
     }
 }
 
-/// Writes the file for the node exporter.
+/// Writes the file for the node exporter, about these schedules.
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn write_metrics(root: &RootDir, all: &[(Schedule, Record)]) -> Result<()> {
+pub(super) fn write_metrics(root: &RootDir, all: &[Schedule]) -> Result<()> {
+    let mut records = Vec::new();
+    for schedule in all {
+        records.push((schedule, Record::load(root, schedule.id)?));
+    }
     let directory = if root.exists(COLLECTED) { COLLECTED } else { DIRECTORY };
-    root.write(Path::new(directory).join("lifeboat.prom"), metrics(all).as_bytes(), 0o644)
+    root.write(Path::new(directory).join("lifeboat.prom"), metrics(&records).as_bytes(), 0o644)
 }
 
 /// The exposition format of Prometheus. Names need no quoting: see [`crate::environment::Name`].
-fn metrics(all: &[(Schedule, Record)]) -> String {
+fn metrics(all: &[(&Schedule, Record)]) -> String {
     let mut text = String::new();
     let mut add = |metric: &str, help: &str, value: &dyn Fn(&Record) -> Option<u64>| {
         // Writing to a string does not fail.
@@ -98,11 +106,13 @@ mod tests {
         assert_eq!(Record::load(&root, schedule.id).unwrap(), record);
         let place =
             |directory_name: &str| directory.path().join(directory_name).join("lifeboat.prom");
-        write_metrics(&root, &[(schedule, record)]).unwrap();
+        write_metrics(&root, std::slice::from_ref(&schedule)).unwrap();
         let text = std::fs::read_to_string(place(DIRECTORY)).unwrap();
         let line = "lifeboat_schedule_last_success_timestamp_seconds{name=\"nightly\"} 10\n";
         assert!(text.contains(line), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 3);
+        Record::remove(&root, schedule.id).unwrap();
+        assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());
         std::fs::create_dir_all(directory.path().join(COLLECTED)).unwrap();
         write_metrics(&root, &[]).unwrap();
         assert!(place(COLLECTED).exists());

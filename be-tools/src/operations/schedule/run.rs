@@ -1,70 +1,102 @@
 //! What a timer runs: the operation, its record, and a mail if it failed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::entry::Schedule;
 use super::record::{self, Record};
 use crate::discover;
 use crate::error::{Error, Result};
+use crate::escape::say;
 use crate::host::Host;
+use crate::plan::go_on;
 use crate::root_dir::RootDir;
+use crate::session::lock::holder_of_operation;
 use crate::tool::Tool;
 
 /// How much of what the operation printed is in a mail, in bytes.
 const MAX_MAIL: usize = 64 << 10;
 
+/// How often it is looked whether another operation has ended.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// How long another operation is waited for. Several may be scheduled for one time, and a question
+/// may wait for its answer.
+const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+
 /// Runs what is scheduled for the BE with this id. Returns the exit status of the operation. A BE
 /// that runs is left alone.
 ///
 /// # Errors
-/// Nothing is scheduled for it, or the operation cannot be started or recorded.
+/// Nothing is scheduled for it, or how it went cannot be recorded.
 pub fn run(host: &Host, id: &str) -> Result<u8> {
     let root = RootDir::open(&host.root)?;
     let schedules = Schedule::all(&root)?;
     let Some(schedule) = schedules.iter().find(|schedule| schedule.id.to_string() == id) else {
         return Err(Error::Usage(format!("nothing is scheduled for '{id}': see `be schedule`")));
     };
+    let (status, printed) = match operate(host, schedule, id) {
+        Ok(None) => {
+            say(&format!("'{}' is running, and is left alone", schedule.name));
+            return Ok(0);
+        }
+        Ok(Some((status, printed))) => (status, printed),
+        Err(why) => (why.exit_status(), why.to_string()),
+    };
+    printed.lines().for_each(say);
+    // The mail comes first: the disk may be full.
+    let told = tell(host, schedule, status, &printed);
+    record(&root, &schedules, schedule, status)?;
+    told.map(|()| status)
+}
+
+/// The exit status of the operation and what it printed; `None` if the BE runs.
+fn operate(host: &Host, schedule: &Schedule, id: &str) -> Result<Option<(u8, String)>> {
     let inventory = discover::discover(host)?;
     if inventory.find(id).is_ok_and(|environment| environment.running) {
-        log::info!("'{}' is running, and is left alone", schedule.name);
-        return Ok(0);
+        return Ok(None);
     }
-    let tool = Tool::new(host.program()).args(schedule.action.arguments()).arg(id);
-    let output = tool.output()?;
+    let since = Instant::now();
+    while holder_of_operation(host)?.is_some() && since.elapsed() < PATIENCE {
+        go_on()?;
+        std::thread::sleep(WAIT);
+    }
+    let output = Tool::new(host.program()).args(schedule.action.arguments(id)).output()?;
     let printed = [output.stdout, output.stderr].concat();
-    crate::escape::say(&String::from_utf8_lossy(&printed));
     let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(Some((status, String::from_utf8_lossy(&printed).into_owned())))
+}
+
+fn tell(host: &Host, schedule: &Schedule, status: u8, printed: &str) -> Result<()> {
+    let Some(address) = schedule.mail.as_ref().filter(|_| status != 0) else { return Ok(()) };
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let text = mail(schedule, address, &host_name, status, printed);
+    Tool::new(host.root.join("usr/sbin/sendmail")).args(["-t", "-oi"]).input(text).run()?;
+    Ok(())
+}
+
+fn record(root: &RootDir, all: &[Schedule], schedule: &Schedule, status: u8) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let before = Record::load(&root, schedule.id)?;
     let is_done = matches!(status, 0 | 4);
+    let before = Record::load(root, schedule.id)?;
     let record = Record {
         last_run: Some(now),
         last_success: if is_done { Some(now) } else { before.last_success },
         last_status: Some(status),
     };
-    record.store(&root, schedule.id)?;
-    let mut all = Vec::new();
-    for schedule in &schedules {
-        all.push((schedule.clone(), Record::load(&root, schedule.id)?));
-    }
-    record::write_metrics(&root, &all)?;
-    if let Some(address) = schedule.mail.as_ref().filter(|_| status != 0) {
-        let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let text = mail(schedule, address, &host_name, status, &printed);
-        Tool::new(host.root.join("usr/sbin/sendmail")).args(["-t", "-oi"]).input(text).run()?;
-    }
-    Ok(status)
+    record.store(root, schedule.id)?;
+    record::write_metrics(root, all)
 }
 
 /// A mail (RFC 5322) with the end of what was printed.
-fn mail(schedule: &Schedule, address: &str, host: &str, status: u8, printed: &[u8]) -> String {
+fn mail(schedule: &Schedule, address: &str, host: &str, status: u8, printed: &str) -> String {
     let Schedule { name, action, calendar, .. } = schedule;
     let became = if status == 4 { "was done, but not all of it" } else { "failed" };
     let from = printed.len().saturating_sub(MAX_MAIL);
-    let text = String::from_utf8_lossy(&printed[from..]);
+    let text = String::from_utf8_lossy(&printed.as_bytes()[from..]);
     format!(
         "To: {address}\nSubject: [{host}] be {action} {name} {became} (status {status})\n\
-        Content-Type: text/plain; charset=utf-8\nAuto-Submitted: auto-generated\n\n\
+        MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\
+        Content-Transfer-Encoding: 8bit\nAuto-Submitted: auto-generated\n\n\
         be {action} {name}, scheduled at '{calendar}' on {host}, {became} with exit status \
         {status}.\nWhat it printed:\n\n{text}\n"
     )
@@ -85,12 +117,12 @@ mod tests {
             action: Action::Refresh,
             mail: Some("root".into()),
         };
-        let printed = [vec![b'x'; MAX_MAIL], b"be: no room".to_vec()].concat();
+        let printed = "x".repeat(MAX_MAIL) + "be: no room";
         let text = mail(&schedule, "root", "web1", 1, &printed);
         let subject = "To: root\nSubject: [web1] be refresh nightly failed (status 1)\n";
         assert!(text.starts_with(subject), "{text}");
         assert!(text.ends_with("be: no room\n") && text.len() < MAX_MAIL + 1000);
-        let text = mail(&schedule, "root", "web1", 4, b"");
+        let text = mail(&schedule, "root", "web1", 4, "");
         assert!(text.contains("was done, but not all of it"), "{text}");
     }
 }
