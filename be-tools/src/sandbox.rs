@@ -38,8 +38,8 @@ use rustix::process::{Pid, Signal};
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
 use crate::tool::{self, RunningProgram, ToolError};
-pub use arguments::WORK;
-use arguments::{Arguments, NOT_PREPARED};
+use arguments::Arguments;
+pub use arguments::{NOT_PREPARED, WORK};
 use policy::Policy;
 
 /// How long a command may take to end after it was interrupted.

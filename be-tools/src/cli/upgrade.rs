@@ -20,9 +20,10 @@ use crate::operations::upgrade::{self, UpgradeRequest, Upgraded};
         <PACKAGE>...|--remove <PACKAGE>...|--package <FILE>...> [OPTIONS]\n       \
     be upgrade <BE> -- <COMMAND>...",
     after_help = "The boot environment's own package manager does it, inside the boot environment: \
-        it cannot reach the running system, its services are not started, and file systems that \
-        are shared with other boot environments are read-only. The boot environment is incomplete \
-        meanwhile. If it is interrupted or fails, the same command goes on.\n\nExamples:\n  \
+        its services are not started, file systems that are shared with other boot environments \
+        are read-only, and only what downloads has the network of the running system. The boot \
+        environment is incomplete meanwhile. If it is interrupted or fails, the same command goes \
+        on. The exit status is 4 if packages' scripts were refused something.\n\nExamples:\n  \
     be upgrade next --dist\n  \
     be upgrade next --release trixie\n  \
     be upgrade next --install nginx postgresql\n  \
@@ -42,6 +43,10 @@ pub struct Upgrade {
     /// environments or on another disk than the root
     #[arg(long, value_name = "MOUNTPOINT")]
     writable: Vec<PathBuf>,
+    /// Give the packages' scripts the network of the running system, too; without this only the
+    /// downloads have it
+    #[arg(long)]
+    network: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -123,17 +128,21 @@ impl Upgrade {
                 ConfFiles::New => ConfigurationPolicy::Replace,
             },
             writable: self.writable,
+            network: self.network,
         };
         let mut report = context.report("upgrade", &self.acting);
-        if let Some(done) = upgrade::upgrade(&context.host, &request, &mut report)? {
-            say(&report, &done);
-        }
-        Ok(0)
+        let done = upgrade::upgrade(&context.host, &request, &mut report)?;
+        Ok(done.map_or(0, |done| say(&report, &done)))
     }
 }
 
-fn say(report: &Terminal, done: &Upgraded) {
+/// Prints what was done. Returns the exit status.
+fn say(report: &Terminal, done: &Upgraded) -> u8 {
     let Upgraded { name, reference, changes, transcript } = done;
+    let unplanned = done.removed_unplanned();
+    for package in &unplanned {
+        report.say(&format!("removed: {package}, which was not in the plan"));
+    }
     for path in &transcript.kept {
         report.say(&format!("kept: {path}, which was changed by hand; the package's is beside it"));
     }
@@ -150,4 +159,5 @@ fn say(report: &Terminal, done: &Upgraded) {
     if !changes.changes.is_empty() {
         report.say(&format!("`be activate {reference}` boots it next."));
     }
+    if transcript.refused.is_empty() && unplanned.is_empty() { 0 } else { 4 }
 }

@@ -92,6 +92,8 @@ pub struct Reused {
     pub from: PathBuf,
     /// Its path from the BE's root.
     pub to: PathBuf,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// A command that is run inside the BE.
@@ -101,6 +103,8 @@ pub struct PackageCommand {
     pub line: String,
     /// Its words.
     pub words: Vec<OsString>,
+    /// Whether it downloads, and so needs the network.
+    pub network: bool,
 }
 
 /// What a line that a package manager prints says.
@@ -110,8 +114,10 @@ pub enum Event<'a> {
     Downloaded(f64),
     /// It works on this package.
     Package(&'a str),
-    /// It is done with this package.
+    /// It has installed this package.
     Done(&'a str),
+    /// It has removed this package.
+    Removed(&'a str),
     /// What was decided about this configuration file comes next.
     Configuration(&'a str),
     /// The administrator's file stays.

@@ -63,7 +63,7 @@ impl<'a> Frames<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     Nothing,
-    /// The BE is marked as incomplete, and no command has been started.
+    /// The BE is marked as incomplete, and nothing else in it has been changed.
     Begun,
     /// A command is changing the BE, or was killed while it did.
     Started,

@@ -19,7 +19,7 @@ use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironmen
 use crate::environment::{BootEnvironment, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
-use crate::plan::{PackageChanges, Plan, Report};
+use crate::plan::{ChangeKind, PackageChange, PackageChanges, Plan, Report};
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::lock::Lock;
@@ -41,6 +41,8 @@ pub struct UpgradeRequest {
     /// Mount points on other disks than the root, or shared with other BEs, that the packages'
     /// scripts may write to.
     pub writable: Vec<PathBuf>,
+    /// Whether the packages' scripts have the network, too.
+    pub network: bool,
 }
 
 /// What was done.
@@ -54,6 +56,20 @@ pub struct Upgraded {
     pub changes: PackageChanges,
     /// What the package manager said while it worked.
     pub transcript: Transcript,
+}
+
+impl Upgraded {
+    /// Packages that were removed although the plan did not say so: a package manager that is
+    /// upgraded itself may solve the rest in another way.
+    pub fn removed_unplanned(&self) -> Vec<&str> {
+        let is_planned = |name: &str| {
+            let of =
+                |change: &PackageChange| change.name.split(':').next() == name.split(':').next();
+            self.changes.of(ChangeKind::Removed).any(of)
+        };
+        let removed = self.transcript.removed.iter().map(String::as_str);
+        removed.filter(|name| !is_planned(name)).collect()
+    }
 }
 
 /// Changes the packages of a BE. `None` if the report stopped after the plan.
@@ -104,6 +120,7 @@ pub fn upgrade(
         manager: &*manager,
         packages: &packages,
         work: work.path(),
+        network: request.network,
         transcript: Transcript::default(),
     };
     steps::run_all(&list, &mut state, report)?;
@@ -149,7 +166,7 @@ fn planned(
             .is_some_and(|descriptor| descriptor.refuse_incomplete().is_err()),
     };
     let packages = manager.plan(&workplace, &wanted)?;
-    space::refuse_full(environment.name(), &root, &packages.changes)?;
+    space::refuse_full(environment.name(), &root, &packages)?;
     drop((directory, root));
     mounted.unmount()?;
     Ok(Planned { manager, packages })

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Exit status when the namespaces could not be prepared, as env(1).
-pub(super) const NOT_PREPARED: u8 = 125;
+pub const NOT_PREPARED: u8 = 125;
 
 /// Where a command sees its work directory.
 pub const WORK: &str = "/run/lifeboat/work";

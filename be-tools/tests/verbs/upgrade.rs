@@ -221,6 +221,32 @@ fn an_upgrade_that_fails_leaves_the_boot_environment_incomplete_and_goes_on_when
 }
 
 #[test]
+fn packages_that_an_interrupted_upgrade_left_half_installed_are_whole_before_it_is_complete() {
+    if !root() {
+        return;
+    }
+    let next = name("half-done");
+    let disk = debian(&next);
+    publish(&disk, Package { name: "lib", version: "1", ..Package::default() });
+    let app = Package { name: "app", version: "1", fields: "Depends: lib\n", ..Package::default() };
+    publish(&disk, app);
+    // What a power cut leaves in the middle of dpkg: unpacked, and what it needs is missing.
+    disk.change(&format!(
+        "dpkg --root={} --unpack srv/debian/app_1_all.deb >&2; \
+        sed -i 's/^state = .*/state = \"incomplete\"\\noperation = \"upgrade\"/' \
+        etc/lifeboat/environment.toml",
+        disk.place().display()
+    ));
+    assert_eq!(state(&disk), INCOMPLETE);
+    // There is no security fix, and still something to do.
+    let text = done(&["upgrade", &next, "--security", "--yes"]);
+    assert!(text.contains("check that every package is whole"), "{text}");
+    assert_eq!((version(&disk, "lib").as_str(), state(&disk).as_str()), ("1", COMPLETE));
+    let audit = disk.change(&format!("dpkg --root={} --audit", disk.place().display()));
+    assert_eq!(audit, "");
+}
+
+#[test]
 fn an_upgrade_that_is_cut_before_any_step_can_be_run_again() {
     if !root() {
         return;
@@ -229,8 +255,10 @@ fn an_upgrade_that_is_cut_before_any_step_can_be_run_again() {
     let disk = debian(&next);
     publish(&disk, Package { name: "tool", version: "1", ..Package::default() });
     let upgrade = ["upgrade", &next, "--install", "tool", "--yes"];
-    // 1 mark, 2 mount, 3 lists, 4 download, 5 install, 6 unmount, 7 complete.
-    for (step, is_begun) in [(1, false), (2, false), (3, false), (5, true), (6, true), (7, true)] {
+    // 1 mark, 2 mount, 3 lists, 4 download, 5 install, 6 check, 7 unmount, 8 complete.
+    for (step, is_begun) in
+        [(1, false), (2, false), (3, false), (5, true), (6, true), (7, true), (8, true)]
+    {
         let point = format!("before:{step}");
         let output = be_with(&[("LIFEBOAT_FAIL", &point)], &upgrade);
         assert_eq!(status(&output), Some(1), "{}", said(&output));
@@ -275,7 +303,9 @@ fn what_the_scripts_of_packages_may_not_do_is_in_the_report() {
     };
     publish(&disk, nosy);
     let before = home.sum();
-    let text = done(&["upgrade", &next, "--install", "nosy", "--yes"]);
+    let output = be(&["upgrade", &next, "--install", "nosy", "--yes"]);
+    let text = said(&output);
+    assert_eq!(status(&output), Some(4), "there is a report to read: {text}");
     for expected in ["nosy: ", "/home", "mknod", "printk_delay: Read-only file system", "date"] {
         let is_named = text.lines().any(|l| l.starts_with("refused: ") && l.contains(expected));
         assert!(is_named, "{expected}: {text}");

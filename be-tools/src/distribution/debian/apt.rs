@@ -7,7 +7,8 @@ mod output;
 mod settings;
 pub(crate) mod simulation;
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::release;
@@ -40,12 +41,14 @@ impl PackageManager for Apt {
 
     fn plan(&self, place: &Workplace<'_>, wanted: &Wanted<'_>) -> Result<PackagePlan> {
         let release = match wanted.change {
-            Change::Release(name) => Some(release::change(place.root, name)?),
+            Change::Release(name) => {
+                Some(release::change(place.root, name, wanted.is_interrupted)?)
+            }
             _ => None,
         };
         let mut plan = PackagePlan::default();
         settings::write(place, wanted, release.as_ref())?;
-        if needs_lists(wanted.change) {
+        if needs_lists(wanted) {
             place.inside.run(&apt_get(&["update"]))?;
         }
         let change = match wanted.change {
@@ -59,8 +62,9 @@ impl PackageManager for Apt {
             plan.files = release.files;
             plan.notes = release.notes;
         }
-        // Security fixes of nothing are no fixes.
-        let is_empty = *wanted.change == Change::Security && change.names.is_empty();
+        // Without a name, apt-get only repairs what an interrupted change left.
+        let is_empty =
+            *wanted.change == Change::Security && change.names.is_empty() && !wanted.is_interrupted;
         if !is_empty {
             let simulated = place.inside.run(&change.words(&["--simulate", "--fix-broken"]))?;
             let uris = place.inside.run(&change.words(&["--print-uris", "--fix-broken"]))?;
@@ -110,7 +114,7 @@ fn apt_get<'a>(words: &[&'a str]) -> Vec<&'a str> {
 /// What unattended-upgrades takes by default that is a fix of the security team: the packages whose
 /// newest version comes from its archive.
 fn security(place: &Workplace<'_>) -> Result<Action> {
-    let printed = place.inside.run(&apt_get(&["--simulate", "dist-upgrade"]))?;
+    let printed = place.inside.run(&apt_get(&["--simulate", "--fix-broken", "dist-upgrade"]))?;
     let options = &["--only-upgrade"];
     Ok(Action { options, ..Action::new("install", simulation::security_fixes(&printed)) })
 }
@@ -118,7 +122,7 @@ fn security(place: &Workplace<'_>) -> Result<Action> {
 /// Puts package files into the work directory. Returns their names inside.
 fn hand_in(place: &Workplace<'_>, files: &[PathBuf]) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for file in files {
+    for (number, file) in files.iter().enumerate() {
         let bytes = read_at_most(file, MAX_PACKAGE_FILE)?;
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.unwrap_or_default();
@@ -128,8 +132,10 @@ fn hand_in(place: &Workplace<'_>, files: &[PathBuf]) -> Result<Vec<String>> {
                 file.display()
             )));
         }
-        place.work.write(Path::new("packages").join(&name), &bytes, 0o644)?;
-        names.push(format!("{WORK}/packages/{name}"));
+        // Two may have one name.
+        let name = format!("packages/{number}/{name}");
+        place.work.write(&name, &bytes, 0o644)?;
+        names.push(format!("{WORK}/{name}"));
     }
     Ok(names)
 }
@@ -152,7 +158,8 @@ fn reused(place: &Workplace<'_>, archives: &[Archive]) -> Vec<Reused> {
             let from = place.host.root.join(&to);
             let found = std::fs::symlink_metadata(&from).ok()?;
             let is_same = found.is_file() && found.len() == archive.size;
-            (is_same && archive.size <= MAX_REUSED).then_some(Reused { from, to })
+            let size = archive.size;
+            (is_same && size <= MAX_REUSED).then_some(Reused { from, to, size })
         })
         .collect()
 }
@@ -165,13 +172,14 @@ fn is_in_cache(place: &Workplace<'_>, archive: &Archive) -> bool {
 
 /// The bytes that neither system has.
 fn missing(place: &Workplace<'_>, archives: &[Archive], reused: &[Reused]) -> u64 {
-    let is_reused = |archive: &Archive| reused.iter().any(|r| r.to.ends_with(&archive.name));
+    let reused: BTreeSet<_> = reused.iter().filter_map(|r| r.to.file_name()).collect();
+    let is_reused = |archive: &Archive| reused.contains(OsStr::new(&archive.name));
     let fetched = archives.iter().filter(|a| !is_reused(a) && !is_in_cache(place, a));
-    fetched.map(|archive| archive.size).sum()
+    fetched.fold(0, |sum: u64, archive| sum.saturating_add(archive.size))
 }
 
 /// What is run inside the BE, in order. The notes of each release ask for a minimal upgrade before
-/// the full one.
+/// the full one. Only what downloads has the network.
 fn commands(
     wanted: &Wanted<'_>,
     change: &Action,
@@ -179,38 +187,39 @@ fn commands(
     has_new_sources: bool,
 ) -> Vec<PackageCommand> {
     let mut commands = Vec::new();
-    let mut add = |line: String, words: &[&str]| {
+    let mut add = |line: String, words: &[&str], network| {
         let words = words.iter().map(OsString::from).collect();
-        commands.push(PackageCommand { line, words });
+        commands.push(PackageCommand { line, words, network });
     };
-    if wanted.is_interrupted {
-        let options = settings::dpkg_options(wanted.configuration);
-        let words = [&["dpkg"], options, &["--configure", "--pending"]].concat();
-        add("configure what an interrupted change has unpacked".into(), &words);
-    }
-    if changes.changes.is_empty() && !has_new_sources {
+    if changes.changes.is_empty() && !has_new_sources && !wanted.is_interrupted {
         return commands;
     }
-    if needs_lists(wanted.change) {
+    if wanted.is_interrupted {
+        // It fails if a package needs one that was not unpacked any more; then apt-get goes on.
+        let configure = settings::configuring(wanted.configuration);
+        let line = "configure what an interrupted change has unpacked";
+        add(line.into(), &["sh", "-c", &configure], false);
+    }
+    if needs_lists(wanted) {
         let take_over = format!(
             "rm -rf /var/lib/apt/lists/* && mkdir -p /var/lib/apt/lists && \
-         cp -a {WORK}/lists/. /var/lib/apt/lists/"
+             cp -a {WORK}/lists/. /var/lib/apt/lists/"
         );
-        add("take over the lists of packages".into(), &["sh", "-c", &take_over]);
+        add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
     }
     let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
     if count > 0 {
+        let size = indicatif::HumanBytes(changes.download);
         add(
-            format!("download {} ({})", packages(count), indicatif::HumanBytes(changes.download)),
+            format!("download {} ({size})", packages(count)),
             &settings::reporting(wanted, &change.words(&["--download-only", "--fix-broken"])),
+            true,
         );
     }
-    let is_release = matches!(wanted.change, Change::Release(_));
-    if is_release {
-        add(
-            "upgrade the packages that need no new ones".into(),
-            &settings::reporting(wanted, &apt_get(&["upgrade", "--without-new-pkgs"])),
-        );
+    if matches!(wanted.change, Change::Release(_)) {
+        let words = apt_get(&["--fix-broken", "upgrade", "--without-new-pkgs"]);
+        let line = "upgrade the packages that need no new ones";
+        add(line.into(), &settings::reporting(wanted, &words), false);
     }
     let line = match wanted.change {
         Change::Release(name) => format!("upgrade all packages to {name}"),
@@ -219,13 +228,16 @@ fn commands(
         Change::Install(_) | Change::Files(_) => format!("install {}", packages(count)),
         Change::Remove(_) => format!("remove {}", packages(changes.changes.len())),
     };
-    add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])));
+    add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])), false);
+    let check = "left=$(dpkg --audit) && printf '%s\n' \"$left\" && test -z \"$left\" && \
+        apt-get --quiet check";
+    add("check that every package is whole".into(), &["sh", "-c", check], false);
     commands
 }
 
 /// What is removed needs no list of what there is, and no network.
-fn needs_lists(change: &Change) -> bool {
-    !matches!(change, Change::Remove(_))
+fn needs_lists(wanted: &Wanted<'_>) -> bool {
+    wanted.is_interrupted || !matches!(wanted.change, Change::Remove(_))
 }
 
 fn packages(count: usize) -> String {
@@ -267,15 +279,24 @@ mod tests {
                 "download 1 package (0 B)",
                 "upgrade the packages that need no new ones",
                 "upgrade all packages to trixie",
+                "check that every package is whole",
             ]
         );
         assert_eq!(lines(&Change::All, false, &[]), Vec::<String>::new());
         assert_eq!(
             lines(&Change::All, true, &[]),
-            ["configure what an interrupted change has unpacked"]
+            [
+                "configure what an interrupted change has unpacked",
+                "take over the lists of packages",
+                "upgrade all packages",
+                "check that every package is whole",
+            ]
         );
         let remove = Change::Remove(vec!["old".into()]);
-        assert_eq!(lines(&remove, false, &[("old", false)]), ["remove 1 package"]);
+        assert_eq!(
+            lines(&remove, false, &[("old", false)]),
+            ["remove 1 package", "check that every package is whole"]
+        );
     }
 
     #[test]

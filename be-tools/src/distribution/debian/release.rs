@@ -50,8 +50,9 @@ pub(super) struct ReleaseChange {
 /// Works out the sources of a release.
 ///
 /// # Errors
-/// The system is not a Debian, the release is not the next one, or none of the sources is Debian's.
-pub(super) fn change(root: &RootDir, release: &str) -> Result<ReleaseChange> {
+/// The system is not a Debian, the release is not the next one (or, after an interruption, the same),
+/// or none of the sources is Debian's.
+pub(super) fn change(root: &RootDir, release: &str, is_interrupted: bool) -> Result<ReleaseChange> {
     let os_release = root.text("etc/os-release")?.unwrap_or_default();
     let field = |name: &str| {
         let value = os_release.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
@@ -64,6 +65,11 @@ pub(super) fn change(root: &RootDir, release: &str) -> Result<ReleaseChange> {
         )));
     }
     let rewriting = Rewriting::between(&codename, release)?;
+    if codename == rewriting.to && !is_interrupted {
+        return Err(Error::Usage(format!(
+            "it is {codename} already: --dist upgrades its packages"
+        )));
+    }
     let mut change = ReleaseChange::default();
     let mut is_found = false;
     for path in files(root)? {
@@ -124,7 +130,7 @@ mod tests {
             ("etc/apt/sources.list.d/php.sources", sources),
             ("etc/apt/sources.list.d/notes.txt", "deb nothing"),
         ]);
-        let change = change(&root, "trixie").unwrap();
+        let change = change(&root, "trixie", false).unwrap();
         assert_eq!(
             change.files[0].text,
             "# comment\n\
@@ -140,7 +146,7 @@ mod tests {
         );
         assert_eq!(change.notes.len(), 3, "{:?}", change.notes);
         assert!(change.notes[2].contains("php.sources: https://php.example/php bookworm"));
-        let refused = super::change(&root, "forky").unwrap_err().to_string();
+        let refused = super::change(&root, "forky", false).unwrap_err().to_string();
         assert!(refused.contains("from bookworm to trixie"), "{refused}");
     }
 
@@ -148,11 +154,12 @@ mod tests {
     fn a_system_without_sources_of_debian_or_another_one_is_refused() {
         for (os, list, why) in [
             ("ID=debian\nVERSION_CODENAME=bookworm\n", "", "none of its package sources"),
+            ("ID=debian\nVERSION_CODENAME=trixie\n", "", "it is trixie already"),
             ("ID=ubuntu\nVERSION_CODENAME=jammy\n", "", "this is 'ubuntu'"),
         ] {
             let (_directory, root) =
                 tree(&[("etc/os-release", os), ("etc/apt/sources.list", list)]);
-            let error = change(&root, "trixie").unwrap_err().to_string();
+            let error = change(&root, "trixie", false).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
     }

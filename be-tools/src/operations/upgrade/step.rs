@@ -10,12 +10,11 @@ use crate::distribution::package_manager::{
 use crate::error::{Doing, Error, Result};
 use crate::operations::in_place::{self, Frame, Frames, InPlace};
 use crate::plan::{Progress, Report, Unit};
-use crate::sandbox::{Inside, Limits};
+use crate::sandbox::{Inside, Limits, NOT_PREPARED};
 use crate::step;
 
 /// The bounds of a package manager. A whole release on a slow machine takes hours.
-const LIMITS: Limits =
-    Limits { output: 256 << 20, time: std::time::Duration::from_secs(24 * 3600) };
+const LIMITS: Limits = Limits { output: 32 << 20, time: std::time::Duration::from_secs(24 * 3600) };
 
 #[derive(Debug)]
 pub(super) enum Step<'a> {
@@ -44,16 +43,20 @@ pub(super) struct State<'a> {
     pub(super) manager: &'a dyn PackageManager,
     pub(super) packages: &'a PackagePlan,
     pub(super) work: &'a Path,
+    /// Whether every command has the network, and not only those that download.
+    pub(super) network: bool,
     pub(super) transcript: Transcript,
 }
 
 impl State<'_> {
-    fn write_files(&self, files: &[NewFile]) -> Result<()> {
+    fn write_files(&mut self, files: &[NewFile]) -> Result<()> {
+        self.place.progress = in_place::Progress::Started;
         let root = self.place.root()?;
         files.iter().try_for_each(|file| root.write(&file.path, file.text.as_bytes(), 0o644))
     }
 
-    fn reuse(&self, files: &[Reused]) -> Result<()> {
+    fn reuse(&mut self, files: &[Reused]) -> Result<()> {
+        self.place.progress = in_place::Progress::Started;
         let root = self.place.root()?;
         files.iter().try_for_each(|file| {
             let bytes = std::fs::read(&file.from).at("reading", &file.from)?;
@@ -62,16 +65,19 @@ impl State<'_> {
     }
 
     fn command(&mut self, command: &PackageCommand, report: &mut dyn Report) -> Result<()> {
-        let State { place, manager, packages, work, transcript } = self;
+        let State { place, manager, packages, work, network, transcript } = self;
         let total = packages.changes.changes.len() as u64;
         let download = packages.changes.download;
-        place.progress = in_place::Progress::Started;
-        let status = place.run(|inside| {
-            let inside = Inside { work: Some(work), network: true, limits: LIMITS, ..inside };
+        let before = std::mem::replace(&mut place.progress, in_place::Progress::Started);
+        let network = command.network || *network;
+        let ended = place.run(|inside| {
+            let inside = Inside { work: Some(work), network, limits: LIMITS, ..inside };
             inside.stream(&command.words, manager.name(), &mut |line| {
                 let event = manager.event(line);
                 if transcript.add(line, event) {
-                    log::info!("{line}");
+                    if !line.trim().is_empty() {
+                        log::info!("{line}");
+                    }
                     return;
                 }
                 let done = transcript.done.len() as u64;
@@ -84,10 +90,21 @@ impl State<'_> {
                     _ => Progress { files: done.min(total), total_files: Some(total), ..progress },
                 });
             })
-        })?;
-        if status.success() {
-            place.progress = in_place::Progress::Ended;
-            return Ok(());
+        });
+        let status = match ended {
+            Ok(status) if status.success() => {
+                place.progress = in_place::Progress::Ended;
+                return Ok(());
+            }
+            Ok(status) => status,
+            Err(killed @ (Error::Interrupted | Error::Tool(_))) => return Err(killed),
+            Err(not_started) => {
+                place.progress = before;
+                return Err(not_started);
+            }
+        };
+        if status.code() == Some(NOT_PREPARED.into()) {
+            place.progress = before;
         }
         Err(Error::PackageManager {
             program: manager.name(),

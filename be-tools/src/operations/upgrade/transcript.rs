@@ -7,6 +7,9 @@ use crate::distribution::package_manager::Event;
 /// How many lines about something that was refused are kept.
 const MAX_REFUSED: usize = 50;
 
+/// How many names of one kind are kept.
+const MAX_NAMES: usize = 10_000;
+
 /// How many of the last lines are kept for an error message.
 const MAX_LAST: usize = 5;
 
@@ -28,6 +31,8 @@ pub struct Transcript {
     pub refused: Vec<String>,
     /// How many more such lines there were.
     pub refused_more: usize,
+    /// The packages that were removed.
+    pub(super) removed: BTreeSet<String>,
     /// The packages that are done.
     pub(super) done: BTreeSet<String>,
     /// The part of the download that is done, from 0 to 1.
@@ -52,12 +57,17 @@ impl Transcript {
                 return false;
             }
             Some(Event::Done(name)) => {
-                self.done.insert(name.to_owned());
+                add_name(&mut self.done, Some(name.to_owned()));
+                return false;
+            }
+            Some(Event::Removed(name)) => {
+                add_name(&mut self.done, Some(name.to_owned()));
+                add_name(&mut self.removed, Some(name.to_owned()));
                 return false;
             }
             Some(Event::Configuration(path)) => self.configuration = Some(path.to_owned()),
-            Some(Event::Kept) => self.kept.extend(self.configuration.take()),
-            Some(Event::Replaced) => self.replaced.extend(self.configuration.take()),
+            Some(Event::Kept) => add_name(&mut self.kept, self.configuration.take()),
+            Some(Event::Replaced) => add_name(&mut self.replaced, self.configuration.take()),
         }
         let lower = line.to_lowercase();
         if REFUSED.iter().any(|words| lower.contains(words)) {
@@ -83,6 +93,13 @@ impl Transcript {
     }
 }
 
+/// Adds a name, unless there are too many: a package manager may print anything.
+fn add_name(names: &mut BTreeSet<String>, name: Option<String>) {
+    if names.len() < MAX_NAMES {
+        names.extend(name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +117,7 @@ mod tests {
             ("rm: cannot remove '/home/x': Read-only file system", None),
             ("", None),
             ("pmstatus", Some(Event::Done("nginx"))),
+            ("pmstatus", Some(Event::Removed("old"))),
         ] {
             assert_eq!(transcript.add(line, event), !line.starts_with("pmstatus"), "{line}");
         }
@@ -107,7 +125,8 @@ mod tests {
         assert_eq!(Vec::from_iter(&transcript.replaced), ["/etc/b"]);
         let expected = "nginx: rm: cannot remove '/home/x': Read-only file system";
         assert_eq!(transcript.refused, [expected]);
-        assert!(transcript.done.contains("nginx"));
+        assert_eq!(Vec::from_iter(&transcript.done), ["nginx", "old"]);
+        assert_eq!(Vec::from_iter(&transcript.removed), ["old"]);
         assert!(
             transcript
                 .last_words()

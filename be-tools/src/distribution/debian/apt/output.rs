@@ -44,8 +44,13 @@ fn package(rest: &str) -> Option<Event<'_>> {
     if !is_package {
         return None;
     }
-    let is_done = message.starts_with("Installed ") || message.starts_with("Removed ");
-    Some(if is_done { Event::Done(name) } else { Event::Package(name) })
+    Some(if message.starts_with("Installed ") {
+        Event::Done(name)
+    } else if message.starts_with("Removed ") {
+        Event::Removed(name)
+    } else {
+        Event::Package(name)
+    })
 }
 
 #[cfg(test)]
@@ -61,6 +66,7 @@ mod tests {
             ("pmstatus:nginx:45.5:Unpacking nginx (amd64)", Some(Event::Package("nginx"))),
             ("pmstatus:libc6:i386:50.0:Preparing", Some(Event::Package("libc6:i386"))),
             ("pmstatus:nginx:100:Installed nginx (amd64)", Some(Event::Done("nginx"))),
+            ("pmstatus:old:60:Removed old (amd64)", Some(Event::Removed("old"))),
             ("pmstatus:dpkg-exec:0:Running dpkg", Some(Event::Noise)),
             ("pmstatus:", Some(Event::Noise)),
             ("pmerror:nginx:45.5:it failed", Some(Event::Noise)),

@@ -13,7 +13,7 @@ use crate::tool::Tool;
 pub(super) const PATH: &str = "/run/lifeboat/work/apt.conf";
 
 /// What apt needs in the work directory before it fetches lists.
-const DIRECTORIES: [&str; 2] = ["lists/partial", "archives/partial"];
+const LISTS: &str = "lists/partial";
 
 /// Writes the settings, and the sources of the new release if there is one.
 pub(super) fn write(
@@ -21,9 +21,7 @@ pub(super) fn write(
     wanted: &Wanted<'_>,
     release: Option<&ReleaseChange>,
 ) -> Result<()> {
-    for directory in DIRECTORIES {
-        place.work.make_directory(directory)?;
-    }
+    place.work.make_directory(LISTS)?;
     let mut text = format!(
         "Dir::State::Lists \"{WORK}/lists\";\n\
          Dir::Cache::pkgcache \"{WORK}/pkgcache.bin\";\n\
@@ -32,6 +30,7 @@ pub(super) fn write(
          Acquire::Languages \"none\";\n\
          APT::Update::Error-Mode \"any\";\n\
          APT::Color \"false\";\n\
+         APT::Keep-Downloaded-Packages \"false\";\n\
          DPkg::Use-Pty \"false\";\n\
          DPkg::Options {{ \"{}\"; }};\n\
          #clear APT::Update::Pre-Invoke;\n\
@@ -68,16 +67,27 @@ pub(super) fn dpkg_options(policy: ConfigurationPolicy) -> &'static [&'static st
     }
 }
 
+/// The policy of ucf(1), for the configuration files that it manages.
+fn ucf_variable(policy: ConfigurationPolicy) -> &'static str {
+    match policy {
+        ConfigurationPolicy::Keep => "UCF_FORCE_CONFFOLD=1",
+        ConfigurationPolicy::Replace => "UCF_FORCE_CONFFNEW=1",
+    }
+}
+
+/// A shell's command line that configures what is unpacked, as far as that can be done now.
+pub(super) fn configuring(policy: ConfigurationPolicy) -> String {
+    let (variable, options) = (ucf_variable(policy), dpkg_options(policy).join(" "));
+    format!("env {variable} dpkg {options} --configure --pending || true")
+}
+
 /// A command of apt-get that reports its progress, with the same policy for the files that ucf(1)
 /// manages.
 ///
 /// The reports go to standard output by another descriptor: apt closes the one that it reports to
 /// before it runs dpkg, and the packages' scripts need theirs.
 pub(super) fn reporting<'a>(wanted: &Wanted<'_>, apt_get: &[&'a str]) -> Vec<&'a str> {
-    let variable = match wanted.configuration {
-        ConfigurationPolicy::Keep => "UCF_FORCE_CONFFOLD=1",
-        ConfigurationPolicy::Replace => "UCF_FORCE_CONFFNEW=1",
-    };
+    let variable = ucf_variable(wanted.configuration);
     let shell = ["sh", "-c", "exec \"$@\" 3>&1", "sh", "env", variable];
     let [program, words @ ..] = apt_get else { return Vec::new() };
     [&shell[..], &[program, "--option", "APT::Status-Fd=3"], words].concat()

@@ -1,5 +1,7 @@
 //! What apt-get says that it would do: `--simulate` and `--print-uris` (apt-get(8)).
 
+use std::collections::BTreeMap;
+
 use crate::plan::{PackageChange, PackageChanges};
 
 /// A file that apt would install from, downloaded or not.
@@ -62,21 +64,18 @@ pub(crate) fn changes(simulated: &str, uris: &str) -> PackageChanges {
 }
 
 fn changed(printed: &str) -> Vec<PackageChange> {
-    let mut changes: Vec<PackageChange> = Vec::new();
+    let mut changes: BTreeMap<&str, PackageChange> = BTreeMap::new();
     for line in printed.lines().filter_map(Line::parse) {
-        let change = PackageChange {
+        let to = line.version().map(str::to_owned);
+        let new = || PackageChange {
             name: line.name.to_owned(),
             from: line.old.map(str::to_owned),
-            to: line.version().map(str::to_owned),
+            to: None,
         };
-        match changes.iter_mut().find(|there| there.name == change.name) {
-            // One that is removed first, so that another can be installed, comes back.
-            Some(there) => there.to = change.to,
-            None => changes.push(change),
-        }
+        // One that is removed first, so that another can be installed, comes back.
+        changes.entry(line.name).or_insert_with(new).to = to;
     }
-    changes.sort_by(|a, b| a.name.cmp(&b.name));
-    changes
+    changes.into_values().collect()
 }
 
 /// The names after `The following packages have been kept back:`.
@@ -97,14 +96,15 @@ pub(crate) fn security_fixes(printed: &str) -> Vec<String> {
 /// Lines such as `'http://…/libelf1_0.188-2.1_amd64.deb' libelf1_0.188-2.1_amd64.deb 173796 MD5Sum:…`.
 pub(crate) fn archives(printed: &str) -> Vec<Archive> {
     let lines = printed.lines().filter_map(|line| line.strip_prefix('\'')?.split_once("' "));
-    lines
-        .filter_map(|(_, rest)| {
-            let mut words = rest.split_whitespace();
-            let (name, size) = (words.next()?, words.next()?.parse().ok()?);
-            let is_name = !name.contains('/') && name.ends_with(".deb");
-            is_name.then(|| Archive { name: name.to_owned(), size })
-        })
-        .collect()
+    let found = lines.filter_map(|(_, rest)| {
+        let mut words = rest.split_whitespace();
+        let (name, size) = (words.next()?, words.next()?.parse().ok()?);
+        let is_name = !name.contains('/') && name.ends_with(".deb");
+        is_name.then(|| (name.to_owned(), size))
+    });
+    // Each once, whatever is printed.
+    let by_name: BTreeMap<String, u64> = found.collect();
+    by_name.into_iter().map(|(name, size)| Archive { name, size }).collect()
 }
 
 /// The bytes of `After this operation, 15.9 MB of additional disk space will be used.`, negative if

@@ -79,7 +79,9 @@ mod tests {
             deb-src [ arch=amd64 ] http://mirror/debian/ bullseye-updates main\n\
             deb http://mirror/debian-security bullseye-security main\n\
             #deb http://mirror/debian bullseye contrib\n\
-            deb http://mirror/flat ./\n\nnonsense\n";
+            deb http://mirror/flat ./\n\
+            deb [signed-by=/k/vendor-archive-keyring.gpg] http://vendor/debian bullseye main\n\
+            \nnonsense\n";
         let rewriting = Rewriting::between("bullseye", "bookworm").unwrap();
         let rewritten = rewrite(text, &rewriting);
         assert_eq!(
@@ -88,9 +90,11 @@ mod tests {
             deb-src [ arch=amd64 ] http://mirror/debian/ bookworm-updates main\n\
             deb http://mirror/debian-security bookworm-security main\n\
             #deb http://mirror/debian bullseye contrib\n\
-            # Switched off for bookworm: deb http://mirror/flat ./\n\nnonsense\n"
+            # Switched off for bookworm: deb http://mirror/flat ./\n\
+            # Switched off for bookworm: deb [signed-by=/k/vendor-archive-keyring.gpg] \
+            http://vendor/debian bullseye main\n\nnonsense\n"
         );
-        assert!(rewritten.has_debian && rewritten.notes.len() == 2, "{:?}", rewritten.notes);
+        assert!(rewritten.has_debian && rewritten.notes.len() == 3, "{:?}", rewritten.notes);
         // Rewritten again, as after an interruption, it stays.
         assert_eq!(rewrite(&rewritten.text, &rewriting).text, rewritten.text);
     }

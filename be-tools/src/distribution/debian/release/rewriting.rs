@@ -115,9 +115,13 @@ impl Rewriting {
             let last = last.strip_suffix(".list").unwrap_or(last);
             last == "debian" || last.starts_with("debian-")
         };
-        let is_signed = entry.signed_by.contains("debian-archive-");
+        // A key that is named and is another one decides: others have a directory `debian`, too.
+        let is_from_debian = match entry.signed_by {
+            "" => entry.uris.iter().all(|uri| is_archive(uri)),
+            key => key.contains("debian-archive-"),
+        };
         let is_ours = |suite: &&str| self.parts(suite).is_some();
-        (is_signed || entry.uris.iter().all(|uri| is_archive(uri)))
+        is_from_debian
             && !entry.components.is_empty()
             && entry.components.iter().all(|c| COMPONENTS.contains(c))
             && entry.suites.iter().all(is_ours)
