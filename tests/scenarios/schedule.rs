@@ -29,8 +29,9 @@ fn a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed(release: Release) ->
     vm.run("echo new >/root/since-then")?;
     // Every minute: a timer is as exact as that.
     vm.be(&format!("schedule {SECOND} '*-*-* *:*:00' --mail root"))?;
-    let timer = vm.run("basename /etc/systemd/system/lifeboat-????????.timer")?.stdout;
-    let service = timer.trim().replace(".timer", ".service");
+    let found = vm.run("basename /etc/systemd/system/lifeboat-????????.timer")?.stdout;
+    let timer = found.trim();
+    let service = timer.replace(".timer", ".service");
     vm.run(&format!("systemd-analyze verify /etc/systemd/system/{service}"))?;
     vm.run(&format!("systemctl is-active {timer}"))?;
 

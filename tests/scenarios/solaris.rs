@@ -17,6 +17,7 @@ fn live_upgrade_is_walked_through_under_its_own_names(release: Release) -> Resul
     vm.run(NAMES)?;
     lu(&vm, &format!("lucreate -c {FIRST} -m /:/dev/vda3:ext4 -n {SECOND} -A tests -l /root/log"))?;
     assert!(vm.run("cat /root/log")?.stdout.contains("copy the files of /"));
+    vm.run("mkdir /a")?;
     lu(&vm, &format!("lumount {SECOND} /a"))?;
     vm.run("echo edited >/a/root/edited")?;
     lu(&vm, &format!("luumount {SECOND}"))?;
