@@ -1,7 +1,6 @@
 //! The settings with which apt is run (apt.conf(5)), in addition to those of the BE.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use crate::distribution::debian::release::ReleaseChange;
 use crate::distribution::package_manager::{ConfigurationPolicy, Wanted, Workplace};
@@ -95,10 +94,11 @@ pub(super) fn reporting<'a>(wanted: &Wanted<'_>, apt_get: &[&'a str]) -> Vec<&'a
 
 /// The proxies that the running system's apt uses. One that has no apt has none.
 fn proxies(place: &Workplace<'_>) -> Vec<(String, String)> {
-    if place.host.is_rescue_image() || !Path::new("/usr/bin/apt-config").exists() {
+    let program = place.host.root.join("usr/bin/apt-config");
+    if !program.exists() {
         return Vec::new();
     }
-    match Tool::new("apt-config").args(["dump", "Acquire"]).run() {
+    match Tool::new(program).args(["dump", "Acquire"]).run() {
         Ok(printed) => parse_proxies(&printed),
         Err(why) => {
             log::warn!("the proxy of the running system is not known: {why}");
