@@ -21,7 +21,7 @@ const SERVE: &str = "mkdir -p /run/www && \
 /// Asks it again and again. Each line: whether it answered, and after how many milliseconds.
 const ASK: &str = "systemd-run --quiet --unit=client sh -c 'while sleep 0.2; do \
     b=$(date +%s%N); r=ok; \
-    busybox wget -q -T 30 -O /dev/null http://127.0.0.1/debian/dists/trixie/main/binary-amd64/Packages \
+    busybox wget -q -O /dev/null http://127.0.0.1/debian/dists/trixie/main/binary-amd64/Packages \
     || r=failed; e=$(date +%s%N); echo $r $(( (e - b) / 1000000 )); done >/run/requests'";
 
 fn a_release_is_upgraded_in_the_copy_while_the_old_one_serves(release: Release) -> Result<()> {
