@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::context::Context;
 use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
-use super::schedule::date;
 use super::table;
 use crate::discover;
 use crate::environment::{BootEnvironment, Trial};
@@ -89,7 +88,7 @@ fn render(environments: &[&BootEnvironment]) -> Table {
     for e in environments {
         let devices: Vec<String> =
             e.own_devices().iter().map(|d| d.display().to_string()).collect();
-        let created = e.descriptor.as_ref().map(|d| d.created.replace('T', " "));
+        let created = e.descriptor.as_ref().map(|d| table::minute(&d.created));
         let row = [
             e.reference.clone(),
             e.os.short(),
@@ -98,7 +97,7 @@ fn render(environments: &[&BootEnvironment]) -> Table {
             yes(e.running),
             yes(e.next_boot),
             trial(e.trial).into(),
-            created.map_or_else(|| "-".into(), |c| c.get(..16).unwrap_or(&c).to_owned()),
+            created.unwrap_or_else(|| "-".into()),
             e.used.map_or_else(|| "-".into(), |b| HumanBytes(b).to_string()),
             health(e),
             devices.join(","),
@@ -115,9 +114,9 @@ fn scheduled(found: &Scheduled) -> String {
     let last = match (record.last_success, record.last_status) {
         (_, None) => ", and has not run yet".to_owned(),
         (None, Some(status)) => format!(", and has never succeeded (last status {status})"),
-        (Some(time), Some(0 | 4)) => format!(", last success {}", date(time)),
+        (Some(time), Some(0 | 4)) => format!(", last success {}", table::time(time)),
         (Some(time), Some(status)) => {
-            format!(", last success {}; the last run failed (status {status})", date(time))
+            format!(", last success {}; the last run failed (status {status})", table::time(time))
         }
     };
     format!(

@@ -81,18 +81,11 @@ fn list(context: &Context, json: bool) -> Result<u8> {
             schedule.action.to_string(),
             schedule.calendar,
             or_none(next),
-            or_none(record.last_success.map(date)),
+            or_none(record.last_success.map(table::time)),
             or_none(record.last_status.map(|status| status.to_string())),
         ];
         table::add(&mut rows, row);
     }
     table::print(&rows)?;
     Ok(0)
-}
-
-/// Seconds since 1970 as `2026-12-01 02:31`.
-pub(super) fn date(seconds: u64) -> String {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-    let text = humantime::format_rfc3339_seconds(time).to_string().replace('T', " ");
-    text.get(..16).unwrap_or(&text).to_owned()
 }

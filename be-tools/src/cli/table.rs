@@ -19,6 +19,18 @@ pub(super) fn add<const N: usize>(table: &mut Table, cells: [String; N]) {
     table.add_row(cells.map(|cell| printable(&cell).into_owned()));
 }
 
+/// Seconds since 1970 as a cell: `2026-12-01 02:31`.
+pub(super) fn time(seconds: u64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    minute(&humantime::format_rfc3339_seconds(time).to_string())
+}
+
+/// A time of RFC 3339 as a cell, without its seconds.
+pub(super) fn minute(text: &str) -> String {
+    let text = text.replace('T', " ");
+    text.get(..16).unwrap_or(&text).to_owned()
+}
+
 /// Prints a table.
 pub(super) fn print(table: &Table) -> Result<()> {
     lines(table).try_for_each(|line| print_line(&line))

@@ -24,23 +24,7 @@ pub struct OperatingSystem {
 impl OperatingSystem {
     /// Parses os-release(5): shell assignments, whose values may be quoted.
     pub fn parse(text: &str) -> Self {
-        let value = |key: &str| {
-            let raw = text
-                .lines()
-                .rev()
-                .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
-                .trim();
-            let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
-            let quoted =
-                quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
-            let mut plain = String::new();
-            let mut chars = quoted.unwrap_or(raw).chars();
-            while let Some(c) = chars.next() {
-                let c = if c == '\\' { chars.next().unwrap_or(c) } else { c };
-                plain.extend((!c.is_control()).then_some(c));
-            }
-            Some(plain)
-        };
+        let value = |key: &str| Self::value(text, key);
         let id = value("ID").unwrap_or_else(|| "linux".into());
         OperatingSystem {
             version_id: value("VERSION_ID").unwrap_or_default(),
@@ -49,6 +33,24 @@ impl OperatingSystem {
                 .unwrap_or_else(|| id.clone()),
             id,
         }
+    }
+
+    /// The value of a field of os-release(5), such as `VERSION_CODENAME`.
+    pub fn value(text: &str, key: &str) -> Option<String> {
+        let raw = text
+            .lines()
+            .rev()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?
+            .trim();
+        let quoted = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
+        let quoted = quoted.or_else(|| raw.strip_prefix('\'').and_then(|r| r.strip_suffix('\'')));
+        let mut plain = String::new();
+        let mut chars = quoted.unwrap_or(raw).chars();
+        while let Some(c) = chars.next() {
+            let c = if c == '\\' { chars.next().unwrap_or(c) } else { c };
+            plain.extend((!c.is_control()).then_some(c));
+        }
+        Some(plain)
     }
 
     /// A short name for a column: `Debian 12`, else the pretty name, else `unknown`.

@@ -10,6 +10,7 @@ mod rewriting;
 use std::path::{Path, PathBuf};
 
 use crate::distribution::package_manager::NewFile;
+use crate::environment::OperatingSystem;
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
 use rewriting::{Rewriting, Rewritten};
@@ -54,10 +55,7 @@ pub(super) struct ReleaseChange {
 /// or none of the sources is Debian's.
 pub(super) fn change(root: &RootDir, release: &str, is_interrupted: bool) -> Result<ReleaseChange> {
     let os_release = root.text("etc/os-release")?.unwrap_or_default();
-    let field = |name: &str| {
-        let value = os_release.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('='));
-        value.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
-    };
+    let field = |name: &str| OperatingSystem::value(&os_release, name).unwrap_or_default();
     let (os, codename) = (field("ID"), field("VERSION_CODENAME"));
     if os != "debian" {
         return Err(Error::Usage(format!(

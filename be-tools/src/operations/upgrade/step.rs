@@ -26,7 +26,7 @@ pub(super) enum Step<'a> {
 
 /// The steps, in order.
 pub(super) fn list<'a>(frames: &Frames<'a>, packages: &'a PackagePlan) -> Vec<Step<'a>> {
-    if packages.commands.is_empty() && packages.files.is_empty() {
+    if packages.commands.is_empty() {
         return Vec::new();
     }
     let mut steps: Vec<Step> = frames.before.iter().copied().map(Step::Frame).collect();
