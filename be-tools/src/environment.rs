@@ -1,7 +1,6 @@
 //! A boot environment: what is found of it on the disks, and what it says of itself.
 
 mod boot_environment;
-pub mod boot_menu;
 mod descriptor;
 pub mod facts;
 pub mod health;

@@ -8,7 +8,6 @@ mod loader_settings;
 mod localization;
 mod localized;
 mod resume;
-mod source_menu;
 
 #[cfg(test)]
 mod tests;
@@ -16,13 +15,13 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use boot::menu::ENTRIES;
+
 pub use kernel_parameters::OwnParameters;
 pub use loader_settings::LoaderSettings;
 pub use localization::Localization;
 pub use localized::Localized;
-pub use source_menu::SourceMenu;
 
-use crate::environment::boot_menu::ENTRIES;
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::installed::{self, PROGRAM_PATH};

@@ -8,6 +8,7 @@ pub(crate) mod source_system;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use boot::menu::BootMenu;
 use indicatif::HumanBytes;
 
 use crate::copy::{self, Mode, Summary};
@@ -18,7 +19,7 @@ use crate::host::Host;
 use crate::installed;
 use crate::layout::{self, Layout, MountPoint, Placement, TargetFileSystem};
 use crate::localize::identity::NewMachine;
-use crate::localize::{self, LoaderSettings, Localization, SourceMenu};
+use crate::localize::{self, LoaderSettings, Localization};
 use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
@@ -44,8 +45,8 @@ pub(crate) struct Population<'a> {
     pub(crate) swap_uuids: &'a [String],
     /// The devices that the plan names.
     pub(crate) holds: &'a Holds,
-    /// What the source's boot menu chooses.
-    pub(crate) source_menu: &'a SourceMenu,
+    /// The boot menu of the source.
+    pub(crate) source_menu: &'a BootMenu,
     /// The target has, or gets, a boot entry on this machine.
     pub(crate) is_bootable: bool,
 }

@@ -1,6 +1,8 @@
 //! Files of a BE, opened as that BE would see them: with openat2(2) and `RESOLVE_IN_ROOT`, so that
 //! a symlink on a foreign disk is never followed out of it.
 
+mod menu_files;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

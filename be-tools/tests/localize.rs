@@ -15,13 +15,14 @@ use be_tools::environment::{FileSystemUse, Id, Root};
 use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, Placement, lay_out};
 use be_tools::loader::grub::GrubSettings;
-use be_tools::localize::{Localization, Localized, SourceMenu, localize};
+use be_tools::localize::{Localization, Localized, localize};
 use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
 use be_tools::storage::device::BlockDevice;
 use be_tools::storage::stack::Stack;
 use be_tools::storage::volume::{Provision, Volume};
 use boot::grubenv::EnvironmentBlock;
+use boot::menu::{BootMenu, MenuEntry};
 use loop_device::{root, sh};
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
@@ -125,7 +126,7 @@ impl Copy {
         Inside { esp, ..Inside::new(root, block_devices) }
     }
 
-    fn localize(&self, source_menu: &SourceMenu) -> Localized {
+    fn localize(&self, source_menu: &BootMenu) -> Localized {
         let fstab = Fstab::parse(&self.text("etc/fstab"));
         let line = |e: &be_tools::fstab::Entry| FileSystemUse {
             mountpoint: e.mountpoint(),
@@ -220,7 +221,7 @@ fn reinstalling_leaves_the_vendors_directory(release: &str) {
     );
     fs::remove_file(copy.root().join("called")).unwrap();
 
-    let Localized { done, warnings, shortfalls } = copy.localize(&SourceMenu::default());
+    let Localized { done, warnings, shortfalls } = copy.localize(&BootMenu::default());
     assert_eq!((warnings, shortfalls), (Vec::new(), Vec::new()));
     assert!(!done.iter().any(|d| d.starts_with("initramfs rebuilt")), "{done:#?}");
     assert!(
@@ -261,7 +262,8 @@ fn the_menu_of_a_copy_has_its_own_root_and_the_kernel_of_its_source() {
     };
     let mut block = EnvironmentBlock::new();
     block.set("saved_entry", &title("Debian GNU/Linux")).unwrap();
-    let source_menu = SourceMenu { kernel: Some(format!("vmlinuz-{kernel}")), block };
+    let entry = MenuEntry { kernel: format!("vmlinuz-{kernel}"), ..MenuEntry::default() };
+    let source_menu = BootMenu { default: Some(entry), variables: block, ..BootMenu::default() };
     for default in [title("Debian GNU/Linux").as_str(), "saved", "1>2"] {
         copy.write("etc/default/grub", &settings(default));
         let Localized { warnings, shortfalls, .. } = copy.localize(&source_menu);

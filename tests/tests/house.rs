@@ -49,6 +49,13 @@ const WINGS: [&str; 16] = [
 /// Circles that stay, each with its reason: none.
 const CIRCLES: [(&str, &str); 0] = [];
 
+/// Where code outside of `loader` has a word of one loader, each with its reason.
+const LOADER_WORDS: [(&str, &str); 3] = [
+    ("distribution::debian", "it answers the questions of a loader's packages"),
+    ("environment::loader_name", "a descriptor names its loader, and old ones mean the first"),
+    ("tree::exclude", "what is never copied is one list of paths"),
+];
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -115,6 +122,63 @@ fn a_wing_uses_only_those_below_it() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn only_the_loader_wing_speaks_of_a_loader() -> Result<()> {
+    let files = Files::read(&workspace().join("be-tools/src"))?;
+    let mut found = BTreeSet::new();
+    for (module, file) in files.parsed()? {
+        if module.split("::").next() == Some("loader") {
+            continue;
+        }
+        let mut finder = LoaderWords(false);
+        finder.visit_file(&file);
+        if finder.0 {
+            found.insert(module);
+        }
+    }
+    let named: BTreeSet<String> =
+        LOADER_WORDS.iter().map(|(module, _)| (*module).to_owned()).collect();
+    ensure!(found == named, "found in {found:?}, named are {named:?}");
+    Ok(())
+}
+
+/// Whether code, comments left out, has a word that belongs to one loader or to the firmware.
+struct LoaderWords(bool);
+
+impl LoaderWords {
+    fn judge(&mut self, text: &str) {
+        let text = text.to_lowercase().replace('_', "");
+        let words = ["grub", "bootnext", "bootorder", "environmentblock"];
+        self.0 |= words.iter().any(|word| text.contains(word));
+    }
+}
+
+impl<'ast> Visit<'ast> for LoaderWords {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        if !is_for_tests(attributes_of(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+
+    fn visit_ident(&mut self, ident: &'ast syn::Ident) {
+        self.judge(&ident.to_string());
+    }
+
+    fn visit_lit(&mut self, literal: &'ast syn::Lit) {
+        match literal {
+            syn::Lit::Str(text) => self.judge(&text.value()),
+            syn::Lit::ByteStr(text) => self.judge(&String::from_utf8_lossy(&text.value())),
+            _ => {}
+        }
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.judge(&call.tokens.to_string());
+    }
+}
+
 /// The modules of a crate that have files, by their path below the crate: `loader::firmware`. The
 /// crate's root is the empty path.
 struct Files(BTreeMap<String, PathBuf>);
@@ -143,8 +207,8 @@ impl Files {
         Ok(Files(files))
     }
 
-    /// Each file's imports, its own tests left out.
-    fn imports(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    /// The files, those of tests left out.
+    fn parsed(&self) -> Result<BTreeMap<String, syn::File>> {
         let is_test = |module: &str| {
             module.split("::").any(|part| matches!(part, "tests" | "testing" | "promises"))
         };
@@ -152,7 +216,16 @@ impl Files {
         for (module, path) in self.0.iter().filter(|(module, _)| !is_test(module)) {
             let text = std::fs::read_to_string(path)?;
             let file = syn::parse_file(&text).with_context(|| path.display().to_string())?;
-            let mut finder = Finder { files: self, module, found: BTreeSet::new() };
+            all.insert(module.clone(), file);
+        }
+        Ok(all)
+    }
+
+    /// Each file's imports, its own tests left out.
+    fn imports(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        let mut all = BTreeMap::new();
+        for (module, file) in self.parsed()? {
+            let mut finder = Finder { files: self, module: &module, found: BTreeSet::new() };
             finder.visit_file(&file);
             all.insert(module.clone(), finder.found);
         }

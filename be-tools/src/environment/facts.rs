@@ -18,7 +18,7 @@ use crate::installed::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 use crate::storage::probe;
 
-pub use kernels::{Grub, GrubEntry, Kernel};
+pub use kernels::{Kernel, Menu, MenuEntry, MenuFile};
 
 /// The most swap files that are read.
 const MAX_SWAP_FILES: usize = 16;
@@ -43,7 +43,7 @@ pub struct Facts {
     /// The kernels, newest first.
     pub kernels: Vec<Kernel>,
     /// What the menu would start.
-    pub grub: Grub,
+    pub menu: Menu,
     /// What is wrong with /sbin/init.
     pub init_problem: Option<String>,
     /// Bytes in use on the root file system.
@@ -90,8 +90,8 @@ impl Facts {
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-        facts.grub = kernels::menu(root);
-        facts.kernels = kernels::kernels(root, facts.grub.default.as_ref());
+        facts.menu = kernels::menu(root);
+        facts.kernels = kernels::kernels(root, facts.menu.default.as_ref());
         facts.init_problem = boot_images::init_problem(root);
         facts.used = used(root);
         facts.hibernated_swap_file =
@@ -103,7 +103,7 @@ impl Facts {
     /// The kernel that the BE would boot: the one in the default entry of the menu, else the newest
     /// that is complete, else the newest.
     pub fn kernel(&self) -> Option<&Kernel> {
-        let image = self.grub.default.as_ref().and_then(|entry| entry.image.as_ref());
+        let image = self.menu.default.as_ref().and_then(|entry| entry.image.as_ref());
         let default = self.kernels.iter().find(|kernel| Some(&kernel.image) == image);
         default
             .or_else(|| self.kernels.iter().find(|k| k.is_complete()))

@@ -1,16 +1,17 @@
 //! Finds out why a BE would not boot, from the facts that were read. Does no I/O.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::descriptor::State;
-use super::facts::{Facts, GrubEntry};
+use super::facts::{Facts, Menu, MenuEntry, MenuFile};
 use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, Problem};
 use crate::fstab::Spec;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::probe::Kind;
 
-fn problem(code: &'static str, text: impl Into<String>) -> Problem {
+fn problem(code: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Problem {
     Problem::new(code, text)
 }
 
@@ -73,7 +74,7 @@ fn hibernated(
     }
     let way_out = "start it so that it resumes, then shut it down, or give that session up with";
     let lines = environment.file_systems.iter().filter(|f| f.fs_type == "swap").map(|f| &f.spec);
-    let resume = facts.grub.default.iter().filter_map(|entry| entry.resume.as_ref());
+    let resume = facts.menu.default.iter().filter_map(|entry| entry.resume.as_ref());
     let found = lines.chain(resume).flat_map(|spec| devices.lookup(spec));
     for swap in found {
         if swap.content.kind() == Some(Kind::Hibernation) {
@@ -150,31 +151,27 @@ fn kernel(facts: &Facts, all: &mut Vec<Problem>) {
 }
 
 fn menu(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &mut Vec<Problem>) {
-    if !facts.grub.installed && !facts.grub.configured {
+    let Menu { is_expected, is_there, file, default } = &facts.menu;
+    let MenuFile { form, name } = file;
+    if !is_there {
+        if *is_expected {
+            all.push(problem(format!("no-{form}"), format!("its {name} is missing or empty")));
+        }
         return;
     }
-    if !facts.grub.configured {
-        all.push(problem("no-grub-cfg", "its /boot/grub/grub.cfg is missing or empty"));
-        return;
-    }
-    let Some(entry) = &facts.grub.default else {
-        all.push(problem("grub-cfg-no-entry", "its grub.cfg has no entry that starts a kernel"));
+    let Some(entry) = default else {
+        let text = format!("its {name} has no entry that starts a kernel");
+        all.push(problem(format!("{form}-no-entry"), text));
         return;
     };
-    let (codes, menu) = match &entry.entry_file {
-        None => (["grub-cfg-kernel", "grub-cfg-initramfs", "grub-cfg-root"], "grub.cfg".into()),
-        Some(file) => (
-            ["loader-entry-kernel", "loader-entry-initramfs", "loader-entry-root"],
-            format!("boot loader entry {file}"),
-        ),
-    };
-    let [no_kernel, no_initramfs, wrong_root] = codes;
+    let MenuFile { form, name } = &entry.file;
     if entry.image.is_none() {
-        let text = format!("its {menu} starts {}, which is not there", entry.kernel);
-        all.push(problem(no_kernel, text));
+        let text = format!("its {name} starts {}, which is not there", entry.kernel);
+        all.push(problem(format!("{form}-kernel"), text));
     }
     for path in &entry.missing_initramfs {
-        all.push(problem(no_initramfs, format!("its {menu} loads {path}, which is not there")));
+        let text = format!("its {name} loads {path}, which is not there");
+        all.push(problem(format!("{form}-initramfs"), text));
     }
     if let Some(root) = &entry.root
         && let found = devices.lookup(root)
@@ -182,17 +179,17 @@ fn menu(facts: &Facts, environment: &BootEnvironment, devices: &Devices, all: &m
         && !is_own_uuid(root, environment)
     {
         let found = nodes(&found);
-        let text = format!("its {menu} boots root={root}, which {found} have: which is chance");
+        let text = format!("its {name} boots root={root}, which {found} have: which is chance");
         all.push(problem(AMBIGUOUS_ROOT, text));
     } else if let Some(root) = other_root(entry, environment, devices) {
-        let text = format!("its {menu} boots root={root}, which is not its own");
-        all.push(problem(wrong_root, text));
+        let text = format!("its {name} boots root={root}, which is not its own");
+        all.push(problem(format!("{form}-root"), text));
     }
 }
 
 /// Returns `root=` of the menu entry if it does not name the root of this BE.
 fn other_root(
-    entry: &GrubEntry,
+    entry: &MenuEntry,
     environment: &BootEnvironment,
     devices: &Devices,
 ) -> Option<String> {

@@ -25,8 +25,8 @@ pub struct Problem {
 
 impl Problem {
     /// The problem with this code and this sentence.
-    pub fn new(code: &'static str, text: impl Into<String>) -> Self {
-        Problem { code: Cow::Borrowed(code), text: text.into() }
+    pub fn new(code: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
+        Problem { code: code.into(), text: text.into() }
     }
 
     /// Whether to start the BE all the same could start another one, or destroy its files.

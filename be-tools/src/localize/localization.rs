@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use boot::menu::BootMenu;
+
 use super::identity::NewMachine;
-use super::source_menu::SourceMenu;
 use crate::environment::{Id, Root};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, MountPoint};
@@ -23,8 +24,8 @@ pub struct Localization<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// The root of the source.
     pub source_root: &'a Root,
-    /// What the source's boot menu chooses.
-    pub source_menu: &'a SourceMenu,
+    /// The boot menu of the source.
+    pub source_menu: &'a BootMenu,
     /// The fstab of the source, if the target has an older one that is not to be used.
     pub source_fstab: Option<&'a str>,
     /// Set if the copy is to become a machine of its own.

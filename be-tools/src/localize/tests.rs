@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use boot::grubenv::EnvironmentBlock;
+use boot::menu::{BootMenu, MenuEntry};
 
 use super::*;
 use crate::environment::FileSystemUse;
@@ -19,6 +20,12 @@ use crate::storage::volume::Provision;
 
 const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
 const MENU: &str = "boot/grub/grub.cfg";
+
+/// The menu of a source whose default entry starts this kernel.
+fn source_menu(kernel: &str, variables: EnvironmentBlock) -> BootMenu {
+    let default = Some(MenuEntry { kernel: kernel.into(), ..MenuEntry::default() });
+    BootMenu { default, variables, ..BootMenu::default() }
+}
 
 const OLD: &str = "9a2b8c1e-5c5f-4b5e-8d5e-0f6f2d1c7a11";
 const NEW: &str = "11111111-2222-4333-8444-555555555555";
@@ -128,13 +135,13 @@ impl Copied {
         grub_cfg: &str,
         new_machine: Option<&NewMachine>,
     ) -> (Result<Localized>, Vec<String>) {
-        self.localize_as(grub_cfg, &SourceMenu::default(), new_machine, true)
+        self.localize_as(grub_cfg, &BootMenu::default(), new_machine, true)
     }
 
     fn localize_as(
         &self,
         grub_cfg: &str,
-        source_menu: &SourceMenu,
+        source_menu: &BootMenu,
         new_machine: Option<&NewMachine>,
         is_bootable: bool,
     ) -> (Result<Localized>, Vec<String>) {
@@ -278,7 +285,7 @@ fn without_a_boot_entry_a_menu_that_cannot_be_made_is_a_shortfall() {
     let copied = Copied::with(&["/:/dev/vdb1:ext4"]);
     let menu = entry(&format!("/boot/vmlinuz root=UUID={OLD}"));
     let shortfalls = |copied: &Copied, menu: &str| {
-        let (done, _) = copied.localize_as(menu, &SourceMenu::default(), None, false);
+        let (done, _) = copied.localize_as(menu, &BootMenu::default(), None, false);
         done.unwrap().shortfalls
     };
     let [shortfall] = &shortfalls(&copied, &menu)[..] else { panic!() };
@@ -337,7 +344,7 @@ fn a_system_of_fedora_gets_a_menu_of_its_own() {
     ] {
         block.set(name, value).unwrap();
     }
-    let source_menu = SourceMenu { kernel: Some("vmlinuz-6.8".into()), block };
+    let source_menu = source_menu("vmlinuz-6.8", block);
     let cfg = "load_env\nset default=\"${saved_entry}\"\nblscfg\n";
     let (done, asked) = copied.localize_as(cfg, &source_menu, None, true);
     let done = done.unwrap();
@@ -364,7 +371,7 @@ fn the_copy_starts_the_kernel_that_its_source_starts() {
     let titles = "Advanced options for Debian GNU/Linux>Debian GNU/Linux, with Linux 6.1.0-18";
     let mut block = EnvironmentBlock::new();
     block.set("saved_entry", titles).unwrap();
-    let source_menu = SourceMenu { kernel: Some("vmlinuz-6.1.0-18".into()), block };
+    let source_menu = source_menu("vmlinuz-6.1.0-18", block);
     let linux = |kernel: &str| entry(&format!("/boot/{kernel} root=UUID={NEW} ro"));
     let (done, _) = copied.localize_as(&linux("vmlinuz-6.1.0-18"), &source_menu, None, true);
     assert_eq!(done.unwrap().warnings, [""; 0]);

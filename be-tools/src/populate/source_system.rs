@@ -1,10 +1,12 @@
 //! What the source's own files say about how it boots, read before anything is written.
 
+use boot::menu::BootMenu;
+
 use crate::environment::BootEnvironment;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::error::Result;
 use crate::layout::MountPoint;
-use crate::localize::{LoaderSettings, SourceMenu};
+use crate::localize::LoaderSettings;
 use crate::root_dir::RootDir;
 use crate::session::Session;
 
@@ -14,8 +16,8 @@ use crate::installed;
 /// How a source boots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SourceSystem {
-    /// What its boot menu chooses.
-    pub(crate) menu: SourceMenu,
+    /// Its boot menu.
+    pub(crate) menu: BootMenu,
     /// What it lacks to make a copy a boot menu of its own.
     pub(crate) missing: Option<String>,
     /// Its init is systemd.
@@ -49,7 +51,7 @@ impl SourceSystem {
 
     fn of(root: &RootDir, loader: &dyn LoaderSettings) -> Self {
         SourceSystem {
-            menu: SourceMenu::read(root),
+            menu: BootMenu::read(root),
             missing: loader.missing_in(root),
             has_systemd: installed::is_started_by_systemd(root),
         }

@@ -8,10 +8,10 @@
 use std::path::Path;
 
 use boot::command_line::CommandLine;
+use boot::menu::{BootMenu, WrittenIn, resolve};
 use serde::{Deserialize, Serialize};
 
 use super::boot_images;
-use crate::environment::boot_menu::{BootMenu, MenuEntry, WrittenIn, resolve};
 use crate::root_dir::RootDir;
 
 /// The most kernels that are read. A hostile /boot could have any number.
@@ -58,20 +58,31 @@ impl Kernel {
 
 /// The menu of a BE.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grub {
-    /// Whether GRUB's programs or its directory exist.
-    pub installed: bool,
-    /// Whether grub.cfg exists and is not empty, or there are boot loader entries instead.
-    pub configured: bool,
+pub struct Menu {
+    /// Whether the BE has a loader that reads a menu, or that loader's directory.
+    pub is_expected: bool,
+    /// Whether there is a menu, and something in it.
+    pub is_there: bool,
+    /// Where it is written, or where it is missing.
+    pub file: MenuFile,
     /// The entry that the menu starts if no key is pressed.
-    pub default: Option<GrubEntry>,
+    pub default: Option<MenuEntry>,
+}
+
+/// A file of a menu.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MenuFile {
+    /// Its form, as the codes of problems have it.
+    pub form: String,
+    /// Its name, as sentences have it.
+    pub name: String,
 }
 
 /// A menu entry that starts a kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrubEntry {
-    /// The file of its own in which it is written, if not in grub.cfg.
-    pub entry_file: Option<String>,
+pub struct MenuEntry {
+    /// Where it is written.
+    pub file: MenuFile,
     /// The kernel, as the menu names it.
     pub kernel: String,
     /// The path of the kernel in the BE, if it exists.
@@ -88,27 +99,27 @@ pub struct GrubEntry {
     pub search_uuid: Option<String>,
 }
 
-/// What the menu would start.
-pub(super) fn menu(root: &RootDir) -> Grub {
-    let installed =
-        ["boot/grub", "boot/grub2", "usr/sbin/grub-mkconfig", "usr/sbin/grub2-mkconfig"];
-    let installed = installed.iter().any(|path| root.exists(path));
-    let menu = BootMenu::read(root);
-    let configured = match menu.has_grub_cfg {
-        true => menu.is_grub_configured,
-        false => !menu.entries.is_empty(),
-    };
-    let default = menu.default_entry().map(|entry| described(root, entry));
-    Grub { installed, configured, default }
+impl From<&WrittenIn> for MenuFile {
+    fn from(file: &WrittenIn) -> Self {
+        MenuFile { form: file.form().to_owned(), name: file.to_string() }
+    }
 }
 
-fn described(root: &RootDir, entry: &MenuEntry) -> GrubEntry {
+/// What the menu would start.
+pub(super) fn menu(root: &RootDir) -> Menu {
+    let menu = BootMenu::read(root);
+    Menu {
+        is_expected: menu.is_expected,
+        is_there: menu.is_there,
+        file: MenuFile::from(&menu.written_in),
+        default: menu.default.as_ref().map(|entry| described(root, entry)),
+    }
+}
+
+fn described(root: &RootDir, entry: &boot::menu::MenuEntry) -> MenuEntry {
     let found = |path: &String| resolve(root, path);
-    GrubEntry {
-        entry_file: match &entry.written_in {
-            WrittenIn::BootLoaderEntry(file) => Some(file.clone()),
-            WrittenIn::GrubCfg(_) => None,
-        },
+    MenuEntry {
+        file: MenuFile::from(&entry.written_in),
         image: found(&entry.kernel),
         initramfs: entry.initrds.iter().filter_map(found).collect(),
         missing_initramfs: entry.initrds.iter().filter(|p| found(p).is_none()).cloned().collect(),
@@ -121,7 +132,7 @@ fn described(root: &RootDir, entry: &MenuEntry) -> GrubEntry {
 
 /// The kernels, newest first. The one that the menu starts is among them whatever its name is, and
 /// has the initramfs that the menu gives it.
-pub fn kernels(root: &RootDir, default: Option<&GrubEntry>) -> Vec<Kernel> {
+pub fn kernels(root: &RootDir, default: Option<&MenuEntry>) -> Vec<Kernel> {
     let names = root.names("boot").unwrap_or_default();
     let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
     let images = names.iter().filter(|name| is_image(name)).take(MAX_KERNELS);
@@ -146,7 +157,7 @@ fn kernel(
     root: &RootDir,
     image: &str,
     names: &[String],
-    default: Option<&GrubEntry>,
+    default: Option<&MenuEntry>,
 ) -> Option<Kernel> {
     let name = image.rsplit('/').next().unwrap_or(image);
     let suffix = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or_default();
@@ -202,7 +213,7 @@ mod tests {
         files: &[&str],
         release: Option<&str>,
         menu_text: &str,
-    ) -> (Vec<Kernel>, Option<GrubEntry>) {
+    ) -> (Vec<Kernel>, Option<MenuEntry>) {
         let directory = tempfile::tempdir().unwrap();
         debian_root(directory.path(), "", "1");
         let boot = directory.path().join("boot");
@@ -231,8 +242,8 @@ mod tests {
             std::fs::write(boot.join("grub/grub.cfg"), menu_text).unwrap();
         }
         let root = RootDir::open(directory.path()).unwrap();
-        let grub = menu(&root);
-        (kernels(&root, grub.default.as_ref()), grub.default)
+        let menu = menu(&root);
+        (kernels(&root, menu.default.as_ref()), menu.default)
     }
 
     #[test]

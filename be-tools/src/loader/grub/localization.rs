@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use boot::grubenv::EnvironmentBlock;
+use boot::menu::{BootMenu, GRUB_DIRECTORIES, MenuEntry};
 use rustix::fs::fstatfs;
 
 use super::menu_program::MenuProgram;
 use super::settings::{self, Renaming, SETTINGS_PATH};
-use crate::environment::boot_menu::{BootMenu, GRUB_DIRECTORIES};
 use crate::error::{Error, Result};
 use crate::layout::MountPoint;
 use crate::localize::{
@@ -120,7 +120,7 @@ impl GrubSettings {
         let menu = BootMenu::read(root);
         let root_file_system = change.layout.at(&MountPoint::root());
         let device = root_file_system.map_or(Path::new(""), |target| target.node());
-        let default = menu.default_entry();
+        let default = menu.default.as_ref();
         let options = default.map(|entry| entry.options.as_str());
         if let Some(why) = settings::wrong_root(options, uuid, device) {
             return Err(Error::Format {
@@ -128,8 +128,8 @@ impl GrubSettings {
                 why: format!("{why}; look at /etc/default/grub and /etc/grub.d of the copy"),
             });
         }
-        let (own, of_source) =
-            (default.map(|entry| entry.kernel_name()), change.source_menu.kernel.as_deref());
+        let of_source = change.source_menu.default.as_ref().map(MenuEntry::kernel_name);
+        let own = default.map(MenuEntry::kernel_name);
         Ok(match (own, of_source) {
             (Some(own), Some(of_source)) if own != of_source => Some(format!(
                 "the default entry of the copy's boot menu starts {own}, that of its source \
@@ -256,7 +256,7 @@ impl LoaderSettings for GrubSettings {
         };
         let name = os_name(root)?;
         let renaming = Self::renaming(change, parameters, &name);
-        let block = carried_block(&change.source_menu.block, &renaming, parameters)?;
+        let block = carried_block(&change.source_menu.variables, &renaming, parameters)?;
         let failed = |e| Error::boot(format!("making /{}", program.block), e);
         root.write(program.block, &block.to_bytes().map_err(failed)?, 0o644)?;
         inside.run(program.command)?;

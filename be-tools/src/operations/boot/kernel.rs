@@ -3,9 +3,10 @@
 
 mod root_parameter;
 
+use boot::menu::{BootMenu, MenuEntry, resolve};
+
 use crate::distribution;
 use crate::environment::BootEnvironment;
-use crate::environment::boot_menu::{BootMenu, MenuEntry, resolve};
 use crate::environment::facts::newest_complete_kernel;
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
