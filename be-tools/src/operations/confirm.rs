@@ -2,18 +2,17 @@
 //! "Trial, confirm, fallback").
 
 mod deadline;
+mod health_checks;
 mod notice;
 mod running;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::environment::Trial;
-use crate::error::{Doing, Error, Result};
+use crate::error::Result;
 use crate::host::Host;
 use crate::plan::{Plan, Report, Silent, go_on};
-use crate::session::hooks;
 use crate::session::lock::BootLock;
 use crate::step;
 use crate::storage::device::Devices;
@@ -22,15 +21,8 @@ use running::RunningEnvironment;
 
 pub use deadline::deadline;
 
-/// The directory of the health checks: executables that must all exit with 0 before a trial is
-/// confirmed.
-const HEALTH_CHECKS: &str = "etc/lifeboat/health.d";
-
 /// How long the confirmation at boot is tried again: less than the deadline of the trial.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-/// How long one health check may take.
-const HEALTH_CHECK_TIME: Duration = Duration::from_secs(60);
 
 /// What a confirmation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +47,14 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmati
 /// checks, and then confirms as [`confirm`] does.
 ///
 /// # Errors
-/// Those of [`confirm`], after [`PATIENCE`], and [`Error::HealthCheck`]. The trial is then not
+/// Those of [`confirm`], after [`PATIENCE`], and [`Error::HealthCheck`](crate::error::Error::HealthCheck). The trial is then not
 /// confirmed.
 pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     if let Err(e) = notice::write(host) {
         log::warn!("{e}");
     }
     if try_again(|| running::trial(host))? == Some(Trial::Running) {
-        run_health_checks(Path::new("/"), HEALTH_CHECK_TIME)?;
+        health_checks::run(Path::new("/"), health_checks::TIME)?;
     }
     let confirmed = try_again(|| {
         let lock = BootLock::acquire(host)?;
@@ -117,36 +109,3 @@ fn try_again<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
         std::thread::sleep(Duration::from_secs(2));
     }
 }
-
-/// Runs every health check, in the order of their names.
-fn run_health_checks(root: &Path, limit: Duration) -> Result<()> {
-    hooks::executables(&root.join(HEALTH_CHECKS))?
-        .iter()
-        .try_for_each(|check| run_health_check(check, limit))
-}
-
-fn run_health_check(check: &Path, limit: Duration) -> Result<()> {
-    log::info!("running the health check {}", check.display());
-    let mut child =
-        Command::new(check).stdin(Stdio::null()).spawn().at("starting the health check", check)?;
-    let failed = |outcome| Err(Error::HealthCheck { check: check.to_owned(), outcome });
-    let start = Instant::now();
-    loop {
-        match child.try_wait().at("waiting for the health check", check)? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => {
-                return failed(format!("failed ({status})"));
-            }
-            None if start.elapsed() > limit => {
-                // It has failed, even if it ends before it can be killed.
-                let _ = child.kill();
-                let _ = child.wait();
-                return failed(format!("did not end within {} seconds", limit.as_secs()));
-            }
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;
