@@ -3,10 +3,10 @@
 
 mod boot_state;
 mod environments;
+mod memory;
 pub(crate) mod scan;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::environment::facts::Facts;
 use crate::environment::inventory::Inventory;
@@ -18,9 +18,7 @@ use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
 use crate::storage::volume::FileSystem;
 use crate::workers::{self, QuestionKind};
-
-/// How long reading one file system may take.
-const DEADLINE: Duration = Duration::from_secs(10);
+use memory::Memory;
 
 /// The hidden verb `internal-scan`: a worker that probes devices and reads file systems.
 pub(crate) fn serve() -> ExitCode {
@@ -36,17 +34,31 @@ pub(crate) fn serve() -> ExitCode {
 /// # Errors
 /// When `/sys` or `/proc` cannot be read; a disk that cannot be read is a warning.
 pub fn discover(host: &Host) -> Result<Inventory> {
+    find(host, false)
+}
+
+/// As [`discover`], but what is at rest as it was found before is not mounted: as long as it were, a
+/// mount by another program would fail. For what only looks, and does so often.
+///
+/// # Errors
+/// As [`discover`].
+pub fn glance(host: &Host) -> Result<Inventory> {
+    find(host, true)
+}
+
+fn find(host: &Host, from_memory: bool) -> Result<Inventory> {
     let devices = Devices::scan(host)?;
     let mounts = Mounts::read(host)?;
-    let mut inventory = read_all(host, devices, &mounts);
+    let mut inventory = read_all(host, devices, &mounts, from_memory);
     if let Err(e) = boot_state::annotate(host, &mut inventory) {
         inventory.warnings.push(format!("what the machine boots next cannot be determined: {e}"));
     }
     Ok(inventory)
 }
 
-fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
+fn read_all(host: &Host, devices: Devices, mounts: &Mounts, from_memory: bool) -> Inventory {
     let mut warnings = unreadable(&devices);
+    let mut memory = Memory::open(host, mounts, from_memory);
     let candidates = environments::candidates(&devices);
     let directory = scan::mount_directory(host);
     let request = |file_system: &FileSystem| scan::ScanRequest {
@@ -55,8 +67,7 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
         subvolume: None,
         nested: Vec::new(),
     };
-    let ask =
-        |requests: &[scan::ScanRequest]| workers::answer_all(host, requests.chunks(1), DEADLINE);
+    let mut ask = |requests: &[scan::ScanRequest]| memory.answer_all(host, requests);
 
     let not_read = |file_system: &FileSystem, why: String| {
         format!("the file system on {} was not read: {why}", file_system.volume.node().display())
@@ -101,6 +112,7 @@ fn read_all(host: &Host, devices: Devices, mounts: &Mounts) -> Inventory {
             Err(why) => warnings.push(not_read(root.file_system, why)),
         }
     }
+    memory.keep();
     let machine = environments::Machine { devices: &devices, mounts, root: &host.root };
     let environments = environments::environments(&roots, &machine);
     warnings.extend(environments::mounted_by_units(&roots, &environments));
@@ -141,7 +153,13 @@ fn unreadable(devices: &Devices) -> Vec<String> {
 pub(crate) fn look_at(devices: Devices) -> Inventory {
     let run = tempfile::tempdir().unwrap();
     let host = Host { run: run.path().into(), ..Host::local() };
-    read_all(&host, devices, &Mounts::read(&host).unwrap())
+    look_on(&host, devices)
+}
+
+/// As [`look_at`], on a machine that may remember what it found before.
+#[cfg(test)]
+fn look_on(host: &Host, devices: Devices) -> Inventory {
+    read_all(host, devices, &Mounts::read(host).unwrap(), true)
 }
 
 /// The BE that a directory would be as the root file system with this UUID, on a machine that also

@@ -36,7 +36,7 @@ struct EnvironmentList<'a> {
 impl List {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("list")?;
-        let inventory = discover::discover(&context.host)?;
+        let inventory = discover::glance(&context.host)?;
         let environments = match &self.be {
             Some(reference) => vec![inventory.find(reference)?],
             None => inventory.environments.iter().collect(),

@@ -43,7 +43,7 @@ pub struct NestedFileSystem {
 }
 
 /// What was read on a file system.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ScanResult {
     /// The roots on it.
     pub(super) roots: Vec<Facts>,
@@ -54,6 +54,11 @@ pub(crate) struct ScanResult {
 impl ScanResult {
     fn of(root: Option<Facts>) -> Self {
         ScanResult { roots: root.into_iter().collect(), not_read: 0 }
+    }
+
+    /// Whether everything was read that there is. What could not be mounted may be free later.
+    pub(super) fn is_whole(&self) -> bool {
+        self.not_read == 0 && self.roots.iter().all(|root| root.not_mounted.is_empty())
     }
 }
 

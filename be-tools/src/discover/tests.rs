@@ -1,3 +1,4 @@
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::*;
@@ -263,6 +264,49 @@ fn discovery_changes_no_byte_of_a_device() {
         assert_eq!(found_on(&[&root.device.node]).environments.len(), 1);
         assert_eq!(before, sum(&root), "{fs_type}");
     }
+}
+
+#[test]
+fn what_is_at_rest_is_not_mounted_again() {
+    if !is_root() {
+        return;
+    }
+    let run = tempfile::tempdir().unwrap();
+    let host = Host { run: run.path().into(), ..Host::local() };
+    let look = |root: &RootFileSystem| {
+        let devices = Devices::scan(&Host::local()).unwrap();
+        look_on(&host, devices.iter().filter(|d| d.node == root.device.node).cloned().collect())
+    };
+    let in_use = |root: &RootFileSystem| {
+        // What a mount in another namespace does: a second one fails.
+        std::fs::File::options()
+            .read(true)
+            .custom_flags(nix::libc::O_EXCL)
+            .open(&root.device.node)
+            .unwrap()
+    };
+    let [root, other] = [managed("ext4", "first"), managed("xfs", "second")];
+    assert_eq!(look(&root).environments[0].name(), "first");
+    let used = in_use(&root);
+    let found = look(&root);
+    assert_eq!((found.environments[0].name(), &found.warnings[..]), ("first", &[][..]));
+    drop(used);
+    // A mount for writing ends that, whatever it did.
+    in_namespace(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount_target(&root.device.node, "ext4", dir.path()).unwrap();
+        describe(dir.path(), "renamed", State::Complete);
+        mounted.unmount().unwrap();
+    });
+    assert_eq!(look(&root).environments[0].name(), "renamed");
+    // The super block of an XFS does not say whether it is mounted.
+    assert_eq!(look(&other).environments[0].name(), "second");
+    let used = in_use(&other);
+    assert!(look(&other).environments.is_empty());
+    drop(used);
+    // And a file of another program, or a broken one, is none.
+    std::fs::write(run.path().join("lifeboat/found.json"), "{\"version\":\"0\"").unwrap();
+    assert_eq!(look(&root).environments[0].name(), "renamed");
 }
 
 #[test]

@@ -225,7 +225,8 @@ pub(super) fn open_as_found(device: &BlockDevice) -> Result<OpenDevice> {
 fn holds_the_same(now: &Content, before: &Content) -> bool {
     match (now.super_block(), before.super_block()) {
         (Some(now), Some(before)) => {
-            SuperBlock { dirty: before.dirty, used: before.used, ..now.clone() } == *before
+            let (at_rest, SuperBlock { dirty, used, .. }) = (before.at_rest.clone(), before);
+            SuperBlock { dirty: *dirty, used: *used, at_rest, ..now.clone() } == *before
         }
         _ => now == before,
     }

@@ -21,7 +21,7 @@ pub(super) fn print(reference: Option<&str>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Refusal::NotRoot { verb: "lustatus".into() }.into());
     }
-    let inventory = discover::discover(&Host::local())?;
+    let inventory = discover::glance(&Host::local())?;
     let environments: Vec<&BootEnvironment> = match reference {
         Some(reference) => vec![inventory.find(reference)?],
         None => inventory.environments.iter().collect(),

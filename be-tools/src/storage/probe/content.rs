@@ -129,6 +129,9 @@ pub struct SuperBlock {
     pub dirty: bool,
     /// The number of its devices (btrfs); 1 for other kinds.
     pub devices: u64,
+    /// A digest that every mount for writing changes, if no mount for writing is there now. Only of
+    /// ext file systems: the super blocks of others do not say whether they are mounted.
+    pub at_rest: Option<String>,
 }
 
 impl SuperBlock {
@@ -141,6 +144,7 @@ impl SuperBlock {
             used: None,
             dirty: false,
             devices: 1,
+            at_rest: None,
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
     const RECOVER: u32 = 0x4;
     const JOURNAL_DEVICE: u32 = 0x8;
     const META_64BIT: u32 = 0x80;
+    // EXT4_VALID_FS: without a journal, the kernel clears it as long as it may write.
+    const CLEAN: u16 = 0x1;
 
     let sb = image.at(1024, 1024)?;
     if sb.le16(0x38)? != 0xef53 {
@@ -31,12 +33,16 @@ pub(super) fn ext(image: &Image) -> Option<SuperBlock> {
     };
     let blocks = u64::from(sb.le32(0x4)?) | high(0x150);
     let free = u64::from(sb.le32(0xc)?) | high(0x158);
+    // It has the number of mounts for writing, and the time of the last write.
+    let is_at_rest = incompat & RECOVER == 0 && sb.le16(0x3a)? & CLEAN != 0;
+    let digest = || Some(blake3::hash(sb.slice(0, 1024)?).to_hex()[..32].to_owned());
     Some(SuperBlock {
         uuid: sb.uuid(0x68)?,
         label: sb.text(0x78, 16)?,
         size: blocks.checked_mul(1 << shift),
         used: blocks.checked_sub(free).and_then(|used| used.checked_mul(1 << shift)),
         dirty: incompat & RECOVER != 0,
+        at_rest: is_at_rest.then(digest).flatten(),
         ..SuperBlock::new(kind)
     })
 }
