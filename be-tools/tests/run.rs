@@ -289,6 +289,23 @@ fn a_command_has_a_control_group_that_goes_with_it() {
 }
 
 #[test]
+fn a_command_ends_before_a_service_if_memory_runs_out() {
+    let (root, _lock) = debian();
+    let own = || fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let before = own();
+    let lower = "cat /proc/self/oom_score_adj; echo 0 > /proc/self/oom_score_adj && echo lowered";
+    let (_, printed) = script(&inside(&root), lower);
+    assert!(printed.starts_with("500\n"), "{printed}");
+    assert_eq!(own(), before);
+    // A root without CAP_SYS_RESOURCE, as in some containers, sets no lower bound.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    if u64::from_str_radix(held, 16).unwrap() >> 24 & 1 == 1 {
+        assert!(!printed.contains("lowered"), "{printed}");
+    }
+}
+
+#[test]
 fn pid_1_leads_nowhere() {
     if !root() {
         return;

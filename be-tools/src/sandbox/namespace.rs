@@ -14,6 +14,10 @@ use crate::host::Host;
 use crate::storage::mounts::Mounts;
 use crate::sys;
 
+/// What is added to the badness of every process inside (proc_pid_oom_score_adj(5), -1000 to 1000):
+/// if memory runs out, a command in a BE ends before a service of the running system.
+const BADNESS: &str = "500";
+
 /// Creates the namespaces, runs the command in them and returns its exit status.
 ///
 /// # Errors
@@ -27,6 +31,8 @@ pub(super) fn enter(arguments: &Arguments) -> Result<u8> {
     if !arguments.interactive {
         nix::unistd::setsid().doing(|| "leaving the terminal".into())?;
     }
+    std::fs::write("/proc/self/oom_score_adj", BADNESS)
+        .doing(|| "saying what ends first if memory runs out".into())?;
     // The keyring of the caller holds passphrases.
     sys::join_new_session_keyring().doing(|| "making a session keyring".into())?;
     let mut flags = CloneFlags::CLONE_NEWNS
