@@ -62,8 +62,11 @@ pub struct Create {
         conflicts_with_all = ["from", "exclude", "exclude_from", "include"]
     )]
     empty: bool,
-    /// Erase devices even if they hold data or an unmanaged system, and copy to another kind of
-    /// storage than the source's
+    /// Copy to another kind of storage than the source's, such as from LVM to a partition; what the
+    /// copy then needs to start is for you to finish
+    #[arg(long, help_heading = SPECIAL_CASES)]
+    other_storage: bool,
+    /// Erase devices even if they hold data or an unmanaged system
     #[arg(long, help_heading = SPECIAL_CASES)]
     force: bool,
     #[command(flatten)]
@@ -110,6 +113,7 @@ impl Create {
             current: self.current,
             new_machine: self.new_machine,
             boot_entry: !self.no_boot_entry,
+            other_storage: self.other_storage,
             force: self.force,
         };
         let mut report = context.report("create", &self.acting);

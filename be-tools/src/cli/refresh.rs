@@ -35,6 +35,9 @@ pub struct Refresh {
     /// Leave this file system of BE's fstab as it is, now and from then on
     #[arg(long, value_name = "MOUNTPOINT")]
     keep: Vec<MountPoint>,
+    /// Refresh a copy on another kind of storage than that of its source
+    #[arg(long)]
+    other_storage: bool,
     /// Refresh a boot environment that the machine starts by itself
     #[arg(long)]
     force: bool,
@@ -53,6 +56,7 @@ impl Refresh {
             checksum: self.checksum,
             take_over: self.take_over,
             keep: self.keep,
+            other_storage: self.other_storage,
             force: self.force,
             selection: self.selection.read()?,
         };

@@ -96,7 +96,7 @@ pub enum Refusal {
     #[error(
         "{device} for {mountpoint} is on {target}, and that of the source on {source_storage}: the \
         copy's initramfs would look for what the source has; name a device of the same kind, or \
-        give --force to copy it all the same"
+        give --other-storage to copy it all the same"
     )]
     OtherStorage {
         /// The mount point.
@@ -111,7 +111,8 @@ pub enum Refusal {
     /// The copy would ask for the passphrase of a volume that it does not use, before it boots.
     #[error(
         "'{name}' opens '{volume}' by its /etc/crypttab, and its copy would ask for that passphrase \
-        at every boot and not use it: set noauto for it, or give --force to copy it all the same"
+        at every boot and not use it: set noauto for it, or give --other-storage to copy it all the \
+        same"
     )]
     OpensForNothing {
         /// The source.

@@ -62,8 +62,10 @@ fn a_device_that_a_crypttab_names_is_not_overwritten() {
     refused(&create, 3, "'cryptswap1' in the /etc/crypttab");
     source.change("echo 'root_crypt UUID=1234-5678 none luks' >etc/crypttab");
     refused(&create, 3, "'root_crypt' by its /etc/crypttab");
+    // To erase is another matter than to copy what may not start.
+    refused(&[&create[..], &["--force"]].concat(), 3, "give --other-storage");
     assert_eq!(target.sum(), before);
-    done(&[&create[..], &["--force"]].concat());
+    done(&[&create[..], &["--other-storage"]].concat());
     // And a refresh does not overwrite it either.
     source.change(&format!("echo 'swap1 {} /dev/urandom swap' >etc/crypttab", target.node));
     refused(&["refresh", &second, "--yes"], 3, "'swap1' in the /etc/crypttab");

@@ -53,7 +53,7 @@ impl<'a> Job<'a> {
             target::refuse(host, inventory, device, &wanted)?;
             encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
         }
-        if let Some(found) = source.as_ref().filter(|_| !request.force) {
+        if let Some(found) = source.as_ref().filter(|_| !request.other_storage) {
             encryption::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
         }
 
@@ -343,6 +343,7 @@ mod tests {
             current: None,
             new_machine: false,
             boot_entry: true,
+            other_storage: false,
             force,
         }
     }

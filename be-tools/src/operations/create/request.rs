@@ -30,6 +30,8 @@ pub struct CreateRequest {
     pub new_machine: bool,
     /// Whether the new BE gets a loader and a boot entry.
     pub boot_entry: bool,
+    /// Whether the copy may lie on another kind of storage than its source.
+    pub other_storage: bool,
     /// Whether to erase devices that hold data.
     pub force: bool,
 }

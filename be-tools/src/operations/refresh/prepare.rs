@@ -97,7 +97,7 @@ impl<'a> Job<'a> {
             system,
         };
         let crypttabs = Crypttab::all(session, Some(&job.source))?;
-        if !request.force {
+        if !request.other_storage {
             encryption::refuse_other_storage(inventory, &job.source, &job.layout, &crypttabs)?;
         }
         for file_system in &job.layout.file_systems {

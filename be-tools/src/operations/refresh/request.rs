@@ -17,6 +17,8 @@ pub struct RefreshRequest {
     pub take_over: Vec<MountPoint>,
     /// File systems of its fstab that stay as they are.
     pub keep: Vec<MountPoint>,
+    /// Whether it may lie on another kind of storage than its source.
+    pub other_storage: bool,
     /// Whether to refresh a BE that the machine starts by itself.
     pub force: bool,
     /// Files to leave as they are.
