@@ -9,8 +9,8 @@ mod ext4;
 mod extents;
 mod left_out;
 mod overlay;
-mod overwrite;
 mod pump;
+mod replacement;
 mod xfs;
 mod xfs_log;
 
@@ -23,7 +23,7 @@ use std::path::Path;
 pub use blueprint::{Identity, Unfit};
 pub use left_out::remove_left_out;
 pub use overlay::Edit;
-pub use overwrite::overwrite;
+pub use replacement::edits_to_replace;
 
 use crate::error::{Error, Result};
 use crate::plan::{Progress, Report, go_on};

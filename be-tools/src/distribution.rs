@@ -1,8 +1,8 @@
 //! What has to be done for the packages of one distribution.
 
 pub mod debian;
+pub mod installed_packages;
 pub mod package_manager;
-pub mod packages;
 
 use crate::root_dir::RootDir;
 use debian::apt::Apt;

@@ -11,7 +11,7 @@ pub mod mounted;
 mod name;
 mod problem;
 
-pub use crate::installed::DESCRIPTOR_PATH;
+pub use crate::own_files::DESCRIPTOR_PATH;
 pub use boot_environment::{BootEnvironment, FileSystemUse, OperatingSystem, Root, Trial};
 pub use descriptor::{Descriptor, FORMAT, Operation, State};
 pub use inventory::Inventory;

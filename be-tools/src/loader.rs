@@ -51,7 +51,7 @@ pub fn for_environment<'a>(
 /// # Errors
 /// It is the last one.
 pub fn refuse_last(host: &Host, environment: &BootEnvironment) -> Result<()> {
-    for_environment(host, &Inventory::default(), environment)?.prove_removal()
+    for_environment(host, &Inventory::default(), environment)?.prove_another_boots()
 }
 
 /// Makes the firmware's menu show a BE's new name. Does nothing for a BE without a boot entry, or

@@ -24,8 +24,8 @@ pub use localized::Localized;
 
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
-use crate::installed::{self, PROGRAM_PATH};
 use crate::lossless;
+use crate::own_files::{self, PROGRAM_PATH};
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -95,12 +95,12 @@ pub fn adopted_files(root: &RootDir, loader: &dyn LoaderSettings) -> Vec<&'stati
 }
 
 /// Gives a running system what it needs to be a BE. Except for its menu, nothing else of it
-/// changes.
+/// changes. `program` is this program.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings) -> Result<Vec<String>> {
-    let mut done = installed::install(root, Path::new("/proc/self/exe"))?;
+pub fn adopt(root: &RootDir, loader: &dyn LoaderSettings, program: &Path) -> Result<Vec<String>> {
+    let mut done = own_files::install(root, program)?;
     done.extend(loader.adopt(root)?);
     Ok(done)
 }

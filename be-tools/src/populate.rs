@@ -1,7 +1,7 @@
 //! Fills the file systems of a target from a source, and makes the result a system of its own. Both
 //! create and refresh use this.
 
-pub(crate) mod encryption;
+pub(crate) mod other_storage;
 pub(crate) mod source;
 pub(crate) mod source_system;
 
@@ -16,10 +16,10 @@ use crate::environment::Inventory;
 use crate::environment::{BootEnvironment, Descriptor, FileSystemUse, Id};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::installed;
 use crate::layout::{self, Layout, MountPoint, Placement, TargetFileSystem};
 use crate::localize::identity::NewMachine;
 use crate::localize::{self, LoaderSettings, Localization};
+use crate::own_files;
 use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
@@ -308,7 +308,7 @@ impl Population<'_> {
         localized.warnings.iter().for_each(|warning| report.warn(warning));
         localized.shortfalls.iter().for_each(|shortfall| report.fall_short(shortfall));
         for done in
-            installed::install_program(&self.session.work.target, &self.session.host.program())?
+            own_files::install_program(&self.session.work.target, &self.session.host.program())?
         {
             log::info!("{done}");
         }

@@ -77,9 +77,6 @@ pub struct Inside<'a> {
     /// grub-probe needs those of the BE's file systems. One that is not mounted below `root` is
     /// left out. They are read-only, unless the command is privileged.
     pub block_devices: &'a [(PathBuf, Option<String>)],
-    /// A directory of the running system that is mounted on the BE's /boot/efi or /efi. If there is
-    /// none, the ESP is hidden, even if the BE had it mounted.
-    pub esp: Option<&'a Path>,
     /// Mount points in the BE that it shares with other BEs. They are read-only for the command.
     pub shared: &'a [PathBuf],
     /// A directory of the running system that the command sees as [`WORK`] and can write to.
@@ -110,7 +107,6 @@ impl<'a> Inside<'a> {
         Inside {
             root,
             block_devices,
-            esp: None,
             shared: &[],
             work: None,
             privileged: false,
@@ -226,7 +222,6 @@ impl<'a> Inside<'a> {
                 uuid.as_deref().unwrap_or_default().into(),
             ]);
         }
-        line.extend(self.esp.iter().flat_map(|esp| ["--esp".into(), esp.into()]));
         line.extend(self.shared.iter().flat_map(|shared| ["--shared".into(), shared.into()]));
         line.extend(self.work.iter().flat_map(|work| ["--work".into(), work.into()]));
         let foreground = self.interactive && terminal::is_foreground();
@@ -362,7 +357,6 @@ mod tests {
             [(PathBuf::from("/dev/vda2"), Some("ab-cd".to_owned())), ("/dev/vdb".into(), None)];
         let shared = [PathBuf::from("/home")];
         let inside = Inside {
-            esp: Some(Path::new("/boot/efi")),
             shared: &shared,
             work: Some(Path::new("/run/lifeboat/work-1")),
             privileged: true,
@@ -376,7 +370,6 @@ mod tests {
             root: "/run/lifeboat/x".into(),
             parent: arguments.parent,
             block_devices: devices.to_vec(),
-            esp: Some("/boot/efi".into()),
             shared: shared.to_vec(),
             work: Some("/run/lifeboat/work-1".into()),
             privileged: true,

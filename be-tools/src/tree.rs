@@ -3,10 +3,10 @@
 pub mod compare;
 pub mod content;
 pub mod directories;
-pub mod encryption;
 pub mod entry;
 pub mod entry_error;
 pub mod exclude;
+pub mod fscrypt;
 pub mod glob;
 pub mod links;
 pub mod measure;

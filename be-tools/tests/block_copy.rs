@@ -213,7 +213,7 @@ fn a_copy_that_stops_after_the_super_block_is_a_separate_incomplete_be() {
         let text = "format=1\nid=\"2f0c1a94-0000-4000-8000-000000000000\"\nname=\"stops-copy\"\n\
                     created=\"2026-11-23T06:12:00Z\"\nstate=\"incomplete\"\noperation=\"create\"\n";
         let edits: Vec<Edit> = source.mounted("ro", |place| {
-            block_copy::overwrite(&RootDir::open(place).unwrap(), DESCRIPTOR_PATH, text)
+            block_copy::edits_to_replace(&RootDir::open(place).unwrap(), DESCRIPTOR_PATH, text)
                 .unwrap()
                 .unwrap()
         });
@@ -243,7 +243,10 @@ fn a_descriptor_without_blocks_of_its_own_is_not_overwritten() {
     let refusal = |device: &Device, text: &str| {
         device.mounted("ro", |place| {
             let root = RootDir::open(place).unwrap();
-            block_copy::overwrite(&root, DESCRIPTOR_PATH, text).unwrap().unwrap_err().to_string()
+            block_copy::edits_to_replace(&root, DESCRIPTOR_PATH, text)
+                .unwrap()
+                .unwrap_err()
+                .to_string()
         })
     };
     let xfs = debian(&["mkfs.xfs", "-q", "-f"], "320M", "shared");

@@ -16,7 +16,6 @@ use be_tools::fstab::Fstab;
 use be_tools::layout::{MountPoint, Placement, lay_out};
 use be_tools::loader::grub::GrubSettings;
 use be_tools::localize::{Localization, Localized, localize};
-use be_tools::sandbox::programs::Programs;
 use be_tools::sandbox::{Inside, use_program};
 use be_tools::storage::device::BlockDevice;
 use be_tools::storage::stack::Stack;
@@ -109,21 +108,31 @@ impl Copy {
         fs::read_to_string(self.root().join(path)).unwrap_or_default()
     }
 
-    /// Runs a script in the copy, with the ESP on which the vendor's files are.
+    /// Runs a script in the copy as its own system would, with the ESP on which the vendor's files
+    /// are. Of the machine's devices it has only its own.
     fn run(&self, script: &str) -> String {
-        let (root, esp) = (self.root(), self.directory.path().join("esp"));
-        let devices = [(self.node.clone(), Some(NEW.to_owned()))];
-        let inside = self.inside(&root, &devices, Some(&esp));
-        Programs::run(&Inside { network: true, ..inside }, &["sh", "-ec", script]).unwrap()
-    }
-
-    fn inside<'a>(
-        &self,
-        root: &'a Path,
-        block_devices: &'a [(PathBuf, Option<String>)],
-        esp: Option<&'a Path>,
-    ) -> Inside<'a> {
-        Inside { esp, ..Inside::new(root, block_devices) }
+        const SYSTEM: &str = r#"
+            cp /etc/resolv.conf root/etc/resolv.conf
+            mount -t proc proc root/proc
+            mount -t tmpfs tmpfs root/dev
+            for name in null zero full random urandom tty; do cp -a /dev/$name root/dev; done
+            cp -a "$2" root/dev
+            mkdir -p root/dev/disk/by-uuid
+            ln -s "$2" root/dev/disk/by-uuid/"$3"
+            mount --bind esp root/boot/efi
+            export DEBIAN_FRONTEND=noninteractive
+            exec chroot root sh -ec "$1"
+        "#;
+        let out = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", SYSTEM, "sh"])
+            .args([script, self.node.to_str().unwrap(), NEW])
+            .current_dir(self.directory.path())
+            .output()
+            .unwrap();
+        let text = [out.stdout, out.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(out.status.success(), "{script}: {text}");
+        text
     }
 
     fn localize(&self, source_menu: &BootMenu) -> Localized {
@@ -163,7 +172,7 @@ impl Copy {
             is_bootable: true,
         };
         let (root, devices) = (self.root(), [(self.node.clone(), Some(NEW.to_owned()))]);
-        localize(&root, &change, &GrubSettings, &self.inside(&root, &devices, None)).unwrap()
+        localize(&root, &change, &GrubSettings, &Inside::new(&root, &devices)).unwrap()
     }
 
     /// Checksums of all files on the ESP, the vendor's among them.

@@ -2,14 +2,14 @@
 
 mod actions;
 mod keys;
-mod list;
+mod list_source;
 mod plain;
 mod priority;
-mod rows;
 mod state;
 mod terminal;
 mod text;
 mod view;
+mod wrapped_text;
 
 use std::io;
 use std::path::Path;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use crossterm::event::{self, Event};
 
 use self::keys::Key;
-use self::list::ListSource;
+use self::list_source::ListSource;
 use self::state::{Effect, Menu};
 use self::terminal::Screen;
 use crate::firmware::Firmware;

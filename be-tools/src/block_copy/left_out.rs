@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::copy::prune::{names, remove};
 use crate::error::{Doing, Result};
-use crate::installed::DESCRIPTOR_PATH;
+use crate::own_files::DESCRIPTOR_PATH;
 use crate::tree::directories::open_in;
 use crate::tree::exclude::Exclude;
 use crate::tree::open::open_root;

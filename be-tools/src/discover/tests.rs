@@ -7,8 +7,8 @@ use crate::environment::sentences;
 use crate::environment::{DESCRIPTOR_PATH, Descriptor, State};
 use crate::error::{Error, Refusal};
 use crate::storage::testing::{
-    LoopDevice, RELEASE, RootFileSystem, debian_root, image, in_namespace, is_root, mount_target,
-    mount_with,
+    LoopDevice, RELEASE, RootFileSystem, debian_root, forget_btrfs, image, in_namespace, is_root,
+    mount_target, mount_with,
 };
 use crate::tool::Tool;
 
@@ -508,11 +508,11 @@ fn a_missing_disk_of_an_array_is_a_problem() {
     let whole = found_on(&[&one.node, &two.node]);
     let [found] = &whole.environments[..] else { panic!("{whole:?}") };
     assert_eq!(found.problems, []);
-    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&two.node).run().unwrap();
+    forget_btrfs(&two.node);
     drop(two);
     let degraded = found_on(&[&one.node]);
     let [found] = &degraded.environments[..] else { panic!("{:?}", degraded.warnings) };
     let codes: Vec<_> = found.problems.iter().map(|p| p.code.as_ref()).collect();
     assert_eq!(codes, ["disk-missing"]);
-    Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(&one.node).run().unwrap();
+    forget_btrfs(&one.node);
 }

@@ -11,7 +11,7 @@ use super::loader_name::LoaderName;
 use super::mark::Purpose;
 use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
-use crate::installed::DESCRIPTOR_PATH;
+use crate::own_files::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 use crate::timestamp::Timestamp;
 

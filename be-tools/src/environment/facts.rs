@@ -14,7 +14,7 @@ use super::boot_environment::OperatingSystem;
 use super::descriptor::Descriptor;
 use crate::error::Error;
 use crate::fstab::{Fstab, Spec};
-use crate::installed::DESCRIPTOR_PATH;
+use crate::own_files::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
 use crate::storage::probe;
 

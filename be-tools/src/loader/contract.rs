@@ -205,12 +205,12 @@ pub trait Loader {
     /// The entry cannot be written.
     fn rename(&self, name: &Name) -> Result<()>;
 
-    /// Runs before the plan of a removal. Checks that something else remains that the machine could
-    /// start.
+    /// Runs before the plan of what makes the BE incomplete or removes it. Checks that something else
+    /// remains that the machine could start.
     ///
     /// # Errors
     /// The refusal.
-    fn prove_removal(&self) -> Result<()>;
+    fn prove_another_boots(&self) -> Result<()>;
 
     /// Runs before the BE's devices are erased. The steps remove what points at its loader, then
     /// the loader. They succeed when any of that does not exist.

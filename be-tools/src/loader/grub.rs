@@ -221,8 +221,8 @@ impl Loader for GrubEfi<'_> {
         self.entry.rename(name)
     }
 
-    fn prove_removal(&self) -> Result<()> {
-        self.entry.prove_removal()
+    fn prove_another_boots(&self) -> Result<()> {
+        self.entry.prove_another_boots()
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {

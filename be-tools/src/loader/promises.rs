@@ -328,7 +328,7 @@ pub(crate) fn a_removal_removes_the_entry_before_the_files(new: MakeMachine) {
         let machine = with(new, &["first", "second"]);
         make_default(&*machine, "second");
         try_once(&*machine, "second");
-        machine.loader("second").prove_removal().unwrap();
+        machine.loader("second").prove_another_boots().unwrap();
         machine
     };
     cut(
@@ -358,12 +358,12 @@ pub(crate) fn something_else_must_remain(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     let status = |result: crate::error::Result<()>| result.map_or_else(|e| e.exit_status(), |()| 0);
     assert_eq!(status(machine.loader("second").prove_switch(false).map(drop)), 0);
-    assert_eq!(status(machine.loader("second").prove_removal()), 0);
+    assert_eq!(status(machine.loader("second").prove_another_boots()), 0);
     machine.lose_foreign();
     let refused = machine.loader("second").prove_switch(false);
     assert!(matches!(refused, Err(Error::Refused(Refusal::NoFallback { .. }))), "{refused:?}");
     assert_eq!(status(machine.loader("second").prove_switch(true).map(drop)), 0);
-    let refused = machine.loader("second").prove_removal();
+    let refused = machine.loader("second").prove_another_boots();
     assert!(matches!(refused, Err(Error::Refused(Refusal::OnlyBootable { .. }))), "{refused:?}");
 }
 

@@ -480,7 +480,7 @@ fn adopting_adds_its_files_and_changes_only_the_menu() {
     let default = copied.text("etc/default/grub");
     root_of(&copied).write(MENU, b"linux /boot/vmlinuz root=UUID=a ro\n", 0o444).unwrap();
     let before = files_below(copied.directory.path());
-    adopt(&root_of(&copied), &GrubSettings).unwrap();
+    adopt(&root_of(&copied), &GrubSettings, Path::new("/proc/self/exe")).unwrap();
     GrubSettings.adopt_menu(&root_of(&copied)).unwrap();
     assert_eq!(copied.text(MENU), "linux /boot/vmlinuz root=UUID=a ro panic=30\n");
     let mut listed: Vec<PathBuf> = adopted_files(&root_of(&copied), &GrubSettings)

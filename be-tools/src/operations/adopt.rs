@@ -10,9 +10,9 @@ use crate::environment::{
 };
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::installed;
 use crate::loader::{self, InstallTarget, Loader, Stage};
 use crate::localize;
+use crate::own_files;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::Lock;
@@ -152,7 +152,7 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Begin(_) => descriptor.begin(Operation::Adopt, &root),
             Step::Install(_) => {
                 let loader = loader::for_environment(host, inventory, environment)?;
-                let done = localize::adopt(&root, loader.settings())?;
+                let done = localize::adopt(&root, loader.settings(), &host.program())?;
                 done.iter().for_each(|done| log::info!("{done}"));
                 Ok(())
             }
@@ -196,7 +196,7 @@ pub fn adopt(
     let adoption = Adoption::prepare(&inventory, running, name)?;
     let loader = loader::for_environment(host, &inventory, &adoption.environment)?;
     loader.prove(running)?;
-    if !installed::is_started_by_systemd(&RootDir::open(&host.root)?) {
+    if !own_files::is_started_by_systemd(&RootDir::open(&host.root)?) {
         return Err(Refusal::NoSystemd { name: adoption.name().to_string() }.into());
     }
     let steps = adoption.steps(&*loader, true)?;
@@ -247,6 +247,8 @@ mod tests {
             root: root.path().into(),
         };
         let (host, inventory) = (firmware.host(), Inventory::default());
+        std::fs::create_dir_all(host.program().parent().unwrap()).unwrap();
+        std::fs::write(host.program(), "this program").unwrap();
         let loader = loader::for_environment(&host, &inventory, &adoption.environment).unwrap();
         let steps = adoption.steps(&*loader, false).unwrap();
         let lines = step::lines(&steps);

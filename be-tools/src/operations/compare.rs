@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::discover;
-use crate::distribution::packages::{Installed, Manager, installed};
+use crate::distribution::installed_packages::{Database, Installed, installed};
 use crate::environment::Inventory;
 use crate::error::Result;
 use crate::host::Host;
@@ -131,7 +131,7 @@ pub fn compare(
     };
     let found = [installed(&first.root)?, installed(&second.root)?];
     let [one, two] = &found;
-    if found.iter().any(|side| side.manager == Some(Manager::Rpm)) {
+    if found.iter().any(|side| side.database == Some(Database::Rpm)) {
         comparison.warnings.push("the packages of rpm are not compared".into());
     } else {
         comparison.packages = packages(one, two);
@@ -175,12 +175,12 @@ fn file(difference: Difference) -> FileDifference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distribution::packages::Package;
+    use crate::distribution::installed_packages::Package;
 
     #[test]
     fn packages_are_added_removed_or_of_another_version() {
         let system = |packages: &[(&str, &str)]| Installed {
-            manager: Some(Manager::Dpkg),
+            database: Some(Database::Dpkg),
             packages: packages
                 .iter()
                 .map(|(name, version)| Package {

@@ -15,7 +15,7 @@ use std::fmt::{Display, Formatter};
 use crate::discover;
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
-use crate::installed::is_started_by_systemd;
+use crate::own_files::is_started_by_systemd;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::step;

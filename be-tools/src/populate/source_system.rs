@@ -11,7 +11,7 @@ use crate::root_dir::RootDir;
 use crate::session::Session;
 
 use super::source;
-use crate::installed;
+use crate::own_files;
 
 /// How a source boots.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ impl SourceSystem {
         SourceSystem {
             menu: BootMenu::read(root),
             missing: loader.missing_in(root),
-            has_systemd: installed::is_started_by_systemd(root),
+            has_systemd: own_files::is_started_by_systemd(root),
         }
     }
 }

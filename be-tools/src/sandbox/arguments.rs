@@ -15,7 +15,6 @@ pub(super) struct Arguments {
     pub(super) root: PathBuf,
     pub(super) parent: i32,
     pub(super) block_devices: Vec<(PathBuf, Option<String>)>,
-    pub(super) esp: Option<PathBuf>,
     pub(super) shared: Vec<PathBuf>,
     /// The directory that is mounted on [`WORK`].
     pub(super) work: Option<PathBuf>,
@@ -44,7 +43,6 @@ impl Arguments {
                         .block_devices
                         .push((node, (!uuid.is_empty()).then(|| uuid.to_owned())));
                 }
-                "--esp" => arguments.esp = Some(words.next()?.into()),
                 "--shared" => arguments.shared.push(words.next()?.into()),
                 "--work" => arguments.work = Some(words.next()?.into()),
                 "--privileged" => arguments.privileged = true,

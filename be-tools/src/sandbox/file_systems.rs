@@ -12,7 +12,7 @@ use rustix::mount::{
 use super::arguments::{Arguments, WORK};
 use super::devices::Devices;
 use super::policy;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::sys::{self, MountOption};
 
 /// What is read-only below /proc and /sys: what changes the machine, its buses and interrupts, or
@@ -50,7 +50,6 @@ const ESP_MOUNT_POINTS: [&str; 2] = ["/boot/efi", "/efi"];
 /// A mount failed.
 pub(super) fn enter(arguments: &Arguments, devices: &Devices) -> Result<()> {
     let resolver = fs::read("/etc/resolv.conf").ok();
-    let esp = arguments.esp.as_deref().map(detached).transpose()?;
     let work = arguments.work.as_deref().map(detached).transpose()?;
     change_root(&arguments.root)?;
     if !arguments.privileged {
@@ -63,7 +62,7 @@ pub(super) fn enter(arguments: &Arguments, devices: &Devices) -> Result<()> {
     if let Some(text) = resolver {
         write_resolver_file(&text)?;
     }
-    mount_esp(esp)?;
+    hide_esp()?;
     if let Some(work) = work {
         attach(work, Path::new(WORK))?;
     }
@@ -156,26 +155,16 @@ fn read_only(path: &Path) -> Result<()> {
     rustix::mount::mount_bind_recursive(path, path).doing(refused)?;
     sys::set_mount_option(path, MountOption::ReadOnly).doing(refused)
 }
-fn mount_esp(esp: Option<OwnedFd>) -> Result<()> {
-    let mount_points =
-        || ESP_MOUNT_POINTS.iter().map(Path::new).filter(|mountpoint| mountpoint.is_dir());
-    // Hides the ESP even if the BE has it mounted, so that a package that installs a loader has
-    // nothing to write to.
-    for mountpoint in mount_points() {
-        let flags =
-            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+
+/// Hides the ESP even if the BE has it mounted, so that a package that installs a loader has nothing
+/// to write to.
+fn hide_esp() -> Result<()> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for mountpoint in ESP_MOUNT_POINTS.iter().map(Path::new).filter(|path| path.is_dir()) {
         rustix::mount::mount("tmpfs", mountpoint, "tmpfs", flags, c"mode=700,size=4k")
             .at("hiding", mountpoint)?;
     }
-    let Some(esp) = esp else { return Ok(()) };
-    let Some(mountpoint) = mount_points().next() else {
-        return Err(Error::Failed(
-            "the boot environment has neither /boot/efi nor /efi to mount its ESP on: make one of \
-            them"
-                .into(),
-        ));
-    };
-    attach(esp, mountpoint)
+    Ok(())
 }
 
 /// Attaches a detached mount to a directory, which is made if it does not exist.

@@ -74,7 +74,7 @@ impl Hold {
     /// # Errors
     /// [`Refusal::DeviceBusy`] and [`Refusal::DeviceChanged`].
     pub fn exclusive(&self) -> Result<OpenDevice> {
-        let claimed = self.claim().take();
+        let claimed = self.claimed().take();
         let opened = claimed.map_or_else(|| self.open_exclusively(), Ok)?;
         self.refuse_exchanged()?;
         Ok(opened)
@@ -82,7 +82,7 @@ impl Hold {
 
     /// Lets a program, or a mount, claim the device itself.
     pub fn release(&self) {
-        self.claim().take();
+        self.claimed().take();
     }
 
     /// The device opened again, to see what a program wrote to it.
@@ -110,7 +110,8 @@ impl Hold {
         Ok(())
     }
 
-    fn claim(&self) -> MutexGuard<'_, Option<OpenDevice>> {
+    /// The claim, if there is one now.
+    fn claimed(&self) -> MutexGuard<'_, Option<OpenDevice>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,7 +180,7 @@ impl Holds {
         for hold in &self.0 {
             let opened = hold.open_exclusively()?;
             hold.refuse_changed()?;
-            *hold.claim() = Some(opened);
+            *hold.claimed() = Some(opened);
         }
         Ok(())
     }

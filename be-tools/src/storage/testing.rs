@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -9,6 +10,7 @@ use super::device::BlockDevice;
 use super::hold::Hold;
 use super::mount_call::MountCall;
 use super::mounts::Mounted;
+use super::retry::retry;
 use super::stack::Stack;
 use super::subvolume::Subvolume;
 use super::volume::{FileSystem, Volume};
@@ -77,6 +79,13 @@ impl LoopDevice {
         let node = Tool::new("losetup").args(["--find", "--show"]).arg(file).run().unwrap();
         LoopDevice { node: node.trim().into() }
     }
+}
+
+/// Lets the kernel forget that a device is one of a btrfs with several. Another program's scan may
+/// have it mounted for a moment.
+pub(crate) fn forget_btrfs(node: &Path) {
+    let forget = || Tool::new("btrfs").args(["device", "scan", "--forget"]).arg(node).run();
+    retry(Duration::from_secs(10), |_| true, forget).unwrap();
 }
 
 impl Drop for LoopDevice {

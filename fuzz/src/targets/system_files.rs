@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use be_tools::distribution::debian::apt::Apt;
+use be_tools::distribution::installed_packages::{self, Database};
 use be_tools::distribution::package_manager::{Event, PackageManager};
-use be_tools::distribution::packages::{self, Manager};
 use be_tools::environment::OperatingSystem;
 use be_tools::fstab::{Fstab, Spec};
 use be_tools::fuzzing;
@@ -52,8 +52,8 @@ pub fn os_release(bytes: &[u8]) {
 
 pub fn package_list(bytes: &[u8]) {
     let text = text(bytes);
-    for manager in [Manager::Dpkg, Manager::Pacman, Manager::Apk, Manager::Rpm] {
-        for package in packages::parse(manager, &text) {
+    for database in [Database::Dpkg, Database::Pacman, Database::Apk, Database::Rpm] {
+        for package in installed_packages::parse(database, &text) {
             for file in &package.configuration {
                 assert_eq!(file.md5.len(), 32, "{file:?}");
             }

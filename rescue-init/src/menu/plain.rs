@@ -7,7 +7,7 @@ use std::path::Path;
 use be_tools::escape::printable;
 
 use super::keys::Key;
-use super::list::ListSource;
+use super::list_source::ListSource;
 use super::state::{Effect, Menu, Outcome, Overlay};
 use super::text::Detail;
 use super::{priority, terminal, text, view};
@@ -137,7 +137,7 @@ fn list(menu: &Menu) -> Vec<String> {
             number + 1,
             be.reference,
             text::next(be),
-            text::os(&be.os),
+            be.os.short(),
             be.kernel.as_deref().unwrap_or("-"),
             text::created(be),
             text::size(be.used),

@@ -4,7 +4,7 @@ use be_tools::environment::{BootEnvironment, Name};
 
 use super::actions::{Action, name_for_copy};
 use super::keys::Key;
-use super::rows::Scroll;
+use super::wrapped_text::Scroll;
 use crate::firmware::Firmware;
 use crate::power::Power;
 use crate::scan::Listing;

@@ -1,6 +1,6 @@
 //! Facts about a BE as text, for the table and for the details.
 
-use be_tools::environment::{BootEnvironment, OperatingSystem, Trial};
+use be_tools::environment::{BootEnvironment, Trial};
 
 /// How severe the state of a BE is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,6 @@ pub struct Fact {
     pub label: &'static str,
     /// Its text.
     pub value: String,
-}
-
-/// `Debian 12`: the first word of the pretty name and the version.
-pub fn os(os: &OperatingSystem) -> String {
-    let name = os.pretty_name.split_whitespace().next().unwrap_or(&os.id);
-    let text = format!("{name} {}", os.version_id);
-    if text.trim().is_empty() { "unknown".into() } else { text.trim().to_owned() }
 }
 
 /// `1.2G`, as printed by `ls -h`.
@@ -179,7 +172,7 @@ mod tests {
     #[test]
     fn each_column_shows_its_property() {
         let all = listing().environments;
-        let row = |be: &BootEnvironment| (os(&be.os), health(be), next(be), created(be));
+        let row = |be: &BootEnvironment| (be.os.short(), health(be), next(be), created(be));
         for (be, expected) in all.iter().zip([
             ("Debian 12", ("2 problems", Severity::Bad), "next", "2026-11-02"),
             ("Debian 12", ("trial failed", Severity::Warning), "", "2026-11-23"),

@@ -8,9 +8,9 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Row, Table, TableState, Wrap};
 
 use super::actions::Action;
-use super::rows::{Scroll, at_most, columns, shortened, wrap};
 use super::state::{Dialog, Menu, NameInput, Outcome, Overlay};
 use super::text::{self, Detail, Fact, Severity};
+use super::wrapped_text::{Scroll, at_most, columns, shortened, wrap};
 
 const BAR: Style = Style::new().fg(Color::White).bg(Color::Blue).add_modifier(Modifier::BOLD);
 const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
@@ -186,7 +186,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
 
 fn row(be: &BootEnvironment, wide: bool) -> Row<'static> {
     let text::Health { text: health, severity } = text::health(be);
-    let system = if wide { be.os.pretty_name.clone() } else { text::os(&be.os) };
+    let system = if wide { be.os.pretty_name.clone() } else { be.os.short() };
     let mut cells = vec![
         Span::styled(be.reference.clone(), BOLD),
         Span::styled(

@@ -107,8 +107,8 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(network.map(|first| lines::network_is_first(&first, descriptor)).into_iter().collect())
     }
 
-    /// See [`Loader::prove_removal`](crate::loader::Loader::prove_removal).
-    pub fn prove_removal(&self) -> Result<()> {
+    /// See [`Loader::prove_another_boots`](crate::loader::Loader::prove_another_boots).
+    pub fn prove_another_boots(&self) -> Result<()> {
         let (Some(descriptor), Ok(entries)) = (&self.environment.descriptor, self.entries()) else {
             return Ok(());
         };

@@ -256,7 +256,7 @@ impl Loader for MemoryLoader<'_> {
         Ok(())
     }
 
-    fn prove_removal(&self) -> Result<()> {
+    fn prove_another_boots(&self) -> Result<()> {
         self.refuse_without_others(|name| Refusal::OnlyBootable { name })
     }
 

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
 use crate::storage::device::Devices;
 
+/// The most menu entries of which a note says why they were not taken.
+const MOST_NOTES: usize = 3;
+
 /// A kernel and what it is started with. Paths are relative to the BE's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootChoice {
@@ -45,12 +48,22 @@ pub fn choose(
     devices: &Devices,
 ) -> Result<BootChoice> {
     let menu = BootMenu::read(root);
-    let found = menu.entries.iter().find_map(|entry| of_entry(root, entry));
+    let mut passed_over = Vec::new();
+    let found = menu.entries.iter().find_map(|entry| {
+        of_entry(root, entry).map_err(|missing| passed_over.push((entry, missing))).ok()
+    });
     let mut choice = found.or_else(|| newest(root)).ok_or_else(|| {
         let (name, reference) = (environment.name().into(), environment.reference.clone());
         let install = distribution::kernel_installation(&environment.os.id);
         Error::NoKernel { name, reference, install }
     })?;
+    if menu.entries.is_empty() {
+        choice.notes.push("no boot menu was found in it".into());
+    }
+    // The first ones are those that the system would start.
+    choice.notes.extend(passed_over.iter().take(MOST_NOTES).map(|(entry, missing)| {
+        format!("not from {entry}: {missing}, which it names, is not there")
+    }));
     let has_initramfs = !choice.initrds.is_empty();
     let corrected =
         root_parameter::correct(&choice.command_line, has_initramfs, environment, devices);
@@ -59,13 +72,12 @@ pub fn choose(
     Ok(choice)
 }
 
-/// What an entry starts; `None` if one of its files is missing.
-fn of_entry(root: &RootDir, entry: &MenuEntry) -> Option<BootChoice> {
-    let kernel = resolve(root, &entry.kernel)?;
-    let initrds: Option<Vec<_>> = entry.initrds.iter().map(|path| resolve(root, path)).collect();
-    Some(BootChoice {
-        kernel,
-        initrds: initrds?,
+/// What an entry starts, or which of its files is missing, as the entry names it.
+fn of_entry<'a>(root: &RootDir, entry: &'a MenuEntry) -> Result<BootChoice, &'a str> {
+    let file = |path: &'a String| resolve(root, path).ok_or(path.as_str());
+    Ok(BootChoice {
+        kernel: file(&entry.kernel)?,
+        initrds: entry.initrds.iter().map(file).collect::<Result<_, _>>()?,
         command_line: entry.options.clone(),
         notes: vec![format!("from {entry}")],
     })
@@ -77,11 +89,7 @@ fn newest(root: &RootDir) -> Option<BootChoice> {
         kernel: kernel.image,
         initrds: kernel.initramfs.into_iter().collect(),
         command_line: "ro".into(),
-        notes: vec![
-            "no boot loader menu was found: this is the newest kernel that has an initramfs and \
-            modules"
-                .into(),
-        ],
+        notes: vec!["the newest kernel that has an initramfs and modules".into()],
     })
 }
 
@@ -172,6 +180,27 @@ mod tests {
         let choice = choose(&root, &environment, &Devices::default()).unwrap();
         assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-10");
         assert_eq!(choice.command_line, format!("ro root=UUID={UUID}"));
+    }
+
+    #[test]
+    fn an_entry_is_named_that_was_not_taken_and_what_it_lacks() {
+        let text = grub_cfg("/boot/vmlinuz-6.1.0-8", UUID);
+        let mut files = KERNEL.to_vec();
+        files.push(("boot/grub/grub.cfg", &text));
+        let (_directory, root, environment) = tree(&files);
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
+        assert_eq!(choice.kernel, "boot/vmlinuz-6.1.0-9");
+        assert_eq!(
+            choice.notes[..2],
+            [
+                "the newest kernel that has an initramfs and modules",
+                "not from /boot/grub/grub.cfg: Debian: /boot/vmlinuz-6.1.0-8, which it names, is \
+                not there"
+            ]
+        );
+        let (_directory, root, environment) = tree(&KERNEL);
+        let choice = choose(&root, &environment, &Devices::default()).unwrap();
+        assert_eq!(choice.notes[1], "no boot menu was found in it");
     }
 
     #[test]

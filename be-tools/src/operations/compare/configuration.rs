@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 use serde::Serialize;
 
-use crate::distribution::packages::Package;
+use crate::distribution::installed_packages::Package;
 use crate::error::{Doing, Result};
 use crate::plan::go_on;
 use crate::root_dir::RootDir;
@@ -90,7 +90,7 @@ fn state(root: &RootDir, path: &Path, md5: &str) -> Result<ConfigurationState> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distribution::packages::ConfigurationFile;
+    use crate::distribution::installed_packages::ConfigurationFile;
     use crate::root_dir::testing::tree;
 
     #[test]

@@ -48,7 +48,7 @@ impl Blocks {
         let mounted = source::mount(session, environment, &self.source)?;
         let edits = if self.source.is_root() {
             let root = RootDir::open(mounted.dir())?;
-            block_copy::overwrite(&root, DESCRIPTOR_PATH, &unfinished(descriptor))?.map_err(
+            block_copy::edits_to_replace(&root, DESCRIPTOR_PATH, &unfinished(descriptor))?.map_err(
                 |why| Error::BlockCopy {
                     device: self.device.display().to_string(),
                     why: why.to_string(),

@@ -93,7 +93,7 @@ impl Job<'_> {
             let mounted = source::mount(session, found, source).map_err(failed)?;
             let root = RootDir::open(mounted.dir()).map_err(failed)?;
             let text = blocks::unfinished(&self.descriptor);
-            block_copy::overwrite(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;
+            block_copy::edits_to_replace(&root, DESCRIPTOR_PATH, &text).map_err(failed)??;
         }
         let dirty = device.super_block().is_some_and(|found| found.dirty);
         let bytes = if dirty { None } else { Some(block_copy::measure(&device.node)?) };

@@ -14,7 +14,7 @@ use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
 use crate::operations::delete;
-use crate::populate::encryption::{self, Crypttab};
+use crate::populate::other_storage::{self, Crypttab};
 use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::session::Session;
@@ -51,10 +51,10 @@ impl<'a> Job<'a> {
         for provision in provisions {
             let device = &provision.volume().device;
             target::refuse(host, inventory, device, &wanted)?;
-            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
+            other_storage::refuse_named(&inventory.devices, &crypttabs, device)?;
         }
         if let Some(found) = source.as_ref().filter(|_| !request.other_storage) {
-            encryption::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
+            other_storage::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);

@@ -248,23 +248,30 @@ impl Display for Step<'_> {
 impl Step<'_> {
     /// Whether it may take long and writes no boot entry and no loader file.
     fn is_long(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Step::Hook(_)
-                | Step::ReplayJournal(_)
-                | Step::MakeRoot(_)
-                | Step::MakeFileSystem(_)
-                | Step::CopyBlocks { .. }
-                | Step::Grow(_)
-                | Step::Check(_)
-                | Step::CopyFiles(_)
-                | Step::RemoveLeftOut(_)
-                | Step::Localize
-                | Step::Sync(_)
-        )
+            | Step::ReplayJournal(_)
+            | Step::MakeRoot(_)
+            | Step::MakeFileSystem(_)
+            | Step::CopyBlocks { .. }
+            | Step::Grow(_)
+            | Step::Check(_)
+            | Step::CopyFiles(_)
+            | Step::RemoveLeftOut(_)
+            | Step::Localize
+            | Step::Sync(_) => true,
+            Step::Adopt(_)
+            | Step::Replace(_)
+            | Step::MakeSwap { .. }
+            | Step::Mount(_)
+            | Step::InstallLoader(_)
+            | Step::Complete(_)
+            | Step::Unmount(_)
+            | Step::MakeActive => false,
+        }
     }
 
-    fn do_it(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+    fn carry_out(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { job, session, .. } = *state;
         let Session { host, inventory, work, .. } = session;
         let holds = &job.holds;
@@ -315,7 +322,7 @@ impl Step<'_> {
 
 impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
-        state.session.run_step(self.is_long(), || self.do_it(state, report))
+        state.session.run_step(self.is_long(), || self.carry_out(state, report))
     }
 
     fn is_due_after_failure(&self, state: &State) -> bool {

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::layout::{Existing, MountPoint, Pair, Unproven};
 use crate::loader::{self, Loader};
 use crate::localize::identity;
-use crate::populate::encryption::{self, Crypttab};
+use crate::populate::other_storage::{self, Crypttab};
 use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::root_dir::RootDir;
@@ -35,7 +35,7 @@ impl<'a> Job<'a> {
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
         let loader = loader::for_environment(host, inventory, target)?;
         let boot_entry = loader.state()?.entry;
-        loader.prove_removal()?;
+        loader.prove_another_boots()?;
         if !request.force {
             refuse_default(&*loader, target)?;
         }
@@ -98,12 +98,12 @@ impl<'a> Job<'a> {
         };
         let crypttabs = Crypttab::all(session, Some(&job.source))?;
         if !request.other_storage {
-            encryption::refuse_other_storage(inventory, &job.source, &job.layout, &crypttabs)?;
+            other_storage::refuse_other_storage(inventory, &job.source, &job.layout, &crypttabs)?;
         }
         for file_system in &job.layout.file_systems {
             let device = &file_system.provision.volume().device;
             let uuid = refuse_device(host, inventory, &job.target, device)?;
-            encryption::refuse_named(&inventory.devices, &crypttabs, device)?;
+            other_storage::refuse_named(&inventory.devices, &crypttabs, device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.take_over(&request.take_over)?;

@@ -8,10 +8,10 @@ use super::job::Job;
 use crate::copy::{Mode, Trust};
 use crate::environment::{self, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
-use crate::installed;
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
 use crate::loader::{self, Loader};
 use crate::lossless;
+use crate::own_files;
 use crate::plan::Report;
 use crate::populate::source::{self, ReplayJournal};
 use crate::populate::{self, TreeRequest};
@@ -147,7 +147,7 @@ impl<'a> State<'a> {
         let mut exclude =
             populate::exclude(self.session.host, &job.source, &job.request.selection, tree);
         let settings = job.own_settings.iter().map(PathBuf::from);
-        let own = settings.chain(installed::installed().map(PathBuf::from));
+        let own = settings.chain(own_files::installed().map(PathBuf::from));
         for kept in own.chain(job.kept.iter().cloned()) {
             exclude = exclude.never(&Path::new("/").join(kept));
         }
@@ -213,18 +213,23 @@ impl Display for Step<'_> {
 impl Step<'_> {
     /// Whether it may take long and writes no boot entry and no loader file.
     fn is_long(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Step::Hook(_)
-                | Step::ReplayJournal(_)
-                | Step::TakeOver(_)
-                | Step::Compare(_)
-                | Step::Localize
-                | Step::Sync(_)
-        )
+            | Step::ReplayJournal(_)
+            | Step::TakeOver(_)
+            | Step::Compare(_)
+            | Step::Localize
+            | Step::Sync(_) => true,
+            Step::Begin(_)
+            | Step::MakeInactive(_)
+            | Step::Mount(_)
+            | Step::Complete(_)
+            | Step::Unmount(_)
+            | Step::MakeActive(_) => false,
+        }
     }
 
-    fn do_it(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
+    fn carry_out(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { job, session, .. } = *state;
         let Session { inventory, work, .. } = session;
         state.hooks.begin();
@@ -253,7 +258,7 @@ impl Step<'_> {
 
 impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
-        state.session.run_step(self.is_long(), || self.do_it(state, report))
+        state.session.run_step(self.is_long(), || self.carry_out(state, report))
     }
 
     fn is_due_after_failure(&self, state: &State) -> bool {

@@ -12,9 +12,9 @@ use crate::root_dir::RootDir;
 use package::MAX_DATABASE;
 pub use package::{ConfigurationFile, Package};
 
-/// A package manager.
+/// The form in which a system keeps the list of its packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
+pub enum Database {
     /// Of Debian and what comes from it.
     Dpkg,
     /// Of Arch Linux.
@@ -28,9 +28,9 @@ pub enum Manager {
 /// The packages of a system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
-    /// Its package manager, if it has one that is known.
-    pub manager: Option<Manager>,
-    /// Sorted by name. Empty if the manager is [`Manager::Rpm`].
+    /// The form of its list, if it has one that is known.
+    pub database: Option<Database>,
+    /// Sorted by name. Empty if the form is [`Database::Rpm`].
     pub packages: Vec<Package>,
 }
 
@@ -41,28 +41,28 @@ pub struct Installed {
 pub fn installed(root: &RootDir) -> Result<Installed> {
     let mut found = Installed::default();
     if let Some(bytes) = root.read_at_most("var/lib/dpkg/status", MAX_DATABASE)? {
-        found.manager = Some(Manager::Dpkg);
-        found.packages = parse(Manager::Dpkg, &String::from_utf8_lossy(&bytes));
+        found.database = Some(Database::Dpkg);
+        found.packages = parse(Database::Dpkg, &String::from_utf8_lossy(&bytes));
     } else if root.exists("var/lib/pacman/local/ALPM_DB_VERSION") {
-        found.manager = Some(Manager::Pacman);
+        found.database = Some(Database::Pacman);
         found.packages = pacman::read(root)?;
     } else if let Some(bytes) = root.read_at_most("lib/apk/db/installed", MAX_DATABASE)? {
-        found.manager = Some(Manager::Apk);
-        found.packages = parse(Manager::Apk, &String::from_utf8_lossy(&bytes));
+        found.database = Some(Database::Apk);
+        found.packages = parse(Database::Apk, &String::from_utf8_lossy(&bytes));
     } else if ["usr/lib/sysimage/rpm", "var/lib/rpm"].iter().any(|place| root.exists(place)) {
-        found.manager = Some(Manager::Rpm);
+        found.database = Some(Database::Rpm);
     }
     found.packages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 
-/// Parses a file of this package manager; for pacman one with the sections of both of its files.
-pub fn parse(manager: Manager, text: &str) -> Vec<Package> {
-    match manager {
-        Manager::Dpkg => dpkg::parse(text),
-        Manager::Pacman => pacman::parse(text, text).into_iter().collect(),
-        Manager::Apk => apk::parse(text),
-        Manager::Rpm => Vec::new(),
+/// Parses a file of this form; for pacman one with the sections of both of its files.
+pub fn parse(database: Database, text: &str) -> Vec<Package> {
+    match database {
+        Database::Dpkg => dpkg::parse(text),
+        Database::Pacman => pacman::parse(text, text).into_iter().collect(),
+        Database::Apk => apk::parse(text),
+        Database::Rpm => Vec::new(),
     }
 }
 
@@ -72,12 +72,12 @@ mod tests {
     use crate::root_dir::testing::tree;
 
     #[test]
-    fn the_manager_of_a_system_is_known_by_its_files() {
+    fn the_list_of_a_system_is_known_by_its_files() {
         let status = "Package: base-files\nStatus: install ok installed\nArchitecture: amd64\n\
             Version: 12.4+deb12u5\n";
         let alpine = "P:musl\nV:1.2.4-r2\nA:x86_64\n";
-        for (files, manager, packages) in [
-            (vec![("var/lib/dpkg/status", status)], Some(Manager::Dpkg), 1),
+        for (files, database, packages) in [
+            (vec![("var/lib/dpkg/status", status)], Some(Database::Dpkg), 1),
             (
                 vec![
                     ("var/lib/pacman/local/ALPM_DB_VERSION", "9\n"),
@@ -86,16 +86,16 @@ mod tests {
                         "%NAME%\nzlib\n\n%VERSION%\n1:1.3-2\n",
                     ),
                 ],
-                Some(Manager::Pacman),
+                Some(Database::Pacman),
                 1,
             ),
-            (vec![("lib/apk/db/installed", alpine)], Some(Manager::Apk), 1),
-            (vec![("var/lib/rpm/rpmdb.sqlite", "")], Some(Manager::Rpm), 0),
+            (vec![("lib/apk/db/installed", alpine)], Some(Database::Apk), 1),
+            (vec![("var/lib/rpm/rpmdb.sqlite", "")], Some(Database::Rpm), 0),
             (vec![("etc/fstab", "")], None, 0),
         ] {
             let (_directory, root) = tree(&files);
             let found = installed(&root).unwrap();
-            assert_eq!((found.manager, found.packages.len()), (manager, packages), "{files:?}");
+            assert_eq!((found.database, found.packages.len()), (database, packages), "{files:?}");
         }
     }
 }

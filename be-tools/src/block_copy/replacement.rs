@@ -19,7 +19,7 @@ const HARMLESS: u32 = 0x1 | 0x1000;
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn overwrite(
+pub fn edits_to_replace(
     root: &RootDir,
     path: impl AsRef<Path>,
     text: &str,
