@@ -5,7 +5,8 @@ use super::rewriting::{Entry, Fate, Rewriting, Rewritten};
 /// Rewrites a file. Only the fields that change are touched.
 pub(super) fn rewrite(text: &str, rewriting: &Rewriting) -> Rewritten {
     let mut rewritten = Rewritten::default();
-    let lines: Vec<&str> = text.lines().collect();
+    // A carriage return at the end of a line stays.
+    let lines: Vec<&str> = text.split_terminator('\n').collect();
     let paragraphs = lines.split_inclusive(|line| line.trim().is_empty());
     for paragraph in paragraphs {
         rewrite_paragraph(paragraph, rewriting, &mut rewritten);

@@ -5,7 +5,8 @@ use super::rewriting::{Entry, Fate, Rewriting, Rewritten};
 /// Rewrites a file. Comments and what is switched off stay as they are.
 pub(super) fn rewrite(text: &str, rewriting: &Rewriting) -> Rewritten {
     let mut rewritten = Rewritten::default();
-    for line in text.lines() {
+    // A carriage return at the end of a line stays.
+    for line in text.split_terminator('\n') {
         let new = rewrite_line(line, rewriting, &mut rewritten);
         rewritten.text.push_str(&new);
         rewritten.text.push('\n');
