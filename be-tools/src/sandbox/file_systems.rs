@@ -1,5 +1,6 @@
 //! What a command sees as `/`, `/proc`, `/sys`, `/run`, `/tmp` and `/dev`.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,6 +14,7 @@ use super::arguments::{Arguments, WORK};
 use super::devices::Devices;
 use super::policy;
 use crate::error::{Doing, Result};
+use crate::storage::scratch::part_of_memory;
 use crate::sys::{self, MountOption};
 
 /// What is read-only below /proc and /sys: what changes the machine, its buses and interrupts, or
@@ -107,13 +109,20 @@ fn mount(kind: &str, mountpoint: &str, flags: MountFlags, data: &std::ffi::CStr)
         .doing(|| format!("mounting {kind} on {mountpoint} inside"))
 }
 
+/// A file system in memory that a command may fill. What it leaves there stays until it ends.
+fn scratch(mountpoint: &str, mode: &str, percent: u64) -> Result<()> {
+    const MOST: u64 = 4 << 30;
+    let size = part_of_memory(percent, MOST);
+    let options = CString::new(format!("mode={mode},size={size}")).unwrap_or_default();
+    mount("tmpfs", mountpoint, MountFlags::NOSUID | MountFlags::NODEV, &options)
+}
+
 fn api_file_systems() -> Result<()> {
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
-    let closed = quiet | MountFlags::NOEXEC;
+    let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", closed, c"")?;
     mount("sysfs", "/sys", closed | MountFlags::RDONLY, c"")?;
-    mount("tmpfs", "/run", quiet, c"mode=755,size=10%")?;
-    mount("tmpfs", "/tmp", quiet, c"mode=1777,size=25%")?;
+    scratch("/run", "755", 10)?;
+    scratch("/tmp", "1777", 25)?;
     mount("tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755,size=4m")?;
     fs::create_dir("/dev/pts").doing(|| "making /dev/pts inside".into())?;
     mount(
@@ -123,7 +132,7 @@ fn api_file_systems() -> Result<()> {
         c"newinstance,ptmxmode=0666,mode=0620,gid=5",
     )?;
     fs::create_dir("/dev/shm").doing(|| "making /dev/shm inside".into())?;
-    mount("tmpfs", "/dev/shm", quiet, c"mode=1777,size=10%")?;
+    scratch("/dev/shm", "1777", 10)?;
     fs::create_dir_all("/run/lock").doing(|| "making /run/lock inside".into())
 }
 

@@ -67,14 +67,24 @@ pub(super) fn changes(
     Ok(all.into_values().filter(|c| is_changed(c.first) || is_changed(c.second)).collect())
 }
 
+/// The most bytes of a configuration file whose digest is made. Packages have none that is larger, and
+/// a foreign file may have any size.
+const MOST: u64 = 64 << 20;
+
 fn state(root: &RootDir, path: &Path, md5: &str) -> Result<ConfigurationState> {
-    let Some(mut file) = root.file(path)? else { return Ok(ConfigurationState::Removed) };
+    let Some(file) = root.file(path)? else { return Ok(ConfigurationState::Removed) };
     let reading = || format!("reading {}", path.display());
-    if !file.metadata().doing(reading)?.is_file() {
+    let metadata = file.metadata().doing(reading)?;
+    if !metadata.is_file() {
         return Ok(ConfigurationState::Removed);
     }
+    if metadata.len() > MOST {
+        return Ok(ConfigurationState::Changed);
+    }
+    let mut file = file.take(MOST);
     let (mut digest, mut buffer) = (Md5::new(), vec![0; 64 * 1024]);
     loop {
+        go_on()?;
         match file.read(&mut buffer).doing(reading)? {
             0 => break,
             length => digest.update(&buffer[..length]),
@@ -123,5 +133,14 @@ mod tests {
             ]
         );
         assert_eq!(changes([&first, &first], [&packages, &[]]).unwrap(), []);
+    }
+
+    #[test]
+    fn a_file_of_any_size_takes_no_longer_than_a_package_may_have() {
+        let (directory, root) = tree(&[("etc/large", "")]);
+        let large = std::fs::File::options().write(true).open(directory.path().join("etc/large"));
+        large.unwrap().set_len(1 << 44).unwrap();
+        let found = state(&root, Path::new("/etc/large"), "de2b14ae7499f90736fc4a92327553a5");
+        assert_eq!(found.unwrap(), ConfigurationState::Changed);
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::environment::Inventory;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::MountedEnvironment;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
@@ -48,8 +48,7 @@ impl Side {
         }
         let name = reference.map(OsStr::to_string_lossy);
         let environment = inventory.find_or_running(name.as_deref())?;
-        let mode = MountMode::ReadOnly;
-        let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
+        let mounted = MountedEnvironment::mount_system(host, inventory, environment)?;
         let mut warnings = mounted.warnings().to_vec();
         if environment.is_unfinished() {
             warnings.push(format!(
