@@ -582,7 +582,15 @@ impl Partition {
 impl Drop for Partition {
     fn drop(&mut self) {
         let _ = Command::new("umount").args(["-q", "-l", &format!("{}p1", self.disk)]).status();
-        let _ = Command::new("delpart").args([&self.disk, "1"]).status();
+        // Another program's scan may have it mounted for a moment. What stays would be a partition
+        // of whichever file the loop device is given next.
+        for _ in 0..100 {
+            let status = Command::new("delpart").args([&self.disk, "1"]).status();
+            if status.is_ok_and(|status| status.success()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let _ = Command::new("losetup").args(["--detach", &self.disk]).status();
     }
 }

@@ -388,13 +388,15 @@ fn an_interrupted_create_of_several_file_systems_is_run_again_or_deleted() {
     // Ended as soon as the second file system is being filled.
     let before = sectors_written(&var.node);
     let start = || Command::new(env!("CARGO_BIN_EXE_be")).args(&create).spawn().unwrap();
-    let mut child = start();
+    let (mut child, mut refused) = (start(), 0);
     loop {
         match child.try_wait().unwrap() {
             None if sectors_written(&var.node) > before + 60_000 => child.kill().unwrap(),
             None => {}
             // Another test holds the lock.
             Some(status) if status.code() == Some(3) => {
+                refused += 1;
+                assert!(refused < 600, "it was refused for minutes");
                 std::thread::sleep(Duration::from_millis(500));
                 child = start();
             }

@@ -320,7 +320,7 @@ fn a_command_in_a_be_cannot_write_to_a_disk_that_only_its_fstab_names() {
     let text = said(&output);
     assert!(text.contains("/srv is mounted read-only"), "{text}");
     assert_eq!(crate::loop_device::sectors_written(&disk.node), before);
-    let text = said(&be(&["run", "--write", "/srv", &second, "--", "/bin/true"]));
+    let text = said(&be(&["run", "--writable", "/srv", &second, "--", "/bin/true"]));
     assert!(!text.contains("read-only"), "{text}");
 }
 
