@@ -23,6 +23,10 @@ pub struct Mount {
     /// Mount it read-only
     #[arg(long)]
     read_only: bool,
+    /// Mount this file system of its fstab for writing although it is on another disk; may be given
+    /// several times
+    #[arg(long, value_name = "MOUNTPOINT", conflicts_with = "read_only")]
+    writable: Vec<PathBuf>,
     /// Let its set-user-ID programs and device nodes work, which is safe only for systems that you
     /// trust
     #[arg(long, conflicts_with = "read_only")]
@@ -41,7 +45,9 @@ impl Mount {
             (false, true) => MountMode::ForCommands,
             (false, false) => MountMode::ReadWrite,
         };
-        if let Some(dir) = mount::mount(&context.host, &self.be, dir, mode, &mut report)? {
+        let mounted =
+            mount::mount(&context.host, &self.be, dir, mode, &self.writable, &mut report)?;
+        if let Some(dir) = mounted {
             // With --json only the plan is printed. It contains the directory, as `be list` does.
             if !self.acting.json {
                 print_line(&dir.display().to_string())?;

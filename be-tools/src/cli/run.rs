@@ -28,7 +28,7 @@ pub struct Run {
     /// with other boot environments, or is on another disk than its root and was not made for it;
     /// without this it is read-only or not there
     #[arg(long, value_name = "MOUNTPOINT")]
-    write: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
     /// Let the command change the running system too: with all capabilities and system calls, so
     /// that it can mount, load kernel modules and set the clock, and write to the disks that the
     /// boot environment lies on
@@ -48,7 +48,7 @@ impl Run {
             reference: &self.be,
             privileged: self.privileged,
             network: self.network,
-            writable: &self.write,
+            writable: &self.writable,
             command: &self.command,
         };
         let status = run::in_environment(&context.host, request, &mut report)?;

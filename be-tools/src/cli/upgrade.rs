@@ -47,6 +47,10 @@ pub struct Upgrade {
     /// downloads have it
     #[arg(long)]
     network: bool,
+    /// Upgrade a system that Lifeboat did not make, or one on a portable disk: its package manager
+    /// runs with the network before the plan is shown
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -129,6 +133,7 @@ impl Upgrade {
             },
             writable: self.writable,
             network: self.network,
+            force: self.force,
         };
         let mut report = context.report("upgrade", &self.acting);
         let done = upgrade::upgrade(&context.host, &request, &mut report)?;

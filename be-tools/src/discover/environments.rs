@@ -280,8 +280,11 @@ fn file_systems(
     all
 }
 
-/// Marks each device that several BEs use as shared, unless it was made for this one: the fstab of
-/// another BE does not change what is this BE's own.
+/// Where a system keeps what it is made of. The fstab of another BE does not make that shared.
+const NEVER_SHARED: [&str; 5] = ["/", "/usr", "/boot", "/var", "/opt"];
+
+/// Marks each device that several BEs use as shared, unless it was made for this one or is what it
+/// is made of: the fstab of another BE does not change what is this BE's own.
 fn mark_shared(all: &mut [BootEnvironment], devices: &Devices) {
     let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
     for (index, environment) in all.iter().enumerate() {
@@ -300,7 +303,8 @@ fn mark_shared(all: &mut [BootEnvironment], devices: &Devices) {
             let Some(device) = &f.device else { continue };
             let others = users.get(device).is_some_and(|users| users.len() > 1);
             let is_own_root = *device == own_root && f.mountpoint == Path::new("/");
-            f.shared |= others && !is_own_root && !made.contains(device);
+            let is_never = NEVER_SHARED.iter().any(|place| f.mountpoint == Path::new(place));
+            f.shared |= others && !is_own_root && !is_never && !made.contains(device);
         }
     }
 }

@@ -57,8 +57,10 @@ pub struct Workplace<'a> {
     pub root: &'a RootDir,
     /// The work directory, which the BE's programs see as [`crate::sandbox::WORK`] and can write to.
     pub work: &'a RootDir,
-    /// The programs of the BE.
+    /// The programs of the BE, without the network.
     pub inside: &'a dyn Programs,
+    /// The programs of the BE, with the network: only for what downloads.
+    pub online: &'a dyn Programs,
 }
 
 /// What a package manager will do.

@@ -8,7 +8,7 @@ use super::descriptor::{Descriptor, Operation, State};
 use super::mark::MadeDevice;
 use super::problem::{HIBERNATED, Problem};
 use crate::error::Refusal;
-use crate::storage::device::Devices;
+use crate::storage::device::{BlockDevice, Devices};
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,11 +223,11 @@ impl BootEnvironment {
             .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
-    /// Whether it is an unmanaged system on a removable disk. What its fstab says of the other
+    /// Whether it is an unmanaged system on a portable disk. What its fstab says of the other
     /// disks was written for another machine.
     pub fn is_visitor(&self, devices: &Devices) -> bool {
         let disk = devices.by_node(&self.root.device);
-        !self.is_managed() && disk.is_some_and(|disk| disk.removable)
+        !self.is_managed() && disk.is_some_and(BlockDevice::is_portable)
     }
 
     /// What a change of the BE does to its trial, if one is pending.

@@ -1,5 +1,7 @@
 //! A mounted BE: its root, nested and shared file systems, each on its mount point in the fstab.
 
+mod reach;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +15,7 @@ use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{self, FileSystem, Volume};
+use reach::Reach;
 
 /// How a BE is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +28,16 @@ pub enum MountMode {
     ForCommands,
 }
 
+impl MountMode {
+    fn writes(self) -> bool {
+        matches!(self, MountMode::ReadWrite | MountMode::ForCommands)
+    }
+}
+
 /// A mounted BE. It is unmounted, the last mount first, when dropped.
 #[derive(Debug)]
 pub struct MountedEnvironment {
     root: PathBuf,
-    /// The device of its root.
-    device: PathBuf,
     mounts: Vec<Mounted>,
     warnings: Vec<String>,
     /// The directory was made for it, and is removed with it.
@@ -53,24 +60,20 @@ pub(crate) enum MountScope {
 impl MountedEnvironment {
     /// Mounts a whole BE on `dir`, which must exist: root, nested and shared file systems. Swap,
     /// the ESP, and file systems that fstab mounts only on request are not mounted. What is not
-    /// needed and not found is left out with a warning.
+    /// needed and not found is left out with a warning. Those on other disks are mounted for
+    /// writing only if they were made for the BE, or their mount points are in `writable`.
     ///
     /// # Errors
-    /// The root, or a file system that is not optional, cannot be mounted; those of [`refuse`].
+    /// The root, or a file system that is not optional, cannot be mounted; those of [`nested`].
     pub fn mount(
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: &Path,
         mode: MountMode,
+        writable: &[PathBuf],
     ) -> Result<Self> {
-        Self::mount_scope(
-            &Host::local(),
-            inventory,
-            environment,
-            dir.to_owned(),
-            mode,
-            MountScope::All,
-        )
+        let wanted = Wanted { writable, ..Wanted::new(MountScope::All, mode) };
+        Self::mount_wanted(&Host::local(), inventory, environment, dir.to_owned(), wanted)
     }
 
     /// Mounts the root file system of a BE alone, on a temporary directory. Call this in a private
@@ -84,7 +87,8 @@ impl MountedEnvironment {
         environment: &BootEnvironment,
         mode: MountMode,
     ) -> Result<Self> {
-        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)
+        let wanted = Wanted::new(MountScope::Root, mode);
+        Self::mount_temporarily(host, inventory, environment, wanted)
     }
 
     /// Mounts the root, /usr and /boot of a BE on a temporary directory, for reading. Call this in a
@@ -97,12 +101,12 @@ impl MountedEnvironment {
         inventory: &Inventory,
         environment: &BootEnvironment,
     ) -> Result<Self> {
-        let mode = MountMode::ReadOnly;
-        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Boot)
+        let wanted = Wanted::new(MountScope::Boot, MountMode::ReadOnly);
+        Self::mount_temporarily(host, inventory, environment, wanted)
     }
 
     /// Mounts the root and the other file systems that only this BE uses, such as a separate /boot
-    /// or /usr, on a temporary directory. Call this in a private mount namespace.
+    /// or /usr, on a temporary directory, for reading. Call this in a private mount namespace.
     ///
     /// # Errors
     /// As [`MountedEnvironment::mount`].
@@ -110,22 +114,39 @@ impl MountedEnvironment {
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
-        mode: MountMode,
     ) -> Result<Self> {
-        Self::mount_temporarily(host, inventory, environment, mode, MountScope::Own)
+        let wanted = Wanted::new(MountScope::Own, MountMode::ReadOnly);
+        Self::mount_temporarily(host, inventory, environment, wanted)
+    }
+
+    /// Mounts what commands in the BE see: the root and the file systems that only this BE uses, as
+    /// far as it reaches them, on a temporary directory. One that other BEs use too is mounted if
+    /// its mount point is in `writable`. Call this in a private mount namespace.
+    ///
+    /// # Errors
+    /// As [`MountedEnvironment::mount`].
+    pub(crate) fn mount_for_commands(
+        host: &Host,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        mode: MountMode,
+        writable: &[PathBuf],
+    ) -> Result<Self> {
+        let (scope, is_for_programs) = (MountScope::Own, true);
+        let wanted = Wanted { scope, mode, is_for_programs, writable };
+        Self::mount_temporarily(host, inventory, environment, wanted)
     }
 
     fn mount_temporarily(
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
-        mode: MountMode,
-        scope: MountScope,
+        wanted: Wanted,
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = host.work_directory(&format!("mounted-{}-{count}", std::process::id()))?;
-        let mounted = Self::mount_scope(host, inventory, environment, dir.clone(), mode, scope);
+        let mounted = Self::mount_wanted(host, inventory, environment, dir.clone(), wanted);
         match mounted {
             Ok(mut mounted) => {
                 mounted.is_temporary = true;
@@ -139,57 +160,18 @@ impl MountedEnvironment {
         }
     }
 
-    fn mount_scope(
+    fn mount_wanted(
         host: &Host,
         inventory: &Inventory,
         environment: &BootEnvironment,
         dir: PathBuf,
-        mode: MountMode,
-        scope: MountScope,
+        wanted: Wanted,
     ) -> Result<Self> {
-        refuse(inventory, environment, scope, mode)?;
-        let mut mounted = Self::mount_root_on(host, inventory, environment, dir, mode)?;
-        for file_system in nested(environment, scope) {
-            mounted.mount_nested(host, inventory, file_system, mode)?;
-        }
-        Ok(mounted)
-    }
-
-    /// Mounts what a command in the BE sees: the root and the file systems that only this BE uses,
-    /// on a temporary directory. Its fstab may name any device: one on another disk than the root
-    /// is mounted read-only, with a warning, unless it was made for the BE or its mount point is in
-    /// `writable`. One that other BEs use too is mounted only if it is in `writable`.
-    ///
-    /// # Errors
-    /// As [`MountedEnvironment::mount`].
-    pub(crate) fn mount_for_command(
-        host: &Host,
-        inventory: &Inventory,
-        environment: &BootEnvironment,
-        writable: &[PathBuf],
-    ) -> Result<Self> {
-        let mode = MountMode::ForCommands;
-        refuse(inventory, environment, MountScope::Own, mode)?;
-        let mut mounted =
-            Self::mount_temporarily(host, inventory, environment, mode, MountScope::Root)?;
-        for file_system in nested(environment, MountScope::All) {
-            let place = &file_system.mountpoint;
-            if !is_own(file_system) && !writable.contains(place) {
-                continue;
-            }
-            let is_written = writable.contains(place)
-                || may_write(inventory, environment, file_system.device.as_deref());
-            if !is_written {
-                mounted.warnings.push(format!(
-                    "{} is mounted read-only: it is on another disk than the root, and nothing \
-                    shows that it was made for '{}'; --write {} allows the command to write to it",
-                    place.display(),
-                    environment.name(),
-                    place.display()
-                ));
-            }
-            let mode = if is_written { mode } else { MountMode::ReadOnly };
-            mounted.mount_nested(host, inventory, file_system, mode)?;
+        let Nested { mounts, left_out } = nested(inventory, environment, wanted)?;
+        let mut mounted = Self::mount_root_on(host, inventory, environment, dir, wanted.mode)?;
+        mounted.warnings.extend(left_out);
+        for mount in &mounts {
+            mounted.mount_nested(host, inventory, mount)?;
         }
         Ok(mounted)
     }
@@ -206,7 +188,7 @@ impl MountedEnvironment {
         dir: PathBuf,
         mode: MountMode,
     ) -> Result<Self> {
-        if mode != MountMode::ReadOnly {
+        if mode.writes() {
             environment.refuse_hibernated()?;
         }
         let device = inventory
@@ -223,12 +205,11 @@ impl MountedEnvironment {
             &dir,
         )?;
         let warnings = mounted.warnings().to_vec();
-        let device = environment.root.device.clone();
         let mounts = vec![mounted];
-        Ok(MountedEnvironment { root: dir, device, mounts, warnings, is_temporary: false })
+        Ok(MountedEnvironment { root: dir, mounts, warnings, is_temporary: false })
     }
 
-    /// Mounts one of the file systems that [`nested`] returns, unless it is left out.
+    /// Mounts one of the file systems that [`nested`] returns.
     ///
     /// # Errors
     /// It cannot be mounted, and is not optional.
@@ -236,29 +217,12 @@ impl MountedEnvironment {
         &mut self,
         host: &Host,
         inventory: &Inventory,
-        file_system: &FileSystemUse,
-        mode: MountMode,
+        mount: &NestedMount,
     ) -> Result<()> {
-        let device = match Presence::of(inventory, file_system, mode)? {
-            Presence::Found(device) => device,
-            Presence::LeftOut(why) => {
-                self.warnings.extend(why);
-                return Ok(());
-            }
-        };
+        let NestedMount { file_system, device, mode, .. } = *mount;
         let shown = file_system.mountpoint.display();
-        let mode = match mode {
-            MountMode::ReadOnly => mode,
-            _ if self.is_anothers(inventory, device) => {
-                self.warnings.push(format!(
-                    "{shown} is mounted read-only: {} belongs to another boot environment",
-                    device.node.display()
-                ));
-                MountMode::ReadOnly
-            }
-            _ => mode,
-        };
-        if mode != MountMode::ReadOnly {
+        self.warnings.extend(mount.warning.clone());
+        if mode.writes() {
             inventory.refuse_hibernated(device)?;
         }
         let root = RootDir::open(&self.root)?;
@@ -286,20 +250,13 @@ impl MountedEnvironment {
             }
             Err(error)
                 if file_system.has_option("nofail")
-                    || mode == MountMode::ReadOnly
-                        && !is_needed_to_boot(&file_system.mountpoint) =>
+                    || !mode.writes() && !is_needed_to_boot(&file_system.mountpoint) =>
             {
                 self.warnings.push(format!("{shown} is left out: {error}"));
             }
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// Whether a device is the root of another BE, or was made for another one.
-    fn is_anothers(&self, inventory: &Inventory, device: &BlockDevice) -> bool {
-        let others = inventory.environments.iter().filter(|e| e.root.device != self.device);
-        others.into_iter().any(|e| e.root.device == device.node || e.has_made(&device.node))
     }
 
     /// Sentences about what was left out, and about mount options that were not used.
@@ -352,26 +309,6 @@ impl Drop for MountedEnvironment {
     }
 }
 
-/// Refuses to mount a BE before anything of it is mounted.
-///
-/// # Errors
-/// It would be written to and is hibernated; the device of a file system that it needs is missing;
-/// several devices match a line of its fstab.
-pub(crate) fn refuse(
-    inventory: &Inventory,
-    environment: &BootEnvironment,
-    scope: MountScope,
-    mode: MountMode,
-) -> Result<()> {
-    if mode != MountMode::ReadOnly {
-        environment.refuse_hibernated()?;
-    }
-    for file_system in nested(environment, scope) {
-        Presence::of(inventory, file_system, mode)?;
-    }
-    Ok(())
-}
-
 fn access<'a>(mode: MountMode, options: &'a str) -> volume::Access<'a> {
     match mode {
         MountMode::ReadOnly => volume::Access::Read,
@@ -384,10 +321,105 @@ fn without_ro(options: &str) -> String {
     options.split(',').filter(|o| *o != "ro").collect::<Vec<_>>().join(",")
 }
 
+/// Which file systems of a BE are wanted, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) scope: MountScope,
+    pub(crate) mode: MountMode,
+    /// Whether programs of the BE see them.
+    pub(crate) is_for_programs: bool,
+    /// Mount points that the administrator has named: they are mounted although other BEs use them,
+    /// and for writing although they are on other disks.
+    pub(crate) writable: &'a [PathBuf],
+}
+
+impl Wanted<'_> {
+    fn new(scope: MountScope, mode: MountMode) -> Self {
+        Wanted { scope, mode, is_for_programs: false, writable: &[] }
+    }
+}
+
+/// A file system that is mounted below the root.
+#[derive(Debug)]
+pub(crate) struct NestedMount<'a> {
+    pub(crate) file_system: &'a FileSystemUse,
+    device: &'a BlockDevice,
+    mode: MountMode,
+    /// Why it is not mounted as it was wanted.
+    pub(crate) warning: Option<String>,
+}
+
 /// The file systems that are mounted below the root, each after the one that holds its mount point.
-pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&FileSystemUse> {
+pub(crate) struct Nested<'a> {
+    pub(crate) mounts: Vec<NestedMount<'a>>,
+    /// Sentences about those that are not.
+    pub(crate) left_out: Vec<String>,
+}
+
+/// Finds the file systems that are mounted below the root of a BE, before anything of it is mounted.
+///
+/// # Errors
+/// It would be written to and is hibernated; the device of a file system that it needs is missing,
+/// or is one that the BE does not reach; several devices match a line of its fstab.
+pub(crate) fn nested<'a>(
+    inventory: &'a Inventory,
+    environment: &'a BootEnvironment,
+    wanted: Wanted,
+) -> Result<Nested<'a>> {
+    if wanted.mode.writes() {
+        environment.refuse_hibernated()?;
+    }
+    let mut found = Nested { mounts: Vec::new(), left_out: Vec::new() };
+    for file_system in lines(environment, wanted) {
+        let device = match Presence::of(inventory, file_system, wanted)? {
+            Presence::Found(device) => device,
+            Presence::LeftOut(why) => {
+                found.left_out.extend(why);
+                continue;
+            }
+        };
+        let (mode, warning) = match reach::of(inventory, environment, file_system, device, wanted) {
+            Reach::Whole => (wanted.mode, None),
+            Reach::Read(why) => {
+                let place = file_system.mountpoint.display();
+                (MountMode::ReadOnly, Some(format!("{place} is mounted read-only: {why}")))
+            }
+            Reach::Nothing(why) if is_needed(&file_system.mountpoint, wanted) => {
+                let place = file_system.mountpoint.display();
+                return Err(Refusal::OutOfReach { place: place.to_string(), why }.into());
+            }
+            Reach::Nothing(why) => {
+                let place = file_system.mountpoint.display();
+                found.left_out.push(format!("{place} is left out: {why}"));
+                continue;
+            }
+        };
+        found.mounts.push(NestedMount { file_system, device, mode, warning });
+    }
+    Ok(found)
+}
+
+/// Refuses to run commands in a BE before anything of it is mounted or changed.
+///
+/// # Errors
+/// Those of [`nested`].
+pub(crate) fn refuse_for_commands(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    writable: &[PathBuf],
+) -> Result<()> {
+    let wanted = Wanted {
+        is_for_programs: true,
+        writable,
+        ..Wanted::new(MountScope::Own, MountMode::ForCommands)
+    };
+    nested(inventory, environment, wanted).map(drop)
+}
+
+/// The lines of the fstab that are wanted.
+fn lines<'a>(environment: &'a BootEnvironment, wanted: Wanted) -> Vec<&'a FileSystemUse> {
     // The fstab of an unfinished copy is that of its source.
-    let scope = if environment.is_unfinished() { MountScope::Root } else { scope };
+    let scope = if environment.is_unfinished() { MountScope::Root } else { wanted.scope };
     let is_wanted = |f: &&FileSystemUse| {
         let is_below = f.mountpoint.is_absolute() && f.mountpoint != Path::new("/");
         let is_device = f.device.is_some()
@@ -395,7 +427,7 @@ pub(crate) fn nested(environment: &BootEnvironment, scope: MountScope) -> Vec<&F
         let is_in_scope = match scope {
             MountScope::Root => false,
             MountScope::Boot => is_needed_to_boot(&f.mountpoint),
-            MountScope::Own => is_own(f),
+            MountScope::Own => is_own(f) || wanted.writable.contains(&f.mountpoint),
             MountScope::All => true,
         };
         // Some administrators mount /boot only on request. The BE needs it all the same.
@@ -412,12 +444,9 @@ fn is_own(file_system: &FileSystemUse) -> bool {
     !file_system.shared || is_needed_to_boot(&file_system.mountpoint)
 }
 
-/// Whether a command in a BE may write to a nested file system: it is on the disk of the root, or
-/// was made for the BE.
-fn may_write(inventory: &Inventory, environment: &BootEnvironment, device: Option<&Path>) -> bool {
-    let Some(device) = device else { return true };
-    let disk = inventory.devices.by_node(device).map(|found| inventory.devices.disk_of(found));
-    disk.is_none_or(|disk| disk.node == environment.root.disk) || environment.has_made(device)
+/// Whether the BE's programs make no sense without the file system on this mount point.
+fn is_needed(mountpoint: &Path, wanted: Wanted) -> bool {
+    is_needed_to_boot(mountpoint) || wanted.is_for_programs && mountpoint == Path::new("/var")
 }
 
 /// Whether a BE does not start without the file system on this mount point.
@@ -425,8 +454,8 @@ fn is_needed_to_boot(mountpoint: &Path) -> bool {
     ["/usr", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }
 
-/// What there is of one of the file systems that [`nested`] returns.
-pub(crate) enum Presence<'i> {
+/// What there is of a file system that a line names.
+enum Presence<'i> {
     /// Its device.
     Found(&'i BlockDevice),
     /// It is not mounted, for this reason if the user should know.
@@ -439,17 +468,13 @@ impl<'i> Presence<'i> {
     /// # Errors
     /// Several devices match. The device is missing, and the BE needs the file system; commands
     /// need /var, too.
-    pub(crate) fn of(
-        inventory: &'i Inventory,
-        file_system: &FileSystemUse,
-        mode: MountMode,
-    ) -> Result<Self> {
+    fn of(inventory: &'i Inventory, file_system: &FileSystemUse, wanted: Wanted) -> Result<Self> {
         let FileSystemUse { mountpoint, spec, .. } = file_system;
         let device = file_system.device.as_deref().and_then(|d| inventory.devices.by_node(d));
         if let Some(device) = device {
             return match device.is_esp() {
                 false => Ok(Presence::Found(device)),
-                true if mode == MountMode::ForCommands && is_needed_to_boot(mountpoint) => {
+                true if wanted.is_for_programs && is_needed_to_boot(mountpoint) => {
                     Err(Refusal::EspIsBoot {
                         mountpoint: mountpoint.display().to_string(),
                         device: device.node.display().to_string(),
@@ -467,9 +492,7 @@ impl<'i> Presence<'i> {
                 false => Err(refusal.into()),
             };
         }
-        let is_needed = is_needed_to_boot(mountpoint)
-            || mode == MountMode::ForCommands && mountpoint == Path::new("/var");
-        if is_needed && !is_optional {
+        if is_needed(mountpoint, wanted) && !is_optional {
             return Err(Error::Failed(format!(
                 "{} is on {spec}, but there is no such device: attach it, or correct the fstab",
                 mountpoint.display()

@@ -92,6 +92,14 @@ pub enum Refusal {
         /// "'first'", or "the running system".
         owner: String,
     },
+    /// A file system that a BE cannot do without is not shown to its programs.
+    #[error("{place} is not shown to its programs: {why}")]
+    OutOfReach {
+        /// Its mount point.
+        place: String,
+        /// Why not, and the way out.
+        why: String,
+    },
     /// The copy's initramfs would not find its root.
     #[error(
         "{device} for {mountpoint} is on {target}, and that of the source on {source_storage}: the \
@@ -154,6 +162,17 @@ pub enum Refusal {
         device: String,
         /// What was found on it.
         content: String,
+    },
+    /// The package manager of a BE may be anybody's program.
+    #[error(
+        "'{name}' {why}, and its own package manager would run with this machine's network before \
+        the plan is shown: give --force if you trust it"
+    )]
+    ForeignPrograms {
+        /// The BE.
+        name: String,
+        /// Why it may be.
+        why: &'static str,
     },
     /// A program that is to be run as root may be changed by others.
     #[error(
@@ -568,12 +587,14 @@ impl Refusal {
             Refusal::InFstab { .. } => "in-fstab",
             Refusal::IsSource { .. } => "is-source",
             Refusal::InCrypttab { .. } => "in-crypttab",
+            Refusal::OutOfReach { .. } => "out-of-reach",
             Refusal::OtherStorage { .. } => "other-storage",
             Refusal::OpensForNothing { .. } => "opens-for-nothing",
             Refusal::NoMenu { .. } => "no-menu",
             Refusal::NoSystemd { .. } => "no-systemd",
             Refusal::PartitionTable { .. } => "partition-table",
             Refusal::HoldsData { .. } => "holds-data",
+            Refusal::ForeignPrograms { .. } => "foreign-programs",
             Refusal::UntrustedProgram { .. } => "untrusted-program",
             Refusal::JournalOnReadOnlyDevice { .. } => "journal-on-read-only-device",
             Refusal::TooSmall { .. } => "too-small",

@@ -95,10 +95,9 @@ impl EspLocation {
             Self::of(devices, device)
         };
         let on_fixed_disk = || {
-            let is_removable = |e: &&EspLocation| {
-                devices.by_node(&e.disk).is_none_or(|d| d.removable || d.transport == "usb")
-            };
-            let fixed: Vec<_> = all.iter().filter(|e| !is_removable(e)).collect();
+            let is_portable =
+                |e: &&EspLocation| devices.by_node(&e.disk).is_none_or(BlockDevice::is_portable);
+            let fixed: Vec<_> = all.iter().filter(|e| !is_portable(e)).collect();
             if let [only] = fixed[..] { Some(only.clone()) } else { None }
         };
         on_disk(&target.root.disk)

@@ -22,7 +22,7 @@ use super::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
 use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
 use super::firmware::lines;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{BootEnvironment, Inventory, Name, Trial};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -91,12 +91,7 @@ impl<'a> GrubEfi<'a> {
             return self.grub_for_target(&self.host.root, source.name());
         }
         namespace::in_private_namespace(|| {
-            let mounted = MountedEnvironment::mount_system(
-                self.host,
-                self.inventory,
-                source,
-                MountMode::ReadOnly,
-            )?;
+            let mounted = MountedEnvironment::mount_system(self.host, self.inventory, source)?;
             self.grub_for_target(mounted.root(), source.name())
         })
     }

@@ -3,7 +3,7 @@
 mod checks;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::discover;
 use crate::environment::Inventory;
@@ -186,11 +186,14 @@ impl<'a> Switch<'a> {
         if self.environment.running {
             return install(Path::new("/"));
         }
-        let mounted = MountedEnvironment::mount_system(
+        // Who activates a BE lets it boot, which needs them.
+        let writable = ["/usr", "/boot"].map(PathBuf::from);
+        let mounted = MountedEnvironment::mount_for_commands(
             self.host,
             self.inventory,
             self.environment,
             MountMode::ReadWrite,
+            &writable,
         )?;
         mounted.warnings().iter().for_each(|warning| report.warn(warning));
         install(mounted.root())

@@ -126,8 +126,9 @@ impl<'a> InPlace<'a> {
 
     fn mount(&mut self, report: &mut dyn Report) -> Result<()> {
         let InPlace { host, inventory, environment, writable, .. } = *self;
+        let mode = MountMode::ForCommands;
         let mounted =
-            MountedEnvironment::mount_for_command(host, inventory, environment, writable)?;
+            MountedEnvironment::mount_for_commands(host, inventory, environment, mode, writable)?;
         mounted.warnings().iter().for_each(|warning| report.warn(warning));
         self.mounted = Some(mounted);
         Ok(())
@@ -252,16 +253,7 @@ pub(super) fn refuse(
         let (name, way_out) = (environment.name().into(), way_out.into());
         return Err(Refusal::Running { name, way_out }.into());
     }
-    let is_there =
-        |place: &PathBuf| environment.file_systems.iter().any(|f| f.mountpoint == *place);
-    if let Some(place) = writable.iter().find(|place| !is_there(place)) {
-        return Err(Error::Usage(format!(
-            "the fstab of '{}' has no file system on {}: `be filesystems {}` shows what it has",
-            environment.name(),
-            place.display(),
-            environment.reference
-        )));
-    }
+    refuse_unknown(environment, writable)?;
     match &environment.descriptor {
         // What was interrupted can be run again, or another command that puts it right.
         Some(descriptor)
@@ -271,6 +263,24 @@ pub(super) fn refuse(
         }
         Some(descriptor) => descriptor.refuse_incomplete().map_err(Error::from),
         None => Ok(()),
+    }
+}
+
+/// Refuses mount points that the fstab does not have.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn refuse_unknown(environment: &BootEnvironment, places: &[PathBuf]) -> Result<()> {
+    let is_there =
+        |place: &PathBuf| environment.file_systems.iter().any(|f| f.mountpoint == *place);
+    match places.iter().find(|place| !is_there(place)) {
+        None => Ok(()),
+        Some(place) => Err(Error::Usage(format!(
+            "the fstab of '{}' has no file system on {}: `be filesystems {}` shows what it has",
+            environment.name(),
+            place.display(),
+            environment.reference
+        ))),
     }
 }
 

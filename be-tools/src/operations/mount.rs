@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::discover::discover;
 use crate::environment::mounted::{
-    self, MountMode, MountScope, MountedEnvironment, Presence, nested,
+    MountMode, MountScope, MountedEnvironment, Nested, NestedMount, Wanted, nested,
 };
-use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
+use crate::environment::{BootEnvironment, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
+use crate::operations::in_place;
 use crate::plan::{Plan, Report};
 use crate::session::lock::Lock;
 use crate::step;
@@ -23,12 +24,13 @@ const PLACE: &str = "lifeboat/mnt";
 ///
 /// # Errors
 /// The BE is running or already mounted, `dir` is `/` or not a directory, a file system cannot be
-/// mounted, and those of [`mounted::refuse`].
+/// mounted, and those of [`nested`].
 pub fn mount(
     host: &Host,
     reference: &str,
     dir: Option<&Path>,
     mode: MountMode,
+    writable: &[PathBuf],
     report: &mut dyn Report,
 ) -> Result<Option<PathBuf>> {
     let lock = Lock::acquire(host)?;
@@ -56,19 +58,21 @@ pub fn mount(
     if dir == Path::new("/") {
         return Err(Refusal::MountOnRoot.into());
     }
-    mounted::refuse(&inventory, environment, MountScope::All, mode)?;
+    in_place::refuse_unknown(environment, writable)?;
+    let wanted = Wanted {
+        scope: MountScope::All,
+        mode,
+        is_for_programs: mode == MountMode::ForCommands,
+        writable,
+    };
+    let Nested { mounts, left_out } = nested(&inventory, environment, wanted)?;
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });
-    let mut left_out = Vec::new();
-    for file_system in nested(environment, MountScope::All) {
-        match Presence::of(&inventory, file_system, mode)? {
-            Presence::Found(_) => {
-                let below = file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
-                steps.push(Step::MountNested { file_system, place: dir.join(below) });
-            }
-            Presence::LeftOut(why) => left_out.extend(why),
-        }
+    for mount in &mounts {
+        let place = mount.file_system.mountpoint.strip_prefix("/").unwrap_or(Path::new(""));
+        steps.push(Step::MountNested { mount, place: dir.join(place) });
     }
+    let warnings = mounts.iter().filter_map(|mount| mount.warning.clone());
     let how = match mode {
         MountMode::ReadOnly => "read-only",
         MountMode::ReadWrite => "for writing",
@@ -77,7 +81,7 @@ pub fn mount(
     let plan = Plan {
         title: format!("Mount '{}' {how}", environment.name()),
         steps: step::lines(&steps),
-        notes: left_out,
+        notes: left_out.into_iter().chain(warnings).collect(),
         ..Plan::default()
     };
     if !lock.confirm(report, &plan)? {
@@ -104,7 +108,7 @@ pub fn mount(
 enum Step<'a> {
     Make(&'a Path),
     MountRoot { device: &'a Path, dir: &'a Path },
-    MountNested { file_system: &'a FileSystemUse, place: PathBuf },
+    MountNested { mount: &'a NestedMount<'a>, place: PathBuf },
 }
 
 /// What the steps share.
@@ -124,8 +128,8 @@ impl Display for Step<'_> {
             Step::MountRoot { device, dir } => {
                 write!(f, "mount {} on {}", device.display(), dir.display())
             }
-            Step::MountNested { file_system, place } => {
-                write!(f, "mount {} on {}", file_system.spec, place.display())
+            Step::MountNested { mount, place } => {
+                write!(f, "mount {} on {}", mount.file_system.spec, place.display())
             }
         }
     }
@@ -149,9 +153,9 @@ impl step::Step<State<'_>> for Step<'_> {
                     mode,
                 )?);
             }
-            Step::MountNested { file_system, .. } => {
+            Step::MountNested { mount, .. } => {
                 if let Some(mounted) = &mut state.mounted {
-                    mounted.mount_nested(host, inventory, file_system, mode)?;
+                    mounted.mount_nested(host, inventory, mount)?;
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::in_place::{self, Frame, Frames, InPlace, Progress};
 use super::write_descriptor::hold;
 use crate::discover;
 use crate::environment::Operation;
-use crate::environment::mounted::{self, MountMode, MountScope};
+use crate::environment::mounted;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
@@ -39,7 +39,7 @@ pub struct RunRequest<'a> {
 ///
 /// # Errors
 /// The BE is running, another operation left it incomplete, or it cannot be mounted
-/// ([`mounted::refuse`]).
+/// ([`mounted::refuse_for_commands`]).
 pub fn in_environment(
     host: &Host,
     request: RunRequest<'_>,
@@ -49,7 +49,7 @@ pub fn in_environment(
     let inventory = discover::discover(host)?;
     let environment = inventory.find(request.reference)?;
     in_place::refuse(environment, "run the command without `be run`", request.writable)?;
-    mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
+    mounted::refuse_for_commands(&inventory, environment, request.writable)?;
     let entry = in_place::own_entry(host, &inventory, environment)?;
     let holds = hold(host, &inventory, environment.own_devices())?;
     let frames = Frames::new(environment, entry, Operation::Run);

@@ -15,7 +15,7 @@ use crate::distribution;
 use crate::distribution::package_manager::{
     Change, ConfigurationPolicy, PackageManager, PackagePlan, Wanted, Workplace,
 };
-use crate::environment::mounted::{self, MountMode, MountScope, MountedEnvironment};
+use crate::environment::mounted::{self, MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -24,6 +24,7 @@ use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::lock::Lock;
 use crate::step as steps;
+use crate::storage::device::BlockDevice;
 use crate::storage::namespace;
 use step::State;
 pub use transcript::Transcript;
@@ -43,6 +44,8 @@ pub struct UpgradeRequest {
     pub writable: Vec<PathBuf>,
     /// Whether the packages' scripts have the network, too.
     pub network: bool,
+    /// Whether to run the package manager of a BE that may come from another machine.
+    pub force: bool,
 }
 
 /// What was done.
@@ -89,8 +92,10 @@ pub fn upgrade(
     let environment = inventory.find(&request.reference)?;
     let way_out = "make a copy with `be create`, and upgrade that";
     in_place::refuse(environment, way_out, &request.writable)?;
-    mounted::refuse(&inventory, environment, MountScope::Own, MountMode::ForCommands)?;
-    let entry = in_place::own_entry(host, &inventory, environment)?;
+    mounted::refuse_for_commands(&inventory, environment, &request.writable)?;
+    if !request.force {
+        refuse_foreign(&inventory, environment)?;
+    }
     let holds = hold(host, &inventory, environment.own_devices())?;
     namespace::enter_private_namespace()?;
     let work = Work::new(host)?;
@@ -98,6 +103,8 @@ pub fn upgrade(
     let planned = lock.without_boot_lock(|| planned(host, &inventory, environment, request, &work));
     report.ended();
     let Planned { manager, packages } = planned??;
+    // Only now, since another program may have changed boot entries meanwhile.
+    let entry = in_place::own_entry(host, &inventory, environment)?;
 
     let frames = Frames::new(environment, entry, Operation::Upgrade);
     let list = step::list(&frames, &packages);
@@ -132,6 +139,23 @@ pub fn upgrade(
     }))
 }
 
+/// Refuses a BE whose package manager may be anybody's program: it runs with the network, and before
+/// the plan can be confirmed.
+fn refuse_foreign(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+) -> std::result::Result<(), Refusal> {
+    let root = inventory.devices.by_node(&environment.root.device);
+    let why = match () {
+        () if !environment.is_managed() => "is a system that Lifeboat did not make",
+        () if root.is_some_and(BlockDevice::is_portable) => {
+            "is on a disk that may come from another machine"
+        }
+        () => return Ok(()),
+    };
+    Err(Refusal::ForeignPrograms { name: environment.name().into(), why })
+}
+
 struct Planned {
     manager: Box<dyn PackageManager>,
     packages: PackagePlan,
@@ -146,17 +170,20 @@ fn planned(
     work: &Work,
 ) -> Result<Planned> {
     let mode = MountMode::ReadOnly;
-    let mounted = MountedEnvironment::mount_system(host, inventory, environment, mode)?;
+    let writable = &request.writable;
+    let mounted =
+        MountedEnvironment::mount_for_commands(host, inventory, environment, mode, writable)?;
     let root = RootDir::open(mounted.root())?;
     let Some(manager) = distribution::package_manager(&root) else {
         let (name, reference) = (environment.name().into(), environment.reference.clone());
         return Err(Refusal::NoPackageManager { name, reference }.into());
     };
     let devices = block_devices(inventory, environment);
-    let inside =
-        Inside { work: Some(work.path()), network: true, ..Inside::new(mounted.root(), &devices) };
+    let inside = Inside { work: Some(work.path()), ..Inside::new(mounted.root(), &devices) };
+    let online = Inside { network: true, ..inside };
     let directory = RootDir::open(work.path())?;
-    let workplace = Workplace { host, root: &root, work: &directory, inside: &inside };
+    let workplace =
+        Workplace { host, root: &root, work: &directory, inside: &inside, online: &online };
     let wanted = Wanted {
         change: &request.change,
         configuration: request.configuration,
@@ -178,4 +205,33 @@ fn notes(environment: &BootEnvironment, packages: &PackagePlan) -> Vec<String> {
         notes.push(format!("the packages of '{}' are as they should be", environment.name()));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::environment;
+    use crate::storage::device::Devices;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    #[test]
+    fn the_package_manager_of_a_system_from_elsewhere_does_not_run_unasked() {
+        let refused = |transport: &str, environment: &BootEnvironment| {
+            let mut device = BlockDevice::example("sdc1", SuperBlock::new(Kind::Ext4));
+            device.transport = transport.into();
+            let devices: Devices = [device].into_iter().collect();
+            refuse_foreign(&Inventory { devices, ..Inventory::default() }, environment).is_err()
+        };
+        let mut own = environment("second", "aaaa-02").complete();
+        own.root.device = "/dev/sdc1".into();
+        let unmanaged = BootEnvironment::empty("/dev/sdc1".as_ref());
+        for (transport, environment, expected) in [
+            ("ata", &own, false),
+            ("usb", &own, true),
+            ("ata", &unmanaged, true),
+            ("usb", &unmanaged, true),
+        ] {
+            assert_eq!(refused(transport, environment), expected, "{transport}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use boot::menu::BootMenu;
 
 use crate::environment::BootEnvironment;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::MountedEnvironment;
 use crate::error::Result;
 use crate::layout::MountPoint;
 use crate::localize::LoaderSettings;
@@ -38,7 +38,7 @@ impl SourceSystem {
         if found.running {
             return Ok(Self::of(&RootDir::open(&host.root)?, loader));
         }
-        match MountedEnvironment::mount_system(host, inventory, found, MountMode::ReadOnly) {
+        match MountedEnvironment::mount_system(host, inventory, found) {
             Ok(mounted) => Ok(Self::of(&RootDir::open(mounted.root())?, loader)),
             // What does not have to be there for a copy is not there.
             Err(why) => {

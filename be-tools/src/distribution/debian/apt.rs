@@ -49,7 +49,7 @@ impl PackageManager for Apt {
         let mut plan = PackagePlan::default();
         settings::write(place, wanted, release.as_ref())?;
         if needs_lists(wanted) {
-            place.inside.run(&apt_get(&["update"]))?;
+            place.online.run(&apt_get(&["update"]))?;
         }
         let change = match wanted.change {
             Change::Security => security(place)?,

@@ -1,7 +1,9 @@
 use super::*;
 use crate::error::Refusal;
 use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device_number::DeviceNumber;
 use crate::storage::mounts::unmount_all;
+use crate::storage::probe::{Kind, SuperBlock};
 use crate::storage::testing::{
     LoopDevice, RootFileSystem, debian_root, image, in_namespace, is_root,
 };
@@ -53,19 +55,22 @@ fn a_whole_be_is_mounted_in_order_and_unmounted() {
     in_namespace(|| {
         let environment = &inventory.environments[0];
         let dir = tempfile::tempdir().unwrap();
-        let mounted =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
-                .unwrap();
+        let mounted = MountedEnvironment::mount(
+            &inventory,
+            environment,
+            dir.path(),
+            MountMode::ReadWrite,
+            &["/home".into()],
+        )
+        .unwrap();
         assert_eq!(places(dir.path()), ["", "home", "home/deep"]);
+        // Only what was named is written to on another disk.
+        let [deep] = mounted.warnings() else { panic!("{:?}", mounted.warnings()) };
+        assert!(deep.contains("/home/deep is mounted read-only"), "{deep}");
         assert!(mounted.root().join("home/deep/here").exists());
         std::fs::write(mounted.root().join("home/new"), "x").unwrap();
         // Mounted again for reading, it shows the same and cannot be written to.
-        let again = MountedEnvironment::mount_system(
-            &Host::local(),
-            &inventory,
-            environment,
-            MountMode::ReadOnly,
-        );
+        let again = MountedEnvironment::mount_system(&Host::local(), &inventory, environment);
         let again = again.unwrap();
         assert!(std::fs::write(again.root().join("etc/new"), "x").is_err());
         let directory = again.root().to_owned();
@@ -74,9 +79,14 @@ fn a_whole_be_is_mounted_in_order_and_unmounted() {
         mounted.unmount().unwrap();
         assert!(places(dir.path()).is_empty());
         let before: Vec<_> = roots.iter().map(sum).collect();
-        let read_only =
-            MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
-                .unwrap();
+        let read_only = MountedEnvironment::mount(
+            &inventory,
+            environment,
+            dir.path(),
+            MountMode::ReadOnly,
+            &[],
+        )
+        .unwrap();
         assert!(read_only.root().join("home/new").exists());
         assert!(std::fs::write(read_only.root().join("home/other"), "x").is_err());
         drop(read_only);
@@ -105,7 +115,7 @@ fn a_persistent_mount_is_kept_until_unmount_all() {
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let environment = &inventory.environments[0];
-        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite)
+        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadWrite, &[])
             .unwrap()
             .into_persistent();
         assert_eq!(places(dir.path()).len(), 3);
@@ -140,9 +150,14 @@ fn a_subvolume_is_mounted_as_the_root() {
     in_namespace(|| {
         for mode in [MountMode::ReadOnly, MountMode::ReadWrite] {
             let dir = tempfile::tempdir().unwrap();
-            let mounted =
-                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
-                    .unwrap();
+            let mounted = MountedEnvironment::mount(
+                &inventory,
+                &inventory.environments[0],
+                dir.path(),
+                mode,
+                &[],
+            )
+            .unwrap();
             assert!(dir.path().join("etc/fstab").exists() && dir.path().join("home/mine").exists());
             mounted.unmount().unwrap();
         }
@@ -177,6 +192,7 @@ fn a_symlink_in_the_be_does_not_redirect_a_mount() {
             &inventory.environments[0],
             dir.path(),
             MountMode::ReadOnly,
+            &[],
         );
         assert!(mounted.is_err());
         assert!(!victim.path().join("planted").exists());
@@ -206,7 +222,7 @@ fn boot_is_mounted_even_if_its_fstab_mounts_it_on_request() {
         let environment = &inventory.environments[0];
         for mode in [MountMode::ReadOnly, MountMode::ReadWrite, MountMode::ForCommands] {
             let mounted =
-                MountedEnvironment::mount(&inventory, environment, dir.path(), mode).unwrap();
+                MountedEnvironment::mount(&inventory, environment, dir.path(), mode, &[]).unwrap();
             assert_eq!(places(dir.path()), ["", "boot"]);
             assert!(dir.path().join("boot/kernel").exists());
             mounted.unmount().unwrap();
@@ -233,9 +249,14 @@ fn what_a_be_does_not_need_and_is_missing_is_left_out_with_a_warning() {
     in_namespace(|| {
         for mode in [MountMode::ReadOnly, MountMode::ForCommands] {
             let dir = tempfile::tempdir().unwrap();
-            let mounted =
-                MountedEnvironment::mount(&inventory, &inventory.environments[0], dir.path(), mode)
-                    .unwrap();
+            let mounted = MountedEnvironment::mount(
+                &inventory,
+                &inventory.environments[0],
+                dir.path(),
+                mode,
+                &[],
+            )
+            .unwrap();
             let [srv, esp] = mounted.warnings() else { panic!("{:?}", mounted.warnings()) };
             assert!(esp.contains("/boot/efi") && esp.contains("7A1B-22C3"), "{esp}");
             assert!(srv.contains("/srv is left out"), "{srv}");
@@ -248,7 +269,8 @@ fn what_a_be_does_not_need_and_is_missing_is_left_out_with_a_warning() {
         assert!(error.to_string().contains("no such device"), "{error}");
     }
     let (inventory, _root) = with_lines("UUID=gone /var ext4 defaults 0 2\n");
-    assert!(refused(&inventory, MountMode::ForCommands).to_string().contains("/var is on"));
+    let error = refuse_for_commands(&inventory, &inventory.environments[0], &[]).unwrap_err();
+    assert!(error.to_string().contains("/var is on"), "{error}");
 }
 
 /// Why the first BE is not mounted. Nothing of it is mounted then.
@@ -256,7 +278,7 @@ fn refused(inventory: &Inventory, mode: MountMode) -> Error {
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let mounted =
-            MountedEnvironment::mount(inventory, &inventory.environments[0], dir.path(), mode);
+            MountedEnvironment::mount(inventory, &inventory.environments[0], dir.path(), mode, &[]);
         assert!(places(dir.path()).is_empty());
         mounted.unwrap_err()
     })
@@ -340,7 +362,7 @@ fn a_hibernated_be_is_mounted_only_for_reading() {
     in_namespace(|| {
         let dir = tempfile::tempdir().unwrap();
         let environment = &inventory.environments[0];
-        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly)
+        MountedEnvironment::mount(&inventory, environment, dir.path(), MountMode::ReadOnly, &[])
             .unwrap()
             .unmount()
             .unwrap();
@@ -370,4 +392,73 @@ fn a_hibernation_image_in_a_swap_file_is_found() {
     let codes: Vec<_> =
         inventory.environments[0].problems.iter().map(|p| p.code.as_ref()).collect();
     assert_eq!(codes, ["hibernated"]);
+}
+
+/// A BE on a portable disk, whose fstab has these lines, beside a running system that has a /var of
+/// its own and a data disk that nothing names.
+fn visitor(lines: &str) -> Inventory {
+    let device = |name: &str, transport: &str| {
+        let mut found = SuperBlock::new(Kind::Ext4);
+        found.uuid = uuid::Uuid::new_v4().to_string().as_str().into();
+        let number = DeviceNumber { major: 8, minor: u32::from(name.as_bytes()[2]) };
+        let found = BlockDevice::example(name, found);
+        BlockDevice { transport: transport.into(), number, ..found }
+    };
+    let devices: Devices =
+        [("sda1", "ata"), ("sdb1", "ata"), ("sdc1", "usb"), ("sdd1", "ata"), ("sda", "ata")]
+            .map(|(name, transport)| device(name, transport))
+            .into_iter()
+            .collect();
+    let root = |name: &str| {
+        let mut environment = BootEnvironment::empty(&Path::new("/dev").join(name));
+        environment.root.disk = Path::new("/dev").join(name.trim_end_matches('1'));
+        environment
+    };
+    let mut running = root("sda1");
+    running.file_systems.push(FileSystemUse::example("/var", "/dev/sdb1"));
+    let mut stick = root("sdc1");
+    for line in lines.lines() {
+        let (place, device) = line.split_once(' ').unwrap();
+        stick.file_systems.push(FileSystemUse::example(place, device));
+    }
+    Inventory { environments: vec![stick, running], devices, ..Inventory::default() }
+}
+
+#[test]
+fn a_be_on_a_portable_disk_reaches_no_device_of_this_machine() {
+    let reached = |lines: &str, mode, is_for_programs, writable: &[PathBuf]| {
+        let inventory = visitor(lines);
+        let wanted = Wanted { is_for_programs, writable, ..Wanted::new(MountScope::All, mode) };
+        let found = nested(&inventory, &inventory.environments[0], wanted);
+        found.map(|found| {
+            let modes: Vec<_> = found.mounts.iter().map(|mount| mount.mode).collect();
+            (modes, found.left_out.join("; "))
+        })
+    };
+    let commands =
+        |lines: &str, writable: &[PathBuf]| reached(lines, MountMode::ForCommands, true, writable);
+    // The root and the /var of the running system, and a disk that no other BE uses.
+    for (line, why) in [
+        ("/srv /dev/sda1", "belongs to another boot environment"),
+        ("/srv /dev/sdb1", "is in the fstab of"),
+        ("/srv /dev/sdd1", "may come from another machine"),
+    ] {
+        let (modes, left_out) = commands(line, &[]).unwrap();
+        assert!(modes.is_empty() && left_out.contains(why), "{line}: {left_out}");
+        // Also where programs only read, as a package manager that plans does.
+        let (modes, _) = reached(line, MountMode::ReadOnly, true, &[]).unwrap();
+        assert!(modes.is_empty(), "{line}");
+        // An administrator who mounts it may look, and changes nothing.
+        let (modes, _) = reached(line, MountMode::ReadWrite, false, &[]).unwrap();
+        assert_eq!(modes, [MountMode::ReadOnly], "{line}");
+    }
+    // What the programs make no sense without is not left out in silence.
+    let refused = commands("/var /dev/sdd1", &[]).unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::OutOfReach { .. })), "{refused}");
+    assert!(refused.to_string().contains("--writable /var"), "{refused}");
+    let (modes, _) = commands("/var /dev/sdd1", &["/var".into()]).unwrap();
+    assert_eq!(modes, [MountMode::ForCommands]);
+    // The root of another one is never given away.
+    let (modes, _) = commands("/srv /dev/sda1", &["/srv".into()]).unwrap();
+    assert!(modes.is_empty());
 }

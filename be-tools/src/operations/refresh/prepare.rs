@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use super::request::RefreshRequest;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
+use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{
     BootEnvironment, Descriptor, FileSystemUse, Inventory, Operation, Purpose, State,
 };
@@ -54,8 +54,7 @@ impl<'a> Job<'a> {
         }
         let esps: Vec<PathBuf> = inventory.devices.esps().map(|d| d.node.clone()).collect();
         let (mut layout, kept, left) = {
-            let mounted =
-                MountedEnvironment::mount_system(host, inventory, target, MountMode::ReadOnly)?;
+            let mounted = MountedEnvironment::mount_system(host, inventory, target)?;
             let root = RootDir::open(mounted.root())?;
             let from = source::mount(session, source, &MountPoint::root())?;
             let from = RootDir::open(from.dir())?;

@@ -29,7 +29,7 @@ pub struct BlockDevice {
     pub size: u64,
     /// The kernel refuses writes.
     pub read_only: bool,
-    /// Its disk is removable.
+    /// Its disk is removable: the medium may change, as in a card reader. Most disks on USB are not.
     pub removable: bool,
     /// The kernel name of its disk; its own name if it is a disk.
     pub disk: String,
@@ -55,6 +55,11 @@ pub struct BlockDevice {
 }
 
 impl BlockDevice {
+    /// Whether its disk may come from another machine: one whose medium changes, or one on USB.
+    pub fn is_portable(&self) -> bool {
+        self.removable || self.transport == "usb"
+    }
+
     /// A device that no machine has, for tests.
     #[cfg(test)]
     pub(crate) fn example(name: &str, found: SuperBlock) -> Self {
