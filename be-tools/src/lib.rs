@@ -6,7 +6,7 @@
 pub mod block_copy;
 pub mod cli;
 pub mod copy;
-mod crypttab;
+pub mod crypttab;
 pub mod discover;
 pub mod distribution;
 pub mod environment;

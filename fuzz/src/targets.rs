@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "block_copy", run: devices::block_copy, longest: DEVICE },
     Target { name: "bls_entries", run: loaders::bls_entries, longest: LINE },
     Target { name: "boot_image", run: images::boot_image, longest: DEVICE },
+    Target { name: "crypttab", run: system_files::crypttab, longest: LINE },
     Target { name: "fstab", run: system_files::fstab, longest: LINE },
     Target { name: "descriptor", run: processes::descriptor, longest: LINE },
     Target { name: "efi_device_path", run: efi::device_path, longest: LINE },

@@ -53,7 +53,7 @@ fn every_directory_of_the_corpus_is_that_of_a_target() {
 fn a_mebibyte_of_the_same_words_stays_within_the_limits() {
     const LENGTH: usize = 1 << 20;
     // A target, the beginning of its input, and words: each is repeated after the beginning.
-    let cases: [(&str, &str, &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str]); 16] = [
         ("grub_cfg", "", &["a ", "a\n", ";", "$a", "\"$a\" ", "! ", "a=\n", "a=$a$a\n"]),
         (
             "grub_cfg",
@@ -63,6 +63,8 @@ fn a_mebibyte_of_the_same_words_stays_within_the_limits() {
         ("grub_cfg", "", &["linux a b c\n", "function f {", "\\\n", "if a; then b; fi\n", "set "]),
         ("grub_cfg", "[ ", &["a ", "! ", "-o ", "$a"]),
         ("fstab", "", &["a b c\n", "\\040", "a b c d,", "\n", "UUID=a\t/\te\n"]),
+        ("crypttab", "", &["a b\n", "a b c d\n", "a ", "\n"]),
+        ("crypttab", "a b c ", &[",", "d,"]),
         ("os_release", "", &["ID=a\n", "NAME=\"\\", "\n", "ID="]),
         ("descriptor", "", &["a=1\n", "[a]\n", "a.", "[", "a={", "[[a]]\n", "\"\\u0041", "a=[["]),
         ("descriptor", "format = 1\na = ", &["[", "{a=", "[{},", "[1,", "\"a\",", "1", "\\u0041"]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use be_tools::crypttab;
 use be_tools::distribution::debian::apt::Apt;
 use be_tools::distribution::installed_packages::{self, Database};
 use be_tools::distribution::package_manager::{Event, PackageManager};
@@ -38,6 +39,19 @@ pub fn fstab(bytes: &[u8]) {
         assert_eq!(entry.mountpoint(), old.mountpoint());
         assert_eq!(entry.fs_type(), old.fs_type());
     }
+}
+
+pub fn crypttab(bytes: &[u8]) {
+    let volumes = crypttab::parse(&text(bytes));
+    // What was read is the same when it is written and read again.
+    let mut written = String::new();
+    for volume in &volumes {
+        assert!(!volume.name.starts_with('#'), "{volume:?}");
+        let _ = (volume.is_formatted(), volume.is_opened_at_boot());
+        let options = volume.options.join(",");
+        written += &format!("{} {} none {options}\n", volume.name, volume.device);
+    }
+    assert_eq!(crypttab::parse(&written), volumes);
 }
 
 pub fn os_release(bytes: &[u8]) {
