@@ -12,7 +12,8 @@ use crate::operations::boot;
 pub struct Boot {
     /// The boot environment to start
     be: String,
-    /// Start it although it is chance which system comes up, or although it is hibernated
+    /// Start it even if several devices answer to its names, so that another system may come up, or
+    /// if it is hibernated
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -81,7 +81,7 @@ enum Method {
     Auto,
     /// A snapshot in the pool of the source; not supported yet
     Snapshot,
-    /// The used blocks of ext4 or xfs
+    /// The used blocks of ext2, ext3, ext4 or xfs
     Block,
     /// Files
     Copy,

@@ -13,7 +13,8 @@ use crate::environment::mounted::MountMode;
 use crate::error::{Error, Result};
 use crate::operations::mount;
 
-/// Mount a boot environment with all its file systems, including the shared ones (lumount)
+/// Mount a boot environment with its file systems, also the shared ones, but without the ESP
+/// (lumount)
 #[derive(Debug, Args)]
 pub struct Mount {
     /// The boot environment to mount

@@ -29,7 +29,7 @@ pub struct Refresh {
     #[arg(long)]
     checksum: bool,
     /// Fill this file system of BE's fstab too, although nothing shows that it was made for BE; from
-    /// then on something does
+    /// then on it counts as made for BE
     #[arg(long, value_name = "MOUNTPOINT")]
     take_over: Vec<MountPoint>,
     /// Leave this file system of BE's fstab as it is, now and from then on

@@ -13,13 +13,13 @@ use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
 #[derive(Debug, Args)]
 #[command(
     after_help = "TIME is a calendar event as in systemd.time(7). The operation has the lowest \
-        priority for processors and disks. A run that the machine was off for is not made up for, \
-        and a boot environment that runs is left alone. Without arguments, what is scheduled is \
+        priority for processors and disks. If the machine is off at that time, the run is skipped. \
+        A boot environment that runs is left alone. Without arguments, what is scheduled is \
         listed, with the next time and the last success; the same is in a file for the node \
         exporter of Prometheus.\n\nExamples:\n  \
     be schedule nightly 02:30\n  \
     be schedule nightly 'Mon..Fri 02:30' --mail root\n  \
-    be schedule next weekly --security\n  \
+    be schedule second weekly --security\n  \
     be cancel nightly"
 )]
 pub struct Schedule {

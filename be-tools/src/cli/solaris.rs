@@ -1,6 +1,6 @@
 //! The names of Solaris Live Upgrade. Called under one of them, by a symlink to `be`, the program
 //! takes that command's options as its manual page has them, and does what the verb of `be` does.
-//! What has no sense on Linux is refused with the reason.
+//! What makes no sense on Linux is refused with the reason.
 
 mod arguments;
 mod placement;

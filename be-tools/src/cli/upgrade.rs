@@ -24,11 +24,11 @@ use crate::operations::upgrade::{self, UpgradeRequest, Upgraded};
         are read-only, and only what downloads has the network of the running system. The boot \
         environment is incomplete meanwhile. If it is interrupted or fails, the same command goes \
         on. The exit status is 4 if packages' scripts were refused something.\n\nExamples:\n  \
-    be upgrade next --dist\n  \
-    be upgrade next --release trixie\n  \
-    be upgrade next --install nginx postgresql\n  \
-    be upgrade next --package ./tool_1.2_amd64.deb\n  \
-    be upgrade next --security --yes --quiet      # from a timer"
+    be upgrade second --dist\n  \
+    be upgrade second --release trixie\n  \
+    be upgrade second --install nginx postgresql\n  \
+    be upgrade second --package ./tool_1.2_amd64.deb\n  \
+    be upgrade second --security --yes --quiet    # from a timer"
 )]
 pub struct Upgrade {
     /// The boot environment to change

@@ -33,7 +33,7 @@ const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When the BE has no kernel that can be started, or the kernel refuses to load it; without `force`,
-/// when it is chance which system starts, or the BE is hibernated.
+/// when several devices answer to its names, or the BE is hibernated.
 pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<()> {
     // Starting another kernel would cut off an operation that is in progress.
     let lock = Lock::acquire(host)?;
