@@ -44,7 +44,7 @@ check: ## formatting, clippy, licences, advisories
 	@scripts/requirements build
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features fuzz/libfuzzer -- -D warnings
-	cargo test --locked --profile fast -p tests --test licences --test house
+	cargo test --locked --profile fast -p tests --test licences --test house --test documents
 	@scripts/advisories
 
 test: build image ## all but the slow scenarios
