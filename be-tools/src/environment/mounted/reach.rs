@@ -2,10 +2,9 @@
 //! machine, the root of the running system too: it is the word of whoever wrote that disk. What is
 //! on the disk of the root came with it, and what was made for the BE bears its mark.
 
+use super::wanted::Wanted;
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::storage::device::BlockDevice;
-
-use super::Wanted;
 
 /// How far a BE reaches a device.
 pub(super) enum Reach {

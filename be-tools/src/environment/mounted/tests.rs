@@ -1,4 +1,5 @@
 use super::*;
+use crate::environment::FileSystemUse;
 use crate::error::Refusal;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::device_number::DeviceNumber;

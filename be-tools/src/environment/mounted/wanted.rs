@@ -1,0 +1,51 @@
+//! What is wanted of the file systems of a BE.
+
+use std::path::PathBuf;
+
+/// How a BE is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountMode {
+    /// For reading: not one byte of its devices changes, not even a journal.
+    ReadOnly,
+    /// For writing. Its set-user-ID programs and device nodes have no effect.
+    ReadWrite,
+    /// For writing, as the running BE is: for commands in it.
+    ForCommands,
+}
+
+impl MountMode {
+    pub(super) fn writes(self) -> bool {
+        matches!(self, MountMode::ReadWrite | MountMode::ForCommands)
+    }
+}
+
+/// The file systems of a BE that are mounted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MountScope {
+    /// The root alone.
+    Root,
+    /// The root, /usr and /boot.
+    Boot,
+    /// The root, and those that no other BE uses.
+    Own,
+    /// All except the ESP.
+    All,
+}
+
+/// Which file systems of a BE are wanted, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) scope: MountScope,
+    pub(crate) mode: MountMode,
+    /// Whether programs of the BE see them.
+    pub(crate) is_for_programs: bool,
+    /// Mount points that the administrator has named: they are mounted although other BEs use them,
+    /// and for writing although they are on other disks.
+    pub(crate) writable: &'a [PathBuf],
+}
+
+impl Wanted<'_> {
+    pub(super) fn new(scope: MountScope, mode: MountMode) -> Self {
+        Wanted { scope, mode, is_for_programs: false, writable: &[] }
+    }
+}
