@@ -315,6 +315,18 @@ pub enum Refusal {
         /// The disks that were searched.
         searched: String,
     },
+    /// Several partitions have the PARTUUID by which a boot entry names the ESP.
+    #[error(
+        "{} have the same PARTUUID {partuuid}, so the firmware cannot tell them apart: disconnect \
+        the disk that is not meant, or give its partition another with `sgdisk --partition-guid`",
+        .devices.join(" and ")
+    )]
+    AmbiguousEsp {
+        /// The PARTUUID.
+        partuuid: String,
+        /// The partitions.
+        devices: Vec<String>,
+    },
     /// The descriptor names a loader that this program does not know.
     #[error(
         "'{name}' is started by the loader '{loader}', which this program does not know: use a \
@@ -608,6 +620,7 @@ impl Refusal {
             Refusal::Hibernated { .. } => "hibernated",
             Refusal::UnsafeToStart { .. } => "unsafe-to-start",
             Refusal::NoEsp { .. } => "no-esp",
+            Refusal::AmbiguousEsp { .. } => "ambiguous-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",
             Refusal::NoFirmwareVariables => "no-firmware-variables",
             Refusal::SecureBoot => "secure-boot",

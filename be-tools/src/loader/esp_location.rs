@@ -1,5 +1,6 @@
 //! The EFI system partition of a BE's loader, and mounting it.
 
+pub(crate) mod running;
 pub(crate) mod silence;
 
 use std::path::PathBuf;
@@ -14,6 +15,9 @@ use crate::host::Host;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::{self, Mounts};
 use crate::storage::volume::{Access, FileSystem, VisibleMount, Volume};
+
+/// Where systems mount their ESP, below the root directory.
+const MOUNT_POINTS: [&str; 3] = ["boot/efi", "efi", "boot"];
 
 /// An EFI system partition on a GPT disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,26 +56,50 @@ impl EspLocation {
         devices.esps().filter_map(|d| Self::of(devices, d)).collect()
     }
 
+    /// The EFI system partitions with this PARTUUID. There are several if a disk was copied block by
+    /// block.
+    pub fn all_with(devices: &Devices, partuuid: Uuid) -> Vec<Self> {
+        let mut found = Self::all(devices);
+        found.retain(|e| e.partuuid == partuuid);
+        found
+    }
+
     /// The ESP that a boot entry names; `None` if it does not exist.
     ///
     /// # Errors
-    /// Several partitions have this PARTUUID, as when a disk was copied block by block.
+    /// [`Refusal::AmbiguousEsp`]
     pub fn by_partuuid(devices: &Devices, partuuid: Uuid) -> Result<Option<Self>> {
-        let mut found = Self::all(devices);
-        found.retain(|e| e.partuuid == partuuid);
-        match found.len() {
-            0 | 1 => Ok(found.pop()),
-            _ => Err(Refusal::Other(format!(
-                "{} have the same PARTUUID {partuuid}, so the firmware cannot tell them apart: \
-                give one of them another with `sgdisk --partition-guid`",
-                found
-                    .iter()
-                    .map(|e| e.device.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(" and ")
-            ))
-            .into()),
+        let Some(found) = Self::all_with(devices, partuuid).pop() else { return Ok(None) };
+        found.refuse_ambiguous(devices).map(|()| Some(found))
+    }
+
+    /// The partitions that have its PARTUUID, itself among them. The firmware looks at neither their
+    /// type nor their content when it searches the one that a boot entry names (UEFI 2.10, 3.1.2).
+    pub fn namesakes(&self, devices: &Devices) -> Vec<String> {
+        let found = devices.lookup(&format!("PARTUUID={}", self.partuuid));
+        found.iter().map(|device| device.node.display().to_string()).collect()
+    }
+
+    /// Refuses an ESP whose PARTUUID another partition has: a boot entry cannot name it.
+    ///
+    /// # Errors
+    /// [`Refusal::AmbiguousEsp`]
+    pub fn refuse_ambiguous(&self, devices: &Devices) -> Result<()> {
+        let (partuuid, devices) = (self.partuuid.to_string(), self.namesakes(devices));
+        match devices.len() {
+            0 | 1 => Ok(()),
+            _ => Err(Refusal::AmbiguousEsp { partuuid, devices }.into()),
         }
+    }
+
+    /// Whether the running system has it mounted where systems mount their ESP.
+    fn is_mounted(&self, host: &Host, devices: &Devices, mounts: &Mounts) -> bool {
+        let device = devices.by_node(&self.device);
+        let is_here = |place: &&str| {
+            let mount = mounts.at(&host.root.join(place));
+            mount.zip(device).is_some_and(|(mount, device)| mount.is_of(device))
+        };
+        MOUNT_POINTS.iter().any(|place| is_here(&place))
     }
 
     /// The ESP for a new loader of `target`: that of the disk of its root, else that of the running
@@ -89,10 +117,7 @@ impl EspLocation {
         let on_disk = |disk: &PathBuf| all.iter().find(|e| e.disk == *disk).cloned();
         let mounted = || {
             let mounts = Mounts::read(host).ok()?;
-            let at = |mount_point: &str| mounts.at(&host.root.join(mount_point));
-            let mount = at("boot/efi").or_else(|| at("efi")).or_else(|| at("boot"))?;
-            let device = devices.by_node(&mount.source)?;
-            Self::of(devices, device)
+            all.iter().find(|esp| esp.is_mounted(host, devices, &mounts)).cloned()
         };
         let on_fixed_disk = || {
             let is_portable =

@@ -22,13 +22,17 @@ impl fmt::Display for LoaderFile {
     }
 }
 
-/// A reason why a loader would not start its BE. Installing the loader again solves each of them.
+/// A reason why a loader would not start its BE. Installing the loader again solves each of them,
+/// unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoaderProblem {
     /// The BE has no boot entry.
     NoEntry,
     /// The ESP that its boot entry names does not exist or cannot be read.
     NoEsp,
+    /// These partitions have the PARTUUID by which its boot entry names the ESP. This one is not
+    /// solved by installing the loader again.
+    AmbiguousEsp(Vec<String>),
     /// Its boot entry does not name a file.
     NoFileNamed,
     /// A file is missing.
@@ -59,6 +63,7 @@ impl LoaderProblem {
         match self {
             LoaderProblem::NoEntry => "loader-no-entry",
             LoaderProblem::NoEsp => "loader-no-esp",
+            LoaderProblem::AmbiguousEsp(_) => "loader-ambiguous-esp",
             LoaderProblem::NoFileNamed => "loader-no-file-named",
             LoaderProblem::Missing(_) => "loader-missing",
             LoaderProblem::Unreadable { .. } => "loader-unreadable",
@@ -76,6 +81,13 @@ impl fmt::Display for LoaderProblem {
             LoaderProblem::NoEsp => f.write_str(
                 "the EFI system partition (ESP) that its boot entry names does not exist or \
                 cannot be read",
+            ),
+            LoaderProblem::AmbiguousEsp(devices) => write!(
+                f,
+                "{} have the PARTUUID of the EFI system partition (ESP) that its boot entry names: \
+                from which one the firmware starts it is chance; disconnect the disk that is not \
+                meant, or give its partition another with `sgdisk --partition-guid`",
+                devices.join(" and ")
             ),
             LoaderProblem::NoFileNamed => f.write_str("its boot entry does not name a loader"),
             LoaderProblem::Missing(file) => write!(f, "{file} is missing on the ESP"),

@@ -2,6 +2,8 @@
 
 mod memory;
 
+use std::path::Path;
+
 use boot::efi::{BootEntries, DevicePath, LoadOption, Position, Variable, VariableName, Variables};
 use boot::esp::Esp;
 use boot::grubenv::EnvironmentBlock;
@@ -19,8 +21,11 @@ use crate::storage::probe::{Kind, SuperBlock};
 /// The PARTUUID of the ESP.
 pub(crate) const PARTUUID: Uuid = Uuid::from_u128(0x11aa_22bb);
 
-/// The device number of the ESP, which no real device has.
+/// The device numbers of the ESP, of a copy of it, and of the root file system, which no real device
+/// has.
 const NUMBER: DeviceNumber = DeviceNumber { major: 250_000, minor: 7 };
+const COPY_NUMBER: DeviceNumber = DeviceNumber { major: 250_000, minor: 8 };
+const ROOT_NUMBER: DeviceNumber = DeviceNumber { major: 250_000, minor: 9 };
 
 /// A directory of EFI variables, and a directory that is mounted as the ESP.
 pub(crate) struct Firmware {
@@ -31,17 +36,11 @@ impl Firmware {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("sys/firmware/efi/efivars")).unwrap();
-        for name in ["run", "dev", "proc/thread-self", "esp"] {
+        for name in ["run", "dev", "proc/thread-self", "esp", "copy"] {
             std::fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         let firmware = Firmware { directory };
-        let DeviceNumber { major, minor } = NUMBER;
-        let table = format!(
-            "1 0 {major}:{minor} / {} rw - vfat /dev/lifeboat-esp1 rw\n",
-            firmware.esp().root().display()
-        );
-        let mountinfo = firmware.host().proc.join("thread-self/mountinfo");
-        std::fs::write(mountinfo, table).unwrap();
+        firmware.mount(NUMBER, "lifeboat-esp1", firmware.esp().root());
         firmware.set("SecureBoot", vec![0]);
         firmware
     }
@@ -62,8 +61,62 @@ impl Firmware {
 
     /// The device of the ESP alone.
     pub(crate) fn devices(&self) -> Devices {
-        let mut esp = BlockDevice::example("lifeboat-esp1", SuperBlock::new(Kind::Vfat));
-        esp.number = NUMBER;
+        [Self::esp_device("lifeboat-esp1", NUMBER)].into_iter().collect()
+    }
+
+    /// Attaches a copy of the disk of the ESP, with the files and the identity that the ESP has now.
+    /// Each disk has a root file system too.
+    pub(crate) fn attach_copy(&self) -> Devices {
+        let copy = self.copy_of_esp();
+        crate::tool::Tool::new("cp")
+            .arg("-rT")
+            .args([self.esp().root(), copy.root()])
+            .run()
+            .unwrap();
+        self.mount(COPY_NUMBER, "lifeboat-copy1", copy.root());
+        let root = SuperBlock { uuid: "aaaa-02".into(), ..SuperBlock::new(Kind::Ext4) };
+        let whole = |name: &str| BlockDevice::example(name, SuperBlock::new(Kind::Gpt));
+        let mut own_root = BlockDevice::example("lifeboat-esp2", root.clone());
+        own_root.number = ROOT_NUMBER;
+        let devices = [
+            whole("lifeboat-copy"),
+            Self::esp_device("lifeboat-copy1", COPY_NUMBER),
+            BlockDevice::example("lifeboat-copy2", root),
+            whole("lifeboat-esp"),
+            Self::esp_device("lifeboat-esp1", NUMBER),
+            own_root,
+        ];
+        devices.into_iter().collect()
+    }
+
+    /// The ESP on the copy of the disk.
+    pub(crate) fn copy_of_esp(&self) -> Esp {
+        Esp::new(self.directory.path().join("copy"))
+    }
+
+    /// Mounts the root file system on the disk of the ESP.
+    pub(crate) fn mount_root(&self) {
+        self.mount(ROOT_NUMBER, "lifeboat-esp2", self.directory.path());
+    }
+
+    /// Mounts the ESP where systems mount it.
+    pub(crate) fn mount_esp(&self) {
+        self.mount(NUMBER, "lifeboat-esp1", &self.directory.path().join("boot/efi"));
+    }
+
+    /// Adds a line to the mount table.
+    fn mount(&self, number: DeviceNumber, name: &str, at: &Path) {
+        let mountinfo = self.host().proc.join("thread-self/mountinfo");
+        let before = std::fs::read_to_string(&mountinfo).unwrap_or_default();
+        let DeviceNumber { major, minor } = number;
+        let at = at.display();
+        let table = format!("{before}1 0 {major}:{minor} / {at} rw - vfat /dev/{name} rw\n");
+        std::fs::write(mountinfo, table).unwrap();
+    }
+
+    fn esp_device(name: &str, number: DeviceNumber) -> BlockDevice {
+        let mut esp = BlockDevice::example(name, SuperBlock::new(Kind::Vfat));
+        esp.number = number;
         esp.partition = Some(PartitionInfo {
             number: 1,
             start_lba: 2048,
@@ -73,7 +126,7 @@ impl Firmware {
             part_uuid: PARTUUID.to_string(),
             name: String::new(),
         });
-        [esp].into_iter().collect()
+        esp
     }
 
     /// Makes the trial record of a BE that was never tried.

@@ -196,6 +196,13 @@ impl Devices {
         self.by_name(&here.disk).unwrap_or(here)
     }
 
+    /// The disks of a device: for a volume, each disk under it.
+    pub fn disks_of<'a>(&'a self, device: &'a BlockDevice) -> Vec<&'a BlockDevice> {
+        let below = self.all_below(device).into_iter().filter_map(|name| self.by_name(name));
+        let lowest = std::iter::once(device).chain(below).filter(|d| d.slaves.is_empty());
+        lowest.map(|d| self.by_name(&d.disk).unwrap_or(d)).collect()
+    }
+
     /// The line in a plan for a device node.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Name, State
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::contract::{BootState, LoaderStep};
-use crate::loader::esp_location::{EspLocation, esp_error};
+use crate::loader::esp_location::{EspLocation, MountedEsp, esp_error, running};
 use crate::loader::problem::LoaderProblem;
 use crate::loader::trial_record::TrialRecord;
 use crate::storage::device::Devices;
@@ -70,19 +70,37 @@ impl<'a> EnvironmentEntry<'a> {
     /// that a new BE would use.
     ///
     /// # Errors
-    /// [`Refusal::NoEsp`], and several partitions have the PARTUUID.
+    /// [`Refusal::NoEsp`], [`Refusal::AmbiguousEsp`]
     pub fn location(&self) -> Result<EspLocation> {
-        if let Some(descriptor) = &self.environment.descriptor {
-            for entry in entries_of(&self.entries()?, descriptor.id)? {
-                if let Some(partuuid) = entry.option.path.partuuid()
-                    && let Some(found) = EspLocation::by_partuuid(self.devices(), partuuid)?
-                {
-                    return Ok(found);
-                }
-            }
+        if let Some(named) = self.named_esp()? {
+            return Ok(named);
         }
         let running = self.inventory.running();
-        EspLocation::choose(self.host, self.devices(), &self.environment, running)
+        let chosen = EspLocation::choose(self.host, self.devices(), &self.environment, running)?;
+        chosen.refuse_ambiguous(self.devices()).map(|()| chosen)
+    }
+
+    /// The ESP that an entry of the BE names, if it still exists.
+    fn named_esp(&self) -> Result<Option<EspLocation>> {
+        let Some(descriptor) = &self.environment.descriptor else { return Ok(None) };
+        for entry in entries_of(&self.entries()?, descriptor.id)? {
+            if let Some(partuuid) = entry.option.path.partuuid()
+                && let Some(found) = EspLocation::by_partuuid(self.devices(), partuuid)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The ESP with the trial record of the BE, which its entry names. Of several that have its
+    /// PARTUUID, the running BE knows its own.
+    fn esp_of(&self, entry: &BootEntry) -> Result<Option<EspLocation>> {
+        let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
+        match self.environment.running {
+            true => running::esp(self.host, self.devices(), partuuid, self.id()?),
+            false => EspLocation::by_partuuid(self.devices(), partuuid),
+        }
     }
 
     /// Checks that the machine has boot entries, and that it starts unsigned programs.
@@ -99,6 +117,7 @@ impl<'a> EnvironmentEntry<'a> {
     /// See [`Loader::prove_switch`](crate::loader::Loader::prove_switch).
     pub fn prove_switch(&self, force: bool) -> Result<Vec<String>> {
         self.prove_unsigned()?;
+        self.named_esp()?;
         let (entries, descriptor) = (self.entries()?, self.descriptor()?);
         if !force && other_entries(&entries, descriptor.id)?.is_empty() {
             return Err(Refusal::NoFallback { name: descriptor.name.to_string() }.into());
@@ -254,9 +273,11 @@ impl<'a> EnvironmentEntry<'a> {
         let mut state = BootState { next: is_next, ..BootState::default() };
         let Some(entry) = own.into_iter().next() else { return Ok(state) };
         state.entry = Some(entry.number);
-        let read = |partuuid| EspLocation::try_read(self.host, self.devices(), partuuid);
-        let Some(mounted) = entry.option.path.partuuid().and_then(read) else {
-            state.problems.push(LoaderProblem::NoEsp);
+        state.problems = self.ambiguity(&entry);
+        let Some(mounted) = self.read_esp(&entry) else {
+            if state.problems.is_empty() {
+                state.problems.push(LoaderProblem::NoEsp);
+            }
             return Ok(state);
         };
         let Some((directory, file)) = loader_file(&entry.option) else {
@@ -266,8 +287,30 @@ impl<'a> EnvironmentEntry<'a> {
         let is_next = entries.next().map_err(reading)? == Some(entry.number);
         let record = TrialRecord::load(mounted.esp(), &directory).ok();
         state.trial = record.and_then(|r| r.trial_state(self.environment.running, is_next));
-        state.problems = check(mounted.esp(), &file);
+        state.problems.extend(check(mounted.esp(), &file));
         Ok(state)
+    }
+
+    /// The problem of an entry that names several partitions.
+    fn ambiguity(&self, entry: &BootEntry) -> Vec<LoaderProblem> {
+        let partuuid = entry.option.path.partuuid();
+        let found = partuuid.and_then(|p| EspLocation::all_with(self.devices(), p).pop());
+        let namesakes = found.map(|esp| esp.namesakes(self.devices())).unwrap_or_default();
+        match namesakes.len() {
+            0 | 1 => Vec::new(),
+            _ => vec![LoaderProblem::AmbiguousEsp(namesakes)],
+        }
+    }
+
+    /// The ESP with the trial record, mounted for reading; `None`, with a warning in the log, if it
+    /// cannot be.
+    fn read_esp(&self, entry: &BootEntry) -> Option<MountedEsp> {
+        let mount = |esp: EspLocation| esp.mount_read_only(self.host, self.devices());
+        let mounted = self.esp_of(entry).and_then(|found| found.map(mount).transpose());
+        mounted.unwrap_or_else(|e| {
+            log::warn!("{e}");
+            None
+        })
     }
 
     /// See [`Loader::rename`](crate::loader::Loader::rename).
@@ -342,7 +385,7 @@ impl<'a> EnvironmentEntry<'a> {
     fn running_record(&self) -> Result<Option<(TrialRecord, BootEntry)>> {
         let Some(entry) = self.find()? else { return Ok(None) };
         let Some(partuuid) = entry.option.path.partuuid() else { return Ok(None) };
-        let location = EspLocation::by_partuuid(self.devices(), partuuid)?.ok_or_else(|| {
+        let location = self.esp_of(&entry)?.ok_or_else(|| {
             Error::Failed(format!(
                 "the EFI system partition {partuuid} of Boot{:04X} does not exist (yet)",
                 entry.number
@@ -360,8 +403,7 @@ impl<'a> EnvironmentEntry<'a> {
     }
 
     fn write_record(&self, record: TrialRecord) -> Result<()> {
-        let partuuid = self.find()?.and_then(|entry| entry.option.path.partuuid());
-        let location = partuuid.map(|p| EspLocation::by_partuuid(self.devices(), p)).transpose()?;
+        let location = self.find()?.map(|entry| self.esp_of(&entry)).transpose()?;
         let location = location.flatten().ok_or_else(|| {
             Error::Failed(format!(
                 "the EFI system partition of '{}' does not exist",

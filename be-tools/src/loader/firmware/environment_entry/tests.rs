@@ -1,8 +1,11 @@
+use std::path::PathBuf;
+
 use boot::efi::device_path::{DevicePath, Node};
 
 use super::*;
 use crate::loader::contract::run;
 use crate::loader::testing::{Firmware, environment};
+use crate::loader::trial_record::FILE;
 
 struct Machine {
     firmware: Firmware,
@@ -47,6 +50,12 @@ impl Machine {
         TrialRecord::load(&self.firmware.esp(), &id.short()).unwrap()
     }
 
+    /// The BE's directory on the copy of the ESP.
+    fn copy(&self) -> PathBuf {
+        let id = self.second.descriptor.as_ref().unwrap().id;
+        self.firmware.copy_of_esp().root().join(Esp::directory_of(&id.short()))
+    }
+
     fn order(&self) -> Vec<u16> {
         self.firmware.entries().order().unwrap()
     }
@@ -80,6 +89,89 @@ fn a_boot_through_another_entry_is_not_the_trial() {
         assert_eq!(machine.order(), [machine.debian, machine.own]);
         assert_eq!(machine.record(), TrialRecord { attempts: 0, ..record });
     }
+}
+
+/// A way in which the running BE knows its ESP from that of a copy of its disk.
+type Known = fn(&Machine);
+
+const WAYS: [Known; 3] = [
+    |machine| machine.firmware.mount_root(),
+    |machine| machine.firmware.mount_esp(),
+    // The copy was made while no start was counted.
+    |machine| {
+        let id = machine.second.descriptor.as_ref().unwrap().id;
+        TrialRecord::default().store(&machine.firmware.copy_of_esp(), &id.short()).unwrap();
+    },
+];
+
+fn with_a_copy_of_the_disk(record: TrialRecord, known: Known) -> Machine {
+    let mut machine = machine(record, None);
+    machine.inventory.devices = machine.firmware.attach_copy();
+    machine.second.running = true;
+    known(&machine);
+    machine
+}
+
+#[test]
+fn a_trial_is_confirmed_although_a_copy_of_the_disk_is_attached() {
+    for known in WAYS {
+        let machine = with_a_copy_of_the_disk(TRIED, known);
+        let of_the_copy = || boot::grubenv::read(&machine.copy().join(FILE)).unwrap();
+        let before = of_the_copy();
+        assert_eq!(machine.confirm().unwrap(), Some(Trial::Running));
+        assert_eq!(machine.order(), [machine.own, machine.debian]);
+        assert_eq!(machine.record(), TrialRecord::default());
+        assert_eq!(of_the_copy(), before);
+    }
+}
+
+#[test]
+fn attempts_are_cleared_although_a_copy_of_the_disk_is_attached() {
+    for known in WAYS {
+        let record = TrialRecord { attempts: 3, ..TrialRecord::default() };
+        let machine = with_a_copy_of_the_disk(record, known);
+        assert_eq!(machine.confirm().unwrap(), None);
+        assert_eq!(machine.record(), TrialRecord::default());
+        // Where nothing is counted, there is nothing to clear.
+        assert_eq!(machine.confirm().unwrap(), None);
+    }
+}
+
+#[test]
+fn nothing_is_confirmed_where_it_is_not_known_which_esp_was_started() {
+    let machine = with_a_copy_of_the_disk(TRIED, |_| ());
+    let refused = machine.confirm().unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refusal::AmbiguousEsp { .. })), "{refused}");
+    assert_eq!(machine.record(), TRIED);
+}
+
+#[test]
+fn an_esp_that_a_boot_entry_cannot_name_is_refused_and_is_a_problem() {
+    let mut machine = with_a_copy_of_the_disk(TRIED, WAYS[0]);
+    for running in [true, false] {
+        machine.second.running = running;
+        let code = |result: Result<()>| match result.unwrap_err() {
+            Error::Refused(refusal) => {
+                assert!(refusal.to_string().contains("sgdisk --partition-guid"), "{refusal}");
+                refusal.code()
+            }
+            other => panic!("{other}"),
+        };
+        assert_eq!(machine.with(|e| code(e.prove_switch(true).map(drop))), "ambiguous-esp");
+        assert_eq!(machine.with(|e| code(e.location().map(drop))), "ambiguous-esp");
+        let state = machine.with(|entry| entry.state(|_, _| Vec::new()).unwrap());
+        let [problem] = &state.problems[..] else { panic!("{:?}", state.problems) };
+        assert_eq!(problem.code(), "loader-ambiguous-esp");
+        let problem = problem.to_string();
+        assert!(problem.contains("lifeboat-copy1 and /dev/lifeboat-esp1"), "{problem}");
+        // The running one still knows its trial.
+        assert_eq!(state.trial, running.then_some(Trial::Running));
+    }
+    // Nor is it chosen for a BE that has no entry yet.
+    machine.firmware.entries().remove(machine.own).unwrap();
+    machine.second.root.disk = "/dev/lifeboat-esp".into();
+    let refused = machine.with(|entry| entry.location().unwrap_err());
+    assert!(matches!(refused, Error::Refused(Refusal::AmbiguousEsp { .. })), "{refused}");
 }
 
 #[test]
