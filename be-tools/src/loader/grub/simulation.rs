@@ -7,15 +7,17 @@ use boot::efi::{BootEntry, VariableName};
 use boot::esp::Esp;
 
 use super::check::stub_of;
-use super::stub::{REQUIRED, Stub};
+use super::stub::{HINT, REQUIRED, RESCUE_IMAGE, Stub};
 use super::*;
 use crate::environment::{BootEnvironment, Descriptor, Id, State};
+use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware;
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::{Firmware, environment};
 use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
 
 const FOREIGN: &str = "EFI/debian/shimx64.efi";
+const RESCUE: &str = "EFI/lifeboat/rescue.efi";
 
 struct GrubMachine {
     firmware: Firmware,
@@ -29,6 +31,7 @@ impl GrubMachine {
     fn new() -> Self {
         let (firmware, root) = (Firmware::new(), tempfile::tempdir().unwrap());
         firmware.esp().write_new(Path::new(FOREIGN), b"MZ").unwrap();
+        firmware.esp().write_new(Path::new(RESCUE), b"MZ").unwrap();
         let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
         firmware.set("BootCurrent", debian.to_le_bytes().to_vec());
         let modules = root.path().join("usr/lib/grub/x86_64-efi");
@@ -79,17 +82,27 @@ impl GrubMachine {
     fn hand_over(&self, directory: &str, file: &str) -> Started {
         let esp = self.firmware.esp();
         let text = esp.read(&Esp::directory_of(directory).join(stub_of(file))).unwrap().unwrap();
-        let stub = Stub::parse(std::str::from_utf8(&text).unwrap()).unwrap();
+        let text = String::from_utf8(text).unwrap();
         let mut record = TrialRecord::load(&esp, directory).unwrap();
-        if record.attempts == MAX_ATTEMPTS {
+        let is_last = record.attempts == MAX_ATTEMPTS;
+        if is_last && esp.root().join(RESCUE_IMAGE.trim_start_matches('/')).exists() {
             return Started::Rescue;
         }
-        record.attempts += 1;
+        record.attempts = MAX_ATTEMPTS.min(record.attempts + 1);
         record.tried |= record.trial;
         record.store(&esp, directory).unwrap();
-        let is_it = |e: &&BootEnvironment| e.root.uuid == stub.boot.uuid;
-        let found = self.inventory.environments.iter().find(is_it).unwrap();
-        Started::Environment(found.name().to_owned())
+        Started::Environment(self.search(&text).unwrap().name().to_owned())
+    }
+
+    /// What GRUB's `search` finds: with the hint, first on the disk that the stub was read from,
+    /// else on the first disk that has the UUID.
+    fn search(&self, stub: &str) -> Option<&BootEnvironment> {
+        let uuid = Stub::parse(stub).unwrap().boot.uuid;
+        let disk = EspLocation::all(&self.firmware.devices()).pop().unwrap().disk;
+        let all = self.inventory.environments.iter();
+        let mut found: Vec<_> = all.filter(|e| e.root.uuid == uuid).collect();
+        found.sort_by_key(|e| stub.contains(HINT) && e.root.disk != disk);
+        found.first().copied()
     }
 
     /// Sets the running BE, as a scan would find it.
@@ -213,4 +226,52 @@ fn the_directory_on_another_machines_esp_is_not_removed() {
         crate::loader::for_environment(&machine.host, &machine.inventory, &environment).unwrap();
     crate::loader::contract::run(&loader.remove().unwrap()).unwrap();
     assert!(directory.exists());
+}
+
+/// A machine with `second` on the disk of the ESP, and `copy` with the same UUID on a disk before it.
+fn with_a_copy() -> GrubMachine {
+    let mut machine = GrubMachine::new();
+    machine.add("copy");
+    machine.add("second");
+    let second = machine.environment("second").root.clone();
+    let copy = &mut machine.inventory.environments[0].root;
+    (copy.uuid, copy.disk) = (second.uuid, "/dev/lifeboat-copy".into());
+    machine.install("second");
+    let loader = machine.loader("second");
+    loader.set_listed(true).unwrap();
+    crate::loader::contract::run(&loader.make_default().unwrap()).unwrap();
+    drop(loader);
+    machine
+}
+
+#[test]
+fn of_two_file_systems_with_one_uuid_that_on_the_disk_of_the_stub_is_started() {
+    let mut machine = with_a_copy();
+    assert_eq!(machine.start(), Started::Environment("second".into()));
+    // The disk with the ESP has no such file system: the hint does no harm.
+    machine.inventory.environments[1].root.disk = "/dev/vdz".into();
+    assert_eq!(machine.start(), Started::Environment("copy".into()));
+}
+
+#[test]
+fn without_a_rescue_image_on_its_own_esp_the_be_is_tried_once_more() {
+    let mut machine = with_a_copy();
+    machine.firmware.attach_copy();
+    assert!(machine.firmware.copy_of_esp().root().join(RESCUE).exists());
+    std::fs::remove_file(machine.firmware.esp().root().join(RESCUE)).unwrap();
+    for _ in 0..5 {
+        assert_eq!(machine.start(), Started::Environment("second".into()));
+    }
+}
+
+#[test]
+fn every_start_is_confirmed_although_a_copy_of_the_disk_is_attached() {
+    let mut machine = with_a_copy();
+    machine.inventory.devices = machine.firmware.attach_copy();
+    machine.firmware.mount_root();
+    for _ in 0..5 {
+        assert_eq!(machine.start(), Started::Environment("second".into()));
+        let loader = machine.loader("second");
+        crate::loader::contract::run(&loader.confirm().unwrap()).unwrap();
+    }
 }

@@ -2,7 +2,9 @@
 //! configuration files directly").
 //!
 //! It counts the attempt in the environment block in its directory, finds the BE's `/boot` and
-//! reads the BE's own grub.cfg. The first entry of the menu is the stub's own: GRUB falls back to
+//! reads the BE's own grub.cfg. A file system on the disk of the stub comes before others with its
+//! UUID, also where the grub.cfg searches it again: GRUB remembers what it found for a UUID
+//! (grub-core/commands/search.c; `try` is the same in 2.06 and 2.12). The first entry of the menu is the stub's own: GRUB falls back to
 //! it when the default entry fails. GRUB's language has no arithmetic, hence the chain of `elif`.
 //! An embedded configuration does not even have conditions, hence `early.cfg`.
 
@@ -10,11 +12,13 @@ use std::fmt::Write;
 
 use crate::loader::trial_record;
 
-/// The path at which the stub looks for the rescue image, first on its own ESP, then on every
-/// partition.
+/// The path at which the stub looks for the rescue image, on its own ESP only.
 pub const RESCUE_IMAGE: &str = "/EFI/lifeboat/rescue.efi";
 
 const TEMPLATE: &str = include_str!("stub.cfg");
+/// How the stub prefers its own disk.
+pub(super) const HINT: &str = "--hint=\"$lifeboat_hint\" ";
+
 const EARLY: &str = include_str!("early.cfg");
 
 /// The modules for the image: those that GRUB itself needs, and those that the grub.cfg of a
@@ -82,7 +86,6 @@ pub const REQUIRED: &[&str] = &[
     "reboot",
     "regexp",
     "search",
-    "search_fs_file",
     "search_fs_uuid",
     "sleep",
     "test",
@@ -181,7 +184,9 @@ impl Stub {
         else {
             return Err(DAMAGED);
         };
-        let uuid = line("search --no-floppy --fs-uuid --set=lifeboat_boot ")?;
+        let found = line("search --no-floppy --fs-uuid --set=lifeboat_boot ")?;
+        // The first version had no hint.
+        let uuid = found.strip_prefix(HINT).unwrap_or(found);
         let path = line("set prefix=\"($root)\"")?.strip_suffix("/grub").ok_or(DAMAGED)?;
         let (uuid, path) = (unquoted(uuid), unquoted(path));
         let is_file = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\');
@@ -242,6 +247,22 @@ mod tests {
             assert_eq!(Stub::parse(&stub.render()).as_ref(), Ok(&stub), "{path}");
             assert!(!stub.render().contains('@') || path.contains('@'), "{}", stub.render());
         }
+    }
+
+    #[test]
+    fn a_stub_of_the_first_version_is_read() {
+        let text = include_str!("../../../fixtures/stub-1.cfg");
+        assert!(!text.contains(HINT));
+        let boot = Stub::parse(text).unwrap().boot;
+        assert_eq!(boot, stub("/boot").boot);
+    }
+
+    #[test]
+    fn the_disk_of_the_stub_comes_first_and_nothing_else_is_searched() {
+        let text = stub("/boot").render();
+        let searches: Vec<_> = text.lines().filter(|l| l.contains("search --")).collect();
+        assert_eq!(searches.len(), 1, "{text}");
+        assert!(searches[0].contains(HINT), "{text}");
     }
 
     #[test]
