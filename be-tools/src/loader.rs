@@ -2,7 +2,7 @@
 //! the [`Loader`] trait. Only this file decides which loader a BE has.
 //!
 //! Three files write to an ESP: `grub/generation.rs` (images and stubs), `trial_record.rs` (in place)
-//! and `firmware/environment_entry.rs` (it removes directories).
+//! and `firmware/removal.rs` (it removes directories).
 
 mod all_entries;
 mod contract;

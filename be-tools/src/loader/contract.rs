@@ -213,11 +213,21 @@ pub trait Loader {
     fn prove_another_boots(&self) -> Result<()>;
 
     /// Runs before the BE's devices are erased. The steps remove what points at its loader, then
-    /// the loader. They succeed when any of that does not exist.
+    /// the loader. They succeed when any of that does not exist. What is not proved to start this
+    /// BE is left alone.
     ///
     /// # Errors
     /// The present boot entries cannot be read.
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>>;
+
+    /// Runs with [`Loader::remove`], before the plan. Returns notes on what is left alone although
+    /// it is named like the BE's: it may be that of another one, whose disk is not here.
+    ///
+    /// # Errors
+    /// As [`Loader::remove`].
+    fn kept_by_removal(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 #[cfg(test)]

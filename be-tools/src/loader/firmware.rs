@@ -2,6 +2,7 @@
 
 pub mod environment_entry;
 pub mod lines;
+pub mod removal;
 
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position};
 

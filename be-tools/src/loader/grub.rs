@@ -10,18 +10,21 @@ mod generation;
 mod image;
 mod localization;
 mod menu_program;
+mod owner;
 mod settings;
 pub mod stub;
 pub mod vendor;
 
 use std::path::Path;
 
+use boot::esp::Esp;
 use indicatif::HumanBytes;
 
 use super::contract::{BootState, InstallTarget, Loader, LoaderStep, Stage};
 use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
 use super::firmware::lines;
+use super::firmware::removal::Owner;
 use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{BootEnvironment, Inventory, Name, Trial};
 use crate::error::{Refusal, Result};
@@ -94,6 +97,11 @@ impl<'a> GrubEfi<'a> {
             let mounted = MountedEnvironment::mount_system(self.host, self.inventory, source)?;
             self.grub_for_target(mounted.root(), source.name())
         })
+    }
+
+    /// Whose the files in the BE's directory on an ESP are.
+    fn owner_on(&self, esp: &Esp) -> Owner {
+        owner::owner(esp, &self.directory(), &self.target, &self.inventory.devices)
     }
 
     fn directory(&self) -> String {
@@ -221,7 +229,11 @@ impl Loader for GrubEfi<'_> {
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
-        self.entry.remove()
+        self.entry.remove(|esp| self.owner_on(esp))
+    }
+
+    fn kept_by_removal(&self) -> Result<Vec<String>> {
+        self.entry.kept_by_removal(|esp| self.owner_on(esp))
     }
 }
 

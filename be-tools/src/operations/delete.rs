@@ -182,7 +182,9 @@ impl<'a> Deletion<'a> {
         }
         let may_have_entry = inventory.devices.esps().next().is_some();
         if !may_have_entry || loader::firmware::boot_entries(host).is_ok() {
-            return Vec::new();
+            let kept = loader::for_environment(host, inventory, environment)
+                .and_then(|loader| loader.kept_by_removal());
+            return kept.unwrap_or_else(|why| vec![why.to_string()]);
         }
         vec![format!(
             "the firmware's variables cannot be read here: if '{}' has a boot entry, it is not \
@@ -361,7 +363,8 @@ mod tests {
         let debian = firmware.add("debian", r"\EFI\debian\shimx64.efi");
         let file = format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short());
         second.boot_entry = Some(firmware.add("Lifeboat: second", &file));
-        let (host, inventory) = (firmware.host(), Inventory::default());
+        let host = firmware.host();
+        let inventory = Inventory { devices: firmware.devices(), ..Inventory::default() };
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
         let holds = Holds::default();
         let mut deletion =
@@ -374,6 +377,26 @@ mod tests {
         assert_eq!(firmware.entries().order().unwrap(), [debian]);
         // Its device does not exist, which is only a warning.
         assert_eq!(recorder.warnings.len(), 1);
+    }
+
+    #[test]
+    fn an_entry_of_which_it_is_not_known_what_it_starts_is_left_and_noted() {
+        let firmware = Firmware::new();
+        let second = environment("/dev/lifeboat-none1");
+        let id = second.descriptor.as_ref().unwrap().id;
+        let number =
+            firmware.add("Lifeboat: second", &format!(r"\EFI\lifeboat\{}\grubx64.efi", id.short()));
+        // The disk with its ESP is not here.
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let loader = loader::for_environment(&host, &inventory, &second).unwrap();
+        let holds = Holds::default();
+        let deletion =
+            Deletion { host: &host, inventory: &inventory, environment: &second, holds: &holds };
+        let lines = step::lines(&deletion.steps(&*loader).unwrap());
+        assert!(!lines.iter().any(|line| line.contains("BootOrder")), "{lines:?}");
+        let [note] = deletion.notes().try_into().unwrap();
+        assert!(note.starts_with(&format!("Boot{number:04X} is not removed")), "{note}");
+        assert!(note.contains(&format!("be boot-entries remove {number:04X}")), "{note}");
     }
 
     #[test]

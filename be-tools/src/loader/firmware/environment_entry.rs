@@ -4,6 +4,7 @@
 use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
 
+use super::removal::{Owner, Removal};
 use super::{boot_entries, first, next, reading, writing};
 use super::{
     description, entries_of, fallback, lines, loader_file, other_entries, point_entry, starts,
@@ -12,7 +13,7 @@ use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, Name, State
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::contract::{BootState, LoaderStep};
-use crate::loader::esp_location::{EspLocation, MountedEsp, esp_error, running};
+use crate::loader::esp_location::{EspLocation, MountedEsp, running};
 use crate::loader::problem::LoaderProblem;
 use crate::loader::trial_record::TrialRecord;
 use crate::storage::device::Devices;
@@ -75,9 +76,14 @@ impl<'a> EnvironmentEntry<'a> {
         if let Some(named) = self.named_esp()? {
             return Ok(named);
         }
-        let running = self.inventory.running();
-        let chosen = EspLocation::choose(self.host, self.devices(), &self.environment, running)?;
+        let chosen = self.choose_esp()?;
         chosen.refuse_ambiguous(self.devices()).map(|()| chosen)
+    }
+
+    /// The ESP that a new BE would use.
+    fn choose_esp(&self) -> Result<EspLocation> {
+        let running = self.inventory.running();
+        EspLocation::choose(self.host, self.devices(), &self.environment, running)
     }
 
     /// The ESP that an entry of the BE names, if it still exists.
@@ -326,58 +332,38 @@ impl<'a> EnvironmentEntry<'a> {
 
     /// See [`Loader::remove`](crate::loader::Loader::remove). Removes the entries, then the
     /// directory from the ESPs that they name, and from the one that a new BE in its place would
-    /// use. Other ESPs may be those of another machine, of which this BE is a copy.
-    pub fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
-        let id = self.id()?;
-        let mut steps = Vec::new();
-        let mut esps = match self.location() {
-            Ok(esp) => vec![esp],
-            Err(Error::Refused(Refusal::NoEsp { .. } | Refusal::NoFirmwareVariables)) => Vec::new(),
-            // Of two ESPs with one PARTUUID, one is another disk's.
-            Err(Error::Refused(ambiguous)) => return Err(ambiguous.into()),
-            Err(_) => Vec::new(),
+    /// use. Other ESPs may be those of another machine, of which this BE is a copy. `owner` says
+    /// whose the files in the directory are.
+    pub fn remove(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Vec<LoaderStep<'_>>> {
+        let (id, found) = (self.id()?, self.removal(owner)?);
+        let remove = |number| {
+            let line = lines::remove(number);
+            LoaderStep::new(line, move || self.entries()?.remove(number).map_err(writing))
         };
-        if let Ok(entries) = self.entries() {
-            for BootEntry { number, option } in entries_of(&entries, id)? {
-                if let Some(partuuid) = option.path.partuuid() {
-                    esps.extend(EspLocation::by_partuuid(self.devices(), partuuid)?);
-                }
-                steps.push(LoaderStep::new(lines::remove(number), move || {
-                    self.entries()?.remove(number).map_err(writing)
-                }));
-            }
+        let mut steps: Vec<_> = found.entries.iter().copied().map(remove).collect();
+        if found.has_directory() {
+            let line = lines::remove_directory(&id.short());
+            steps.push(LoaderStep::new(line, move || {
+                found.remove_directories(self.host, self.devices(), id)
+            }));
         }
-        let line = lines::remove_directory(&id.short());
-        steps.push(LoaderStep::new(line, move || self.remove_directories(&id.short(), &esps)));
         Ok(steps)
     }
 
-    fn remove_directories(&self, name: &str, esps: &[EspLocation]) -> Result<()> {
-        for location in esps {
-            let has_directory =
-                location.mount_read_only(self.host, self.devices()).and_then(|mounted| {
-                    let directories = mounted
-                        .esp()
-                        .directories()
-                        .map_err(esp_error("looking for the loader's directory"))?;
-                    Ok(directories.iter().any(|found| found.eq_ignore_ascii_case(name)))
-                });
-            match has_directory {
-                Ok(true) => {}
-                Ok(false) => continue,
-                // No loader on an ESP that cannot be read can be started.
-                Err(e) => {
-                    log::warn!("{e}");
-                    continue;
-                }
-            }
-            let mounted = location.mount(self.host, self.devices())?;
-            let removing =
-                format!("removing the loader's directory on {}", location.device.display());
-            mounted.esp().remove_tree(&Esp::directory_of(name)).map_err(esp_error(&removing))?;
-            mounted.close()?;
-        }
-        Ok(())
+    /// See [`Loader::kept_by_removal`](crate::loader::Loader::kept_by_removal).
+    pub fn kept_by_removal(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Vec<String>> {
+        Ok(self.removal(owner)?.notes())
+    }
+
+    fn removal(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Removal> {
+        let Ok(entries) = self.entries() else { return Ok(Removal::default()) };
+        let id = self.id()?;
+        // Of two ESPs with one PARTUUID, one is another disk's.
+        let chosen = match self.named_esp()? {
+            Some(named) => Some(named),
+            None => self.choose_esp().ok(),
+        };
+        Removal::find(self.host, self.devices(), id, entries_of(&entries, id)?, chosen, owner)
     }
 
     /// The record of the running BE, and the entry that names its ESP; `None` if the running BE has

@@ -38,6 +38,23 @@ pub fn remove_directory(directory: &str) -> String {
     format!("remove {} from the ESP", directory_path(directory))
 }
 
+/// An entry is not removed.
+pub fn kept(number: u16, why: &str) -> String {
+    format!(
+        "Boot{number:04X} is not removed, because it may be that of another boot environment with \
+        the same id: {why}; if it is not, `be boot-entries remove {number:04X}` removes it"
+    )
+}
+
+/// A directory is not removed.
+pub fn kept_directory(directory: &str, device: &str, why: &str) -> String {
+    format!(
+        "{} on {device} is not removed, because it may be that of another boot environment with \
+        the same id: {why}",
+        directory_path(directory)
+    )
+}
+
 /// A new BE's files are written and its entry is made. The line does not name the directory, which
 /// has the name of the BE's id: a plan for a new BE has another id each time it is made.
 pub fn install() -> String {

@@ -10,11 +10,14 @@ use super::check::stub_of;
 use super::stub::{HINT, REQUIRED, RESCUE_IMAGE, Stub};
 use super::*;
 use crate::environment::{BootEnvironment, Descriptor, Id, State};
+use crate::loader::contract::run;
 use crate::loader::esp_location::EspLocation;
 use crate::loader::firmware;
 use crate::loader::promises::{Machine, Started, keep_every_promise};
 use crate::loader::testing::{Firmware, environment};
 use crate::loader::trial_record::{MAX_ATTEMPTS, TrialRecord};
+use crate::storage::device::BlockDevice;
+use crate::storage::probe::{Kind, SuperBlock};
 
 const FOREIGN: &str = "EFI/debian/shimx64.efi";
 const RESCUE: &str = "EFI/lifeboat/rescue.efi";
@@ -220,15 +223,15 @@ fn the_directory_on_another_machines_esp_is_not_removed() {
         .inventory
         .devices
         .iter()
-        .map(|device| crate::storage::device::BlockDevice { removable: true, ..device.clone() })
+        .map(|device| BlockDevice { removable: true, ..device.clone() })
         .collect();
     let loader =
         crate::loader::for_environment(&machine.host, &machine.inventory, &environment).unwrap();
-    crate::loader::contract::run(&loader.remove().unwrap()).unwrap();
+    run(&loader.remove().unwrap()).unwrap();
     assert!(directory.exists());
 }
 
-/// A machine with `second` on the disk of the ESP, and `copy` with the same UUID on a disk before it.
+/// A machine with `second` on the disk of the ESP, and `copy` with its UUID on a disk before that.
 fn with_a_copy() -> GrubMachine {
     let mut machine = GrubMachine::new();
     machine.add("copy");
@@ -239,7 +242,7 @@ fn with_a_copy() -> GrubMachine {
     machine.install("second");
     let loader = machine.loader("second");
     loader.set_listed(true).unwrap();
-    crate::loader::contract::run(&loader.make_default().unwrap()).unwrap();
+    run(&loader.make_default().unwrap()).unwrap();
     drop(loader);
     machine
 }
@@ -272,6 +275,58 @@ fn every_start_is_confirmed_although_a_copy_of_the_disk_is_attached() {
     for _ in 0..5 {
         assert_eq!(machine.start(), Started::Environment("second".into()));
         let loader = machine.loader("second");
-        crate::loader::contract::run(&loader.confirm().unwrap()).unwrap();
+        run(&loader.confirm().unwrap()).unwrap();
     }
+}
+
+/// The notes and the lines of the removal of `second`, which is then done.
+fn remove_second(machine: &GrubMachine) -> (Vec<String>, Vec<String>) {
+    let loader = machine.loader("second");
+    let (notes, steps) = (loader.kept_by_removal().unwrap(), loader.remove().unwrap());
+    let lines = steps.iter().map(ToString::to_string).collect();
+    run(&steps).unwrap();
+    (notes, lines)
+}
+
+#[test]
+fn a_copy_with_the_id_of_a_be_whose_disk_is_away_does_not_take_its_entry_and_files_with_it() {
+    let add_second = || {
+        let mut machine = GrubMachine::new();
+        machine.add("second");
+        machine.install("second");
+        machine
+    };
+    let is_left = |machine: &GrubMachine, why: &str| {
+        let (notes, lines) = remove_second(machine);
+        assert_eq!(lines, Vec::<String>::new(), "{why}");
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes.iter().all(|note| note.contains(why)), "{notes:?}");
+        assert!(machine.has_files("second") && machine.entry("second").is_some(), "{why}");
+    };
+
+    let mut machine = add_second();
+    machine.inventory.environments[0].root.uuid = "bbbb-00".into();
+    is_left(&machine, "leads to another file system");
+
+    let mut machine = add_second();
+    let uuid = machine.environment("second").root.uuid.clone();
+    let with_uuid = |name| {
+        let found = SuperBlock { uuid: (*uuid).into(), ..SuperBlock::new(Kind::Ext4) };
+        BlockDevice::example(name, found)
+    };
+    let disks = ["lifeboat-none1", "lifeboat-none2"].map(with_uuid);
+    machine.inventory.devices = machine.firmware.devices().iter().cloned().chain(disks).collect();
+    is_left(&machine, "/dev/lifeboat-none1 and /dev/lifeboat-none2");
+
+    let machine = add_second();
+    let directory =
+        machine.firmware.esp().root().join(Esp::directory_of(&machine.id("second").short()));
+    std::fs::write(directory.join("lifeboat.cfg"), "reboot\n").unwrap();
+    is_left(&machine, "lifeboat.cfg is damaged");
+
+    // What starts nothing belongs to nobody.
+    std::fs::remove_file(directory.join("lifeboat.cfg")).unwrap();
+    let (notes, lines) = remove_second(&machine);
+    assert_eq!((notes.len(), lines.len()), (0, 2));
+    assert!(!machine.has_files("second") && machine.entry("second").is_none());
 }

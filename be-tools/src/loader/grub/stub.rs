@@ -4,9 +4,10 @@
 //! It counts the attempt in the environment block in its directory, finds the BE's `/boot` and
 //! reads the BE's own grub.cfg. A file system on the disk of the stub comes before others with its
 //! UUID, also where the grub.cfg searches it again: GRUB remembers what it found for a UUID
-//! (grub-core/commands/search.c; `try` is the same in 2.06 and 2.12). The first entry of the menu is the stub's own: GRUB falls back to
-//! it when the default entry fails. GRUB's language has no arithmetic, hence the chain of `elif`.
-//! An embedded configuration does not even have conditions, hence `early.cfg`.
+//! (grub-core/commands/search.c; `try` is the same in 2.06 and 2.12). The first entry of the menu
+//! is the stub's own: GRUB falls back to it when the default entry fails. GRUB's language has no
+//! arithmetic, hence the chain of `elif`. An embedded configuration does not even have conditions,
+//! hence `early.cfg`.
 
 use std::fmt::Write;
 
