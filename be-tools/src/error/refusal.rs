@@ -309,6 +309,21 @@ pub enum Refusal {
         /// What is wrong, one sentence each.
         problems: Vec<String>,
     },
+    /// The kernel and the initramfs of a BE do not fit into memory.
+    #[error(
+        "the kernel and the initramfs that '{name}' would start with have {} together, and at most \
+        {} can be loaded here: free memory, or see `be check {name}`",
+        indicatif::HumanBytes(*.size),
+        indicatif::HumanBytes(*.limit)
+    )]
+    ImagesTooLarge {
+        /// The BE.
+        name: String,
+        /// The bytes of all files.
+        size: u64,
+        /// The most bytes that are loaded.
+        limit: u64,
+    },
     /// There is no EFI system partition for the loader.
     #[error("no EFI system partition found on {searched}: make one (type EF00, FAT32)")]
     NoEsp {
@@ -619,6 +634,7 @@ impl Refusal {
             Refusal::AmbiguousDevice { .. } => "ambiguous-device",
             Refusal::Hibernated { .. } => "hibernated",
             Refusal::UnsafeToStart { .. } => "unsafe-to-start",
+            Refusal::ImagesTooLarge { .. } => "images-too-large",
             Refusal::NoEsp { .. } => "no-esp",
             Refusal::AmbiguousEsp { .. } => "ambiguous-esp",
             Refusal::UnknownLoader { .. } => "unknown-loader",

@@ -1,10 +1,9 @@
 //! `be boot`: kernel, initramfs and command line of a BE, started now by kexec(2).
 
+mod images;
 mod kernel;
 
 use std::fmt::{Display, Formatter};
-use std::fs::File;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -15,7 +14,7 @@ pub use kernel::{BootChoice, choose};
 use crate::discover;
 use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{self, BootEnvironment};
-use crate::error::{Doing, Error, Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
@@ -24,6 +23,7 @@ use crate::signals;
 use crate::step;
 use crate::storage::namespace;
 use crate::tool::Tool;
+use images::BootImages;
 
 /// How long that PID 1 may take to end this program.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,8 +32,8 @@ const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
 /// running system down.
 ///
 /// # Errors
-/// When the BE has no kernel that can be started, or the kernel refuses to load it; without `force`,
-/// when several devices answer to its names, or the BE is hibernated.
+/// When the BE has no kernel that can be started and that memory can hold, or the kernel refuses to
+/// load it; without `force`, when several devices answer to its names, or the BE is hibernated.
 pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<()> {
     // Starting another kernel would cut off an operation that is in progress.
     let lock = Lock::acquire(host)?;
@@ -44,6 +44,7 @@ pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) 
     let mounted = MountedEnvironment::mount_to_boot(host, &inventory, environment)?;
     let root = RootDir::open(mounted.root())?;
     let choice = choose(&root, environment, &inventory.devices)?;
+    BootImages::open(host, &root, environment.name(), &choice)?;
     let steps = [Step::Load(&choice), Step::Start];
     let mut plan = Plan {
         title: format!("Start '{}' now, without the firmware", environment.name()),
@@ -108,8 +109,8 @@ impl step::Step<State<'_>> for Step<'_> {
             Step::Load(choice) => {
                 // Unmounted when this returns.
                 let Some((root, _mounted)) = state.mounted.take() else { return Ok(()) };
-                let kernel = open(&root, &choice.kernel)?;
-                let initrd = initrd(&root, &choice.initrds)?;
+                let images = BootImages::open(state.host, &root, state.name, choice)?;
+                let (kernel, initrd) = images.into_files()?;
                 boot::kexec::load(&kernel, initrd.as_ref(), &choice.command_line).map_err(|e| {
                     Error::boot(format!("loading /{} of '{}'", choice.kernel, state.name), e)
                 })
@@ -143,36 +144,6 @@ fn ask_supervisor() -> std::io::Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
-}
-
-/// Opens a file that was there when the plan was made.
-fn open(root: &RootDir, path: &str) -> Result<File> {
-    root.file(path)?.ok_or_else(|| Error::Io {
-        doing: format!("opening {}/{path}", root.path().display()),
-        source: std::io::ErrorKind::NotFound.into(),
-    })
-}
-
-/// The initramfs archives as one file: the kernel unpacks archives that follow each other.
-fn initrd(root: &RootDir, paths: &[String]) -> Result<Option<File>> {
-    match paths {
-        [] => Ok(None),
-        [one] => open(root, one).map(Some),
-        several => {
-            let memory = rustix::fs::memfd_create("initrd", rustix::fs::MemfdFlags::CLOEXEC)
-                .doing(|| "making a file in memory for the initramfs".into())?;
-            let mut all = File::from(memory);
-            for path in several {
-                std::io::copy(&mut open(root, path)?, &mut all)
-                    .doing(|| format!("reading /{path}"))?;
-                // The kernel finds the next archive at a multiple of four bytes.
-                let length = all.metadata().doing(|| format!("reading /{path}"))?.len();
-                let padding = length.next_multiple_of(4) - length;
-                all.write_all(&[0; 4][..padding as usize]).doing(|| format!("reading /{path}"))?;
-            }
-            Ok(Some(all))
-        }
-    }
 }
 
 #[cfg(test)]
