@@ -2,6 +2,7 @@
 //! file system that can hold a root is read.
 
 mod boot_state;
+mod candidates;
 mod environments;
 mod memory;
 pub(crate) mod scan;
@@ -18,6 +19,7 @@ use crate::storage::mounts::Mounts;
 use crate::storage::probe::Content;
 use crate::storage::volume::FileSystem;
 use crate::workers::{self, QuestionKind};
+use candidates::Candidates;
 use memory::Memory;
 
 /// The hidden verb `internal-scan`: a worker that probes devices and reads file systems.
@@ -59,7 +61,9 @@ fn find(host: &Host, from_memory: bool) -> Result<Inventory> {
 fn read_all(host: &Host, devices: Devices, mounts: &Mounts, from_memory: bool) -> Inventory {
     let mut warnings = unreadable(&devices);
     let mut memory = Memory::open(host, mounts, from_memory);
-    let candidates = environments::candidates(&devices);
+    let Candidates { file_systems: candidates, warnings: left_out } =
+        Candidates::find(&devices, mounts);
+    warnings.extend(left_out);
     let directory = scan::mount_directory(host);
     let request = |file_system: &FileSystem| scan::ScanRequest {
         dir: directory.clone(),

@@ -27,28 +27,6 @@ impl FoundRoot<'_> {
     }
 }
 
-/// The file systems that may hold a root. One that is part of something else, such as an array or a
-/// volume group, is not among them.
-pub(super) fn candidates(devices: &Devices) -> Vec<FileSystem> {
-    let mut spanned = Vec::new();
-    devices
-        .iter()
-        .filter(|device| {
-            let Some(found) = device.super_block().filter(|s| s.kind.can_hold_root()) else {
-                return false;
-            };
-            if found.devices > 1 {
-                if spanned.contains(&&found.uuid) {
-                    return false;
-                }
-                spanned.push(&found.uuid);
-            }
-            device.holders.is_empty()
-        })
-        .filter_map(|device| FileSystem::found(Volume::of(devices, device)).ok())
-        .collect()
-}
-
 /// The separate file systems that a root needs to boot: /usr and /boot, if it has them.
 pub(super) fn nested(root: &FoundRoot, devices: &Devices) -> Vec<NestedFileSystem> {
     let Some(text) = &root.facts.fstab else { return Vec::new() };

@@ -56,8 +56,8 @@ impl EspLocation {
         devices.esps().filter_map(|d| Self::of(devices, d)).collect()
     }
 
-    /// The EFI system partitions with this PARTUUID. There are several if a disk was copied block by
-    /// block.
+    /// The EFI system partitions with this PARTUUID. There are several if a disk was copied block
+    /// by block.
     pub fn all_with(devices: &Devices, partuuid: Uuid) -> Vec<Self> {
         let mut found = Self::all(devices);
         found.retain(|e| e.partuuid == partuuid);
@@ -73,8 +73,9 @@ impl EspLocation {
         found.refuse_ambiguous(devices).map(|()| Some(found))
     }
 
-    /// The partitions that have its PARTUUID, itself among them. The firmware looks at neither their
-    /// type nor their content when it searches the one that a boot entry names (UEFI 2.10, 3.1.2).
+    /// The partitions that have its PARTUUID, itself among them. The firmware looks at neither
+    /// their type nor their content when it searches the one that a boot entry names (UEFI 2.10,
+    /// 3.1.2).
     pub fn namesakes(&self, devices: &Devices) -> Vec<String> {
         let found = devices.lookup(&format!("PARTUUID={}", self.partuuid));
         found.iter().map(|device| device.node.display().to_string()).collect()
@@ -99,7 +100,7 @@ impl EspLocation {
             let mount = mounts.at(&host.root.join(place));
             mount.zip(device).is_some_and(|(mount, device)| mount.is_of(device))
         };
-        MOUNT_POINTS.iter().any(|place| is_here(&place))
+        MOUNT_POINTS.iter().any(is_here)
     }
 
     /// The ESP for a new loader of `target`: that of the disk of its root, else that of the running

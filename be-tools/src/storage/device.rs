@@ -1,5 +1,6 @@
 //! The block devices that the kernel lists in sysfs, with their content.
 
+pub(crate) mod array;
 mod attribute;
 mod block_device;
 pub(crate) mod contents;
@@ -98,12 +99,7 @@ impl Devices {
         };
         let mut found = self.filter(test);
         self.keep_upper(&mut found);
-        let spanned = |d: &&BlockDevice| d.super_block().map(|s| (s.uuid.clone(), s.devices));
-        if let Some((uuid, devices)) = found.first().and_then(spanned)
-            && devices > 1
-            && found.len() as u64 <= devices
-            && found.iter().all(|d| spanned(d).is_some_and(|other| other.0 == uuid))
-        {
+        if array::is_one_array(&found) {
             found.truncate(1);
         }
         found

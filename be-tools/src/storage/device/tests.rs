@@ -200,11 +200,20 @@ fn the_paths_of_a_multipath_disk_do_not_make_it_ambiguous() {
 
 #[test]
 fn a_copy_of_an_array_is_not_taken_for_more_of_its_devices() {
-    let member = |name: &str| held(name, "a0", &[], 2);
-    let array: Devices = ["vda1", "vdb1"].map(member).into_iter().collect();
+    let member = |(name, device_id): (&str, u64)| {
+        let mut member = held(name, "a0", &[], 2);
+        let Content::Known(found) = &mut member.content else { panic!("it is known") };
+        found.device_id = Some(device_id);
+        member
+    };
+    let array: Devices = [("vda1", 1), ("vdb1", 2)].map(member).into_iter().collect();
     assert_eq!(array.resolve("UUID=a0").unwrap().name, "vda1");
-    let copied: Devices = ["vda1", "vdb1", "vdc1", "vdd1"].map(member).into_iter().collect();
-    assert!(copied.resolve("UUID=a0").is_err());
+    let both: Devices =
+        [("vda1", 1), ("vdb1", 2), ("vdc1", 1), ("vdd1", 2)].map(member).into_iter().collect();
+    assert!(both.resolve("UUID=a0").is_err());
+    // One of its devices is away, and a copy of the other is in its place.
+    let twice: Devices = [("vda1", 1), ("vdb1", 1)].map(member).into_iter().collect();
+    assert!(twice.resolve("UUID=a0").is_err());
 }
 
 #[test]

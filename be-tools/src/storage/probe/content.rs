@@ -129,6 +129,8 @@ pub struct SuperBlock {
     pub dirty: bool,
     /// The number of its devices (btrfs); 1 for other kinds.
     pub devices: u64,
+    /// The number of this one among them (btrfs); `None` for other kinds.
+    pub device_id: Option<u64>,
     /// A digest that every mount for writing changes, if no mount for writing is there now. Only of
     /// ext file systems: the super blocks of others do not say whether they are mounted.
     pub at_rest: Option<String>,
@@ -144,6 +146,7 @@ impl SuperBlock {
             used: None,
             dirty: false,
             devices: 1,
+            device_id: None,
             at_rest: None,
         }
     }

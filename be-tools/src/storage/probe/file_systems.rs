@@ -59,6 +59,8 @@ pub(super) fn btrfs(image: &Image) -> Option<SuperBlock> {
         used: sb.le64(0x78),
         dirty: sb.le64(0x60)? != 0,
         devices: sb.le64(0x88)?.max(1),
+        // The first field of `dev_item` (`struct btrfs_super_block`).
+        device_id: sb.le64(0xc9),
         ..SuperBlock::new(Kind::Btrfs)
     })
 }

@@ -223,6 +223,16 @@ fn the_uuid_of_a_foreign_header_is_hexadecimal_or_empty() {
 }
 
 #[test]
+fn each_device_of_a_btrfs_has_its_own_number() {
+    let files = [image(128 << 20), image(128 << 20)];
+    let paths = files.each_ref().map(|file| file.path());
+    Tool::new("mkfs.btrfs").args(["-q", "-m", "raid1"]).args(paths).run().unwrap();
+    let found = paths.map(|path| probe_file(path).super_block().unwrap().clone());
+    assert_eq!(found[0].uuid, found[1].uuid);
+    assert_eq!(found.each_ref().map(|s| (s.device_id, s.devices)), [(Some(1), 2), (Some(2), 2)]);
+}
+
+#[test]
 fn a_label_cannot_write_to_the_terminal() {
     let file = image(16 << 20);
     Tool::new("mke2fs").args(["-qFt", "ext4", "-L", "a\u{1b}[2Jb"]).arg(file.path()).run().unwrap();
