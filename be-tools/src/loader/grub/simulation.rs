@@ -202,6 +202,27 @@ fn a_machine_that_enforces_signatures_is_refused() {
 }
 
 #[test]
+fn no_loader_is_written_to_an_esp_whose_partuuid_a_copy_has() {
+    let mut machine = GrubMachine::new();
+    machine.add("first");
+    machine.install("first");
+    machine.add("second");
+    machine.inventory.devices = machine.firmware.attach_copy();
+    for found in &mut machine.inventory.environments {
+        found.root.disk = "/dev/lifeboat-esp".into();
+    }
+    // `be adopt` and `be create` ask the first, for a BE that has an entry or none; `be activate`
+    // the other.
+    let prove = |name| machine.loader(name).prove(machine.environment(name)).map(drop);
+    let switch = machine.loader("first").prove_switch(true).map(drop);
+    for refused in [prove("first"), prove("second"), switch] {
+        let is_ambiguous =
+            matches!(&refused, Err(crate::Error::Refused(Refusal::AmbiguousEsp { .. })));
+        assert!(is_ambiguous, "{refused:?}");
+    }
+}
+
+#[test]
 fn the_directory_on_another_machines_esp_is_not_removed() {
     let mut machine = GrubMachine::new();
     machine.add("second");
