@@ -47,6 +47,13 @@ pub struct BootState {
     pub problems: Vec<LoaderProblem>,
 }
 
+impl BootState {
+    /// Why the entry and its files would not start the BE.
+    pub(super) fn into_problems(self) -> Vec<LoaderProblem> {
+        if self.entry.is_none() { vec![LoaderProblem::NoEntry] } else { self.problems }
+    }
+}
+
 /// A stage of an operation's plan at which a loader is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -194,8 +201,7 @@ pub trait Loader {
     /// # Errors
     /// As [`Loader::state`].
     fn problems(&self) -> Result<Vec<LoaderProblem>> {
-        let BootState { entry, problems, .. } = self.state()?;
-        Ok(if entry.is_none() { vec![LoaderProblem::NoEntry] } else { problems })
+        self.state().map(BootState::into_problems)
     }
 
     /// Runs after the descriptor has a new name. Makes the boot menu show it. Does nothing for a BE

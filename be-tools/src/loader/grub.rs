@@ -25,6 +25,7 @@ use super::esp_location::esp_error;
 use super::firmware::environment_entry::EnvironmentEntry;
 use super::firmware::lines;
 use super::firmware::removal::Owner;
+use super::problem::LoaderProblem;
 use crate::environment::mounted::MountedEnvironment;
 use crate::environment::{BootEnvironment, Inventory, Name, Trial};
 use crate::error::{Refusal, Result};
@@ -218,6 +219,15 @@ impl Loader for GrubEfi<'_> {
     fn state(&self) -> Result<BootState> {
         let Some(descriptor) = &self.target.descriptor else { return Ok(BootState::default()) };
         self.entry.state(|esp, file| check::check(esp, descriptor.id, file, &self.target))
+    }
+
+    fn problems(&self) -> Result<Vec<LoaderProblem>> {
+        let Some(descriptor) = &self.target.descriptor else {
+            return Ok(BootState::default().into_problems());
+        };
+        let id = descriptor.id;
+        let check = |esp: &Esp, file: &str| check::check_version(esp, id, file, &self.target);
+        self.entry.state(check).map(BootState::into_problems)
     }
 
     fn rename(&self, name: &Name) -> Result<()> {

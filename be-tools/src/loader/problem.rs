@@ -55,9 +55,16 @@ pub enum LoaderProblem {
     },
     /// The loader would start another BE.
     LeadsElsewhere,
+    /// An earlier version of this program wrote the loader. It starts the BE.
+    Outdated,
 }
 
 impl LoaderProblem {
+    /// Whether the loader starts the BE all the same.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, LoaderProblem::Outdated)
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -70,6 +77,7 @@ impl LoaderProblem {
             LoaderProblem::Damaged(_) => "loader-damaged",
             LoaderProblem::Malformed { .. } => "loader-malformed",
             LoaderProblem::LeadsElsewhere => "loader-leads-elsewhere",
+            LoaderProblem::Outdated => "loader-outdated",
         }
     }
 }
@@ -95,6 +103,7 @@ impl fmt::Display for LoaderProblem {
             LoaderProblem::Damaged(file) => write!(f, "{file} is damaged on the ESP"),
             LoaderProblem::Malformed { file, why } => write!(f, "{file} {why}"),
             LoaderProblem::LeadsElsewhere => f.write_str("its loader leads to another file system"),
+            LoaderProblem::Outdated => f.write_str("an older version of be wrote its loader"),
         }
     }
 }

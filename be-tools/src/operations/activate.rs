@@ -120,9 +120,7 @@ impl<'a> Switch<'a> {
             let (name, problems) = (environment.name().into(), sentences(&problems));
             return Err(Refusal::WouldNotBoot { name, problems }.into());
         }
-        if !loader_problems.is_empty() {
-            loader.prove(environment)?;
-        }
+        let loader_problems = corrected(&*loader, environment, loader_problems)?;
         // The running BE has already booted, so it does not need a trial.
         let activation = if environment.running { Activation::Permanent } else { activation };
         Ok(Switch {
@@ -200,6 +198,24 @@ impl<'a> Switch<'a> {
     }
 }
 
+/// The problems for which the loader is installed again. What keeps one that works from being
+/// written again is no reason against the switch.
+fn corrected(
+    loader: &dyn Loader,
+    environment: &BootEnvironment,
+    problems: Vec<loader::LoaderProblem>,
+) -> Result<Vec<loader::LoaderProblem>> {
+    let proved = if problems.is_empty() { Ok(()) } else { loader.prove(environment).map(drop) };
+    match proved {
+        Ok(()) => Ok(problems),
+        Err(why) if problems.iter().all(loader::LoaderProblem::is_harmless) => {
+            log::warn!("the loader of '{}' is not written again: {why}", environment.name());
+            Ok(Vec::new())
+        }
+        Err(why) => Err(why),
+    }
+}
+
 /// The BEs, except the one with this id, that would be tried at the next boot.
 fn others_on_trial(inventory: &Inventory, id: Id) -> impl Iterator<Item = &BootEnvironment> {
     inventory.environments.iter().filter(move |other| {
@@ -214,6 +230,17 @@ mod tests {
 
     fn complete() -> BootEnvironment {
         environment("second", "aaaa-02").complete()
+    }
+
+    #[test]
+    fn a_loader_that_works_and_cannot_be_written_again_does_not_prevent_a_switch() {
+        let (firmware, environment) = (Firmware::new(), complete());
+        firmware.set("SecureBoot", vec![1]);
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let loader = loader::for_environment(&host, &inventory, &environment).unwrap();
+        let corrected = |problem| corrected(&*loader, &environment, vec![problem]);
+        assert_eq!(corrected(loader::LoaderProblem::Outdated).unwrap(), []);
+        assert_eq!(corrected(loader::LoaderProblem::NoEntry).unwrap_err().exit_status(), 3);
     }
 
     #[test]

@@ -17,6 +17,22 @@ pub fn check(esp: &Esp, id: Id, file: &str, target: &BootEnvironment) -> Vec<Loa
     }
 }
 
+/// As [`check`], and whether the loader is that of an earlier version.
+pub fn check_version(
+    esp: &Esp,
+    id: Id,
+    file: &str,
+    target: &BootEnvironment,
+) -> Vec<LoaderProblem> {
+    let mut problems = check(esp, id, file, target);
+    let stub = esp.read(&Esp::directory_of(&id.short()).join(stub_of(file))).ok().flatten();
+    let is_outdated = |text: Vec<u8>| Stub::is_outdated(&String::from_utf8_lossy(&text));
+    if problems.is_empty() && stub.is_some_and(is_outdated) {
+        problems.push(LoaderProblem::Outdated);
+    }
+    problems
+}
+
 /// The problems of the files. The error is a problem that prevents all further checks.
 fn files(
     esp: &Esp,

@@ -223,6 +223,25 @@ fn no_loader_is_written_to_an_esp_whose_partuuid_a_copy_has() {
 }
 
 #[test]
+fn a_loader_of_an_earlier_version_starts_its_be_and_is_written_again_by_a_switch() {
+    let mut machine = GrubMachine::new();
+    machine.add("second");
+    machine.install("second");
+    let directory = Esp::directory_of(&machine.id("second").short());
+    let stub = machine.firmware.esp().root().join(directory).join("lifeboat.cfg");
+    let text = std::fs::read_to_string(&stub).unwrap().replace(HINT, "");
+    let body = &text[..text.rfind("# end ").unwrap()];
+    let sealed = format!("{body}# end {}\n", blake3::hash(body.as_bytes()).to_hex());
+    std::fs::write(&stub, sealed).unwrap();
+
+    assert_eq!(machine.loader("second").state().unwrap().problems, []);
+    let problems = |machine: &GrubMachine| machine.loader("second").problems().unwrap();
+    assert_eq!(problems(&machine), [LoaderProblem::Outdated]);
+    machine.install("second");
+    assert_eq!(problems(&machine), []);
+}
+
+#[test]
 fn the_directory_on_another_machines_esp_is_not_removed() {
     let mut machine = GrubMachine::new();
     machine.add("second");

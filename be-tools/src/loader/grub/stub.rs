@@ -166,6 +166,11 @@ impl Stub {
         text
     }
 
+    /// Whether a stub that can be read is of an earlier version.
+    pub fn is_outdated(text: &str) -> bool {
+        !text.contains(HINT)
+    }
+
     /// Reads a stub that [`Stub::render`] wrote.
     ///
     /// # Errors
@@ -253,9 +258,9 @@ mod tests {
     #[test]
     fn a_stub_of_the_first_version_is_read() {
         let text = include_str!("../../../fixtures/stub-1.cfg");
-        assert!(!text.contains(HINT));
         let boot = Stub::parse(text).unwrap().boot;
         assert_eq!(boot, stub("/boot").boot);
+        assert!(Stub::is_outdated(text) && !Stub::is_outdated(&stub("/boot").render()));
     }
 
     #[test]
