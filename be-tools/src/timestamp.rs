@@ -1,6 +1,7 @@
 //! Times of the clock from which the kernel takes the timestamps of inodes
 //! (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).
 
+use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::Stat;
@@ -30,12 +31,15 @@ impl TryFrom<String> for Timestamp {
 }
 
 impl From<Timestamp> for String {
-    fn from(Timestamp { seconds, nanoseconds }: Timestamp) -> String {
-        let since_1970 = Duration::new(
-            u64::try_from(seconds).unwrap_or(0),
-            u32::try_from(nanoseconds.clamp(0, 999_999_999)).unwrap_or(0),
-        );
-        humantime::format_rfc3339_nanos(UNIX_EPOCH + since_1970).to_string()
+    fn from(time: Timestamp) -> String {
+        humantime::format_rfc3339_nanos(UNIX_EPOCH + time.since_1970()).to_string()
+    }
+}
+
+/// RFC 3339, UTC, whole seconds: for people.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + self.since_1970()).fmt(f)
     }
 }
 
@@ -43,6 +47,13 @@ impl Timestamp {
     /// The time that is `nanoseconds` after `seconds` seconds since 1970.
     pub fn new(seconds: i64, nanoseconds: u32) -> Self {
         Timestamp { seconds, nanoseconds: i64::from(nanoseconds) }
+    }
+
+    fn since_1970(self) -> Duration {
+        Duration::new(
+            u64::try_from(self.seconds).unwrap_or(0),
+            u32::try_from(self.nanoseconds.clamp(0, 999_999_999)).unwrap_or(0),
+        )
     }
 
     /// The timestamp that an inode would get now.

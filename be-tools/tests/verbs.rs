@@ -17,6 +17,8 @@ mod run;
 mod steps;
 #[path = "verbs/trust.rs"]
 mod trust;
+#[path = "verbs/unattended.rs"]
+mod unattended;
 #[path = "verbs/upgrade.rs"]
 mod upgrade;
 

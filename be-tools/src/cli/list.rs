@@ -121,7 +121,9 @@ fn scheduled(found: &Scheduled) -> String {
     };
     format!(
         "'{}' is scheduled: {} at '{}'{next}{last}.",
-        schedule.name, schedule.action, schedule.calendar
+        schedule.name,
+        schedule.what(),
+        schedule.calendar
     )
 }
 

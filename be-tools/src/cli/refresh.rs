@@ -16,7 +16,7 @@ use crate::operations::refresh;
     after_help = "Changes that were made in BE itself are lost. Its identity, its boot entry and \
         its loader are kept. A refresh that was interrupted can be run again.\n\nExamples:\n  \
     be refresh nightly\n  \
-    be refresh nightly --yes --quiet          # from a timer\n  \
+    be refresh nightly --yes --unattended     # from a timer\n  \
     be refresh second --from third --checksum"
 )]
 pub struct Refresh {
@@ -38,9 +38,14 @@ pub struct Refresh {
     /// Refresh a copy on another kind of storage than that of its source
     #[arg(long)]
     other_storage: bool,
-    /// Refresh a boot environment that the machine starts by itself
+    /// Refresh a boot environment that the machine starts by itself; with --unattended, also one
+    /// that has run since it was last complete
     #[arg(long)]
     force: bool,
+    /// No one sees the plan, as when a timer runs it: refuse a boot environment that has run since
+    /// it was last complete
+    #[arg(long)]
+    unattended: bool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
@@ -58,6 +63,7 @@ impl Refresh {
             keep: self.keep,
             other_storage: self.other_storage,
             force: self.force,
+            unattended: self.unattended,
             selection: self.selection.read()?,
         };
         let mut report = context.report("refresh", &self.acting);

@@ -14,7 +14,9 @@ use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
 #[command(
     after_help = "TIME is a calendar event as in systemd.time(7). The operation has the lowest \
         priority for processors and disks. If the machine is off at that time, the run is skipped. \
-        A boot environment that runs is left alone. Without arguments, what is scheduled is \
+        A boot environment that runs is left alone. One that has run since it was last complete \
+        is not refreshed without --force, because what changed in it would be lost; an upgrade \
+        loses nothing. Without arguments, what is scheduled is \
         listed, with the next time and the last success; the same is in a file for the node \
         exporter of Prometheus.\n\nExamples:\n  \
     be schedule nightly 02:30\n  \
@@ -34,6 +36,10 @@ pub struct Schedule {
     /// Install security fixes, instead of a refresh
     #[arg(long, requires = "be")]
     security: bool,
+    /// Refresh it even if it has run since it was last complete, or the machine starts it by itself:
+    /// what changed in it is lost
+    #[arg(long, requires = "be", conflicts_with_all = ["dist", "security"])]
+    force: bool,
     /// Send a mail to this address when it fails, by the system's sendmail
     #[arg(long, value_name = "ADDRESS", requires = "be")]
     mail: Option<String>,
@@ -55,7 +61,8 @@ impl Schedule {
             (_, true) => Action::SecurityFixes,
             _ => Action::Refresh,
         };
-        let request = ScheduleRequest { reference, calendar, action, mail: self.mail };
+        let (force, mail) = (self.force, self.mail);
+        let request = ScheduleRequest { reference, calendar, action, force, mail };
         let mut report = context.unasked_report("schedule", &self.acting);
         schedule::schedule(&context.host, &request, &mut report)?;
         Ok(0)
@@ -78,7 +85,7 @@ fn list(context: &Context, json: bool) -> Result<u8> {
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         let row = [
             schedule.name.to_string(),
-            schedule.action.to_string(),
+            schedule.what(),
             schedule.calendar,
             or_none(next),
             or_none(record.last_success.map(table::time)),

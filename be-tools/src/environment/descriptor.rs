@@ -96,6 +96,10 @@ pub struct Descriptor {
     /// When the operation that left it incomplete began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Timestamp>,
+    /// When it first ran after it was made equal to its source: what changed in it since then is
+    /// only in it. `None` if it is not known to have run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<Timestamp>,
     /// The file systems and swap spaces that were made for the BE, which are refreshed and deleted
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -133,6 +137,7 @@ impl Descriptor {
             operation: Some(Operation::Create),
             completed: None,
             began: None,
+            ran: None,
             made: Vec::new(),
             replaces: Vec::new(),
             loader: LoaderName::default(),
@@ -234,12 +239,14 @@ impl Descriptor {
         root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
     }
 
-    /// Syncs the BE mounted at `root`, marks it as complete, and syncs it again.
+    /// Syncs the BE mounted at `root`, marks it as complete, and syncs it again. It has not run
+    /// since then.
     ///
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
     pub fn complete(&mut self, root: &RootDir) -> Result<()> {
         self.replaces.clear();
+        self.ran = None;
         self.completed = Some(Timestamp::now().earlier());
         self.complete_as_it_is(root)
     }
@@ -268,6 +275,18 @@ impl Descriptor {
         self.began = Some(Timestamp::now());
         self.store(root)?;
         root.sync()
+    }
+
+    /// Notes that the BE mounted at `root` runs, if that is not known yet.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_run(&mut self, root: &RootDir) -> Result<()> {
+        if self.ran.is_some() {
+            return Ok(());
+        }
+        self.ran = Some(Timestamp::now());
+        self.store(root)
     }
 
     /// Refuses a BE that an interrupted operation left incomplete.
@@ -359,6 +378,29 @@ mod tests {
         assert_eq!((found.completed, found.began), (Some(completed), None));
     }
 
+    #[test]
+    fn that_it_has_run_is_known_until_it_is_equal_to_its_source_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let mut d = Descriptor::new("nightly".parse().unwrap(), None);
+        d.complete(&root).unwrap();
+        assert_eq!(d.ran, None);
+        d.note_run(&root).unwrap();
+        let ran = Descriptor::load(&root).unwrap().unwrap().ran;
+        assert!(ran.is_some());
+        d.note_run(&root).unwrap();
+        assert_eq!(d.ran, ran, "the first time counts");
+        for operation in [Operation::Run, Operation::Upgrade] {
+            d.begin(operation, &root).unwrap();
+            d.complete_as_it_is(&root).unwrap();
+            assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, ran, "{operation}");
+        }
+        d.begin(Operation::Refresh, &root).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, ran, "it is not equal yet");
+        d.complete(&root).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, None);
+    }
+
     /// Format 1 as it was first released must always parse.
     #[test]
     fn format_1_parses() {
@@ -367,6 +409,7 @@ mod tests {
         assert_eq!((d.name.as_str(), d.id.short().as_str()), ("nightly", "2f0c1a94"));
         assert_eq!(d.state_text(), "complete");
         assert_eq!(d.loader.as_str(), "grub");
+        assert_eq!(d.ran, None, "nothing is known of it");
     }
 
     #[test]

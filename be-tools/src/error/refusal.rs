@@ -463,6 +463,17 @@ pub enum Refusal {
         /// The BE.
         name: String,
     },
+    /// A refresh that nobody watches would replace what changed in a BE while it ran.
+    #[error(
+        "'{name}' has run since {since}, and a refresh would lose what changed in it since then: \
+        `be refresh {name}` does it all the same, and so does what is scheduled with --force"
+    )]
+    HasRun {
+        /// The BE.
+        name: String,
+        /// When it first ran since it was complete.
+        since: String,
+    },
     /// The BE is a subvolume, which cannot be erased like a device.
     #[error("'{name}' is a btrfs subvolume of {device}, which others may share: {way_out}")]
     Subvolume {
@@ -650,6 +661,7 @@ impl Refusal {
             Refusal::OnlyBootable { .. } => "only-bootable",
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
+            Refusal::HasRun { .. } => "has-run",
             Refusal::Subvolume { .. } => "subvolume",
             Refusal::SourceIsTarget { .. } => "source-is-target",
             Refusal::SharedDevice { .. } => "shared-device",

@@ -167,7 +167,10 @@ impl step::Step<State<'_>> for Step<'_> {
                 let target = InstallTarget::new(descriptor, environment, &adoption.root);
                 loader::for_environment(host, inventory, environment)?.install(&target)
             }
-            Step::Complete(_) => descriptor.complete(&root),
+            Step::Complete(_) => {
+                descriptor.complete(&root)?;
+                descriptor.note_run(&root)
+            }
             Step::MakeActive => {
                 loader::for_environment(host, inventory, environment)?.set_listed(true)
             }

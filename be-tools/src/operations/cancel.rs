@@ -162,8 +162,9 @@ struct State<'a> {
 impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Step::Unschedule(Schedule { name, action, calendar, .. }) => {
-                write!(f, "remove the timer for '{name}' ({action} at '{calendar}')")
+            Step::Unschedule(found) => {
+                let Schedule { name, calendar, .. } = found;
+                write!(f, "remove the timer for '{name}' ({} at '{calendar}')", found.what())
             }
             Step::Interrupt(Operation { pid, arguments, .. }) => write!(
                 f,

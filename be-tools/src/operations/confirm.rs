@@ -6,7 +6,6 @@ mod health_checks;
 mod notice;
 mod running;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::environment::Trial;
@@ -20,6 +19,9 @@ use crate::storage::namespace;
 use running::RunningEnvironment;
 
 pub use deadline::deadline;
+
+/// The root directory of the running BE.
+const ROOT: &str = "/";
 
 /// How long the confirmation at boot is tried again: less than the deadline of the trial.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -43,21 +45,29 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmati
     confirm_running(host, &lock, report)
 }
 
-/// What lifeboat-confirm.service does: writes the notice of trials that failed, runs the health
-/// checks, and then confirms as [`confirm`] does.
+/// What lifeboat-confirm.service does: notes in the descriptor that the BE has run, writes the
+/// notice of trials that failed, runs the health checks, and then confirms as [`confirm`] does.
 ///
 /// # Errors
 /// Those of [`confirm`], after [`PATIENCE`], and [`Error::HealthCheck`](crate::error::Error::HealthCheck). The trial is then not
 /// confirmed.
 pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
+    // Before the checks: one that fails leaves a system that runs, and is used.
+    if let Err(e) = BootLock::acquire(host).and_then(|_lock| running::note_run(ROOT.as_ref())) {
+        log::warn!("{e}");
+    }
     if let Err(e) = notice::write(host) {
         log::warn!("{e}");
     }
     if try_again(|| running::trial(host))? == Some(Trial::Running) {
-        health_checks::run(Path::new("/"), health_checks::TIME)?;
+        health_checks::run(ROOT.as_ref(), health_checks::TIME)?;
     }
     let confirmed = try_again(|| {
         let lock = BootLock::acquire(host)?;
+        // The lock may have been taken before.
+        if let Err(e) = running::note_run(ROOT.as_ref()) {
+            log::warn!("{e}");
+        }
         // In a new namespace, so that each attempt sees what has been mounted since.
         namespace::in_private_namespace(|| confirm_running(host, &lock, &mut Silent))
     });

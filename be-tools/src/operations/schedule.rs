@@ -36,6 +36,9 @@ pub struct ScheduleRequest {
     pub calendar: String,
     /// What is done.
     pub action: Action,
+    /// Whether a refresh may lose what changed in a BE that has run, or that the machine starts by
+    /// itself.
+    pub force: bool,
     /// Who gets a mail when it fails.
     pub mail: Option<String>,
 }
@@ -77,13 +80,16 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         name: descriptor.name.clone(),
         calendar: request.calendar.clone(),
         action: request.action,
+        force: request.force,
         mail: request.mail.clone(),
     };
     let steps = [Step::Write(&schedule), Step::Start(&schedule)];
     let mut plan = Plan {
         title: format!(
             "Schedule '{}': {} at '{}'",
-            schedule.name, schedule.action, schedule.calendar
+            schedule.name,
+            schedule.what(),
+            schedule.calendar
         ),
         steps: step::lines(&steps),
         ..Plan::default()

@@ -53,6 +53,17 @@ pub fn descriptor() -> Result<Option<Descriptor>> {
     Descriptor::load(&RootDir::open(Path::new("/"))?)
 }
 
+/// Notes in the descriptor of the BE mounted at `root`, which runs, that it has run. Nothing is
+/// written if that is known, or if it has no descriptor. The lock of boot entries is held, under
+/// which every verb changes the descriptor of the running system.
+///
+/// # Errors
+/// The descriptor cannot be read or written.
+pub fn note_run(root: &Path) -> Result<()> {
+    let root = RootDir::open(root)?;
+    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_run(&root))
+}
+
 /// The state of the running BE's trial.
 ///
 /// # Errors
@@ -71,4 +82,23 @@ pub fn trial(host: &Host) -> Result<Option<Trial>> {
 pub fn is_default(host: &Host) -> Result<bool> {
     let running = RunningEnvironment::find(Devices::default())?;
     running.map_or(Ok(false), |running| running.loader(host)?.is_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_environment_that_came_up_is_known_to_have_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        note_run(directory.path()).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap(), None, "it is unmanaged");
+        Descriptor::new("second".parse().unwrap(), None).complete(&root).unwrap();
+        note_run(directory.path()).unwrap();
+        let noted = Descriptor::load(&root).unwrap().unwrap();
+        assert!(noted.ran.is_some());
+        note_run(directory.path()).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap(), noted);
+    }
 }

@@ -57,6 +57,11 @@ impl Job<'_> {
                 kept"
             ));
         }
+        if let Some(ran) = self.descriptor.ran {
+            plan.notes.push(format!(
+                "'{name}' has run since {ran}: what changed in it since then is lost"
+            ));
+        }
         plan.notes.push(format!(
             "changes that were made in '{name}' itself are lost, except to its own {} and to what \
             is never copied",

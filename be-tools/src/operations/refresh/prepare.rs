@@ -32,6 +32,7 @@ impl<'a> Job<'a> {
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         inventory.refuse_twin(target)?;
+        refuse_has_run(descriptor, request)?;
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
         let loader = loader::for_environment(host, inventory, target)?;
         let boot_entry = loader.state()?.entry;
@@ -207,6 +208,16 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     Ok(descriptor)
 }
 
+/// Refuses a BE that has run, where no user sees in the plan what is lost.
+fn refuse_has_run(descriptor: &Descriptor, request: &RefreshRequest) -> Result<(), Refusal> {
+    match descriptor.ran {
+        Some(ran) if request.unattended && !request.force => {
+            Err(Refusal::HasRun { name: descriptor.name.to_string(), since: ran.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a BE that the machine starts by itself. What it holds may be newer than its source.
 fn refuse_default(loader: &dyn Loader, target: &BootEnvironment) -> Result<()> {
     match loader.is_default()? {
@@ -290,6 +301,22 @@ mod tests {
         firmware.entries().place(own, boot::efi::Position::First).unwrap();
         let refused = refuse_default(&*loader, &found).unwrap_err();
         assert!(matches!(refused, Error::Refused(Refusal::BootsByItself { .. })), "{refused}");
+    }
+
+    #[test]
+    fn what_changed_in_a_boot_environment_that_ran_is_not_lost_unattended() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        descriptor.complete(&root).unwrap();
+        let asked = |force, unattended| RefreshRequest { force, unattended, ..Default::default() };
+        assert_eq!(refuse_has_run(&descriptor, &asked(false, true)), Ok(()));
+        descriptor.note_run(&root).unwrap();
+        let refused = refuse_has_run(&descriptor, &asked(false, true)).unwrap_err();
+        assert_eq!(refused.code(), "has-run");
+        assert!(refused.to_string().contains(&descriptor.ran.unwrap().to_string()), "{refused}");
+        assert_eq!(refuse_has_run(&descriptor, &asked(true, true)), Ok(()));
+        assert_eq!(refuse_has_run(&descriptor, &asked(false, false)), Ok(()));
     }
 
     #[test]

@@ -19,8 +19,11 @@ pub struct RefreshRequest {
     pub keep: Vec<MountPoint>,
     /// Whether it may lie on another kind of storage than its source.
     pub other_storage: bool,
-    /// Whether to refresh a BE that the machine starts by itself.
+    /// Whether to refresh a BE that the machine starts by itself, and without a user also one that
+    /// has run.
     pub force: bool,
+    /// Whether no user sees the plan.
+    pub unattended: bool,
     /// Files to leave as they are.
     pub selection: Selection,
 }

@@ -25,12 +25,12 @@ pub enum Action {
 }
 
 impl Action {
-    /// The arguments of `be` for the BE with this id.
-    pub(super) fn arguments(self, id: &str) -> Vec<&str> {
+    /// The verb of `be` and its options.
+    fn words(self) -> &'static [&'static str] {
         match self {
-            Action::Refresh => vec!["refresh", id, "--yes"],
-            Action::Upgrade => vec!["upgrade", id, "--yes", "--dist"],
-            Action::SecurityFixes => vec!["upgrade", id, "--yes", "--security"],
+            Action::Refresh => &["refresh", "--unattended"],
+            Action::Upgrade => &["upgrade", "--dist"],
+            Action::SecurityFixes => &["upgrade", "--security"],
         }
     }
 }
@@ -56,6 +56,10 @@ pub struct Schedule {
     pub calendar: String,
     /// What is done.
     pub action: Action,
+    /// Whether a refresh may lose what changed in a BE that has run, or that the machine starts by
+    /// itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// Who gets a mail when it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<String>,
@@ -65,6 +69,18 @@ impl Schedule {
     /// The path of its file, from the root.
     pub(super) fn path(id: Id) -> PathBuf {
         Path::new(DIRECTORY).join(format!("{}.toml", id.short()))
+    }
+
+    /// The arguments of `be`.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let words = self.action.words().iter().copied().map(str::to_owned);
+        let force = self.force.then(|| "--force".into());
+        words.chain(["--yes".into()]).chain(force).chain([self.id.to_string()]).collect()
+    }
+
+    /// What is done, for people.
+    pub fn what(&self) -> String {
+        format!("{}{}", self.action, if self.force { " --force" } else { "" })
     }
 
     pub(super) fn store(&self, root: &RootDir) -> Result<()> {
@@ -108,6 +124,7 @@ mod tests {
             name: "nightly".parse().unwrap(),
             calendar: "Mon..Fri 02:30".into(),
             action: Action::SecurityFixes,
+            force: false,
             mail: Some("root".into()),
         };
         schedule.store(&root).unwrap();
@@ -118,5 +135,25 @@ mod tests {
         assert!(error.contains(&file.display().to_string()), "{error}");
         schedule.remove(&root).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), []);
+    }
+
+    #[test]
+    fn a_timer_refreshes_unattended_and_with_force_only_if_it_was_asked_for() {
+        let id = Id::random();
+        let mut schedule = Schedule {
+            id,
+            name: "nightly".parse().unwrap(),
+            calendar: "daily".into(),
+            action: Action::Refresh,
+            force: false,
+            mail: None,
+        };
+        let line = |schedule: &Schedule| schedule.arguments().join(" ");
+        assert_eq!(line(&schedule), format!("refresh --unattended --yes {id}"));
+        schedule.force = true;
+        assert_eq!(line(&schedule), format!("refresh --unattended --yes --force {id}"));
+        assert_eq!(schedule.what(), "refresh --force");
+        let text = toml::to_string(&schedule).unwrap();
+        assert_eq!(toml::from_str::<Schedule>(&text).unwrap(), schedule);
     }
 }

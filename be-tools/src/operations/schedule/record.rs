@@ -98,6 +98,7 @@ mod tests {
             name: "nightly".parse().unwrap(),
             calendar: "daily".into(),
             action: Action::Refresh,
+            force: false,
             mail: None,
         };
         assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());

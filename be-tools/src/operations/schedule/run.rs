@@ -60,7 +60,7 @@ fn operate(host: &Host, schedule: &Schedule, id: &str) -> Result<Option<(u8, Str
         go_on()?;
         std::thread::sleep(WAIT);
     }
-    let output = Tool::new(host.program()).args(schedule.action.arguments(id)).output()?;
+    let output = Tool::new(host.program()).args(schedule.arguments()).output()?;
     let printed = [output.stdout, output.stderr].concat();
     let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(Some((status, String::from_utf8_lossy(&printed).into_owned())))
@@ -115,6 +115,7 @@ mod tests {
             name: "nightly".parse().unwrap(),
             calendar: "02:30".into(),
             action: Action::Refresh,
+            force: false,
             mail: Some("root".into()),
         };
         let printed = "x".repeat(MAX_MAIL) + "be: no room";

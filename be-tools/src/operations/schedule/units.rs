@@ -88,6 +88,7 @@ mod tests {
             name: "nightly".parse().unwrap(),
             calendar: "Mon..Fri 02:30".into(),
             action: Action::Refresh,
+            force: false,
             mail: None,
         };
         write(&root, &schedule).unwrap();
