@@ -43,7 +43,8 @@ pub struct Refresh {
     #[arg(long)]
     force: bool,
     /// No one sees the plan, as when a timer runs it: refuse a boot environment that has run since
-    /// it was last complete
+    /// it was last complete, that is not on the device for which it was scheduled, or that is on a
+    /// removable disk
     #[arg(long)]
     unattended: bool,
     #[command(flatten)]

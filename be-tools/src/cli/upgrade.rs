@@ -28,7 +28,7 @@ use crate::operations::upgrade::{self, UpgradeRequest, Upgraded};
     be upgrade second --release trixie\n  \
     be upgrade second --install nginx postgresql\n  \
     be upgrade second --package ./tool_1.2_amd64.deb\n  \
-    be upgrade second --security --yes --quiet    # from a timer"
+    be upgrade second --security --yes --unattended    # from a timer"
 )]
 pub struct Upgrade {
     /// The boot environment to change
@@ -51,6 +51,10 @@ pub struct Upgrade {
     /// runs with the network before the plan is shown
     #[arg(long)]
     force: bool,
+    /// No one sees the plan, as when a timer runs it: refuse a boot environment that is not on the
+    /// device for which it was scheduled, or that is on a removable disk
+    #[arg(long, conflicts_with = "command")]
+    unattended: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -134,6 +138,7 @@ impl Upgrade {
             writable: self.writable,
             network: self.network,
             force: self.force,
+            unattended: self.unattended,
         };
         let mut report = context.report("upgrade", &self.acting);
         let done = upgrade::upgrade(&context.host, &request, &mut report)?;

@@ -226,8 +226,13 @@ impl BootEnvironment {
     /// Whether it is an unmanaged system on a portable disk. What its fstab says of the other
     /// disks was written for another machine.
     pub fn is_visitor(&self, devices: &Devices) -> bool {
-        let disk = devices.by_node(&self.root.device);
-        !self.is_managed() && disk.is_some_and(BlockDevice::is_portable)
+        !self.is_managed() && self.is_on_portable_disk(devices)
+    }
+
+    /// Whether its root is on a portable disk.
+    pub fn is_on_portable_disk(&self, devices: &Devices) -> bool {
+        let device = devices.by_node(&self.root.device);
+        device.is_some_and(|device| device.is_portable() || devices.disk_of(device).is_portable())
     }
 
     /// What a change of the BE does to its trial, if one is pending.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::boot_environment::{BootEnvironment, FileSystemUse};
-use super::name::Name;
+use super::name::{Id, Name};
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::{BlockDevice, Devices};
 
@@ -33,23 +33,41 @@ impl Inventory {
     /// [`Error::Usage`] with the names that exist, if none matches; [`Refusal::Ambiguous`] if
     /// several match.
     pub fn find(&self, reference: &str) -> Result<&BootEnvironment> {
+        if let Ok(id) = reference.parse() {
+            return self.find_by_id(id);
+        }
         let named = |e: &&BootEnvironment, name: &str| {
             e.descriptor.as_ref().is_some_and(|d| d.name.as_str().eq_ignore_ascii_case(name))
         };
-        let is_id = |e: &&BootEnvironment| {
-            e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == reference)
-        };
         let found: Vec<&BootEnvironment> = match reference.split_once('@') {
-            None => self.environments.iter().filter(|e| named(e, reference) || is_id(e)).collect(),
+            None => self.environments.iter().filter(|e| named(e, reference)).collect(),
             Some((name, place)) => {
                 let here = self.on_device(place);
                 here.into_iter().filter(|e| name.is_empty() || named(e, name)).collect()
             }
         };
-        match found[..] {
+        self.only(&found, reference)
+    }
+
+    /// The BE with this id, whatever the others are called.
+    ///
+    /// # Errors
+    /// As [`Inventory::find`].
+    pub fn find_by_id(&self, id: Id) -> Result<&BootEnvironment> {
+        let has_id = |e: &&BootEnvironment| e.descriptor.as_ref().is_some_and(|d| d.id == id);
+        let found: Vec<_> = self.environments.iter().filter(has_id).collect();
+        self.only(&found, &id.to_string())
+    }
+
+    fn only<'i>(
+        &self,
+        found: &[&'i BootEnvironment],
+        reference: &str,
+    ) -> Result<&'i BootEnvironment> {
+        match found {
             [one] => Ok(one),
             [] => Err(Error::Usage(self.no_match(reference))),
-            ref several => Err(Refusal::Ambiguous {
+            several => Err(Refusal::Ambiguous {
                 name: reference.into(),
                 candidates: several.iter().map(|e| e.reference.clone()).collect(),
             }
@@ -195,5 +213,33 @@ impl Inventory {
     /// The EFI system partitions.
     pub fn esps(&self) -> impl Iterator<Item = &BlockDevice> {
         self.devices.esps()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Descriptor;
+
+    #[test]
+    fn an_id_names_the_one_that_has_it_and_two_are_ambiguous() {
+        let mut inventory = Inventory::default();
+        let descriptor = Descriptor::new("second".parse().unwrap(), None);
+        let id = descriptor.id;
+        let add = |inventory: &mut Inventory, node: &str| {
+            let mut found = BootEnvironment::empty(Path::new(node));
+            found.descriptor = Some(descriptor.clone());
+            inventory.environments.push(found);
+        };
+        inventory.environments.push(BootEnvironment::empty(Path::new("/dev/vda1")));
+        assert!(matches!(inventory.find_by_id(id), Err(Error::Usage(_))));
+        add(&mut inventory, "/dev/vda2");
+        for found in [inventory.find_by_id(id), inventory.find(&id.to_string())] {
+            assert_eq!(found.unwrap().root.device, Path::new("/dev/vda2"));
+        }
+        add(&mut inventory, "/dev/sdb1");
+        for found in [inventory.find_by_id(id), inventory.find(&id.to_string())] {
+            assert!(matches!(found, Err(Error::Refused(Refusal::Ambiguous { .. }))));
+        }
     }
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
-/// The name of a BE: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Names that differ only in case are equal.
+/// The name of a BE: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`, and no UUID, which would look like the id of
+/// another one. Names that differ only in case are equal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -32,13 +33,14 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self> {
         let legal = text.len() <= 63
             && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && text.parse::<Id>().is_err();
         if legal {
             return Ok(Name(text.into()));
         }
         Err(Error::Usage(format!(
             "'{}' is not a name for a boot environment: use 1 to 63 letters, digits, '.', '_' or \
-            '-', beginning with a letter or digit",
+            '-', beginning with a letter or digit, and no UUID",
             text.escape_default()
         )))
     }
@@ -108,6 +110,15 @@ mod tests {
         for bad in ["", "-a", ".a", "a b", "a/b", "ä", "a\n", &"a".repeat(64)] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_is_never_taken_for_an_id() {
+        let id = Id::random().to_string();
+        for uuid in [id.clone(), id.to_uppercase(), id.replace('-', "")] {
+            assert!(uuid.parse::<Name>().is_err(), "{uuid}");
+        }
+        assert!(id[..35].parse::<Name>().is_ok());
     }
 
     #[test]

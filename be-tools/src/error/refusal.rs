@@ -474,6 +474,29 @@ pub enum Refusal {
         /// When it first ran since it was complete.
         since: String,
     },
+    /// A BE with the id of the scheduled one lies somewhere else.
+    #[error(
+        "'{name}' is not where it was scheduled: that was {pinned}, and this is {found}; `be \
+        schedule` it again to accept that"
+    )]
+    AnotherDevice {
+        /// What to call the BE on a command line.
+        name: String,
+        /// Where it was when it was scheduled.
+        pinned: String,
+        /// Where it is now.
+        found: String,
+    },
+    /// A BE that no user named lies on a removable disk, which may be a stranger's.
+    #[error("'{name}' is on the removable disk of {device}: {way_out}")]
+    OnRemovableDisk {
+        /// What to call the BE on a command line.
+        name: String,
+        /// Kernel name with /dev.
+        device: String,
+        /// What the user can do about it.
+        way_out: String,
+    },
     /// The BE is a subvolume, which cannot be erased like a device.
     #[error("'{name}' is a btrfs subvolume of {device}, which others may share: {way_out}")]
     Subvolume {
@@ -662,6 +685,8 @@ impl Refusal {
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
             Refusal::HasRun { .. } => "has-run",
+            Refusal::AnotherDevice { .. } => "another-device",
+            Refusal::OnRemovableDisk { .. } => "on-removable-disk",
             Refusal::Subvolume { .. } => "subvolume",
             Refusal::SourceIsTarget { .. } => "source-is-target",
             Refusal::SharedDevice { .. } => "shared-device",

@@ -5,7 +5,9 @@
 //! timers.
 
 mod calendar;
+mod device_check;
 mod entry;
+mod location;
 mod record;
 mod run;
 mod units;
@@ -20,7 +22,9 @@ use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::step;
 use crate::tool::Tool;
+pub use device_check::refuse_unscheduled_device;
 pub use entry::{Action, Schedule};
+pub use location::Location;
 pub use record::Record;
 pub use run::run;
 
@@ -82,6 +86,7 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         action: request.action,
         force: request.force,
         mail: request.mail.clone(),
+        root: Some(Location::of(&inventory, environment)),
     };
     let steps = [Step::Write(&schedule), Step::Start(&schedule)];
     let mut plan = Plan {
@@ -95,6 +100,9 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         ..Plan::default()
     };
     plan.notes.push(format!("it runs next at {next}"));
+    if let Some(root) = &schedule.root {
+        plan.notes.push(format!("it runs only where '{}' is now: {root}", schedule.name));
+    }
     if environment.running {
         let name = &schedule.name;
         plan.notes.push(format!("'{name}' is running, and is left alone while it runs"));

@@ -9,6 +9,7 @@ mod work;
 use std::path::PathBuf;
 
 use super::in_place::{self, Frames, InPlace, block_devices};
+use super::schedule;
 use super::write_descriptor::hold;
 use crate::discover;
 use crate::distribution;
@@ -46,6 +47,8 @@ pub struct UpgradeRequest {
     pub network: bool,
     /// Whether to run the package manager of a BE that may come from another machine.
     pub force: bool,
+    /// Whether no user sees the plan.
+    pub unattended: bool,
 }
 
 /// What was done.
@@ -90,6 +93,9 @@ pub fn upgrade(
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(&request.reference)?;
+    if request.unattended {
+        schedule::refuse_unscheduled_device(host, &inventory, environment)?;
+    }
     let way_out = "make a copy with `be create`, and upgrade that";
     in_place::refuse(environment, way_out, &request.writable)?;
     mounted::refuse_for_commands(&inventory, environment, &request.writable)?;

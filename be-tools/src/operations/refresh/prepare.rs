@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::layout::{Existing, MountPoint, Pair, Unproven};
 use crate::loader::{self, Loader};
 use crate::localize::identity;
+use crate::operations::schedule;
 use crate::populate::other_storage::{self, Crypttab};
 use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
@@ -32,6 +33,9 @@ impl<'a> Job<'a> {
         let target = inventory.find(&request.target)?;
         let descriptor = refuse_target(target)?;
         inventory.refuse_twin(target)?;
+        if request.unattended {
+            schedule::refuse_unscheduled_device(host, inventory, target)?;
+        }
         refuse_has_run(descriptor, request)?;
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
         let loader = loader::for_environment(host, inventory, target)?;
@@ -228,6 +232,7 @@ fn refuse_default(loader: &dyn Loader, target: &BootEnvironment) -> Result<()> {
 
 /// The source of the refresh: the BE that `--from` names, or the one that the target was copied
 /// from. No other BE is tried, because what the source does not have is removed from the target.
+/// Any disk may carry its id, so that one on a removable disk has to be named.
 fn find_source<'i>(
     inventory: &'i Inventory,
     request: &RefreshRequest,
@@ -236,17 +241,17 @@ fn find_source<'i>(
     if let Some(reference) = &request.from {
         return inventory.find(reference);
     }
-    let known = descriptor.source.map(|id| id.to_string());
-    let found = known.as_ref().filter(|id| {
-        inventory
-            .environments
-            .iter()
-            .any(|e| e.descriptor.as_ref().is_some_and(|d| d.id.to_string() == **id))
-    });
-    match found {
-        Some(id) => inventory.find(id),
-        None => Err(Error::SourceNotFound { target: descriptor.name.to_string() }),
+    let not_found = || Error::SourceNotFound { target: descriptor.name.to_string() };
+    let source = match inventory.find_by_id(descriptor.source.ok_or_else(not_found)?) {
+        Err(Error::Usage(_)) => return Err(not_found()),
+        found => found?,
+    };
+    if !source.running && source.is_on_portable_disk(&inventory.devices) {
+        let (name, device) = (source.reference.clone(), source.root.device.display().to_string());
+        let way_out = format!("if that is the one to copy, name it with --from {name}");
+        return Err(Refusal::OnRemovableDisk { name, device, way_out }.into());
     }
+    Ok(source)
 }
 
 /// Refuses a device that is in use or that another BE uses. Returns the UUID of its file system.
@@ -317,6 +322,35 @@ mod tests {
         assert!(refused.to_string().contains(&descriptor.ran.unwrap().to_string()), "{refused}");
         assert_eq!(refuse_has_run(&descriptor, &asked(true, true)), Ok(()));
         assert_eq!(refuse_has_run(&descriptor, &asked(false, false)), Ok(()));
+    }
+
+    #[test]
+    fn a_source_on_a_removable_disk_is_copied_only_if_it_is_named() {
+        let mut source = environment("first", "aaaa-01").complete();
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        let refused = |source: &BootEnvironment, descriptor: &Descriptor, from: Option<&str>| {
+            let mut device = BlockDevice::example("first", SuperBlock::new(Kind::Ext4));
+            device.removable = true;
+            let inventory = Inventory {
+                environments: vec![source.clone()],
+                devices: [device].into_iter().collect(),
+                ..Inventory::default()
+            };
+            let request =
+                RefreshRequest { from: from.map(str::to_owned), ..RefreshRequest::default() };
+            match find_source(&inventory, &request, descriptor) {
+                Ok(_) => None,
+                Err(Error::Refused(refusal)) => Some(refusal.code()),
+                Err(Error::SourceNotFound { .. }) => Some("not found"),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused(&source, &descriptor, None), Some("not found"));
+        descriptor.source = source.descriptor.as_ref().map(|d| d.id);
+        assert_eq!(refused(&source, &descriptor, None), Some("on-removable-disk"));
+        assert_eq!(refused(&source, &descriptor, Some("first")), None);
+        source.running = true;
+        assert_eq!(refused(&source, &descriptor, None), None, "the running system is no stranger");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::location::Location;
 use crate::environment::{Id, Name};
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
@@ -28,7 +29,7 @@ impl Action {
     /// The verb of `be` and its options.
     fn words(self) -> &'static [&'static str] {
         match self {
-            Action::Refresh => &["refresh", "--unattended"],
+            Action::Refresh => &["refresh"],
             Action::Upgrade => &["upgrade", "--dist"],
             Action::SecurityFixes => &["upgrade", "--security"],
         }
@@ -63,6 +64,9 @@ pub struct Schedule {
     /// Who gets a mail when it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<String>,
+    /// Where its root was when it was scheduled. Older versions did not note it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Location>,
 }
 
 impl Schedule {
@@ -75,7 +79,8 @@ impl Schedule {
     pub(super) fn arguments(&self) -> Vec<String> {
         let words = self.action.words().iter().copied().map(str::to_owned);
         let force = self.force.then(|| "--force".into());
-        words.chain(["--yes".into()]).chain(force).chain([self.id.to_string()]).collect()
+        let options = ["--unattended".into(), "--yes".into()];
+        words.chain(options).chain(force).chain([self.id.to_string()]).collect()
     }
 
     /// What is done, for people.
@@ -126,6 +131,7 @@ mod tests {
             action: Action::SecurityFixes,
             force: false,
             mail: Some("root".into()),
+            root: Some(Location { uuid: "aaaa-02".into(), ..Location::default() }),
         };
         schedule.store(&root).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&schedule));
@@ -147,6 +153,7 @@ mod tests {
             action: Action::Refresh,
             force: false,
             mail: None,
+            root: None,
         };
         let line = |schedule: &Schedule| schedule.arguments().join(" ");
         assert_eq!(line(&schedule), format!("refresh --unattended --yes {id}"));

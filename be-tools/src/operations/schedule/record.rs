@@ -100,6 +100,7 @@ mod tests {
             action: Action::Refresh,
             force: false,
             mail: None,
+            root: None,
         };
         assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());
         let record = Record { last_run: Some(20), last_success: Some(10), last_status: Some(1) };

@@ -34,7 +34,7 @@ pub fn run(host: &Host, id: &str) -> Result<u8> {
     let Some(schedule) = schedules.iter().find(|schedule| schedule.id.to_string() == id) else {
         return Err(Error::Usage(format!("nothing is scheduled for '{id}': see `be schedule`")));
     };
-    let (status, printed) = match operate(host, schedule, id) {
+    let (status, printed) = match operate(host, schedule) {
         Ok(None) => {
             say(&format!("'{}' is running, and is left alone", schedule.name));
             return Ok(0);
@@ -50,9 +50,9 @@ pub fn run(host: &Host, id: &str) -> Result<u8> {
 }
 
 /// The exit status of the operation and what it printed; `None` if the BE runs.
-fn operate(host: &Host, schedule: &Schedule, id: &str) -> Result<Option<(u8, String)>> {
+fn operate(host: &Host, schedule: &Schedule) -> Result<Option<(u8, String)>> {
     let inventory = discover::discover(host)?;
-    if inventory.find(id).is_ok_and(|environment| environment.running) {
+    if inventory.find_by_id(schedule.id).is_ok_and(|environment| environment.running) {
         return Ok(None);
     }
     let since = Instant::now();
@@ -117,6 +117,7 @@ mod tests {
             action: Action::Refresh,
             force: false,
             mail: Some("root".into()),
+            root: None,
         };
         let printed = "x".repeat(MAX_MAIL) + "be: no room";
         let text = mail(&schedule, "root", "web1", 1, &printed);

@@ -90,6 +90,7 @@ mod tests {
             action: Action::Refresh,
             force: false,
             mail: None,
+            root: None,
         };
         write(&root, &schedule).unwrap();
         let timer = directory.path().join(path(&timer_name(schedule.id)));
