@@ -42,9 +42,6 @@ use arguments::Arguments;
 pub use arguments::{NOT_PREPARED, WORK};
 use policy::Policy;
 
-/// How long a command may take to end after it was interrupted.
-const GRACE: Duration = Duration::from_secs(20);
-
 /// The longest line that is handed over in one piece, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
@@ -58,13 +55,15 @@ pub struct Limits {
     pub output: u64,
     /// How long it may run.
     pub time: Duration,
+    /// How long it may take to end after it was interrupted, before it is killed.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
     /// Enough to make the initramfs of every kernel on a slow machine, and for the largest GRUB
     /// image.
     fn default() -> Self {
-        Limits { output: 16 << 20, time: Duration::from_secs(3600) }
+        Limits { output: 16 << 20, time: Duration::from_secs(3600), grace: Duration::from_secs(20) }
     }
 }
 
@@ -89,7 +88,7 @@ pub struct Inside<'a> {
     pub interactive: bool,
     /// Whether the command has the network of the running system, else only a loopback interface.
     pub network: bool,
-    /// The bounds of a command whose output is captured.
+    /// The bounds of a command whose output is captured. An interactive one has none.
     pub limits: Limits,
 }
 
@@ -277,7 +276,7 @@ impl<'a> Inside<'a> {
                     // What the user runs may have a reason to go on, and is not killed.
                     send(child, if self.interactive { Signal::TERM } else { Signal::INT });
                 }
-                Some(since) if since.elapsed() > GRACE && !self.interactive => {
+                Some(since) if since.elapsed() > self.limits.grace && !self.interactive => {
                     send(child, Signal::QUIT);
                     interrupted = Some(Instant::now());
                 }
@@ -298,7 +297,7 @@ impl<'a> Inside<'a> {
         start: Instant,
         is_flooded: &AtomicBool,
     ) -> Option<ToolError> {
-        let Limits { output, time } = self.limits;
+        let Limits { output, time, .. } = self.limits;
         if is_flooded.load(Ordering::Relaxed) {
             return Some(ToolError::TooMuchOutput { command: shown(command), limit: output });
         }

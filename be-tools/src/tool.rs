@@ -7,11 +7,16 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often signals are checked while a program runs that they are passed on to.
+const TICK: Duration = Duration::from_millis(50);
 
 /// How many bytes of a script's output are read.
 const MAX_SCRIPT_OUTPUT: u64 = 1 << 20;
@@ -133,6 +138,7 @@ pub struct Tool {
     input: Option<Vec<u8>>,
     is_script: bool,
     has_own_group: bool,
+    is_interruptible: bool,
 }
 
 impl Tool {
@@ -146,6 +152,7 @@ impl Tool {
             input: None,
             is_script: false,
             has_own_group: false,
+            is_interruptible: false,
         }
     }
 
@@ -192,6 +199,13 @@ impl Tool {
     /// reach.
     pub fn own_group(mut self) -> Self {
         self.has_own_group = true;
+        self
+    }
+
+    /// Passes an interruption of `be` on to the program, once, as SIGTERM. It is the only one that
+    /// the program gets: it runs in a process group of its own.
+    pub fn interruptible(mut self) -> Self {
+        (self.is_interruptible, self.has_own_group) = (true, true);
         self
     }
 
@@ -244,11 +258,29 @@ impl Tool {
             pipe.map(|pipe| read_bounded(pipe, MAX_OUTPUT, &is_cut)).unwrap_or_default()
         };
         std::thread::scope(|scope| {
+            let out = scope.spawn(|| read(out.map(OwnedFd::from)));
             let err = scope.spawn(|| read(err.map(OwnedFd::from)));
-            let stdout = read(out.map(OwnedFd::from));
-            let stderr = err.join().unwrap_or_default();
-            Ok(Output { status: child.wait().map_err(start)?, stdout, stderr })
+            let status = self.wait(&mut child).map_err(start)?;
+            let read = |bytes: std::thread::Result<Vec<u8>>| bytes.unwrap_or_default();
+            Ok(Output { status, stdout: read(out.join()), stderr: read(err.join()) })
         })
+    }
+
+    fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        let mut is_told = !self.is_interruptible;
+        while !is_told {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if crate::signals::interrupted() {
+                is_told = true;
+                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                // This fails only if the child has just ended.
+                let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+            }
+            std::thread::sleep(TICK);
+        }
+        child.wait()
     }
 
     fn command(&self) -> Command {

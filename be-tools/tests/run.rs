@@ -350,7 +350,7 @@ fn a_program_that_prints_without_end_is_killed() {
         return;
     }
     let (debian, _guard) = debian();
-    let limits = Limits { output: 1 << 20, time: Duration::from_secs(60) };
+    let limits = Limits { output: 1 << 20, time: Duration::from_secs(60), ..Limits::default() };
     let at = Inside { limits, ..inside(&debian) };
     let start = Instant::now();
     for printing in ["exec yes", "exec yes >&2"] {

@@ -24,4 +24,8 @@ fn a_program_that_a_ctrl_c_ends_is_an_interruption_and_no_failure_of_it() {
     // A hook after the copy is not reached by the signal, so that its failure is its own.
     let hook = Tool::new("sh").args(["-c", "echo asleep >&2; exit 1"]).own_group().run();
     assert!(hook.unwrap_err().to_string().contains("asleep"));
+    // What the service of a schedule runs is told of an interruption by that alone.
+    let script = "trap 'echo told; exit 3' TERM; while :; do sleep 0.1; done";
+    let told = Tool::new("sh").args(["-c", script]).interruptible().output().unwrap();
+    assert_eq!((told.status.code(), &told.stdout[..]), (Some(3), &b"told\n"[..]));
 }

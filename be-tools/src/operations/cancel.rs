@@ -21,8 +21,9 @@ use crate::step;
 /// How often signals are checked while an operation ends.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
-/// How long an operation may take to end. The package that dpkg works on is finished.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long an operation may take to end. The package that dpkg works on is finished, or killed
+/// after five minutes, and a hook that wakes a database runs to its end.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// An operation that is in progress.
 #[derive(Debug)]

@@ -60,7 +60,9 @@ fn operate(host: &Host, schedule: &Schedule) -> Result<Option<(u8, String)>> {
         go_on()?;
         std::thread::sleep(WAIT);
     }
-    let output = Tool::new(host.program()).args(schedule.arguments()).output()?;
+    // `systemctl stop` tells only this process.
+    let operation = Tool::new(host.program()).args(schedule.arguments()).interruptible();
+    let output = operation.output()?;
     let printed = [output.stdout, output.stderr].concat();
     let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(Some((status, String::from_utf8_lossy(&printed).into_owned())))

@@ -32,6 +32,10 @@ pub(super) fn remove(root: &RootDir, id: Id) -> Result<()> {
 }
 
 /// What serves comes first: the operation has what is left of the processors and disks.
+///
+/// Only the main process is told to stop, and passes that on to the operation. That ends what it has
+/// begun, such as the package that dpkg works on and the hooks that wake a database, which a signal
+/// to all processes would end in the middle. What is still there after half an hour hangs.
 fn service(schedule: &Schedule) -> String {
     let Schedule { id, name, action, .. } = schedule;
     format!(
@@ -48,7 +52,8 @@ fn service(schedule: &Schedule) -> String {
         IOSchedulingClass=idle\n\
         IOWeight=1\n\
         TimeoutStartSec=infinity\n\
-        TimeoutStopSec=10min\n"
+        KillMode=mixed\n\
+        TimeoutStopSec=30min\n"
     )
 }
 
@@ -96,6 +101,9 @@ mod tests {
         let timer = directory.path().join(path(&timer_name(schedule.id)));
         let text = std::fs::read_to_string(&timer).unwrap();
         assert!(text.contains("\nOnCalendar=Mon..Fri 02:30\n"), "{text}");
+        let service = directory.path().join(path(&service_name(schedule.id)));
+        let text = std::fs::read_to_string(service).unwrap();
+        assert!(text.contains("\nKillMode=mixed\n"), "hooks and dpkg get no signal: {text}");
         // The judge is systemd, where it is installed.
         if Path::new("/usr/bin/systemd-analyze").exists() {
             let verify = Tool::new("systemd-analyze").args(["verify", "--man=no"]).arg(&timer);

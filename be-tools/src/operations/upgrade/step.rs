@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Formatter};
 use std::path::Path;
+use std::time::Duration;
 
 use super::transcript::Transcript;
 use crate::distribution::package_manager::{
@@ -13,8 +14,14 @@ use crate::plan::{Progress, Report, Unit};
 use crate::sandbox::{Inside, Limits, NOT_PREPARED};
 use crate::step;
 
-/// The bounds of a package manager. A whole release on a slow machine takes hours.
-const LIMITS: Limits = Limits { output: 32 << 20, time: std::time::Duration::from_secs(24 * 3600) };
+/// The bounds of a package manager. A whole release on a slow machine takes hours. An interrupted
+/// one finishes the package that it works on, whose scripts may make an initramfs: if it is killed,
+/// that package is broken.
+const LIMITS: Limits = Limits {
+    output: 32 << 20,
+    time: Duration::from_secs(24 * 3600),
+    grace: Duration::from_secs(300),
+};
 
 #[derive(Debug)]
 pub(super) enum Step<'a> {
