@@ -93,6 +93,9 @@ pub struct Plan {
     pub steps: Vec<String>,
     /// What the administrator should know before confirming.
     pub notes: Vec<String>,
+    /// Whether a verb asks for confirmation that does not ask otherwise.
+    #[serde(skip)]
+    pub is_asked: bool,
 }
 
 /// What an operation reports while it runs. The command line prints it, tests collect it.

@@ -25,10 +25,8 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// # Errors
-    /// Another operation is in progress, the disks cannot be read, or the program does not run as
-    /// root.
-    pub(crate) fn new(host: &'a Host, verb: &str) -> Result<Self> {
-        let lock = Lock::acquire(host)?;
+    /// The disks cannot be read, or the program does not run as root.
+    pub(crate) fn new(host: &'a Host, verb: &str, lock: Lock) -> Result<Self> {
         let inventory = discover::discover(host)?;
         let outside = Namespace::current()?;
         namespace::enter_private_namespace()?;

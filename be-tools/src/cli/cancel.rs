@@ -11,7 +11,7 @@ use crate::operations::cancel;
 #[derive(Debug, Args)]
 #[command(
     after_help = "What is in progress ends as by Ctrl-C: it is safe, and what it leaves incomplete \
-        says so. A timer of `be schedule` is removed."
+        says so. A timer of `be schedule` is removed. It asks only before it interrupts an upgrade."
 )]
 pub struct Cancel {
     /// The boot environment

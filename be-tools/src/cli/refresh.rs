@@ -44,7 +44,7 @@ pub struct Refresh {
     force: bool,
     /// No one sees the plan, as when a timer runs it: refuse a boot environment that has run since
     /// it was last complete, that is not on the device for which it was scheduled, or that is on a
-    /// removable disk
+    /// removable disk; wait for another operation that is in progress
     #[arg(long)]
     unattended: bool,
     #[command(flatten)]

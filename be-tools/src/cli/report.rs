@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::acting_options::ActingOptions;
 use super::heartbeat::{self, Heartbeat, spent};
@@ -14,9 +16,12 @@ use crate::environment::Descriptor;
 use crate::error::{Refusal, Result};
 use crate::escape::{printable, say};
 use crate::plan::{
-    ChangeKind, PackageChanges, Plan, PlannedDevice, PlannedParent, Progress, Report, Unit,
+    ChangeKind, PackageChanges, Plan, PlannedDevice, PlannedParent, Progress, Report, Unit, go_on,
 };
 use crate::tool;
+
+/// How often signals are checked while a question waits for its answer.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// The style of a step whose progress is not known.
 const TIME_ONLY: &str = "  {spinner} {elapsed}{running}";
@@ -30,7 +35,8 @@ pub struct Terminal {
     verb: &'static str,
     dry_run: bool,
     yes: bool,
-    /// Print no plan, except with `--dry-run` or `--json`, and do not ask.
+    /// Print no plan, except with `--dry-run` or `--json`, and do not ask, if the plan does not say
+    /// otherwise.
     unasked: bool,
     json: bool,
     quiet: bool,
@@ -71,9 +77,10 @@ impl Terminal {
         }
     }
 
-    /// Shows the plan only with `--dry-run` or `--json`, and does not ask.
+    /// Shows the plan only with `--dry-run` or `--json`, and does not ask, if the plan does not say
+    /// otherwise.
     pub(super) fn unasked(mut self) -> Self {
-        (self.unasked, self.yes) = (true, true);
+        self.unasked = true;
         self
     }
 
@@ -165,15 +172,38 @@ impl Terminal {
         lines(plan).iter().try_for_each(|line| print_line(line))
     }
 
+    /// Whether the plan is confirmed by the user.
+    fn asks(&self, plan: &Plan) -> bool {
+        !self.unasked || plan.is_asked
+    }
+
     fn ask(&self, plan: &Plan) -> Result<bool> {
         if !std::io::stdin().is_terminal() {
             return Err(Refusal::NotConfirmed.into());
         }
         let question = format!("{} [y/N] ", printable(&question(plan)));
         let _ = std::io::stderr().write_all(question.as_bytes());
+        wait_for_input()?;
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
+}
+
+/// Waits until standard input has a line or has ended. The terminal hands a line over once it is
+/// complete.
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::Error::Interrupted), so that a signal needs no answer first.
+fn wait_for_input() -> Result<()> {
+    let input = std::io::stdin();
+    loop {
+        go_on()?;
+        match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&TICK)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            // What is wrong is found by the one who reads.
+            _ => return Ok(()),
+        }
     }
 }
 
@@ -330,17 +360,18 @@ fn locked(progress: &Mutex<Progress>) -> std::sync::MutexGuard<'_, Progress> {
 impl Report for Terminal {
     fn confirm(&mut self, plan: &Plan) -> Result<bool> {
         let mut plan = plan.clone();
+        let asks = self.asks(&plan);
         let file = log::planned(self.verb);
         plan.notes.push(log::note_about(&file));
         if self.json {
             print_json(&plan)?;
-        } else if self.dry_run || (!self.unasked && (!self.quiet || !self.yes)) {
+        } else if self.dry_run || (asks && (!self.quiet || !self.yes)) {
             self.show(&plan)?;
         }
         if self.dry_run {
             return Ok(false);
         }
-        if !self.yes && !self.ask(&plan)? {
+        if asks && !self.yes && !self.ask(&plan)? {
             return Err(Refusal::NotConfirmed.into());
         }
         log::open(&file);
@@ -416,6 +447,16 @@ impl Drop for Terminal {
 mod tests {
     use super::*;
     use crate::plan::{PackageChange, ParentKind, PlannedDevice};
+
+    #[test]
+    fn a_plan_may_ask_where_its_verb_does_not() {
+        let acting = ActingOptions { dry_run: false, yes: false, json: false };
+        let asked = Terminal::new("delete", &acting, false, false);
+        let unasked = Terminal::new("cancel", &acting, false, false).unasked();
+        let (plain, upgrade) = (Plan::default(), Plan { is_asked: true, ..Plan::default() });
+        assert!(asked.asks(&plain) && asked.asks(&upgrade));
+        assert!(!unasked.asks(&plain) && unasked.asks(&upgrade));
+    }
 
     #[test]
     fn a_heartbeat_has_the_time_the_progress_and_the_running_program() {

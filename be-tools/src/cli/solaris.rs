@@ -76,7 +76,7 @@ fn finish(deed: Deed, be: &impl Fn(Vec<OsString>) -> ExitCode) -> ExitCode {
                 Ok(Some(words.into()))
             }
             Deed::CancelOnly => {
-                let words = ["cancel", &status::only_scheduled()?].map(OsString::from);
+                let words = ["cancel", &status::only_scheduled()?, "--yes"].map(OsString::from);
                 Ok(Some(words.into()))
             }
         }
@@ -152,7 +152,7 @@ pub(super) mod tests {
         ("ludelete -f second", "delete second --yes --force"),
         ("ludesc -n second tried", "describe second tried"),
         ("lurename -e second -n third", "rename second third"),
-        ("lucancel second", "cancel second"),
+        ("lucancel second", "cancel second --yes"),
         ("lustatus", "Status(None)"),
         ("lustatus second", "Status(Some(\"second\"))"),
         ("lucancel", "CancelOnly"),

@@ -52,7 +52,8 @@ pub struct Upgrade {
     #[arg(long)]
     force: bool,
     /// No one sees the plan, as when a timer runs it: refuse a boot environment that is not on the
-    /// device for which it was scheduled, or that is on a removable disk
+    /// device for which it was scheduled, or that is on a removable disk; wait for another operation
+    /// that is in progress
     #[arg(long, conflicts_with = "command")]
     unattended: bool,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use super::descriptor::{Descriptor, Operation, State};
 use super::mark::MadeDevice;
 use super::problem::{HIBERNATED, Problem};
 use crate::error::Refusal;
-use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::device::Devices;
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, InstallTarget, Loader, LoaderStep, Stage};
 use crate::plan::{Plan, Report};
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step::{self, Step};
 use crate::storage::namespace;
 use checks::{complete_descriptor, faults, watchdog_runs};
@@ -92,6 +92,7 @@ pub fn activate(
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("activate", environment));
     let switch = Switch::check(host, &inventory, environment, activation, force)?;
     let steps = switch.steps()?;
     if !lock.confirm(report, &switch.plan(&steps, force))? {

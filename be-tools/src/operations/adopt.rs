@@ -15,7 +15,7 @@ use crate::localize;
 use crate::own_files;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 use crate::storage::checkpoint::checkpoint;
 use crate::storage::namespace;
@@ -197,6 +197,7 @@ pub fn adopt(
     let running =
         inventory.running().ok_or(Error::NotOnAnyDisk { system: "the running system" })?;
     let adoption = Adoption::prepare(&inventory, running, name)?;
+    lock.note(InProgress::on("adopt", &adoption.environment));
     let loader = loader::for_environment(host, &inventory, &adoption.environment)?;
     loader.prove(running)?;
     if !own_files::is_started_by_systemd(&RootDir::open(&host.root)?) {

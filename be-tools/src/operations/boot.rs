@@ -18,7 +18,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::signals;
 use crate::step;
 use crate::storage::namespace;
@@ -39,6 +39,7 @@ pub fn boot(host: &Host, reference: &str, force: bool, report: &mut dyn Report) 
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("boot", environment));
     let dangers = dangers(environment, force)?;
     namespace::enter_private_namespace()?;
     let mounted = MountedEnvironment::mount_to_boot(host, &inventory, environment)?;

@@ -2,7 +2,6 @@
 
 use std::fmt::{Display, Formatter};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,11 +10,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::schedule::{self, Schedule};
 use crate::discover;
-use crate::environment::{BootEnvironment, Inventory};
+use crate::environment::{BootEnvironment, Id};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report, go_on};
-use crate::session::lock;
+use crate::session::lock::{self, Holder, InProgress};
 use crate::step;
 
 /// How often signals are checked while an operation ends.
@@ -31,8 +30,8 @@ struct Operation {
     pid: Pid,
     /// The process, whatever has its number later.
     process: OwnedFd,
-    /// Its arguments, the verb first.
-    arguments: Vec<String>,
+    /// What it does. `None` if it does not know that itself yet.
+    in_progress: Option<InProgress>,
 }
 
 /// Ends what is in progress on a BE or scheduled for it. Returns the state in which that left the BE,
@@ -44,34 +43,29 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     let inventory = discover::discover(host)?;
     // One that is being created may have no name on a disk yet.
     let environment = inventory.find(reference).ok();
-    let is_meant = |word: &str| is_name_of(&inventory, environment, reference, word);
+    let meant = Meant { environment, reference };
     let scheduled = schedule::scheduled(host)?.into_iter().map(|found| found.schedule);
     // The BE may be gone, or its disk.
-    let scheduled = scheduled.into_iter().find(|found| {
-        is_meant(&found.id.to_string())
-            || environment.is_none() && found.name.as_str().eq_ignore_ascii_case(reference)
-    });
+    let scheduled =
+        scheduled.into_iter().find(|found| meant.is(Some(found.id), found.name.as_str()));
+    let is_ours = |operation: &Operation| {
+        let on = operation.in_progress.as_ref();
+        on.is_some_and(|on| meant.is(on.id, &on.reference))
+    };
     let operation = in_progress(host)?;
-    let (ours, others): (Vec<_>, Vec<_>) =
-        operation.into_iter().partition(|operation| operation.target().is_some_and(is_meant));
-    let operation = ours.into_iter().next();
-    if scheduled.is_none() && operation.is_none() {
-        let what = others.first().map(|other| {
-            let (line, pid) = (other.arguments.join(" "), other.pid.as_raw_nonzero());
-            format!("; process {pid} runs '{line}'")
-        });
-        return Err(Refusal::NothingToCancel {
-            name: reference.into(),
-            others: what.unwrap_or_default(),
-        }
-        .into());
+    if scheduled.is_none() && !operation.as_ref().is_some_and(is_ours) {
+        let others = operation.map(|other| format!("; {other}")).unwrap_or_default();
+        return Err(Refusal::NothingToCancel { name: reference.into(), others }.into());
     }
+    let operation = operation.filter(is_ours);
     let mut steps = Vec::new();
     steps.extend(scheduled.as_ref().map(Step::Unschedule));
     steps.extend(operation.as_ref().map(Step::Interrupt));
     let plan = Plan {
         title: format!("Cancel what is in progress on '{reference}' or scheduled for it"),
         steps: step::lines(&steps),
+        // The packages are then half upgraded, and only another upgrade makes them whole.
+        is_asked: operation.as_ref().is_some_and(Operation::is_upgrade),
         ..Plan::default()
     };
     if !report.confirm(&plan)? {
@@ -83,44 +77,50 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     Ok(Some(left.unwrap_or_else(|| "not there".into())))
 }
 
-/// Whether a word of a command line is a name of the BE.
-fn is_name_of(
-    inventory: &Inventory,
-    environment: Option<&BootEnvironment>,
-    reference: &str,
-    word: &str,
-) -> bool {
-    let Some(environment) = environment else { return word.eq_ignore_ascii_case(reference) };
-    inventory.find(word).is_ok_and(|found| found.root == environment.root)
+/// The BE that the user means.
+#[derive(Clone, Copy)]
+struct Meant<'a> {
+    /// `None` if it is not on any disk, or not yet.
+    environment: Option<&'a BootEnvironment>,
+    /// The word of the command line.
+    reference: &'a str,
+}
+
+impl Meant<'_> {
+    /// Whether it is the one with this id, or is called so. One that is created again in the place
+    /// of an interrupted one has a new id and the same name.
+    fn is(&self, id: Option<Id>, reference: &str) -> bool {
+        let Meant { environment, reference: word } = *self;
+        let is_called = |name: &str| name.eq_ignore_ascii_case(reference);
+        let has_id = |e: &BootEnvironment| {
+            e.descriptor.as_ref().is_some_and(|descriptor| id == Some(descriptor.id))
+        };
+        is_called(word)
+            || id.is_some_and(|id| id.to_string() == word)
+            || environment.is_some_and(|e| has_id(e) || is_called(&e.reference))
+    }
 }
 
 /// The operation that has the lock of this machine.
 fn in_progress(host: &Host) -> Result<Option<Operation>> {
-    let Some(pid) = lock::holder_of_operation(host)?.and_then(Pid::from_raw) else {
+    let Some(found) = lock::holder_of_operation(host)? else { return Ok(None) };
+    let Some(pid) = Pid::from_raw(found.pid) else { return Ok(None) };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(None),
+        opened => opened.doing(|| format!("opening process {}", found.pid))?,
+    };
+    // What is open now is that process only if it still has the lock, since the same moment.
+    let Some(Holder { in_progress, .. }) = lock::holder_of_operation(host)?
+        .filter(|now| (now.pid, now.started) == (found.pid, found.started))
+    else {
         return Ok(None);
     };
-    let gone = |why: &Errno| *why == Errno::SRCH;
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(why) if gone(&why) => return Ok(None),
-        opened => opened.doing(|| format!("opening process {}", pid.as_raw_nonzero()))?,
-    };
-    let file: PathBuf = host.proc.join(format!("{}/cmdline", pid.as_raw_nonzero()));
-    let bytes = match std::fs::read(&file) {
-        Ok(bytes) => bytes,
-        // It has ended meanwhile.
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(why) => return Err(why).at("reading", &file),
-    };
-    let words = bytes.split(|b| *b == 0).filter(|word| !word.is_empty()).skip(1);
-    let arguments = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    Ok(Some(Operation { pid, process, arguments }))
+    Ok(Some(Operation { pid, process, in_progress }))
 }
 
 impl Operation {
-    /// The BE that it changes: the word after the verb. If that is an option, which BE it changes is
-    /// not known, and it is not taken for any: other words may be names of other BEs.
-    fn target(&self) -> Option<&str> {
-        self.arguments.get(1).map(String::as_str).filter(|word| !word.starts_with('-'))
+    fn is_upgrade(&self) -> bool {
+        self.in_progress.as_ref().is_some_and(|on| on.verb == "upgrade")
     }
 
     /// Ends it as `kill` does: between two steps, or by interrupting its program. Returns when it
@@ -167,12 +167,26 @@ impl Display for Step<'_> {
                 let Schedule { name, calendar, .. } = found;
                 write!(f, "remove the timer for '{name}' ({} at '{calendar}')", found.what())
             }
-            Step::Interrupt(Operation { pid, arguments, .. }) => write!(
-                f,
-                "interrupt process {} (be {}), and wait until it has ended",
-                pid.as_raw_nonzero(),
-                arguments.join(" ")
-            ),
+            Step::Interrupt(operation) => {
+                let pid = operation.pid.as_raw_nonzero();
+                write!(f, "interrupt process {pid}")?;
+                if let Some(InProgress { verb, reference, .. }) = &operation.in_progress {
+                    write!(f, " ({verb} of '{reference}')")?;
+                }
+                f.write_str(", and wait until it has ended")
+            }
+        }
+    }
+}
+
+impl Display for Operation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let pid = self.pid.as_raw_nonzero();
+        match &self.in_progress {
+            Some(InProgress { verb, reference, .. }) => {
+                write!(f, "process {pid} runs be {verb} on '{reference}'")
+            }
+            None => write!(f, "process {pid} has just begun, and does not say with what yet"),
         }
     }
 }
@@ -182,6 +196,32 @@ impl step::Step<State<'_>> for Step<'_> {
         match self {
             Step::Unschedule(found) => schedule::remove(state.host, found),
             Step::Interrupt(operation) => operation.interrupt(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::testing::environment;
+
+    #[test]
+    fn an_operation_is_found_by_the_id_and_the_name_that_it_noted() {
+        let second = environment("second", "aaaa-02").complete();
+        let id = second.descriptor.as_ref().map(|descriptor| descriptor.id);
+        let other = Some(Id::random());
+        for (environment, reference, noted, is_meant) in [
+            (Some(&second), "second@vda3", (id, "second"), true),
+            (Some(&second), "second", (id, "renamed-meanwhile"), true),
+            (Some(&second), "SECOND", (other, "second"), true),
+            (Some(&second), "second", (other, "third"), false),
+            // It is created, and nothing of it is on a disk.
+            (None, "second", (None, "second"), true),
+            (None, &*other.unwrap().to_string(), (other, "second"), true),
+            (None, "second", (None, "third"), false),
+        ] {
+            let meant = Meant { environment, reference };
+            assert_eq!(meant.is(noted.0, noted.1), is_meant, "{reference} {noted:?}");
         }
     }
 }

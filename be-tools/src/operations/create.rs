@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::plan::Report;
 use crate::session::Session;
+use crate::session::lock::Lock;
 use crate::step::run_all;
 use job::Job;
 use step::State;
@@ -31,7 +32,7 @@ pub fn create(
     request: &CreateRequest,
     report: &mut dyn Report,
 ) -> Result<Option<Descriptor>> {
-    let session = Session::new(host, "create")?;
+    let session = Session::new(host, "create", Lock::acquire(host)?)?;
     let job = Job::prepare(&session, request)?;
     let loaders = job.loaders(&session)?;
     let steps = job.steps(&session, &loaders)?;

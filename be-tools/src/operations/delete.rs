@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep};
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
@@ -28,6 +28,7 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("delete", environment));
     refuse(environment, force)?;
     loader::refuse_last(host, environment)?;
 

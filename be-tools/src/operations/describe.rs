@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::loader;
 use crate::plan::{Plan, Report};
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 
 /// Sets a BE's description.
@@ -20,6 +20,7 @@ pub fn describe(host: &Host, reference: &str, text: String, report: &mut dyn Rep
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("describe", environment));
     let mut descriptor = descriptor_of(environment)?.clone();
     inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;

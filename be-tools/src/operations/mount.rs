@@ -12,7 +12,7 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::operations::in_place;
 use crate::plan::{Plan, Report};
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 use crate::storage::mounts::unmount_all;
 
@@ -36,6 +36,7 @@ pub fn mount(
     let lock = Lock::acquire(host)?;
     let inventory = discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("mount", environment));
     if environment.running {
         let way_out = "its files are below /".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
@@ -192,6 +193,7 @@ pub fn umount(host: &Host, be_or_dir: &str, report: &mut dyn Report) -> Result<(
             (environment, dir)
         }
     };
+    lock.note(InProgress::on("umount", environment));
     if environment.running || dir == Path::new("/") {
         let way_out = "boot another one first".into();
         return Err(Refusal::Running { name: environment.name().into(), way_out }.into());

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::plan::Report;
 use crate::session::Session;
+use crate::session::lock::Lock;
 use crate::step::run_all;
 use job::Job;
 use step::State;
@@ -40,7 +41,9 @@ pub fn refresh(
     request: &RefreshRequest,
     report: &mut dyn Report,
 ) -> Result<Option<RefreshSummary>> {
-    let session = Session::new(host, "refresh")?;
+    let wait = request.unattended;
+    let lock = if wait { Lock::wait(host, report)? } else { Lock::acquire(host)? };
+    let session = Session::new(host, "refresh", lock)?;
     let job = Job::prepare(&session, request)?;
     let steps = job.steps();
     if !session.lock.confirm(report, &job.plan(&steps))? {

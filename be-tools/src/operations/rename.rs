@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::loader;
 use crate::plan::{Plan, Report};
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 
 /// Gives a BE another name. Its id, its loader directory and the number of its boot entry stay; the
@@ -21,6 +21,7 @@ pub fn rename(host: &Host, reference: &str, name: Name, report: &mut dyn Report)
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
+    lock.note(InProgress::on("rename", environment));
     let mut descriptor = descriptor_of(environment)?.clone();
     inventory.refuse_twin(environment)?;
     loader::for_environment(host, &inventory, environment)?;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report};
 use crate::sandbox::Inside;
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step;
 use crate::storage::namespace;
 use crate::tool::ToolError;
@@ -48,6 +48,7 @@ pub fn in_environment(
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
     let environment = inventory.find(request.reference)?;
+    lock.note(InProgress::on("run", environment));
     in_place::refuse(environment, "run the command without `be run`", request.writable)?;
     mounted::refuse_for_commands(&inventory, environment, request.writable)?;
     let entry = in_place::own_entry(host, &inventory, environment)?;

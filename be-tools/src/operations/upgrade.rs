@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::plan::{ChangeKind, PackageChange, PackageChanges, Plan, Report};
 use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
-use crate::session::lock::Lock;
+use crate::session::lock::{InProgress, Lock};
 use crate::step as steps;
 use crate::storage::device::BlockDevice;
 use crate::storage::namespace;
@@ -90,9 +90,11 @@ pub fn upgrade(
     request: &UpgradeRequest,
     report: &mut dyn Report,
 ) -> Result<Option<Upgraded>> {
-    let lock = Lock::acquire(host)?;
+    let wait = request.unattended;
+    let lock = if wait { Lock::wait(host, report)? } else { Lock::acquire(host)? };
     let inventory = discover::discover(host)?;
     let environment = inventory.find(&request.reference)?;
+    lock.note(InProgress::on("upgrade", environment));
     if request.unattended {
         schedule::refuse_unscheduled_device(host, &inventory, environment)?;
     }

@@ -3,21 +3,32 @@
 //! It is free while an operation waits for an answer and in its long steps, so that neither keeps a
 //! trial from being confirmed.
 
+mod holder;
+
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::error::{Doing, Refusal, Result};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
-use crate::plan::{Plan, Report};
+use crate::plan::{Plan, Report, go_on};
+pub use holder::{Holder, InProgress};
+
+/// How long [`Lock::wait`] waits. Several operations may be scheduled for one time, and a question
+/// may wait for its answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+
+/// How often [`Lock::wait`] tries.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The lock of an operation, with that of the boot entries. The kernel releases both when the
 /// process dies.
 #[derive(Debug)]
 pub struct Lock {
-    _operation: Locked,
+    operation: Locked,
     boot: BootLock,
+    host: Host,
 }
 
 /// A file that is locked until this is dropped. Closing it would not be enough: a child that another
@@ -39,7 +50,45 @@ impl Lock {
     /// [`Refusal::Busy`] with the holder's process id.
     pub fn acquire(host: &Host) -> Result<Self> {
         let operation = lock(host, "lock")?;
-        Ok(Lock { _operation: operation, boot: BootLock::acquire(host)? })
+        Ok(Lock { operation, boot: BootLock::acquire(host)?, host: host.clone() })
+    }
+
+    /// Takes both locks once no other operation has them, which the report says. A timer may start
+    /// several operations at once.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] after six hours, and [`Error::Interrupted`].
+    pub fn wait(host: &Host, report: &mut dyn Report) -> Result<Self> {
+        let since = Instant::now();
+        let mut is_said = false;
+        loop {
+            match Self::acquire(host) {
+                Err(Error::Refused(Refusal::Busy { pid, .. })) if since.elapsed() < PATIENCE => {
+                    if !is_said {
+                        let hours = PATIENCE.as_secs() / 3600;
+                        let line = format!("waiting for process {pid}, at most {hours} hours");
+                        report.part(&line);
+                        is_said = true;
+                    }
+                }
+                other => {
+                    if is_said {
+                        report.ended();
+                    }
+                    return other;
+                }
+            }
+            go_on()?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Notes what the operation does, for those who ask ([`holder_of_operation`]).
+    pub fn note(&self, in_progress: InProgress) {
+        // Without it `be cancel` does not find the operation, which goes on.
+        if let Err(why) = holder::write(&self.host, &self.operation.0, Some(in_progress)) {
+            log::warn!("{why}");
+        }
     }
 
     /// Does something that writes no boot entry and no loader file. Meanwhile,
@@ -61,24 +110,19 @@ impl Lock {
     }
 }
 
-/// The process id of the operation that is in progress. To look does not keep another one from
-/// beginning, but for a moment.
+/// The process whose operation is in progress. To look keeps no other one from beginning.
 ///
 /// # Errors
-/// The lock cannot be opened.
-pub fn holder_of_operation(host: &Host) -> Result<Option<i32>> {
-    let file = Locked(open(host, "lock")?);
-    match flock(&file.0, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(holder(&file.0).parse().ok()),
-        Err(error) => Err(error).doing(|| "looking at the lock".into()),
-    }
+/// The file of the lock cannot be opened.
+pub fn holder_of_operation(host: &Host) -> Result<Option<Holder>> {
+    Ok(holder::now(host, &open(host, "lock")?))
 }
 
 /// The lock of the boot entries and loader files.
 #[derive(Debug)]
 pub struct BootLock {
     file: Locked,
+    host: Host,
 }
 
 impl BootLock {
@@ -87,7 +131,7 @@ impl BootLock {
     /// # Errors
     /// [`Refusal::Busy`] with the holder's process id.
     pub fn acquire(host: &Host) -> Result<Self> {
-        lock(host, "boot-lock").map(|file| BootLock { file })
+        lock(host, "boot-lock").map(|file| BootLock { file, host: host.clone() })
     }
 
     /// As [`Lock::confirm`].
@@ -115,12 +159,12 @@ impl BootLock {
                 locked => break locked.doing(doing)?,
             }
         }
-        let holder = holder(file);
-        let is_other = holder != std::process::id().to_string();
+        let last = holder::last(file);
+        let is_other = last != std::process::id().to_string();
         if is_other {
-            write_holder(file).doing(doing)?;
+            holder::write(&self.host, file, None)?;
         }
-        Ok((result, is_other.then_some(holder)))
+        Ok((result, is_other.then_some(last)))
     }
 }
 
@@ -136,28 +180,14 @@ fn lock(host: &Host, name: &str) -> Result<Locked> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let (what, pid) = ("this machine".into(), holder(&file));
+            let (what, pid) = ("this machine".into(), holder::last(&file));
             return Err(Refusal::Busy { what, pid }.into());
         }
         Err(error) => return Err(error).doing(doing),
     }
     let file = Locked(file);
-    write_holder(&file.0).doing(doing)?;
+    holder::write(host, &file.0, None)?;
     Ok(file)
-}
-
-/// The process id of the last program that had the lock, or "unknown".
-fn holder(file: &File) -> String {
-    let mut pid = [0; 32];
-    let length = file.read_at(&mut pid, 0).unwrap_or_default();
-    let pid = String::from_utf8_lossy(&pid[..length]).trim().to_owned();
-    let is_known = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
-    if is_known { pid } else { "unknown".into() }
-}
-
-fn write_holder(file: &File) -> std::io::Result<()> {
-    file.set_len(0)?;
-    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
 }
 
 #[cfg(test)]
@@ -176,11 +206,82 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(holder_of_operation(&host).unwrap(), Some(own));
         drop(held);
-        assert_eq!(holder_of_operation(&host).unwrap(), None);
         Lock::acquire(&host).unwrap();
+    }
+
+    #[test]
+    fn who_has_the_lock_and_for_what_is_seen_without_taking_it() {
+        let run = tempfile::tempdir().unwrap();
+        let host = Host { run: run.path().into(), ..Host::local() };
+        let holder = || holder_of_operation(&host).unwrap();
+        assert_eq!(holder(), None);
+        let held = Lock::acquire(&host).unwrap();
+        let found = holder().unwrap();
+        assert_eq!(found.pid.unsigned_abs(), std::process::id());
+        assert_eq!(found.in_progress, None, "it does not know yet");
+        let in_progress = InProgress { verb: "refresh".into(), id: None, reference: "b".into() };
+        held.note(in_progress.clone());
+        assert_eq!(holder(), Some(Holder { in_progress: Some(in_progress), ..found.clone() }));
+        // A process that died, and another one with its id that has the file open.
+        let file = run.path().join("lifeboat/lock");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let started = found.started.to_string();
+        std::fs::write(&file, text.replace(&started, "1")).unwrap();
+        assert_eq!(holder(), Some(found), "what another process noted is not what this one does");
+        drop(held);
+        let _open = open(&host, "lock").unwrap();
+        assert_eq!(holder(), None, "it is open and not locked");
+    }
+
+    #[test]
+    fn looking_at_the_lock_keeps_nobody_from_taking_it() {
+        let run = tempfile::tempdir().unwrap();
+        let host = Host { run: run.path().into(), ..Host::local() };
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    holder_of_operation(&host).unwrap();
+                }
+            });
+            let taken = (0..2000).all(|_| Lock::acquire(&host).is_ok());
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(taken);
+        });
+    }
+
+    #[test]
+    fn an_unattended_operation_waits_for_the_one_that_is_in_progress_and_says_so() {
+        #[derive(Default)]
+        struct Parts(Vec<String>);
+        impl Report for Parts {
+            fn confirm(&mut self, _: &Plan) -> Result<bool> {
+                Ok(true)
+            }
+            fn step(&mut self, _: usize, _: &str) {}
+            fn part(&mut self, line: &str) {
+                self.0.push(line.into());
+            }
+            fn progress(&mut self, _: &crate::plan::Progress) {}
+            fn warn(&mut self, _: &str) {}
+        }
+        let run = tempfile::tempdir().unwrap();
+        let host = Host { run: run.path().into(), ..Host::local() };
+        let held = Lock::acquire(&host).unwrap();
+        let mut said = Parts::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                drop(held);
+            });
+            drop(Lock::wait(&host, &mut said).unwrap());
+        });
+        let pid = std::process::id();
+        assert_eq!(said.0, [format!("waiting for process {pid}, at most 6 hours")]);
+        said.0.clear();
+        drop(Lock::wait(&host, &mut said).unwrap());
+        assert!(said.0.is_empty());
     }
 
     #[test]
@@ -226,7 +327,8 @@ mod tests {
         }
         asked.answer = false;
         assert!(!held.confirm(&mut asked, &Plan::default()).unwrap());
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n", std::process::id()));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with(&format!("{}\n", std::process::id())), "{text}");
     }
 
     /// A user who answers after something else has happened.

@@ -134,7 +134,9 @@ impl Request {
             }
             Request::Activate(command) => command.words()?,
             Request::Cancel(LuCancel { name: None, .. }) => return Ok(Deed::CancelOnly),
-            Request::Cancel(LuCancel { name: Some(name), .. }) => Words::new("cancel").word(name),
+            Request::Cancel(LuCancel { name: Some(name), .. }) => {
+                Words::new("cancel").word(name).word("--yes")
+            }
             Request::Compare(command) => command.words()?,
             Request::Create(command) => command.words()?,
             Request::Current(command) => command.words()?,

@@ -19,6 +19,7 @@ use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::session::lock::InProgress;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 use crate::storage::mkfs;
@@ -28,6 +29,11 @@ impl<'a> Job<'a> {
     /// Decides everything and refuses what must be refused. Writes nothing.
     pub(super) fn prepare(session: &Session, request: &'a CreateRequest) -> Result<Self> {
         let Session { host, inventory, .. } = session;
+        let note = |id| {
+            let (verb, reference) = ("create".into(), request.name.to_string());
+            session.lock.note(InProgress { verb, id, reference });
+        };
+        note(None);
         request.refuse_method()?;
         let source = find_source(inventory, request)?;
         let preparation = Preparation { inventory, request, source: source.as_ref() };
@@ -63,6 +69,7 @@ impl<'a> Job<'a> {
         descriptor.source = adoption.as_ref().map(Adoption::id).or_else(known);
         descriptor.shared = layout.shared.iter().map(|m| m.as_path().to_owned()).collect();
         let id = descriptor.id;
+        note(Some(id));
         let uuids: BTreeMap<_, _> = layout
             .file_systems
             .iter()

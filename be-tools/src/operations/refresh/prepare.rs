@@ -20,6 +20,7 @@ use crate::populate::{self, source};
 use crate::root_dir::RootDir;
 use crate::session::Session;
 use crate::session::hooks::Hooks;
+use crate::session::lock::InProgress;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 use crate::storage::probe::Kind;
@@ -31,6 +32,7 @@ impl<'a> Job<'a> {
     pub(super) fn prepare(session: &Session, request: &'a RefreshRequest) -> Result<Self> {
         let Session { host, inventory, .. } = session;
         let target = inventory.find(&request.target)?;
+        session.lock.note(InProgress::on("refresh", target));
         let descriptor = refuse_target(target)?;
         inventory.refuse_twin(target)?;
         if request.unattended {

@@ -1,27 +1,19 @@
 //! What a timer runs: the operation, its record, and a mail if it failed.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::entry::Schedule;
 use super::record::{self, Record};
-use crate::discover;
+use crate::environment::Descriptor;
 use crate::error::{Error, Result};
 use crate::escape::say;
 use crate::host::Host;
-use crate::plan::go_on;
 use crate::root_dir::RootDir;
-use crate::session::lock::holder_of_operation;
+use crate::session::lock::{PATIENCE, holder_of_operation};
 use crate::tool::Tool;
 
 /// How much of what the operation printed is in a mail, in bytes.
 const MAX_MAIL: usize = 64 << 10;
-
-/// How often it is looked whether another operation has ended.
-const WAIT: Duration = Duration::from_secs(20);
-
-/// How long another operation is waited for. Several may be scheduled for one time, and a question
-/// may wait for its answer.
-const PATIENCE: Duration = Duration::from_secs(6 * 3600);
 
 /// Runs what is scheduled for the BE with this id. Returns the exit status of the operation. A BE
 /// that runs is left alone.
@@ -51,14 +43,15 @@ pub fn run(host: &Host, id: &str) -> Result<u8> {
 
 /// The exit status of the operation and what it printed; `None` if the BE runs.
 fn operate(host: &Host, schedule: &Schedule) -> Result<Option<(u8, String)>> {
-    let inventory = discover::discover(host)?;
-    if inventory.find_by_id(schedule.id).is_ok_and(|environment| environment.running) {
+    // No disk is read: another operation may be working.
+    let running = Descriptor::load(&RootDir::open(&host.root)?)?;
+    if running.is_some_and(|descriptor| descriptor.id == schedule.id) {
         return Ok(None);
     }
-    let since = Instant::now();
-    while holder_of_operation(host)?.is_some() && since.elapsed() < PATIENCE {
-        go_on()?;
-        std::thread::sleep(WAIT);
+    // The operation waits for another one by itself. What it says is seen only when it has ended.
+    if let Some(other) = holder_of_operation(host)? {
+        let hours = PATIENCE.as_secs() / 3600;
+        say(&format!("process {} is working: it is waited for, at most {hours} hours", other.pid));
     }
     // `systemctl stop` tells only this process.
     let operation = Tool::new(host.program()).args(schedule.arguments()).interruptible();
