@@ -29,7 +29,7 @@ fn a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed(release: Release) ->
     vm.run("echo new >/root/since-then")?;
     // Every minute: a timer is as exact as that.
     vm.be(&format!("schedule {SECOND} '*-*-* *:*:00' --mail root"))?;
-    let found = vm.run("basename /etc/systemd/system/lifeboat-????????.timer")?.stdout;
+    let found = vm.run("basename /etc/systemd/system/lifeboat-????????-*.timer")?.stdout;
     let timer = found.trim();
     let service = timer.replace(".timer", ".service");
     vm.run(&format!("systemd-analyze verify /etc/systemd/system/{service}"))?;

@@ -41,7 +41,7 @@ impl List {
             Some(reference) => vec![inventory.find(reference)?],
             None => inventory.environments.iter().collect(),
         };
-        let mut schedules = schedule::scheduled(&context.host).unwrap_or_else(|why| {
+        let mut schedules = schedule::scheduled(&context.host, &inventory).unwrap_or_else(|why| {
             say(&format!("warning: {why}"));
             Vec::new()
         });
@@ -109,7 +109,7 @@ fn render(environments: &[&BootEnvironment]) -> Table {
 
 /// One sentence on a schedule.
 fn scheduled(found: &Scheduled) -> String {
-    let Scheduled { schedule, next, record } = found;
+    let Scheduled { schedule, next, record, .. } = found;
     let next = next.as_ref().map(|next| format!(", next {next}")).unwrap_or_default();
     let last = match (record.last_success, record.last_status) {
         (_, None) => ", and has not run yet".to_owned(),

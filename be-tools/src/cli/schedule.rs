@@ -6,6 +6,7 @@ use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::output::{print_json, print_line};
 use super::table;
+use crate::discover;
 use crate::error::{Error, Result};
 use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
 
@@ -16,9 +17,9 @@ use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
         priority for processors and disks. If the machine is off at that time, the run is skipped. \
         A boot environment that runs is left alone. One that has run since it was last complete \
         is not refreshed without --force, because what changed in it would be lost; an upgrade \
-        loses nothing. Without arguments, what is scheduled is \
-        listed, with the next time and the last success; the same is in a file for the node \
-        exporter of Prometheus.\n\nExamples:\n  \
+        loses nothing. Without arguments, what is scheduled is listed, with the next time and the \
+        last success, and which of them are on no disk any more; the times are also in a file for \
+        the node exporter of Prometheus.\n\nExamples:\n  \
     be schedule nightly 02:30\n  \
     be schedule nightly 'Mon..Fri 02:30' --mail root\n  \
     be schedule second weekly --security\n  \
@@ -70,7 +71,8 @@ impl Schedule {
 }
 
 fn list(context: &Context, json: bool) -> Result<u8> {
-    let all = schedule::scheduled(&context.host)?;
+    let inventory = discover::glance(&context.host)?;
+    let all = schedule::scheduled(&context.host, &inventory)?;
     if json {
         print_json(&all)?;
         return Ok(0);
@@ -81,7 +83,14 @@ fn list(context: &Context, json: bool) -> Result<u8> {
     }
     let mut rows =
         table::with_header(&["name", "what", "time", "next", "last success", "last status"]);
-    for Scheduled { schedule, next, record } in all {
+    let mut gone = Vec::new();
+    for Scheduled { schedule, next, record, found } in all {
+        let next = if found {
+            next
+        } else {
+            gone.push(schedule.name.clone());
+            Some("not found".into())
+        };
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".into());
         let row = [
             schedule.name.to_string(),
@@ -94,5 +103,11 @@ fn list(context: &Context, json: bool) -> Result<u8> {
         table::add(&mut rows, row);
     }
     table::print(&rows)?;
+    for name in gone {
+        print_line("")?;
+        print_line(&format!(
+            "'{name}' was not found on any disk, so its timer fails: `be cancel {name}` removes it."
+        ))?;
+    }
     Ok(0)
 }

@@ -44,10 +44,10 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     // One that is being created may have no name on a disk yet.
     let environment = inventory.find(reference).ok();
     let meant = Meant { environment, reference };
-    let scheduled = schedule::scheduled(host)?.into_iter().map(|found| found.schedule);
     // The BE may be gone, or its disk.
-    let scheduled =
-        scheduled.into_iter().find(|found| meant.is(Some(found.id), found.name.as_str()));
+    let scheduled = schedule::all(host)?
+        .into_iter()
+        .find(|found| meant.is(Some(found.id), found.name.as_str()));
     let is_ours = |operation: &Operation| {
         let on = operation.in_progress.as_ref();
         on.is_some_and(|on| meant.is(on.id, &on.reference))
@@ -163,10 +163,7 @@ struct State<'a> {
 impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
-            Step::Unschedule(found) => {
-                let Schedule { name, calendar, .. } = found;
-                write!(f, "remove the timer for '{name}' ({} at '{calendar}')", found.what())
-            }
+            Step::Unschedule(found) => f.write_str(&schedule::removal(found)),
             Step::Interrupt(operation) => {
                 let pid = operation.pid.as_raw_nonzero();
                 write!(f, "interrupt process {pid}")?;

@@ -4,6 +4,7 @@
 use std::fmt::{Display, Formatter};
 use std::path::PathBuf;
 
+use super::schedule::{self, Schedule};
 use crate::discover;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
@@ -116,6 +117,8 @@ pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
 pub(crate) enum Step<'a> {
     /// Marks the BE as incomplete. One that is full or too damaged for that is deleted anyway.
     Mark(&'a Descriptor),
+    /// Removes the timer that would change it.
+    Unschedule(Schedule),
     /// Removes what points at the BE.
     RemoveReference(LoaderStep<'a>),
     /// Erases the content of the device.
@@ -153,7 +156,7 @@ impl<'a> Deletion<'a> {
     /// be erased. They can be run again.
     ///
     /// # Errors
-    /// What points at the BE cannot be read.
+    /// What points at the BE, or is scheduled for it, cannot be read.
     pub(crate) fn steps(&self, loader: &'a dyn Loader) -> Result<Vec<Step<'a>>> {
         let Some(descriptor) = &self.environment.descriptor else { return Ok(Vec::new()) };
         let mut steps = Vec::new();
@@ -164,6 +167,7 @@ impl<'a> Deletion<'a> {
             steps.push(Step::Mark(descriptor));
         }
         if self.inventory.twin_of(self.environment).is_none() {
+            steps.extend(schedule::of(self.host, self.environment)?.map(Step::Unschedule));
             steps.extend(loader.remove()?.into_iter().map(Step::RemoveReference));
         }
         Ok(steps)
@@ -177,7 +181,7 @@ impl<'a> Deletion<'a> {
         }
         if let Some(twin) = inventory.twin_of(environment) {
             return vec![format!(
-                "the boot entry and the loader are kept for '{}', which has the same id",
+                "the boot entry, the loader and a schedule are kept for '{}', which has the same id",
                 twin.reference
             )];
         }
@@ -201,6 +205,7 @@ impl Display for Step<'_> {
             Step::Mark(descriptor) => {
                 write!(f, "mark '{}' as incomplete (delete)", descriptor.name)
             }
+            Step::Unschedule(found) => f.write_str(&schedule::removal(found)),
             Step::RemoveReference(step) => step.fmt(f),
             Step::Erase(device) => {
                 write!(f, "erase the file system signature on {}", device.node.display())
@@ -231,6 +236,7 @@ impl step::Step<Deletion<'_>> for Step<'_> {
                 }
                 Ok(())
             }
+            Step::Unschedule(found) => schedule::remove(host, found),
             Step::RemoveReference(step) => step.run(),
             Step::Erase(device) => mkfs::wipe(holds.of(device)?),
         }
@@ -398,6 +404,32 @@ mod tests {
         let [note] = deletion.notes().try_into().unwrap();
         assert!(note.starts_with(&format!("Boot{number:04X} is not removed")), "{note}");
         assert!(note.contains(&format!("be boot-entries remove {number:04X}")), "{note}");
+    }
+
+    #[test]
+    fn what_is_scheduled_for_it_goes_with_it_as_the_plan_says() {
+        let firmware = Firmware::new();
+        let (host, inventory) = (firmware.host(), Inventory::default());
+        let [second, third] = ["/dev/lifeboat-none1", "/dev/lifeboat-none2"].map(environment);
+        let root = RootDir::open(&host.root).unwrap();
+        for found in [&second, &third] {
+            let id = found.descriptor.as_ref().unwrap().id;
+            let text = format!(
+                "id = \"{id}\"\nname = \"second\"\ncalendar = \"02:30\"\naction = \"refresh\"\n"
+            );
+            root.write(format!("etc/lifeboat/schedule/{id}.toml"), text.as_bytes(), 0o644).unwrap();
+        }
+        let loader = loader::for_environment(&host, &inventory, &second).unwrap();
+        let holds = Holds::default();
+        let mut deletion =
+            Deletion { host: &host, inventory: &inventory, environment: &second, holds: &holds };
+        let steps = deletion.steps(&*loader).unwrap();
+        let line = "remove the timer for 'second' (refresh at '02:30')";
+        assert!(step::lines(&steps).iter().any(|found| found == line), "{steps:?}");
+        step::run_all(&steps, &mut deletion, &mut Recorder::default()).unwrap();
+        let left: Vec<_> =
+            schedule::all(&host).unwrap().into_iter().map(|found| found.id).collect();
+        assert_eq!(left, [third.descriptor.as_ref().unwrap().id], "that of another one stays");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod units;
 use std::fmt::{Display, Formatter};
 
 use crate::discover;
+use crate::environment::{BootEnvironment, Id, Inventory};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::own_files::is_started_by_systemd;
@@ -27,6 +28,7 @@ pub use entry::{Action, Schedule};
 pub use location::Location;
 pub use record::Record;
 pub use run::run;
+use units::Units;
 
 /// Where a program is that takes mail (sendmail(8)).
 const SENDMAIL: &str = "usr/sbin/sendmail";
@@ -58,6 +60,8 @@ pub struct Scheduled {
     /// How it went.
     #[serde(flatten)]
     pub record: Record,
+    /// Whether the BE is on any disk.
+    pub found: bool,
 }
 
 /// Schedules a BE, instead of what was scheduled for it before.
@@ -108,7 +112,7 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         plan.notes.push(format!("'{name}' is running, and is left alone while it runs"));
     }
     if report.confirm(&plan)? {
-        step::run_all(&steps, &mut State { root: &root }, report)?;
+        step::run_all(&steps, &mut State { host, root: &root }, report)?;
     }
     Ok(())
 }
@@ -117,16 +121,43 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
 ///
 /// # Errors
 /// A file of `/etc/lifeboat/schedule` cannot be read.
-pub fn scheduled(host: &Host) -> Result<Vec<Scheduled>> {
+pub fn all(host: &Host) -> Result<Vec<Schedule>> {
+    let mut all = Schedule::all(&RootDir::open(&host.root)?)?;
+    all.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    Ok(all)
+}
+
+/// The same, with what is known of it. The inventory says which of the BEs are there.
+///
+/// # Errors
+/// As [`all`].
+pub fn scheduled(host: &Host, inventory: &Inventory) -> Result<Vec<Scheduled>> {
     let root = RootDir::open(&host.root)?;
-    let mut all = Vec::new();
-    for schedule in Schedule::all(&root)? {
+    let known = |schedule: Schedule| {
+        let found = match inventory.find_by_id(schedule.id) {
+            Ok(_) | Err(Error::Refused(_)) => true,
+            Err(_) => false,
+        };
         let next = calendar::next(&schedule.calendar).ok();
         let record = Record::load(&root, schedule.id)?;
-        all.push(Scheduled { schedule, next, record });
-    }
-    all.sort_by(|a, b| a.schedule.name.as_str().cmp(b.schedule.name.as_str()));
-    Ok(all)
+        Ok(Scheduled { schedule, next, record, found })
+    };
+    all(host)?.into_iter().map(known).collect()
+}
+
+/// What is scheduled for a BE. A file that is not a schedule is passed over.
+///
+/// # Errors
+/// `/etc/lifeboat/schedule` cannot be read.
+pub(super) fn of(host: &Host, environment: &BootEnvironment) -> Result<Option<Schedule>> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(None) };
+    Schedule::of(&RootDir::open(&host.root)?, descriptor.id)
+}
+
+/// The line of a step that calls [`remove`].
+pub(super) fn removal(schedule: &Schedule) -> String {
+    let Schedule { name, calendar, .. } = schedule;
+    format!("remove the timer for '{name}' ({} at '{calendar}')", schedule.what())
 }
 
 /// Stops and removes a timer. One that runs now is interrupted.
@@ -134,24 +165,48 @@ pub fn scheduled(host: &Host) -> Result<Vec<Scheduled>> {
 /// # Errors
 /// systemctl(1) failed, or a file cannot be removed.
 pub(super) fn remove(host: &Host, schedule: &Schedule) -> Result<()> {
-    let root = RootDir::open(&host.root)?;
-    let names = [units::timer_name(schedule.id), units::service_name(schedule.id)];
-    // A unit that is not loaded any more has nothing to stop.
-    let stopped = Tool::new("systemctl").arg("disable").arg("--now").args(&names[..1]).run();
-    let service = Tool::new("systemctl").arg("stop").args(&names[1..]).run();
-    if let Some(why) = [stopped, service].into_iter().find_map(|done| done.err()) {
-        log::warn!("{why}");
-    }
-    schedule.remove(&root)?;
-    units::remove(&root, schedule.id)?;
-    Record::remove(&root, schedule.id)?;
+    let (root, id) = (RootDir::open(&host.root)?, schedule.id);
+    remove_old(host, &root, id)?;
+    let units = Units::of(id);
+    stop(host, &units);
+    Schedule::remove(&root, id)?;
+    units.remove(&root)?;
+    Record::remove(&root, id)?;
     record::write_metrics(&root, &Schedule::all(&root)?)?;
-    Tool::new("systemctl").arg("daemon-reload").run()?;
+    if is_systemd_running(host) {
+        Tool::new("systemctl").arg("daemon-reload").run()?;
+    }
     Ok(())
 }
 
+/// Stops and removes what an older version made for a BE.
+fn remove_old(host: &Host, root: &RootDir, id: Id) -> Result<()> {
+    Schedule::remove_old(root, id)?;
+    let Some(units) = Units::old(root, id)? else { return Ok(()) };
+    stop(host, &units);
+    units.remove(root)?;
+    Record::remove_old(root, id)
+}
+
+/// Stops units. One that is not loaded any more has nothing to stop.
+fn stop(host: &Host, Units { timer, service }: &Units) {
+    if !is_systemd_running(host) {
+        return;
+    }
+    for words in [&["disable", "--now", timer][..], &["stop", service]] {
+        if let Err(why) = Tool::new("systemctl").args(words).run() {
+            log::warn!("{why}");
+        }
+    }
+}
+
+/// Whether systemd runs (sd_booted(3)).
+fn is_systemd_running(host: &Host) -> bool {
+    host.run.join("systemd/system").exists()
+}
+
 fn refuse_without_systemd(host: &Host, root: &RootDir) -> Result<()> {
-    if is_started_by_systemd(root) && host.run.join("systemd/system").exists() {
+    if is_started_by_systemd(root) && is_systemd_running(host) {
         return Ok(());
     }
     Err(Refusal::NoTimers.into())
@@ -163,6 +218,7 @@ enum Step<'a> {
 }
 
 struct State<'a> {
+    host: &'a Host,
     root: &'a RootDir,
 }
 
@@ -170,12 +226,11 @@ impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::Write(schedule) => {
-                let (timer, service) =
-                    (units::timer_name(schedule.id), units::service_name(schedule.id));
+                let Units { timer, service } = Units::of(schedule.id);
                 let file = Schedule::path(schedule.id);
                 write!(f, "write /{}, and the units {service} and {timer}", file.display())
             }
-            Step::Start(schedule) => write!(f, "start {}", units::timer_name(schedule.id)),
+            Step::Start(schedule) => write!(f, "start {}", Units::of(schedule.id).timer),
         }
     }
 }
@@ -184,17 +239,54 @@ impl step::Step<State<'_>> for Step<'_> {
     fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
         match self {
             Step::Write(schedule) => {
-                schedule.store(state.root)?;
-                units::write(state.root, schedule)
+                let State { host, root } = *state;
+                schedule.store(root)?;
+                units::write(root, schedule)?;
+                if Units::old(root, schedule.id)?.is_some() {
+                    Record::load(root, schedule.id)?.store(root, schedule.id)?;
+                }
+                remove_old(host, root, schedule.id)
             }
             Step::Start(schedule) => {
                 Tool::new("systemctl").arg("daemon-reload").run()?;
-                let timer = units::timer_name(schedule.id);
+                let Units { timer, .. } = Units::of(schedule.id);
                 Tool::new("systemctl").args(["enable", "--now", "--quiet"]).arg(&timer).run()?;
                 // One that was started before goes on with the old time.
                 Tool::new("systemctl").arg("restart").arg(&timer).run()?;
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Descriptor;
+
+    #[test]
+    fn a_schedule_whose_boot_environment_is_on_no_disk_is_marked() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Host::below(directory.path());
+        let root = RootDir::open(directory.path()).unwrap();
+        let schedule = Schedule {
+            id: Id::random(),
+            name: "second".parse().unwrap(),
+            calendar: "daily".into(),
+            action: Action::Refresh,
+            force: false,
+            mail: None,
+            root: None,
+        };
+        schedule.store(&root).unwrap();
+        let mut inventory = Inventory::default();
+        let is_found = |inventory: &Inventory| scheduled(&host, inventory).unwrap()[0].found;
+        assert!(!is_found(&inventory));
+        let mut second = BootEnvironment::empty(std::path::Path::new("/dev/lifeboat-none1"));
+        let mut descriptor = Descriptor::new(schedule.name.clone(), None);
+        descriptor.id = schedule.id;
+        second.descriptor = Some(descriptor);
+        inventory.environments = vec![second.clone(), second];
+        assert!(is_found(&inventory), "there are even two of them");
     }
 }

@@ -62,16 +62,15 @@ fn lines(environments: &[&BootEnvironment]) -> Vec<String> {
 /// # Errors
 /// Nothing is scheduled, or for several.
 pub(super) fn only_scheduled() -> Result<String> {
-    let all = schedule::scheduled(&Host::local())?;
+    let all = schedule::all(&Host::local())?;
     match &all[..] {
-        [one] => Ok(one.schedule.id.to_string()),
+        [one] => Ok(one.id.to_string()),
         [] => Err(Error::Usage(
             "nothing is scheduled: name the boot environment on which something is in progress"
                 .into(),
         )),
         several => {
-            let names: Vec<String> =
-                several.iter().map(|found| found.schedule.name.to_string()).collect();
+            let names: Vec<String> = several.iter().map(|found| found.name.to_string()).collect();
             Err(Error::Usage(format!("name one of what is scheduled: {}", names.join(", "))))
         }
     }

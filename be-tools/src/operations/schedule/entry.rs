@@ -72,7 +72,7 @@ pub struct Schedule {
 impl Schedule {
     /// The path of its file, from the root.
     pub(super) fn path(id: Id) -> PathBuf {
-        Path::new(DIRECTORY).join(format!("{}.toml", id.short()))
+        Path::new(DIRECTORY).join(format!("{id}.toml"))
     }
 
     /// The arguments of `be`.
@@ -94,16 +94,47 @@ impl Schedule {
         root.write(Self::path(self.id), text.as_bytes(), 0o644)
     }
 
-    pub(super) fn remove(&self, root: &RootDir) -> Result<()> {
-        root.remove(Self::path(self.id))
+    /// Removes every file for this BE.
+    pub(super) fn remove(root: &RootDir, id: Id) -> Result<()> {
+        Self::remove_old(root, id)?;
+        root.remove(Self::path(id))
+    }
+
+    /// Removes the file that an older version wrote for this BE. Its name had only the beginning of
+    /// the id.
+    pub(super) fn remove_old(root: &RootDir, id: Id) -> Result<()> {
+        let is_old = |path: &PathBuf| {
+            *path != Self::path(id) && Self::load(root, path).is_ok_and(|found| found.id == id)
+        };
+        files(root)?.into_iter().filter(is_old).try_for_each(|path| root.remove(path))
+    }
+
+    /// What is scheduled for a BE. A file that is not a schedule is passed over.
+    pub(super) fn of(root: &RootDir, id: Id) -> Result<Option<Self>> {
+        let mut found = Vec::new();
+        for path in files(root)? {
+            match Self::load(root, &path) {
+                Ok(schedule) => found.push(schedule),
+                Err(why) => log::warn!("{why}"),
+            }
+        }
+        Ok(found.into_iter().find(|schedule| schedule.id == id))
     }
 
     /// Every schedule of a system.
     pub(super) fn all(root: &RootDir) -> Result<Vec<Self>> {
-        let names = root.names(DIRECTORY)?.into_iter();
-        let paths = names.map(|name| Path::new(DIRECTORY).join(name));
-        let files = paths.filter(|path| path.extension().is_some_and(|end| end == "toml"));
-        files.map(|path| Self::load(root, &path)).collect()
+        let mut all: Vec<Self> = Vec::new();
+        for path in files(root)? {
+            let schedule = Self::load(root, &path)?;
+            let is_named = path == Self::path(schedule.id);
+            match all.iter_mut().find(|other| other.id == schedule.id) {
+                // The other one has an old name.
+                Some(other) if is_named => *other = schedule,
+                Some(_) => {}
+                None => all.push(schedule),
+            }
+        }
+        Ok(all)
     }
 
     fn load(root: &RootDir, path: &Path) -> Result<Self> {
@@ -113,6 +144,13 @@ impl Schedule {
             why: format!("it is not a schedule ({}): remove it, and schedule again", why.message()),
         })
     }
+}
+
+/// The files that may be schedules, as paths from the root.
+fn files(root: &RootDir) -> Result<Vec<PathBuf>> {
+    let names = root.names(DIRECTORY)?.into_iter();
+    let paths = names.map(|name| Path::new(DIRECTORY).join(name));
+    Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect())
 }
 
 #[cfg(test)]
@@ -139,7 +177,39 @@ mod tests {
         std::fs::write(&file, "id = 7").unwrap();
         let error = Schedule::all(&root).unwrap_err().to_string();
         assert!(error.contains(&file.display().to_string()), "{error}");
-        schedule.remove(&root).unwrap();
+        assert_eq!(Schedule::of(&root, schedule.id).unwrap(), None);
+        Schedule::remove(&root, schedule.id).unwrap();
+        assert_eq!(Schedule::all(&root).unwrap(), []);
+    }
+
+    #[test]
+    fn files_are_named_by_the_whole_id_and_old_ones_are_read_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let [one, other] = ["11111111", "22222222"].map(|end| Schedule {
+            id: format!("2f0c1a94-7d0b-4d6a-9b1e-1c2f{end}").parse().unwrap(),
+            name: format!("be-{end}").parse().unwrap(),
+            calendar: "daily".into(),
+            action: Action::Refresh,
+            force: false,
+            mail: None,
+            root: None,
+        });
+        let write_old = |schedule: &Schedule| {
+            let path = Path::new(DIRECTORY).join(format!("{}.toml", schedule.id.short()));
+            root.write(path, toml::to_string(schedule).unwrap().as_bytes(), 0o644).unwrap();
+        };
+        write_old(&one);
+        assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&one));
+        // Their ids begin with the same digits.
+        other.store(&root).unwrap();
+        assert_eq!(Schedule::all(&root).unwrap().len(), 2);
+        Schedule::remove(&root, other.id).unwrap();
+        assert_eq!(Schedule::of(&root, one.id).unwrap().as_ref(), Some(&one));
+        let newer = Schedule { calendar: "weekly".into(), ..one.clone() };
+        newer.store(&root).unwrap();
+        assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&newer));
+        Schedule::remove(&root, one.id).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), []);
     }
 

@@ -29,17 +29,30 @@ pub struct Record {
 
 impl Record {
     fn path(id: Id) -> PathBuf {
+        Path::new(DIRECTORY).join(format!("{id}.json"))
+    }
+
+    /// Where an older version wrote it, under the beginning of the id.
+    fn old_path(id: Id) -> PathBuf {
         Path::new(DIRECTORY).join(format!("{}.json", id.short()))
     }
 
     /// The record of a BE. One that cannot be parsed is as none: the next run writes it again.
     pub(super) fn load(root: &RootDir, id: Id) -> Result<Self> {
-        let bytes = root.read(Self::path(id))?.unwrap_or_default();
+        let bytes = match root.read(Self::path(id))? {
+            Some(bytes) => bytes,
+            None => root.read(Self::old_path(id))?.unwrap_or_default(),
+        };
         Ok(serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
     pub(super) fn remove(root: &RootDir, id: Id) -> Result<()> {
         root.remove(Self::path(id))
+    }
+
+    /// Removes what an older version wrote.
+    pub(super) fn remove_old(root: &RootDir, id: Id) -> Result<()> {
+        root.remove(Self::old_path(id))
     }
 
     pub(super) fn store(&self, root: &RootDir, id: Id) -> Result<()> {
@@ -106,6 +119,11 @@ mod tests {
         let record = Record { last_run: Some(20), last_success: Some(10), last_status: Some(1) };
         record.store(&root, schedule.id).unwrap();
         assert_eq!(Record::load(&root, schedule.id).unwrap(), record);
+        let (new, old) = (Record::path(schedule.id), Record::old_path(schedule.id));
+        std::fs::rename(directory.path().join(new), directory.path().join(old)).unwrap();
+        assert_eq!(Record::load(&root, schedule.id).unwrap(), record, "an older version wrote it");
+        record.store(&root, schedule.id).unwrap();
+        Record::remove_old(&root, schedule.id).unwrap();
         let place =
             |directory_name: &str| directory.path().join(directory_name).join("lifeboat.prom");
         write_metrics(&root, std::slice::from_ref(&schedule)).unwrap();
