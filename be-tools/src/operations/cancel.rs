@@ -183,7 +183,7 @@ impl Display for Operation {
             Some(InProgress { verb, reference, .. }) => {
                 write!(f, "process {pid} runs be {verb} on '{reference}'")
             }
-            None => write!(f, "process {pid} has just begun, and does not say with what yet"),
+            None => write!(f, "process {pid} does not say on which boot environment it works"),
         }
     }
 }
@@ -206,15 +206,16 @@ mod tests {
     fn an_operation_is_found_by_the_id_and_the_name_that_it_noted() {
         let second = environment("second", "aaaa-02").complete();
         let id = second.descriptor.as_ref().map(|descriptor| descriptor.id);
-        let other = Some(Id::random());
+        let other = Id::random();
+        let other_id = other.to_string();
         for (environment, reference, noted, is_meant) in [
             (Some(&second), "second@vda3", (id, "second"), true),
             (Some(&second), "second", (id, "renamed-meanwhile"), true),
-            (Some(&second), "SECOND", (other, "second"), true),
-            (Some(&second), "second", (other, "third"), false),
+            (Some(&second), "SECOND", (Some(other), "second"), true),
+            (Some(&second), "second", (Some(other), "third"), false),
             // It is created, and nothing of it is on a disk.
             (None, "second", (None, "second"), true),
-            (None, &*other.unwrap().to_string(), (other, "second"), true),
+            (None, &other_id, (Some(other), "second"), true),
             (None, "second", (None, "third"), false),
         ] {
             let meant = Meant { environment, reference };
