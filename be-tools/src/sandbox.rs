@@ -88,6 +88,9 @@ pub struct Inside<'a> {
     pub interactive: bool,
     /// Whether the command has the network of the running system, else only a loopback interface.
     pub network: bool,
+    /// Whether an interruption is told to the first process of the command alone, and not to those
+    /// that it has started: a package manager ends by itself what it has begun.
+    pub ends_by_itself: bool,
     /// The bounds of a command whose output is captured. An interactive one has none.
     pub limits: Limits,
 }
@@ -111,6 +114,7 @@ impl<'a> Inside<'a> {
             privileged: false,
             interactive: false,
             network: false,
+            ends_by_itself: false,
             limits: Limits::default(),
         }
     }
@@ -229,6 +233,7 @@ impl<'a> Inside<'a> {
             ("--interactive", self.interactive),
             ("--foreground", foreground),
             ("--network", self.network),
+            ("--ends-by-itself", self.ends_by_itself),
         ] {
             line.extend(is_set.then(|| option.into()));
         }
@@ -360,6 +365,7 @@ mod tests {
             work: Some(Path::new("/run/lifeboat/work-1")),
             privileged: true,
             network: true,
+            ends_by_itself: true,
             ..Inside::new(Path::new("/run/lifeboat/x"), &devices)
         };
         let mut line = inside.arguments();
@@ -375,6 +381,7 @@ mod tests {
             interactive: false,
             foreground: false,
             network: true,
+            ends_by_itself: true,
             command: ["sh", "-c", "--root"].map(OsString::from).to_vec(),
         };
         assert_eq!(arguments, expected);

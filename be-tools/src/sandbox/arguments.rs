@@ -24,6 +24,8 @@ pub(super) struct Arguments {
     pub(super) foreground: bool,
     /// Whether the command has the network of the running system.
     pub(super) network: bool,
+    /// Whether an interruption is for the command's first process alone.
+    pub(super) ends_by_itself: bool,
     pub(super) command: Vec<OsString>,
 }
 
@@ -49,6 +51,7 @@ impl Arguments {
                 "--interactive" => arguments.interactive = true,
                 "--foreground" => arguments.foreground = true,
                 "--network" => arguments.network = true,
+                "--ends-by-itself" => arguments.ends_by_itself = true,
                 "--" => break,
                 _ => return None,
             }

@@ -70,7 +70,8 @@ pub(super) fn run(arguments: &Arguments, relay: Option<Relay>) -> Result<u8> {
     let group = nix::unistd::Pid::from_raw(-pid.as_raw());
     let Some(mut relay) = relay else {
         let idle = || std::thread::sleep(signals::TICK);
-        return Ok(status(signals::pass_until_end(pid, group, &signals::ALL, idle)));
+        let receiver = if arguments.ends_by_itself { pid } else { group };
+        return Ok(status(signals::pass_until_end(pid, receiver, &signals::ALL, idle)));
     };
     relay.begin();
     // The relay waits by itself, until there is something to move.

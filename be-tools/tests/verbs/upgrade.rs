@@ -1,7 +1,8 @@
 //! `be upgrade` in a real Debian, with a repository of small packages on its own disk.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::{Disk, be, be_with, done, refused, root, said};
 use crate::loop_device::sh;
@@ -184,6 +185,43 @@ fn a_package_file_of_the_running_system_is_installed_and_anything_else_is_refuse
     let file = outside.path().join("true.deb").display().to_string();
     refused(&["upgrade", &next, "--package", &file, "--yes"], 2, "is not a Debian package");
     refused(&["upgrade", &next, "--release", "trixie", "--yes"], 2, "none of its package sources");
+}
+
+#[test]
+fn a_package_that_is_being_installed_is_finished_although_the_upgrade_is_interrupted() {
+    if !root() {
+        return;
+    }
+    let next = name("unhurried");
+    let disk = debian(&next);
+    // Longer than anything else that is interrupted may take to end.
+    let slow = Package {
+        name: "slow",
+        version: "1",
+        postinst: "touch /begun; sleep 25; touch /finished",
+        ..Package::default()
+    };
+    publish(&disk, slow);
+    let upgrade = Command::new(env!("CARGO_BIN_EXE_be"))
+        .args(["upgrade", &next, "--install", "slow", "--yes", "--unattended"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for _ in 0..3000 {
+        if disk.change("ls").contains("begun") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    sh(Path::new("/"), &format!("kill -TERM {}", upgrade.id()));
+    let output = upgrade.wait_with_output().unwrap();
+    assert_eq!(status(&output), Some(130), "{}", said(&output));
+    assert_eq!(disk.change("ls finished").trim(), "finished", "{}", said(&output));
+    assert_eq!(state(&disk), INCOMPLETE);
+    done(&["upgrade", &next, "--install", "slow", "--yes"]);
+    assert_eq!(state(&disk), COMPLETE);
 }
 
 #[test]

@@ -78,7 +78,8 @@ impl State<'_> {
         let before = std::mem::replace(&mut place.progress, in_place::Progress::Started);
         let network = command.network || *network;
         let ended = place.run(|inside| {
-            let inside = Inside { work: Some(work), network, limits: LIMITS, ..inside };
+            let (work, ends_by_itself) = (Some(*work), true);
+            let inside = Inside { work, network, ends_by_itself, limits: LIMITS, ..inside };
             inside.stream(&command.words, manager.name(), &mut |line| {
                 let event = manager.event(line);
                 if transcript.add(line, event) {
