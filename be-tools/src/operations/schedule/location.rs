@@ -6,6 +6,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{BootEnvironment, Inventory};
+use crate::storage::device::{BlockDevice, Devices};
 
 /// What identifies the device of a root file system, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +16,8 @@ pub struct Location {
     /// The UUID in the partition table, if it lies on a partition.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub part_uuid: String,
-    /// The serial number of its disk, if that has one.
+    /// The serial number of its disk, if that has one, and if it lies on one disk only: which disk of
+    /// an array is the first may change with every start.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub serial: String,
     /// Whether its disk is removable.
@@ -33,10 +35,28 @@ impl Location {
         Location {
             uuid: environment.root.uuid.clone(),
             part_uuid: device.partition.as_ref().map(|p| p.part_uuid.clone()).unwrap_or_default(),
-            serial: devices.disk_of(device).serial.clone(),
+            serial: serial_below(devices, device),
             removable: environment.is_on_portable_disk(devices),
         }
     }
+}
+
+/// The serial number that all disks under a device have, as the paths of a multipath disk do.
+fn serial_below(devices: &Devices, device: &BlockDevice) -> String {
+    let mut below = vec![device];
+    let mut next = 0;
+    // Each device is visited once, so that a loop in a hostile sysfs ends.
+    while let Some(device) = below.get(next).copied() {
+        next += 1;
+        for slave in device.slaves.iter().filter_map(|name| devices.by_name(name)) {
+            if !below.iter().any(|known| known.name == slave.name) {
+                below.push(slave);
+            }
+        }
+    }
+    let mut serials = below.iter().filter(|d| d.slaves.is_empty()).map(|d| &d.serial);
+    let first = serials.next().cloned().unwrap_or_default();
+    if serials.all(|serial| *serial == first) { first } else { String::new() }
 }
 
 impl Display for Location {
@@ -48,5 +68,35 @@ impl Display for Location {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    #[test]
+    fn a_serial_number_is_known_only_if_it_is_that_of_every_disk_below() {
+        let device = |name: &str, serial: &str, slaves: &[&str]| {
+            let mut device = BlockDevice::example(name, SuperBlock::new(Kind::Ext4));
+            device.serial = serial.into();
+            device.slaves = slaves.iter().map(|slave| (*slave).to_owned()).collect();
+            device
+        };
+        let array = ["sda2", "sdb2"];
+        for (second, expected) in [("TWO", ""), ("ONE", "ONE")] {
+            let devices: Devices = [
+                device("sda2", "ONE", &[]),
+                device("sdb2", second, &[]),
+                device("md0", "", &array),
+                device("dm-0", "", &["md0", "dm-0"]),
+            ]
+            .into_iter()
+            .collect();
+            let volume = devices.by_name("dm-0").unwrap();
+            assert_eq!(serial_below(&devices, volume), expected);
+            assert_eq!(serial_below(&devices, devices.by_name("sda2").unwrap()), "ONE");
+        }
     }
 }
