@@ -1,10 +1,13 @@
 //! `be cancel` ends what is in progress on a BE, and nothing else.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::run::{begun, state, with_shell};
-use super::{be, done, refused, root, said};
+use super::{be, copied, done, refused, root, said, sh};
 
 #[test]
 fn what_is_in_progress_on_a_boot_environment_is_ended_and_what_it_left_is_said() {
@@ -65,4 +68,46 @@ fn an_upgrade_is_interrupted_only_after_a_yes() {
     assert!(upgrade.try_wait().unwrap().is_none(), "it goes on");
     done(&["cancel", &name, "--yes"]);
     assert!(!upgrade.wait().unwrap().success());
+}
+
+#[test]
+fn a_question_is_over_with_a_signal_and_needs_no_answer() {
+    if !root() {
+        return;
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (first, second) = (name("unasked"), name("asked"));
+    let (_source, target) = copied(&first, &second, "true");
+    for _ in 0..600 {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        let stream = || Stdio::from(pair.slave.try_clone().unwrap());
+        let mut refresh = Command::new(env!("CARGO_BIN_EXE_be"))
+            .args(["refresh", &second])
+            .stdin(stream())
+            .stdout(stream())
+            .stderr(stream())
+            .spawn()
+            .unwrap();
+        drop(pair.slave);
+        let mut terminal = File::from(pair.master);
+        let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+        // The kernel answers EIO when the last program has closed the terminal.
+        while let Ok(length) = terminal.read(&mut buffer) {
+            shown += &String::from_utf8_lossy(&buffer[..length]);
+            if shown.ends_with("[y/N] ") {
+                shown.clear();
+                sh(Path::new("/"), &format!("kill -TERM {}", refresh.id()));
+            }
+        }
+        let status = refresh.wait().unwrap().code();
+        // Another test's `be` works.
+        if ["another operation is in progress", "is in use ("].iter().any(|e| shown.contains(e)) {
+            std::thread::sleep(Duration::from_millis(500));
+            continue;
+        }
+        assert_eq!(status, Some(130), "{shown}");
+        assert_eq!(state(&target), "state = \"complete\" ");
+        return;
+    }
+    panic!("the lock is never free");
 }
