@@ -1,4 +1,5 @@
-//! fstab(5). Lines that are not changed are kept byte for byte.
+//! fstab(5), parsed and rendered. Lines that are not changed are kept byte for byte. That of a copy
+//! is computed in `localize/fstab_lines.rs` and written by `localize.rs`.
 
 use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};

@@ -28,8 +28,9 @@ use crate::storage::hold::Holds;
 use crate::storage::mkfs::Capacity;
 use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
+use crate::storage::provision::Provision;
 use crate::storage::subvolume::Subvolume;
-use crate::storage::volume::{Access, FileSystem, Provision, Volume};
+use crate::storage::volume::{Access, FileSystem, Volume};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Measured, Totals};
 

@@ -12,6 +12,7 @@ pub mod mounts;
 pub mod namespace;
 pub mod partitions;
 pub mod probe;
+pub mod provision;
 pub(crate) mod retry;
 pub(crate) mod scratch;
 pub mod stack;

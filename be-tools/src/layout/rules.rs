@@ -9,7 +9,7 @@ use super::placement::{FsType, Placement, PlacementKind};
 use super::target::{Layout, TargetFileSystem};
 use crate::environment::FileSystemUse;
 use crate::error::{Error, Refusal, Result};
-use crate::storage::volume::Provision;
+use crate::storage::provision::Provision;
 
 /// What the source mounts on a mount point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::mount_point::MountPoint;
 use super::placement::FsType;
 use crate::error::{Error, Result};
-use crate::storage::volume::{FileSystem, Provision};
+use crate::storage::provision::Provision;
+use crate::storage::volume::FileSystem;
 
 /// A file system of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::environment::FileSystemUse;
 use crate::error::Result;
-use crate::storage::volume::Provision;
+use crate::storage::provision::Provision;
 
 fn line(spec: &str, mountpoint: &str, fs_type: &str, options: &str) -> FileSystemUse {
     FileSystemUse {

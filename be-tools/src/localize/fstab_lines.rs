@@ -1,4 +1,4 @@
-//! Rewrites fstab(5) for a copy. Does no I/O.
+//! The lines of fstab(5) for a copy, as `localize.rs` writes them. Does no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

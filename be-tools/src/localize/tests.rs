@@ -16,7 +16,7 @@ use crate::layout::{Placement, lay_out};
 use crate::loader::grub::GrubSettings;
 use crate::localize::identity::NewMachine;
 use crate::root_dir::testing::tree;
-use crate::storage::volume::Provision;
+use crate::storage::provision::Provision;
 
 const SETTINGS: &str = "etc/default/grub.d/lifeboat.cfg";
 const MENU: &str = "boot/grub/grub.cfg";

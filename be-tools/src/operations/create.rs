@@ -1,4 +1,7 @@
 //! `be create`: a new BE from an existing one, by blocks or by files.
+//!
+//! A request becomes a job: `prepare` finds the source and refuses what cannot be, `target` judges
+//! each device, `method` chooses how each file system is filled, and `plan` shows it. `step` does it.
 
 mod blocks;
 mod job;

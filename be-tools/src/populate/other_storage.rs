@@ -198,7 +198,8 @@ mod tests {
     use crate::layout::{Placement, lay_out};
     use crate::storage::device_number::DeviceNumber;
     use crate::storage::probe::{Kind, SuperBlock};
-    use crate::storage::volume::{Provision, Volume};
+    use crate::storage::provision::Provision;
+    use crate::storage::volume::Volume;
 
     /// A disk, a LUKS container on it with a group of two volumes in it, another container, an
     /// array, and plain partitions.

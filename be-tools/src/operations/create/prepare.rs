@@ -46,7 +46,7 @@ impl<'a> Job<'a> {
             loader::refuse_last(host, old)?;
         }
         let adoption = preparation.adoption()?;
-        let layout = preparation.lay_out(replaced.as_ref())?;
+        let layout = preparation.layout(replaced.as_ref())?;
         let provisions = layout.file_systems.iter().map(|f| &f.provision).chain(&layout.swap);
         let crypttabs = Crypttab::all(session, source.as_ref())?;
         let wanted = target::TargetRequest {
@@ -270,7 +270,7 @@ impl Preparation<'_> {
     }
 
     /// The layout of the target: that of the `-m` arguments, or of the replaced BE.
-    fn lay_out(&self, replaced: Option<&BootEnvironment>) -> Result<Layout> {
+    fn layout(&self, replaced: Option<&BootEnvironment>) -> Result<Layout> {
         let Preparation { inventory, request, source } = *self;
         let placements = match replaced {
             Some(old) if request.placements.is_empty() => {
