@@ -202,18 +202,26 @@ fn a_package_that_is_being_installed_is_finished_although_the_upgrade_is_interru
         ..Package::default()
     };
     publish(&disk, slow);
-    let upgrade = Command::new(env!("CARGO_BIN_EXE_be"))
-        .args(["upgrade", &next, "--install", "slow", "--yes", "--unattended"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    for _ in 0..3000 {
+    let begin = || {
+        Command::new(env!("CARGO_BIN_EXE_be"))
+            .args(["upgrade", &next, "--install", "slow", "--yes", "--unattended"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut upgrade = begin();
+    for attempt in 0.. {
+        std::thread::sleep(Duration::from_millis(500));
         if disk.change("ls").contains("begun") {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        // Something else has the disk open.
+        if upgrade.try_wait().unwrap().is_some() {
+            assert!(attempt < 600, "the upgrade does not begin");
+            upgrade = begin();
+        }
     }
     sh(Path::new("/"), &format!("kill -TERM {}", upgrade.id()));
     let output = upgrade.wait_with_output().unwrap();
