@@ -108,7 +108,7 @@ impl MountedEnvironment {
         writable: &[PathBuf],
     ) -> Result<Self> {
         let (scope, is_for_programs) = (MountScope::Own, true);
-        let wanted = Wanted { scope, mode, is_for_programs, writable };
+        let wanted = Wanted { is_for_programs, writable, ..Wanted::new(scope, mode) };
         Self::mount_temporarily(host, inventory, environment, wanted)
     }
 

@@ -60,12 +60,8 @@ pub fn mount(
         return Err(Refusal::MountOnRoot.into());
     }
     in_place::refuse_unknown(environment, writable)?;
-    let wanted = Wanted {
-        scope: MountScope::All,
-        mode,
-        is_for_programs: mode == MountMode::ForCommands,
-        writable,
-    };
+    let is_for_programs = mode == MountMode::ForCommands;
+    let wanted = Wanted { is_for_programs, writable, ..Wanted::new(MountScope::All, mode) };
     let Nested { mounts, left_out } = nested(&inventory, environment, wanted)?;
     let mut steps: Vec<_> = (dir == own).then_some(Step::Make(&dir)).into_iter().collect();
     steps.push(Step::MountRoot { device: &environment.root.device, dir: &dir });

@@ -50,7 +50,7 @@ pub fn in_environment(
     let environment = inventory.find(request.reference)?;
     lock.note(InProgress::on("run", environment));
     in_place::refuse(environment, "run the command without `be run`", request.writable)?;
-    mounted::refuse_for_commands(&inventory, environment, request.writable)?;
+    mounted::refuse_for_commands(&inventory, environment, request.writable, false)?;
     let entry = in_place::own_entry(host, &inventory, environment)?;
     let holds = hold(host, &inventory, environment.own_devices())?;
     let frames = Frames::new(environment, entry, Operation::Run);

@@ -100,7 +100,7 @@ pub fn upgrade(
     }
     let way_out = "make a copy with `be create`, and upgrade that";
     in_place::refuse(environment, way_out, &request.writable)?;
-    mounted::refuse_for_commands(&inventory, environment, &request.writable)?;
+    mounted::refuse_for_commands(&inventory, environment, &request.writable, true)?;
     if !request.force {
         refuse_foreign(&inventory, environment)?;
     }

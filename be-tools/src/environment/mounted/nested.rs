@@ -49,6 +49,12 @@ pub(crate) fn nested<'a>(
         };
         let (mode, warning) = match reach::of(inventory, environment, file_system, device, wanted) {
             Reach::Whole => (wanted.mode, None),
+            Reach::Read(why)
+                if wanted.installs_packages && is_needed(&file_system.mountpoint, wanted) =>
+            {
+                let place = file_system.mountpoint.display();
+                return Err(Refusal::OutOfReach { place: place.to_string(), why }.into());
+            }
             Reach::Read(why) => {
                 let place = file_system.mountpoint.display();
                 (MountMode::ReadOnly, Some(format!("{place} is mounted read-only: {why}")))
@@ -68,7 +74,8 @@ pub(crate) fn nested<'a>(
     Ok(found)
 }
 
-/// Refuses to run commands in a BE before anything of it is mounted or changed.
+/// Refuses to run commands in a BE before anything of it is mounted or changed. Those that install
+/// packages write to /usr, /boot and /var.
 ///
 /// # Errors
 /// Those of [`nested`].
@@ -76,9 +83,11 @@ pub(crate) fn refuse_for_commands(
     inventory: &Inventory,
     environment: &BootEnvironment,
     writable: &[PathBuf],
+    installs_packages: bool,
 ) -> Result<()> {
     let wanted = Wanted {
         is_for_programs: true,
+        installs_packages,
         writable,
         ..Wanted::new(MountScope::Own, MountMode::ForCommands)
     };

@@ -270,7 +270,8 @@ fn what_a_be_does_not_need_and_is_missing_is_left_out_with_a_warning() {
         assert!(error.to_string().contains("no such device"), "{error}");
     }
     let (inventory, _root) = with_lines("UUID=gone /var ext4 defaults 0 2\n");
-    let error = refuse_for_commands(&inventory, &inventory.environments[0], &[]).unwrap_err();
+    let error =
+        refuse_for_commands(&inventory, &inventory.environments[0], &[], false).unwrap_err();
     assert!(error.to_string().contains("/var is on"), "{error}");
 }
 
@@ -462,4 +463,15 @@ fn a_be_on_a_portable_disk_reaches_no_device_of_this_machine() {
     // The root of another one is never given away.
     let (modes, _) = commands("/srv /dev/sda1", &["/srv".into()]).unwrap();
     assert!(modes.is_empty());
+}
+
+#[test]
+fn packages_are_not_installed_where_their_files_cannot_be_written() {
+    // The running system, whose /var is on another disk and was not made for it.
+    let inventory = visitor("");
+    let running = &inventory.environments[1];
+    refuse_for_commands(&inventory, running, &[], false).unwrap();
+    let refused = refuse_for_commands(&inventory, running, &[], true).unwrap_err();
+    assert!(refused.to_string().contains("--writable /var"), "{refused}");
+    refuse_for_commands(&inventory, running, &["/var".into()], true).unwrap();
 }

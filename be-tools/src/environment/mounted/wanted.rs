@@ -39,13 +39,17 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mode: MountMode,
     /// Whether programs of the BE see them.
     pub(crate) is_for_programs: bool,
+    /// Whether these programs install packages, and so write to /usr, /boot and /var.
+    pub(crate) installs_packages: bool,
     /// Mount points that the administrator has named: they are mounted although other BEs use them,
     /// and for writing although they are on other disks.
     pub(crate) writable: &'a [PathBuf],
 }
 
 impl Wanted<'_> {
-    pub(super) fn new(scope: MountScope, mode: MountMode) -> Self {
-        Wanted { scope, mode, is_for_programs: false, writable: &[] }
+    /// What is wanted where nothing else is said: no programs, and nothing that the administrator has
+    /// named.
+    pub(crate) fn new(scope: MountScope, mode: MountMode) -> Self {
+        Wanted { scope, mode, is_for_programs: false, installs_packages: false, writable: &[] }
     }
 }
