@@ -269,15 +269,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let host = Host::below(directory.path());
         let root = RootDir::open(directory.path()).unwrap();
-        let schedule = Schedule {
-            id: Id::random(),
-            name: "second".parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
-        };
+        let schedule = Schedule::example("second");
         schedule.store(&root).unwrap();
         let mut inventory = Inventory::default();
         let is_found = |inventory: &Inventory| scheduled(&host, inventory).unwrap()[0].found;

@@ -53,22 +53,12 @@ fn refuse_other(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Id;
     use crate::loader::testing::environment;
-    use crate::operations::schedule::entry::Action;
     use crate::storage::device::BlockDevice;
     use crate::storage::probe::{Kind, SuperBlock};
 
     fn scheduled(root: Option<Location>) -> Schedule {
-        Schedule {
-            id: Id::random(),
-            name: "second".parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root,
-        }
+        Schedule { root, ..Schedule::example("second") }
     }
 
     #[test]

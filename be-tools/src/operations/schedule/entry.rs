@@ -69,6 +69,22 @@ pub struct Schedule {
     pub root: Option<Location>,
 }
 
+#[cfg(test)]
+impl Schedule {
+    /// A refresh of a BE that no machine has, for tests.
+    pub(super) fn example(name: &str) -> Self {
+        Schedule {
+            id: Id::random(),
+            name: name.parse().unwrap(),
+            calendar: "daily".into(),
+            action: Action::Refresh,
+            force: false,
+            mail: None,
+            root: None,
+        }
+    }
+}
+
 impl Schedule {
     /// The path of its file, from the root.
     pub(super) fn path(id: Id) -> PathBuf {
@@ -215,16 +231,8 @@ mod tests {
 
     #[test]
     fn a_timer_refreshes_unattended_and_with_force_only_if_it_was_asked_for() {
-        let id = Id::random();
-        let mut schedule = Schedule {
-            id,
-            name: "nightly".parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
-        };
+        let mut schedule = Schedule::example("nightly");
+        let id = schedule.id;
         let line = |schedule: &Schedule| schedule.arguments().join(" ");
         assert_eq!(line(&schedule), format!("refresh --unattended --yes {id}"));
         schedule.force = true;

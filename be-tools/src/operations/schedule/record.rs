@@ -100,21 +100,12 @@ fn metrics(all: &[(&Schedule, Record)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::schedule::entry::Action;
 
     #[test]
     fn records_and_metrics_say_when_it_last_succeeded() {
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::open(directory.path()).unwrap();
-        let schedule = Schedule {
-            id: Id::random(),
-            name: "nightly".parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
-        };
+        let schedule = Schedule::example("nightly");
         assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());
         let record = Record { last_run: Some(20), last_success: Some(10), last_status: Some(1) };
         record.store(&root, schedule.id).unwrap();

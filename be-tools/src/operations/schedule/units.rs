@@ -110,22 +110,14 @@ fn timer(schedule: &Schedule) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::schedule::entry::Action;
     use crate::tool::Tool;
 
     #[test]
     fn the_units_are_ones_that_systemd_takes() {
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::open(directory.path()).unwrap();
-        let schedule = Schedule {
-            id: Id::random(),
-            name: "nightly".parse().unwrap(),
-            calendar: "Mon..Fri 02:30".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
-        };
+        let schedule =
+            Schedule { calendar: "Mon..Fri 02:30".into(), ..Schedule::example("nightly") };
         write(&root, &schedule).unwrap();
         let timer = directory.path().join(path(&Units::of(schedule.id).timer));
         let text = std::fs::read_to_string(&timer).unwrap();
