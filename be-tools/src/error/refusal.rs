@@ -227,7 +227,7 @@ pub enum Refusal {
     },
     /// The BE's package manager is not one that Lifeboat knows.
     #[error(
-        "'{name}' has no package manager that be upgrade knows (it knows apt): run its own with \
+        "'{name}' has no package manager that be upgrade knows: run its own with \
         `be run --network {reference} -- COMMAND`"
     )]
     NoPackageManager {
