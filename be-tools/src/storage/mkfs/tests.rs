@@ -1,5 +1,8 @@
+use std::path::Path;
+
 use super::*;
 use crate::storage::device::BlockDevice;
+use crate::storage::hold::Hold;
 use crate::storage::probe::Content;
 use crate::storage::testing::{LoopDevice, image, in_namespace, is_root, mount_target};
 
@@ -82,6 +85,56 @@ fn a_device_that_was_wiped_counts_as_blank_although_content_is_left() {
     // Without the mark, or with other content, it would be erased unseen.
     file.write_all_at(b"another", 32 << 20).unwrap();
     assert_eq!(BlockDevice::at(image.path()).unwrap().content, Content::Unknown);
+}
+
+#[test]
+fn a_name_that_passes_to_another_device_under_a_running_mkfs_leads_it_nowhere() {
+    if !is_root() {
+        return;
+    }
+    let (file, other) = (image(512 << 20), image(512 << 20));
+    let (device, victim) = (LoopDevice::attach(file.path()), LoopDevice::attach(other.path()));
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("disk");
+    let point_to = |node: &Path| {
+        let number = rustix::fs::stat(node).unwrap().st_rdev;
+        let (next, block) = (directory.path().join("next"), rustix::fs::FileType::BlockDevice);
+        rustix::fs::mknodat(rustix::fs::CWD, &next, block, 0o600.into(), number).unwrap();
+        std::fs::rename(&next, &name).unwrap();
+    };
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        point_to(&device.node);
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for node in [&victim.node, &device.node] {
+                    point_to(node);
+                    std::thread::sleep(std::time::Duration::from_millis(3));
+                }
+            }
+        });
+        let (mut made, mut refused) = (0, 0);
+        for _ in 0..200 {
+            // At some moments the name is the right one when the plan is made, and when it is done.
+            let Ok(found) = BlockDevice::at(&name) else { continue };
+            if found.number != device.device().number {
+                continue;
+            }
+            let Ok(hold) = Hold::take(&found) else { continue };
+            match make("ext4", &hold, &fresh(), None) {
+                Ok(_) => made += 1,
+                Err(_) => refused += 1,
+            }
+            if made >= 3 && refused >= 3 {
+                break;
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        made
+    });
+    assert!(made > 0, "none was made while its name came and went");
+    assert_eq!(BlockDevice::at(&victim.node).unwrap().content, Content::Blank);
+    assert_eq!(device.file_system().kind.name(), "ext4");
 }
 
 #[test]
