@@ -1,13 +1,13 @@
 //! The switch to another BE, and the checks before it (docs/design.md, "Before a switch").
 
 mod checks;
+mod repair;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::discover;
 use crate::environment::Inventory;
-use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Descriptor, Id, Trial, sentences};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
@@ -121,7 +121,7 @@ impl<'a> Switch<'a> {
             let (name, problems) = (environment.name().into(), sentences(&problems));
             return Err(Refusal::WouldNotBoot { name, problems }.into());
         }
-        let loader_problems = corrected(&*loader, environment, loader_problems)?;
+        let loader_problems = repair::corrected(&*loader, environment, loader_problems)?;
         // The running BE has already booted, so it does not need a trial.
         let activation = if environment.running { Activation::Permanent } else { activation };
         Ok(Switch {
@@ -185,35 +185,9 @@ impl<'a> Switch<'a> {
         if self.environment.running {
             return install(Path::new("/"));
         }
-        // Who activates a BE lets it boot, which needs them.
-        let writable = ["/usr", "/boot"].map(PathBuf::from);
-        let mounted = MountedEnvironment::mount_for_commands(
-            self.host,
-            self.inventory,
-            self.environment,
-            MountMode::ReadWrite,
-            &writable,
-        )?;
+        let mounted = repair::mount(self.host, self.inventory, self.environment)?;
         mounted.warnings().iter().for_each(|warning| report.warn(warning));
         install(mounted.root())
-    }
-}
-
-/// The problems for which the loader is installed again. What keeps one that works from being
-/// written again is no reason against the switch.
-fn corrected(
-    loader: &dyn Loader,
-    environment: &BootEnvironment,
-    problems: Vec<loader::LoaderProblem>,
-) -> Result<Vec<loader::LoaderProblem>> {
-    let proved = if problems.is_empty() { Ok(()) } else { loader.prove(environment).map(drop) };
-    match proved {
-        Ok(()) => Ok(problems),
-        Err(why) if problems.iter().all(loader::LoaderProblem::is_harmless) => {
-            log::warn!("the loader of '{}' is not written again: {why}", environment.name());
-            Ok(Vec::new())
-        }
-        Err(why) => Err(why),
     }
 }
 
@@ -231,17 +205,6 @@ mod tests {
 
     fn complete() -> BootEnvironment {
         environment("second", "aaaa-02").complete()
-    }
-
-    #[test]
-    fn a_loader_that_works_and_cannot_be_written_again_does_not_prevent_a_switch() {
-        let (firmware, environment) = (Firmware::new(), complete());
-        firmware.set("SecureBoot", vec![1]);
-        let (host, inventory) = (firmware.host(), Inventory::default());
-        let loader = loader::for_environment(&host, &inventory, &environment).unwrap();
-        let corrected = |problem| corrected(&*loader, &environment, vec![problem]);
-        assert_eq!(corrected(loader::LoaderProblem::Outdated).unwrap(), []);
-        assert_eq!(corrected(loader::LoaderProblem::NoEntry).unwrap_err().exit_status(), 3);
     }
 
     #[test]
