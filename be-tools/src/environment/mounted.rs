@@ -146,6 +146,7 @@ impl MountedEnvironment {
         let mut mounted = Self::mount_root_on(host, inventory, environment, dir, wanted.mode)?;
         mounted.warnings.extend(left_out);
         for mount in &mounts {
+            mounted.warnings.extend(mount.warning.clone());
             mounted.mount_nested(host, inventory, mount)?;
         }
         Ok(mounted)
@@ -184,7 +185,8 @@ impl MountedEnvironment {
         Ok(MountedEnvironment { root: dir, mounts, warnings, is_temporary: false })
     }
 
-    /// Mounts one of the file systems that [`nested`] returns.
+    /// Mounts one of the file systems that [`nested`] returns. What that warns of is not among
+    /// [`MountedEnvironment::warnings`].
     ///
     /// # Errors
     /// It cannot be mounted, and is not optional.
@@ -196,7 +198,6 @@ impl MountedEnvironment {
     ) -> Result<()> {
         let NestedMount { file_system, device, mode, .. } = *mount;
         let shown = file_system.mountpoint.display();
-        self.warnings.extend(mount.warning.clone());
         if mode.writes() {
             inventory.refuse_hibernated(device)?;
         }

@@ -319,6 +319,10 @@ fn a_command_in_a_be_cannot_write_to_a_disk_that_only_its_fstab_names() {
     let output = be(&["run", &second, "--", "/bin/true"]);
     let text = said(&output);
     assert!(text.contains("/srv is mounted read-only"), "{text}");
+    // Nor does a mount of the whole BE, which says so once.
+    let text = said(&be(&["mount", &second]));
+    assert_eq!(text.matches("/srv is mounted read-only").count(), 1, "{text}");
+    done(&["umount", &second]);
     assert_eq!(crate::loop_device::sectors_written(&disk.node), before);
     let text = said(&be(&["run", "--writable", "/srv", &second, "--", "/bin/true"]));
     assert!(!text.contains("read-only"), "{text}");
