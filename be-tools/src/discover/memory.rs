@@ -1,15 +1,12 @@
 //! What was found on file systems that have not changed since. It lasts as long as the machine runs.
 
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::scan::{ScanRequest, ScanResult};
-use crate::error::{Doing, Result};
 use crate::host::Host;
+use crate::root_dir::RootDir;
 use crate::storage::mounts::Mounts;
 use crate::storage::volume::FileSystem;
 use crate::workers::{self, Answer};
@@ -21,12 +18,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const FILE: &str = "found.json";
 
 /// The most bytes of that file.
-const MOST: usize = 8 << 20;
+const MOST: u64 = 8 << 20;
 
 /// What was found before.
 pub(super) struct Memory<'a> {
-    /// The file that keeps it; `None` if there can be none, as without root.
-    file: Option<PathBuf>,
+    /// The directory of the file that keeps it; `None` if there can be none, as without root.
+    directory: Option<RootDir>,
     mounts: &'a Mounts,
     before: Vec<Found>,
     now: Vec<Found>,
@@ -51,9 +48,9 @@ struct Content {
 impl<'a> Memory<'a> {
     /// Opens the memory of this machine. Unless `is_used`, what was found before is forgotten.
     pub(super) fn open(host: &Host, mounts: &'a Mounts, is_used: bool) -> Self {
-        let file = host.work_directory("").ok().map(|directory| directory.join(FILE));
-        let before = file.as_deref().filter(|_| is_used).and_then(read).unwrap_or_default();
-        Memory { file, mounts, before, now: Vec::new() }
+        let directory = host.work_directory("").and_then(|path| RootDir::open(&path)).ok();
+        let before = directory.as_ref().filter(|_| is_used).and_then(read).unwrap_or_default();
+        Memory { directory, mounts, before, now: Vec::new() }
     }
 
     /// The answers, in the order of the questions. Only what is not remembered is asked.
@@ -98,7 +95,7 @@ impl<'a> Memory<'a> {
         let is_at_rest = |file_system: &FileSystem| {
             let device = &file_system.volume.device;
             device.super_block().is_some_and(|found| found.at_rest.is_some())
-                && !self.mounts.iter().any(|mount| mount.is_of(device))
+                && self.mounts.of(device).next().is_none()
         };
         is_at_rest(&question.file_system)
             && question.nested.iter().all(|nested| is_at_rest(&nested.file_system))
@@ -106,12 +103,16 @@ impl<'a> Memory<'a> {
 
     /// Keeps what was found now. A memory that cannot be kept costs the next look its time only.
     pub(super) fn keep(self) {
-        let Some(file) = &self.file else { return };
+        let Some(directory) = &self.directory else { return };
         if self.before == self.now {
             return;
         }
         let content = Content { version: version(), found: self.now };
-        if let Err(why) = write(file, &content) {
+        let text = serde_json::to_string(&content).unwrap_or_default();
+        if text.len() as u64 > MOST {
+            return;
+        }
+        if let Err(why) = directory.write(FILE, text.as_bytes(), 0o600) {
             log::debug!("what was found is not remembered: {why}");
         }
     }
@@ -121,21 +122,8 @@ fn version() -> String {
     env!("CARGO_PKG_VERSION").into()
 }
 
-fn read(file: &Path) -> Option<Vec<Found>> {
-    let content: Content = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+fn read(directory: &RootDir) -> Option<Vec<Found>> {
+    let bytes = directory.read_at_most(FILE, MOST).ok()??;
+    let content: Content = serde_json::from_slice(&bytes).ok()?;
     (content.version == version()).then_some(content.found)
-}
-
-/// Writes the file anew under another name first: another `be` may be reading it.
-fn write(file: &Path, content: &Content) -> Result<()> {
-    let text = serde_json::to_string(content).unwrap_or_default();
-    if text.len() > MOST {
-        return Ok(());
-    }
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    let mut options = fs::File::options();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
-    std::io::Write::write_all(&mut opened.at("creating", &new)?, text.as_bytes())
-        .at("writing", &new)?;
-    fs::rename(&new, file).at("renaming", &new)
 }
