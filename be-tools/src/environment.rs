@@ -12,7 +12,9 @@ mod name;
 mod problem;
 
 pub use crate::own_files::DESCRIPTOR_PATH;
-pub use boot_environment::{BootEnvironment, FileSystemUse, OperatingSystem, Root, Trial};
+pub use boot_environment::{
+    BootEnvironment, FileSystemUse, OperatingSystem, Root, SYSTEM_PLACES, Trial,
+};
 pub use descriptor::{Descriptor, FORMAT, Operation, State};
 pub use inventory::Inventory;
 pub use loader_name::LoaderName;

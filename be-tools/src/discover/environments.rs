@@ -7,7 +7,7 @@ use super::scan::NestedFileSystem;
 use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{
-    BootEnvironment, FileSystemUse, MadeDevice, OperatingSystem, Purpose, Root,
+    BootEnvironment, FileSystemUse, MadeDevice, OperatingSystem, Purpose, Root, SYSTEM_PLACES,
 };
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
@@ -258,9 +258,6 @@ fn file_systems(
     all
 }
 
-/// Where a system keeps what it is made of. The fstab of another BE does not make that shared.
-const NEVER_SHARED: [&str; 5] = ["/", "/usr", "/boot", "/var", "/opt"];
-
 /// Marks each device that several BEs use as shared, unless it was made for this one or is what it
 /// is made of: the fstab of another BE does not change what is this BE's own.
 fn mark_shared(all: &mut [BootEnvironment], devices: &Devices) {
@@ -275,14 +272,12 @@ fn mark_shared(all: &mut [BootEnvironment], devices: &Devices) {
         }
     }
     for environment in all {
-        let own_root = environment.root.device.clone();
         let made: Vec<PathBuf> = environment.made.iter().map(|made| made.device.clone()).collect();
         for f in &mut environment.file_systems {
             let Some(device) = &f.device else { continue };
             let others = users.get(device).is_some_and(|users| users.len() > 1);
-            let is_own_root = *device == own_root && f.mountpoint == Path::new("/");
-            let is_never = NEVER_SHARED.iter().any(|place| f.mountpoint == Path::new(place));
-            f.shared |= others && !is_own_root && !is_never && !made.contains(device);
+            let is_its_system = SYSTEM_PLACES.iter().any(|place| f.mountpoint == Path::new(place));
+            f.shared |= others && !is_its_system && !made.contains(device);
         }
     }
 }
@@ -319,6 +314,24 @@ mod tests {
     use super::*;
     use crate::storage::device_number::DeviceNumber;
     use crate::storage::probe::{FsUuid, SuperBlock};
+
+    #[test]
+    fn the_fstab_of_another_be_does_not_make_shared_what_a_be_is_made_of() {
+        let be = |root: &str, place: &str| {
+            let mut be = BootEnvironment::empty(Path::new(root));
+            be.file_systems =
+                vec![FileSystemUse::example("/", root), FileSystemUse::example(place, "/dev/vda5")];
+            be
+        };
+        for (place, is_shared) in
+            [("/var", false), ("/usr", false), ("/boot", false), ("/opt", false), ("/home", true)]
+        {
+            let mut all = [be("/dev/vda1", place), be("/dev/sdb1", "/srv")];
+            mark_shared(&mut all, &Devices::default());
+            let shared: Vec<bool> = all[0].file_systems.iter().map(|f| f.shared).collect();
+            assert_eq!(shared, [false, is_shared], "{place}");
+        }
+    }
 
     #[test]
     fn a_line_that_several_devices_match_names_the_one_that_is_mounted() {

@@ -66,6 +66,10 @@ impl OperatingSystem {
     }
 }
 
+/// Where a system keeps what it is made of. A copy has these of its own, and the fstab of another
+/// BE does not make them shared.
+pub const SYSTEM_PLACES: [&str; 5] = ["/", "/usr", "/boot", "/var", "/opt"];
+
 /// The root file system of a BE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {

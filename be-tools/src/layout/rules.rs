@@ -7,7 +7,7 @@ use super::mount_point::MountPoint;
 use super::options::inherited_options;
 use super::placement::{FsType, Placement, PlacementKind};
 use super::target::{Layout, TargetFileSystem};
-use crate::environment::FileSystemUse;
+use crate::environment::{FileSystemUse, SYSTEM_PLACES};
 use crate::error::{Error, Refusal, Result};
 use crate::storage::provision::Provision;
 
@@ -139,7 +139,7 @@ fn is_copied(mountpoint: &MountPoint, placement: Option<&Placement<Provision>>) 
 }
 
 fn is_copied_unless_named(path: &Path) -> bool {
-    ["/", "/usr", "/var", "/opt"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
+    SYSTEM_PLACES.iter().any(|place| path == Path::new(place)) || path.starts_with("/boot")
 }
 
 /// What a copy has of a line of its source's fstab, if `-m` does not name the mount point.
