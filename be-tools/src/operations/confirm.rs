@@ -49,8 +49,8 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmati
 /// notice of trials that failed, runs the health checks, and then confirms as [`confirm`] does.
 ///
 /// # Errors
-/// Those of [`confirm`], after [`PATIENCE`], and [`Error::HealthCheck`](crate::error::Error::HealthCheck). The trial is then not
-/// confirmed.
+/// Those of [`confirm`], after [`PATIENCE`], and
+/// [`Error::HealthCheck`](crate::error::Error::HealthCheck). The trial is then not confirmed.
 pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     // Before the checks: one that fails leaves a system that runs, and is used.
     if let Err(e) = BootLock::acquire(host).and_then(|_lock| running::note_run(ROOT.as_ref())) {

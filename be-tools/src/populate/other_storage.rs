@@ -76,7 +76,7 @@ pub(crate) fn refuse_named(
 
 /// Refuses a copy on another kind of storage than that of its source, and one whose crypttab would
 /// open what the copy does not use.
-pub(crate) fn refuse_other_storage(
+pub(crate) fn refuse(
     inventory: &Inventory,
     found: &BootEnvironment,
     layout: &Layout,
@@ -251,7 +251,7 @@ mod tests {
         let placement = placement.resolve(|_| Ok(Provision::Existing(volume))).unwrap();
         let layout = lay_out(&found.file_systems, &[], &[placement]).unwrap();
         let crypttab = Crypttab { owner: "'first'".into(), volumes: crypttab::parse(crypttab) };
-        refuse_other_storage(&inventory, &found, &layout, &[crypttab])
+        refuse(&inventory, &found, &layout, &[crypttab])
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl<'a> Job<'a> {
             other_storage::refuse_named(&inventory.devices, &crypttabs, device)?;
         }
         if let Some(found) = source.as_ref().filter(|_| !request.other_storage) {
-            other_storage::refuse_other_storage(inventory, found, &layout, &crypttabs)?;
+            other_storage::refuse(inventory, found, &layout, &crypttabs)?;
         }
 
         let mut descriptor = Descriptor::new(request.name.clone(), None);

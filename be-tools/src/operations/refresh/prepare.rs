@@ -104,7 +104,7 @@ impl<'a> Job<'a> {
         };
         let crypttabs = Crypttab::all(session, Some(&job.source))?;
         if !request.other_storage {
-            other_storage::refuse_other_storage(inventory, &job.source, &job.layout, &crypttabs)?;
+            other_storage::refuse(inventory, &job.source, &job.layout, &crypttabs)?;
         }
         for file_system in &job.layout.file_systems {
             let device = &file_system.provision.volume().device;

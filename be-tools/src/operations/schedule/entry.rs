@@ -204,12 +204,7 @@ mod tests {
         let root = RootDir::open(directory.path()).unwrap();
         let [one, other] = ["11111111", "22222222"].map(|end| Schedule {
             id: format!("2f0c1a94-7d0b-4d6a-9b1e-1c2f{end}").parse().unwrap(),
-            name: format!("be-{end}").parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
+            ..Schedule::example(&format!("be-{end}"))
         });
         let write_old = |schedule: &Schedule| {
             let path = Path::new(DIRECTORY).join(format!("{}.toml", schedule.id.short()));
