@@ -30,7 +30,7 @@ use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::provision::Provision;
 use crate::storage::subvolume::Subvolume;
-use crate::storage::volume::{Access, FileSystem, Volume};
+use crate::storage::volume::{Access, FileSystem};
 use crate::tree::exclude::{Exclude, Selection};
 use crate::tree::measure::{self, Measured, Totals};
 
@@ -72,7 +72,7 @@ pub(crate) fn lay_out(
     placements: Vec<Placement>,
 ) -> Result<Layout> {
     let devices = &inventory.devices;
-    let find = |name: &String| Ok(Provision::Existing(Volume::of(devices, devices.resolve(name)?)));
+    let find = |name: &String| Provision::find(devices, name);
     let placements: Vec<_> =
         placements.into_iter().map(|placement| placement.resolve(find)).collect::<Result<_>>()?;
     let esps: Vec<PathBuf> = devices.esps().map(|d| d.node.clone()).collect();
@@ -226,7 +226,7 @@ pub(crate) fn exclude(
 impl Population<'_> {
     /// Mounts one file system of the target, with nothing mounted in it.
     pub(crate) fn mount_alone(&self, target: &TargetFileSystem, at: &Path) -> Result<Mounted> {
-        let hold = self.holds.of(&target.provision.volume().device)?;
+        let hold = target.provision.hold(self.holds)?;
         self.made(target).show(&Mounts::default(), Access::Write(hold), at)
     }
 
@@ -243,7 +243,7 @@ impl Population<'_> {
             // out.
             let top = RootDir::open(&self.session.work.target)?;
             let place = top.make_directory(file_system.mountpoint.relative())?;
-            let hold = self.holds.of(&file_system.provision.volume().device)?;
+            let hold = file_system.provision.hold(self.holds)?;
             let (made, place) = (self.made(file_system), MountPlace::of(place)?);
             mounted.push(made.show_on(&Mounts::default(), Access::Write(hold), &place)?);
         }
@@ -354,11 +354,8 @@ fn labels(inventory: &Inventory, source: &BootEnvironment) -> BTreeMap<String, S
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
-    use crate::storage::device::BlockDevice;
-    use crate::storage::stack::Stack;
 
     #[test]
     fn the_plan_names_the_first_snapshots_that_are_left_out() {
@@ -379,14 +376,9 @@ mod tests {
 
     #[test]
     fn what_lacks_inodes_is_refused_by_their_number() {
-        let device = Arc::new(BlockDevice::bare(Path::new("/dev/lifeboat-none1")));
         let target = TargetFileSystem {
             mountpoint: MountPoint::root(),
-            provision: Provision::Existing(Volume {
-                device,
-                subvolume: None,
-                stack: Stack::default(),
-            }),
+            provision: Provision::example("/dev/lifeboat-none1"),
             fs_type: "ext4".parse().unwrap(),
             options: "defaults".into(),
             sources: Vec::new(),

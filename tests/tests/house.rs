@@ -149,14 +149,27 @@ fn only_the_loader_wing_speaks_of_a_loader() -> Result<()> {
     Ok(())
 }
 
+/// A new kind of place for a file system is then a variant, its arms, and a file of its own.
+#[test]
+fn only_provision_knows_the_kinds_of_places() -> Result<()> {
+    let files = Files::read(&workspace().join("be-tools/src"))?;
+    let mut found = BTreeSet::new();
+    for (module, file) in files.parsed()? {
+        if Names::any(&["Provision::Existing"], &file) {
+            found.insert(module);
+        }
+    }
+    let named = BTreeSet::from(["storage::provision".to_owned()]);
+    ensure!(found == named, "a variant of Provision is named in {found:?}");
+    Ok(())
+}
+
 #[test]
 fn only_three_files_write_to_an_esp() -> Result<()> {
     let files = Files::read(&workspace().join("be-tools/src"))?;
     let mut found = BTreeSet::new();
     for (module, file) in files.parsed()? {
-        let mut writes = EspWrites(false);
-        writes.visit_file(&file);
-        if writes.0 {
+        if Names::any(&ESP_WRITES, &file) {
             found.insert(module);
         }
     }
@@ -170,10 +183,25 @@ fn only_three_files_write_to_an_esp() -> Result<()> {
     Ok(())
 }
 
-/// Whether code, its tests left out, calls one of [`ESP_WRITES`].
-struct EspWrites(bool);
+/// Whether code, its tests left out, has one of these names: `write_new`, or `Enum::Variant`.
+struct Names<'a> {
+    wanted: &'a [&'a str],
+    found: bool,
+}
 
-impl<'ast> Visit<'ast> for EspWrites {
+impl<'a> Names<'a> {
+    fn any(wanted: &'a [&'a str], file: &syn::File) -> bool {
+        let mut names = Names { wanted, found: false };
+        names.visit_file(file);
+        names.found
+    }
+
+    fn judge(&mut self, text: &str) {
+        self.found |= self.wanted.contains(&text);
+    }
+}
+
+impl<'ast> Visit<'ast> for Names<'_> {
     fn visit_item(&mut self, item: &'ast syn::Item) {
         if !is_for_tests(attributes_of(item)) {
             visit::visit_item(self, item);
@@ -181,7 +209,19 @@ impl<'ast> Visit<'ast> for EspWrites {
     }
 
     fn visit_ident(&mut self, ident: &'ast syn::Ident) {
-        self.0 |= ESP_WRITES.iter().any(|name| ident == name);
+        self.judge(&ident.to_string());
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let parts: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        parts.windows(2).for_each(|pair| self.judge(&pair.join("::")));
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        let text = call.tokens.to_string().replace(" :: ", "::");
+        let is_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        text.split(|c| !is_of_name(c)).for_each(|word| self.judge(word));
     }
 }
 

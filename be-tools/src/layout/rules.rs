@@ -42,7 +42,7 @@ pub fn lay_out(
     let mut devices: BTreeMap<&Path, &Placement<Provision>> = BTreeMap::new();
     let mut swap = Vec::new();
     for placement in placements {
-        let node = placement.device().map(|provision| provision.volume().node());
+        let node = placement.device().map(|provision| provision.node());
         if let Some(other) = node.and_then(|node| devices.insert(node, placement)) {
             return Err(placement
                 .error(format_args!("'-m {other}' has the same device: give each its own")));

@@ -43,7 +43,7 @@ pub struct Layout {
 impl TargetFileSystem {
     /// The device node.
     pub fn node(&self) -> &Path {
-        self.provision.volume().node()
+        self.provision.node()
     }
 
     /// The file system, once it has been made with this UUID.

@@ -90,7 +90,7 @@ pub(crate) fn refuse(
             false => source::file_system(inventory, found, &MountPoint::root())?,
         };
         let (own, of_source) =
-            (Storage::of(&target.provision.volume().stack), Storage::of(&of_source.volume.stack));
+            (Storage::of(target.provision.stack()), Storage::of(&of_source.volume.stack));
         if own != of_source {
             return Err(Refusal::OtherStorage {
                 mountpoint: mountpoint.to_string(),
@@ -176,7 +176,7 @@ fn used_mappings(
             mappings.filter_map(|l| Some(l.node.to_str()?.strip_prefix(OPENED)?.to_owned())),
         );
     };
-    layout.file_systems.iter().for_each(|target| add(&target.provision.volume().stack));
+    layout.file_systems.iter().for_each(|target| add(target.provision.stack()));
     let is_shared = |place: &Path| layout.shared.iter().any(|shared| shared.as_path() == place);
     let shared =
         found.file_systems.iter().filter(|f| f.fs_type == "swap" || is_shared(&f.mountpoint));

@@ -15,7 +15,8 @@ use crate::session::Session;
 use crate::storage::hold::Holds;
 use crate::storage::mounts::Mounts;
 use crate::storage::probe::Kind;
-use crate::storage::volume::{Access, FileSystem, Volume};
+use crate::storage::provision::Provision;
+use crate::storage::volume::{Access, FileSystem};
 use crate::tool::Tool;
 
 /// A file system whose blocks are copied.
@@ -26,7 +27,7 @@ pub(super) struct Blocks {
     /// The device it is on.
     pub(super) device: PathBuf,
     /// The device that it is copied to.
-    pub(super) target: Volume,
+    pub(super) target: Provision,
     /// Its type.
     pub(super) kind: Kind,
     /// Bytes to copy, unless its journal has to be replayed first.
@@ -59,7 +60,7 @@ impl Blocks {
         };
         let request = block_copy::BlockCopyRequest {
             source: &self.device,
-            target: holds.of(&self.target.device)?,
+            target: self.target.hold(holds)?,
             identity,
             edits,
         };
@@ -69,11 +70,14 @@ impl Blocks {
 
     /// Grows the copy to its device. It may be mounted on `directory`.
     pub(super) fn grow(&self, holds: &Holds, directory: &Path) -> Result<()> {
-        let hold = holds.of(&self.target.device)?;
+        let hold = self.target.hold(holds)?;
         if self.kind == Kind::Xfs {
             // xfs grows only while it is mounted.
-            let copy =
-                FileSystem { volume: self.target.clone(), kind: self.kind, uuid: String::new() };
+            let copy = FileSystem {
+                volume: self.target.volume().clone(),
+                kind: self.kind,
+                uuid: String::new(),
+            };
             let mounted = copy.show(&Mounts::default(), Access::Write(hold), directory)?;
             Tool::new("xfs_growfs").arg("-d").arg(mounted.dir()).run()?;
             return mounted.unmount();
@@ -88,7 +92,7 @@ impl Blocks {
             Kind::Xfs => Tool::new("xfs_repair").arg("-n"),
             _ => Tool::new("e2fsck").arg("-fn"),
         };
-        holds.of(&self.target.device)?.argument_of(check).run().map_err(|error| {
+        self.target.hold(holds)?.argument_of(check).run().map_err(|error| {
             let device = self.device.display().to_string();
             Error::DamagedCopy { device, source: error }
         })?;

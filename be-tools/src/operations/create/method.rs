@@ -61,7 +61,7 @@ impl Job<'_> {
             .ok_or_else(|| Unfit("the file system is split or merged".into()))?;
         let file_system = source::file_system(inventory, found, source).map_err(failed)?;
         let (device, kind) = (&file_system.volume.device, file_system.kind);
-        let becomes = &target.provision.volume().device;
+        let becomes = &target.provision;
         if kind.name() != target.fs_type.as_str() {
             return unfit(format!(
                 "{} holds {}, and the copy is to be {}",
@@ -72,15 +72,15 @@ impl Job<'_> {
         }
         refuse_written(host, device)?;
         let blocks = block_copy::inspect(&device.node)?;
-        if becomes.size < blocks.size() {
+        if becomes.size() < blocks.size() {
             return unfit(format!(
                 "{} is smaller than {}",
-                becomes.node.display(),
+                becomes.node().display(),
                 device.node.display()
             ));
         }
-        if u64::from(becomes.logical_block_size) > blocks.sector() {
-            return unfit(format!("{} has larger sectors", becomes.node.display()));
+        if u64::from(becomes.logical_block_size()) > blocks.sector() {
+            return unfit(format!("{} has larger sectors", becomes.node().display()));
         }
         if source.is_root() {
             if found.descriptor.is_none() || self.adoption.is_some() {
@@ -100,7 +100,7 @@ impl Job<'_> {
         Ok(Blocks {
             source: source.clone(),
             device: device.node.clone(),
-            target: target.provision.volume().clone(),
+            target: target.provision.clone(),
             kind,
             bytes,
         })

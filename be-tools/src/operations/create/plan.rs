@@ -100,9 +100,7 @@ impl Job<'_> {
             }
         }
         let swap = self.layout.swap.iter().zip(&self.swap_uuids);
-        steps.extend(
-            swap.map(|(swap, uuid)| Step::MakeSwap { device: &swap.volume().device, uuid }),
-        );
+        steps.extend(swap.map(|(provision, uuid)| Step::MakeSwap { provision, uuid }));
         steps
     }
 

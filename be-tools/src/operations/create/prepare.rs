@@ -23,6 +23,7 @@ use crate::session::lock::InProgress;
 use crate::storage::device::BlockDevice;
 use crate::storage::hold::Holds;
 use crate::storage::mkfs;
+use crate::storage::provision::Provision;
 use crate::tree::measure::{Measured, Totals};
 
 impl<'a> Job<'a> {
@@ -55,7 +56,7 @@ impl<'a> Job<'a> {
             force: request.force,
         };
         for provision in provisions {
-            let device = &provision.volume().device;
+            let device = provision.base();
             target::refuse(host, inventory, device, &wanted)?;
             other_storage::refuse_named(&inventory.devices, &crypttabs, device)?;
         }
@@ -119,7 +120,7 @@ impl<'a> Job<'a> {
     /// The devices that will be written to.
     fn written(&self) -> impl Iterator<Item = &BlockDevice> {
         let provisions = self.layout.file_systems.iter().map(|f| &f.provision);
-        let made = provisions.chain(&self.layout.swap).map(|p| &*p.volume().device);
+        let made = provisions.chain(&self.layout.swap).map(Provision::base);
         made.chain(self.journals.iter().map(|device| &**device))
     }
 
@@ -166,7 +167,7 @@ impl<'a> Job<'a> {
             let rules =
                 |tree: &_| populate::exclude(session.host, found, &self.request.selection, tree);
             let Measured { totals, snapshots } = populate::measure(session, found, trees, rules)?;
-            let size = file_system.provision.volume().device.size;
+            let size = file_system.provision.size();
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             populate::refuse_too_small(file_system, &capacity, totals)?;
             self.totals += totals;
@@ -310,15 +311,15 @@ fn as_found(
             "the root file system needs a device: give -m /:DEVICE:FSTYPE".into(),
         ));
     };
-    let device = &root.provision.volume().device;
-    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(&device.node));
+    let node = root.node();
+    let mut target = source.cloned().unwrap_or_else(|| BootEnvironment::empty(node));
     target.reference = descriptor.name.to_string();
     target.root = Root {
-        device: device.node.clone(),
+        device: node.to_owned(),
         fs_type: root.fs_type.to_string(),
         uuid: uuid.clone(),
         subvolume: None,
-        disk: inventory.devices.disk_of(device).node.clone(),
+        disk: inventory.devices.disk_of(root.provision.base()).node.clone(),
     };
     target.descriptor = Some(descriptor.clone());
     target.running = false;

@@ -21,9 +21,9 @@ use crate::populate::{self, TreeRequest};
 use crate::root_dir::RootDir;
 use crate::session::{Session, hooks};
 use crate::step::{self, Step as _};
-use crate::storage::device::BlockDevice;
 use crate::storage::mkfs;
 use crate::storage::mounts::Mounted;
+use crate::storage::provision::Provision;
 
 /// A step of `be create`. It contains what its line in the plan names.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) enum Step<'a> {
     Grow(&'a Blocks),
     Check(&'a Blocks),
     MakeSwap {
-        device: &'a BlockDevice,
+        provision: &'a Provision,
         uuid: &'a str,
     },
     Mount(&'a Name),
@@ -97,7 +97,7 @@ impl<'a> State<'a> {
     fn make(&self, target: &TargetFileSystem) -> Result<()> {
         mkfs::make(
             target.fs_type.as_str(),
-            self.job.holds.of(&target.provision.volume().device)?,
+            target.provision.hold(&self.job.holds)?,
             &self.job.uuids[&target.mountpoint],
             self.job.label(&self.session.inventory, target).as_deref(),
         )
@@ -218,7 +218,9 @@ impl Display for Step<'_> {
                     blocks.target.node().display()
                 )
             }
-            Step::MakeSwap { device, .. } => write!(f, "make swap on {}", device.node.display()),
+            Step::MakeSwap { provision, .. } => {
+                write!(f, "make swap on {}", provision.node().display())
+            }
             Step::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Step::CopyFiles(TreeStep { tree, source, target }) => write!(
                 f,
@@ -299,7 +301,9 @@ impl Step<'_> {
             }
             Step::Grow(blocks) => blocks.grow(holds, &work.alone),
             Step::Check(blocks) => blocks.check(holds),
-            Step::MakeSwap { device, uuid } => mkfs::make("swap", holds.of(device)?, uuid, None),
+            Step::MakeSwap { provision, uuid } => {
+                mkfs::make("swap", provision.hold(holds)?, uuid, None)
+            }
             Step::Mount(_) => {
                 let source = job.source.as_ref().unwrap_or(&job.target);
                 state.mounted = job.population(session, source).mount_target()?;

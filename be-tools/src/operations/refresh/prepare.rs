@@ -107,14 +107,14 @@ impl<'a> Job<'a> {
             other_storage::refuse(inventory, &job.source, &job.layout, &crypttabs)?;
         }
         for file_system in &job.layout.file_systems {
-            let device = &file_system.provision.volume().device;
+            let device = file_system.provision.base();
             let uuid = refuse_device(host, inventory, &job.target, device)?;
             other_storage::refuse_named(&inventory.devices, &crypttabs, device)?;
             job.uuids.insert(file_system.mountpoint.clone(), uuid);
         }
         job.take_over(&request.take_over)?;
         job.refuse_too_small(session)?;
-        let filled = job.layout.file_systems.iter().map(|f| &*f.provision.volume().device);
+        let filled = job.layout.file_systems.iter().map(|f| f.provision.base());
         job.holds = Holds::take(filled.chain(job.journals.iter().map(|device| &**device)))?;
         Ok(job)
     }
@@ -157,7 +157,7 @@ impl<'a> Job<'a> {
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(session, &self.source, &sources)?;
         for file_system in &self.layout.file_systems {
-            let size = file_system.provision.volume().device.size;
+            let size = file_system.provision.size();
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);
             let trees = || copies.iter().filter(|c| c.target == file_system.mountpoint);
             let mut needed = Totals::default();

@@ -239,7 +239,7 @@ impl Step<'_> {
             Step::Begin(_) => state.begin(),
             Step::MakeInactive(_) => state.loader()?.set_listed(false),
             Step::TakeOver(target) => {
-                let hold = job.holds.of(&target.provision.volume().device)?;
+                let hold = target.provision.hold(&job.holds)?;
                 mkfs::set_uuid(target.fs_type.as_str(), hold, &job.uuids[&target.mountpoint])
             }
             Step::Mount(_) => {
