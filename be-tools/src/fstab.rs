@@ -1,8 +1,10 @@
 //! fstab(5), parsed and rendered. Lines that are not changed are kept byte for byte. That of a copy
 //! is computed in `localize/fstab_lines.rs` and written by `localize.rs`.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::octal;
 
 /// The lines of an fstab.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -54,7 +56,7 @@ const FREQUENCY: usize = 4;
 const PASS: usize = 5;
 
 impl Fstab {
-    /// Parses a text. No text is an error.
+    /// Parses a text. Every text is accepted: what is no line of a file system is kept as it is.
     pub fn parse(text: &str) -> Self {
         let mut lines = Vec::new();
         for line in text.split_terminator('\n') {
@@ -137,7 +139,7 @@ impl Entry {
     /// Makes a new line. The fields are as mount(8) shows them, without escapes.
     pub fn new(spec: &str, mountpoint: &Path, fs_type: &str, options: &str, pass: u32) -> Self {
         let mountpoint = mountpoint.to_string_lossy();
-        let [spec, mountpoint] = [spec, &mountpoint].map(escape);
+        let [spec, mountpoint] = [spec, &mountpoint].map(octal::escape);
         Entry { raw: format!("{spec} {mountpoint} {fs_type} {options} 0 {pass}") }
     }
 
@@ -170,16 +172,16 @@ impl Entry {
     }
 
     fn field(&self, field: usize) -> Option<String> {
-        self.range(field).map(|range| unescape(&self.raw[range]))
+        self.range(field).map(|range| octal::unescape_text(&self.raw[range]))
     }
 
     fn set(&mut self, field: usize, value: &str) {
         match self.range(field) {
-            Some(range) => self.raw.replace_range(range, &escape(value)),
+            Some(range) => self.raw.replace_range(range, &octal::escape(value)),
             None => {
                 self.raw.truncate(self.raw.trim_end_matches(BLANKS).len());
                 self.raw.push(' ');
-                self.raw.push_str(&escape(value));
+                self.raw.push_str(&octal::escape(value));
             }
         }
     }
@@ -276,38 +278,6 @@ impl fmt::Display for Fstab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render())
     }
-}
-
-/// Escapes white space, backslashes and `#` in octal (getmntent(3)).
-fn escape(field: &str) -> String {
-    let mut escaped = String::with_capacity(field.len());
-    for c in field.chars() {
-        match c {
-            ' ' | '\t' | '\n' | '\r' | '\\' | '#' => {
-                // Writing to a String does not fail.
-                let _ = write!(escaped, "\\{:03o}", u32::from(c));
-            }
-            _ => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-fn unescape(field: &str) -> String {
-    let bytes = field.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = bytes
-            .get(at + 1..at + 4)
-            .filter(|_| bytes[at] == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        plain.push(octal.unwrap_or(bytes[at]));
-        at += if octal.is_some() { 4 } else { 1 };
-    }
-    String::from_utf8(plain).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 #[cfg(test)]

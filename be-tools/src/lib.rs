@@ -19,6 +19,7 @@ pub mod layout;
 pub mod loader;
 pub mod localize;
 mod lossless;
+mod octal;
 pub mod operations;
 pub mod own_files;
 pub mod plan;

@@ -1,8 +1,10 @@
 //! The loader of a BE and its boot entry (docs/design.md, "Loaders"). The rest of the program calls
-//! the [`Loader`] trait. Only this file decides which loader a BE has.
+//! the [`Loader`] trait. Only this file knows which code stands for the loader that a
+//! descriptor names.
 //!
 //! Three files write to an ESP: `grub/generation.rs` (images and stubs), `trial_record.rs` (in place)
-//! and `firmware/removal.rs` (it removes directories).
+//! and `firmware/removal.rs` (it removes directories). A test holds this list
+//! (`tests/tests/house.rs`).
 
 mod all_entries;
 mod contract;

@@ -79,7 +79,7 @@ impl ParentKind {
     }
 }
 
-/// What an operation will do. To make a plan writes nothing.
+/// What an operation will do. Making a plan writes nothing.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Plan {
     /// One line: the operation and its object.

@@ -61,7 +61,8 @@ pub(crate) struct TreeRequest<'a> {
     pub(crate) totals: Option<Totals>,
 }
 
-/// The layout for these placements. This is the only place that finds their devices by name.
+/// The layout for these placements, whose devices are found by name here, and from then on are the
+/// values that were found.
 ///
 /// # Errors
 /// There is no device of a name, or several; a subvolume, which is not filled as a whole; and the

@@ -96,14 +96,7 @@ impl RootDir {
     /// # Errors
     /// When it exists but its metadata cannot be read.
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
-        let path = path.as_ref();
-        match self.openat2(path, OFlags::PATH, Mode::empty()) {
-            Ok(fd) => {
-                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
-            }
-            Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
-        }
+        self.metadata_with(path.as_ref(), OFlags::PATH)
     }
 
     /// Reads the metadata of a path without following a symlink at its end. Returns `None` if it
@@ -112,13 +105,15 @@ impl RootDir {
     /// # Errors
     /// When it exists but its metadata cannot be read.
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Option<std::fs::Metadata>> {
-        let path = path.as_ref();
-        match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(fd) => {
-                File::from(fd).metadata().map(Some).at("reading the metadata of", &self.shown(path))
-            }
+        self.metadata_with(path.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    fn metadata_with(&self, path: &Path, flags: OFlags) -> Result<Option<std::fs::Metadata>> {
+        let what = "reading the metadata of";
+        match self.openat2(path, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd).metadata().map(Some).at(what, &self.shown(path)),
             Err(e) if is_missing(e) => Ok(None),
-            Err(e) => Err(e).at("reading the metadata of", &self.shown(path)),
+            Err(e) => Err(e).at(what, &self.shown(path)),
         }
     }
 
@@ -157,14 +152,17 @@ impl RootDir {
         let path = path.as_ref();
         let Some(file) = self.file(path)? else { return Ok(None) };
         let metadata = file.metadata().at("reading the metadata of", &self.shown(path))?;
-        if !metadata.is_file() || metadata.len() > limit {
+        let mut bytes = Vec::new();
+        if metadata.len() <= limit {
+            // One byte more, since the file may grow meanwhile.
+            file.take(limit + 1).read_to_end(&mut bytes).at("reading", &self.shown(path))?;
+        }
+        if metadata.len().max(bytes.len() as u64) > limit {
             return Err(Error::Format {
                 path: self.shown(path),
-                why: format!("not a regular file of at most {} MiB", limit >> 20),
+                why: format!("larger than {} MiB", limit >> 20),
             });
         }
-        let mut bytes = Vec::new();
-        file.take(limit).read_to_end(&mut bytes).at("reading", &self.shown(path))?;
         Ok(Some(bytes))
     }
 
@@ -381,8 +379,8 @@ impl Drop for Unlocked<'_> {
     }
 }
 
-/// Opens an entry of a directory for reading, if it is a file or a directory. Everything else is an
-/// error as a symlink is.
+/// Opens an entry of a directory for reading, if it is a file or a directory. Anything else
+/// fails with `ELOOP`, as a symlink does.
 pub(crate) fn open_entry(directory: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = rustix::fs::openat(directory, name, flags, Mode::empty())?;

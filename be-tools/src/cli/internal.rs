@@ -1,5 +1,5 @@
-//! Hidden verbs: parts of `be` that run in a process of their own, which `be` starts through
-//! `/proc/self/exe`.
+//! Hidden verbs: parts of `be` that run in a process of their own. `be` starts them through
+//! `/proc/self/exe`, or systemd by a unit that `be` wrote.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_hidden_verb_writes_to_its_arguments() {
+    fn hidden_verbs_that_wrote_to_their_arguments_are_gone() {
         for verb in ["copy-tree", "refresh-tree", "copy-blocks"] {
             let arguments = ["be", &format!("internal-{verb}"), "/x", "/y"].map(OsString::from);
             assert!(dispatch(&arguments).is_none(), "{verb}");

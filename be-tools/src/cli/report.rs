@@ -244,8 +244,8 @@ fn lines(plan: &Plan) -> Vec<String> {
 fn package_lines(packages: &PackageChanges) -> Vec<String> {
     let mut lines = vec![format!("Packages: {}", packages.summary())];
     if !packages.changes.is_empty() {
-        let (size, word) = (HumanBytes(packages.growth.unsigned_abs()), packages.growth < 0);
-        let word = if word { "less" } else { "more" };
+        let size = HumanBytes(packages.growth.unsigned_abs());
+        let word = if packages.growth < 0 { "less" } else { "more" };
         let download = HumanBytes(packages.download);
         lines.push(format!("  {download} to download, then {size} {word} on its disk"));
     }

@@ -183,6 +183,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_word_too_many_is_refused() {
+        for solaris in [
+            "luactivate -n second third",
+            "lumount -n second -m /mnt third",
+            "lumount second -m /mnt /media",
+            "lustatus -n second third",
+            "luumount -n second -m /mnt",
+            "lufslist -n second third",
+        ] {
+            let error = words(solaris).unwrap_err().to_string();
+            assert!(error.contains("one word too many"), "{solaris}: {error}");
+        }
+    }
+
+    #[test]
     fn only_names_of_solaris_are_personalities() {
         let is = |name: &str| personality(&[OsString::from(name)]);
         assert_eq!(is("/usr/sbin/lustatus"), Some("lustatus"));

@@ -109,6 +109,17 @@ impl FileSystemUse {
     pub fn has_option(&self, name: &str) -> bool {
         self.options.split(',').any(|option| option == name)
     }
+
+    /// Whether its first field names a device of this machine, by its node or by what it holds.
+    pub fn names_device(&self) -> bool {
+        const NAMES: [&str; 6] = ["/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
+        NAMES.iter().any(|name| self.spec.starts_with(name))
+    }
+
+    /// Whether it shows a directory of a file system that is mounted elsewhere.
+    pub fn is_bind(&self) -> bool {
+        self.has_option("bind") || self.has_option("rbind")
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +258,31 @@ impl BootEnvironment {
                 "the pending trial of '{name}' is called off: `be activate {name}` begins it again"
             )
         })
+    }
+
+    /// Refuses the BE that runs, with what to do instead.
+    ///
+    /// # Errors
+    /// [`Refusal::Running`].
+    pub fn refuse_running(&self, way_out: &str) -> Result<(), Refusal> {
+        match self.running {
+            false => Ok(()),
+            true => Err(Refusal::Running { name: self.name().into(), way_out: way_out.to_owned() }),
+        }
+    }
+
+    /// Refuses a BE whose root is mounted.
+    ///
+    /// # Errors
+    /// [`Refusal::EnvironmentMounted`].
+    pub fn refuse_mounted(&self) -> Result<(), Refusal> {
+        match self.mounted_at.first() {
+            None => Ok(()),
+            Some(place) => Err(Refusal::EnvironmentMounted {
+                name: self.reference.clone(),
+                mountpoint: place.display().to_string(),
+            }),
+        }
     }
 
     /// Refuses to write to a hibernated BE.

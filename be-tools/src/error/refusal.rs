@@ -280,7 +280,8 @@ pub enum Refusal {
     /// Several devices match the device field of a line of fstab, so that which one is mounted is
     /// chance.
     #[error(
-        "{spec} in its fstab names {}: disconnect all but one, or give the others another UUID,         label or PARTUUID",
+        "{spec} in its fstab names {}: disconnect all but one, or give the others another UUID, \
+        label or PARTUUID",
         .devices.join(" and ")
     )]
     AmbiguousDevice {

@@ -136,9 +136,9 @@ impl Pair<'_> {
             None => (self.source_has)(&line.mountpoint),
         };
         let is_mounted = !is_on_request(line) || is_never_shared(mountpoint);
-        if !would_be_copied || !is_on_disk(line) || !is_mounted {
+        if !would_be_copied || !line.names_device() || !is_mounted {
             let is_other =
-                |of_source: &FileSystemUse| is_on_disk(line) && line.device != of_source.device;
+                |of_source: &FileSystemUse| line.names_device() && line.device != of_source.device;
             return Ok(of_source.is_none_or(is_other));
         }
         // The target's own word, since an earlier --keep. That of another BE does not count.
@@ -238,13 +238,7 @@ fn own_file_systems<'a>(
 }
 
 fn is_on_request(line: &FileSystemUse) -> bool {
-    ["noauto", "bind", "rbind"].iter().any(|name| line.has_option(name))
-}
-
-/// Whether a line names a device of this machine.
-fn is_on_disk(line: &FileSystemUse) -> bool {
-    const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "/dev/"];
-    TAGS.iter().any(|tag| line.spec.starts_with(tag))
+    line.is_bind() || line.has_option("noauto")
 }
 
 #[cfg(test)]

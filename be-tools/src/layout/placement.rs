@@ -121,8 +121,8 @@ impl<D> Placement<D> {
         }
     }
 
-    /// Resolves the device that the user named (by-id, `UUID=`, `vg/lv`) with `find`. This is the
-    /// only time that it is looked up.
+    /// Resolves the device that the user named (by-id, `UUID=`, `vg/lv`) with `find`. From
+    /// then on it is the value that was found.
     ///
     /// # Errors
     /// Those of `find`.

@@ -121,12 +121,9 @@ fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
 /// Whether a line is a file system on a disk of this machine that is mounted at boot. /boot counts
 /// even if it is mounted only on request, which some administrators do.
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
-    const TAGS: [&str; 5] = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
-    let named = line.spec.starts_with("/dev/") || TAGS.iter().any(|tag| line.spec.starts_with(tag));
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
-    let on_request = ["bind", "rbind"].iter().any(|name| line.has_option(name))
-        || line.has_option("noauto") && !is_never_shared(mountpoint);
-    mountpoint.is_root() || named && !removable && !on_request
+    let on_request = line.is_bind() || line.has_option("noauto") && !is_never_shared(mountpoint);
+    mountpoint.is_root() || line.names_device() && !removable && !on_request
 }
 
 /// Whether the content of a source file system is copied to the target.

@@ -84,19 +84,9 @@ fn to_erase<'i>(
 /// # Errors
 /// The refusal.
 pub fn refuse(environment: &BootEnvironment, force: bool) -> Result<()> {
-    if environment.running {
-        return Err(Refusal::Running {
-            name: environment.name().into(),
-            way_out: "boot another one first".into(),
-        }
-        .into());
-    }
+    environment.refuse_running("boot another one first")?;
+    environment.refuse_mounted()?;
     let name = environment.reference.clone();
-    if let Some(place) = environment.mounted_at.first() {
-        return Err(
-            Refusal::EnvironmentMounted { name, mountpoint: place.display().to_string() }.into()
-        );
-    }
     if environment.descriptor.is_none() && !force {
         let system = environment.os.pretty_name.clone();
         return Err(Refusal::NotMadeByLifeboat { name, system }.into());
@@ -193,7 +183,7 @@ impl<'a> Deletion<'a> {
         }
         vec![format!(
             "the firmware's variables cannot be read here: if '{}' has a boot entry, it is not \
-            removed, and starts nothing until `be boot-entries remove` removes it",
+            removed, but no longer starts anything; `be boot-entries remove` removes it",
             environment.name()
         )]
     }

@@ -249,10 +249,7 @@ pub(super) fn refuse(
     way_out: &str,
     writable: &[PathBuf],
 ) -> Result<()> {
-    if environment.running {
-        let (name, way_out) = (environment.name().into(), way_out.into());
-        return Err(Refusal::Running { name, way_out }.into());
-    }
+    environment.refuse_running(way_out)?;
     refuse_unknown(environment, writable)?;
     match &environment.descriptor {
         // What was interrupted can be run again, or another command that puts it right.

@@ -37,14 +37,8 @@ pub fn mount(
     let inventory = discover(host)?;
     let environment = inventory.find(reference)?;
     lock.note(InProgress::on("mount", environment));
-    if environment.running {
-        let way_out = "its files are below /".into();
-        return Err(Refusal::Running { name: environment.name().into(), way_out }.into());
-    }
-    if let Some(place) = environment.mounted_at.first() {
-        let (name, mountpoint) = (environment.reference.clone(), place.display().to_string());
-        return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
-    }
+    environment.refuse_running("its files are below /")?;
+    environment.refuse_mounted()?;
     let own = host.run.join(PLACE).join(environment.reference.replace('/', "-"));
     let dir = match dir {
         Some(dir) => dir.canonicalize().at("finding the directory", dir)?,

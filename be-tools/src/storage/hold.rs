@@ -46,7 +46,7 @@ impl Hold {
     pub fn take(device: &BlockDevice) -> Result<Self> {
         let opened = open_as_found(device)?;
         if !holds_the_same(&probe(&opened), &device.content) {
-            return Err(changed(device, "its content is another one"));
+            return Err(changed(device, "its content has changed"));
         }
         let digest = digest(&opened, device)?;
         Ok(Hold { device: device.clone(), opened, digest, claimed: Mutex::default() })
@@ -105,7 +105,7 @@ impl Hold {
     fn refuse_changed(&self) -> Result<()> {
         self.refuse_exchanged()?;
         if digest(&self.opened, &self.device)? != self.digest {
-            return Err(changed(&self.device, "its content is another one"));
+            return Err(changed(&self.device, "its content has changed"));
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ pub(super) fn open_as_found(device: &BlockDevice) -> Result<OpenDevice> {
         return Err(changed(device, "it is another disk or medium"));
     }
     if opened.size != device.size {
-        return Err(changed(device, "its size is another one"));
+        return Err(changed(device, "its size has changed"));
     }
     Ok(opened)
 }

@@ -124,8 +124,8 @@ impl Mounts {
 
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|b| *b == b' ');
-    let text = |word: &[u8]| String::from_utf8_lossy(&super::unescape(word)).into_owned();
-    let path = |word: &[u8]| PathBuf::from(OsString::from_vec(super::unescape(word)));
+    let text = |word: &[u8]| String::from_utf8_lossy(&crate::octal::unescape(word)).into_owned();
+    let path = |word: &[u8]| PathBuf::from(OsString::from_vec(crate::octal::unescape(word)));
     let mut id = || text(words.next()?).parse::<u64>().ok();
     let (id, parent) = (id()?, id()?);
     let number = text(words.next()?);

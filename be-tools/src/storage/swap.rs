@@ -38,7 +38,7 @@ pub fn read(host: &Host) -> Result<Vec<SwapUse>> {
 pub fn parse(text: &[u8]) -> Vec<SwapUse> {
     let fields = |line: &[u8]| -> Option<SwapUse> {
         let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
-        let path = super::unescape(words.next()?);
+        let path = crate::octal::unescape(words.next()?);
         let kind = words.next()?;
         let mut kibibytes =
             || std::str::from_utf8(words.next()?).ok()?.parse::<u64>().ok()?.checked_mul(1024);

@@ -121,7 +121,7 @@ struct Comparison<'a> {
     progress: &'a (dyn Fn(u64) + Sync),
     stack: WorkStack<Task>,
     findings: Mutex<Findings>,
-    /// Pairs of inodes with several names whose content has been compared, with the result.
+    /// Pairs of inodes with several names whose content has been compared, and is the same.
     same_content: Mutex<HashSet<[u64; 4]>>,
 }
 
@@ -171,6 +171,8 @@ pub fn compare(
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
+    // A comparison of content that was interrupted in the last directory is none.
+    go_on()?;
     let mut findings = comparison.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
     findings.differences.sort_by(|a, b| a.path.cmp(&b.path));
     findings.unread.sort();
@@ -380,8 +382,10 @@ impl Comparison<'_> {
             if lengths[0] < PIECE {
                 break;
             }
+            // What was not read to its end is neither the same nor another: compare() ends with
+            // the interruption.
             if go_on().is_err() {
-                break;
+                return Ok(true);
             }
         }
         if has_names {

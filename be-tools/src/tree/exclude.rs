@@ -1,7 +1,7 @@
 //! What is never copied (docs/design.md, "Copying"), and what the user leaves out.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::glob::Glob;
@@ -158,22 +158,7 @@ fn swap_files(proc_swaps: &str) -> Vec<PathBuf> {
 }
 
 fn unescape_octal(word: &str) -> PathBuf {
-    let bytes = word.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let digits = bytes
-            .get(i + 1..i + 4)
-            .filter(|d| bytes[i] == b'\\' && d.iter().all(|b| (b'0'..b'8').contains(b)));
-        if let Some(digits) = digits {
-            out.push(digits.iter().fold(0u8, |n, d| n.wrapping_mul(8).wrapping_add(d - b'0')));
-            i += 4;
-        } else {
-            out.push(bytes[i]);
-            i += 1;
-        }
-    }
-    PathBuf::from(OsStr::from_bytes(&out))
+    PathBuf::from(OsString::from_vec(crate::octal::unescape(word.as_bytes())))
 }
 
 #[cfg(test)]

@@ -148,7 +148,9 @@ impl Request {
             Request::Make(command) => command.words()?,
             Request::Mount(command) => command.words()?,
             Request::Rename(command) => Words::new("rename").word(command.old).word(command.new),
-            Request::Status(command) => return Ok(Deed::Status(command.name.or(command.option))),
+            Request::Status(command) => {
+                return at_most_one("lustatus", command.option, command.name).map(Deed::Status);
+            }
             Request::Umount(command) => command.words()?,
             Request::Upgrade(command) => command.words()?,
         };
@@ -183,11 +185,18 @@ impl Words {
 
 /// The BE of a command that takes it with `-n` or without.
 fn one(command: &str, option: Option<String>, name: Option<String>) -> Result<String> {
+    at_most_one(command, option, name)?
+        .ok_or_else(|| Error::Usage(format!("{command}: name the boot environment with -n NAME")))
+}
+
+/// As [`one`], where the name may be left out.
+fn at_most_one(
+    command: &str,
+    option: Option<String>,
+    name: Option<String>,
+) -> Result<Option<String>> {
     match (option, name) {
-        (Some(name), None) | (None, Some(name)) => Ok(name),
-        (None, None) => {
-            Err(Error::Usage(format!("{command}: name the boot environment with -n NAME")))
-        }
+        (name, None) | (None, name) => Ok(name),
         (Some(_), Some(name)) => Err(Error::Usage(format!(
             "{command}: the boot environment is named by -n, so '{name}' is one word too many"
         ))),
@@ -227,7 +236,7 @@ impl LuActivate {
                 "be synchronizes no files at the first boot: `be mount` and copy them",
             );
         }
-        Ok(match self.option.or(self.name) {
+        Ok(match at_most_one("luactivate", self.option, self.name)? {
             Some(name) => Words::new("activate").word(name).word("--yes"),
             None => Words::new("activate"),
         })
@@ -504,7 +513,14 @@ impl LuMount {
             None => one("lumount", None, names.next())?,
         };
         let words = Words::new("mount").word(name);
-        Ok(match self.mountpoint.or_else(|| names.next()) {
+        let directory = match self.mountpoint {
+            Some(directory) => Some(directory),
+            None => names.next(),
+        };
+        if let Some(word) = names.next() {
+            return Err(Error::Usage(format!("lumount: '{word}' is one word too many")));
+        }
+        Ok(match directory {
             Some(directory) => words.word(directory),
             None => words,
         })
@@ -553,7 +569,8 @@ pub(super) struct LuUmount {
 
 impl LuUmount {
     fn words(self) -> Result<Words> {
-        let name = one("luumount", self.option.or(self.mountpoint), self.name)?;
+        let option = at_most_one("luumount", self.option, self.mountpoint)?;
+        let name = one("luumount", option, self.name)?;
         Ok(Words::new("umount").word(name))
     }
 }

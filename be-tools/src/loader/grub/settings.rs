@@ -1,5 +1,5 @@
 //! GRUB's settings in a BE: `/etc/default/grub.d/lifeboat.cfg`, the names of root devices in other
-//! settings, and a check of the grub.cfg that update-grub makes from them. Does no I/O.
+//! settings, and a check of the grub.cfg that update-grub makes from them.
 //!
 //! grub-mkconfig of bookworm and trixie sources `/etc/default/grub`, then
 //! `/etc/default/grub.d/*.cfg` in the shell's order. So do grub-install and the maintainer scripts.

@@ -62,7 +62,7 @@ pub fn choose(
     }
     // The first ones are those that the system would start.
     choice.notes.extend(passed_over.iter().take(MOST_NOTES).map(|(entry, missing)| {
-        format!("not from {entry}: {missing}, which it names, is not there")
+        format!("skipped {entry}: {missing}, which it names, does not exist")
     }));
     let has_initramfs = !choice.initrds.is_empty();
     let corrected =

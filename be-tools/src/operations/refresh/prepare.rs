@@ -186,14 +186,8 @@ impl<'a> Job<'a> {
 
 /// Refuses a BE that cannot be refreshed. Returns its descriptor.
 fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
-    if target.running {
-        let way_out = "boot another one first, or refresh another one from it".into();
-        return Err(Refusal::Running { name: target.name().into(), way_out }.into());
-    }
-    if let Some(place) = target.mounted_at.first() {
-        let (name, mountpoint) = (target.reference.clone(), place.display().to_string());
-        return Err(Refusal::EnvironmentMounted { name, mountpoint }.into());
-    }
+    target.refuse_running("boot another one first, or refresh another one from it")?;
+    target.refuse_mounted()?;
     let Some(descriptor) = &target.descriptor else {
         let name = target.reference.clone();
         let way_out = format!("`be create NAME --replace {name}` replaces it by a new one");
