@@ -18,7 +18,8 @@ pub struct InstallTarget<'a> {
     pub descriptor: &'a Descriptor,
     /// The BE as it was found, or as it will be.
     pub environment: &'a BootEnvironment,
-    /// The directory where its whole tree is mounted for writing; `/` for the running BE.
+    /// The directory where its whole tree is mounted, perhaps for reading only; `/` for the running
+    /// BE.
     pub root: &'a Path,
 }
 

@@ -1,8 +1,6 @@
 //! A loader that is installed again before a switch, because its files or its entry are not as they
 //! should be.
 
-use std::path::PathBuf;
-
 use crate::environment::mounted::{MountMode, MountedEnvironment};
 use crate::environment::{BootEnvironment, Inventory};
 use crate::error::Result;
@@ -27,7 +25,7 @@ pub(super) fn corrected(
     }
 }
 
-/// Mounts what the BE's own programs need to make its loader.
+/// Mounts what the BE's own programs read to make its loader's image.
 ///
 /// # Errors
 /// As [`MountedEnvironment::mount`].
@@ -36,17 +34,37 @@ pub(super) fn mount(
     inventory: &Inventory,
     environment: &BootEnvironment,
 ) -> Result<MountedEnvironment> {
-    // Who activates a BE lets it boot, which needs them.
-    let writable = ["/usr", "/boot"].map(PathBuf::from);
-    let mode = MountMode::ReadWrite;
-    MountedEnvironment::mount_for_commands(host, inventory, environment, mode, &writable)
+    // They only read: the image is written by Lifeboat.
+    let mode = MountMode::ReadOnly;
+    MountedEnvironment::mount_for_commands(host, inventory, environment, mode, &[])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discover;
     use crate::loader;
     use crate::loader::testing::{Firmware, environment};
+    use crate::storage::device::Devices;
+    use crate::storage::testing::{RootFileSystem, debian_root, in_namespace, is_root};
+
+    #[test]
+    fn activating_writes_to_no_file_system_of_the_be() {
+        if !is_root() {
+            return;
+        }
+        let root = RootFileSystem::make("ext4", |dir, uuid| {
+            debian_root(dir, &format!("UUID={uuid} / ext4 defaults 0 1\n"), uuid);
+        });
+        let devices = Devices::scan(&Host::local()).unwrap();
+        let ours = devices.iter().filter(|d| d.node == root.device.node).cloned().collect();
+        let inventory = discover::look_at(ours);
+        in_namespace(|| {
+            let mounted = mount(&Host::local(), &inventory, &inventory.environments[0]).unwrap();
+            assert!(mounted.root().join("etc/fstab").exists());
+            assert!(std::fs::write(mounted.root().join("etc/new"), "x").is_err());
+        });
+    }
 
     #[test]
     fn a_loader_that_works_and_cannot_be_written_again_does_not_prevent_a_switch() {
