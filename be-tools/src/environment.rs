@@ -13,7 +13,7 @@ mod problem;
 
 pub use crate::own_files::DESCRIPTOR_PATH;
 pub use boot_environment::{
-    BootEnvironment, FileSystemUse, OperatingSystem, Root, SYSTEM_PLACES, Trial,
+    BootEnvironment, FileSystemUse, OperatingSystem, Root, SYSTEM_PLACES, Trial, is_never_shared,
 };
 pub use descriptor::{Descriptor, FORMAT, Operation, State};
 pub use inventory::Inventory;

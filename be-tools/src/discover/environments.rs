@@ -8,6 +8,7 @@ use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{
     BootEnvironment, FileSystemUse, MadeDevice, OperatingSystem, Purpose, Root, SYSTEM_PLACES,
+    is_never_shared,
 };
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
@@ -232,7 +233,9 @@ fn file_systems(
                 .or_else(|| mounted.and_then(|mounts| device_at(entry, devices, mounts)));
             let mountpoint = entry.mountpoint();
             FileSystemUse {
-                shared: shared.contains(&mountpoint) || device.is_some_and(BlockDevice::is_esp),
+                // Its own word makes nothing shared that each BE has for itself.
+                shared: shared.contains(&mountpoint) && !is_never_shared(&mountpoint)
+                    || device.is_some_and(BlockDevice::is_esp),
                 mountpoint,
                 spec: entry.spec(),
                 fs_type: entry.fs_type(),
@@ -312,6 +315,7 @@ fn set_references(all: &mut [BootEnvironment], devices: &Devices) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Descriptor;
     use crate::storage::device_number::DeviceNumber;
     use crate::storage::probe::{FsUuid, SuperBlock};
 
@@ -331,6 +335,21 @@ mod tests {
             let shared: Vec<bool> = all[0].file_systems.iter().map(|f| f.shared).collect();
             assert_eq!(shared, [false, is_shared], "{place}");
         }
+    }
+
+    #[test]
+    fn a_descriptor_shares_nothing_that_each_be_has_for_itself() {
+        let device = BlockDevice::example("vda1", SuperBlock::new(Kind::Ext4));
+        let devices: Devices = [device.clone()].into_iter().collect();
+        let file_system = FileSystem::found(Volume::of(&devices, &device)).unwrap();
+        let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
+        let places = ["/usr", "/boot", "/boot/grub", "/var", "/opt", "/home"];
+        descriptor.shared = places.map(PathBuf::from).to_vec();
+        let fstab = places.map(|place| format!("UUID=gone {place} ext4 defaults 0 2\n")).concat();
+        let facts = Facts { descriptor: Some(descriptor), fstab: Some(fstab), ..Facts::default() };
+        let found = file_systems(&FoundRoot { file_system: &file_system, facts }, &devices, None);
+        let shared: Vec<_> = found.iter().filter(|f| f.shared).map(|f| &*f.mountpoint).collect();
+        assert_eq!(shared, [Path::new("/opt"), Path::new("/home")]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::descriptor::{Descriptor, Operation, State};
 use super::mark::MadeDevice;
 use super::problem::{HIBERNATED, Problem};
 use crate::error::Refusal;
-use crate::storage::device::Devices;
+use crate::storage::device::{BlockDevice, Devices};
+use crate::storage::probe::Kind;
+use crate::storage::subvolume::Subvolume;
 
 /// The operating system of a BE, from os-release(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,12 @@ impl OperatingSystem {
 /// BE does not make them shared.
 pub const SYSTEM_PLACES: [&str; 5] = ["/", "/usr", "/boot", "/var", "/opt"];
 
+/// Whether each BE has this mount point for itself, even if an administrator wants to share it.
+pub fn is_never_shared(mountpoint: &Path) -> bool {
+    ["/", "/usr", "/var"].iter().any(|place| mountpoint == Path::new(place))
+        || mountpoint.starts_with("/boot")
+}
+
 /// The root file system of a BE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
@@ -114,6 +122,15 @@ impl FileSystemUse {
     pub fn names_device(&self) -> bool {
         const NAMES: [&str; 6] = ["/dev/", "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
         NAMES.iter().any(|name| self.spec.starts_with(name))
+    }
+
+    /// The subvolume that it mounts of this device; `None` is the top level, which holds all. An
+    /// option that names none counts as that.
+    pub fn subvolume(&self, device: &BlockDevice) -> Option<Subvolume> {
+        match device.content.kind() {
+            Some(Kind::Btrfs) => Subvolume::of_line(&self.options).unwrap_or_default(),
+            _ => None,
+        }
     }
 
     /// Whether it shows a directory of a file system that is mounted elsewhere.
@@ -238,16 +255,20 @@ impl BootEnvironment {
             .is_some_and(|d| d.state == State::Incomplete && copying(d.operation))
     }
 
-    /// Whether it is an unmanaged system on a portable disk. What its fstab says of the other
-    /// disks was written for another machine.
+    /// Whether it is an unmanaged system on a portable disk, and does not run. What its fstab says
+    /// of the other disks was written for another machine.
     pub fn is_visitor(&self, devices: &Devices) -> bool {
-        !self.is_managed() && self.is_on_portable_disk(devices)
+        !self.is_managed() && !self.running && self.is_on_portable_disk(devices)
     }
 
-    /// Whether its root is on a portable disk.
+    /// Whether its root is on a portable disk, or on several of which one is: under a volume or an
+    /// array, too.
     pub fn is_on_portable_disk(&self, devices: &Devices) -> bool {
         let device = devices.by_node(&self.root.device);
-        device.is_some_and(|device| device.is_portable() || devices.disk_of(device).is_portable())
+        device.is_some_and(|device| {
+            device.is_portable()
+                || devices.disks_of(device).into_iter().any(BlockDevice::is_portable)
+        })
     }
 
     /// What a change of the BE does to its trial, if one is pending.

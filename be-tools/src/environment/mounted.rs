@@ -16,9 +16,9 @@ use crate::storage::mount_place::MountPlace;
 use crate::storage::mounts::{Mounted, Mounts};
 use crate::storage::subvolume::Subvolume;
 use crate::storage::volume::{self, FileSystem, Volume};
-use nested::is_needed_to_boot;
 
 pub(crate) use nested::{Nested, NestedMount, nested, refuse_for_commands};
+pub(crate) use reach::refuse_anothers;
 pub use wanted::MountMode;
 pub(crate) use wanted::{MountScope, Wanted};
 
@@ -196,7 +196,7 @@ impl MountedEnvironment {
         inventory: &Inventory,
         mount: &NestedMount,
     ) -> Result<()> {
-        let NestedMount { file_system, device, mode, .. } = *mount;
+        let NestedMount { file_system, device, mode, is_optional, .. } = *mount;
         let shown = file_system.mountpoint.display();
         if mode.writes() {
             inventory.refuse_hibernated(device)?;
@@ -224,10 +224,7 @@ impl MountedEnvironment {
                 self.warnings.extend_from_slice(mounted.warnings());
                 self.mounts.push(mounted);
             }
-            Err(error)
-                if file_system.has_option("nofail")
-                    || !mode.writes() && !is_needed_to_boot(&file_system.mountpoint) =>
-            {
+            Err(error) if is_optional => {
                 self.warnings.push(format!("{shown} is left out: {error}"));
             }
             Err(error) => return Err(error),

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::mount_point::MountPoint;
 use super::placement::{FsType, Placement, PlacementKind};
-use super::rules::{Treatment, is_never_shared};
-use crate::environment::{BootEnvironment, FileSystemUse, MadeDevice, Purpose};
+use super::rules::Treatment;
+use crate::environment::{BootEnvironment, FileSystemUse, MadeDevice, Purpose, is_never_shared};
 use crate::error::{Error, Refusal, Result};
 
 /// The placements that give a new BE the devices and types of an old one that it replaces.
@@ -135,7 +135,7 @@ impl Pair<'_> {
             Some(line) => Treatment::of(line) == Treatment::Copied,
             None => (self.source_has)(&line.mountpoint),
         };
-        let is_mounted = !is_on_request(line) || is_never_shared(mountpoint);
+        let is_mounted = !is_on_request(line) || is_never_shared(mountpoint.as_path());
         if !would_be_copied || !line.names_device() || !is_mounted {
             let is_other =
                 |of_source: &FileSystemUse| line.names_device() && line.device != of_source.device;

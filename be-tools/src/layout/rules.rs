@@ -7,7 +7,7 @@ use super::mount_point::MountPoint;
 use super::options::inherited_options;
 use super::placement::{FsType, Placement, PlacementKind};
 use super::target::{Layout, TargetFileSystem};
-use crate::environment::{FileSystemUse, SYSTEM_PLACES};
+use crate::environment::{FileSystemUse, SYSTEM_PLACES, is_never_shared};
 use crate::error::{Error, Refusal, Result};
 use crate::storage::provision::Provision;
 
@@ -122,7 +122,8 @@ fn is_esp_mount_point(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
 /// even if it is mounted only on request, which some administrators do.
 fn is_on_disk(mountpoint: &MountPoint, line: &FileSystemUse) -> bool {
     let removable = matches!(line.fs_type.as_str(), "iso9660" | "udf" | "udf,iso9660");
-    let on_request = line.is_bind() || line.has_option("noauto") && !is_never_shared(mountpoint);
+    let on_request =
+        line.is_bind() || line.has_option("noauto") && !is_never_shared(mountpoint.as_path());
     mountpoint.is_root() || line.names_device() && !removable && !on_request
 }
 
@@ -177,7 +178,7 @@ fn check(
     let refuse = |why: String| Err(Refusal::Other(format!("-m {}: {why}", placement.text)).into());
     match (&placement.kind, source_mount) {
         (PlacementKind::Shared(_), source_mount)
-            if is_never_shared(mountpoint) && source_mount != Some(&SourceMount::Esp) =>
+            if is_never_shared(mountpoint.as_path()) && source_mount != Some(&SourceMount::Esp) =>
         {
             refuse(format!(
                 "{mountpoint} is never shared, because every boot environment has its own: leave \
@@ -220,12 +221,6 @@ fn check(
             Ok(())
         }
     }
-}
-
-/// Whether every BE needs its own: the kernels, the installed packages, and the package database.
-pub(super) fn is_never_shared(mountpoint: &MountPoint) -> bool {
-    let path = mountpoint.as_path();
-    ["/", "/usr", "/var"].iter().any(|p| path == Path::new(p)) || path.starts_with("/boot")
 }
 
 fn needed_before_mounts(mountpoint: &MountPoint) -> bool {

@@ -25,7 +25,6 @@ use crate::root_dir::RootDir;
 use crate::sandbox::Inside;
 use crate::session::lock::{InProgress, Lock};
 use crate::step as steps;
-use crate::storage::device::BlockDevice;
 use crate::storage::namespace;
 use step::State;
 pub use transcript::Transcript;
@@ -153,10 +152,9 @@ fn refuse_foreign(
     inventory: &Inventory,
     environment: &BootEnvironment,
 ) -> std::result::Result<(), Refusal> {
-    let root = inventory.devices.by_node(&environment.root.device);
     let why = match () {
         () if !environment.is_managed() => "is a system that Lifeboat did not make",
-        () if root.is_some_and(BlockDevice::is_portable) => {
+        () if environment.is_on_portable_disk(&inventory.devices) => {
             "is on a disk that may come from another machine"
         }
         () => return Ok(()),
@@ -219,6 +217,7 @@ fn notes(environment: &BootEnvironment, packages: &PackagePlan) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::loader::testing::environment;
+    use crate::storage::device::BlockDevice;
     use crate::storage::device::Devices;
     use crate::storage::probe::{Kind, SuperBlock};
 

@@ -4,8 +4,8 @@ use std::fmt::{Display, Formatter};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::environment::BootEnvironment;
-use crate::environment::Inventory;
+use crate::environment::mounted::refuse_anothers;
+use crate::environment::{BootEnvironment, Inventory};
 use crate::error::{Error, Refusal, Result};
 use crate::layout::MountPoint;
 use crate::session::Session;
@@ -18,8 +18,8 @@ use crate::storage::volume::{Access, FileSystem, Volume};
 /// The file system that a BE has at a mount point.
 ///
 /// # Errors
-/// [`Error::FileSystemNotFound`], [`Error::DeviceGone`], several devices match, or the device has no
-/// file system.
+/// [`Error::FileSystemNotFound`], [`Error::DeviceGone`], several devices match, the device has no
+/// file system, or it is a part of another BE.
 pub(crate) fn file_system(
     inventory: &Inventory,
     source: &BootEnvironment,
@@ -44,8 +44,35 @@ pub(crate) fn file_system(
         inventory.devices.refuse_ambiguous(&line.spec)?;
         return Err(not_found());
     };
-    let volume = Volume::of_line(&inventory.devices, device_at(node)?, &line.options)?;
-    FileSystem::found(volume)
+    let device = device_at(node)?;
+    refuse_anothers(inventory, source, line, device)?;
+    FileSystem::found(Volume::of_line(&inventory.devices, device, &line.options)?)
+}
+
+/// Sentences for a plan about file systems that a source, which does not run, has on other disks
+/// than its root, although nothing shows that they were made for it.
+///
+/// # Errors
+/// Those of [`file_system`].
+pub(crate) fn notes_on_other_disks(
+    inventory: &Inventory,
+    source: &BootEnvironment,
+    mountpoints: &[MountPoint],
+) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for mountpoint in mountpoints.iter().filter(|_| !source.running) {
+        let device = file_system(inventory, source, mountpoint)?.volume.device;
+        let disk = inventory.devices.disk_of(&device);
+        if disk.node != source.root.disk && !source.has_made(&device.node) {
+            notes.push(format!(
+                "{mountpoint} of '{}' is {}, on another disk than its root, because its fstab says \
+                so",
+                source.name(),
+                device.node.display()
+            ));
+        }
+    }
+    Ok(notes)
 }
 
 /// Mounts one file system of the source on the session's directory for it, without what is mounted

@@ -1,6 +1,8 @@
 //! Subvolumes of a btrfs. Only this file reads and writes the options `subvol=` and `subvolid=` of
 //! btrfs(5).
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -83,6 +85,16 @@ impl Subvolume {
         }
     }
 
+    /// Whether a file may be in both: one is in the other, or it is not known where one is. `None`
+    /// is the top level, which holds all others.
+    pub fn may_overlap(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let (Some(Subvolume::Path(one)), Some(Subvolume::Path(other))) = (one, other) else {
+            return true;
+        };
+        let (one, other) = (Path::new(one), Path::new(other));
+        one.starts_with(other) || other.starts_with(one)
+    }
+
     /// Whether one of these options names a subvolume.
     pub fn is_named_in(options: &str) -> bool {
         SubvolumeOptions::parse(options) != SubvolumeOptions::default()
@@ -125,6 +137,29 @@ pub(super) fn parse_id(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_two_known_paths_are_apart() {
+        let at = |path: &str| match path {
+            "id" => Some(Subvolume::Id(256)),
+            "default" => Some(Subvolume::Default),
+            path => Subvolume::at(path),
+        };
+        for (one, other, may_overlap) in [
+            ("@", "@var", false),
+            ("@", "@/var", true),
+            ("@second", "@", false),
+            ("@", "@", true),
+            ("", "@", true),
+            ("id", "@", true),
+            ("default", "@", true),
+            ("id", "id", true),
+        ] {
+            let (one, other) = (at(one), at(other));
+            assert_eq!(Subvolume::may_overlap(one.as_ref(), other.as_ref()), may_overlap);
+            assert_eq!(Subvolume::may_overlap(other.as_ref(), one.as_ref()), may_overlap);
+        }
+    }
 
     #[test]
     fn options_of_fstab_name_a_subvolume() {

@@ -14,6 +14,8 @@ pub(crate) struct NestedMount<'a> {
     pub(crate) file_system: &'a FileSystemUse,
     pub(super) device: &'a BlockDevice,
     pub(super) mode: MountMode,
+    /// Whether the others are mounted although this one cannot be.
+    pub(super) is_optional: bool,
     /// Why it is not mounted as it was wanted.
     pub(crate) warning: Option<String>,
 }
@@ -69,7 +71,9 @@ pub(crate) fn nested<'a>(
                 continue;
             }
         };
-        found.mounts.push(NestedMount { file_system, device, mode, warning });
+        let is_optional = is_optional(file_system, wanted)
+            || !mode.writes() && !is_needed(&file_system.mountpoint, wanted);
+        found.mounts.push(NestedMount { file_system, device, mode, is_optional, warning });
     }
     Ok(found)
 }
@@ -124,11 +128,28 @@ fn is_own(file_system: &FileSystemUse) -> bool {
 
 /// Whether the BE's programs make no sense without the file system on this mount point.
 fn is_needed(mountpoint: &Path, wanted: Wanted) -> bool {
-    is_needed_to_boot(mountpoint) || wanted.is_for_programs && mountpoint == Path::new("/var")
+    is_needed_to_boot(mountpoint)
+        || wanted.is_for_programs && mountpoint == Path::new("/var")
+        || wanted.installs_packages && has_files_of_packages(mountpoint)
+}
+
+/// Whether packages have files there, or a package manager its database.
+fn has_files_of_packages(mountpoint: &Path) -> bool {
+    ["/usr", "/boot", "/opt"].iter().any(|place| mountpoint.starts_with(place))
+        || ["/var/lib/dpkg", "/var/lib/rpm"]
+            .iter()
+            .any(|list| Path::new(list).starts_with(mountpoint))
+}
+
+/// Whether the BE starts without it. That does not count for programs which need it: their files
+/// would go below its mount point.
+fn is_optional(file_system: &FileSystemUse, wanted: Wanted) -> bool {
+    let is_needed = wanted.is_for_programs && is_needed(&file_system.mountpoint, wanted);
+    file_system.has_option("nofail") && !is_needed
 }
 
 /// Whether a BE does not start without the file system on this mount point.
-pub(super) fn is_needed_to_boot(mountpoint: &Path) -> bool {
+fn is_needed_to_boot(mountpoint: &Path) -> bool {
     ["/usr", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }
 
@@ -162,7 +183,7 @@ impl<'i> Presence<'i> {
                 true => Ok(Presence::LeftOut(None)),
             };
         }
-        let is_optional = file_system.has_option("nofail");
+        let is_optional = is_optional(file_system, wanted);
         let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());
         if let Err(refusal) = inventory.devices.refuse_ambiguous(spec) {
             return match is_optional {

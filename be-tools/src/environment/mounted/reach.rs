@@ -1,10 +1,15 @@
 //! How far a BE reaches the devices that its fstab names. An fstab may name any device of the
 //! machine, the root of the running system too: it is the word of whoever wrote that disk. What is
 //! on the disk of the root came with it, and what was made for the BE bears its mark.
+//!
+//! One btrfs may hold the roots of several BEs, and what else they are made of: there a subvolume
+//! is judged, not the device.
 
 use super::wanted::Wanted;
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
+use crate::error::Refusal;
 use crate::storage::device::BlockDevice;
+use crate::storage::subvolume::Subvolume;
 
 /// How far a BE reaches a device.
 pub(super) enum Reach {
@@ -29,22 +34,29 @@ pub(super) fn of(
     if !mode.writes() && !is_for_programs {
         return Reach::Whole;
     }
-    if is_anothers(inventory, environment, device) {
-        let why = format!("{} belongs to another boot environment", device.node.display());
+    let (name, place) = (environment.name(), file_system.mountpoint.display());
+    // Who only reads has no option to say otherwise.
+    let way_out = |does: &str| match mode.writes() {
+        true => format!("; --writable {place} {does}"),
+        false => String::new(),
+    };
+    let claims =
+        Claims { inventory, environment, device, subvolume: file_system.subvolume(device) };
+    if let Some(other) = claims.owner() {
+        let why = format!("{} belongs to '{other}'", device.node.display());
         return if is_for_programs { Reach::Nothing(why) } else { Reach::Read(why) };
     }
-    let (name, place) = (environment.name(), &file_system.mountpoint);
-    if environment.has_made(&device.node) || writable.contains(place) {
+    if claims.is_made() || writable.contains(&file_system.mountpoint) {
         return Reach::Whole;
     }
     // What several BEs are made of is written by the one that runs.
     if !file_system.shared
-        && let Some(other) = also_named_by(inventory, environment, device)
+        && let Some(other) = claims.also_named_by()
     {
         let why = format!(
-            "{} is in the fstab of '{other}' too; --writable {} gives it to '{name}'",
+            "{} is in the fstab of '{other}' too{}",
             device.node.display(),
-            place.display()
+            way_out(&format!("gives it to '{name}'"))
         );
         return if is_for_programs { Reach::Nothing(why) } else { Reach::Read(why) };
     }
@@ -52,41 +64,100 @@ pub(super) fn of(
     if is_on_its_disk {
         return Reach::Whole;
     }
-    let root = inventory.devices.by_node(&environment.root.device);
-    let place = place.display();
-    if is_for_programs && root.is_some_and(BlockDevice::is_portable) {
+    if is_for_programs && environment.is_on_portable_disk(&inventory.devices) {
         return Reach::Nothing(format!(
             "'{name}' is on a disk that may come from another machine, and this is on one of this \
-            machine; --writable {place} gives it to '{name}'"
+            machine{}",
+            way_out(&format!("gives it to '{name}'"))
         ));
     }
     Reach::Read(format!(
-        "it is on another disk than the root, and nothing shows that it was made for '{name}'; \
-        --writable {place} mounts it for writing"
+        "it is on another disk than the root, and nothing shows that it was made for '{name}'{}",
+        way_out("mounts it for writing")
     ))
 }
 
-/// Whether a device is the root of another BE, or was made for another one.
-fn is_anothers(inventory: &Inventory, environment: &BootEnvironment, device: &BlockDevice) -> bool {
-    others(inventory, environment)
-        .any(|other| other.root.device == device.node || other.has_made(&device.node))
-}
-
-/// Another BE whose fstab names a device too.
-fn also_named_by<'a>(
-    inventory: &'a Inventory,
-    environment: &'a BootEnvironment,
+/// Refuses to take what another BE is made of for a part of this one, which does not run: a copy
+/// would show it to this one's programs.
+///
+/// # Errors
+/// [`Refusal::OutOfReach`]
+pub(crate) fn refuse_anothers(
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    file_system: &FileSystemUse,
     device: &BlockDevice,
-) -> Option<&'a str> {
-    others(inventory, environment)
-        .filter(|other| !other.is_visitor(&inventory.devices))
-        .find(|other| other.named_devices().any(|named| *named == device.node))
-        .map(BootEnvironment::name)
+) -> Result<(), Refusal> {
+    if environment.running {
+        return Ok(());
+    }
+    let claims =
+        Claims { inventory, environment, device, subvolume: file_system.subvolume(device) };
+    let is_shared = file_system.shared || claims.is_made();
+    let named = || claims.also_named_by().filter(|_| !is_shared);
+    let Some(other) = claims.owner().or_else(named) else { return Ok(()) };
+    Err(Refusal::OutOfReach {
+        place: file_system.mountpoint.display().to_string(),
+        why: format!(
+            "the fstab of '{}' names {}, which is a part of '{other}'; correct that fstab, or boot \
+            it and copy it from there",
+            environment.name(),
+            device.node.display()
+        ),
+    })
 }
 
-fn others<'a>(
+/// Who has a claim to a volume that the fstab of a BE names.
+struct Claims<'a> {
     inventory: &'a Inventory,
     environment: &'a BootEnvironment,
-) -> impl Iterator<Item = &'a BootEnvironment> {
-    inventory.environments.iter().filter(|other| other.root.device != environment.root.device)
+    device: &'a BlockDevice,
+    subvolume: Option<Subvolume>,
+}
+
+impl<'a> Claims<'a> {
+    fn others(&self) -> impl Iterator<Item = &'a BootEnvironment> + use<'a> {
+        let own = &self.environment.root;
+        self.inventory.environments.iter().filter(move |other| other.root != *own)
+    }
+
+    fn is_root_here(&self, other: &BootEnvironment) -> bool {
+        other.root.device == self.device.node
+    }
+
+    /// Another BE whose root it is, or for which it was made.
+    fn owner(&self) -> Option<&'a str> {
+        let is_owner = |other: &&BootEnvironment| {
+            let root = other.root.subvolume.as_deref().and_then(Subvolume::at);
+            let has_root = self.is_root_here(other)
+                && Subvolume::may_overlap(root.as_ref(), self.subvolume.as_ref());
+            // For the btrfs of this root, the mark says who made all of it, not this subvolume.
+            let is_own_root = self.environment.root.device == self.device.node;
+            has_root || !is_own_root && other.has_made(&self.device.node)
+        };
+        self.others().find(is_owner).map(BootEnvironment::name)
+    }
+
+    /// Whether it was made for this BE, and for no other one as well.
+    fn is_made(&self) -> bool {
+        self.environment.has_made(&self.device.node)
+            && !self.others().any(|other| self.is_root_here(other))
+    }
+
+    /// Another BE whose fstab names it too, or may name it.
+    fn also_named_by(&self) -> Option<&'a str> {
+        let devices = &self.inventory.devices;
+        let names_it = |line: &FileSystemUse| {
+            let is_here = match &line.device {
+                Some(node) => *node == self.device.node,
+                None => devices.lookup(&line.spec).iter().any(|d| d.node == self.device.node),
+            };
+            let named = line.subvolume(self.device);
+            is_here && Subvolume::may_overlap(named.as_ref(), self.subvolume.as_ref())
+        };
+        self.others()
+            .filter(|other| !other.is_visitor(devices) && !other.is_unfinished())
+            .find(|other| other.file_systems.iter().any(names_it))
+            .map(BootEnvironment::name)
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::environment::FileSystemUse;
+use crate::environment::{FileSystemUse, MadeDevice};
 use crate::error::Refusal;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::device_number::DeviceNumber;
@@ -441,7 +441,7 @@ fn a_be_on_a_portable_disk_reaches_no_device_of_this_machine() {
         |lines: &str, writable: &[PathBuf]| reached(lines, MountMode::ForCommands, true, writable);
     // The root and the /var of the running system, and a disk that no other BE uses.
     for (line, why) in [
-        ("/srv /dev/sda1", "belongs to another boot environment"),
+        ("/srv /dev/sda1", "belongs to '@/dev/sda1'"),
         ("/srv /dev/sdb1", "is in the fstab of"),
         ("/srv /dev/sdd1", "may come from another machine"),
     ] {
@@ -474,4 +474,164 @@ fn packages_are_not_installed_where_their_files_cannot_be_written() {
     let refused = refuse_for_commands(&inventory, running, &[], true).unwrap_err();
     assert!(refused.to_string().contains("--writable /var"), "{refused}");
     refuse_for_commands(&inventory, running, &["/var".into()], true).unwrap();
+}
+
+/// A btrfs with the running `@`, a snapshot of it, `@second`, and these lines in the fstab of both.
+fn snapshots(lines: &[(&str, &str)]) -> Inventory {
+    let mut found = SuperBlock::new(Kind::Btrfs);
+    found.uuid = uuid::Uuid::new_v4().to_string().as_str().into();
+    let device = BlockDevice::example("sda2", found);
+    let root = |subvolume: &str, lines: &[(&str, &str)]| {
+        let mut environment = BootEnvironment::empty(Path::new("/dev/sda2"));
+        environment.root.subvolume = Some(subvolume.into());
+        for (place, options) in lines {
+            let line = FileSystemUse::example(place, "/dev/sda2");
+            environment.file_systems.push(FileSystemUse { options: (*options).into(), ..line });
+        }
+        environment
+    };
+    let mut running = root("@", &[("/var", "subvol=@var")]);
+    running.running = true;
+    let environments = vec![root("@second", lines), running];
+    Inventory { environments, devices: [device].into_iter().collect(), ..Inventory::default() }
+}
+
+#[test]
+fn a_subvolume_of_another_root_is_not_reached() {
+    let reached = |inventory: &Inventory, writable: &[PathBuf]| {
+        let wanted = Wanted {
+            is_for_programs: true,
+            writable,
+            ..Wanted::new(MountScope::All, MountMode::ForCommands)
+        };
+        nested(inventory, &inventory.environments[0], wanted).map(|found| found.mounts.len())
+    };
+    for (options, place, is_reached) in [
+        // What only this one names.
+        ("subvol=@second-srv", "/srv", true),
+        // What the running one is made of, and what may be the same.
+        ("subvol=@var", "/srv", false),
+        ("subvol=@var/lib", "/srv", false),
+        ("subvolid=300", "/srv", false),
+        // The root of the running one, below it, and what holds it.
+        ("subvol=@", "/srv", false),
+        ("subvol=@/home", "/srv", false),
+        ("subvol=/", "/srv", false),
+        ("defaults", "/srv", false),
+        ("subvolid=x", "/srv", false),
+    ] {
+        let inventory = snapshots(&[(place, options)]);
+        assert_eq!(reached(&inventory, &[]).unwrap(), usize::from(is_reached), "{options}");
+    }
+    let inventory = snapshots(&[("/var", "subvol=@var")]);
+    let refused = reached(&inventory, &[]).unwrap_err();
+    assert!(refused.to_string().contains("--writable /var"), "{refused}");
+    assert_eq!(reached(&inventory, &["/var".into()]).unwrap(), 1);
+    // The mark is that of the file system, which was made for the first of them.
+    let mut inventory = snapshots(&[("/var", "subvol=@var")]);
+    let purpose = crate::environment::Purpose::FileSystem("/".into());
+    for environment in &mut inventory.environments {
+        let made = MadeDevice { device: "/dev/sda2".into(), purpose: purpose.clone() };
+        environment.made.push(made);
+    }
+    reached(&inventory, &[]).unwrap_err();
+}
+
+#[test]
+fn a_stick_with_a_volume_group_is_portable() {
+    let device = |name: &str, transport: &str, slaves: &[&str]| BlockDevice {
+        transport: transport.into(),
+        slaves: slaves.iter().map(|name| (*name).to_owned()).collect(),
+        ..BlockDevice::example(name, SuperBlock::new(Kind::Ext4))
+    };
+    let devices: Devices = [
+        device("dm-0", "dm", &["sdb1"]),
+        device("dm-1", "dm", &["sda1", "sdb1"]),
+        device("dm-2", "dm", &["sda1"]),
+        device("sda1", "ata", &[]),
+        device("sda", "ata", &[]),
+        device("sdb1", "usb", &[]),
+        device("sdb", "usb", &[]),
+    ]
+    .into_iter()
+    .collect();
+    let is_portable = |name: &str| {
+        BootEnvironment::empty(&Path::new("/dev").join(name)).is_on_portable_disk(&devices)
+    };
+    assert!(is_portable("dm-0") && is_portable("dm-1") && is_portable("sdb1"));
+    assert!(!is_portable("dm-2") && !is_portable("sda1"));
+}
+
+#[test]
+fn the_running_system_is_no_visitor() {
+    let mut inventory = visitor("/data /dev/sdd1");
+    let (stick, other) = (0, 1);
+    inventory.environments[other].file_systems.push(FileSystemUse::example("/srv", "/dev/sdd1"));
+    let reach = |inventory: &Inventory| {
+        let wanted = Wanted {
+            is_for_programs: true,
+            ..Wanted::new(MountScope::All, MountMode::ForCommands)
+        };
+        nested(inventory, &inventory.environments[other], wanted).unwrap().left_out.join("; ")
+    };
+    // What a stranger's fstab says of this machine's disks counts for nothing.
+    assert!(!reach(&inventory).contains("/dev/sdd1"));
+    inventory.environments[stick].running = true;
+    assert!(reach(&inventory).contains("/dev/sdd1 is in the fstab of"), "{}", reach(&inventory));
+}
+
+#[test]
+fn a_source_has_no_file_system_of_another_be() {
+    let mut inventory = visitor("/srv /dev/sda1\n/var /dev/sdb1\n/opt /dev/sdd1");
+    let refused = |inventory: &Inventory, at: usize| {
+        let stick = &inventory.environments[0];
+        let line = &stick.file_systems[at];
+        let device = inventory.devices.by_node(line.device.as_deref().unwrap()).unwrap();
+        refuse_anothers(inventory, stick, line, device).err().map(|why| why.to_string())
+    };
+    for (at, is_refused) in [(0, true), (1, true), (2, false)] {
+        assert_eq!(refused(&inventory, at).is_some(), is_refused, "{at}");
+    }
+    // What several mount by intention is no part of one of them.
+    inventory.environments[0].file_systems[1].shared = true;
+    assert_eq!(refused(&inventory, 1), None);
+    // What runs has it mounted.
+    inventory.environments[0].running = true;
+    assert_eq!(refused(&inventory, 0), None);
+}
+
+#[test]
+fn programs_need_what_they_write_to_even_with_nofail() {
+    let mut inventory = visitor("");
+    let running = &mut inventory.environments[1];
+    running.file_systems.clear();
+    for place in ["/boot", "/opt", "/var/lib", "/srv"] {
+        running.file_systems.push(FileSystemUse {
+            options: "nofail".into(),
+            device: None,
+            spec: "UUID=gone".into(),
+            ..FileSystemUse::example(place, "")
+        });
+    }
+    let refused = |at: usize, is_for_programs, installs_packages| {
+        let mut inventory = inventory.clone();
+        let line = inventory.environments[1].file_systems[at].clone();
+        inventory.environments[1].file_systems = vec![line];
+        let wanted = Wanted {
+            is_for_programs,
+            installs_packages,
+            ..Wanted::new(MountScope::All, MountMode::ForCommands)
+        };
+        nested(&inventory, &inventory.environments[1], wanted).is_err()
+    };
+    // The place, for a mount, for commands, for packages.
+    for (at, expected) in [
+        (0, [false, true, true]),
+        (1, [false, false, true]),
+        (2, [false, false, true]),
+        (3, [false, false, false]),
+    ] {
+        let found = [refused(at, false, false), refused(at, true, false), refused(at, true, true)];
+        assert_eq!(found, expected, "{at}");
+    }
 }

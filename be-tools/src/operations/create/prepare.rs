@@ -159,6 +159,7 @@ impl<'a> Job<'a> {
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(session, found, &sources)?;
+        self.notes.extend(source::notes_on_other_disks(&session.inventory, found, &sources)?);
         for file_system in &self.layout.file_systems {
             if self.blocks.contains_key(&file_system.mountpoint) {
                 continue;

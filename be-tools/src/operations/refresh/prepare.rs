@@ -156,6 +156,8 @@ impl<'a> Job<'a> {
         let copies = self.layout.copies();
         let sources: Vec<MountPoint> = copies.iter().map(|c| c.source.clone()).collect();
         self.journals = source::with_journals(session, &self.source, &sources)?;
+        let inventory = &session.inventory;
+        self.notes.extend(source::notes_on_other_disks(inventory, &self.source, &sources)?);
         for file_system in &self.layout.file_systems {
             let size = file_system.provision.size();
             let capacity = mkfs::capacity(file_system.fs_type.as_str(), size);

@@ -112,7 +112,7 @@ fn describe(host: &Host, name: String, dir: &Path) -> Option<BlockDevice> {
         sequence: read(&disk_dir.join("diskseq")).and_then(|sequence| sequence.parse().ok()),
         size: sectors.saturating_mul(512),
         read_only: number("ro") == Some(1),
-        removable: read(&disk_dir.join("removable")).as_deref() == Some("1"),
+        removable: is_removable(&disk_dir),
         model: model(&disk_dir, transport),
         serial: String::new(),
         transport: transport.into(),
@@ -151,6 +151,13 @@ fn transport(disk: &str, dir: &Path) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Whether the disk, or its medium, is changed by hand. Linux does not say so of SD cards, whose
+/// driver tells only cards from soldered memory.
+fn is_removable(disk_dir: &Path) -> bool {
+    read(&disk_dir.join("removable")).as_deref() == Some("1")
+        || read(&disk_dir.join("device/type")).as_deref() == Some("SD")
 }
 
 fn model(disk_dir: &Path, transport: &str) -> String {
