@@ -445,6 +445,18 @@ pub enum Refusal {
         /// The BE.
         name: String,
     },
+    /// The machine would start a loader that is left alone, and whose BE is gone.
+    #[error(
+        "the machine starts Boot{entry:04X} first, which is not removed with '{name}', because it \
+        may be that of another boot environment with the same id: `be activate` another one first, \
+        or remove the entry with `be boot-entries remove {entry:04X}`"
+    )]
+    KeptStartsFirst {
+        /// The BE that would be removed.
+        name: String,
+        /// The number of the entry.
+        entry: u16,
+    },
     /// The firmware could start nothing else if the BE did not boot.
     #[error(
         "the machine could start nothing but '{name}', so there would be nothing to fall back to: \
@@ -683,6 +695,7 @@ impl Refusal {
             Refusal::AlreadyManaged { .. } => "already-managed",
             Refusal::SameId { .. } => "same-id",
             Refusal::OnlyBootable { .. } => "only-bootable",
+            Refusal::KeptStartsFirst { .. } => "kept-starts-first",
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
             Refusal::HasRun { .. } => "has-run",

@@ -235,6 +235,13 @@ pub trait Loader {
     fn kept_by_removal(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
+
+    /// Runs before the plan of a removal. Refuses one after which the machine would start what is
+    /// left alone: a loader whose BE is gone. With `keeps_all`, nothing of the BE is removed.
+    ///
+    /// # Errors
+    /// [`Refusal::KeptStartsFirst`](crate::Refusal::KeptStartsFirst), and as [`Loader::remove`].
+    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()>;
 }
 
 #[cfg(test)]

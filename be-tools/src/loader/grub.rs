@@ -245,6 +245,10 @@ impl Loader for GrubEfi<'_> {
     fn kept_by_removal(&self) -> Result<Vec<String>> {
         self.entry.kept_by_removal(|esp| self.owner_on(esp))
     }
+
+    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()> {
+        self.entry.refuse_kept_first(keeps_all, |esp| self.owner_on(esp))
+    }
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ macro_rules! keep_every_promise {
             three_starts_without_a_confirm_end_in_the_rescue_image
             a_rename_keeps_the_entry_and_its_place
             a_removal_removes_the_entry_before_the_files
+            what_is_left_alone_is_not_what_starts_first
             something_else_must_remain
             every_cut_of_a_trial_leaves_a_machine_that_boots
             every_cut_of_a_permanent_switch_leaves_a_machine_that_boots
@@ -352,6 +353,19 @@ pub(crate) fn a_removal_removes_the_entry_before_the_files(new: MakeMachine) {
             assert_eq!(machine.start(), Started::Foreign);
         },
     );
+}
+
+pub(crate) fn what_is_left_alone_is_not_what_starts_first(new: MakeMachine) {
+    let machine = with(new, &["first", "second"]);
+    make_default(&*machine, "second");
+    let refused = machine.loader("second").refuse_kept_first(true);
+    assert!(matches!(refused, Err(Error::Refused(Refusal::KeptStartsFirst { .. }))), "{refused:?}");
+    // What is removed starts nothing.
+    machine.loader("second").refuse_kept_first(false).unwrap();
+    make_default(&*machine, "first");
+    machine.loader("second").refuse_kept_first(true).unwrap();
+    try_once(&*machine, "second");
+    machine.loader("second").refuse_kept_first(true).unwrap_err();
 }
 
 pub(crate) fn something_else_must_remain(new: MakeMachine) {

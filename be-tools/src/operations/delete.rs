@@ -156,7 +156,12 @@ impl<'a> Deletion<'a> {
         if !is_marked {
             steps.push(Step::Mark(descriptor));
         }
-        if self.inventory.twin_of(self.environment).is_none() {
+        let twin = self.inventory.twin_of(self.environment);
+        // One that runs is what its entry starts.
+        if !twin.is_some_and(|twin| twin.running) {
+            loader.refuse_kept_first(twin.is_some())?;
+        }
+        if twin.is_none() {
             steps.extend(schedule::of(self.host, self.environment)?.map(Step::Unschedule));
             steps.extend(loader.remove()?.into_iter().map(Step::RemoveReference));
         }
@@ -379,6 +384,7 @@ mod tests {
     #[test]
     fn an_entry_of_which_it_is_not_known_what_it_starts_is_left_and_noted() {
         let firmware = Firmware::new();
+        firmware.add("debian", r"\EFI\debian\shimx64.efi");
         let second = environment("/dev/lifeboat-none1");
         let id = second.descriptor.as_ref().unwrap().id;
         let number =

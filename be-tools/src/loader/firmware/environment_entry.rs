@@ -355,6 +355,26 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(self.removal(owner)?.notes())
     }
 
+    /// See [`Loader::refuse_kept_first`](crate::loader::Loader::refuse_kept_first).
+    pub fn refuse_kept_first(&self, keeps_all: bool, owner: impl Fn(&Esp) -> Owner) -> Result<()> {
+        let (Some(descriptor), Ok(entries)) = (&self.environment.descriptor, self.entries()) else {
+            return Ok(());
+        };
+        let removed = if keeps_all { Vec::new() } else { self.removal(owner)?.entries };
+        let kept = [next(&entries)?, first(&entries)?]
+            .into_iter()
+            .flatten()
+            .find(|entry| starts(&entry.option, descriptor.id) && !removed.contains(&entry.number));
+        match kept {
+            None => Ok(()),
+            Some(kept) => Err(Refusal::KeptStartsFirst {
+                name: descriptor.name.to_string(),
+                entry: kept.number,
+            }
+            .into()),
+        }
+    }
+
     fn removal(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Removal> {
         let Ok(entries) = self.entries() else { return Ok(Removal::default()) };
         let id = self.id()?;

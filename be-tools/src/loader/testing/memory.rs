@@ -260,6 +260,22 @@ impl Loader for MemoryLoader<'_> {
         self.refuse_without_others(|name| Refusal::OnlyBootable { name })
     }
 
+    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()> {
+        let manager = self.manager.borrow_mut();
+        let own = Some(Owner::Environment(self.id));
+        let is_first = manager.next() == own || manager.by_itself() == own;
+        let Some(number) = manager.entry(self.id).map(|entry| entry.number) else {
+            return Ok(());
+        };
+        match keeps_all && is_first {
+            false => Ok(()),
+            true => {
+                Err(Refusal::KeptStartsFirst { name: self.target.name().to_owned(), entry: number }
+                    .into())
+            }
+        }
+    }
+
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
         let forget = LoaderStep::new("take it out of the menu", || {
             let mut manager = self.manager.borrow_mut();
