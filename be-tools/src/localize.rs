@@ -25,7 +25,7 @@ pub use localized::Localized;
 use crate::error::{Error, Result};
 use crate::fstab::Fstab;
 use crate::lossless;
-use crate::own_files::{self, PROGRAM_PATH};
+use crate::own_files;
 use crate::root_dir::RootDir;
 use crate::sandbox::programs::Programs;
 
@@ -83,13 +83,7 @@ pub fn localize(
 
 /// The files that [`adopt`] creates below this root, relative to it.
 pub fn adopted_files(root: &RootDir, loader: &dyn LoaderSettings) -> Vec<&'static str> {
-    let mut files = vec![
-        PROGRAM_PATH,
-        "etc/systemd/system/lifeboat-confirm.service",
-        "etc/systemd/system/lifeboat-deadline.service",
-        "etc/systemd/system/basic.target.wants/lifeboat-confirm.service",
-        "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
-    ];
+    let mut files: Vec<_> = own_files::installed().collect();
     files.extend(loader.adopted_files(root));
     files
 }

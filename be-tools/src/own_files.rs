@@ -99,6 +99,11 @@ pub fn installed_files() -> &'static [InstalledFile] {
             mode: 0o644,
             contents: include_str!("../units/lifeboat-deadline.service"),
         },
+        InstalledFile {
+            path: "etc/systemd/system/lifeboat-used.service",
+            mode: 0o644,
+            contents: include_str!("../units/lifeboat-used.service"),
+        },
     ]
 }
 
@@ -113,6 +118,14 @@ pub fn installed_symlinks() -> &'static [InstalledSymlink] {
             path: "etc/systemd/system/sysinit.target.wants/lifeboat-deadline.service",
             target: "/etc/systemd/system/lifeboat-deadline.service",
         },
+        InstalledSymlink {
+            path: "etc/systemd/system/sysinit.target.wants/lifeboat-used.service",
+            target: "/etc/systemd/system/lifeboat-used.service",
+        },
+        InstalledSymlink {
+            path: "etc/systemd/system/emergency.target.wants/lifeboat-used.service",
+            target: "/etc/systemd/system/lifeboat-used.service",
+        },
     ]
 }
 
@@ -122,12 +135,19 @@ mod tests {
 
     #[test]
     fn each_unit_is_wanted_by_the_target_that_it_names() {
-        for (file, symlink) in installed_files().iter().zip(installed_symlinks()) {
+        let mut expected = Vec::new();
+        for file in installed_files() {
             let wanted = file.contents.lines().find_map(|l| l.strip_prefix("WantedBy=")).unwrap();
             let name = file.path.rsplit('/').next().unwrap();
-            assert_eq!(symlink.path, format!("etc/systemd/system/{wanted}.wants/{name}"));
-            assert_eq!(symlink.target, format!("/{}", file.path));
+            expected.extend(wanted.split(' ').map(|target| {
+                (format!("etc/systemd/system/{target}.wants/{name}"), format!("/{}", file.path))
+            }));
         }
+        let found: Vec<_> = installed_symlinks()
+            .iter()
+            .map(|symlink| (symlink.path.to_owned(), symlink.target.to_owned()))
+            .collect();
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "scan" => Some(crate::discover::serve()),
         "deadline" => Some(deadline(arguments)),
         "scheduled" => Some(scheduled(arguments)),
+        "used" => Some(used()),
         _ => None,
     }
 }
@@ -31,6 +32,14 @@ fn deadline(arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What lifeboat-used.service runs. In emergency mode nothing may be writable yet.
+fn used() -> ExitCode {
+    if let Err(e) = crate::operations::confirm::note_used(&crate::host::Host::local()) {
+        complain(&e.to_string());
+    }
+    ExitCode::SUCCESS
 }
 
 /// What the service of a schedule runs; the argument is the id of the BE.

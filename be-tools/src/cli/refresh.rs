@@ -39,12 +39,13 @@ pub struct Refresh {
     #[arg(long)]
     other_storage: bool,
     /// Refresh a boot environment that the machine starts by itself; with --unattended, also one
-    /// that has run since it was last complete
+    /// that has run or was changed since it was last equal to its source
     #[arg(long)]
     force: bool,
-    /// No one sees the plan, as when a timer runs it: refuse a boot environment that has run since
-    /// it was last complete, that is not on the device for which it was scheduled, or that is on a
-    /// removable disk; wait for another operation that is in progress
+    /// No one sees the plan, as when a timer runs it: refuse a boot environment that has run or was
+    /// changed since it was last equal to its source, whose trial is pending, that is not on the
+    /// devices for which it was scheduled, or that is on a removable disk; wait for another
+    /// operation that is in progress
     #[arg(long)]
     unattended: bool,
     #[command(flatten)]

@@ -15,9 +15,9 @@ use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
 #[command(
     after_help = "TIME is a calendar event as in systemd.time(7). The operation has the lowest \
         priority for processors and disks. If the machine is off at that time, the run is skipped. \
-        A boot environment that runs is left alone. One that has run since it was last complete \
-        is not refreshed without --force, because what changed in it would be lost; an upgrade \
-        loses nothing. Without arguments, what is scheduled is listed, with the next time and the \
+        A boot environment that runs is left alone. One that has run, or that a run, an upgrade or \
+        a mount has changed since it was last equal to its source, is not refreshed without \
+        --force, because what is only in it would be lost; an upgrade loses nothing. Without arguments, what is scheduled is listed, with the next time and the \
         last success, and which of them are on no disk any more; the times are also in a file for \
         the node exporter of Prometheus.\n\nExamples:\n  \
     be schedule nightly 02:30\n  \
@@ -37,8 +37,8 @@ pub struct Schedule {
     /// Install security fixes, instead of a refresh
     #[arg(long, requires = "be")]
     security: bool,
-    /// Refresh it even if it has run since it was last complete, or the machine starts it by itself:
-    /// what changed in it is lost
+    /// Refresh it even if it has run or was changed, or the machine starts it by itself: what is only
+    /// in it is lost
     #[arg(long, requires = "be", conflicts_with_all = ["dist", "security"])]
     force: bool,
     /// Send a mail to this address when it fails, by the system's sendmail

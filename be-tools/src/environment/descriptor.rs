@@ -96,10 +96,10 @@ pub struct Descriptor {
     /// When the operation that left it incomplete began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began: Option<Timestamp>,
-    /// When it first ran after it was made equal to its source: what changed in it since then is
-    /// only in it. `None` if it is not known to have run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ran: Option<Timestamp>,
+    /// When it first ran, or was first changed other than by a refresh, after it was made equal to
+    /// its source: what changed in it since then is only in it. `None` if nothing is known of that.
+    #[serde(default, alias = "ran", skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
     /// The file systems and swap spaces that were made for the BE, which are refreshed and deleted
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,7 +137,7 @@ impl Descriptor {
             operation: Some(Operation::Create),
             completed: None,
             began: None,
-            ran: None,
+            changed: None,
             made: Vec::new(),
             replaces: Vec::new(),
             loader: LoaderName::default(),
@@ -239,14 +239,14 @@ impl Descriptor {
         root.write(DESCRIPTOR_PATH, text.as_bytes(), 0o644)
     }
 
-    /// Syncs the BE mounted at `root`, marks it as complete, and syncs it again. It has not run
-    /// since then.
+    /// Syncs the BE mounted at `root`, marks it as complete, and syncs it again. It has no changes of
+    /// its own.
     ///
     /// # Errors
     /// When the device reports a write error; the BE stays incomplete.
     pub fn complete(&mut self, root: &RootDir) -> Result<()> {
         self.replaces.clear();
-        self.ran = None;
+        self.changed = None;
         self.completed = Some(Timestamp::now().earlier());
         self.complete_as_it_is(root)
     }
@@ -270,6 +270,9 @@ impl Descriptor {
     /// # Errors
     /// When it cannot be written.
     pub fn begin(&mut self, operation: Operation, root: &RootDir) -> Result<()> {
+        if matches!(operation, Operation::Run | Operation::Upgrade) {
+            self.changed.get_or_insert_with(Timestamp::now);
+        }
         self.state = State::Incomplete;
         self.operation = Some(operation);
         self.began = Some(Timestamp::now());
@@ -277,15 +280,15 @@ impl Descriptor {
         root.sync()
     }
 
-    /// Notes that the BE mounted at `root` runs, if that is not known yet.
+    /// Notes that the BE mounted at `root` runs, or is changed, if that is not known yet.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note_run(&mut self, root: &RootDir) -> Result<()> {
-        if self.ran.is_some() {
+    pub fn note_changed(&mut self, root: &RootDir) -> Result<()> {
+        if self.changed.is_some() {
             return Ok(());
         }
-        self.ran = Some(Timestamp::now());
+        self.changed = Some(Timestamp::now());
         self.store(root)
     }
 
@@ -379,26 +382,30 @@ mod tests {
     }
 
     #[test]
-    fn that_it_has_run_is_known_until_it_is_equal_to_its_source_again() {
+    fn that_it_has_changes_is_known_until_it_is_equal_to_its_source_again() {
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::open(directory.path()).unwrap();
         let mut d = Descriptor::new("nightly".parse().unwrap(), None);
         d.complete(&root).unwrap();
-        assert_eq!(d.ran, None);
-        d.note_run(&root).unwrap();
-        let ran = Descriptor::load(&root).unwrap().unwrap().ran;
+        assert_eq!(d.changed, None);
+        d.note_changed(&root).unwrap();
+        let ran = Descriptor::load(&root).unwrap().unwrap().changed;
         assert!(ran.is_some());
-        d.note_run(&root).unwrap();
-        assert_eq!(d.ran, ran, "the first time counts");
+        d.note_changed(&root).unwrap();
+        assert_eq!(d.changed, ran, "the first time counts");
         for operation in [Operation::Run, Operation::Upgrade] {
             d.begin(operation, &root).unwrap();
             d.complete_as_it_is(&root).unwrap();
-            assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, ran, "{operation}");
+            assert_eq!(Descriptor::load(&root).unwrap().unwrap().changed, ran, "{operation}");
         }
+        let mut other = Descriptor::new("other".parse().unwrap(), None);
+        other.complete(&root).unwrap();
+        other.begin(Operation::Upgrade, &root).unwrap();
+        assert!(Descriptor::load(&root).unwrap().unwrap().changed.is_some(), "by a person");
         d.begin(Operation::Refresh, &root).unwrap();
-        assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, ran, "it is not equal yet");
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().changed, ran, "it is not equal yet");
         d.complete(&root).unwrap();
-        assert_eq!(Descriptor::load(&root).unwrap().unwrap().ran, None);
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().changed, None);
     }
 
     /// Format 1 as it was first released must always parse.
@@ -409,7 +416,7 @@ mod tests {
         assert_eq!((d.name.as_str(), d.id.short().as_str()), ("nightly", "2f0c1a94"));
         assert_eq!(d.state_text(), "complete");
         assert_eq!(d.loader.as_str(), "grub");
-        assert_eq!(d.ran, None, "nothing is known of it");
+        assert_eq!(d.changed, None, "nothing is known of it");
     }
 
     #[test]

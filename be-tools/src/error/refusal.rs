@@ -476,16 +476,22 @@ pub enum Refusal {
         /// The BE.
         name: String,
     },
-    /// A refresh that nobody watches would replace what changed in a BE while it ran.
+    /// A refresh that nobody watches would replace what is only in a BE.
     #[error(
-        "'{name}' has run since {since}, and a refresh would lose what changed in it since then: \
+        "'{name}' has run or was changed since {since}, and a refresh would lose what is only in it: \
         `be refresh {name}` does it all the same, and so does what is scheduled with --force"
     )]
-    HasRun {
+    HasChanges {
         /// The BE.
         name: String,
-        /// When it first ran since it was complete.
+        /// When it first ran or was changed since it was equal to its source.
         since: String,
+    },
+    /// A BE that would be tried at the next boot is not changed while nobody watches.
+    #[error("the trial of '{name}' is pending: it is left as it is until that is over")]
+    TrialPending {
+        /// The BE.
+        name: String,
     },
     /// A BE with the id of the scheduled one lies somewhere else.
     #[error(
@@ -698,7 +704,8 @@ impl Refusal {
             Refusal::KeptStartsFirst { .. } => "kept-starts-first",
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
-            Refusal::HasRun { .. } => "has-run",
+            Refusal::HasChanges { .. } => "has-changes",
+            Refusal::TrialPending { .. } => "trial-pending",
             Refusal::AnotherDevice { .. } => "another-device",
             Refusal::OnRemovableDisk { .. } => "on-removable-disk",
             Refusal::Subvolume { .. } => "subvolume",

@@ -104,6 +104,11 @@ impl Firmware {
         self.mount(NUMBER, "lifeboat-esp1", &self.directory.path().join("boot/efi"));
     }
 
+    /// Mounts the ESP of the copy there instead, as an fstab does that names its UUID.
+    pub(crate) fn mount_copy_of_esp(&self) {
+        self.mount(COPY_NUMBER, "lifeboat-copy1", &self.directory.path().join("boot/efi"));
+    }
+
     /// Adds a line to the mount table.
     fn mount(&self, number: DeviceNumber, name: &str, at: &Path) {
         let mountinfo = self.host().proc.join("thread-self/mountinfo");

@@ -15,6 +15,7 @@ use crate::layout::{Layout, MountPoint};
 use crate::layout::{Placement, lay_out};
 use crate::loader::grub::GrubSettings;
 use crate::localize::identity::NewMachine;
+use crate::own_files::PROGRAM_PATH;
 use crate::root_dir::testing::tree;
 use crate::storage::provision::Provision;
 

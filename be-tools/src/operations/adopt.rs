@@ -169,7 +169,7 @@ impl step::Step<State<'_>> for Step<'_> {
             }
             Step::Complete(_) => {
                 descriptor.complete(&root)?;
-                descriptor.note_run(&root)
+                descriptor.note_changed(&root)
             }
             Step::MakeActive => {
                 loader::for_environment(host, inventory, environment)?.set_listed(true)

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::schedule::{self, Schedule};
 use crate::discover;
-use crate::environment::{BootEnvironment, Id};
+use crate::environment::{BootEnvironment, Id, Inventory};
 use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{Plan, Report, go_on};
@@ -44,10 +44,7 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     // One that is being created may have no name on a disk yet.
     let environment = inventory.find(reference).ok();
     let meant = Meant { environment, reference };
-    // The BE may be gone, or its disk.
-    let scheduled = schedule::all(host)?
-        .into_iter()
-        .find(|found| meant.is(Some(found.id), found.name.as_str()));
+    let scheduled = scheduled(schedule::all(host)?, &inventory, reference)?;
     let is_ours = |operation: &Operation| {
         let on = operation.in_progress.as_ref();
         on.is_some_and(|on| meant.is(on.id, &on.reference))
@@ -75,6 +72,35 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     let inventory = discover::discover(host)?;
     let left = inventory.find(reference).ok().map(BootEnvironment::state_text);
     Ok(Some(left.unwrap_or_else(|| "not there".into())))
+}
+
+/// What is scheduled for the BE that a word of the command line names: by its id, or by its name
+/// now. A BE may be gone, or its disk; only such a one is known by the name that it had when it was
+/// scheduled.
+///
+/// # Errors
+/// [`Refusal::Ambiguous`]
+fn scheduled(
+    mut all: Vec<Schedule>,
+    inventory: &Inventory,
+    reference: &str,
+) -> Result<Option<Schedule>> {
+    let is_called = |name: &str| name.eq_ignore_ascii_case(reference);
+    let ids = |is_meant: &dyn Fn(&BootEnvironment) -> bool| -> Vec<Id> {
+        let found = inventory.environments.iter().filter(|e| is_meant(e));
+        found.filter_map(|e| Some(e.descriptor.as_ref()?.id)).collect()
+    };
+    let (known, meant) = (ids(&|_| true), ids(&|e| is_called(e.name()) || is_called(&e.reference)));
+    all.retain(|found| {
+        found.id.to_string() == reference
+            || meant.contains(&found.id)
+            || !known.contains(&found.id) && is_called(found.name.as_str())
+    });
+    if all.len() > 1 {
+        let candidates = all.iter().map(|found| found.id.to_string()).collect();
+        return Err(Refusal::Ambiguous { name: reference.into(), candidates }.into());
+    }
+    Ok(all.pop())
 }
 
 /// The BE that the user means.
@@ -201,6 +227,43 @@ impl step::Step<State<'_>> for Step<'_> {
 mod tests {
     use super::*;
     use crate::loader::testing::environment;
+
+    #[test]
+    fn only_the_schedule_of_the_one_that_is_meant_is_cancelled() {
+        let mut renamed = environment("nightly", "aaaa-02").complete();
+        let mut newer = environment("nightly", "aaaa-03").complete();
+        let id = |be: &BootEnvironment| be.descriptor.as_ref().unwrap().id;
+        let schedule = |be: &BootEnvironment| {
+            let mut found = Schedule::example(be.name());
+            found.id = id(be);
+            found
+        };
+        // Both were called so when they were scheduled.
+        let all = vec![schedule(&renamed), schedule(&newer)];
+        renamed.descriptor.as_mut().unwrap().name = "old".parse().unwrap();
+        renamed.reference = "old".into();
+        let mut inventory =
+            Inventory { environments: vec![renamed.clone(), newer.clone()], ..Default::default() };
+        let found = |all: &[Schedule], inventory: &Inventory, reference: &str| {
+            scheduled(all.to_vec(), inventory, reference).map(|found| found.map(|found| found.id))
+        };
+        assert_eq!(found(&all, &inventory, "NIGHTLY").unwrap(), Some(id(&newer)));
+        assert_eq!(found(&all, &inventory, "old").unwrap(), Some(id(&renamed)));
+        assert_eq!(found(&all, &inventory, "third").unwrap(), None);
+        let of_renamed = id(&renamed).to_string();
+        assert_eq!(found(&all, &inventory, &of_renamed).unwrap(), Some(id(&renamed)));
+        // Nothing is scheduled for the one that has the name now.
+        assert_eq!(found(&all[..1], &inventory, "nightly").unwrap(), None);
+        // Their disk is away.
+        inventory.environments.clear();
+        assert_eq!(found(&all[..1], &inventory, "nightly").unwrap(), Some(id(&renamed)));
+        let ambiguous = found(&all, &inventory, "nightly").unwrap_err().to_string();
+        assert!(ambiguous.contains(&of_renamed), "{ambiguous}");
+        // Two of one name.
+        newer.descriptor.as_mut().unwrap().name = "old".parse().unwrap();
+        inventory.environments = vec![renamed, newer];
+        found(&all, &inventory, "old").unwrap_err();
+    }
 
     #[test]
     fn an_operation_is_found_by_the_id_and_the_name_that_it_noted() {

@@ -45,6 +45,16 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmati
     confirm_running(host, &lock, report)
 }
 
+/// What lifeboat-used.service does: notes in the descriptor that the running system is used, however
+/// far it came up.
+///
+/// # Errors
+/// Another operation writes boot entries, or the descriptor cannot be read or written.
+pub fn note_used(host: &Host) -> Result<()> {
+    let _lock = BootLock::acquire(host)?;
+    running::note_changed(ROOT.as_ref())
+}
+
 /// What lifeboat-confirm.service does: notes in the descriptor that the BE has run, writes the
 /// notice of trials that failed, runs the health checks, and then confirms as [`confirm`] does.
 ///
@@ -53,7 +63,7 @@ pub fn confirm(host: &Host, report: &mut dyn Report) -> Result<Option<Confirmati
 /// [`Error::HealthCheck`](crate::error::Error::HealthCheck). The trial is then not confirmed.
 pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     // Before the checks: one that fails leaves a system that runs, and is used.
-    if let Err(e) = BootLock::acquire(host).and_then(|_lock| running::note_run(ROOT.as_ref())) {
+    if let Err(e) = note_used(host) {
         log::warn!("{e}");
     }
     if let Err(e) = notice::write(host) {
@@ -65,7 +75,7 @@ pub fn confirm_at_boot(host: &Host) -> Result<Confirmation> {
     let confirmed = try_again(|| {
         let lock = BootLock::acquire(host)?;
         // The lock may have been taken before.
-        if let Err(e) = running::note_run(ROOT.as_ref()) {
+        if let Err(e) = running::note_changed(ROOT.as_ref()) {
             log::warn!("{e}");
         }
         // In a new namespace, so that each attempt sees what has been mounted since.

@@ -108,7 +108,7 @@ pub(crate) enum Step<'a> {
     /// Marks the BE as incomplete. One that is full or too damaged for that is deleted anyway.
     Mark(&'a Descriptor),
     /// Removes the timer that would change it.
-    Unschedule(Schedule),
+    Unschedule(Box<Schedule>),
     /// Removes what points at the BE.
     RemoveReference(LoaderStep<'a>),
     /// Erases the content of the device.
@@ -162,7 +162,10 @@ impl<'a> Deletion<'a> {
             loader.refuse_kept_first(twin.is_some())?;
         }
         if twin.is_none() {
-            steps.extend(schedule::of(self.host, self.environment)?.map(Step::Unschedule));
+            steps.extend(
+                schedule::of(self.host, self.environment)?
+                    .map(|found| Step::Unschedule(Box::new(found))),
+            );
             steps.extend(loader.remove()?.into_iter().map(Step::RemoveReference));
         }
         Ok(steps)

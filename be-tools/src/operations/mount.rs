@@ -12,6 +12,7 @@ use crate::error::{Doing, Error, Refusal, Result};
 use crate::host::Host;
 use crate::operations::in_place;
 use crate::plan::{Plan, Report};
+use crate::root_dir::RootDir;
 use crate::session::lock::{InProgress, Lock};
 use crate::step;
 use crate::storage::mounts::unmount_all;
@@ -127,7 +128,7 @@ impl Display for Step<'_> {
 }
 
 impl step::Step<State<'_>> for Step<'_> {
-    fn run(&self, state: &mut State, _: &mut dyn Report) -> Result<()> {
+    fn run(&self, state: &mut State, report: &mut dyn Report) -> Result<()> {
         let State { host, inventory, environment, mode, .. } = *state;
         match self {
             Step::Make(dir) => {
@@ -136,13 +137,15 @@ impl step::Step<State<'_>> for Step<'_> {
             }
             Step::MountRoot { dir, .. } => {
                 let dir = dir.to_path_buf();
-                state.mounted = Some(MountedEnvironment::mount_root_on(
-                    host,
-                    inventory,
-                    environment,
-                    dir,
-                    mode,
-                )?);
+                let mounted =
+                    MountedEnvironment::mount_root_on(host, inventory, environment, dir, mode)?;
+                // One that cannot be written to can still be looked at and repaired.
+                if mode != MountMode::ReadOnly
+                    && let Err(why) = note_changed(environment, mounted.root())
+                {
+                    report.warn(&format!("its descriptor does not say that it was changed: {why}"));
+                }
+                state.mounted = Some(mounted);
             }
             Step::MountNested { mount, .. } => {
                 if let Some(mounted) = &mut state.mounted {
@@ -152,6 +155,14 @@ impl step::Step<State<'_>> for Step<'_> {
         }
         Ok(())
     }
+}
+
+/// Notes that a BE, whose root is mounted, is changed by hand.
+fn note_changed(environment: &BootEnvironment, root: &Path) -> Result<()> {
+    let Some(descriptor) = &environment.descriptor else { return Ok(()) };
+    let root = RootDir::open(root)?;
+    descriptor.refuse_other(&root, &environment.root.device)?;
+    descriptor.clone().note_changed(&root)
 }
 
 /// Unmounts a BE that [`mount`] mounted. `be_or_dir` is its name or the directory.

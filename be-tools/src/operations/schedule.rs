@@ -23,7 +23,7 @@ use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::step;
 use crate::tool::Tool;
-pub use device_check::refuse_unscheduled_device;
+pub use device_check::refuse_unattended;
 pub use entry::{Action, Schedule};
 pub use location::Location;
 pub use record::Record;
@@ -83,6 +83,7 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         let (name, way_out) = (environment.reference.clone(), "boot it and run `be adopt` there");
         return Err(Refusal::Unmanaged { name, way_out: way_out.into() }.into());
     };
+    let source = descriptor.source.and_then(|id| inventory.find_by_id(id).ok());
     let schedule = Schedule {
         id: descriptor.id,
         name: descriptor.name.clone(),
@@ -91,6 +92,8 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         force: request.force,
         mail: request.mail.clone(),
         root: Some(Location::of(&inventory, environment)),
+        others: Location::of_others(&inventory, environment),
+        source: source.map(|source| Location::of(&inventory, source)),
     };
     let steps = [Step::Write(&schedule), Step::Start(&schedule)];
     let mut plan = Plan {

@@ -95,7 +95,7 @@ pub fn upgrade(
     let environment = inventory.find(&request.reference)?;
     lock.note(InProgress::on("upgrade", environment));
     if request.unattended {
-        schedule::refuse_unscheduled_device(host, &inventory, environment)?;
+        schedule::refuse_unattended(host, &inventory, environment, None)?;
     }
     let way_out = "make a copy with `be create`, and upgrade that";
     in_place::refuse(environment, way_out, &request.writable)?;

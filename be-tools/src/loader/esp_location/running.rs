@@ -8,36 +8,37 @@ use uuid::Uuid;
 
 use super::EspLocation;
 use crate::environment::Id;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::loader::trial_record::TrialRecord;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::mounts::Mounts;
 
 /// The ESP with this PARTUUID that has the trial record of the running BE: the only one, else the
-/// one on the disk of the mounted root file system, else the one that is mounted, else the only one
-/// whose record counts a start of the BE. `None` if no ESP has it.
+/// one on the disk of the mounted root file system, else the only one whose record counts a start of
+/// the BE, else the one that is mounted. `None` if no ESP has it.
 ///
 /// # Errors
 /// [`Refusal::AmbiguousEsp`](crate::Refusal::AmbiguousEsp) if several of these are found,
 /// and what kept an ESP from being read.
 pub fn esp(host: &Host, devices: &Devices, partuuid: Uuid, id: Id) -> Result<Option<EspLocation>> {
     let mut found = EspLocation::all_with(devices, partuuid);
-    if found.len() < 2 {
-        return Ok(found.pop());
-    }
     let mounts = Mounts::read(host)?;
     let disks = root_disks(host, devices, &mounts);
     prefer(&mut found, |esp| disks.iter().any(|disk| disk.node == esp.disk));
-    prefer(&mut found, |esp| esp.is_mounted(host, devices, &mounts));
-    if found.len() > 1
-        && let Some(started) = by_record(host, devices, &found, id)?
-    {
-        return Ok(Some(started));
+    if found.len() < 2 {
+        return Ok(found.pop());
     }
-    match found.len() {
-        1 => Ok(found.pop()),
-        _ => EspLocation::by_partuuid(devices, partuuid),
+    // Which one is mounted is the word of fstab, whose UUID the copy has too.
+    let counted = Counted::find(host, devices, &found, id);
+    prefer(&mut found, |esp| esp.is_mounted(host, devices, &mounts));
+    match (counted, &found[..]) {
+        // Those that count nothing all say the same: that there is nothing to confirm or to clear.
+        (Counted::By(esp) | Counted::ByNone(Some(esp)), _) => Ok(Some(esp)),
+        (_, [one]) => Ok(Some(one.clone())),
+        (Counted::ByNone(None), _) => Ok(found.pop()),
+        (Counted::Unreadable(why), _) => Err(why),
+        (Counted::BySeveral, _) => EspLocation::by_partuuid(devices, partuuid),
     }
 }
 
@@ -55,34 +56,40 @@ fn root_disks<'d>(host: &Host, devices: &'d Devices, mounts: &Mounts) -> Vec<&'d
     root.map(|root| devices.disks_of(root)).unwrap_or_default()
 }
 
-/// The only ESP whose record counts a start of the BE. If no record does, they all say the
-/// same: that there is nothing to confirm and nothing to clear.
-fn by_record(
-    host: &Host,
-    devices: &Devices,
-    found: &[EspLocation],
-    id: Id,
-) -> Result<Option<EspLocation>> {
-    let (mut started, mut others, mut unreadable) = (Vec::new(), Vec::new(), None);
-    for esp in found {
-        let mounted = match esp.mount_read_only(host, devices) {
-            Ok(mounted) => mounted,
-            Err(why) => {
-                log::warn!("{why}");
-                unreadable = Some(why);
-                continue;
+/// Whose record counts a start of the BE.
+enum Counted {
+    /// That of this ESP alone.
+    By(EspLocation),
+    /// That of none. The first ESP that has one.
+    ByNone(Option<EspLocation>),
+    BySeveral,
+    /// That of none that could be read.
+    Unreadable(Error),
+}
+
+impl Counted {
+    fn find(host: &Host, devices: &Devices, found: &[EspLocation], id: Id) -> Self {
+        let (mut counting, mut others, mut unreadable) = (Vec::new(), Vec::new(), None);
+        for esp in found {
+            let mounted = match esp.mount_read_only(host, devices) {
+                Ok(mounted) => mounted,
+                Err(why) => {
+                    log::warn!("{why}");
+                    unreadable = Some(why);
+                    continue;
+                }
+            };
+            match TrialRecord::load(mounted.esp(), &id.short()) {
+                Ok(record) if record.attempts > 0 => counting.push(esp.clone()),
+                Ok(_) => others.push(esp.clone()),
+                Err(why) => log::info!("{why}"),
             }
-        };
-        match TrialRecord::load(mounted.esp(), &id.short()) {
-            Ok(record) if record.attempts > 0 => started.push(esp.clone()),
-            Ok(_) => others.push(esp.clone()),
-            Err(why) => log::info!("{why}"),
         }
-    }
-    match (&started[..], unreadable) {
-        ([one], _) => Ok(Some(one.clone())),
-        ([], Some(why)) => Err(why),
-        ([], None) => Ok(others.into_iter().next()),
-        (_, _) => Ok(None),
+        match (counting.pop(), unreadable) {
+            (Some(one), _) if counting.is_empty() => Counted::By(one),
+            (Some(_), _) => Counted::BySeveral,
+            (None, Some(why)) => Counted::Unreadable(why),
+            (None, None) => Counted::ByNone(others.into_iter().next()),
+        }
     }
 }

@@ -319,6 +319,19 @@ fn every_start_is_confirmed_although_a_copy_of_the_disk_is_attached() {
     }
 }
 
+#[test]
+fn the_esp_that_counted_the_start_wins_over_the_mounted_one() {
+    let mut machine = with_a_copy();
+    // Where the mount table does not show the root on the disk of either.
+    machine.inventory.devices = machine.firmware.attach_copy();
+    machine.firmware.mount_copy_of_esp();
+    for _ in 0..5 {
+        assert_eq!(machine.start(), Started::Environment("second".into()));
+        let loader = machine.loader("second");
+        run(&loader.confirm().unwrap()).unwrap();
+    }
+}
+
 /// The notes and the lines of the removal of `second`, which is then done.
 fn remove_second(machine: &GrubMachine) -> (Vec<String>, Vec<String>) {
     let loader = machine.loader("second");

@@ -194,8 +194,8 @@ mod tests {
             choice.notes[..2],
             [
                 "the newest kernel that has an initramfs and modules",
-                "not from /boot/grub/grub.cfg: Debian: /boot/vmlinuz-6.1.0-8, which it names, is \
-                not there"
+                "skipped /boot/grub/grub.cfg: Debian: /boot/vmlinuz-6.1.0-8, which it names, does \
+                not exist"
             ]
         );
         let (_directory, root, environment) = tree(&KERNEL);

@@ -59,9 +59,9 @@ pub fn descriptor() -> Result<Option<Descriptor>> {
 ///
 /// # Errors
 /// The descriptor cannot be read or written.
-pub fn note_run(root: &Path) -> Result<()> {
+pub fn note_changed(root: &Path) -> Result<()> {
     let root = RootDir::open(root)?;
-    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_run(&root))
+    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_changed(&root))
 }
 
 /// The state of the running BE's trial.
@@ -92,13 +92,13 @@ mod tests {
     fn a_boot_environment_that_came_up_is_known_to_have_run() {
         let directory = tempfile::tempdir().unwrap();
         let root = RootDir::open(directory.path()).unwrap();
-        note_run(directory.path()).unwrap();
+        note_changed(directory.path()).unwrap();
         assert_eq!(Descriptor::load(&root).unwrap(), None, "it is unmanaged");
         Descriptor::new("second".parse().unwrap(), None).complete(&root).unwrap();
-        note_run(directory.path()).unwrap();
+        note_changed(directory.path()).unwrap();
         let noted = Descriptor::load(&root).unwrap().unwrap();
-        assert!(noted.ran.is_some());
-        note_run(directory.path()).unwrap();
+        assert!(noted.changed.is_some());
+        note_changed(directory.path()).unwrap();
         assert_eq!(Descriptor::load(&root).unwrap().unwrap(), noted);
     }
 }

@@ -57,9 +57,9 @@ impl Job<'_> {
                 kept"
             ));
         }
-        if let Some(ran) = self.descriptor.ran {
+        if let Some(since) = self.descriptor.changed {
             plan.notes.push(format!(
-                "'{name}' has run since {ran}: what changed in it since then is lost"
+                "'{name}' has run or was changed since {since}: what is only in it is lost"
             ));
         }
         plan.notes.push(format!(

@@ -35,10 +35,7 @@ impl<'a> Job<'a> {
         session.lock.note(InProgress::on("refresh", target));
         let descriptor = refuse_target(target)?;
         inventory.refuse_twin(target)?;
-        if request.unattended {
-            schedule::refuse_unscheduled_device(host, inventory, target)?;
-        }
-        refuse_has_run(descriptor, request)?;
+        refuse_changed(descriptor, request)?;
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
         let loader = loader::for_environment(host, inventory, target)?;
         let boot_entry = loader.state()?.entry;
@@ -47,6 +44,9 @@ impl<'a> Job<'a> {
             refuse_default(&*loader, target)?;
         }
         let source = find_source(inventory, request, descriptor)?;
+        if request.unattended {
+            schedule::refuse_unattended(host, inventory, target, Some(source))?;
+        }
         if source.root == target.root {
             let (name, operation) = (target.name().into(), "refreshed from");
             return Err(Refusal::SourceIsTarget { name, operation }.into());
@@ -211,10 +211,10 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
 }
 
 /// Refuses a BE that has run, where no user sees in the plan what is lost.
-fn refuse_has_run(descriptor: &Descriptor, request: &RefreshRequest) -> Result<(), Refusal> {
-    match descriptor.ran {
+fn refuse_changed(descriptor: &Descriptor, request: &RefreshRequest) -> Result<(), Refusal> {
+    match descriptor.changed {
         Some(ran) if request.unattended && !request.force => {
-            Err(Refusal::HasRun { name: descriptor.name.to_string(), since: ran.to_string() })
+            Err(Refusal::HasChanges { name: descriptor.name.to_string(), since: ran.to_string() })
         }
         _ => Ok(()),
     }
@@ -313,13 +313,16 @@ mod tests {
         let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
         descriptor.complete(&root).unwrap();
         let asked = |force, unattended| RefreshRequest { force, unattended, ..Default::default() };
-        assert_eq!(refuse_has_run(&descriptor, &asked(false, true)), Ok(()));
-        descriptor.note_run(&root).unwrap();
-        let refused = refuse_has_run(&descriptor, &asked(false, true)).unwrap_err();
-        assert_eq!(refused.code(), "has-run");
-        assert!(refused.to_string().contains(&descriptor.ran.unwrap().to_string()), "{refused}");
-        assert_eq!(refuse_has_run(&descriptor, &asked(true, true)), Ok(()));
-        assert_eq!(refuse_has_run(&descriptor, &asked(false, false)), Ok(()));
+        assert_eq!(refuse_changed(&descriptor, &asked(false, true)), Ok(()));
+        descriptor.note_changed(&root).unwrap();
+        let refused = refuse_changed(&descriptor, &asked(false, true)).unwrap_err();
+        assert_eq!(refused.code(), "has-changes");
+        assert!(
+            refused.to_string().contains(&descriptor.changed.unwrap().to_string()),
+            "{refused}"
+        );
+        assert_eq!(refuse_changed(&descriptor, &asked(true, true)), Ok(()));
+        assert_eq!(refuse_changed(&descriptor, &asked(false, false)), Ok(()));
     }
 
     #[test]

@@ -67,12 +67,18 @@ pub struct Schedule {
     /// Where its root was when it was scheduled. Older versions did not note it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Location>,
+    /// Where its other file systems were, and its swap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Location>,
+    /// Where the root of the BE was from which it is refreshed, if that was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Location>,
 }
 
 #[cfg(test)]
 impl Schedule {
     /// A refresh of a BE that no machine has, for tests.
-    pub(super) fn example(name: &str) -> Self {
+    pub(in crate::operations) fn example(name: &str) -> Self {
         Schedule {
             id: Id::random(),
             name: name.parse().unwrap(),
@@ -81,6 +87,8 @@ impl Schedule {
             force: false,
             mail: None,
             root: None,
+            others: Vec::new(),
+            source: None,
         }
     }
 }
@@ -186,6 +194,8 @@ mod tests {
             force: false,
             mail: Some("root".into()),
             root: Some(Location { uuid: "aaaa-02".into(), ..Location::default() }),
+            others: vec![Location { uuid: "bbbb-02".into(), ..Location::default() }],
+            source: Some(Location { uuid: "aaaa-01".into(), ..Location::default() }),
         };
         schedule.store(&root).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&schedule));

@@ -1,5 +1,5 @@
-//! Where the root of a BE lay when it was scheduled. An id is a file on a disk, and any disk may
-//! carry it.
+//! Where the file systems of a BE lay when it was scheduled. An id is a file on a disk, and any disk
+//! may carry it.
 
 use std::fmt::{self, Display};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::{BootEnvironment, Inventory};
 use crate::storage::device::{BlockDevice, Devices};
 
-/// What identifies the device of a root file system, as far as it is known.
+/// What identifies the device of a file system, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
     /// The UUID of the file system.
@@ -26,18 +26,36 @@ pub struct Location {
 }
 
 impl Location {
-    /// Where a BE is.
+    /// Where the root of a BE is.
     pub(super) fn of(inventory: &Inventory, environment: &BootEnvironment) -> Self {
-        let devices = &inventory.devices;
-        let Some(device) = devices.by_node(&environment.root.device) else {
-            return Location { uuid: environment.root.uuid.clone(), ..Location::default() };
-        };
+        let uuid = environment.root.uuid.clone();
+        match inventory.devices.by_node(&environment.root.device) {
+            None => Location { uuid, ..Location::default() },
+            Some(device) => Location { uuid, ..Self::of_device(&inventory.devices, device) },
+        }
+    }
+
+    /// Where the other file systems are that only this BE uses.
+    pub(super) fn of_others(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
+        let root = &environment.root.device;
+        let others = environment.own_devices().into_iter().filter(|node| *node != root);
+        let found = others.filter_map(|node| inventory.devices.by_node(node));
+        found.map(|device| Self::of_device(&inventory.devices, device)).collect()
+    }
+
+    fn of_device(devices: &Devices, device: &BlockDevice) -> Self {
+        let is_portable = |disk: &BlockDevice| disk.is_portable();
         Location {
-            uuid: environment.root.uuid.clone(),
+            uuid: device.super_block().map(|found| found.uuid.to_string()).unwrap_or_default(),
             part_uuid: device.partition.as_ref().map(|p| p.part_uuid.clone()).unwrap_or_default(),
             serial: serial_below(devices, device),
-            removable: environment.is_on_portable_disk(devices),
+            removable: is_portable(device) || devices.disks_of(device).into_iter().any(is_portable),
         }
+    }
+
+    /// Whether it is the same place, whatever is known of how its disk is attached.
+    pub(super) fn is_place_of(&self, found: &Self) -> bool {
+        Location { removable: found.removable, ..self.clone() } == *found
     }
 }
 

@@ -82,7 +82,8 @@ fn metrics(all: &[(&Schedule, Record)]) -> String {
         let _ = writeln!(text, "# HELP {metric} {help}\n# TYPE {metric} gauge");
         for (schedule, record) in all {
             if let Some(value) = value(record) {
-                let _ = writeln!(text, "{metric}{{name=\"{}\"}} {value}", schedule.name);
+                let Schedule { id, name, .. } = schedule;
+                let _ = writeln!(text, "{metric}{{id=\"{id}\",name=\"{name}\"}} {value}");
             }
         }
     };
@@ -119,8 +120,11 @@ mod tests {
             |directory_name: &str| directory.path().join(directory_name).join("lifeboat.prom");
         write_metrics(&root, std::slice::from_ref(&schedule)).unwrap();
         let text = std::fs::read_to_string(place(DIRECTORY)).unwrap();
-        let line = "lifeboat_schedule_last_success_timestamp_seconds{name=\"nightly\"} 10\n";
-        assert!(text.contains(line), "{text}");
+        let line = format!(
+            "lifeboat_schedule_last_success_timestamp_seconds{{id=\"{}\",name=\"nightly\"}} 10\n",
+            schedule.id
+        );
+        assert!(text.contains(&line), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE")).count(), 3);
         Record::remove(&root, schedule.id).unwrap();
         assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());

@@ -113,6 +113,8 @@ mod tests {
             force: false,
             mail: Some("root".into()),
             root: None,
+            others: Vec::new(),
+            source: None,
         };
         let printed = "x".repeat(MAX_MAIL) + "be: no room";
         let text = mail(&schedule, "root", "web1", 1, &printed);
