@@ -4,6 +4,7 @@
 
 mod image;
 mod listing;
+mod printed;
 mod refresh;
 mod refusals;
 mod rescue;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         upgrade::SCENARIOS,
         schedule::SCENARIOS,
         solaris::SCENARIOS,
+        printed::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

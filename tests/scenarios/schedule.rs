@@ -42,7 +42,9 @@ fn a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed(release: Release) ->
     let json = vm.be_json("schedule")?;
     assert_eq!(json[0]["action"], "refresh", "{json:#}");
     let metrics = vm.run("cat /var/lib/lifeboat/schedule/lifeboat.prom")?.stdout;
-    assert!(metrics.contains("lifeboat_schedule_last_status{name=\"second\"} 0"), "{metrics}");
+    let is_status =
+        |line: &str| line.starts_with("lifeboat_schedule_last_status{id=") && line.ends_with("} 0");
+    assert!(metrics.lines().any(is_status), "{metrics}");
     vm.run(&format!("systemctl stop {timer} {service}"))?;
     vm.be(&format!("mount {SECOND} /mnt"))?;
     assert_eq!(vm.run("cat /mnt/root/since-then")?.stdout, "new\n");
@@ -55,11 +57,21 @@ fn a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed(release: Release) ->
     assert!(mail.contains("is mounted on"), "it says why: {mail}");
     vm.be(&format!("umount {SECOND}"))?;
 
+    // Nor is what somebody may have changed by hand, until a refresh that somebody sees.
+    vm.try_run_within(&format!("systemctl start {service}"), deadline(300))?;
+    let mail = vm.run("cat /run/mail")?.stdout;
+    assert!(mail.contains("has run or was changed since"), "{mail}");
+    vm.be(&format!("refresh {SECOND} --yes"))?;
+    vm.run_within(&format!("systemctl start {service}"), deadline(600))?;
+
     vm.be(&format!("cancel {SECOND}"))?;
     assert_eq!(vm.be("schedule")?.trim(), "Nothing is scheduled.");
     let left = vm.run("ls /etc/systemd/system /etc/systemd/system/timers.target.wants")?.stdout;
     let left: Vec<&str> = left.lines().filter(|line| line.starts_with("lifeboat-")).collect();
-    assert_eq!(left, ["lifeboat-confirm.service", "lifeboat-deadline.service"]);
+    assert_eq!(
+        left,
+        ["lifeboat-confirm.service", "lifeboat-deadline.service", "lifeboat-used.service"]
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Every command line of `be` that a document, a help text or an error prints is one that `be`
 //! takes, as it is printed. Only the definitions judge: nothing is run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -293,4 +294,35 @@ fn the_options_that_the_manual_names_are_options() {
         }
     }
     assert!(count > 10, "{count}");
+}
+
+/// A scenario runs the lines of the documents in a machine (tests/scenarios/printed.rs). What a table
+/// prints with `BE`, `A`, `B` or `COMMAND` in the place of a name is no line to be typed.
+#[test]
+fn every_command_line_of_the_documents_is_run_or_says_why_not() {
+    let is_typed = |words: &[String]| {
+        let is_placeholder =
+            |word: &String| ["BE", "A", "B", "COMMAND", "VERB"].contains(&word.as_str());
+        let arguments = std::iter::once("be").chain(words.iter().map(|w| &**w));
+        !words.iter().any(is_placeholder) && Cli::try_parse_from(arguments).is_ok()
+    };
+    let mut printed = BTreeSet::new();
+    for path in documents() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = code(&text).iter().flat_map(|code| command_lines(code)).collect::<Vec<_>>();
+        printed.extend(lines.into_iter().filter(|words| is_typed(words)));
+    }
+    let list = Path::new(REPOSITORY).join("tests/scenarios/printed_lines.txt");
+    let list = std::fs::read_to_string(list).unwrap();
+    let run: BTreeSet<Vec<String>> = list
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(status, _)| *status == "-" || status.parse::<u8>().is_ok())
+        .filter_map(|(_, line)| Some(words(line.strip_prefix("be ")?)))
+        .collect();
+    let texts = |all: &BTreeSet<Vec<String>>, others: &BTreeSet<Vec<String>>| {
+        all.difference(others).map(|words| words.join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(&printed, &run), Vec::<String>::new(), "printed, and not in the list");
+    assert_eq!(texts(&run, &printed), Vec::<String>::new(), "in the list, and not printed");
 }

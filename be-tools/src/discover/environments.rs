@@ -8,7 +8,6 @@ use crate::environment::facts::Facts;
 use crate::environment::health;
 use crate::environment::{
     BootEnvironment, FileSystemUse, MadeDevice, OperatingSystem, Purpose, Root, SYSTEM_PLACES,
-    is_never_shared,
 };
 use crate::fstab::{Entry, Fstab, Spec};
 use crate::storage::device::{BlockDevice, Devices};
@@ -134,6 +133,7 @@ fn environment(root: &FoundRoot, machine: &Machine) -> BootEnvironment {
             subvolume: facts.subvolume.clone(),
             disk: devices.disk_of(device).node.clone(),
         },
+        read_only: facts.read_only,
         file_systems: file_systems(root, devices, running.then_some(*mounts)),
         made: Vec::new(),
         running,
@@ -233,8 +233,8 @@ fn file_systems(
                 .or_else(|| mounted.and_then(|mounts| device_at(entry, devices, mounts)));
             let mountpoint = entry.mountpoint();
             FileSystemUse {
-                // Its own word makes nothing shared that each BE has for itself.
-                shared: shared.contains(&mountpoint) && !is_never_shared(&mountpoint)
+                // Its own word makes nothing shared that no BE shares.
+                shared: shared.contains(&mountpoint) && !is_own(&mountpoint)
                     || device.is_some_and(BlockDevice::is_esp),
                 mountpoint,
                 spec: entry.spec(),
@@ -259,6 +259,11 @@ fn file_systems(
     }
     all.sort_by_key(|f| !is_root(f));
     all
+}
+
+/// Whether each BE has this mount point for itself. Below /boot there may be the ESP.
+fn is_own(mountpoint: &Path) -> bool {
+    ["/", "/usr", "/var", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }
 
 /// Marks each device that several BEs use as shared, unless it was made for this one or is what it
@@ -343,13 +348,13 @@ mod tests {
         let devices: Devices = [device.clone()].into_iter().collect();
         let file_system = FileSystem::found(Volume::of(&devices, &device)).unwrap();
         let mut descriptor = Descriptor::new("second".parse().unwrap(), None);
-        let places = ["/usr", "/boot", "/boot/grub", "/var", "/opt", "/home"];
+        let places = ["/usr", "/boot", "/boot/efi", "/var", "/opt", "/home"];
         descriptor.shared = places.map(PathBuf::from).to_vec();
         let fstab = places.map(|place| format!("UUID=gone {place} ext4 defaults 0 2\n")).concat();
         let facts = Facts { descriptor: Some(descriptor), fstab: Some(fstab), ..Facts::default() };
         let found = file_systems(&FoundRoot { file_system: &file_system, facts }, &devices, None);
         let shared: Vec<_> = found.iter().filter(|f| f.shared).map(|f| &*f.mountpoint).collect();
-        assert_eq!(shared, [Path::new("/opt"), Path::new("/home")]);
+        assert_eq!(shared, ["/boot/efi", "/opt", "/home"].map(Path::new));
     }
 
     #[test]

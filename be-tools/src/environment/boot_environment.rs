@@ -133,6 +133,13 @@ impl FileSystemUse {
         }
     }
 
+    /// Whether it is the ESP's, by where it is mounted and its type.
+    pub fn is_esp(&self) -> bool {
+        let place = self.mountpoint.to_string_lossy();
+        matches!(self.fs_type.as_str(), "vfat" | "msdos" | "auto")
+            && (place == "/efi" || place.starts_with("/boot/efi"))
+    }
+
     /// Whether it shows a directory of a file system that is mounted elsewhere.
     pub fn is_bind(&self) -> bool {
         self.has_option("bind") || self.has_option("rbind")
@@ -182,6 +189,9 @@ pub struct BootEnvironment {
     pub kernel: Option<String>,
     /// Its root file system.
     pub root: Root,
+    /// Whether nothing can be written to its root, as to a snapshot.
+    #[serde(skip)]
+    pub read_only: bool,
     /// The lines of its fstab.
     pub file_systems: Vec<FileSystemUse>,
     /// The devices that were made for it: its descriptor says for what, they bear the mark of that,
@@ -219,6 +229,7 @@ impl BootEnvironment {
                 subvolume: None,
                 disk: device.to_owned(),
             },
+            read_only: false,
             file_systems: Vec::new(),
             made: Vec::new(),
             running: false,

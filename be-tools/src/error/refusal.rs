@@ -457,6 +457,15 @@ pub enum Refusal {
         /// The number of the entry.
         entry: u16,
     },
+    /// The machine would start a distribution's loader whose root is gone.
+    #[error(
+        "the machine starts '{name}' next, by a boot entry that is not Lifeboat's and is not removed \
+        with it: `be activate` another one first"
+    )]
+    ForeignEntryStartsIt {
+        /// The BE that would be removed.
+        name: String,
+    },
     /// The firmware could start nothing else if the BE did not boot.
     #[error(
         "the machine could start nothing but '{name}', so there would be nothing to fall back to: \
@@ -701,7 +710,9 @@ impl Refusal {
             Refusal::AlreadyManaged { .. } => "already-managed",
             Refusal::SameId { .. } => "same-id",
             Refusal::OnlyBootable { .. } => "only-bootable",
-            Refusal::KeptStartsFirst { .. } => "kept-starts-first",
+            Refusal::KeptStartsFirst { .. } | Refusal::ForeignEntryStartsIt { .. } => {
+                "kept-starts-first"
+            }
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
             Refusal::HasChanges { .. } => "has-changes",

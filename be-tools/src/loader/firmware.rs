@@ -101,9 +101,17 @@ pub fn next(entries: &BootEntries) -> Result<Option<BootEntry>> {
 /// # Errors
 /// The variables cannot be read.
 pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
+    Ok(in_order(entries)?.into_iter().next())
+}
+
+/// The entries of `BootOrder` that exist and are active.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn in_order(entries: &BootEntries) -> Result<Vec<BootEntry>> {
     let order = entries.order().map_err(reading)?;
     let existing = order.into_iter().filter_map(|number| entries.entry(number).ok().flatten());
-    Ok(existing.into_iter().find(|entry| is_started(&entry.option)))
+    Ok(existing.filter(|entry| is_started(&entry.option)).collect())
 }
 
 /// The entries of `BootOrder` that the firmware could start and that do not start this BE.

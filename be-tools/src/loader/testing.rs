@@ -187,6 +187,7 @@ pub(crate) fn environment(reference: &str, uuid: &str) -> BootEnvironment {
             subvolume: None,
             disk: "/dev/vda".into(),
         },
+        read_only: false,
         file_systems: Vec::new(),
         made: Vec::new(),
         running: false,

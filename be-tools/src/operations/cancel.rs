@@ -90,7 +90,10 @@ fn scheduled(
         let found = inventory.environments.iter().filter(|e| is_meant(e));
         found.filter_map(|e| Some(e.descriptor.as_ref()?.id)).collect()
     };
-    let (known, meant) = (ids(&|_| true), ids(&|e| is_called(e.name()) || is_called(&e.reference)));
+    let known = ids(&|_| true);
+    let found = inventory.find(reference).ok().map(|e| e.root.clone());
+    let meant =
+        ids(&|e| is_called(e.name()) || is_called(&e.reference) || Some(&e.root) == found.as_ref());
     all.retain(|found| {
         found.id.to_string() == reference
             || meant.contains(&found.id)
@@ -227,6 +230,8 @@ impl step::Step<State<'_>> for Step<'_> {
 mod tests {
     use super::*;
     use crate::loader::testing::environment;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::probe::{Kind, SuperBlock};
 
     #[test]
     fn only_the_schedule_of_the_one_that_is_meant_is_cancelled() {
@@ -241,15 +246,20 @@ mod tests {
         // Both were called so when they were scheduled.
         let all = vec![schedule(&renamed), schedule(&newer)];
         renamed.descriptor.as_mut().unwrap().name = "old".parse().unwrap();
-        renamed.reference = "old".into();
-        let mut inventory =
-            Inventory { environments: vec![renamed.clone(), newer.clone()], ..Default::default() };
+        (renamed.reference, renamed.root.device) = ("old".into(), "/dev/vdz1".into());
+        let device = BlockDevice::example("vdz1", SuperBlock::new(Kind::Ext4));
+        let mut inventory = Inventory {
+            environments: vec![renamed.clone(), newer.clone()],
+            devices: [device].into_iter().collect(),
+            ..Inventory::default()
+        };
         let found = |all: &[Schedule], inventory: &Inventory, reference: &str| {
             scheduled(all.to_vec(), inventory, reference).map(|found| found.map(|found| found.id))
         };
         assert_eq!(found(&all, &inventory, "NIGHTLY").unwrap(), Some(id(&newer)));
         assert_eq!(found(&all, &inventory, "old").unwrap(), Some(id(&renamed)));
         assert_eq!(found(&all, &inventory, "third").unwrap(), None);
+        assert_eq!(found(&all, &inventory, "old@vdz1").unwrap(), Some(id(&renamed)));
         let of_renamed = id(&renamed).to_string();
         assert_eq!(found(&all, &inventory, &of_renamed).unwrap(), Some(id(&renamed)));
         // Nothing is scheduled for the one that has the name now.

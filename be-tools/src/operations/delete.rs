@@ -38,6 +38,9 @@ pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report
     let mut deletion = Deletion { host, inventory: &inventory, environment, holds: &holds };
     deletion.refuse_in_use(&devices)?;
     let loader = loader::for_environment(host, &inventory, environment)?;
+    if environment.next_boot && !loader.state()?.next {
+        return Err(Refusal::ForeignEntryStartsIt { name: environment.name().into() }.into());
+    }
     let mut steps = deletion.steps(&*loader)?;
     steps.extend(devices.iter().map(|device| Step::Erase(device)));
     let mut plan = Plan {
@@ -157,8 +160,11 @@ impl<'a> Deletion<'a> {
             steps.push(Step::Mark(descriptor));
         }
         let twin = self.inventory.twin_of(self.environment);
-        // One that runs is what its entry starts.
-        if !twin.is_some_and(|twin| twin.running) {
+        // What is left alone starts the twin, as long as that stays here.
+        let stays = |twin: &BootEnvironment| {
+            twin.running || !twin.is_on_portable_disk(&self.inventory.devices)
+        };
+        if !twin.is_some_and(stays) {
             loader.refuse_kept_first(twin.is_some())?;
         }
         if twin.is_none() {

@@ -24,7 +24,7 @@ use crate::root_dir::RootDir;
 use crate::step;
 use crate::tool::Tool;
 pub use device_check::refuse_unattended;
-pub use entry::{Action, Schedule};
+pub use entry::{Action, Schedule, Source};
 pub use location::Location;
 pub use record::Record;
 pub use run::run;
@@ -83,7 +83,9 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         let (name, way_out) = (environment.reference.clone(), "boot it and run `be adopt` there");
         return Err(Refusal::Unmanaged { name, way_out: way_out.into() }.into());
     };
-    let source = descriptor.source.and_then(|id| inventory.find_by_id(id).ok());
+    let found = descriptor.source.and_then(|id| Some((id, inventory.find_by_id(id).ok()?)));
+    let source =
+        found.map(|(id, found)| Source { id, places: Location::of_system(&inventory, found) });
     let schedule = Schedule {
         id: descriptor.id,
         name: descriptor.name.clone(),
@@ -92,8 +94,8 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
         force: request.force,
         mail: request.mail.clone(),
         root: Some(Location::of(&inventory, environment)),
-        others: Location::of_others(&inventory, environment),
-        source: source.map(|source| Location::of(&inventory, source)),
+        others: Some(Location::of_made(&inventory, environment)),
+        source,
     };
     let steps = [Step::Write(&schedule), Step::Start(&schedule)];
     let mut plan = Plan {

@@ -63,12 +63,18 @@ pub(crate) fn notes_on_other_disks(
     for mountpoint in mountpoints.iter().filter(|_| !source.running) {
         let device = file_system(inventory, source, mountpoint)?.volume.device;
         let disk = inventory.devices.disk_of(&device);
-        if disk.node != source.root.disk && !source.has_made(&device.node) {
+        let (name, node) = (source.name(), device.node.display());
+        let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
+        let named =
+            line.map(|line| refuse_anothers(inventory, source, line, &device)).transpose()?;
+        if let Some(other) = named.flatten().filter(|_| !mountpoint.is_root()) {
             notes.push(format!(
-                "{mountpoint} of '{}' is {}, on another disk than its root, because its fstab says \
-                so",
-                source.name(),
-                device.node.display()
+                "{mountpoint} of '{name}' is {node}, which the fstab of '{other}' names too"
+            ));
+        } else if disk.node != source.root.disk && !source.has_made(&device.node) {
+            notes.push(format!(
+                "{mountpoint} of '{name}' is {node}, on another disk than its root, because its \
+                fstab says so"
             ));
         }
     }

@@ -91,8 +91,11 @@ impl Subvolume {
         let (Some(Subvolume::Path(one)), Some(Subvolume::Path(other))) = (one, other) else {
             return true;
         };
-        let (one, other) = (Path::new(one), Path::new(other));
-        one.starts_with(other) || other.starts_with(one)
+        // The kernel follows dots, and a comparison does not.
+        let is_plain = |path: &str| path.split('/').all(|part| !["", ".", ".."].contains(&part));
+        let (is_known, one, other) =
+            (is_plain(one) && is_plain(other), Path::new(one), Path::new(other));
+        !is_known || one.starts_with(other) || other.starts_with(one)
     }
 
     /// Whether one of these options names a subvolume.
@@ -153,6 +156,9 @@ mod tests {
             ("", "@", true),
             ("id", "@", true),
             ("default", "@", true),
+            ("./@", "@var", true),
+            ("@/../@var", "@second", true),
+            ("@second//x", "@", true),
             ("id", "id", true),
         ] {
             let (one, other) = (at(one), at(other));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::reach::{self, Reach};
-use super::wanted::{MountMode, MountScope, Wanted};
+use super::wanted::{MountMode, MountScope, Wanted, is_needed_to_boot};
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::{Error, Refusal, Result};
 use crate::storage::device::BlockDevice;
@@ -135,7 +135,8 @@ fn is_needed(mountpoint: &Path, wanted: Wanted) -> bool {
 
 /// Whether packages have files there, or a package manager its database.
 fn has_files_of_packages(mountpoint: &Path) -> bool {
-    ["/usr", "/boot", "/opt"].iter().any(|place| mountpoint.starts_with(place))
+    let is_esp = mountpoint.to_string_lossy().starts_with("/boot/efi");
+    !is_esp && ["/usr", "/boot", "/opt"].iter().any(|place| mountpoint.starts_with(place))
         || ["/var/lib/dpkg", "/var/lib/rpm"]
             .iter()
             .any(|list| Path::new(list).starts_with(mountpoint))
@@ -146,11 +147,6 @@ fn has_files_of_packages(mountpoint: &Path) -> bool {
 fn is_optional(file_system: &FileSystemUse, wanted: Wanted) -> bool {
     let is_needed = wanted.is_for_programs && is_needed(&file_system.mountpoint, wanted);
     file_system.has_option("nofail") && !is_needed
-}
-
-/// Whether a BE does not start without the file system on this mount point.
-fn is_needed_to_boot(mountpoint: &Path) -> bool {
-    ["/usr", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }
 
 /// What there is of a file system that a line names.
@@ -186,7 +182,7 @@ impl<'i> Presence<'i> {
         let is_optional = is_optional(file_system, wanted);
         let left_out = |why: &str| format!("{} is left out: {why}", mountpoint.display());
         if let Err(refusal) = inventory.devices.refuse_ambiguous(spec) {
-            return match is_optional {
+            return match is_optional || file_system.is_esp() {
                 true => Ok(Presence::LeftOut(Some(left_out(&refusal.to_string())))),
                 false => Err(refusal.into()),
             };

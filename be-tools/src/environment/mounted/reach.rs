@@ -5,10 +5,13 @@
 //! One btrfs may hold the roots of several BEs, and what else they are made of: there a subvolume
 //! is judged, not the device.
 
-use super::wanted::Wanted;
+use std::path::Path;
+
+use super::wanted::{Wanted, is_needed_to_boot};
 use crate::environment::{BootEnvironment, FileSystemUse, Inventory};
 use crate::error::Refusal;
 use crate::storage::device::BlockDevice;
+use crate::storage::probe::Kind;
 use crate::storage::subvolume::Subvolume;
 
 /// How far a BE reaches a device.
@@ -49,8 +52,11 @@ pub(super) fn of(
     if claims.is_made() || writable.contains(&file_system.mountpoint) {
         return Reach::Whole;
     }
-    // What several BEs are made of is written by the one that runs.
+    // What several BEs are made of is written by the one that runs. Programs that make a loader
+    // read its kernels.
+    let is_read = !mode.writes() && is_needed_to_boot(&file_system.mountpoint);
     if !file_system.shared
+        && !is_read
         && let Some(other) = claims.also_named_by()
     {
         let why = format!(
@@ -78,24 +84,26 @@ pub(super) fn of(
 }
 
 /// Refuses to take what another BE is made of for a part of this one, which does not run: a copy
-/// would show it to this one's programs.
+/// would show it to this one's programs. Of what the fstab of another BE names too, only what comes
+/// from a portable disk is refused. Otherwise its name is returned, for a note.
 ///
 /// # Errors
 /// [`Refusal::OutOfReach`]
-pub(crate) fn refuse_anothers(
-    inventory: &Inventory,
-    environment: &BootEnvironment,
+pub(crate) fn refuse_anothers<'a>(
+    inventory: &'a Inventory,
+    environment: &'a BootEnvironment,
     file_system: &FileSystemUse,
-    device: &BlockDevice,
-) -> Result<(), Refusal> {
+    device: &'a BlockDevice,
+) -> Result<Option<&'a str>, Refusal> {
     if environment.running {
-        return Ok(());
+        return Ok(None);
     }
-    let claims =
-        Claims { inventory, environment, device, subvolume: file_system.subvolume(device) };
+    let subvolume = file_system.subvolume(device);
+    let claims = Claims { inventory, environment, device, subvolume };
     let is_shared = file_system.shared || claims.is_made();
-    let named = || claims.also_named_by().filter(|_| !is_shared);
-    let Some(other) = claims.owner().or_else(named) else { return Ok(()) };
+    let named = claims.also_named_by().filter(|_| !is_shared);
+    let is_portable = environment.is_on_portable_disk(&inventory.devices);
+    let Some(other) = claims.owner().or(named.filter(|_| is_portable)) else { return Ok(named) };
     Err(Refusal::OutOfReach {
         place: file_system.mountpoint.display().to_string(),
         why: format!(
@@ -118,11 +126,23 @@ struct Claims<'a> {
 impl<'a> Claims<'a> {
     fn others(&self) -> impl Iterator<Item = &'a BootEnvironment> + use<'a> {
         let own = &self.environment.root;
-        self.inventory.environments.iter().filter(move |other| other.root != *own)
+        // A snapshot that nothing can be written to is made of what its original is.
+        let is_original = |other: &&BootEnvironment| !other.read_only;
+        self.inventory.environments.iter().filter(move |o| o.root != *own).filter(is_original)
+    }
+
+    /// Whether a device holds the same file system: it is the same, or another one of its btrfs.
+    fn is_here(&self, node: &Path) -> bool {
+        let devices = &self.inventory.devices;
+        let btrfs = |device: &BlockDevice| {
+            device.super_block().filter(|s| s.kind == Kind::Btrfs).map(|s| s.uuid.to_string())
+        };
+        let own = btrfs(self.device);
+        node == self.device.node || own.is_some() && devices.by_node(node).and_then(btrfs) == own
     }
 
     fn is_root_here(&self, other: &BootEnvironment) -> bool {
-        other.root.device == self.device.node
+        self.is_here(&other.root.device)
     }
 
     /// Another BE whose root it is, or for which it was made.
@@ -132,8 +152,8 @@ impl<'a> Claims<'a> {
             let has_root = self.is_root_here(other)
                 && Subvolume::may_overlap(root.as_ref(), self.subvolume.as_ref());
             // For the btrfs of this root, the mark says who made all of it, not this subvolume.
-            let is_own_root = self.environment.root.device == self.device.node;
-            has_root || !is_own_root && other.has_made(&self.device.node)
+            let is_own_root = self.is_here(&self.environment.root.device);
+            has_root || !is_own_root && other.made.iter().any(|made| self.is_here(&made.device))
         };
         self.others().find(is_owner).map(BootEnvironment::name)
     }
@@ -149,8 +169,8 @@ impl<'a> Claims<'a> {
         let devices = &self.inventory.devices;
         let names_it = |line: &FileSystemUse| {
             let is_here = match &line.device {
-                Some(node) => *node == self.device.node,
-                None => devices.lookup(&line.spec).iter().any(|d| d.node == self.device.node),
+                Some(node) => self.is_here(node),
+                None => devices.lookup(&line.spec).iter().any(|d| self.is_here(&d.node)),
             };
             let named = line.subvolume(self.device);
             is_here && Subvolume::may_overlap(named.as_ref(), self.subvolume.as_ref())

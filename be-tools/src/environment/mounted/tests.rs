@@ -512,6 +512,8 @@ fn a_subvolume_of_another_root_is_not_reached() {
         // What the running one is made of, and what may be the same.
         ("subvol=@var", "/srv", false),
         ("subvol=@var/lib", "/srv", false),
+        ("subvol=/./@var", "/srv", false),
+        ("subvol=@second/../@var", "/srv", false),
         ("subvolid=300", "/srv", false),
         // The root of the running one, below it, and what holds it.
         ("subvol=@", "/srv", false),
@@ -535,6 +537,50 @@ fn a_subvolume_of_another_root_is_not_reached() {
         environment.made.push(made);
     }
     reached(&inventory, &[]).unwrap_err();
+    // A snapshot that nothing can be written to is made of what its original is.
+    let mut inventory = snapshots(&[("/var", "subvol=@var")]);
+    inventory.environments[1].read_only = true;
+    assert_eq!(reached(&inventory, &[]).unwrap(), 1);
+}
+
+#[test]
+fn another_device_of_a_btrfs_is_the_same_file_system() {
+    let mut inventory = snapshots(&[]);
+    let number = DeviceNumber { major: 8, minor: 9 };
+    let member = inventory.devices.by_name("sda2").unwrap().clone();
+    let device = BlockDevice { name: "sda3".into(), node: "/dev/sda3".into(), number, ..member };
+    inventory.devices = inventory.devices.iter().cloned().chain([device]).collect();
+    let environment = &mut inventory.environments[0];
+    environment.root.device = "/dev/sda5".into();
+    let line = FileSystemUse::example("/srv", "/dev/sda3");
+    environment.file_systems.push(FileSystemUse { options: "subvol=@".into(), ..line });
+    let wanted =
+        Wanted { is_for_programs: true, ..Wanted::new(MountScope::All, MountMode::ForCommands) };
+    let found = nested(&inventory, &inventory.environments[0], wanted).unwrap();
+    assert!(found.mounts.is_empty() && found.left_out[0].contains("belongs to"));
+}
+
+#[test]
+fn a_copied_esp_keeps_nothing_from_being_mounted() {
+    let mut inventory = visitor("");
+    let devices = ["sde1", "sdf1"].map(|name| {
+        let found = SuperBlock { uuid: "7A1B-22C3".into(), ..SuperBlock::new(Kind::Vfat) };
+        let number = DeviceNumber { major: 8, minor: u32::from(name.as_bytes()[2]) };
+        BlockDevice { number, ..BlockDevice::example(name, found) }
+    });
+    inventory.devices = inventory.devices.iter().cloned().chain(devices).collect();
+    let running = &mut inventory.environments[1];
+    running.file_systems.clear();
+    running.file_systems.push(FileSystemUse {
+        fs_type: "vfat".into(),
+        spec: "UUID=7A1B-22C3".into(),
+        device: None,
+        ..FileSystemUse::example("/boot/efi", "")
+    });
+    for spec in ["UUID=7A1B-22C3", "UUID=0000-0000"] {
+        inventory.environments[1].file_systems[0].spec = spec.into();
+        refuse_for_commands(&inventory, &inventory.environments[1], &[], true).unwrap();
+    }
 }
 
 #[test]
@@ -595,6 +641,11 @@ fn a_source_has_no_file_system_of_another_be() {
     // What several mount by intention is no part of one of them.
     inventory.environments[0].file_systems[1].shared = true;
     assert_eq!(refused(&inventory, 1), None);
+    // A system of this machine may have it in common with another one, which a note says.
+    inventory.environments[0].file_systems[1].shared = false;
+    inventory.environments[0].root.device = "/dev/sdd1".into();
+    assert_eq!(refused(&inventory, 1), None);
+    assert!(refused(&inventory, 0).is_some());
     // What runs has it mounted.
     inventory.environments[0].running = true;
     assert_eq!(refused(&inventory, 0), None);

@@ -1,6 +1,6 @@
 //! What is wanted of the file systems of a BE.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a BE is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,4 +52,9 @@ impl Wanted<'_> {
     pub(crate) fn new(scope: MountScope, mode: MountMode) -> Self {
         Wanted { scope, mode, is_for_programs: false, installs_packages: false, writable: &[] }
     }
+}
+
+/// Whether a BE does not start without the file system on this mount point.
+pub(super) fn is_needed_to_boot(mountpoint: &Path) -> bool {
+    ["/usr", "/boot"].iter().any(|place| mountpoint == Path::new(place))
 }

@@ -5,7 +5,7 @@ use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
 
 use super::removal::{Owner, Removal};
-use super::{boot_entries, first, next, reading, writing};
+use super::{boot_entries, first, in_order, next, reading, writing};
 use super::{
     description, entries_of, fallback, lines, loader_file, other_entries, point_entry, starts,
 };
@@ -361,10 +361,11 @@ impl<'a> EnvironmentEntry<'a> {
             return Ok(());
         };
         let removed = if keeps_all { Vec::new() } else { self.removal(owner)?.entries };
-        let kept = [next(&entries)?, first(&entries)?]
-            .into_iter()
-            .flatten()
-            .find(|entry| starts(&entry.option, descriptor.id) && !removed.contains(&entry.number));
+        let stays = |entry: &BootEntry| !removed.contains(&entry.number);
+        let once = next(&entries)?.filter(stays);
+        let first = in_order(&entries)?.into_iter().find(stays);
+        let is_own = |entry: &BootEntry| starts(&entry.option, descriptor.id);
+        let kept = once.into_iter().chain(first).find(is_own);
         match kept {
             None => Ok(()),
             Some(kept) => Err(Refusal::KeptStartsFirst {

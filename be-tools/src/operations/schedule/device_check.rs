@@ -3,9 +3,10 @@
 
 use super::entry::Schedule;
 use super::location::Location;
-use crate::environment::{BootEnvironment, Inventory, Trial};
+use crate::environment::{BootEnvironment, Id, Inventory, Trial};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
+use crate::loader;
 use crate::root_dir::RootDir;
 
 /// Refuses a BE that an operation was not scheduled for, although it has the id: a file system of
@@ -22,7 +23,12 @@ pub fn refuse_unattended(
     source: Option<&BootEnvironment>,
 ) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
-    if environment.trial == Some(Trial::Pending) {
+    // Where its record cannot be read, BootNext still names it.
+    let is_once = || -> Result<bool> {
+        let loader = loader::for_environment(host, inventory, environment)?;
+        Ok(loader.state()?.next && !loader.is_default()?)
+    };
+    if environment.trial == Some(Trial::Pending) || is_once()? {
         return Err(Refusal::TrialPending { name: descriptor.name.to_string() }.into());
     }
     let schedules = Schedule::all(&RootDir::open(&host.root)?)?;
@@ -31,8 +37,12 @@ pub fn refuse_unattended(
     let source = source.filter(|source| !source.running);
     let found = Found {
         root: Location::of(inventory, environment),
-        others: Location::of_others(inventory, environment),
-        source: source.map(|source| (&*source.reference, Location::of(inventory, source))),
+        others: Location::of_made(inventory, environment),
+        source: source.map(|source| FoundSource {
+            name: &source.reference,
+            id: source.descriptor.as_ref().map(|descriptor| descriptor.id),
+            places: Location::of_system(inventory, source),
+        }),
     };
     Ok(found.refuse_other(environment, scheduled.as_ref())?)
 }
@@ -41,8 +51,14 @@ pub fn refuse_unattended(
 struct Found<'a> {
     root: Location,
     others: Vec<Location>,
-    /// What to call the source, and where its root is.
-    source: Option<(&'a str, Location)>,
+    source: Option<FoundSource<'a>>,
+}
+
+struct FoundSource<'a> {
+    /// What to call it on a command line.
+    name: &'a str,
+    id: Option<Id>,
+    places: Vec<Location>,
 }
 
 impl Found<'_> {
@@ -52,30 +68,28 @@ impl Found<'_> {
         scheduled: Option<&Schedule>,
     ) -> Result<(), Refusal> {
         let name = &*environment.reference;
-        let pinned_root: Vec<&Location> =
-            scheduled.and_then(|s| s.root.as_ref()).into_iter().collect();
-        refuse_elsewhere(name, &self.root, &pinned_root, scheduled.is_some())?;
-        let pinned: Vec<&Location> =
-            scheduled.map(|s| s.others.iter().collect()).unwrap_or_default();
+        let pinned = scheduled.map(|s| Vec::from_iter(s.root.clone()));
+        refuse_elsewhere(name, &self.root, pinned.as_deref())?;
+        let pinned = scheduled.and_then(|s| s.others.as_deref());
         for other in &self.others {
-            refuse_elsewhere(name, other, &pinned, scheduled.is_some())?;
+            refuse_elsewhere(name, other, pinned)?;
         }
-        let Some((source, location)) = &self.source else { return Ok(()) };
-        let pinned: Vec<&Location> =
-            scheduled.and_then(|s| s.source.as_ref()).into_iter().collect();
-        refuse_elsewhere(source, location, &pinned, scheduled.is_some())
+        let Some(FoundSource { name, id, places }) = &self.source else { return Ok(()) };
+        // It may have another source since, which a person named.
+        let noted = scheduled.and_then(|s| s.source.as_ref()).filter(|noted| Some(noted.id) == *id);
+        let pinned = noted.map(|noted| &*noted.places);
+        places.iter().try_for_each(|place| refuse_elsewhere(name, place, pinned))
     }
 }
 
-/// Refuses a place that is not among those that were noted. Where nothing was scheduled, any place
-/// will do that is not removable.
+/// Refuses a place that is not among those that were noted. Where none were, any place will do that
+/// is not removable.
 fn refuse_elsewhere(
     name: &str,
     found: &Location,
-    pinned: &[&Location],
-    is_scheduled: bool,
+    pinned: Option<&[Location]>,
 ) -> Result<(), Refusal> {
-    let same = pinned.iter().find(|pinned| pinned.is_place_of(found));
+    let same = pinned.into_iter().flatten().find(|pinned| pinned.is_place_of(found));
     if found.removable && !same.is_some_and(|same| same.removable) {
         let way_out = "`be schedule` it again to accept that".into();
         return Err(Refusal::OnRemovableDisk {
@@ -84,15 +98,10 @@ fn refuse_elsewhere(
             way_out,
         });
     }
-    if same.is_some() || !is_scheduled {
-        return Ok(());
-    }
+    let Some(pinned) = pinned.filter(|_| same.is_none()) else { return Ok(()) };
     let noted = match pinned {
         [] => "a device that was not noted".to_owned(),
-        pinned => {
-            let texts: Vec<String> = pinned.iter().map(ToString::to_string).collect();
-            texts.join(", or ")
-        }
+        pinned => pinned.iter().map(ToString::to_string).collect::<Vec<_>>().join(", or "),
     };
     Err(Refusal::AnotherDevice { name: name.into(), pinned: noted, found: found.to_string() })
 }
@@ -101,6 +110,7 @@ fn refuse_elsewhere(
 mod tests {
     use super::*;
     use crate::loader::testing::environment;
+    use crate::operations::schedule::Source;
     use crate::storage::device::{BlockDevice, Devices};
     use crate::storage::probe::{Kind, SuperBlock};
 
@@ -159,27 +169,41 @@ mod tests {
     fn a_file_system_on_another_disk_is_refused_at_night() {
         let second = environment("second", "aaaa-02").complete();
         let (root, var, first) = (at("aaaa-02"), at("cccc-02"), at("aaaa-01"));
+        let id = Id::random();
+        let noted = Source { id, places: vec![first.clone()] };
         let schedule = Schedule {
-            others: vec![var.clone()],
-            source: Some(first.clone()),
+            others: Some(vec![var.clone()]),
+            source: Some(noted),
             ..scheduled(Some(root.clone()))
         };
-        let code = |others: &[&Location], source: Option<&Location>| {
+        let code = |schedule: &Schedule, others: &[&Location], source: Option<(Id, &Location)>| {
             let found = Found {
                 root: root.clone(),
                 others: others.iter().map(|other| (*other).clone()).collect(),
-                source: source.map(|source| ("first", source.clone())),
+                source: source.map(|(id, place)| FoundSource {
+                    name: "first",
+                    id: Some(id),
+                    places: vec![place.clone()],
+                }),
             };
-            let refused = found.refuse_other(&second, Some(&schedule));
+            let refused = found.refuse_other(&second, Some(schedule));
             refused.map_or_else(|refusal| refusal.code(), |()| "")
         };
-        assert_eq!(code(&[&var], Some(&first)), "");
-        assert_eq!(code(&[], None), "");
+        assert_eq!(code(&schedule, &[&var], Some((id, &first))), "");
+        assert_eq!(code(&schedule, &[], None), "");
         let moved = |pinned: &Location| Location { serial: "0THER".into(), ..pinned.clone() };
-        assert_eq!(code(&[&moved(&var)], None), "another-device");
-        assert_eq!(code(&[&var], Some(&moved(&first))), "another-device");
+        assert_eq!(code(&schedule, &[&moved(&var)], None), "another-device");
+        assert_eq!(code(&schedule, &[&var], Some((id, &moved(&first)))), "another-device");
         let stick = Location { removable: true, ..var.clone() };
-        assert_eq!(code(&[&stick], None), "on-removable-disk");
+        assert_eq!(code(&schedule, &[&stick], None), "on-removable-disk");
+        // A person has named another source since.
+        let third = Id::random();
+        assert_eq!(code(&schedule, &[], Some((third, &at("aaaa-03")))), "");
+        assert_eq!(code(&schedule, &[], Some((third, &stick))), "on-removable-disk");
+        // An older version noted the root alone.
+        let old = scheduled(Some(root.clone()));
+        assert_eq!(code(&old, &[&var], Some((id, &first))), "");
+        assert_eq!(code(&old, &[&stick], None), "on-removable-disk");
     }
 
     #[test]

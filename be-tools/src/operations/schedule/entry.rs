@@ -67,12 +67,22 @@ pub struct Schedule {
     /// Where its root was when it was scheduled. Older versions did not note it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<Location>,
-    /// Where its other file systems were, and its swap.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Location>,
-    /// Where the root of the BE was from which it is refreshed, if that was there.
+    /// Where the other file systems and the swap were that were made for it. Older versions did not
+    /// note them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Location>,
+    pub others: Option<Vec<Location>>,
+    /// The BE from which it was refreshed then, if that was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// A source, and where its file systems were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its id.
+    pub id: Id,
+    /// Where each file system was that it is made of.
+    pub places: Vec<Location>,
 }
 
 #[cfg(test)]
@@ -87,7 +97,7 @@ impl Schedule {
             force: false,
             mail: None,
             root: None,
-            others: Vec::new(),
+            others: None,
             source: None,
         }
     }
@@ -194,8 +204,11 @@ mod tests {
             force: false,
             mail: Some("root".into()),
             root: Some(Location { uuid: "aaaa-02".into(), ..Location::default() }),
-            others: vec![Location { uuid: "bbbb-02".into(), ..Location::default() }],
-            source: Some(Location { uuid: "aaaa-01".into(), ..Location::default() }),
+            others: Some(vec![Location { uuid: "bbbb-02".into(), ..Location::default() }]),
+            source: Some(Source {
+                id: Id::random(),
+                places: vec![Location { uuid: "aaaa-01".into(), ..Location::default() }],
+            }),
         };
         schedule.store(&root).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&schedule));

@@ -2,10 +2,11 @@
 //! may carry it.
 
 use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{BootEnvironment, Inventory};
+use crate::environment::{BootEnvironment, Inventory, SYSTEM_PLACES, is_never_shared};
 use crate::storage::device::{BlockDevice, Devices};
 
 /// What identifies the device of a file system, as far as it is known.
@@ -35,12 +36,34 @@ impl Location {
         }
     }
 
-    /// Where the other file systems are that only this BE uses.
-    pub(super) fn of_others(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
+    /// Where the other file systems and the swap are that were made for a BE.
+    pub(super) fn of_made(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
         let root = &environment.root.device;
-        let others = environment.own_devices().into_iter().filter(|node| *node != root);
-        let found = others.filter_map(|node| inventory.devices.by_node(node));
-        found.map(|device| Self::of_device(&inventory.devices, device)).collect()
+        let others = environment.made_devices().into_iter().filter(|node| *node != root);
+        Self::of_nodes(inventory, others)
+    }
+
+    /// Where everything is that a BE is made of, and that a copy of it is made from.
+    pub(super) fn of_system(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
+        let is_system = |place: &Path| {
+            SYSTEM_PLACES.iter().any(|system| place == Path::new(system)) || is_never_shared(place)
+        };
+        let lines = environment.file_systems.iter();
+        let lines = lines.filter(|line| is_system(&line.mountpoint) && !line.is_esp());
+        let root = std::iter::once(&environment.root.device);
+        let mut nodes: Vec<_> = root.chain(lines.filter_map(|line| line.device.as_ref())).collect();
+        nodes.sort();
+        nodes.dedup();
+        Self::of_nodes(inventory, nodes)
+    }
+
+    fn of_nodes<'a>(
+        inventory: &Inventory,
+        nodes: impl IntoIterator<Item = &'a PathBuf>,
+    ) -> Vec<Self> {
+        let devices = &inventory.devices;
+        let found = nodes.into_iter().filter_map(|node| devices.by_node(node));
+        found.map(|device| Self::of_device(devices, device)).collect()
     }
 
     fn of_device(devices: &Devices, device: &BlockDevice) -> Self {

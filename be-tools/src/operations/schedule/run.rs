@@ -113,7 +113,7 @@ mod tests {
             force: false,
             mail: Some("root".into()),
             root: None,
-            others: Vec::new(),
+            others: None,
             source: None,
         };
         let printed = "x".repeat(MAX_MAIL) + "be: no room";
