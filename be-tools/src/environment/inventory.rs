@@ -20,6 +20,9 @@ pub struct Inventory {
     pub warnings: Vec<String>,
 }
 
+/// How many warnings an error repeats.
+const MOST_WARNINGS: usize = 3;
+
 impl Inventory {
     /// The running BE.
     pub fn running(&self) -> Option<&BootEnvironment> {
@@ -117,11 +120,14 @@ impl Inventory {
     }
 
     fn known(&self) -> String {
-        if self.environments.is_empty() {
-            return "none was found on any disk".into();
-        }
         let all: Vec<_> = self.environments.iter().map(|e| e.reference.as_str()).collect();
-        format!("name one of {}", all.join(", "))
+        // It may be on a disk that could not be read.
+        let unread = self.warnings.iter().take(MOST_WARNINGS).map(|why| format!("; {why}"));
+        let found = match all.is_empty() {
+            true => "none was found on any disk".to_owned(),
+            false => format!("name one of {}", all.join(", ")),
+        };
+        found + &unread.collect::<String>()
     }
 
     /// Refuses a name that a BE on any disk has.
@@ -220,6 +226,16 @@ impl Inventory {
 mod tests {
     use super::*;
     use crate::environment::Descriptor;
+
+    #[test]
+    fn who_names_one_that_is_not_there_learns_what_could_not_be_read() {
+        let mut inventory = Inventory::default();
+        let said = |inventory: &Inventory| inventory.find("second").unwrap_err().to_string();
+        assert!(said(&inventory).ends_with("none was found on any disk"));
+        inventory.environments.push(BootEnvironment::empty(Path::new("/dev/vda1")));
+        inventory.warnings = vec!["the file system on /dev/vda2 was not read: busy".into()];
+        assert!(said(&inventory).ends_with("; the file system on /dev/vda2 was not read: busy"));
+    }
 
     #[test]
     fn an_id_names_the_one_that_has_it_and_two_are_ambiguous() {
