@@ -16,5 +16,6 @@ pub mod refresh;
 pub mod rename;
 pub mod run;
 pub mod schedule;
+pub mod successor;
 pub mod upgrade;
 mod write_descriptor;

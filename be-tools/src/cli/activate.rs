@@ -45,16 +45,19 @@ impl Activate {
         if let Some((name, activation)) =
             activate::activate(&context.host, be, activation, self.force, &mut report)?
         {
-            report.say(&match activation {
-                Activation::Permanent => {
-                    format!("'{name}' boots from now on. Reboot when you are ready.")
-                }
-                Activation::Trial => format!(
-                    "'{name}' will be tried at the next boot. If the trial fails, the boot after \
-                    that is as before. Reboot when you are ready."
-                ),
-            });
+            report.say(&said(&name, activation));
         }
         Ok(0)
+    }
+}
+
+/// What an activation means.
+pub(super) fn said(name: &str, activation: Activation) -> String {
+    match activation {
+        Activation::Permanent => format!("'{name}' boots from now on. Reboot when you are ready."),
+        Activation::Trial => format!(
+            "'{name}' will be tried at the next boot. If the trial fails, the boot after that is as \
+            before. Reboot when you are ready."
+        ),
     }
 }

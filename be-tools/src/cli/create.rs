@@ -6,16 +6,22 @@ use super::acting_options::ActingOptions;
 use super::context::Context;
 use super::headings::SPECIAL_CASES;
 use super::selection::Selection;
+use super::upgrade::ConfFiles;
+use super::{activate, upgrade};
+use crate::distribution::package_manager::Change;
 use crate::environment::Name;
 use crate::error::{Error, Result};
 use crate::layout::Placement;
 use crate::operations::create;
+use crate::operations::successor::{self, Succeeded, Successor};
+use crate::operations::upgrade::UpgradeRequest;
 
 /// Make a new boot environment, a copy of the running one or of another (lucreate)
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     be create second -m /:/dev/vda3:ext4\n  \
     be create second -m /:/dev/sdb2:xfs -m /var:/dev/sdb3:ext4 -m /home:shared\n  \
+    be create next -m /:/dev/vda3:ext4 --release trixie --activate\n  \
     be create good --from second --replace broken")]
 pub struct Create {
     /// Name of the new boot environment: letters, digits, '.', '_' and '-'
@@ -37,6 +43,18 @@ pub struct Create {
     /// Erase the devices of this boot environment, and make the new one on them
     #[arg(long, value_name = "BE", conflicts_with = "filesystem")]
     replace: Option<String>,
+    /// Upgrade all packages of the copy, as `be upgrade --dist` does
+    #[arg(long, conflicts_with_all = ["release", "empty"])]
+    upgrade: bool,
+    /// Upgrade the copy to this release of Debian, as `be upgrade --release` does
+    #[arg(long, conflicts_with = "empty")]
+    release: Option<String>,
+    /// What becomes of a configuration file that was changed by hand and that a package changes too
+    #[arg(long, value_name = "WHICH", default_value = "keep")]
+    conffiles: ConfFiles,
+    /// Try the new boot environment at the next boot, as `be activate` does
+    #[arg(long, conflicts_with_all = ["no_boot_entry", "empty"])]
+    activate: bool,
     /// How the content is copied
     #[arg(long, value_enum, default_value_t, conflicts_with = "empty")]
     method: Method,
@@ -101,6 +119,7 @@ impl From<Method> for create::Method {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("create")?;
+        let then = Successor { upgrade: self.upgrade_request(), activate: self.activate };
         let request = create::CreateRequest {
             name: self.name,
             from: self.from,
@@ -117,17 +136,20 @@ impl Create {
             force: self.force,
         };
         let mut report = context.report("create", &self.acting);
-        let created = create::create(&context.host, &request, &mut report);
+        let created = successor::create(&context.host, &request, &then, &mut report);
         if matches!(created, Err(Error::Interrupted))
             && let Ok(remains) = create::remains(&context.host, &request.name)
         {
             report.say(&remains);
         }
-        let Some(created) = created? else {
+        let Some(Succeeded { descriptor: created, upgraded, activated }) = created? else {
             return Ok(0);
         };
         let name = &created.name;
-        if request.boot_entry && !request.empty {
+        let mut status = upgraded.map_or(0, |done| upgrade::say(&report, &done));
+        if let Some(activation) = activated {
+            report.say(&activate::said(name.as_str(), activation));
+        } else if status == 0 && request.boot_entry && !request.empty {
             report.say(&format!(
                 "'{name}' is complete and in the firmware's boot menu. To try it, run `be activate \
                 {name}` and reboot."
@@ -135,6 +157,24 @@ impl Create {
         } else {
             report.say(&format!("'{name}' is complete."));
         }
-        Ok(report.lost(&created, "are missing"))
+        status = status.max(report.lost(&created, "are missing"));
+        Ok(status)
+    }
+
+    fn upgrade_request(&self) -> Option<UpgradeRequest> {
+        let change = match &self.release {
+            Some(release) => Change::Release(release.clone()),
+            None if self.upgrade => Change::All,
+            None => return None,
+        };
+        Some(UpgradeRequest {
+            reference: self.name.to_string(),
+            change,
+            configuration: self.conffiles.into(),
+            writable: Vec::new(),
+            network: false,
+            force: self.force,
+            unattended: false,
+        })
     }
 }

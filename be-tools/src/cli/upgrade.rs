@@ -89,11 +89,20 @@ struct Changes {
 
 /// Which configuration file stays.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ConfFiles {
+pub(super) enum ConfFiles {
     /// The one that was changed by hand; the package's lies beside it
     Keep,
     /// The package's; the one that was changed by hand lies beside it
     New,
+}
+
+impl From<ConfFiles> for ConfigurationPolicy {
+    fn from(which: ConfFiles) -> Self {
+        match which {
+            ConfFiles::Keep => ConfigurationPolicy::Keep,
+            ConfFiles::New => ConfigurationPolicy::Replace,
+        }
+    }
 }
 
 impl Changes {
@@ -132,10 +141,7 @@ impl Upgrade {
         let request = UpgradeRequest {
             reference: self.be,
             change: self.change.change(),
-            configuration: match self.conffiles {
-                ConfFiles::Keep => ConfigurationPolicy::Keep,
-                ConfFiles::New => ConfigurationPolicy::Replace,
-            },
+            configuration: self.conffiles.into(),
             writable: self.writable,
             network: self.network,
             force: self.force,
@@ -143,13 +149,18 @@ impl Upgrade {
         };
         let mut report = context.report("upgrade", &self.acting);
         let done = upgrade::upgrade(&context.host, &request, &mut report)?;
-        Ok(done.map_or(0, |done| say(&report, &done)))
+        let Some(done) = done else { return Ok(0) };
+        let status = say(&report, &done);
+        if !done.changes.changes.is_empty() {
+            report.say(&format!("`be activate {}` boots it next.", done.reference));
+        }
+        Ok(status)
     }
 }
 
 /// Prints what was done. Returns the exit status.
-fn say(report: &Terminal, done: &Upgraded) -> u8 {
-    let Upgraded { name, reference, changes, transcript } = done;
+pub(super) fn say(report: &Terminal, done: &Upgraded) -> u8 {
+    let Upgraded { name, changes, transcript, .. } = done;
     let unplanned = done.removed_unplanned();
     for package in &unplanned {
         report.say(&format!("removed: {package}, which was not in the plan"));
@@ -167,8 +178,5 @@ fn say(report: &Terminal, done: &Upgraded) -> u8 {
         report.say(&format!("refused: {} more; see the log", transcript.refused_more));
     }
     report.say(&format!("'{name}' is complete: {}.", changes.summary()));
-    if !changes.changes.is_empty() {
-        report.say(&format!("`be activate {reference}` boots it next."));
-    }
     if transcript.refused.is_empty() && unplanned.is_empty() { 0 } else { 4 }
 }

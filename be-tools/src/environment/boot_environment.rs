@@ -8,6 +8,7 @@ use super::descriptor::{Descriptor, Operation, State};
 use super::mark::MadeDevice;
 use super::problem::{HIBERNATED, Problem};
 use crate::error::Refusal;
+use crate::root_dir::RootDir;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::probe::Kind;
 use crate::storage::subvolume::Subvolume;
@@ -24,6 +25,13 @@ pub struct OperatingSystem {
 }
 
 impl OperatingSystem {
+    /// What os-release(5) of a root directory says; `None` if there is none that can be read.
+    pub fn of(root: &RootDir) -> Option<Self> {
+        let text = |path: &str| root.text(path).ok().flatten();
+        let found = text("etc/os-release").or_else(|| text("usr/lib/os-release"));
+        found.map(|text| Self::parse(&text))
+    }
+
     /// Parses os-release(5): shell assignments, whose values may be quoted.
     pub fn parse(text: &str) -> Self {
         let value = |key: &str| Self::value(text, key);

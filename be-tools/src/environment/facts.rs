@@ -85,8 +85,7 @@ impl Facts {
             Err(other) => facts.descriptor_error = Some(other.to_string()),
         }
         let text = |path: &str| root.text(path).ok().flatten();
-        let os_release = text("etc/os-release").or_else(|| text("usr/lib/os-release"));
-        facts.os = os_release.map(|text| OperatingSystem::parse(&text));
+        facts.os = OperatingSystem::of(root);
         facts.fstab = text("etc/fstab");
         facts.hostname =
             text("etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());

@@ -502,6 +502,12 @@ pub enum Refusal {
         /// The BE.
         name: String,
     },
+    /// The sources of packages have something else by now than what was shown.
+    #[error(
+        "what there is to be installed has changed since the plan was made: the copy is complete, and \
+        `be upgrade` shows a new plan for it"
+    )]
+    OtherPackages,
     /// A BE with the id of the scheduled one lies somewhere else.
     #[error(
         "'{name}' is not where it was scheduled: that was {pinned}, and this is {found}; `be \
@@ -716,6 +722,7 @@ impl Refusal {
             Refusal::NoFallback { .. } => "no-fallback",
             Refusal::BootsByItself { .. } => "boots-by-itself",
             Refusal::HasChanges { .. } => "has-changes",
+            Refusal::OtherPackages => "other-packages",
             Refusal::TrialPending { .. } => "trial-pending",
             Refusal::AnotherDevice { .. } => "another-device",
             Refusal::OnRemovableDisk { .. } => "on-removable-disk",

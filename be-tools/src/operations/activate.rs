@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::discover;
 use crate::environment::Inventory;
-use crate::environment::{BootEnvironment, Descriptor, Id, Trial, sentences};
+use crate::environment::{BootEnvironment, Descriptor, Id, Name, Trial, sentences};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, InstallTarget, Loader, LoaderStep, Stage};
@@ -57,7 +57,7 @@ impl fmt::Display for SwitchStep<'_, '_> {
         match self {
             SwitchStep::Install(switch) => f.write_str(&switch.loader.line(Stage::InstallAgain)),
             SwitchStep::Loader(step) => step.fmt(f),
-            SwitchStep::CallOff { name, .. } => write!(f, "call off the trial of '{name}'"),
+            SwitchStep::CallOff { name, .. } => f.write_str(&call_off(name)),
         }
     }
 }
@@ -101,6 +101,27 @@ pub fn activate(
     namespace::enter_private_namespace()?;
     step::run_all(&steps, &mut (), report)?;
     Ok(Some((environment.name().to_owned(), switch.activation)))
+}
+
+/// The steps that would try a new BE of this name, which has a loader and a boot entry by then.
+///
+/// # Errors
+/// A [`Refusal`] if the machine would not accept the loader, or has nothing to fall back to.
+pub(super) fn preview(host: &Host, name: &Name) -> Result<Vec<String>> {
+    let inventory = discover::discover(host)?;
+    let mut environment = BootEnvironment::empty(Path::new("/"));
+    environment.reference = name.to_string();
+    environment.descriptor = Some(Descriptor::new(name.clone(), None));
+    let loader = loader::for_environment(host, &inventory, &environment)?;
+    loader.prove_switch(false)?;
+    let mut lines: Vec<String> = loader.try_once()?.iter().map(ToString::to_string).collect();
+    let on_trial = inventory.environments.iter().filter(|e| e.trial == Some(Trial::Pending));
+    lines.extend(on_trial.map(|other| call_off(other.name())));
+    Ok(lines)
+}
+
+fn call_off(name: &str) -> String {
+    format!("call off the trial of '{name}'")
 }
 
 impl<'a> Switch<'a> {

@@ -5,9 +5,10 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, OperatingSystem, Operation};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
+use crate::loader::firmware::lines;
 use crate::loader::{self, Loader};
 use crate::plan::Report;
 use crate::root_dir::RootDir;
@@ -18,11 +19,11 @@ use crate::session::lock::Lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     Begin(&'a str, Operation),
-    MakeInactive(u16),
+    MakeInactive,
     Mount(&'a str),
     Unmount(&'a str),
     Complete(&'a str),
-    MakeActive(u16),
+    MakeActive,
 }
 
 /// The steps around the commands.
@@ -50,11 +51,11 @@ impl<'a> Frames<'a> {
         let entry = entry.filter(|_| !stays_incomplete);
         let mut before: Vec<Frame> = Vec::new();
         before.extend(is_marked.then_some(Frame::Begin(name, operation)));
-        before.extend(entry.map(Frame::MakeInactive));
+        before.extend(entry.map(|_| Frame::MakeInactive));
         before.push(Frame::Mount(name));
         let mut after = vec![Frame::Unmount(name)];
         after.extend(is_marked.then_some(Frame::Complete(name)));
-        after.extend(entry.map(Frame::MakeActive));
+        after.extend(entry.map(|_| Frame::MakeActive));
         Frames { before, after, stays_incomplete }
     }
 }
@@ -81,6 +82,8 @@ pub(super) struct InPlace<'a> {
     writable: &'a [PathBuf],
     descriptor: Option<Descriptor>,
     mounted: Option<MountedEnvironment>,
+    /// What it has become, as its os-release(5) says once the commands have ended.
+    os: Option<OperatingSystem>,
     pub(super) progress: Progress,
 }
 
@@ -100,12 +103,24 @@ impl<'a> InPlace<'a> {
             writable,
             descriptor: environment.descriptor.clone(),
             mounted: None,
+            os: None,
             progress: Progress::Nothing,
         }
     }
 
     fn loader(&self) -> Result<Box<dyn Loader + 'a>> {
         loader::for_environment(self.host, self.inventory, self.environment)
+    }
+
+    /// Lets its boot entry start it again. If it has become another release, the entry says so.
+    fn make_active(&self) -> Result<()> {
+        let loader = self.loader()?;
+        loader.set_listed(true)?;
+        let Some(os) = self.os.as_ref().filter(|os| **os != self.environment.os) else {
+            return Ok(());
+        };
+        let descriptor = self.environment.descriptor.as_ref();
+        descriptor.map_or(Ok(()), |d| loader::set_description(self.host, d, os))
     }
 
     /// Changes the descriptor, with nothing of the BE mounted but its root.
@@ -136,6 +151,7 @@ impl<'a> InPlace<'a> {
 
     fn unmount(&mut self) -> Result<()> {
         let Some(mounted) = self.mounted.take() else { return Ok(()) };
+        self.os = OperatingSystem::of(&RootDir::open(mounted.root())?);
         mounted.sync()?;
         mounted.unmount()
     }
@@ -179,13 +195,11 @@ impl Display for Frame<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Frame::Begin(name, operation) => write!(f, "mark '{name}' as incomplete ({operation})"),
-            Frame::MakeInactive(number) => {
-                write!(f, "make its boot entry Boot{number:04X} inactive")
-            }
+            Frame::MakeInactive => f.write_str(lines::MAKE_INACTIVE),
             Frame::Mount(name) => write!(f, "mount the file systems of '{name}'"),
             Frame::Unmount(name) => write!(f, "sync and unmount the file systems of '{name}'"),
             Frame::Complete(name) => write!(f, "mark '{name}' as complete"),
-            Frame::MakeActive(number) => write!(f, "make its boot entry Boot{number:04X} active"),
+            Frame::MakeActive => f.write_str(lines::MAKE_ACTIVE),
         }
     }
 }
@@ -198,11 +212,11 @@ impl Frame<'_> {
                 state.progress = Progress::Begun;
                 Ok(())
             }
-            Frame::MakeInactive(_) => state.loader()?.set_listed(false),
+            Frame::MakeInactive => state.loader()?.set_listed(false),
             Frame::Mount(_) => state.mount(report),
             Frame::Unmount(_) => state.unmount(),
             Frame::Complete(_) => state.change(Descriptor::complete_as_it_is),
-            Frame::MakeActive(_) => state.loader()?.set_listed(true),
+            Frame::MakeActive => state.make_active(),
         }
     }
 
@@ -214,7 +228,7 @@ impl Frame<'_> {
     /// Whether it comes after the commands. Once they have ended by themselves, the BE is complete
     /// again, although Ctrl-C ended them.
     pub(super) fn is_after(&self) -> bool {
-        matches!(self, Frame::Unmount(_) | Frame::Complete(_) | Frame::MakeActive(_))
+        matches!(self, Frame::Unmount(_) | Frame::Complete(_) | Frame::MakeActive)
     }
 }
 
@@ -376,7 +390,7 @@ mod tests {
             let frames = Frames::new(&environment, Some(1), operation);
             assert_eq!(frames.stays_incomplete, stays, "{interrupted} {operation}");
             let completes = frames.after.contains(&Frame::Complete("second"));
-            let is_listed = frames.after.contains(&Frame::MakeActive(1));
+            let is_listed = frames.after.contains(&Frame::MakeActive);
             assert_eq!((completes, is_listed), (!stays, !stays), "{interrupted} {operation}");
         }
     }

@@ -206,12 +206,12 @@ mod tests {
             lines(&environment, Some(0xa)),
             [
                 "mark 'second' as incomplete (run)",
-                "make its boot entry Boot000A inactive",
+                "make its boot entry inactive",
                 "mount the file systems of 'second'",
                 "run apt-get upgrade",
                 "sync and unmount the file systems of 'second'",
                 "mark 'second' as complete",
-                "make its boot entry Boot000A active",
+                "make its boot entry active",
             ]
         );
     }

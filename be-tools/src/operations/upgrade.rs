@@ -16,8 +16,9 @@ use crate::distribution;
 use crate::distribution::package_manager::{
     Change, ConfigurationPolicy, PackageManager, PackagePlan, Wanted, Workplace,
 };
+use crate::environment;
 use crate::environment::mounted::{self, MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Inventory, Operation};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation};
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::plan::{ChangeKind, PackageChange, PackageChanges, Plan, Report};
@@ -107,7 +108,9 @@ pub fn upgrade(
     namespace::enter_private_namespace()?;
     let work = Work::new(host)?;
     report.part(&format!("reading what there is for '{}'", environment.name()));
-    let planned = lock.without_boot_lock(|| planned(host, &inventory, environment, request, &work));
+    let planned = lock.without_boot_lock(|| {
+        planned(host, &inventory, environment, request, &work, HasRoom::Proved)
+    });
     report.ended();
     let Planned { manager, packages } = planned??;
     // Only now, since another program may have changed boot entries meanwhile.
@@ -146,6 +149,56 @@ pub fn upgrade(
     }))
 }
 
+/// What an upgrade of a copy would be, as the package manager of its source says it before there is
+/// a copy.
+pub(super) struct Preview {
+    /// The steps of the upgrade.
+    pub(super) steps: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) changes: PackageChanges,
+}
+
+/// Works out what [`upgrade`] would do to a copy of `source`, or of the running BE, with the name of
+/// the request and perhaps a boot entry. Whether there is room is known only where the copy is.
+///
+/// # Errors
+/// As [`upgrade`].
+pub(super) fn preview(
+    host: &Host,
+    source: Option<&str>,
+    request: &UpgradeRequest,
+    has_entry: bool,
+    report: &mut dyn Report,
+) -> Result<Preview> {
+    let lock = Lock::acquire(host)?;
+    let inventory = discover::discover(host)?;
+    let environment = inventory.find_or_running(source)?;
+    lock.note(InProgress::on("create", environment));
+    if !environment.running && !request.force {
+        refuse_foreign(&inventory, environment)?;
+    }
+    report.part(&format!("reading what there is for a copy of '{}'", environment.name()));
+    let planned = lock.without_boot_lock(|| {
+        namespace::in_private_namespace(|| {
+            let work = Work::new(host)?;
+            planned(host, &inventory, environment, request, &work, HasRoom::Unknown)
+                .map(|planned| planned.packages)
+        })
+    });
+    report.ended();
+    let packages = planned??;
+    let mut copy = BootEnvironment::empty(&environment.root.device);
+    let mut descriptor = Descriptor::new(request.reference.parse()?, None);
+    (descriptor.state, descriptor.operation) = (environment::State::Complete, None);
+    copy.descriptor = Some(descriptor);
+    let frames = Frames::new(&copy, has_entry.then_some(0), Operation::Upgrade);
+    Ok(Preview {
+        steps: steps::lines(&step::list(&frames, &packages)),
+        notes: notes(&copy, &packages),
+        changes: packages.changes,
+    })
+}
+
 /// Refuses a BE whose package manager may be anybody's program: it runs with the network, and before
 /// the plan can be confirmed.
 fn refuse_foreign(
@@ -162,6 +215,13 @@ fn refuse_foreign(
     Err(Refusal::ForeignPrograms { name: environment.name().into(), why })
 }
 
+/// Whether there is room for what is to be installed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HasRoom {
+    Proved,
+    Unknown,
+}
+
 struct Planned {
     manager: Box<dyn PackageManager>,
     packages: PackagePlan,
@@ -174,6 +234,7 @@ fn planned(
     environment: &BootEnvironment,
     request: &UpgradeRequest,
     work: &Work,
+    has_room: HasRoom,
 ) -> Result<Planned> {
     let mode = MountMode::ReadOnly;
     let writable = &request.writable;
@@ -199,7 +260,9 @@ fn planned(
             .is_some_and(|descriptor| descriptor.refuse_incomplete().is_err()),
     };
     let packages = manager.plan(&workplace, &wanted)?;
-    space::refuse_full(environment.name(), &root, &packages)?;
+    if has_room == HasRoom::Proved {
+        space::refuse_full(environment.name(), &root, &packages)?;
+    }
     drop((directory, root));
     mounted.unmount()?;
     Ok(Planned { manager, packages })

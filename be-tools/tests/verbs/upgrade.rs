@@ -367,3 +367,52 @@ fn what_the_scripts_of_packages_may_not_do_is_in_the_report() {
     done(&["upgrade", &next, "--dist", "--yes", "--writable", "/home"]);
     assert_eq!(home.change("cat new user/file"), "x\nprecious\n");
 }
+
+#[test]
+fn a_copy_is_made_and_upgraded_behind_one_plan() {
+    if !root() {
+        return;
+    }
+    let (first, next) = (name("first"), name("upgraded"));
+    let source = debian(&first);
+    let tool = Package { name: "tool", version: "1", ..Package::default() };
+    publish(&source, tool);
+    done(&["upgrade", &first, "--install", "tool", "--yes"]);
+    publish(&source, Package { version: "2", ..tool });
+    let target = Disk::new(900);
+    let place = format!("/:{}:ext4", target.node);
+    let create = ["create", &next, "--from", &first, "-m", &place, "--no-boot-entry", "--upgrade"];
+
+    let before = (source.sum(), target.sum());
+    let plan = done(&[&create[..], &["--dry-run"]].concat());
+    assert!(plan.contains("upgraded  tool  1 -> 2"), "{plan}");
+    assert_eq!((source.sum(), target.sum()), before, "a plan writes nothing");
+    let numbered = |text: &str| -> Vec<String> {
+        let is_step = |line: &&str| {
+            line.trim().split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok())
+        };
+        text.lines().filter(is_step).map(|line| line.trim().to_owned()).collect()
+    };
+    let planned = numbered(&plan);
+    assert!(planned.iter().any(|line| line.contains("mark") && line.contains("(upgrade)")));
+
+    let text = done(&[&create[..], &["--yes"]].concat());
+    // The plan is shown, then each of its lines as it begins.
+    assert_eq!(numbered(&text), [&planned[..], &planned[..]].concat(), "{text}");
+    assert!(text.contains(&format!("'{next}' is complete: 1 upgraded.")), "{text}");
+    assert_eq!((version(&target, "tool").as_str(), state(&target).as_str()), ("2", COMPLETE));
+    assert_eq!(version(&source, "tool"), "1");
+    // What was upgraded is only in the copy.
+    refused(&["refresh", &next, "--yes", "--unattended"], 3, "has run or was changed since");
+
+    // One that fails is gone on with by the verb of its part.
+    publish(&source, Package { version: "3", postinst: "exit 1", ..tool });
+    done(&["delete", &next, "--yes"]);
+    let failed = be(&[&create[..], &["--yes"]].concat());
+    assert_eq!(status(&failed), Some(1), "{}", said(&failed));
+    assert_eq!(state(&target), INCOMPLETE);
+    target.change("cd srv/debian && rm Packages *_3_all.deb && : >Packages");
+    publish(&target, Package { version: "4", ..tool });
+    done(&["upgrade", &next, "--dist", "--yes"]);
+    assert_eq!((version(&target, "tool").as_str(), state(&target).as_str()), ("4", COMPLETE));
+}

@@ -5,6 +5,12 @@ use boot::esp::Esp;
 
 use crate::environment::Descriptor;
 
+/// A BE's entry is not started while the BE is changed.
+pub const MAKE_INACTIVE: &str = "make its boot entry inactive";
+
+/// A BE's entry may be started again.
+pub const MAKE_ACTIVE: &str = "make its boot entry active";
+
 /// The boot order is set.
 pub fn order(names: &[String]) -> String {
     format!("write BootOrder: {}", names.join(", "))

@@ -11,6 +11,7 @@ use crate::copy::Mode;
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::layout::{TargetFileSystem, TreeCopy};
+use crate::loader::firmware::lines;
 use crate::loader::{self, InstallTarget, Loader};
 use crate::localize::identity::NewMachine;
 use crate::operations::adopt;
@@ -242,7 +243,7 @@ impl Display for Step<'_> {
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
             Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
-            Step::MakeActive => f.write_str("make its boot entry active"),
+            Step::MakeActive => f.write_str(lines::MAKE_ACTIVE),
         }
     }
 }

@@ -13,7 +13,7 @@ impl Job<'_> {
         let mut steps: Vec<Step> = self.hooks.before().map(Step::Hook).collect();
         steps.extend(self.journals.iter().map(|j| Step::ReplayJournal(ReplayJournal(j))));
         steps.push(Step::Begin(name));
-        steps.extend(self.target.boot_entry.map(Step::MakeInactive));
+        steps.extend(self.target.boot_entry.map(|_| Step::MakeInactive));
         let taken = self.taken_over.iter().filter_map(|m| self.layout.at(m));
         steps.extend(taken.map(Step::TakeOver));
         steps.push(Step::Mount(name));
@@ -29,7 +29,7 @@ impl Job<'_> {
         steps.extend(self.hooks.after().map(Step::Hook));
         steps.push(Step::Localize);
         steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
-        steps.extend(self.target.boot_entry.map(Step::MakeActive));
+        steps.extend(self.target.boot_entry.map(|_| Step::MakeActive));
         steps
     }
 

@@ -9,6 +9,7 @@ use crate::copy::{Mode, Trust};
 use crate::environment::{self, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
+use crate::loader::firmware::lines;
 use crate::loader::{self, Loader};
 use crate::lossless;
 use crate::own_files;
@@ -28,7 +29,7 @@ pub(super) enum Step<'a> {
     Hook(hooks::Step<'a>),
     ReplayJournal(ReplayJournal<'a>),
     Begin(&'a Name),
-    MakeInactive(u16),
+    MakeInactive,
     /// Gives a file system the UUID that marks it as made for the target.
     TakeOver(&'a TargetFileSystem),
     Mount(&'a Name),
@@ -39,7 +40,7 @@ pub(super) enum Step<'a> {
     /// Only then does a loader see the files: on an xfs a sync leaves them in the log, which GRUB
     /// does not read.
     Unmount(&'a Name),
-    MakeActive(u16),
+    MakeActive,
 }
 
 /// One tree of the layout, with the names that its step prints.
@@ -180,9 +181,7 @@ impl Display for Step<'_> {
             Step::Hook(hook) => hook.fmt(f),
             Step::ReplayJournal(journal) => journal.fmt(f),
             Step::Begin(name) => write!(f, "mark '{name}' as incomplete (refresh)"),
-            Step::MakeInactive(number) => {
-                write!(f, "make its boot entry Boot{number:04X} inactive")
-            }
+            Step::MakeInactive => f.write_str(lines::MAKE_INACTIVE),
             Step::TakeOver(target) => write!(
                 f,
                 "give {} the UUID that marks it as {} of this boot environment",
@@ -205,7 +204,7 @@ impl Display for Step<'_> {
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
             Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
-            Step::MakeActive(number) => write!(f, "make its boot entry Boot{number:04X} active"),
+            Step::MakeActive => f.write_str(lines::MAKE_ACTIVE),
         }
     }
 }
@@ -221,11 +220,11 @@ impl Step<'_> {
             | Step::Localize
             | Step::Sync(_) => true,
             Step::Begin(_)
-            | Step::MakeInactive(_)
+            | Step::MakeInactive
             | Step::Mount(_)
             | Step::Complete(_)
             | Step::Unmount(_)
-            | Step::MakeActive(_) => false,
+            | Step::MakeActive => false,
         }
     }
 
@@ -237,7 +236,7 @@ impl Step<'_> {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::ReplayJournal(journal) => journal.run(inventory, &job.holds, &work.source),
             Step::Begin(_) => state.begin(),
-            Step::MakeInactive(_) => state.loader()?.set_listed(false),
+            Step::MakeInactive => state.loader()?.set_listed(false),
             Step::TakeOver(target) => {
                 let hold = target.provision.hold(&job.holds)?;
                 mkfs::set_uuid(target.fs_type.as_str(), hold, &job.uuids[&target.mountpoint])
@@ -251,7 +250,7 @@ impl Step<'_> {
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
             Step::Unmount(_) => populate::unmount(&mut state.mounted),
-            Step::MakeActive(_) => state.loader()?.set_listed(true),
+            Step::MakeActive => state.loader()?.set_listed(true),
         }
     }
 }
@@ -266,6 +265,6 @@ impl step::Step<State<'_>> for Step<'_> {
     }
 
     fn completes_previous(&self) -> bool {
-        matches!(self, Step::Unmount(_) | Step::MakeActive(_))
+        matches!(self, Step::Unmount(_) | Step::MakeActive)
     }
 }
