@@ -18,6 +18,7 @@ mod describe;
 mod filesystems;
 mod headings;
 mod heartbeat;
+mod history;
 mod internal;
 mod list;
 mod log;
@@ -91,6 +92,7 @@ enum Verb {
     Delete(delete::Delete),
     Filesystems(filesystems::FileSystems),
     Describe(describe::Describe),
+    History(history::History),
     Rename(rename::Rename),
     Check(check::Check),
     Compare(compare::Compare),
@@ -120,6 +122,7 @@ impl Verb {
             Verb::Delete(v) => v.run(context),
             Verb::Filesystems(v) => v.run(context),
             Verb::Describe(v) => v.run(context),
+            Verb::History(v) => v.run(context),
             Verb::Rename(v) => v.run(context),
             Verb::Check(v) => v.run(context),
             Verb::Compare(v) => v.run(context),

@@ -4,6 +4,7 @@ mod boot_environment;
 mod descriptor;
 pub mod facts;
 pub mod health;
+pub mod history;
 pub mod inventory;
 mod loader_name;
 mod mark;

@@ -10,6 +10,7 @@ pub mod confirm;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod history;
 mod in_place;
 pub mod mount;
 pub mod refresh;

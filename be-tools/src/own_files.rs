@@ -11,6 +11,9 @@ use crate::root_dir::RootDir;
 /// Where a BE keeps its descriptor, relative to its root.
 pub const DESCRIPTOR_PATH: &str = "etc/lifeboat/environment.toml";
 
+/// Where a BE keeps what was done to it, relative to its root.
+pub const HISTORY_PATH: &str = "etc/lifeboat/history.jsonl";
+
 /// Where every BE keeps the program, relative to its root.
 pub const PROGRAM_PATH: &str = "usr/lib/lifeboat/be";
 

@@ -49,6 +49,11 @@ impl Timestamp {
         Timestamp { seconds, nanoseconds: i64::from(nanoseconds) }
     }
 
+    /// How long it is after another time; nothing if it is before it.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.since_1970().saturating_sub(earlier.since_1970())
+    }
+
     fn since_1970(self) -> Duration {
         Duration::new(
             u64::try_from(self.seconds).unwrap_or(0),

@@ -203,6 +203,13 @@ fn a_copy_is_brought_up_to_date() {
         .collect();
     assert!(left.lines().all(|line| own.contains(line) || line == "var/log/"), "{left}");
     assert_eq!(descriptor(), identity, "its identity stays");
+    let history = done(&["history", &second]);
+    let began = |line: &&str| line.contains("  complete after ");
+    let seen: Vec<_> =
+        history.lines().filter(began).filter_map(|line| line.split("  ").nth(1)).collect();
+    assert_eq!(seen, ["create", "refresh"], "{history}");
+    assert!(history.contains(&format!("    Refresh boot environment '{second}'")), "{history}");
+    assert!(history.contains("    log: /var/log/lifeboat/"), "{history}");
     assert_eq!(target.change("cat etc/fstab"), format!("{fstab}# more\n"));
     assert_eq!(target.change("cat var/10 var/log/lifeboat/kept"), "10\nk\n");
     assert_eq!(target.change("ls var/gone var/8 2>&1 || true").lines().count(), 2);

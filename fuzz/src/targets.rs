@@ -63,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "uevent", run: rescue::uevent, longest: LINE },
     Target { name: "unified_kernel_image", run: images::unified_kernel_image, longest: FILE },
     Target { name: "vendor_grub_cfg", run: loaders::vendor_grub_cfg, longest: LINE },
+    Target { name: "history", run: processes::history, longest: LINE },
     Target { name: "worker_answer", run: processes::worker_answer, longest: LINE },
 ];
 

@@ -31,6 +31,7 @@ const MAY_DIFFER: &[&str] = &[
     "var/lib/initramfs-tools/*",
     // Files that are never copied.
     "etc/lifeboat/environment.toml",
+    "etc/lifeboat/history.jsonl",
     "tmp/*",
     "var/lib/lifeboat/*",
     "var/log/lifeboat/*",

@@ -12,7 +12,7 @@ use super::acting_options::ActingOptions;
 use super::heartbeat::{self, Heartbeat, spent};
 use super::log;
 use super::output::{print_json, print_line};
-use crate::environment::Descriptor;
+use crate::environment::{Descriptor, history};
 use crate::error::{Refusal, Result};
 use crate::escape::{printable, say};
 use crate::plan::{
@@ -375,6 +375,7 @@ impl Report for Terminal {
             return Err(Refusal::NotConfirmed.into());
         }
         log::open(&file);
+        history::note(&plan.title, Some(&file));
         lines(&plan).iter().filter(|line| !line.is_empty()).for_each(|line| log::note(line));
         self.started = Instant::now();
         Ok(true)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::history;
 use super::loader_name::LoaderName;
 use super::mark::Purpose;
 use super::name::{Id, Name};
@@ -259,9 +260,10 @@ impl Descriptor {
     pub fn complete_as_it_is(&mut self, root: &RootDir) -> Result<()> {
         root.sync()?;
         self.state = State::Complete;
-        self.operation = None;
+        let operation = self.operation.take();
         self.began = None;
         self.store(root)?;
+        history::add(root, operation.unwrap_or(Operation::Create), State::Complete);
         root.sync()
     }
 
@@ -277,6 +279,7 @@ impl Descriptor {
         self.operation = Some(operation);
         self.began = Some(Timestamp::now());
         self.store(root)?;
+        history::add(root, operation, State::Incomplete);
         root.sync()
     }
 

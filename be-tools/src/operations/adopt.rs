@@ -12,7 +12,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, InstallTarget, Loader, Stage};
 use crate::localize;
-use crate::own_files;
+use crate::own_files::{self, HISTORY_PATH};
 use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::session::lock::{InProgress, Lock};
@@ -130,7 +130,11 @@ impl Display for Step<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Step::Begin(name) => {
-                write!(f, "adopt the running system as '{name}': write /{DESCRIPTOR_PATH}")
+                write!(
+                    f,
+                    "adopt the running system as '{name}': write /{DESCRIPTOR_PATH} and \
+                    /{HISTORY_PATH}"
+                )
             }
             Step::Install(files) => write!(f, "adopt: write {}", files.join(", ")),
             Step::AddPanic(menu) => {

@@ -10,8 +10,9 @@ use super::glob::Glob;
 const EMPTY: [&[u8]; 5] = [b"/proc", b"/sys", b"/dev", b"/run", b"/tmp"];
 
 /// Paths that are left out altogether.
-const NEVER: [&[u8]; 4] = [
+const NEVER: [&[u8]; 5] = [
     b"/etc/lifeboat/environment.toml",
+    b"/etc/lifeboat/history.jsonl",
     b"/boot/grub/grubenv",
     b"/var/log/lifeboat",
     b"/var/lib/lifeboat",

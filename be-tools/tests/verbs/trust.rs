@@ -315,6 +315,8 @@ fn a_command_in_a_be_cannot_write_to_a_disk_that_only_its_fstab_names() {
     let disk = data();
     let line = format!("UUID={} /srv ext4 defaults 0 2", uuid_of(&disk));
     target.change(&format!("echo '{line}' >>etc/fstab"));
+    // What mkfs wrote may wait while another program has the device open.
+    sh(Path::new("/"), &format!("blockdev --flushbufs {}", disk.node));
     let before = crate::loop_device::sectors_written(&disk.node);
     let output = be(&["run", &second, "--", "/bin/true"]);
     let text = said(&output);

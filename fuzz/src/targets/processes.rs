@@ -12,6 +12,12 @@ pub fn descriptor(bytes: &[u8]) {
     assert_eq!(Descriptor::parse(&rendered).as_ref(), Ok(&descriptor));
 }
 
+/// Any disk may have any file in the place of a history.
+pub fn history(bytes: &[u8]) {
+    let found = be_tools::environment::history::parse(bytes);
+    assert!(found.iter().all(|done| done.began.is_some() || done.ended.is_some()));
+}
+
 /// A worker reads foreign disks, so its answer is foreign too.
 pub fn worker_answer(bytes: &[u8]) {
     for written in fuzzing::worker_answers(bytes) {
