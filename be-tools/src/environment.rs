@@ -10,15 +10,17 @@ mod loader_name;
 mod mark;
 pub mod mounted;
 mod name;
+mod operation;
 mod problem;
 
 pub use crate::own_files::DESCRIPTOR_PATH;
 pub use boot_environment::{
     BootEnvironment, FileSystemUse, OperatingSystem, Root, SYSTEM_PLACES, Trial, is_never_shared,
 };
-pub use descriptor::{Descriptor, FORMAT, Operation, State};
+pub use descriptor::{Descriptor, FORMAT};
 pub use inventory::Inventory;
 pub use loader_name::LoaderName;
 pub use mark::{MadeDevice, Purpose};
 pub use name::{Id, Name};
+pub use operation::{Operation, State};
 pub use problem::{Problem, sentences};

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::descriptor::{Descriptor, Operation, State};
+use super::descriptor::Descriptor;
 use super::mark::MadeDevice;
+use super::operation::{Operation, State};
 use super::problem::{HIBERNATED, Problem};
 use crate::error::Refusal;
 use crate::root_dir::RootDir;

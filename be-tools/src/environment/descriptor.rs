@@ -1,7 +1,6 @@
 //! The descriptor `/etc/lifeboat/environment.toml`: the facts about a boot environment that cannot
 //! be found anywhere else.
 
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::history;
 use super::loader_name::LoaderName;
 use super::mark::Purpose;
 use super::name::{Id, Name};
+use super::operation::{Operation, State};
 use crate::error::{Error, Refusal, Result};
 use crate::own_files::DESCRIPTOR_PATH;
 use crate::root_dir::RootDir;
@@ -25,48 +25,6 @@ const MAX_LOST_BYTES: usize = 128 << 10;
 
 /// The longest descriptor. The parser of TOML takes up to a hundred times as much memory.
 const MAX_BYTES: usize = 512 << 10;
-
-/// The operation that was interrupted when a BE became incomplete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "each is the verb of that name")]
-pub enum Operation {
-    Adopt,
-    Create,
-    Refresh,
-    Upgrade,
-    Repair,
-    Import,
-    Migrate,
-    Delete,
-    Run,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Operation::Adopt => "adopt",
-            Operation::Create => "create",
-            Operation::Refresh => "refresh",
-            Operation::Upgrade => "upgrade",
-            Operation::Repair => "repair",
-            Operation::Import => "import",
-            Operation::Migrate => "migrate",
-            Operation::Delete => "delete",
-            Operation::Run => "run",
-        })
-    }
-}
-
-/// Whether a BE is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// All of it is written and synced.
-    Complete,
-    /// An operation was interrupted.
-    Incomplete,
-}
 
 /// The descriptor of a BE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::boot_environment::{BootEnvironment, FileSystemUse};
-use super::descriptor::State;
 use super::facts::{Facts, Menu, MenuEntry, MenuFile};
+use super::operation::State;
 use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, Problem};
 use crate::fstab::Spec;
 use crate::storage::device::{BlockDevice, Devices};

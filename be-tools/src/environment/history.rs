@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::descriptor::{Operation, State};
+use super::operation::{Operation, State};
 use crate::error::{Doing, Result};
 use crate::own_files::HISTORY_PATH;
 use crate::root_dir::RootDir;
