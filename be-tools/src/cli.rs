@@ -27,6 +27,7 @@ mod mount;
 mod output;
 #[cfg(test)]
 mod printed_lines;
+mod prune;
 mod refresh;
 mod rename;
 mod report;
@@ -90,6 +91,7 @@ enum Verb {
     Activate(activate::Activate),
     Confirm(confirm::Confirm),
     Delete(delete::Delete),
+    Prune(prune::Prune),
     Filesystems(filesystems::FileSystems),
     Describe(describe::Describe),
     History(history::History),
@@ -120,6 +122,7 @@ impl Verb {
             Verb::Activate(v) => v.run(context),
             Verb::Confirm(v) => v.run(context),
             Verb::Delete(v) => v.run(context),
+            Verb::Prune(v) => v.run(context),
             Verb::Filesystems(v) => v.run(context),
             Verb::Describe(v) => v.run(context),
             Verb::History(v) => v.run(context),

@@ -13,6 +13,7 @@ pub mod describe;
 pub mod history;
 mod in_place;
 pub mod mount;
+pub mod prune;
 pub mod refresh;
 pub mod rename;
 pub mod run;

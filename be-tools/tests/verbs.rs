@@ -160,6 +160,31 @@ fn differences(source: &Disk, target: &Disk) -> String {
 }
 
 #[test]
+fn of_several_copies_the_newest_stay() {
+    if !root() {
+        return;
+    }
+    let name = |what: &str| format!("{what}-{}", std::process::id());
+    let (first, old, new) = (name("pruned"), name("prune-a"), name("prune-b"));
+    let (_source, target) = copied(&first, &old, "true");
+    let newer = Disk::new(256);
+    let place = format!("/:{}:ext4", newer.node);
+    done(&["create", &new, "--from", &first, "-m", &place, "--no-boot-entry", "--yes"]);
+    target.change("sed -i 's/^created = .*/created = \"2026-11-01T00:00:00Z\"/' etc/lifeboat/environment.toml");
+    let pattern = name("prune-?");
+    let before = newer.sum();
+    let plan = done(&["prune", &pattern, "--keep", "1", "--dry-run"]);
+    assert!(plan.contains(&format!("Delete boot environment '{old}'")), "{plan}");
+    let text = done(&["prune", &pattern, "--keep", "1", "--yes"]);
+    assert!(text.contains(&format!("'{old}' is deleted.")), "{text}");
+    assert_eq!(newer.sum(), before);
+    let left = done(&["list"]);
+    assert!(left.contains(&new) && !left.contains(&old), "{left}");
+    let text = done(&["prune", &pattern, "--keep", "1", "--yes"]);
+    assert!(text.contains("There is nothing to delete."), "{text}");
+}
+
+#[test]
 fn a_copy_is_brought_up_to_date() {
     if !root() {
         return;

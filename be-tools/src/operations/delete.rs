@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::schedule::{self, Schedule};
 use crate::discover;
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, State};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Root, State};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, Loader, LoaderStep};
@@ -26,47 +26,94 @@ use crate::storage::{mkfs, usage::Usage};
 /// The BE is running, is mounted, is the only one that the firmware could start, or is unmanaged
 /// and `force` is not set.
 pub fn delete(host: &Host, reference: &str, force: bool, report: &mut dyn Report) -> Result<bool> {
+    let choose = |inventory: &Inventory| {
+        let found = inventory.find(reference)?;
+        Ok(Chosen { roots: vec![found.root.clone()], notes: Vec::new() })
+    };
+    delete_chosen(host, force, report, choose).map(|deleted| deleted.is_some())
+}
+
+/// The BEs that are to be deleted together.
+pub(super) struct Chosen {
+    /// Their roots.
+    pub(super) roots: Vec<Root>,
+    /// Sentences for the plan.
+    pub(super) notes: Vec<String>,
+}
+
+/// Deletes the BEs that `choose` names, behind one plan, and returns their names. `None` if the report
+/// stopped after the plan.
+///
+/// # Errors
+/// As [`delete`], for any of them, and those of `choose`.
+pub(super) fn delete_chosen(
+    host: &Host,
+    force: bool,
+    report: &mut dyn Report,
+    choose: impl FnOnce(&Inventory) -> Result<Chosen>,
+) -> Result<Option<Vec<String>>> {
     let lock = Lock::acquire(host)?;
     let inventory = discover::discover(host)?;
-    let environment = inventory.find(reference)?;
-    lock.note(InProgress::on("delete", environment));
-    refuse(environment, force)?;
-    loader::refuse_last(host, environment)?;
-
-    let devices = to_erase(&inventory, environment)?;
-    let holds = Holds::take(devices.iter().copied())?;
-    let mut deletion = Deletion { host, inventory: &inventory, environment, holds: &holds };
-    deletion.refuse_in_use(&devices)?;
-    let loader = loader::for_environment(host, &inventory, environment)?;
-    if environment.next_boot && !loader.state()?.next {
-        return Err(Refusal::ForeignEntryStartsIt { name: environment.name().into() }.into());
+    let Chosen { roots, notes } = choose(&inventory)?;
+    let chosen: Vec<&BootEnvironment> =
+        inventory.environments.iter().filter(|e| roots.contains(&e.root)).collect();
+    if chosen.is_empty() {
+        notes.iter().for_each(|note| report.warn(note));
+        return Ok(Some(Vec::new()));
     }
-    let mut steps = deletion.steps(&*loader)?;
-    steps.extend(devices.iter().map(|device| Step::Erase(device)));
-    let mut plan = Plan {
-        title: format!("Delete boot environment '{}'", environment.name()),
-        steps: step::lines(&steps),
-        ..Plan::default()
-    };
-    for device in &devices {
-        plan.devices.push(device.planned("blank").of(environment.name()));
+    let mut plan = Plan { title: title(&chosen), ..Plan::default() };
+    let mut devices = Vec::new();
+    for environment in &chosen {
+        lock.note(InProgress::on("delete", environment));
+        refuse(environment, force)?;
+        loader::refuse_last(host, environment)?;
+        devices.push(to_erase(&inventory, environment)?);
     }
-    let is_left = |node: &&PathBuf| !devices.iter().any(|device| device.node == **node);
-    for left in environment.own_devices().into_iter().filter(is_left) {
-        plan.notes.push(format!(
-            "{} is not erased: it was not made for '{}'",
-            left.display(),
-            environment.name()
-        ));
+    let holds = Holds::take(devices.iter().flatten().copied())?;
+    let loaders: Vec<Box<dyn Loader>> = chosen
+        .iter()
+        .map(|environment| loader::for_environment(host, &inventory, environment))
+        .collect::<Result<_>>()?;
+    let mut steps = Vec::new();
+    for ((environment, devices), loader) in chosen.iter().zip(&devices).zip(&loaders) {
+        let deletion = Deletion { host, inventory: &inventory, environment, holds: &holds };
+        deletion.refuse_in_use(devices)?;
+        if environment.next_boot && !loader.state()?.next {
+            return Err(Refusal::ForeignEntryStartsIt { name: environment.name().into() }.into());
+        }
+        let erase = devices.iter().map(|device| Step::Erase(device));
+        let own = deletion.steps(&**loader)?.into_iter().chain(erase);
+        steps.extend(own.map(|step| OfOne { deletion, step }));
+        for device in devices {
+            plan.devices.push(device.planned("blank").of(environment.name()));
+        }
+        let is_left = |node: &&PathBuf| !devices.iter().any(|device| device.node == **node);
+        for left in environment.own_devices().into_iter().filter(is_left) {
+            plan.notes.push(format!(
+                "{} is not erased: it was not made for '{}'",
+                left.display(),
+                environment.name()
+            ));
+        }
+        plan.notes.extend(deletion.notes());
     }
-    plan.notes.extend(deletion.notes());
+    plan.steps = step::lines::<()>(&steps);
+    plan.notes.extend(notes);
     if !lock.confirm(report, &plan)? {
-        return Ok(false);
+        return Ok(None);
     }
     holds.claim()?;
     namespace::enter_private_namespace()?;
-    step::run_all(&steps, &mut deletion, report)?;
-    Ok(true)
+    step::run_all(&steps, &mut (), report)?;
+    Ok(Some(chosen.iter().map(|environment| environment.name().to_owned()).collect()))
+}
+
+fn title(chosen: &[&BootEnvironment]) -> String {
+    let names: Vec<String> = chosen.iter().map(|e| format!("'{}'", e.name())).collect();
+    match &names[..] {
+        [one] => format!("Delete boot environment {one}"),
+        several => format!("Delete boot environments {}", several.join(", ")),
+    }
 }
 
 /// The devices to erase, in order. The root is the last: by its descriptor, an interrupted deletion
@@ -215,6 +262,24 @@ impl Display for Step<'_> {
                 write!(f, "erase the file system signature on {}", device.node.display())
             }
         }
+    }
+}
+
+/// A step of one of several deletions.
+struct OfOne<'a> {
+    deletion: Deletion<'a>,
+    step: Step<'a>,
+}
+
+impl Display for OfOne<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        self.step.fmt(f)
+    }
+}
+
+impl step::Step<()> for OfOne<'_> {
+    fn run(&self, (): &mut (), report: &mut dyn Report) -> Result<()> {
+        self.step.run(&mut self.deletion.clone(), report)
     }
 }
 
