@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
+mod hostile_package;
 mod image;
 mod listing;
 mod printed;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         refresh::SCENARIOS,
         refusals::SCENARIOS,
         upgrade::SCENARIOS,
+        hostile_package::SCENARIOS,
         schedule::SCENARIOS,
         solaris::SCENARIOS,
         printed::SCENARIOS,
