@@ -297,7 +297,7 @@ fn the_options_that_the_manual_names_are_options() {
 }
 
 /// A scenario runs the lines of the documents in a machine (tests/scenarios/printed.rs). What a table
-/// prints with `BE`, `A`, `B` or `COMMAND` in the place of a name is no line to be typed.
+/// prints with `BE`, `A`, `B` or `COMMAND` in the place of a name is not typed.
 #[test]
 fn every_command_line_of_the_documents_is_run_or_says_why_not() {
     let is_typed = |words: &[String]| {

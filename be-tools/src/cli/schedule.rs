@@ -17,8 +17,8 @@ use crate::operations::schedule::{self, Action, ScheduleRequest, Scheduled};
         priority for processors and disks. If the machine is off at that time, the run is skipped. \
         A boot environment that runs is left alone. One that has run, or that a run, an upgrade or \
         a mount has changed since it was last equal to its source, is not refreshed without \
-        --force, because what is only in it would be lost; an upgrade loses nothing. Without arguments, what is scheduled is listed, with the next time and the \
-        last success, and which of them are on no disk any more; the times are also in a file for \
+        --force, because what is only in it would be lost; an upgrade loses nothing. Without \
+        arguments, what is scheduled is listed, with the next time and the last success, and which of them are on no disk any more; the times are also in a file for \
         the node exporter of Prometheus.\n\nExamples:\n  \
     be schedule nightly 02:30\n  \
     be schedule nightly 'Mon..Fri 02:30' --mail root\n  \

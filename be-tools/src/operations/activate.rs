@@ -109,13 +109,14 @@ pub fn activate(
 /// A [`Refusal`] if the machine would not accept the loader, or has nothing to fall back to.
 pub(super) fn preview(host: &Host, name: &Name) -> Result<Vec<String>> {
     let inventory = discover::discover(host)?;
+    let descriptor = Descriptor::new(name.clone(), None);
     let mut environment = BootEnvironment::empty(Path::new("/"));
     environment.reference = name.to_string();
-    environment.descriptor = Some(Descriptor::new(name.clone(), None));
+    environment.descriptor = Some(descriptor.clone());
     let loader = loader::for_environment(host, &inventory, &environment)?;
     loader.prove_switch(false)?;
     let mut lines: Vec<String> = loader.try_once()?.iter().map(ToString::to_string).collect();
-    let on_trial = inventory.environments.iter().filter(|e| e.trial == Some(Trial::Pending));
+    let on_trial = others_on_trial(&inventory, descriptor.id);
     lines.extend(on_trial.map(|other| call_off(other.name())));
     Ok(lines)
 }

@@ -36,10 +36,10 @@ pub(super) struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// `entry` is that of [`own_entry`].
+    /// Whether it has a boot entry is what [`own_entry`] says.
     pub(super) fn new(
         environment: &'a BootEnvironment,
-        entry: Option<u16>,
+        has_entry: bool,
         operation: Operation,
     ) -> Self {
         let name = environment.name();
@@ -48,14 +48,14 @@ impl<'a> Frames<'a> {
         let stays_incomplete =
             interrupted == Some(Operation::Upgrade) && operation != Operation::Upgrade;
         let is_marked = environment.is_managed() && !stays_incomplete;
-        let entry = entry.filter(|_| !stays_incomplete);
+        let has_entry = has_entry && !stays_incomplete;
         let mut before: Vec<Frame> = Vec::new();
         before.extend(is_marked.then_some(Frame::Begin(name, operation)));
-        before.extend(entry.map(|_| Frame::MakeInactive));
+        before.extend(has_entry.then_some(Frame::MakeInactive));
         before.push(Frame::Mount(name));
         let mut after = vec![Frame::Unmount(name)];
         after.extend(is_marked.then_some(Frame::Complete(name)));
-        after.extend(entry.map(|_| Frame::MakeActive));
+        after.extend(has_entry.then_some(Frame::MakeActive));
         Frames { before, after, stays_incomplete }
     }
 }
@@ -387,7 +387,7 @@ mod tests {
             (Operation::Run, Operation::Upgrade, false),
         ] {
             let environment = managed(Some(interrupted));
-            let frames = Frames::new(&environment, Some(1), operation);
+            let frames = Frames::new(&environment, true, operation);
             assert_eq!(frames.stays_incomplete, stays, "{interrupted} {operation}");
             let completes = frames.after.contains(&Frame::Complete("second"));
             let is_listed = frames.after.contains(&Frame::MakeActive);

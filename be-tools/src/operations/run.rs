@@ -53,7 +53,7 @@ pub fn in_environment(
     mounted::refuse_for_commands(&inventory, environment, request.writable, false)?;
     let entry = in_place::own_entry(host, &inventory, environment)?;
     let holds = hold(host, &inventory, environment.own_devices())?;
-    let frames = Frames::new(environment, entry, Operation::Run);
+    let frames = Frames::new(environment, entry.is_some(), Operation::Run);
     let steps = steps(&frames, request.command);
     let mut plan = Plan {
         title: format!("Run a command in '{}'", environment.name()),
@@ -189,8 +189,11 @@ mod tests {
     fn a_boot_environment_is_incomplete_and_not_listed_while_a_command_changes_it() {
         let mut environment = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
         let command = [OsString::from("apt-get"), "upgrade".into()];
-        let lines = |environment: &BootEnvironment, entry| {
-            step::lines(&steps(&Frames::new(environment, entry, Operation::Run), &command))
+        let lines = |environment: &BootEnvironment, entry: Option<u16>| {
+            step::lines(&steps(
+                &Frames::new(environment, entry.is_some(), Operation::Run),
+                &command,
+            ))
         };
         let name = "@/dev/lifeboat-none1";
         assert_eq!(

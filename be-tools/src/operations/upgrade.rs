@@ -116,7 +116,7 @@ pub fn upgrade(
     // Only now, since another program may have changed boot entries meanwhile.
     let entry = in_place::own_entry(host, &inventory, environment)?;
 
-    let frames = Frames::new(environment, entry, Operation::Upgrade);
+    let frames = Frames::new(environment, entry.is_some(), Operation::Upgrade);
     let list = step::list(&frames, &packages);
     let plan = Plan {
         title: format!("Change the packages of boot environment '{}'", environment.name()),
@@ -191,7 +191,7 @@ pub(super) fn preview(
     let mut descriptor = Descriptor::new(request.reference.parse()?, None);
     (descriptor.state, descriptor.operation) = (environment::State::Complete, None);
     copy.descriptor = Some(descriptor);
-    let frames = Frames::new(&copy, has_entry.then_some(0), Operation::Upgrade);
+    let frames = Frames::new(&copy, has_entry, Operation::Upgrade);
     Ok(Preview {
         steps: steps::lines(&step::list(&frames, &packages)),
         notes: notes(&copy, &packages),
