@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command};
 use clap_mangen::Man as Page;
 
+use super::solaris;
 use crate::error::{Doing, Result};
 
 /// The section of the manual for the commands of the administrator (man(1)).
@@ -24,7 +25,7 @@ impl Completions {
     }
 }
 
-/// Write the manual pages
+/// Write the manual pages, also those of the names of Solaris
 #[derive(Debug, Args)]
 pub struct Man {
     /// The directory to write them to; without it, print be(8)
@@ -38,7 +39,10 @@ impl Man {
                 std::fs::create_dir_all(&dir).at("making the directory", &dir)?;
                 let mut command = command.disable_help_subcommand(true);
                 command.build();
-                write_pages(&command, &dir).at("writing manual pages to", &dir)?;
+                std::iter::once(command)
+                    .chain(solaris::commands())
+                    .try_for_each(|command| write_pages(&command, &dir))
+                    .at("writing manual pages to", &dir)?;
             }
             None => Page::new(command)
                 .section(SECTION)
@@ -68,7 +72,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path().join("man8");
         Man { dir: Some(dir.clone()) }.run(crate::cli::Cli::command()).unwrap();
-        for name in ["be.8", "be-create.8", "be-boot-entries-add.8"] {
+        for name in ["be.8", "be-create.8", "be-boot-entries-add.8", "lucreate.8"] {
             assert!(dir.join(name).exists(), "{name}");
         }
         for file in std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap()) {

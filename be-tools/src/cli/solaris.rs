@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use super::log;
 use crate::error::{Doing, Error, Result};
 use crate::escape::complain;
+pub(super) use arguments::commands;
 use arguments::{Common, Deed, Request};
 
 /// The name under which the program was called, if it is one of Solaris's.
@@ -195,6 +196,19 @@ pub(super) mod tests {
             let error = words(solaris).unwrap_err().to_string();
             assert!(error.contains("one word too many"), "{solaris}: {error}");
         }
+    }
+
+    #[test]
+    fn each_definition_has_its_name() {
+        for command in commands() {
+            let name = command.get_name().to_owned();
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let request = Request::parse(&name, &[name.clone().into(), "--help".into()]);
+            let help = request.unwrap_err().to_string();
+            assert!(help.starts_with(&about) && help.contains(&format!("Usage: {name}")), "{help}");
+            assert_eq!(personality(&[name.clone().into()]), Some(&*name));
+        }
+        assert_eq!(commands().count(), arguments::NAMES.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use super::placement;
 use crate::error::{Doing, Error, Result};
@@ -39,6 +39,28 @@ pub(super) const NAMES: [&str; 15] = [
     "luumount",
     "luupgrade",
 ];
+
+/// The definitions of all commands, in the order of [`NAMES`].
+pub(in crate::cli) fn commands() -> impl Iterator<Item = Command> {
+    let commands = [
+        Lu::command(),
+        LuActivate::command(),
+        LuCancel::command(),
+        LuCompare::command(),
+        LuCreate::command(),
+        LuCurr::command(),
+        LuDelete::command(),
+        LuDesc::command(),
+        LuFsList::command(),
+        LuMake::command(),
+        LuMount::command(),
+        LuRename::command(),
+        LuStatus::command(),
+        LuUmount::command(),
+        LuUpgrade::command(),
+    ];
+    NAMES.into_iter().zip(commands).map(|(name, command)| command.name(name))
+}
 
 /// The options of every command.
 #[derive(Clone, Debug, Default, Args)]
