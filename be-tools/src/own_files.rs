@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
+use crate::host::Host;
 use crate::root_dir::RootDir;
 
 /// Where a BE keeps its descriptor, relative to its root.
@@ -39,6 +40,19 @@ pub fn is_started_by_systemd(root: &RootDir) -> bool {
 /// When the program cannot be read or a file cannot be written.
 pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
     install(&RootDir::open(root)?, program)
+}
+
+/// Brings the program and the units of the running system up to date with the program that runs.
+/// Nothing is done if that system is no BE.
+///
+/// # Errors
+/// When the program cannot be read or a file cannot be written.
+pub(crate) fn update(host: &Host) -> Result<Vec<String>> {
+    let root = RootDir::open(&host.root)?;
+    if root.metadata(DESCRIPTOR_PATH)?.is_none() {
+        return Ok(Vec::new());
+    }
+    install(&root, &host.program())
 }
 
 pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
@@ -151,6 +165,22 @@ mod tests {
             .map(|symlink| (symlink.path.to_owned(), symlink.target.to_owned()))
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_new_program_reaches_a_system_that_is_a_be_and_no_other() {
+        let firmware = crate::loader::testing::Firmware::new();
+        let host = firmware.host();
+        std::fs::create_dir_all(host.program().parent().unwrap()).unwrap();
+        std::fs::write(host.program(), "this program").unwrap();
+        let own = host.root.join(PROGRAM_PATH);
+        assert_eq!(update(&host).unwrap(), Vec::<String>::new());
+        assert!(!own.exists());
+        let descriptor = host.root.join(DESCRIPTOR_PATH);
+        std::fs::create_dir_all(descriptor.parent().unwrap()).unwrap();
+        std::fs::write(descriptor, "").unwrap();
+        assert_eq!(update(&host).unwrap().len(), installed().count());
+        assert_eq!(std::fs::read(own).unwrap(), b"this program");
     }
 
     #[test]

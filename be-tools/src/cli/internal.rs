@@ -1,5 +1,5 @@
 //! Hidden verbs: parts of `be` that run in a process of their own. `be` starts them through
-//! `/proc/self/exe`, or systemd by a unit that `be` wrote.
+//! `/proc/self/exe`, systemd by a unit that `be` wrote, or what installs the program.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "deadline" => Some(deadline(arguments)),
         "scheduled" => Some(scheduled(arguments)),
         "used" => Some(used()),
+        "installed" => Some(installed()),
         _ => None,
     }
 }
@@ -40,6 +41,20 @@ fn used() -> ExitCode {
         complain(&e.to_string());
     }
     ExitCode::SUCCESS
+}
+
+/// What runs after the program was installed, or installed anew.
+fn installed() -> ExitCode {
+    match crate::own_files::update(&crate::host::Host::local()) {
+        Ok(done) => {
+            done.iter().for_each(|done| println!("{done}"));
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            complain(&e.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What the service of a schedule runs; the argument is the id of the BE.
