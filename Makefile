@@ -8,10 +8,14 @@ OUT     := target/lifeboat
 TRIPLE  := x86_64-unknown-linux-gnu
 RELEASE ?= bookworm
 
+DESTDIR ?=
+PREFIX  ?= /usr/local
+ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
+
 export LIFEBOAT_BE    := $(CURDIR)/$(OUT)/be
 export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
 
-.PHONY: build image demo picture test test-all bench fuzz check manual clean help
+.PHONY: build image install deb demo picture test test-all bench fuzz check manual clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
@@ -31,6 +35,14 @@ image: ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
 	@install -m 755 target/$(TRIPLE)/release/rescue-init $(OUT)/rescue-init
 	@install -m 755 target/$(TRIPLE)/fast/image-builder $(OUT)/image-builder
 	target/$(TRIPLE)/fast/image-builder build --release $(RELEASE) --binary $(OUT)/rescue-init --output $(OUT)
+
+install: build ## the program, its manual pages and completions in PREFIX=/usr/local, below DESTDIR
+	@scripts/install $(OUT)/be "$(DESTDIR)" "$(PREFIX)" "$(ZSH_DIR)"
+
+deb: build image ## Debian packages, the program and the rescue image: target/deb
+	@scripts/requirements deb
+	@mkdir -p target/deb
+	DEB_DIR=$(CURDIR)/target/deb DEB_RULES_REQUIRES_ROOT=no debian/rules clean binary
 
 demo: build image ## a Debian that no longer boots, and the rescue image that brings it up
 	@scripts/requirements test
@@ -84,3 +96,4 @@ manual: ## the manual's pages on every verb, and with mdbook the book in target/
 
 clean: ## everything that was built
 	rm -rf target
+	@if command -v dh_clean >/dev/null; then dh_clean; fi

@@ -97,7 +97,8 @@ struct Kernel {
     modules: PathBuf,
 }
 
-/// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`, with their checksums in `SHA256SUMS`.
+/// Builds `lifeboat.efi`, `lifeboat.img` and `netboot/`, with the Debian packages that they contain
+/// in `packages.txt`, and the checksums of all in `SHA256SUMS`.
 ///
 /// # Errors
 /// When a part is missing or unusable, or the output cannot be written.
@@ -143,6 +144,7 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
         (netboot.join("vmlinuz"), &kernel.image),
         (netboot.join("initramfs"), &initramfs),
         (recipe.output.join("lifeboat.efi"), &efi),
+        (recipe.output.join("packages.txt"), &packages.manifest().into()),
     ] {
         write(&path, |file| Ok(file.write_all(content)?))?;
     }
@@ -162,8 +164,8 @@ pub fn build(recipe: &Recipe) -> Result<Report> {
 
 /// The checksums of all outputs, for `sha256sum -c`.
 fn checksums(output: &Path) -> Result<String> {
-    const OUTPUTS: [&str; 4] =
-        ["lifeboat.efi", "lifeboat.img", "netboot/initramfs", "netboot/vmlinuz"];
+    const OUTPUTS: [&str; 5] =
+        ["lifeboat.efi", "lifeboat.img", "netboot/initramfs", "netboot/vmlinuz", "packages.txt"];
     Tool::new("sha256sum").args(OUTPUTS).directory(output).run().context("summing the outputs")
 }
 
