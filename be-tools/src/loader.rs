@@ -48,14 +48,6 @@ pub fn for_environment<'a>(
     }
 }
 
-/// Refuses to remove the last BE that the machine could start.
-///
-/// # Errors
-/// It is the last one.
-pub fn refuse_last(host: &Host, environment: &BootEnvironment) -> Result<()> {
-    for_environment(host, &Inventory::default(), environment)?.prove_another_boots()
-}
-
 /// Makes the firmware's menu show a BE's new name. Does nothing for a BE without a boot entry, or
 /// on a machine without UEFI.
 ///

@@ -152,10 +152,18 @@ impl Inventory {
     /// Another BE with the same id, and so with the same boot entry and loader directory. One is a
     /// block copy of the other, or pretends to be.
     pub fn twin_of(&self, environment: &BootEnvironment) -> Option<&BootEnvironment> {
-        let id = environment.descriptor.as_ref()?.id.short();
-        self.environments.iter().find(|e| {
-            e.root != environment.root && e.descriptor.as_ref().is_some_and(|d| d.id.short() == id)
-        })
+        self.twins_of(environment).next()
+    }
+
+    /// All of them, as [`Inventory::twin_of`] finds one.
+    pub fn twins_of<'i>(
+        &'i self,
+        environment: &BootEnvironment,
+    ) -> impl Iterator<Item = &'i BootEnvironment> + use<'i> {
+        let id = |e: &BootEnvironment| e.descriptor.as_ref().map(|d| d.id.short());
+        let (own, root) = (id(environment), environment.root.clone());
+        let is_twin = move |e: &&BootEnvironment| own.is_some() && id(e) == own && e.root != root;
+        self.environments.iter().filter(is_twin)
     }
 
     /// Refuses to write to a BE whose boot entry may be that of another one.

@@ -7,10 +7,11 @@ use boot::efi::{BootEntries, BootEntry};
 
 use super::esp_location::{EspLocation, MountedEsp};
 use super::firmware::{self, reading};
+use super::grub::stub::BootDirectory;
 use super::grub::vendor;
 use super::trial_record::TrialRecord;
 use crate::environment::{BootEnvironment, Id, Trial};
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::storage::device::Devices;
 
@@ -59,14 +60,8 @@ impl<'a> AllEntries<'a> {
         let next = firmware::next(&self.entries)?;
         let next_number = next.as_ref().map(|entry| entry.number);
         for entry in self.foreign()? {
-            let boot_directory = self
-                .esp_of(&entry)
-                .and_then(|esp| vendor::boot_directory_of(esp.esp(), &entry.option.path.file()?));
-            let is_started = |e: &&mut BootEnvironment| {
-                boot_directory
-                    .as_ref()
-                    .is_some_and(|boot_directory| vendor::is_of(self.devices, e, boot_directory))
-            };
+            let Some(directory) = self.boot_directory(&entry) else { continue };
+            let is_started = |e: &&mut BootEnvironment| vendor::is_of(self.devices, e, &directory);
             if let Some(environment) = environments.iter_mut().find(is_started) {
                 environment.boot_entry.get_or_insert(entry.number);
                 environment.next_boot |= Some(entry.number) == next_number;
@@ -82,6 +77,26 @@ impl<'a> AllEntries<'a> {
             running.next_boot = true;
         }
         Ok(())
+    }
+
+    /// Refuses to erase a BE if the machine would then start the loader of a distribution that leads
+    /// to it. The entries `gone` are removed too.
+    ///
+    /// # Errors
+    /// [`Refusal::ForeignEntryStartsIt`], and the variables cannot be read.
+    pub fn refuse_foreign_first(&self, environment: &BootEnvironment, gone: &[u16]) -> Result<()> {
+        let leads_to_it = |entry: &BootEntry| {
+            !entry.option.is_lifeboat()
+                && self
+                    .boot_directory(entry)
+                    .is_some_and(|directory| vendor::is_of(self.devices, environment, &directory))
+        };
+        match firmware::first_without(&self.entries, gone)?.iter().any(leads_to_it) {
+            false => Ok(()),
+            true => {
+                Err(Refusal::ForeignEntryStartsIt { name: environment.name().to_owned() }.into())
+            }
+        }
     }
 
     /// A warning for each entry of Lifeboat whose BE was not found.
@@ -139,6 +154,12 @@ impl<'a> AllEntries<'a> {
         let mut all = self.entries.entries().map_err(reading)?;
         all.retain(|entry| !entry.option.is_lifeboat());
         Ok(all)
+    }
+
+    /// Where the loader of a distribution finds its menu; `None` if that is not known.
+    fn boot_directory(&self, entry: &BootEntry) -> Option<BootDirectory> {
+        let esp = self.esp_of(entry)?;
+        vendor::boot_directory_of(esp.esp(), &entry.option.path.file()?)
     }
 
     fn esp_of(&self, entry: &BootEntry) -> Option<MountedEsp> {

@@ -213,11 +213,11 @@ pub trait Loader {
     fn rename(&self, name: &Name) -> Result<()>;
 
     /// Runs before the plan of what makes the BE incomplete or removes it. Checks that something else
-    /// remains that the machine could start.
+    /// remains that the machine could start, when the entries `gone` are removed too.
     ///
     /// # Errors
     /// The refusal.
-    fn prove_another_boots(&self) -> Result<()>;
+    fn prove_another_boots(&self, gone: &[u16]) -> Result<()>;
 
     /// Runs before the BE's devices are erased. The steps remove what points at its loader, then
     /// the loader. They succeed when any of that does not exist. What is not proved to start this
@@ -236,12 +236,19 @@ pub trait Loader {
         Ok(Vec::new())
     }
 
-    /// Runs before the plan of a removal. Refuses one after which the machine would start what is
-    /// left alone: a loader whose BE is gone. With `keeps_all`, nothing of the BE is removed.
+    /// The boot entries that [`Loader::remove`] removes.
     ///
     /// # Errors
-    /// [`Refusal::KeptStartsFirst`](crate::Refusal::KeptStartsFirst), and as [`Loader::remove`].
-    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()>;
+    /// As [`Loader::remove`].
+    fn removed_entries(&self) -> Result<Vec<u16>>;
+
+    /// Runs before the plan of a removal. Refuses one after which the machine would start what is
+    /// left alone, without the entries `gone`: a loader whose BE is gone.
+    ///
+    /// # Errors
+    /// [`Refusal::KeptStartsFirst`](crate::Refusal::KeptStartsFirst), and the present boot entries
+    /// cannot be read.
+    fn refuse_kept_first(&self, gone: &[u16]) -> Result<()>;
 }
 
 #[cfg(test)]

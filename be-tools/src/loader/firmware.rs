@@ -104,6 +104,18 @@ pub fn first(entries: &BootEntries) -> Result<Option<BootEntry>> {
     Ok(in_order(entries)?.into_iter().next())
 }
 
+/// What the firmware would start without the entries `gone`: once, if an entry is set for that, and
+/// after that.
+///
+/// # Errors
+/// The variables cannot be read.
+pub fn first_without(entries: &BootEntries, gone: &[u16]) -> Result<Vec<BootEntry>> {
+    let stays = |entry: &BootEntry| !gone.contains(&entry.number);
+    let once = next(entries)?.filter(stays);
+    let first = in_order(entries)?.into_iter().find(stays);
+    Ok(once.into_iter().chain(first).collect())
+}
+
 /// The entries of `BootOrder` that exist and are active.
 ///
 /// # Errors

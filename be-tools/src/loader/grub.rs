@@ -234,8 +234,8 @@ impl Loader for GrubEfi<'_> {
         self.entry.rename(name)
     }
 
-    fn prove_another_boots(&self) -> Result<()> {
-        self.entry.prove_another_boots()
+    fn prove_another_boots(&self, gone: &[u16]) -> Result<()> {
+        self.entry.prove_another_boots(gone)
     }
 
     fn remove(&self) -> Result<Vec<LoaderStep<'_>>> {
@@ -246,8 +246,12 @@ impl Loader for GrubEfi<'_> {
         self.entry.kept_by_removal(|esp| self.owner_on(esp))
     }
 
-    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()> {
-        self.entry.refuse_kept_first(keeps_all, |esp| self.owner_on(esp))
+    fn removed_entries(&self) -> Result<Vec<u16>> {
+        self.entry.removed_entries(|esp| self.owner_on(esp))
+    }
+
+    fn refuse_kept_first(&self, gone: &[u16]) -> Result<()> {
+        self.entry.refuse_kept_first(gone)
     }
 }
 

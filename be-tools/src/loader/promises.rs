@@ -329,7 +329,7 @@ pub(crate) fn a_removal_removes_the_entry_before_the_files(new: MakeMachine) {
         let machine = with(new, &["first", "second"]);
         make_default(&*machine, "second");
         try_once(&*machine, "second");
-        machine.loader("second").prove_another_boots().unwrap();
+        machine.loader("second").prove_another_boots(&[]).unwrap();
         machine
     };
     cut(
@@ -357,27 +357,32 @@ pub(crate) fn a_removal_removes_the_entry_before_the_files(new: MakeMachine) {
 
 pub(crate) fn what_is_left_alone_is_not_what_starts_first(new: MakeMachine) {
     let machine = with(new, &["first", "second"]);
+    let refused = |gone: &[u16]| {
+        let result = machine.loader("second").refuse_kept_first(gone);
+        matches!(result, Err(Error::Refused(Refusal::KeptStartsFirst { .. })))
+    };
     make_default(&*machine, "second");
-    let refused = machine.loader("second").refuse_kept_first(true);
-    assert!(matches!(refused, Err(Error::Refused(Refusal::KeptStartsFirst { .. }))), "{refused:?}");
+    let own = machine.loader("second").removed_entries().unwrap();
+    assert_eq!(own.len(), 1);
+    assert!(refused(&[]));
     // What is removed starts nothing.
-    machine.loader("second").refuse_kept_first(false).unwrap();
+    assert!(!refused(&own));
     make_default(&*machine, "first");
-    machine.loader("second").refuse_kept_first(true).unwrap();
+    assert!(!refused(&[]));
     try_once(&*machine, "second");
-    machine.loader("second").refuse_kept_first(true).unwrap_err();
+    assert!(refused(&[]) && !refused(&own));
 }
 
 pub(crate) fn something_else_must_remain(new: MakeMachine) {
     let mut machine = with(new, &["second"]);
     let status = |result: crate::error::Result<()>| result.map_or_else(|e| e.exit_status(), |()| 0);
     assert_eq!(status(machine.loader("second").prove_switch(false).map(drop)), 0);
-    assert_eq!(status(machine.loader("second").prove_another_boots()), 0);
+    assert_eq!(status(machine.loader("second").prove_another_boots(&[])), 0);
     machine.lose_foreign();
     let refused = machine.loader("second").prove_switch(false);
     assert!(matches!(refused, Err(Error::Refused(Refusal::NoFallback { .. }))), "{refused:?}");
     assert_eq!(status(machine.loader("second").prove_switch(true).map(drop)), 0);
-    let refused = machine.loader("second").prove_another_boots();
+    let refused = machine.loader("second").prove_another_boots(&[]);
     assert!(matches!(refused, Err(Error::Refused(Refusal::OnlyBootable { .. }))), "{refused:?}");
 }
 

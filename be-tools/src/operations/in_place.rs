@@ -246,7 +246,7 @@ pub(super) fn own_entry(
         return Ok(None);
     }
     let loader = loader::for_environment(host, inventory, environment)?;
-    match loader.prove_another_boots() {
+    match loader.prove_another_boots(&[]) {
         Ok(()) => loader.state().map(|state| state.entry),
         Err(Error::Refused(Refusal::OnlyBootable { .. })) => Ok(None),
         Err(why) => Err(why),

@@ -5,7 +5,7 @@ use boot::efi::{BootEntries, BootEntry, LoadOption, Position, SecureBoot};
 use boot::esp::Esp;
 
 use super::removal::{Owner, Removal};
-use super::{boot_entries, first, in_order, next, reading, writing};
+use super::{boot_entries, first, first_without, next, reading, writing};
 use super::{
     description, entries_of, fallback, lines, loader_file, other_entries, point_entry, starts,
 };
@@ -133,12 +133,13 @@ impl<'a> EnvironmentEntry<'a> {
     }
 
     /// See [`Loader::prove_another_boots`](crate::loader::Loader::prove_another_boots).
-    pub fn prove_another_boots(&self) -> Result<()> {
+    pub fn prove_another_boots(&self, gone: &[u16]) -> Result<()> {
         let (Some(descriptor), Ok(entries)) = (&self.environment.descriptor, self.entries()) else {
             return Ok(());
         };
+        let others = other_entries(&entries, descriptor.id)?;
         if entries_of(&entries, descriptor.id)?.is_empty()
-            || !other_entries(&entries, descriptor.id)?.is_empty()
+            || others.iter().any(|number| !gone.contains(number))
         {
             return Ok(());
         }
@@ -355,18 +356,18 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(self.removal(owner)?.notes())
     }
 
+    /// See [`Loader::removed_entries`](crate::loader::Loader::removed_entries).
+    pub fn removed_entries(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Vec<u16>> {
+        Ok(self.removal(owner)?.entries)
+    }
+
     /// See [`Loader::refuse_kept_first`](crate::loader::Loader::refuse_kept_first).
-    pub fn refuse_kept_first(&self, keeps_all: bool, owner: impl Fn(&Esp) -> Owner) -> Result<()> {
+    pub fn refuse_kept_first(&self, gone: &[u16]) -> Result<()> {
         let (Some(descriptor), Ok(entries)) = (&self.environment.descriptor, self.entries()) else {
             return Ok(());
         };
-        let removed = if keeps_all { Vec::new() } else { self.removal(owner)?.entries };
-        let stays = |entry: &BootEntry| !removed.contains(&entry.number);
-        let once = next(&entries)?.filter(stays);
-        let first = in_order(&entries)?.into_iter().find(stays);
         let is_own = |entry: &BootEntry| starts(&entry.option, descriptor.id);
-        let kept = once.into_iter().chain(first).find(is_own);
-        match kept {
+        match first_without(&entries, gone)?.into_iter().find(is_own) {
             None => Ok(()),
             Some(kept) => Err(Refusal::KeptStartsFirst {
                 name: descriptor.name.to_string(),

@@ -377,14 +377,18 @@ fn a_copy_with_the_id_of_a_be_whose_disk_is_away_does_not_take_its_entry_and_fil
     std::fs::write(directory.join("lifeboat.cfg"), "reboot\n").unwrap();
     is_left(&machine, "lifeboat.cfg is damaged");
     // As the first one it would reboot for ever, once its root is erased.
-    machine.loader("second").refuse_kept_first(false).unwrap();
+    let refuse = |machine: &GrubMachine| {
+        let loader = machine.loader("second");
+        loader.refuse_kept_first(&loader.removed_entries().unwrap())
+    };
+    refuse(&machine).unwrap();
     run(&machine.loader("second").make_default().unwrap()).unwrap();
-    let refused = machine.loader("second").refuse_kept_first(false).unwrap_err();
+    let refused = refuse(&machine).unwrap_err();
     assert!(refused.to_string().contains("be boot-entries remove"), "{refused}");
 
     // What starts nothing belongs to nobody.
     std::fs::remove_file(directory.join("lifeboat.cfg")).unwrap();
-    machine.loader("second").refuse_kept_first(false).unwrap();
+    refuse(&machine).unwrap();
     let (notes, lines) = remove_second(&machine);
     assert_eq!((notes.len(), lines.len()), (0, 2));
     assert!(!machine.has_files("second") && machine.entry("second").is_none());

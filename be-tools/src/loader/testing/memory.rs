@@ -72,8 +72,10 @@ impl BootManager {
         self.one_shot.map(Owner::Environment).or_else(|| self.by_itself())
     }
 
-    fn others(&self, id: Id) -> usize {
-        let is_other = |entry: &&Entry| entry.listed && entry.owner != Owner::Environment(id);
+    fn others(&self, id: Id, gone: &[u16]) -> usize {
+        let is_other = |entry: &&Entry| {
+            entry.listed && entry.owner != Owner::Environment(id) && !gone.contains(&entry.number)
+        };
         self.menu.iter().filter(is_other).count()
     }
 
@@ -102,8 +104,12 @@ impl MemoryLoader<'_> {
         self.manager.borrow_mut().default = Some(owner);
     }
 
-    fn refuse_without_others(&self, refusal: impl Fn(String) -> Refusal) -> Result<()> {
-        match self.manager.borrow().others(self.id) {
+    fn refuse_without_others(
+        &self,
+        gone: &[u16],
+        refusal: impl Fn(String) -> Refusal,
+    ) -> Result<()> {
+        match self.manager.borrow().others(self.id, gone) {
             0 => Err(refusal(self.target.name().to_owned()).into()),
             _ => Ok(()),
         }
@@ -156,7 +162,7 @@ impl Loader for MemoryLoader<'_> {
 
     fn prove_switch(&self, force: bool) -> Result<Vec<String>> {
         if !force {
-            self.refuse_without_others(|name| Refusal::NoFallback { name })?;
+            self.refuse_without_others(&[], |name| Refusal::NoFallback { name })?;
         }
         Ok(Vec::new())
     }
@@ -256,23 +262,24 @@ impl Loader for MemoryLoader<'_> {
         Ok(())
     }
 
-    fn prove_another_boots(&self) -> Result<()> {
-        self.refuse_without_others(|name| Refusal::OnlyBootable { name })
+    fn prove_another_boots(&self, gone: &[u16]) -> Result<()> {
+        self.refuse_without_others(gone, |name| Refusal::OnlyBootable { name })
     }
 
-    fn refuse_kept_first(&self, keeps_all: bool) -> Result<()> {
-        let manager = self.manager.borrow_mut();
+    fn removed_entries(&self) -> Result<Vec<u16>> {
+        Ok(self.manager.borrow().entry(self.id).map(|entry| entry.number).into_iter().collect())
+    }
+
+    fn refuse_kept_first(&self, gone: &[u16]) -> Result<()> {
+        let manager = self.manager.borrow();
         let own = Some(Owner::Environment(self.id));
         let is_first = manager.next() == own || manager.by_itself() == own;
-        let Some(number) = manager.entry(self.id).map(|entry| entry.number) else {
-            return Ok(());
-        };
-        match keeps_all && is_first {
-            false => Ok(()),
-            true => {
-                Err(Refusal::KeptStartsFirst { name: self.target.name().to_owned(), entry: number }
-                    .into())
+        match manager.entry(self.id).map(|entry| entry.number) {
+            Some(entry) if is_first && !gone.contains(&entry) => {
+                let name = self.target.name().to_owned();
+                Err(Refusal::KeptStartsFirst { name, entry }.into())
             }
+            _ => Ok(()),
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) fn deletion<'a>(
     environment: &'a BootEnvironment,
     holds: &'a Holds,
 ) -> Deletion<'a> {
-    Deletion { host: session.host, inventory: &session.inventory, environment, holds }
+    Deletion { host: session.host, inventory: &session.inventory, environment, holds, before: &[] }
 }
 
 impl Job<'_> {

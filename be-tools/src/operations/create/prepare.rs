@@ -13,7 +13,7 @@ use crate::layout::{self, Layout, MountPoint, PlacementKind};
 use crate::loader;
 use crate::localize::identity;
 use crate::operations::adopt::Adoption;
-use crate::operations::delete;
+use crate::operations::delete::{self, Deletion};
 use crate::populate::other_storage::{self, Crypttab};
 use crate::populate::source_system::SourceSystem;
 use crate::populate::{self, source};
@@ -44,7 +44,7 @@ impl<'a> Job<'a> {
             _ => inventory.refuse_taken(&request.name)?,
         }
         if let Some(old) = &replaced {
-            loader::refuse_last(host, old)?;
+            refuse_unbootable(host, inventory, old)?;
         }
         let adoption = preparation.adoption()?;
         let layout = preparation.layout(replaced.as_ref())?;
@@ -183,6 +183,21 @@ fn offer_no_boot_entry(error: Error) -> Error {
     match error {
         Error::Refused(why) => Refusal::NotBootableHere(Box::new(why)).into(),
         other => other,
+    }
+}
+
+/// Refuses to replace a BE after which the machine would start nothing, or what is gone. If the old one
+/// has problems, what leads to it starts nothing as it is.
+fn refuse_unbootable(host: &Host, inventory: &Inventory, old: &BootEnvironment) -> Result<()> {
+    let loader = loader::for_environment(host, inventory, old)?;
+    let holds = Holds::default();
+    let deletion = Deletion { host, inventory, environment: old, holds: &holds, before: &[] };
+    let gone = deletion.removed_entries(&*loader)?;
+    match deletion.refuse_unbootable(&*loader, &gone) {
+        Err(Error::Refused(Refusal::ForeignEntryStartsIt { .. })) if !old.problems.is_empty() => {
+            Ok(())
+        }
+        result => result,
     }
 }
 

@@ -287,7 +287,8 @@ impl Step<'_> {
             Step::Hook(hook) => hook.run(&mut state.hooks, report),
             Step::Replace(step) => {
                 let Some(environment) = &job.replaced else { return Ok(()) };
-                step.run(&mut Deletion { host, inventory, environment, holds }, report)
+                let before = &[];
+                step.run(&mut Deletion { host, inventory, environment, holds, before }, report)
             }
             Step::ReplayJournal(journal) => journal.run(inventory, holds, &work.source),
             Step::MakeRoot(root) => {
