@@ -126,8 +126,9 @@ struct Claims<'a> {
 impl<'a> Claims<'a> {
     fn others(&self) -> impl Iterator<Item = &'a BootEnvironment> + use<'a> {
         let own = &self.environment.root;
-        // A snapshot that nothing can be written to is made of what its original is.
-        let is_original = |other: &&BootEnvironment| !other.read_only;
+        // A snapshot that nothing can be written to is made of what its original is. What runs has a
+        // use for what it is made of, also if its root is read-only by design.
+        let is_original = |other: &&BootEnvironment| !other.read_only || other.running;
         self.inventory.environments.iter().filter(move |o| o.root != *own).filter(is_original)
     }
 

@@ -540,7 +540,19 @@ fn a_subvolume_of_another_root_is_not_reached() {
     // A snapshot that nothing can be written to is made of what its original is.
     let mut inventory = snapshots(&[("/var", "subvol=@var")]);
     inventory.environments[1].read_only = true;
+    inventory.environments[1].running = false;
     assert_eq!(reached(&inventory, &[]).unwrap(), 1);
+}
+
+#[test]
+fn a_read_only_root_that_runs_keeps_its_var() {
+    let mut inventory = snapshots(&[("/var", "subvol=@var")]);
+    inventory.environments[1].read_only = true;
+    let wanted =
+        Wanted { is_for_programs: true, ..Wanted::new(MountScope::All, MountMode::ForCommands) };
+    let found = nested(&inventory, &inventory.environments[0], wanted).map(|_| ());
+    let refused = found.unwrap_err().to_string();
+    assert!(refused.contains("--writable /var"), "{refused}");
 }
 
 #[test]
