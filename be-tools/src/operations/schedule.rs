@@ -23,7 +23,7 @@ use crate::plan::{Plan, Report};
 use crate::root_dir::RootDir;
 use crate::step;
 use crate::tool::Tool;
-pub use device_check::refuse_unattended;
+pub use device_check::{Copied, refuse_unattended};
 pub use entry::{Action, Schedule, Source};
 pub use location::Location;
 pub use record::Record;
@@ -85,7 +85,7 @@ pub fn schedule(host: &Host, request: &ScheduleRequest, report: &mut dyn Report)
     };
     let found = descriptor.source.and_then(|id| Some((id, inventory.find_by_id(id).ok()?)));
     let source =
-        found.map(|(id, found)| Source { id, places: Location::of_system(&inventory, found) });
+        found.map(|(id, found)| Source { id, places: Location::of_source(&inventory, found) });
     let schedule = Schedule {
         id: descriptor.id,
         name: descriptor.name.clone(),

@@ -39,14 +39,11 @@ impl<'a> Job<'a> {
         // The entry that the scan found may be a vendor's, which leads to the BE and is not its own.
         let loader = loader::for_environment(host, inventory, target)?;
         let boot_entry = loader.state()?.entry;
-        loader.prove_another_boots()?;
+        loader.prove_another_boots(&[])?;
         if !request.force {
             refuse_default(&*loader, target)?;
         }
         let source = find_source(inventory, request, descriptor)?;
-        if request.unattended {
-            schedule::refuse_unattended(host, inventory, target, Some(source))?;
-        }
         if source.root == target.root {
             let (name, operation) = (target.name().into(), "refreshed from");
             return Err(Refusal::SourceIsTarget { name, operation }.into());
@@ -82,6 +79,12 @@ impl<'a> Job<'a> {
             (layout, identity::of_another_machine(&root, &from)?, left)
         };
         layout.left = left;
+        if request.unattended {
+            let copies = layout.copies();
+            let mountpoints: Vec<&Path> = copies.iter().map(|copy| copy.source.as_path()).collect();
+            let copied = schedule::Copied { source, mountpoints: &mountpoints };
+            schedule::refuse_unattended(host, inventory, target, Some(copied))?;
+        }
         let own = loader.settings().own_files().iter().map(|path| format!("/{path}"));
         let own_settings = std::iter::once("/etc/fstab".to_owned()).chain(own).collect();
         let mut job = Job {

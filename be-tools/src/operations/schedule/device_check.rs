@@ -1,6 +1,8 @@
 //! Whether what has the id of a scheduled BE is the one that was scheduled, and may be changed while
 //! nobody watches.
 
+use std::path::Path;
+
 use super::entry::Schedule;
 use super::location::Location;
 use crate::environment::{BootEnvironment, Id, Inventory, Trial};
@@ -9,8 +11,17 @@ use crate::host::Host;
 use crate::loader;
 use crate::root_dir::RootDir;
 
+/// What is copied to a BE while nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// The BE that is copied.
+    pub source: &'a BootEnvironment,
+    /// The mount points of its file systems that are read.
+    pub mountpoints: &'a [&'a Path],
+}
+
 /// Refuses a BE that an operation was not scheduled for, although it has the id: a file system of
-/// it, or the root of its `source`, lies on another device than the one that was scheduled, or on a
+/// it, or one that is copied to it, lies on another device than when it was scheduled, or on a
 /// removable disk. A BE that would be tried at the next boot is refused too.
 ///
 /// # Errors
@@ -20,7 +31,7 @@ pub fn refuse_unattended(
     host: &Host,
     inventory: &Inventory,
     environment: &BootEnvironment,
-    source: Option<&BootEnvironment>,
+    copied: Option<Copied<'_>>,
 ) -> Result<()> {
     let Some(descriptor) = &environment.descriptor else { return Ok(()) };
     // Where its record cannot be read, BootNext still names it.
@@ -31,17 +42,16 @@ pub fn refuse_unattended(
     if environment.trial == Some(Trial::Pending) || is_once()? {
         return Err(Refusal::TrialPending { name: descriptor.name.to_string() }.into());
     }
-    let schedules = Schedule::all(&RootDir::open(&host.root)?)?;
-    let scheduled = schedules.into_iter().find(|schedule| schedule.id == descriptor.id);
+    let scheduled = Schedule::known(&RootDir::open(&host.root)?, descriptor.id)?;
     // The one that runs is where it is.
-    let source = source.filter(|source| !source.running);
+    let copied = copied.filter(|copied| !copied.source.running);
     let found = Found {
         root: Location::of(inventory, environment),
         others: Location::of_made(inventory, environment),
-        source: source.map(|source| FoundSource {
+        source: copied.map(|Copied { source, mountpoints }| FoundSource {
             name: &source.reference,
             id: source.descriptor.as_ref().map(|descriptor| descriptor.id),
-            places: Location::of_system(inventory, source),
+            places: Location::of_mountpoints(inventory, source, mountpoints.iter().copied()),
         }),
     };
     Ok(found.refuse_other(environment, scheduled.as_ref())?)
@@ -109,6 +119,8 @@ fn refuse_elsewhere(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::FileSystemUse;
+    use crate::error::Error;
     use crate::loader::testing::environment;
     use crate::operations::schedule::Source;
     use crate::storage::device::{BlockDevice, Devices};
@@ -204,6 +216,47 @@ mod tests {
         let old = scheduled(Some(root.clone()));
         assert_eq!(code(&old, &[&var], Some((id, &first))), "");
         assert_eq!(code(&old, &[&stick], None), "on-removable-disk");
+    }
+
+    #[test]
+    fn at_night_every_file_system_that_is_read_is_where_it_was_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Host::below(directory.path());
+        let target = environment("second", "aaaa-02").complete();
+        let mut source = environment("first", "aaaa-01").complete();
+        for (place, device) in [("/srv", "/dev/srv"), ("/backup", "/dev/backup")] {
+            source.file_systems.push(FileSystemUse::example(place, device));
+        }
+        let inventory = |srv: &str| {
+            let device = |name: &str, serial: &str| {
+                let found = SuperBlock { uuid: name.into(), ..SuperBlock::new(Kind::Ext4) };
+                BlockDevice { serial: serial.into(), ..BlockDevice::example(name, found) }
+            };
+            let backup = BlockDevice { removable: true, ..device("backup", "ST1CK") };
+            let devices: Devices = [device("srv", srv), backup].into_iter().collect();
+            Inventory { devices, ..Inventory::default() }
+        };
+        let id = source.descriptor.as_ref().unwrap().id;
+        let places = Location::of_source(&inventory("ONE"), &source);
+        let schedule = Schedule {
+            id: target.descriptor.as_ref().unwrap().id,
+            source: Some(Source { id, places }),
+            ..scheduled(Some(Location::of(&inventory("ONE"), &target)))
+        };
+        schedule.store(&RootDir::open(&host.root).unwrap()).unwrap();
+        let code = |srv: &str, mountpoints: &[&Path]| {
+            let copied = Copied { source: &source, mountpoints };
+            let refused = refuse_unattended(&host, &inventory(srv), &target, Some(copied));
+            match refused {
+                Err(Error::Refused(why)) => why.code(),
+                other => other.map(|()| "").unwrap(),
+            }
+        };
+        let (root, srv) = (Path::new("/"), Path::new("/srv"));
+        assert_eq!(code("ONE", &[root, srv]), "");
+        assert_eq!(code("TW0", &[root, srv]), "another-device");
+        // What is shared may be on any disk.
+        assert_eq!(code("TW0", &[root]), "");
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub struct Schedule {
 pub struct Source {
     /// Its id.
     pub id: Id,
-    /// Where each file system was that it is made of.
+    /// Where each file system was that a copy of it may be made from.
     pub places: Vec<Location>,
 }
 
@@ -143,23 +143,35 @@ impl Schedule {
         files(root)?.into_iter().filter(is_old).try_for_each(|path| root.remove(path))
     }
 
-    /// What is scheduled for a BE. A file that is not a schedule is passed over.
+    /// What is scheduled for a BE. A file that is not a schedule is passed over, with a warning.
     pub(super) fn of(root: &RootDir, id: Id) -> Result<Option<Self>> {
-        let mut found = Vec::new();
-        for path in files(root)? {
-            match Self::load(root, &path) {
-                Ok(schedule) => found.push(schedule),
-                Err(why) => log::warn!("{why}"),
-            }
-        }
-        Ok(found.into_iter().find(|schedule| schedule.id == id))
+        Ok(Self::all(root)?.into_iter().find(|schedule| schedule.id == id))
     }
 
-    /// Every schedule of a system.
+    /// The same, for an operation that nobody watches: what its own file says has to be known.
+    ///
+    /// # Errors
+    /// It is not a schedule.
+    pub(super) fn known(root: &RootDir, id: Id) -> Result<Option<Self>> {
+        let own = Self::path(id);
+        match root.exists(&own) {
+            true => Self::load(root, &own).map(Some),
+            false => Self::of(root, id),
+        }
+    }
+
+    /// Every schedule of a system. A file that is none is passed over, with a warning: it stops only
+    /// itself.
     pub(super) fn all(root: &RootDir) -> Result<Vec<Self>> {
         let mut all: Vec<Self> = Vec::new();
         for path in files(root)? {
-            let schedule = Self::load(root, &path)?;
+            let schedule = match Self::load(root, &path) {
+                Ok(schedule) => schedule,
+                Err(why) => {
+                    log::warn!("{why}");
+                    continue;
+                }
+            };
             let is_named = path == Self::path(schedule.id);
             match all.iter_mut().find(|other| other.id == schedule.id) {
                 // The other one has an old name.
@@ -214,11 +226,24 @@ mod tests {
         assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&schedule));
         let file = directory.path().join(Schedule::path(schedule.id));
         std::fs::write(&file, "id = 7").unwrap();
-        let error = Schedule::all(&root).unwrap_err().to_string();
+        let error = Schedule::known(&root, schedule.id).unwrap_err().to_string();
         assert!(error.contains(&file.display().to_string()), "{error}");
         assert_eq!(Schedule::of(&root, schedule.id).unwrap(), None);
         Schedule::remove(&root, schedule.id).unwrap();
         assert_eq!(Schedule::all(&root).unwrap(), []);
+    }
+
+    #[test]
+    fn one_bad_schedule_stops_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let [bad, good] = ["bad", "good"].map(Schedule::example);
+        good.store(&root).unwrap();
+        root.write(Schedule::path(bad.id), b"id = 7", 0o644).unwrap();
+        assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&good));
+        assert_eq!(Schedule::known(&root, good.id).unwrap(), Some(good));
+        assert!(Schedule::known(&root, bad.id).is_err());
+        assert_eq!(Schedule::known(&root, Id::random()).unwrap(), None);
     }
 
     #[test]

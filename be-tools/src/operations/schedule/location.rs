@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::environment::{BootEnvironment, Inventory, SYSTEM_PLACES, is_never_shared};
+use crate::environment::{BootEnvironment, Inventory};
 use crate::storage::device::{BlockDevice, Devices};
 
 /// What identifies the device of a file system, as far as it is known.
@@ -43,15 +43,27 @@ impl Location {
         Self::of_nodes(inventory, others)
     }
 
-    /// Where everything is that a BE is made of, and that a copy of it is made from.
-    pub(super) fn of_system(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
-        let is_system = |place: &Path| {
-            SYSTEM_PLACES.iter().any(|system| place == Path::new(system)) || is_never_shared(place)
+    /// Where everything is that a copy of a BE may be made from: all that its fstab names.
+    pub(super) fn of_source(inventory: &Inventory, environment: &BootEnvironment) -> Vec<Self> {
+        let lines = environment.file_systems.iter().filter(|line| !line.is_esp());
+        let mountpoints = lines.map(|line| &*line.mountpoint).filter(|place| place.is_absolute());
+        Self::of_mountpoints(inventory, environment, mountpoints.chain([Path::new("/")]))
+    }
+
+    /// Where the file systems are that a BE has at these mount points.
+    pub(super) fn of_mountpoints<'a>(
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        mountpoints: impl IntoIterator<Item = &'a Path>,
+    ) -> Vec<Self> {
+        let node = |place: &Path| match place == Path::new("/") {
+            true => Some(&environment.root.device),
+            false => {
+                let mut lines = environment.file_systems.iter();
+                lines.find(|line| line.mountpoint == place)?.device.as_ref()
+            }
         };
-        let lines = environment.file_systems.iter();
-        let lines = lines.filter(|line| is_system(&line.mountpoint) && !line.is_esp());
-        let root = std::iter::once(&environment.root.device);
-        let mut nodes: Vec<_> = root.chain(lines.filter_map(|line| line.device.as_ref())).collect();
+        let mut nodes: Vec<_> = mountpoints.into_iter().filter_map(node).collect();
         nodes.sort();
         nodes.dedup();
         Self::of_nodes(inventory, nodes)
