@@ -64,10 +64,12 @@ pub(crate) fn notes_on_other_disks(
         let device = file_system(inventory, source, mountpoint)?.volume.device;
         let disk = inventory.devices.disk_of(&device);
         let (name, node) = (source.name(), device.node.display());
-        let line = source.file_systems.iter().find(|f| f.mountpoint == mountpoint.as_path());
+        // Its root is where it was found. The line of a snapshot's fstab may name the original.
+        let mut lines = source.file_systems.iter().filter(|_| !mountpoint.is_root());
+        let line = lines.find(|f| f.mountpoint == mountpoint.as_path());
         let named =
             line.map(|line| refuse_anothers(inventory, source, line, &device)).transpose()?;
-        if let Some(other) = named.flatten().filter(|_| !mountpoint.is_root()) {
+        if let Some(other) = named.flatten() {
             notes.push(format!(
                 "{mountpoint} of '{name}' is {node}, which the fstab of '{other}' names too"
             ));
@@ -151,5 +153,32 @@ impl ReplayJournal<'_> {
         let file_system = FileSystem::found(Volume::of(&inventory.devices, self.0))?;
         let access = Access::Write(holds.of(self.0)?);
         file_system.show(&Mounts::default(), access, directory)?.unmount()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::FileSystemUse;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    #[test]
+    fn a_snapshot_whose_fstab_names_its_original_is_copied() {
+        let device = BlockDevice::example("sda2", SuperBlock::new(Kind::Btrfs));
+        let root = |subvolume: &str| {
+            let mut found = BootEnvironment::empty(Path::new("/dev/sda2"));
+            (found.root.subvolume, found.root.disk) = (Some(subvolume.into()), "/dev/sda2".into());
+            let line = FileSystemUse::example("/", "/dev/sda2");
+            found.file_systems.push(FileSystemUse { options: "subvol=@".into(), ..line });
+            found
+        };
+        let inventory = Inventory {
+            environments: vec![root("@"), root("@backup")],
+            devices: [device].into_iter().collect(),
+            ..Inventory::default()
+        };
+        let backup = &inventory.environments[1];
+        let notes = notes_on_other_disks(&inventory, backup, &[MountPoint::root()]).unwrap();
+        assert_eq!(notes, Vec::<String>::new());
     }
 }
