@@ -23,11 +23,15 @@ pub fn boot_entries(host: &Host) -> Result<BootEntries> {
     }
 }
 
+/// The most characters of a description that say what system it is.
+const LONGEST_SYSTEM: usize = 40;
+
 /// The text for a BE in the firmware's menu. The name is first, because firmware truncates long
 /// texts.
 pub fn description(name: &str, os: &OperatingSystem) -> String {
-    let host = os.short();
-    format!("Lifeboat: {name} ({host})")
+    // A file of the BE says what it is, and the firmware has little room.
+    let system: String = os.short().chars().take(LONGEST_SYSTEM).collect();
+    format!("Lifeboat: {name} ({system})")
 }
 
 /// The BE's name in such a description.
@@ -223,6 +227,18 @@ mod tests {
         assert_eq!(description("second", &os), "Lifeboat: second (Debian 12)");
         assert_eq!(name_in("Lifeboat: second (Debian 12)"), Some("second"));
         assert_eq!(name_in("debian"), None);
+    }
+
+    #[test]
+    fn a_description_has_a_bound() {
+        let os = OperatingSystem {
+            id: "x".repeat(1 << 20),
+            version_id: "1".into(),
+            ..Default::default()
+        };
+        let description = description("second", &os);
+        assert!(description.len() < 80, "{}", description.len());
+        assert_eq!(name_in(&description), Some("second"));
     }
 
     #[test]
