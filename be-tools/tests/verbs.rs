@@ -166,12 +166,17 @@ fn of_several_copies_the_newest_stay() {
     }
     let name = |what: &str| format!("{what}-{}", std::process::id());
     let (first, old, new) = (name("pruned"), name("prune-a"), name("prune-b"));
-    let (_source, target) = copied(&first, &old, "true");
+    // Only what could be started counts as kept.
+    let init = format!("; mkdir sbin; cp {} sbin/init; ", env!("CARGO_BIN_EXE_be"));
+    let initramfs = "echo sbin | cpio --quiet -oH newc >boot/initramfs-6.9.img";
+    let whole = boots::entry("/dev/vda1") + &init + initramfs;
+    let (_source, target) = copied(&first, &old, &whole);
     let newer = Disk::new(256);
     let place = format!("/:{}:ext4", newer.node);
     done(&["create", &new, "--from", &first, "-m", &place, "--no-boot-entry", "--yes"]);
     target.change("sed -i 's/^created = .*/created = \"2026-11-01T00:00:00Z\"/' etc/lifeboat/environment.toml");
     let pattern = name("prune-?");
+    done(&["check", &new]);
     let before = newer.sum();
     let plan = done(&["prune", &pattern, "--keep", "1", "--dry-run"]);
     assert!(plan.contains(&format!("Delete boot environment '{old}'")), "{plan}");
@@ -182,6 +187,47 @@ fn of_several_copies_the_newest_stay() {
     assert!(left.contains(&new) && !left.contains(&old), "{left}");
     let text = done(&["prune", &pattern, "--keep", "1", "--yes"]);
     assert!(text.contains("There is nothing to delete."), "{text}");
+}
+
+#[test]
+fn the_history_of_each_method_and_of_each_interruption() {
+    if !root() {
+        return;
+    }
+    let history = |name: &str| -> Vec<(String, bool, bool)> {
+        let text = done(&["history", name, "--json"]);
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let all = all.as_array().unwrap().iter();
+        let is_known = |value: &serde_json::Value| !value.is_null();
+        all.map(|one| {
+            let operation = one["operation"].as_str().unwrap().to_owned();
+            (operation, is_known(&one["began"]), is_known(&one["ended"]))
+        })
+        .collect()
+    };
+    let one = |operation: &str, ended: bool| (operation.to_owned(), true, ended);
+    for method in ["copy", "block"] {
+        // The descriptor of a block copy has to fit into the blocks of the source's.
+        let first = format!("whose-{method}-has-a-history-{}", std::process::id());
+        let second = format!("{}-{}", &method[..1], std::process::id());
+        let (source, target) = disks(&first);
+        source.change("echo '{\"of\": \"the source\"}' >etc/lifeboat/history.jsonl");
+        let place = format!("/:{}:ext4", target.node);
+        let create =
+            ["create", &second, "--from", &first, "-m", &place, "--no-boot-entry", "--yes"];
+        done(&[&create[..], &["--method", method]].concat());
+        assert_eq!(history(&second), [one("create", true)], "{method}");
+        // An interrupted refresh is there, and so is the one that goes on with it.
+        source.change("echo changed >var/7");
+        be_with(&[("LIFEBOAT_FAIL", "before:sync")], &["refresh", &second, "--yes"]);
+        done(&["refresh", &second, "--yes"]);
+        let whole = [one("create", true), one("refresh", false), one("refresh", true)];
+        assert_eq!(history(&second), whole, "{method}");
+        // A command that does not even begin changes nothing.
+        be_with(&[("LIFEBOAT_FAIL", "before:3")], &["run", &second, "--", "true"]);
+        let last = history(&second).pop().unwrap();
+        assert!(last == one("run", false) || last == one("refresh", true), "{last:?}");
+    }
 }
 
 #[test]

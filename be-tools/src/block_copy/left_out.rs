@@ -9,13 +9,13 @@ use rustix::io::Errno;
 
 use crate::copy::prune::{names, remove};
 use crate::error::{Doing, Result};
-use crate::own_files::DESCRIPTOR_PATH;
+use crate::own_files::{DESCRIPTOR_PATH, HISTORY_PATH};
 use crate::tree::directories::open_in;
 use crate::tree::exclude::Exclude;
 use crate::tree::open::open_root;
 
-/// Removes what the rules leave out from the copy mounted at `root`, except its descriptor, which
-/// was written for it. `mountpoint` is where the file system is mounted in the boot environment.
+/// Removes what the rules leave out from the copy mounted at `root`, except its descriptor and its
+/// history, which were written for it. `mountpoint` is where the file system is mounted in the boot environment.
 /// Nothing may be mounted below `root`.
 ///
 /// # Errors
@@ -25,8 +25,11 @@ pub fn remove_left_out(root: &Path, mountpoint: &Path, rules: &Exclude) -> Resul
     let below = |path: &[u8]| {
         Path::new(OsStr::from_bytes(path)).strip_prefix(mountpoint).ok().map(Path::to_owned)
     };
-    let descriptor = Path::new("/").join(DESCRIPTOR_PATH);
-    for path in rules.skipped().filter(|path| *path != descriptor.as_os_str().as_bytes()) {
+    let is_own = |path: &[u8]| {
+        let own = [DESCRIPTOR_PATH, HISTORY_PATH].map(|own| Path::new("/").join(own));
+        own.iter().any(|own| own.as_os_str().as_bytes() == path)
+    };
+    for path in rules.skipped().filter(|path| !is_own(path)) {
         let Some(path) = below(path) else { continue };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
         let Some(directory) = open(&top, parent).at("opening", &root.join(parent))? else {

@@ -216,12 +216,23 @@ impl Descriptor {
     /// # Errors
     /// As [`Descriptor::complete`].
     pub fn complete_as_it_is(&mut self, root: &RootDir) -> Result<()> {
+        let operation = self.operation;
+        self.withdraw(root)?;
+        history::add(root, operation.unwrap_or(Operation::Create), State::Complete);
+        root.sync()
+    }
+
+    /// As [`Descriptor::complete_as_it_is`], where the operation that began has changed nothing. In the
+    /// history it has no end.
+    ///
+    /// # Errors
+    /// As [`Descriptor::complete`].
+    pub fn withdraw(&mut self, root: &RootDir) -> Result<()> {
         root.sync()?;
         self.state = State::Complete;
-        let operation = self.operation.take();
+        self.operation = None;
         self.began = None;
         self.store(root)?;
-        history::add(root, operation.unwrap_or(Operation::Create), State::Complete);
         root.sync()
     }
 
@@ -238,6 +249,18 @@ impl Descriptor {
         self.began = Some(Timestamp::now());
         self.store(root)?;
         history::add(root, operation, State::Incomplete);
+        root.sync()
+    }
+
+    /// Goes on with the operation that left the BE incomplete. It began when it first did.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn go_on(&self, root: &RootDir) -> Result<()> {
+        self.store(root)?;
+        if let Some(operation) = self.operation {
+            history::add(root, operation, State::Incomplete);
+        }
         root.sync()
     }
 

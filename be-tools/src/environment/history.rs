@@ -2,14 +2,13 @@
 //! complete again. The file lies in the BE, so that it is known wherever its disk is, and is not
 //! copied.
 
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::operation::{Operation, State};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::own_files::HISTORY_PATH;
 use crate::root_dir::RootDir;
 use crate::timestamp::Timestamp;
@@ -91,7 +90,11 @@ pub(super) fn add(root: &RootDir, operation: Operation, state: State) {
 fn append(root: &RootDir, line: &Line, is_new: bool) -> Result<()> {
     let before = match is_new {
         true => None,
-        false => root.read_at_most(HISTORY_PATH, MOST_BYTES).unwrap_or_default(),
+        false => match root.read_at_most(HISTORY_PATH, MOST_BYTES) {
+            // One that is too large is not Lifeboat's. One that cannot be read is left as it is.
+            Err(Error::Format { .. }) => None,
+            read => read?,
+        },
     };
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let kept: Vec<&str> = before.lines().collect();
@@ -112,8 +115,10 @@ pub fn read(root: &RootDir) -> Result<Vec<Done>> {
 /// The operations in a file. A line that is none is passed over.
 pub fn parse(text: &[u8]) -> Vec<Done> {
     let mut all: Vec<Done> = Vec::new();
-    for line in text.lines().map_while(std::io::Result::ok).take(MOST_LINES) {
-        let Ok(Line { at, state, operation, deed }) = serde_json::from_str(&line) else { continue };
+    for line in text.split(|byte| *byte == b'\n').take(MOST_LINES) {
+        let Ok(Line { at, state, operation, deed }) = serde_json::from_slice(line) else {
+            continue;
+        };
         let ends = |last: &&mut Done| last.ended.is_none() && last.operation == operation;
         match (state, all.last_mut().filter(ends)) {
             (State::Complete, Some(last)) => last.ended = Some(at),
@@ -181,6 +186,17 @@ mod tests {
         );
         let text = root.text(HISTORY_PATH).unwrap().unwrap();
         assert!(!text.contains("the source"), "{text}");
+        // Gone on with, it is there twice; what changed nothing has no end.
+        descriptor.begin(Operation::Refresh, &root).unwrap();
+        let began = descriptor.began;
+        descriptor.go_on(&root).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().began, began);
+        descriptor.complete(&root).unwrap();
+        descriptor.begin(Operation::Run, &root).unwrap();
+        descriptor.withdraw(&root).unwrap();
+        assert_eq!(Descriptor::load(&root).unwrap().unwrap().state, State::Complete);
+        let ended: Vec<_> = read(&root).unwrap()[3..].iter().map(|d| d.ended.is_some()).collect();
+        assert_eq!(ended, [false, true, false]);
     }
 
     #[test]
@@ -192,6 +208,8 @@ mod tests {
         let text = root.text(HISTORY_PATH).unwrap().unwrap();
         assert_eq!(text.lines().count(), MOST_LINES);
         assert_eq!(read(&root).unwrap().len(), 1);
+        let last = text.lines().last().unwrap();
+        assert_eq!(parse(&[b"\xff\xfe not text\n", last.as_bytes()].concat()).len(), 1);
         // One that is too large is not Lifeboat's.
         root.write(HISTORY_PATH, &vec![b'x'; (MOST_BYTES + 1) as usize], 0o644).unwrap();
         read(&root).unwrap_err();

@@ -215,6 +215,7 @@ impl Frame<'_> {
             Frame::MakeInactive => state.loader()?.set_listed(false),
             Frame::Mount(_) => state.mount(report),
             Frame::Unmount(_) => state.unmount(),
+            Frame::Complete(_) if state.is_unchanged() => state.change(Descriptor::withdraw),
             Frame::Complete(_) => state.change(Descriptor::complete_as_it_is),
             Frame::MakeActive => state.make_active(),
         }

@@ -13,7 +13,7 @@ fn names(kind: &str) -> (String, String) {
 }
 
 /// Files of a kernel, and a boot loader entry that names a root.
-fn entry(root: &str) -> String {
+pub(super) fn entry(root: &str) -> String {
     format!(
         "mkdir -p boot/loader/entries usr/lib/modules/6.9; echo k >boot/vmlinuz-6.9; \
         echo 070701 >boot/initramfs-6.9.img; printf 'linux /boot/vmlinuz-6.9\\ninitrd \

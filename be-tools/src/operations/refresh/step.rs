@@ -128,8 +128,7 @@ impl<'a> State<'a> {
             self.descriptor.begin(Operation::Refresh, root)?;
         } else {
             // What is taken over is in it before the first device bears the mark.
-            self.descriptor.store(root)?;
-            root.sync()?;
+            self.descriptor.go_on(root)?;
         }
         Ok(Trust {
             checksum: checksum || began.is_none(),
