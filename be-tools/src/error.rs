@@ -71,6 +71,18 @@ pub enum Error {
     /// What was to be refused showed only after the first write.
     #[error("{0}; this operation has already written, so run it again after that")]
     Halted(Refusal),
+    /// A new BE was made, and what was to follow was not done.
+    #[error(
+        "'{name}' was made, and what was to follow was not done: {why}; go on with `{command}`"
+    )]
+    NotFollowed {
+        /// The new BE.
+        name: String,
+        /// What went wrong then.
+        why: Box<Error>,
+        /// The command that goes on.
+        command: String,
+    },
     /// An operation would write to a device that its plan does not name.
     #[error("{device} is not in the plan: nothing is written to it; please report this", device = .device.display())]
     NotHeld {
@@ -116,7 +128,7 @@ pub enum Error {
     /// A package manager failed in a BE.
     #[error(
         "{program} failed in '{name}' ({status}): {last_words}; '{name}' is incomplete: the same \
-        command goes on where this one ended, or `be delete {name}`"
+        `be upgrade` goes on where this one ended, or `be delete {name}`"
     )]
     PackageManager {
         /// Its program.
@@ -188,6 +200,7 @@ impl Error {
             Error::Usage(_) | Error::SourceNotFound { .. } => 2,
             Error::Refused(_) => 3,
             Error::Interrupted | Error::Tool(ToolError::Interrupted { .. }) => 130,
+            Error::NotFollowed { why, .. } if why.exit_status() == 130 => 130,
             _ => 1,
         }
     }

@@ -173,7 +173,8 @@ impl Create {
             configuration: self.conffiles.into(),
             writable: Vec::new(),
             network: false,
-            force: self.force,
+            // --force is the consent to erase, not the one to run programs from elsewhere.
+            force: false,
             unattended: false,
         })
     }

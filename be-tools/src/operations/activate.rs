@@ -103,22 +103,49 @@ pub fn activate(
     Ok(Some((environment.name().to_owned(), switch.activation)))
 }
 
-/// The steps that would try a new BE of this name, which has a loader and a boot entry by then.
+/// How a new BE would be tried that has a loader and a boot entry by then.
+#[derive(Debug, Default)]
+pub(super) struct Preview {
+    pub(super) steps: Vec<String>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Works out how a new BE of this name would be tried.
 ///
 /// # Errors
 /// A [`Refusal`] if the machine would not accept the loader, or has nothing to fall back to.
-pub(super) fn preview(host: &Host, name: &Name) -> Result<Vec<String>> {
+pub(super) fn preview(host: &Host, name: &Name) -> Result<Preview> {
     let inventory = discover::discover(host)?;
     let descriptor = Descriptor::new(name.clone(), None);
     let mut environment = BootEnvironment::empty(Path::new("/"));
     environment.reference = name.to_string();
     environment.descriptor = Some(descriptor.clone());
     let loader = loader::for_environment(host, &inventory, &environment)?;
-    loader.prove_switch(false)?;
-    let mut lines: Vec<String> = loader.try_once()?.iter().map(ToString::to_string).collect();
+    let mut notes = loader.prove_switch(false)?;
+    notes.extend(note_on_watchdog(host));
+    let mut steps: Vec<String> = loader.try_once()?.iter().map(ToString::to_string).collect();
     let on_trial = others_on_trial(&inventory, descriptor.id);
-    lines.extend(on_trial.map(|other| call_off(other.name())));
-    Ok(lines)
+    steps.extend(on_trial.map(|other| call_off(other.name())));
+    Ok(Preview { steps, notes })
+}
+
+/// The step of a switch that installs the loader of a BE again, where its packages have changed it.
+pub(super) fn loader_again(host: &Host, descriptor: &Descriptor) -> Result<String> {
+    let environment = BootEnvironment {
+        descriptor: Some(descriptor.clone()),
+        ..BootEnvironment::empty(Path::new("/"))
+    };
+    let inventory = Inventory::default();
+    Ok(loader::for_environment(host, &inventory, &environment)?.line(Stage::InstallAgain))
+}
+
+/// That a machine cannot reset itself while there is no system yet that could do it.
+fn note_on_watchdog(host: &Host) -> Option<String> {
+    (!watchdog_runs(host)).then(|| {
+        "this machine has no active watchdog: if the kernel hangs before the initramfs runs, the \
+        machine has to be reset by hand"
+            .into()
+    })
 }
 
 fn call_off(name: &str) -> String {
@@ -190,12 +217,8 @@ impl<'a> Switch<'a> {
             let problems = faults(self.environment, self.descriptor, &self.loader_problems);
             plan.notes.extend(problems.into_iter().map(|p| format!("--force: {p}")));
         }
-        if self.activation == Activation::Trial && !watchdog_runs(self.host) {
-            plan.notes.push(
-                "this machine has no active watchdog: if the kernel hangs before the initramfs \
-                runs, the machine has to be reset by hand"
-                    .into(),
-            );
+        if self.activation == Activation::Trial {
+            plan.notes.extend(note_on_watchdog(self.host));
         }
         plan
     }

@@ -74,12 +74,13 @@ fn is_good(environment: &BootEnvironment) -> bool {
 
 /// Why one may not be this machine's. It is neither deleted nor counted, whatever it is called.
 fn another_machines(inventory: &Inventory, environment: &BootEnvironment) -> Option<&'static str> {
+    let has_entries = inventory.environments.iter().any(|other| other.boot_entry.is_some());
     match () {
         () if environment.running => None,
         () if environment.is_on_portable_disk(&inventory.devices) => {
             Some("it is on a disk that may come from another machine")
         }
-        () if environment.boot_entry.is_none() => {
+        () if has_entries && environment.boot_entry.is_none() => {
             Some("it has no boot entry here, so it may be another machine's")
         }
         () if inventory.twin_of(environment).is_some() => Some("another one has the same id"),
@@ -110,7 +111,9 @@ mod tests {
     use crate::storage::device::BlockDevice;
     use crate::storage::probe::{Kind, SuperBlock};
 
-    fn be(name: &str, day: u32, change: fn(&mut BootEnvironment)) -> BootEnvironment {
+    type Change = fn(&mut BootEnvironment);
+
+    fn be(name: &str, day: u32, change: Change) -> BootEnvironment {
         let mut found = environment(name, name).complete();
         found.descriptor.as_mut().unwrap().created = format!("2026-11-{day:02}T02:00:00Z");
         found.boot_entry = Some(u16::try_from(day).unwrap());
@@ -132,8 +135,7 @@ mod tests {
 
     #[test]
     fn the_newest_stay_and_so_does_what_is_needed() {
-        let incomplete: fn(&mut BootEnvironment) =
-            |e| e.descriptor.as_mut().unwrap().state = State::Incomplete;
+        let incomplete: Change = |e| e.descriptor.as_mut().unwrap().state = State::Incomplete;
         let inventory = inventory(vec![
             be("nightly-01", 1, |_| {}),
             be("nightly-02", 2, |e| e.running = true),
@@ -159,7 +161,7 @@ mod tests {
             transport: "usb".into(),
             ..BlockDevice::example("sdz1", SuperBlock::new(Kind::Ext4))
         };
-        let cases: [(&str, fn(&mut BootEnvironment)); 5] = [
+        let cases: [(&str, Change); 5] = [
             ("on a disk that may come from another", |e| e.root.device = "/dev/sdz1".into()),
             ("no boot entry here", |e| e.boot_entry = None),
             ("", |e| e.problems = vec![Problem::new("kernel", "it has no kernel")]),

@@ -8,8 +8,9 @@
 use super::activate::{self, Activation};
 use super::create::{self, CreateRequest};
 use super::upgrade::{self, UpgradeRequest, Upgraded};
+use crate::distribution::package_manager::Change;
 use crate::environment::Descriptor;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::plan::{PackageChanges, Plan, Progress, Report};
 
@@ -36,16 +37,16 @@ pub struct Succeeded {
 /// Makes a new BE, upgrades and activates it. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// Those of [`create::create`], [`upgrade::upgrade`] and [`activate::activate`]. What was done before
-/// stays: a BE that is complete, or that [`upgrade::upgrade`] goes on with.
+/// Those of [`create::create`]; once the BE is made, [`Error::NotFollowed`] with those of
+/// [`upgrade::upgrade`] and [`activate::activate`]. What was done before stays: a BE that is complete,
+/// or that [`upgrade::upgrade`] goes on with.
 pub fn create(
     host: &Host,
     request: &CreateRequest,
     then: &Successor,
     report: &mut dyn Report,
 ) -> Result<Option<Succeeded>> {
-    let mut shown =
-        Shown { report, upgrade: None, activation: Vec::new(), steps: 0, part: Part::Create };
+    let mut shown = Shown::new(report);
     if let Some(upgrade) = &then.upgrade {
         let source = request.from.as_deref();
         shown.upgrade =
@@ -53,25 +54,60 @@ pub fn create(
     }
     if then.activate {
         shown.activation = activate::preview(host, &request.name)?;
+        if shown.upgrade.is_some() {
+            let again =
+                "if its packages change what loads it, that is written again before the switch";
+            shown.activation.notes.push(again.into());
+        }
     }
     let Some(descriptor) = create::create(host, request, &mut shown)? else { return Ok(None) };
-    let name = request.name.as_str();
+    // Whatever is called so by now: this one is meant.
+    let (name, id) = (&descriptor.name, descriptor.id.to_string());
+    let not_followed = |command: String| {
+        let name = name.to_string();
+        move |why: Error| Error::NotFollowed { name, why: Box::new(why), command }
+    };
     let upgraded = match &then.upgrade {
         Some(upgrade) => {
             shown.part = Part::Upgrade;
-            upgrade::upgrade(host, upgrade, &mut shown)?
+            // It is a copy of what was asked a moment ago, whatever disk it is on.
+            let request = UpgradeRequest { reference: id.clone(), force: true, ..upgrade.clone() };
+            let command = format!("be upgrade {name} {}", option_of(&upgrade.change));
+            upgrade::upgrade(host, &request, &mut shown).map_err(not_followed(command))?
         }
         None => None,
     };
     let activated = match then.activate {
         true => {
+            let not_followed = not_followed(format!("be activate {name}"));
+            if let Some(unplanned) = upgraded.as_ref().and_then(removed_unplanned) {
+                return Err(not_followed(unplanned));
+            }
             shown.part = Part::Activate;
-            activate::activate(host, name, Activation::Trial, false, &mut shown)?
+            shown.loader_again = Some(activate::loader_again(host, &descriptor)?);
+            activate::activate(host, &id, Activation::Trial, false, &mut shown)
+                .map_err(not_followed)?
         }
         false => None,
     };
     let activated = activated.map(|(_, activation)| activation);
     Ok(Some(Succeeded { descriptor, upgraded, activated }))
+}
+
+/// The option of `be upgrade` that asks for a change. A successor has no other changes than these.
+fn option_of(change: &Change) -> String {
+    match change {
+        Change::Release(release) => format!("--release {release}"),
+        _ => "--dist".into(),
+    }
+}
+
+/// Why a copy is not tried whose upgrade removed what the plan did not name.
+fn removed_unplanned(upgraded: &Upgraded) -> Option<Error> {
+    let names = upgraded.removed_unplanned().join(", ");
+    (!names.is_empty()).then(|| {
+        Error::Failed(format!("its upgrade removed {names}, which was not in the plan: look at it"))
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,13 +121,26 @@ enum Part {
 struct Shown<'a> {
     report: &'a mut dyn Report,
     upgrade: Option<upgrade::Preview>,
-    activation: Vec<String>,
+    activation: activate::Preview,
+    /// The step that an activation may have although it was not shown.
+    loader_again: Option<String>,
     /// The number of steps of the parts that are done.
     steps: usize,
     part: Part,
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    fn new(report: &'a mut dyn Report) -> Self {
+        Shown {
+            report,
+            upgrade: None,
+            activation: activate::Preview::default(),
+            loader_again: None,
+            steps: 0,
+            part: Part::Create,
+        }
+    }
+
     fn whole(&self, plan: &Plan) -> Plan {
         let mut whole = plan.clone();
         if let Some(upgrade) = &self.upgrade {
@@ -100,9 +149,10 @@ impl Shown<'_> {
             whole.notes.extend(upgrade.notes.iter().cloned());
             whole.packages = Some(upgrade.changes.clone());
         }
-        if !self.activation.is_empty() {
+        if !self.activation.steps.is_empty() {
             whole.title.push_str(", and try it at the next boot");
-            whole.steps.extend(self.activation.iter().cloned());
+            whole.steps.extend(self.activation.steps.iter().cloned());
+            whole.notes.extend(self.activation.notes.iter().cloned());
         }
         whole
     }
@@ -118,6 +168,19 @@ impl Shown<'_> {
     }
 }
 
+impl Shown<'_> {
+    /// Refuses a switch that does what was not shown.
+    fn refuse_other_steps(&self, steps: &[String]) -> Result<()> {
+        let was_shown = |step: &String| {
+            self.activation.steps.contains(step) || self.loader_again.as_ref() == Some(step)
+        };
+        match steps.iter().find(|step| !was_shown(step)) {
+            None => Ok(()),
+            Some(step) => Err(Error::Failed(format!("to switch to it would now also {step}"))),
+        }
+    }
+}
+
 impl Report for Shown<'_> {
     fn confirm(&mut self, plan: &Plan) -> Result<bool> {
         match self.part {
@@ -127,11 +190,17 @@ impl Report for Shown<'_> {
                 return self.report.confirm(&whole);
             }
             Part::Upgrade => self.refuse_other(plan.packages.as_ref())?,
-            Part::Activate => {}
+            Part::Activate => self.refuse_other_steps(&plan.steps)?,
         }
-        // The user has seen the notes that were known then.
         log::info!("{}", plan.title);
-        plan.notes.iter().for_each(|note| log::info!("{note}"));
+        // Those that were not known when the plan was shown.
+        let known =
+            self.upgrade.iter().flat_map(|upgrade| &upgrade.notes).chain(&self.activation.notes);
+        let known: Vec<String> = known.cloned().collect();
+        plan.notes
+            .iter()
+            .filter(|note| !known.contains(note))
+            .for_each(|note| self.report.warn(note));
         Ok(true)
     }
 
@@ -182,21 +251,19 @@ mod tests {
         let mut recorder = Recorder::default();
         let lines =
             |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-        let mut shown = Shown {
-            report: &mut recorder,
-            upgrade: Some(upgrade::Preview {
-                steps: lines(&["mark it as incomplete", "install"]),
-                notes: Vec::new(),
-                changes: changes("2"),
-            }),
-            activation: lines(&["set BootNext"]),
-            steps: 0,
-            part: Part::Create,
-        };
+        let mut shown = Shown::new(&mut recorder);
+        shown.upgrade = Some(upgrade::Preview {
+            steps: lines(&["mark it as incomplete", "install"]),
+            notes: Vec::new(),
+            changes: changes("2"),
+        });
+        shown.activation =
+            activate::Preview { steps: lines(&["set BootNext"]), notes: lines(&["no watchdog"]) };
         let plan = Plan { steps: lines(&["make ext4", "copy"]), ..Plan::default() };
         let whole = shown.whole(&plan);
         let all = ["make ext4", "copy", "mark it as incomplete", "install", "set BootNext"];
         assert_eq!(whole.steps, all);
+        assert_eq!(whole.notes, ["no watchdog"], "the one plan has the notes of the switch");
         assert_eq!(whole.packages.as_ref(), Some(&changes("2")));
         shown.confirm(&plan).unwrap();
         let of = |to: &str| Plan { packages: Some(changes(to)), ..Plan::default() };
@@ -204,5 +271,50 @@ mod tests {
         assert!(shown.confirm(&of("2")).unwrap());
         let refused = shown.confirm(&of("3")).unwrap_err();
         assert!(refused.to_string().contains("be upgrade"), "{refused}");
+    }
+
+    #[test]
+    fn a_switch_does_nothing_that_was_not_shown() {
+        let mut recorder = Recorder::default();
+        let mut shown = Shown::new(&mut recorder);
+        shown.part = Part::Activate;
+        shown.activation.steps = vec!["set BootNext".into()];
+        shown.activation.notes = vec!["known".into()];
+        shown.loader_again = Some("write the loader again".into());
+        let mut of = |steps: &[&str]| {
+            let steps = steps.iter().map(|step| (*step).to_owned()).collect();
+            shown.confirm(&Plan {
+                steps,
+                notes: vec!["known".into(), "new".into()],
+                ..Plan::default()
+            })
+        };
+        assert!(of(&["write the loader again", "set BootNext"]).unwrap());
+        let refused = of(&["set BootNext", "call off the trial of 'third'"]).unwrap_err();
+        assert!(refused.to_string().contains("call off the trial of 'third'"), "{refused}");
+        assert_eq!(recorder.warnings, ["new"]);
+    }
+
+    #[test]
+    fn what_was_removed_unplanned_is_not_activated() {
+        let mut upgraded = Upgraded {
+            name: "second".into(),
+            reference: "second".into(),
+            changes: changes("2"),
+            transcript: upgrade::Transcript::default(),
+        };
+        assert!(removed_unplanned(&upgraded).is_none());
+        upgraded.transcript.removed.insert("ssh".into());
+        assert!(removed_unplanned(&upgraded).unwrap().to_string().contains("removed ssh"));
+    }
+
+    #[test]
+    fn after_the_copy_nothing_is_a_refusal() {
+        let of = |why| {
+            let why = Box::new(why);
+            Error::NotFollowed { name: "x".into(), why, command: "be upgrade x --dist".into() }
+        };
+        assert_eq!(of(Error::Refused(Refusal::OtherPackages)).exit_status(), 1);
+        assert_eq!(of(Error::Interrupted).exit_status(), 130);
     }
 }

@@ -32,7 +32,7 @@ pub struct Transcript {
     /// How many more such lines there were.
     pub refused_more: usize,
     /// The packages that were removed.
-    pub(super) removed: BTreeSet<String>,
+    pub(in crate::operations) removed: BTreeSet<String>,
     /// The packages that are done.
     pub(super) done: BTreeSet<String>,
     /// The part of the download that is done, from 0 to 1.
