@@ -59,7 +59,7 @@ check: ## formatting, clippy, licences, advisories
 	cargo test --locked --profile fast -p tests --test licences --test house --test documents
 	@scripts/advisories
 
-test: build image ## all but the slow scenarios
+test: build image deb ## all but the slow scenarios
 	@scripts/requirements test
 	cargo test --locked --workspace --profile fast
 

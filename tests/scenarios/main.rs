@@ -5,6 +5,7 @@
 mod hostile_package;
 mod image;
 mod listing;
+mod package;
 mod printed;
 mod refresh;
 mod refusals;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         hostile_package::SCENARIOS,
         schedule::SCENARIOS,
         solaris::SCENARIOS,
+        package::SCENARIOS,
         printed::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,

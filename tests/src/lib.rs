@@ -4,6 +4,7 @@
 
 mod be_commands;
 pub mod hostile;
+pub mod packages;
 pub mod prepared;
 pub mod programs;
 pub mod repository;
