@@ -125,11 +125,19 @@ struct Claims<'a> {
 
 impl<'a> Claims<'a> {
     fn others(&self) -> impl Iterator<Item = &'a BootEnvironment> + use<'a> {
-        let own = &self.environment.root;
-        // A snapshot that nothing can be written to is made of what its original is. What runs has a
-        // use for what it is made of, also if its root is read-only by design.
-        let is_original = |other: &&BootEnvironment| !other.read_only || other.running;
-        self.inventory.environments.iter().filter(move |o| o.root != *own).filter(is_original)
+        let (own, all) = (&self.environment.root, &self.inventory.environments);
+        // An unmanaged snapshot that nothing can be written to is made of what its original is. But a
+        // root may be read-only by design, and then no writable one is its original.
+        let is_copy =
+            |e: &BootEnvironment| e.descriptor.as_ref().is_some_and(|d| d.source.is_some());
+        let has_original = move |snapshot: &BootEnvironment| {
+            let mut here = all.iter().filter(|e| e.root.device == snapshot.root.device);
+            here.any(|e| !e.read_only && !is_copy(e))
+        };
+        let is_snapshot = move |other: &BootEnvironment| {
+            other.read_only && !other.running && !other.is_managed() && has_original(other)
+        };
+        all.iter().filter(move |other| other.root != *own && !is_snapshot(other))
     }
 
     /// Whether a device holds the same file system: it is the same, or another one of its btrfs.
