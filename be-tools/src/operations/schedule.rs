@@ -177,7 +177,7 @@ pub(super) fn remove(host: &Host, schedule: &Schedule) -> Result<()> {
     Schedule::remove(&root, id)?;
     units.remove(&root)?;
     Record::remove(&root, id)?;
-    record::write_metrics(&root, &Schedule::all(&root)?)?;
+    record::write_metrics(&root)?;
     if is_systemd_running(host) {
         Tool::new("systemctl").arg("daemon-reload").run()?;
     }

@@ -10,6 +10,7 @@ use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader;
 use crate::root_dir::RootDir;
+use crate::storage::mounts::Mounts;
 
 /// What is copied to a BE while nobody watches.
 #[derive(Clone, Copy, Debug)]
@@ -43,15 +44,22 @@ pub fn refuse_unattended(
         return Err(Refusal::TrialPending { name: descriptor.name.to_string() }.into());
     }
     let scheduled = Schedule::known(&RootDir::open(&host.root)?, descriptor.id)?;
-    // The one that runs is where it is.
-    let copied = copied.filter(|copied| !copied.source.running);
+    let mounts = match copied {
+        Some(Copied { source, .. }) if source.running => Mounts::read(host)?,
+        _ => Mounts::default(),
+    };
     let found = Found {
         root: Location::of(inventory, environment),
         others: Location::of_made(inventory, environment),
-        source: copied.map(|Copied { source, mountpoints }| FoundSource {
-            name: &source.reference,
-            id: source.descriptor.as_ref().map(|descriptor| descriptor.id),
-            places: Location::of_mountpoints(inventory, source, mountpoints.iter().copied()),
+        source: copied.map(|Copied { source, mountpoints }| {
+            // What the running system has mounted is where it is.
+            let is_asked = |place: &&Path| !source.running || mounts.at(place).is_none();
+            let mountpoints = mountpoints.iter().copied().filter(is_asked);
+            FoundSource {
+                name: &source.reference,
+                id: source.descriptor.as_ref().map(|descriptor| descriptor.id),
+                places: Location::of_mountpoints(inventory, source, mountpoints),
+            }
         }),
     };
     Ok(found.refuse_other(environment, scheduled.as_ref())?)
@@ -257,6 +265,39 @@ mod tests {
         assert_eq!(code("TW0", &[root, srv]), "another-device");
         // What is shared may be on any disk.
         assert_eq!(code("TW0", &[root]), "");
+    }
+
+    #[test]
+    fn an_unmounted_file_system_of_the_running_source_is_where_it_was_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let host = Host::below(directory.path());
+        let target = environment("second", "aaaa-02").complete();
+        let mut source = environment("first", "aaaa-01").complete();
+        source.running = true;
+        source.file_systems.push(FileSystemUse::example("/srv", "/dev/srv"));
+        let inventory = |serial: &str| {
+            let found = SuperBlock { uuid: "srv".into(), ..SuperBlock::new(Kind::Ext4) };
+            let srv = BlockDevice { serial: serial.into(), ..BlockDevice::example("srv", found) };
+            Inventory { devices: [srv].into_iter().collect(), ..Inventory::default() }
+        };
+        let id = source.descriptor.as_ref().unwrap().id;
+        let schedule = Schedule {
+            id: target.descriptor.as_ref().unwrap().id,
+            source: Some(Source { id, places: Location::of_source(&inventory("ONE"), &source) }),
+            ..scheduled(Some(Location::of(&inventory("ONE"), &target)))
+        };
+        schedule.store(&RootDir::open(&host.root).unwrap()).unwrap();
+        std::fs::create_dir_all(host.proc.join("thread-self")).unwrap();
+        let refused = |mounted: &str| {
+            std::fs::write(host.proc.join("thread-self/mountinfo"), mounted).unwrap();
+            let mountpoints = [Path::new("/"), Path::new("/srv")];
+            let copied = Copied { source: &source, mountpoints: &mountpoints };
+            refuse_unattended(&host, &inventory("TW0"), &target, Some(copied)).is_err()
+        };
+        let root = "26 1 8:1 / / rw - ext4 /dev/first rw\n";
+        assert!(refused(root));
+        // What is mounted there is what the running system uses.
+        assert!(!refused(&format!("{root}27 26 8:2 / /srv rw - ext4 /dev/srv rw\n")));
     }
 
     #[test]

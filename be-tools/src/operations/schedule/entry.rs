@@ -145,7 +145,7 @@ impl Schedule {
 
     /// What is scheduled for a BE. A file that is not a schedule is passed over, with a warning.
     pub(super) fn of(root: &RootDir, id: Id) -> Result<Option<Self>> {
-        Ok(Self::all(root)?.into_iter().find(|schedule| schedule.id == id))
+        Ok(Self::readable(root)?.into_iter().find(|schedule| schedule.id == id))
     }
 
     /// The same, for an operation that nobody watches: what its own file says has to be known.
@@ -160,9 +160,17 @@ impl Schedule {
         }
     }
 
-    /// Every schedule of a system. A file that is none is passed over, with a warning: it stops only
-    /// itself.
+    /// Every schedule of a system, for a person who looks at them.
+    ///
+    /// # Errors
+    /// One of the files is none, and which one.
     pub(super) fn all(root: &RootDir) -> Result<Vec<Self>> {
+        files(root)?.iter().try_for_each(|path| Self::load(root, path).map(drop))?;
+        Self::readable(root)
+    }
+
+    /// Those that can be read, for what is done for one of them: a file that is none stops only itself.
+    pub(super) fn readable(root: &RootDir) -> Result<Vec<Self>> {
         let mut all: Vec<Self> = Vec::new();
         for path in files(root)? {
             let schedule = match Self::load(root, &path) {
@@ -181,6 +189,12 @@ impl Schedule {
             }
         }
         Ok(all)
+    }
+
+    /// The ids of those whose files cannot be read.
+    pub(super) fn unreadable(root: &RootDir) -> Result<Vec<Id>> {
+        let paths = files(root)?.into_iter().filter(|path| Self::load(root, path).is_err());
+        Ok(paths.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
     fn load(root: &RootDir, path: &Path) -> Result<Self> {
@@ -226,6 +240,7 @@ mod tests {
         assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&schedule));
         let file = directory.path().join(Schedule::path(schedule.id));
         std::fs::write(&file, "id = 7").unwrap();
+        Schedule::all(&root).unwrap_err();
         let error = Schedule::known(&root, schedule.id).unwrap_err().to_string();
         assert!(error.contains(&file.display().to_string()), "{error}");
         assert_eq!(Schedule::of(&root, schedule.id).unwrap(), None);
@@ -240,7 +255,9 @@ mod tests {
         let [bad, good] = ["bad", "good"].map(Schedule::example);
         good.store(&root).unwrap();
         root.write(Schedule::path(bad.id), b"id = 7", 0o644).unwrap();
-        assert_eq!(Schedule::all(&root).unwrap(), std::slice::from_ref(&good));
+        assert_eq!(Schedule::readable(&root).unwrap(), std::slice::from_ref(&good));
+        let named = Schedule::all(&root).unwrap_err().to_string();
+        assert!(named.contains(&bad.id.to_string()), "{named}");
         assert_eq!(Schedule::known(&root, good.id).unwrap(), Some(good));
         assert!(Schedule::known(&root, bad.id).is_err());
         assert_eq!(Schedule::known(&root, Id::random()).unwrap(), None);

@@ -61,28 +61,32 @@ impl Record {
     }
 }
 
-/// Writes the file for the node exporter, about these schedules.
+/// Writes the file for the node exporter, about everything that is scheduled.
 ///
 /// # Errors
 /// It cannot be written.
-pub(super) fn write_metrics(root: &RootDir, all: &[Schedule]) -> Result<()> {
+pub(super) fn write_metrics(root: &RootDir) -> Result<()> {
     let mut records = Vec::new();
-    for schedule in all {
-        records.push((schedule, Record::load(root, schedule.id)?));
+    for schedule in Schedule::readable(root)? {
+        let record = Record::load(root, schedule.id)?;
+        records.push((schedule.id, schedule.name.to_string(), record));
+    }
+    // One that cannot be read any more does not become silent.
+    for id in Schedule::unreadable(root)? {
+        records.push((id, id.to_string(), Record::load(root, id)?));
     }
     let directory = if root.exists(COLLECTED) { COLLECTED } else { DIRECTORY };
     root.write(Path::new(directory).join("lifeboat.prom"), metrics(&records).as_bytes(), 0o644)
 }
 
 /// The exposition format of Prometheus. Names need no quoting: see [`crate::environment::Name`].
-fn metrics(all: &[(&Schedule, Record)]) -> String {
+fn metrics(all: &[(Id, String, Record)]) -> String {
     let mut text = String::new();
     let mut add = |metric: &str, help: &str, value: &dyn Fn(&Record) -> Option<u64>| {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# HELP {metric} {help}\n# TYPE {metric} gauge");
-        for (schedule, record) in all {
+        for (id, name, record) in all {
             if let Some(value) = value(record) {
-                let Schedule { id, name, .. } = schedule;
                 let _ = writeln!(text, "{metric}{{id=\"{id}\",name=\"{name}\"}} {value}");
             }
         }
@@ -118,7 +122,8 @@ mod tests {
         Record::remove_old(&root, schedule.id).unwrap();
         let place =
             |directory_name: &str| directory.path().join(directory_name).join("lifeboat.prom");
-        write_metrics(&root, std::slice::from_ref(&schedule)).unwrap();
+        schedule.store(&root).unwrap();
+        write_metrics(&root).unwrap();
         let text = std::fs::read_to_string(place(DIRECTORY)).unwrap();
         let line = format!(
             "lifeboat_schedule_last_success_timestamp_seconds{{id=\"{}\",name=\"nightly\"}} 10\n",
@@ -129,7 +134,10 @@ mod tests {
         Record::remove(&root, schedule.id).unwrap();
         assert_eq!(Record::load(&root, schedule.id).unwrap(), Record::default());
         std::fs::create_dir_all(directory.path().join(COLLECTED)).unwrap();
-        write_metrics(&root, &[]).unwrap();
-        assert!(place(COLLECTED).exists());
+        root.write(Schedule::path(schedule.id), b"id = 7", 0o644).unwrap();
+        record.store(&root, schedule.id).unwrap();
+        write_metrics(&root).unwrap();
+        let text = std::fs::read_to_string(place(COLLECTED)).unwrap();
+        assert!(text.contains(&format!("name=\"{}\"}} 1", schedule.id)), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::entry::Schedule;
 use super::record::{self, Record};
-use crate::environment::Descriptor;
+use crate::environment::{Descriptor, Id};
 use crate::error::{Error, Result};
 use crate::escape::say;
 use crate::host::Host;
@@ -22,11 +22,16 @@ const MAX_MAIL: usize = 64 << 10;
 /// Nothing is scheduled for it, or how it went cannot be recorded.
 pub fn run(host: &Host, id: &str) -> Result<u8> {
     let root = RootDir::open(&host.root)?;
-    let schedules = Schedule::all(&root)?;
-    let Some(schedule) = schedules.iter().find(|schedule| schedule.id.to_string() == id) else {
-        return Err(Error::Usage(format!("nothing is scheduled for '{id}': see `be schedule`")));
+    let nothing = || Error::Usage(format!("nothing is scheduled for '{id}': see `be schedule`"));
+    let id: Id = id.parse().map_err(|_| nothing())?;
+    let schedule = match Schedule::known(&root, id) {
+        Ok(found) => found.ok_or_else(nothing)?,
+        Err(why) => {
+            record(&root, id, why.exit_status())?;
+            return Err(why);
+        }
     };
-    let (status, printed) = match operate(host, schedule) {
+    let (status, printed) = match operate(host, &schedule) {
         Ok(None) => {
             say(&format!("'{}' is running, and is left alone", schedule.name));
             return Ok(0);
@@ -36,8 +41,8 @@ pub fn run(host: &Host, id: &str) -> Result<u8> {
     };
     printed.lines().for_each(say);
     // The mail comes first: the disk may be full.
-    let told = tell(host, schedule, status, &printed);
-    record(&root, &schedules, schedule, status)?;
+    let told = tell(host, &schedule, status, &printed);
+    record(&root, id, status)?;
     told.map(|()| status)
 }
 
@@ -69,17 +74,17 @@ fn tell(host: &Host, schedule: &Schedule, status: u8, printed: &str) -> Result<(
     Ok(())
 }
 
-fn record(root: &RootDir, all: &[Schedule], schedule: &Schedule, status: u8) -> Result<()> {
+fn record(root: &RootDir, id: Id, status: u8) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let is_done = matches!(status, 0 | 4);
-    let before = Record::load(root, schedule.id)?;
+    let before = Record::load(root, id)?;
     let record = Record {
         last_run: Some(now),
         last_success: if is_done { Some(now) } else { before.last_success },
         last_status: Some(status),
     };
-    record.store(root, schedule.id)?;
-    record::write_metrics(root, all)
+    record.store(root, id)?;
+    record::write_metrics(root)
 }
 
 /// A mail (RFC 5322) with the end of what was printed.
@@ -100,7 +105,6 @@ fn mail(schedule: &Schedule, address: &str, host: &str, status: u8, printed: &st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Id;
     use crate::operations::schedule::entry::Action;
 
     #[test]
