@@ -142,11 +142,16 @@ impl Create {
         {
             report.say(&remains);
         }
-        let Some(Succeeded { descriptor: created, upgraded, activated }) = created? else {
+        let Some(Succeeded { descriptor: created, upgraded, activated, not_followed }) = created?
+        else {
             return Ok(0);
         };
         let name = &created.name;
         let mut status = upgraded.map_or(0, |done| upgrade::say(&report, &done));
+        if let Some(why) = not_followed {
+            report.lost(&created, "are missing");
+            return Err(why);
+        }
         if let Some(activation) = activated {
             report.say(&activate::said(name.as_str(), activation));
         } else if status == 0 && request.boot_entry && !request.empty {

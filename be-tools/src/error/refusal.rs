@@ -166,7 +166,7 @@ pub enum Refusal {
     /// The package manager of a BE may be anybody's program.
     #[error(
         "'{name}' {why}, and its own package manager would run with this machine's network before \
-        the plan is shown: give --force if you trust it"
+        the plan is shown: give --force to `be upgrade` if you trust it"
     )]
     ForeignPrograms {
         /// The BE.

@@ -8,7 +8,7 @@
 use super::activate::{self, Activation};
 use super::create::{self, CreateRequest};
 use super::upgrade::{self, UpgradeRequest, Upgraded};
-use crate::distribution::package_manager::Change;
+use crate::distribution::package_manager::{Change, ConfigurationPolicy};
 use crate::environment::Descriptor;
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
@@ -32,14 +32,15 @@ pub struct Succeeded {
     pub upgraded: Option<Upgraded>,
     /// How it was activated.
     pub activated: Option<Activation>,
+    /// Why not all of that was done: [`Error::NotFollowed`].
+    pub not_followed: Option<Error>,
 }
 
 /// Makes a new BE, upgrades and activates it. `None` if the report stopped after the plan.
 ///
 /// # Errors
-/// Those of [`create::create`]; once the BE is made, [`Error::NotFollowed`] with those of
-/// [`upgrade::upgrade`] and [`activate::activate`]. What was done before stays: a BE that is complete,
-/// or that [`upgrade::upgrade`] goes on with.
+/// Those of [`create::create`]. What goes wrong later is in the result, and what was done before stays:
+/// a BE that is complete, or that [`upgrade::upgrade`] goes on with.
 pub fn create(
     host: &Host,
     request: &CreateRequest,
@@ -61,44 +62,53 @@ pub fn create(
         }
     }
     let Some(descriptor) = create::create(host, request, &mut shown)? else { return Ok(None) };
+    let mut done = Succeeded { descriptor, upgraded: None, activated: None, not_followed: None };
+    done.not_followed = follow(host, then, &mut shown, &mut done).err();
+    Ok(Some(done))
+}
+
+/// Upgrades and activates a new BE.
+fn follow(
+    host: &Host,
+    then: &Successor,
+    shown: &mut Shown<'_>,
+    done: &mut Succeeded,
+) -> Result<()> {
     // Whatever is called so by now: this one is meant.
-    let (name, id) = (&descriptor.name, descriptor.id.to_string());
+    let (name, id) = (done.descriptor.name.clone(), done.descriptor.id.to_string());
     let not_followed = |command: String| {
         let name = name.to_string();
         move |why: Error| Error::NotFollowed { name, why: Box::new(why), command }
     };
-    let upgraded = match &then.upgrade {
-        Some(upgrade) => {
-            shown.part = Part::Upgrade;
-            // It is a copy of what was asked a moment ago, whatever disk it is on.
-            let request = UpgradeRequest { reference: id.clone(), force: true, ..upgrade.clone() };
-            let command = format!("be upgrade {name} {}", option_of(&upgrade.change));
-            upgrade::upgrade(host, &request, &mut shown).map_err(not_followed(command))?
+    if let Some(upgrade) = &then.upgrade {
+        shown.part = Part::Upgrade;
+        // It is a copy of what was asked a moment ago, whatever disk it is on.
+        let request = UpgradeRequest { reference: id.clone(), force: true, ..upgrade.clone() };
+        let command = format!("be upgrade {name} {}", options_of(upgrade));
+        done.upgraded = upgrade::upgrade(host, &request, shown).map_err(not_followed(command))?;
+    }
+    if then.activate {
+        let not_followed = not_followed(format!("be activate {name}"));
+        if let Some(unplanned) = done.upgraded.as_ref().and_then(removed_unplanned) {
+            return Err(not_followed(unplanned));
         }
-        None => None,
-    };
-    let activated = match then.activate {
-        true => {
-            let not_followed = not_followed(format!("be activate {name}"));
-            if let Some(unplanned) = upgraded.as_ref().and_then(removed_unplanned) {
-                return Err(not_followed(unplanned));
-            }
-            shown.part = Part::Activate;
-            shown.loader_again = Some(activate::loader_again(host, &descriptor)?);
-            activate::activate(host, &id, Activation::Trial, false, &mut shown)
-                .map_err(not_followed)?
-        }
-        false => None,
-    };
-    let activated = activated.map(|(_, activation)| activation);
-    Ok(Some(Succeeded { descriptor, upgraded, activated }))
+        shown.part = Part::Activate;
+        shown.loader_again = Some(activate::loader_again(host, &done.descriptor)?);
+        let activated = activate::activate(host, &id, Activation::Trial, false, shown);
+        done.activated = activated.map_err(not_followed)?.map(|(_, activation)| activation);
+    }
+    Ok(())
 }
 
-/// The option of `be upgrade` that asks for a change. A successor has no other changes than these.
-fn option_of(change: &Change) -> String {
-    match change {
+/// The options of `be upgrade` that ask for the same. A successor has no other changes than these.
+fn options_of(request: &UpgradeRequest) -> String {
+    let change = match &request.change {
         Change::Release(release) => format!("--release {release}"),
         _ => "--dist".into(),
+    };
+    match request.configuration {
+        ConfigurationPolicy::Keep => change,
+        ConfigurationPolicy::Replace => change + " --conffiles new",
     }
 }
 
