@@ -42,20 +42,33 @@ pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
     install(&RootDir::open(root)?, program)
 }
 
-/// Brings the program and the units of the running system up to date with the program that runs.
-/// Nothing is done if that system is no BE.
+/// Brings the program of the running system up to date, and adds the units that it lacks. Those that
+/// it has may be as an administrator wants them. Nothing is done if that system is no BE.
 ///
 /// # Errors
 /// When the program cannot be read or a file cannot be written.
-pub(crate) fn update(host: &Host) -> Result<Vec<String>> {
+pub(crate) fn update(host: &Host, program: &Path) -> Result<Vec<String>> {
     let root = RootDir::open(&host.root)?;
     if root.metadata(DESCRIPTOR_PATH)?.is_none() {
         return Ok(Vec::new());
     }
-    install(&root, &host.program())
+    let mut done: Vec<String> = install_binary(&root, program)?.into_iter().collect();
+    for unit in installed_files() {
+        if root.symlink_metadata(unit.path)?.is_some() {
+            continue;
+        }
+        root.write(unit.path, unit.contents.as_bytes(), unit.mode)?;
+        done.push(format!("/{} installed", unit.path));
+        let starts = |symlink: &&InstalledSymlink| symlink.target.ends_with(unit.path);
+        for symlink in installed_symlinks().iter().filter(starts) {
+            root.symlink(symlink.path, symlink.target)?;
+            done.push(format!("/{} is a symlink to {}", symlink.path, symlink.target));
+        }
+    }
+    Ok(done)
 }
 
-pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
+fn install_binary(root: &RootDir, program: &Path) -> Result<Option<String>> {
     let bytes = std::fs::read(program).at("reading", program)?;
     let mut installed = Vec::with_capacity(bytes.len());
     if let Some(file) = root.file(PROGRAM_PATH)? {
@@ -64,11 +77,15 @@ pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
             .read_to_end(&mut installed)
             .at("reading", &root.path().join(PROGRAM_PATH))?;
     }
-    let mut done = Vec::new();
-    if installed != bytes {
-        root.write(PROGRAM_PATH, &bytes, 0o755)?;
-        done.push(format!("/{PROGRAM_PATH} installed"));
+    if installed == bytes {
+        return Ok(None);
     }
+    root.write(PROGRAM_PATH, &bytes, 0o755)?;
+    Ok(Some(format!("/{PROGRAM_PATH} installed")))
+}
+
+pub(crate) fn install(root: &RootDir, program: &Path) -> Result<Vec<String>> {
+    let mut done: Vec<String> = install_binary(root, program)?.into_iter().collect();
     for unit in installed_files() {
         if root.read(unit.path)?.as_deref() != Some(unit.contents.as_bytes()) {
             root.write(unit.path, unit.contents.as_bytes(), unit.mode)?;
@@ -174,13 +191,29 @@ mod tests {
         std::fs::create_dir_all(host.program().parent().unwrap()).unwrap();
         std::fs::write(host.program(), "this program").unwrap();
         let own = host.root.join(PROGRAM_PATH);
-        assert_eq!(update(&host).unwrap(), Vec::<String>::new());
+        let program = host.program();
+        assert_eq!(update(&host, &program).unwrap(), Vec::<String>::new());
         assert!(!own.exists());
         let descriptor = host.root.join(DESCRIPTOR_PATH);
         std::fs::create_dir_all(descriptor.parent().unwrap()).unwrap();
         std::fs::write(descriptor, "").unwrap();
-        assert_eq!(update(&host).unwrap().len(), installed().count());
-        assert_eq!(std::fs::read(own).unwrap(), b"this program");
+        assert_eq!(update(&host, &program).unwrap().len(), installed().count());
+        assert_eq!(std::fs::read(&own).unwrap(), b"this program");
+        // What an administrator changed, disabled or masked stays so.
+        let [first, second, third] = installed_files() else { panic!("other units") };
+        let at = |path: &str| host.root.join(path);
+        std::fs::write(at(first.path), "changed").unwrap();
+        let disabled =
+            installed_symlinks().iter().find(|s| s.target.ends_with(second.path)).unwrap();
+        std::fs::remove_file(at(disabled.path)).unwrap();
+        std::fs::remove_file(at(third.path)).unwrap();
+        std::os::unix::fs::symlink("/dev/null", at(third.path)).unwrap();
+        std::fs::write(&own, "old").unwrap();
+        assert_eq!(update(&host, &program).unwrap().len(), 1);
+        assert_eq!(std::fs::read(&own).unwrap(), b"this program");
+        assert_eq!(std::fs::read(at(first.path)).unwrap(), b"changed");
+        assert!(at(disabled.path).symlink_metadata().is_err());
+        assert_eq!(std::fs::read_link(at(third.path)).unwrap(), Path::new("/dev/null"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `/proc/self/exe`, systemd by a unit that `be` wrote, or what installs the program.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::escape::complain;
@@ -17,7 +18,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "deadline" => Some(deadline(arguments)),
         "scheduled" => Some(scheduled(arguments)),
         "used" => Some(used()),
-        "installed" => Some(installed()),
+        "installed" => Some(installed(arguments)),
         _ => None,
     }
 }
@@ -43,9 +44,12 @@ fn used() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What runs after the program was installed, or installed anew.
-fn installed() -> ExitCode {
-    match crate::own_files::update(&crate::host::Host::local()) {
+/// What runs after the program was installed, or installed anew; the argument is its path. There may
+/// be no /proc.
+fn installed(arguments: &[OsString]) -> ExitCode {
+    let host = crate::host::Host::local();
+    let program = arguments.first().map_or_else(|| host.program(), PathBuf::from);
+    match crate::own_files::update(&host, &program) {
         Ok(done) => {
             done.iter().for_each(|done| println!("{done}"));
             ExitCode::SUCCESS
