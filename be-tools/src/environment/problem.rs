@@ -29,6 +29,12 @@ impl Problem {
         Problem { code: code.into(), text: text.into() }
     }
 
+    /// Whether the BE has nothing that any loader could start.
+    pub fn keeps_from_starting(&self) -> bool {
+        ["init", "no-kernel", "kernel-damaged", "no-initramfs", "initramfs-damaged"]
+            .contains(&&*self.code)
+    }
+
     /// Whether to start the BE all the same could start another one, or destroy its files.
     pub fn is_dangerous(&self) -> bool {
         [HIBERNATED, AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS].contains(&&*self.code)

@@ -80,16 +80,24 @@ impl<'a> AllEntries<'a> {
     }
 
     /// Refuses to erase a BE if the machine would then start the loader of a distribution that leads
-    /// to it. The entries `gone` are removed too.
+    /// to it, and to none of those that are `left`. The entries `gone` are removed too.
     ///
     /// # Errors
     /// [`Refusal::ForeignEntryStartsIt`], and the variables cannot be read.
-    pub fn refuse_foreign_first(&self, environment: &BootEnvironment, gone: &[u16]) -> Result<()> {
+    pub fn refuse_foreign_first<'e>(
+        &self,
+        environment: &BootEnvironment,
+        left: impl Iterator<Item = &'e BootEnvironment>,
+        gone: &[u16],
+    ) -> Result<()> {
+        let left: Vec<&BootEnvironment> = left.collect();
         let leads_to_it = |entry: &BootEntry| {
-            !entry.option.is_lifeboat()
-                && self
-                    .boot_directory(entry)
-                    .is_some_and(|directory| vendor::is_of(self.devices, environment, &directory))
+            let directory = self.boot_directory(entry).filter(|_| !entry.option.is_lifeboat());
+            directory.is_some_and(|directory| {
+                let is_of =
+                    |found: &BootEnvironment| vendor::is_of(self.devices, found, &directory);
+                is_of(environment) && !left.iter().any(|other| is_of(other))
+            })
         };
         match firmware::first_without(&self.entries, gone)?.iter().any(leads_to_it) {
             false => Ok(()),
@@ -97,6 +105,14 @@ impl<'a> AllEntries<'a> {
                 Err(Refusal::ForeignEntryStartsIt { name: environment.name().to_owned() }.into())
             }
         }
+    }
+
+    /// The entries that the firmware starts by itself, in this order.
+    ///
+    /// # Errors
+    /// The variables cannot be read.
+    pub fn started(&self) -> Result<Vec<u16>> {
+        Ok(firmware::in_order(&self.entries)?.into_iter().map(|entry| entry.number).collect())
     }
 
     /// A warning for each entry of Lifeboat whose BE was not found.

@@ -62,11 +62,12 @@ pub(super) fn delete_chosen(
     let chosen = choose(&inventory)?;
     let find = |root: &Root| inventory.environments.iter().find(|e| e.root == *root);
     let mut going: Vec<&BootEnvironment> = chosen.roots.iter().filter_map(find).collect();
-    let mut notes = chosen.notes;
+    let mut notes = chosen.notes.clone();
     let judged = loop {
-        match judge(host, &inventory, &going, chosen.force) {
+        match judge(host, &inventory, &going, &chosen) {
             Ok(judged) => break judged,
-            Err((which, Error::Refused(why))) if chosen.leaves_refused => {
+            Err((_, Error::Interrupted)) => return Err(Error::Interrupted),
+            Err((which, why)) if chosen.leaves_refused => {
                 let left = going.remove(which);
                 notes.push(format!("'{}' is not deleted: {why}", left.reference));
             }
@@ -128,7 +129,7 @@ fn judge<'a>(
     host: &'a Host,
     inventory: &'a Inventory,
     going: &[&BootEnvironment],
-    force: bool,
+    chosen: &Chosen,
 ) -> Result<Vec<Judged<'a>>, (usize, Error)> {
     let holds = Holds::default();
     let deletion = |index: usize| {
@@ -138,9 +139,13 @@ fn judge<'a>(
     let (mut judged, mut gone) = (Vec::new(), Vec::new());
     for (index, environment) in going.iter().enumerate() {
         let one = || {
-            refuse(environment, force)?;
+            refuse(environment, chosen.force)?;
             let devices = to_erase(inventory, environment)?;
             deletion(index).refuse_in_use(&devices)?;
+            if chosen.leaves_refused {
+                // What another mount namespace uses is not among the mounts.
+                Holds::take(devices.iter().copied())?.claim()?;
+            }
             let loader = loader::for_environment(host, inventory, environment)?;
             let entries = deletion(index).removed_entries(&*loader)?;
             Ok((Judged { devices, loader }, entries))
@@ -271,7 +276,8 @@ mod tests {
         inventory.devices = numbered.chain(firmware.devices().iter().cloned()).collect();
         let (host, holds) = (firmware.host(), Holds::default());
         let lines = |going: &[&BootEnvironment]| -> Vec<String> {
-            let judged = judge(&host, &inventory, going, false).map_err(|(_, why)| why).unwrap();
+            let judged = judge(&host, &inventory, going, &Chosen::default());
+            let judged = judged.map_err(|(_, why)| why).unwrap();
             let mut lines = Vec::new();
             for (index, one) in judged.iter().enumerate() {
                 let (environment, before) = (going[index], &going[..index]);
@@ -289,9 +295,10 @@ mod tests {
         assert_eq!(lines(&[&second]), ["mark 'second' as incomplete (delete)"]);
         let both = lines(&[&second, &twin]);
         assert!(both.iter().any(|line| line.contains("then delete Boot")), "{both:?}");
-        // Alone its entry may be first, since it starts the twin; with the twin it goes.
+        // As the first one it is kept only if it starts the twin, whose loader has no files here.
         firmware.entries().set_order(&[own, debian]).unwrap();
-        lines(&[&second]);
+        let alone = judge(&host, &inventory, &[&second], &Chosen::default()).map(|_| ());
+        assert!(matches!(alone, Err((0, Error::Refused(Refusal::KeptStartsFirst { .. })))));
         lines(&[&second, &twin]);
     }
 }

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 
 use super::delete::{self, Chosen};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, State};
+use crate::environment::{BootEnvironment, Descriptor, Inventory, State, Trial};
 use crate::error::Result;
 use crate::host::Host;
+use crate::loader::AllEntries;
 use crate::plan::Report;
 use crate::session::lock::Lock;
 use crate::tree::glob::Glob;
@@ -31,12 +32,20 @@ pub fn prune(
     report: &mut dyn Report,
 ) -> Result<Option<Vec<String>>> {
     let lock = if request.wait { Lock::wait(host, report)? } else { Lock::acquire(host)? };
-    delete::delete_chosen(host, &lock, report, |inventory| Ok(choose(inventory, request)))
+    delete::delete_chosen(host, &lock, report, |inventory| {
+        let started = match AllEntries::of(host, &inventory.devices) {
+            Some(entries) => Some(entries.started()?),
+            None => None,
+        };
+        Ok(choose(inventory, started.as_deref(), request))
+    })
 }
 
 /// What is deleted. Only what this machine could start counts as kept: a failed night, or a copy on a
 /// disk that leaves, does not cost the last good one.
-fn choose(inventory: &Inventory, request: &PruneRequest) -> Chosen {
+///
+/// `started` are the boot entries that the firmware starts by itself, where it has any.
+fn choose(inventory: &Inventory, started: Option<&[u16]>, request: &PruneRequest) -> Chosen {
     let pattern = Glob::new(request.pattern.as_bytes());
     let created = |environment: &&BootEnvironment| {
         let created = &environment.descriptor.as_ref()?.created;
@@ -50,9 +59,9 @@ fn choose(inventory: &Inventory, request: &PruneRequest) -> Chosen {
     let mut chosen = Chosen { leaves_refused: true, ..Chosen::default() };
     let mut good = 0;
     for environment in meant {
-        let is_another = another_machines(inventory, environment);
+        let is_another = another_machines(inventory, started.is_some(), environment);
         let is_new = good < request.keep;
-        good += usize::from(is_another.is_none() && is_good(environment));
+        good += usize::from(is_another.is_none() && is_good(started, environment));
         match is_another.or_else(|| needed(environment)) {
             Some(why) if is_another.is_some() || !is_new => {
                 chosen.notes.push(format!("'{}' is not deleted: {why}", environment.reference));
@@ -66,21 +75,36 @@ fn choose(inventory: &Inventory, request: &PruneRequest) -> Chosen {
     chosen
 }
 
-/// Whether the machine could start it.
-fn is_good(environment: &BootEnvironment) -> bool {
+/// Whether the machine could start it, as far as is known.
+fn is_good(started: Option<&[u16]>, environment: &BootEnvironment) -> bool {
     let is_complete = |d: &Descriptor| d.state == State::Complete && d.lost_count() == 0;
-    environment.descriptor.as_ref().is_some_and(is_complete) && environment.problems.is_empty()
+    let is_started = started
+        .is_none_or(|started| environment.boot_entry.is_some_and(|entry| started.contains(&entry)));
+    environment.descriptor.as_ref().is_some_and(is_complete)
+        && environment.problems.is_empty()
+        && environment.trial != Some(Trial::Failed)
+        && is_started
 }
 
 /// Why one may not be this machine's. It is neither deleted nor counted, whatever it is called.
-fn another_machines(inventory: &Inventory, environment: &BootEnvironment) -> Option<&'static str> {
-    let has_entries = inventory.environments.iter().any(|other| other.boot_entry.is_some());
+fn another_machines(
+    inventory: &Inventory,
+    has_entries: bool,
+    environment: &BootEnvironment,
+) -> Option<&'static str> {
+    // One that an interruption left without an entry was made here, of one that is here.
+    let source = environment.descriptor.as_ref().and_then(|descriptor| descriptor.source);
+    let is_source = |other: &BootEnvironment| {
+        let id = other.descriptor.as_ref().map(|descriptor| descriptor.id);
+        id.is_some() && id == source && (other.running || other.boot_entry.is_some())
+    };
+    let is_known = environment.boot_entry.is_some() || inventory.environments.iter().any(is_source);
     match () {
         () if environment.running => None,
         () if environment.is_on_portable_disk(&inventory.devices) => {
             Some("it is on a disk that may come from another machine")
         }
-        () if has_entries && environment.boot_entry.is_none() => {
+        () if has_entries && !is_known => {
             Some("it has no boot entry here, so it may be another machine's")
         }
         () if inventory.twin_of(environment).is_some() => Some("another one has the same id"),
@@ -93,6 +117,7 @@ fn needed(environment: &BootEnvironment) -> Option<&'static str> {
     match () {
         () if environment.running => Some("it is running"),
         () if environment.next_boot => Some("it boots next"),
+        () if environment.trial == Some(Trial::Failed) => Some("its trial failed"),
         () if environment.trial.is_some() => Some("its trial is not over"),
         () if !environment.mounted_at.is_empty() => Some("it is mounted"),
         () if environment.root.subvolume.is_some() => Some("it is a subvolume"),
@@ -106,7 +131,7 @@ fn needed(environment: &BootEnvironment) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::{MadeDevice, Problem, Purpose, Trial};
+    use crate::environment::{MadeDevice, Operation, Problem, Purpose};
     use crate::loader::testing::environment;
     use crate::storage::device::BlockDevice;
     use crate::storage::probe::{Kind, SuperBlock};
@@ -129,7 +154,9 @@ mod tests {
 
     fn chosen(inventory: &Inventory, pattern: &str, keep: usize) -> (Vec<String>, Vec<String>) {
         let request = PruneRequest { pattern: pattern.into(), keep, wait: false };
-        let chosen = choose(inventory, &request);
+        // 10 is inactive.
+        let started: Vec<u16> = (1..10).collect();
+        let chosen = choose(inventory, Some(&started), &request);
         (chosen.roots.iter().map(|root| root.uuid.clone()).collect(), chosen.notes)
     }
 
@@ -161,12 +188,14 @@ mod tests {
             transport: "usb".into(),
             ..BlockDevice::example("sdz1", SuperBlock::new(Kind::Ext4))
         };
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 7] = [
             ("on a disk that may come from another", |e| e.root.device = "/dev/sdz1".into()),
             ("no boot entry here", |e| e.boot_entry = None),
             ("", |e| e.problems = vec![Problem::new("kernel", "it has no kernel")]),
             ("", |e| e.descriptor.as_mut().unwrap().lost.push("/etc/passwd".into())),
             ("", |e| e.descriptor.as_mut().unwrap().state = State::Incomplete),
+            ("", |e| e.trial = Some(Trial::Failed)),
+            ("", |e| e.boot_entry = Some(10)),
         ];
         for (why, change) in cases {
             let environments = vec![
@@ -194,6 +223,24 @@ mod tests {
         let mut environments = vec![be("nightly-1", 1, |_| {}), be("nightly-2", 2, |_| {})];
         environments[0].descriptor.as_mut().unwrap().created = "zzzz".into();
         assert_eq!(chosen(&inventory(environments), "nightly-*", 1).0, ["nightly-1"]);
+    }
+
+    #[test]
+    fn an_interrupted_prune_is_finished_by_the_next() {
+        let first = be("first", 1, |e| e.running = true);
+        let source = first.descriptor.as_ref().unwrap().id;
+        let left = |operation| {
+            let mut left = be("nightly-1", 2, |e| e.boot_entry = None);
+            let descriptor = left.descriptor.as_mut().unwrap();
+            descriptor.source = Some(source);
+            (descriptor.state, descriptor.operation) = (State::Incomplete, Some(operation));
+            left
+        };
+        for operation in [Operation::Delete, Operation::Create] {
+            let inventory =
+                inventory(vec![first.clone(), left(operation), be("nightly-2", 3, |_| {})]);
+            assert_eq!(chosen(&inventory, "nightly-*", 1).0, ["nightly-1"], "{operation}");
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::request::CreateRequest;
 use super::target;
-use crate::environment::{BootEnvironment, Descriptor, Inventory, Operation, Purpose, Root, State};
+use crate::environment::{
+    BootEnvironment, Descriptor, Inventory, Operation, Problem, Purpose, Root, State,
+};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::layout::{self, Layout, MountPoint, PlacementKind};
@@ -186,15 +188,17 @@ fn offer_no_boot_entry(error: Error) -> Error {
     }
 }
 
-/// Refuses to replace a BE after which the machine would start nothing, or what is gone. If the old one
-/// has problems, what leads to it starts nothing as it is.
+/// Refuses to replace a BE after which the machine would start nothing, or what is gone. If no loader
+/// can start the old one, what leads to it starts nothing as it is.
 fn refuse_unbootable(host: &Host, inventory: &Inventory, old: &BootEnvironment) -> Result<()> {
     let loader = loader::for_environment(host, inventory, old)?;
     let holds = Holds::default();
     let deletion = Deletion { host, inventory, environment: old, holds: &holds, before: &[] };
     let gone = deletion.removed_entries(&*loader)?;
     match deletion.refuse_unbootable(&*loader, &gone) {
-        Err(Error::Refused(Refusal::ForeignEntryStartsIt { .. })) if !old.problems.is_empty() => {
+        Err(Error::Refused(Refusal::ForeignEntryStartsIt { .. }))
+            if old.problems.iter().any(Problem::keeps_from_starting) =>
+        {
             Ok(())
         }
         result => result,

@@ -44,7 +44,24 @@ pub(crate) struct Deletion<'a> {
 impl<'a> Deletion<'a> {
     /// Another one with the same id, which is left.
     pub(super) fn twin(&self) -> Option<&'a BootEnvironment> {
-        self.inventory.twins_of(self.environment).find(|twin| !self.is_gone(twin))
+        self.twins().next()
+    }
+
+    fn twins(&self) -> impl Iterator<Item = &'a BootEnvironment> {
+        self.inventory.twins_of(self.environment).filter(|twin| !self.is_gone(twin))
+    }
+
+    /// Whether a twin stays here that the entry and the loader start, which are kept for it.
+    fn is_kept_for_twin(&self) -> Result<bool> {
+        let Deletion { host, inventory, .. } = self;
+        for twin in self.twins() {
+            let stays = twin.running || !twin.is_on_portable_disk(&inventory.devices);
+            let loader = loader::for_environment(host, inventory, twin)?;
+            if stays && loader.problems()?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_gone(&self, other: &BootEnvironment) -> bool {
@@ -69,15 +86,16 @@ impl<'a> Deletion<'a> {
     /// [`Refusal::OnlyBootable`], [`Refusal::KeptStartsFirst`], [`Refusal::ForeignEntryStartsIt`]
     pub(crate) fn refuse_unbootable(&self, loader: &dyn Loader, gone: &[u16]) -> Result<()> {
         let Deletion { host, inventory, environment, .. } = self;
-        // What is left alone starts the twin, as long as that stays here.
-        let stays =
-            |twin: &BootEnvironment| twin.running || !twin.is_on_portable_disk(&inventory.devices);
-        if !self.twin().is_some_and(stays) {
+        if !self.is_kept_for_twin()? {
             loader.prove_another_boots(gone)?;
             loader.refuse_kept_first(gone)?;
         }
+        let left = inventory
+            .environments
+            .iter()
+            .filter(|other| other.root != environment.root && !self.is_gone(other));
         match AllEntries::of(host, &inventory.devices) {
-            Some(entries) => entries.refuse_foreign_first(environment, gone),
+            Some(entries) => entries.refuse_foreign_first(environment, left, gone),
             None => Ok(()),
         }
     }
