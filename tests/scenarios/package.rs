@@ -44,7 +44,9 @@ fn packages_are_installed_upgraded_and_purged_and_what_they_made_boots(
     let built = sum(&rescue::image("lifeboat.efi")?)?;
     let installed = vm.run("sha256sum </usr/lib/lifeboat-rescue-image/lifeboat.efi")?.stdout;
     assert_eq!(installed, built);
-    assert_eq!(vm.run("command -v be lucreate")?.stdout, "/usr/sbin/be\n/usr/sbin/lucreate\n");
+    for name in ["be", "lucreate"] {
+        assert_eq!(vm.run(&format!("command -v {name}"))?.stdout, format!("/usr/sbin/{name}\n"));
+    }
     vm.run("bash -c '. /usr/share/bash-completion/completions/be && complete -p be'")?;
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
     vm.run("systemd-analyze verify /etc/systemd/system/lifeboat-*.service")?;
@@ -55,13 +57,18 @@ fn packages_are_installed_upgraded_and_purged_and_what_they_made_boots(
     dpkg(&vm, "-i /root/newer.deb")?;
     vm.run(&format!("cmp /usr/sbin/be {OWN} && systemctl cat lifeboat-used.service"))?;
 
-    // What is gone changes nothing in the night.
+    // What is gone changes nothing in the night; installed again, it goes on.
     vm.be(&format!("schedule {SECOND} daily --yes"))?;
+    let timers = "systemctl list-timers --all --no-legend | grep -c lifeboat- || true";
+    assert_eq!(vm.run(timers)?.stdout, "1\n");
     dpkg(&vm, "-r lifeboat")?;
-    assert_eq!(vm.run("ls /etc/systemd/system | grep -c timer || true")?.stdout, "0\n");
+    assert_eq!(vm.run(timers)?.stdout, "0\n");
+    dpkg(&vm, "-i /root/newer.deb")?;
+    assert_eq!(vm.run(timers)?.stdout, "1\n");
+    assert!(vm.be("schedule")?.contains("refresh"));
     let said = dpkg(&vm, "-P lifeboat")?;
     assert!(said.contains("stays a boot environment"), "{said}");
-    vm.run("! command -v be && ! dpkg -s lifeboat")?;
+    vm.run("! command -v be && ! dpkg -s lifeboat && ! ls /etc/systemd/system/lifeboat-*.timer")?;
 
     vm.restarted_by("reboot")?;
     vm.run(&format!("systemctl is-active lifeboat-confirm && {OWN} current | grep -qx {FIRST}"))?;
