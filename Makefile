@@ -20,24 +20,23 @@ export LIFEBOAT_IMAGE := $(CURDIR)/$(OUT)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t12
 
-build: ## the static program: target/lifeboat/be
+# The rescue image's one binary is a build of its own: /init and /bin/be. An installed system has it as the menu.
+build: ## the static programs: target/lifeboat/be, and rescue-init with the menu
 	@scripts/requirements build
 	cargo build --locked --release -p be-tools --bin be
+	cargo build --locked --release -p rescue-init
 	@mkdir -p $(OUT)
 	@install -m 755 target/$(TRIPLE)/release/be $(OUT)/be
-
-# The rescue image's one binary is a build of its own: /init and /bin/be.
-image: ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
-	@scripts/requirements image
-	cargo build --locked --release -p rescue-init
-	cargo build --locked --profile fast -p image-builder
-	@mkdir -p $(OUT)
 	@install -m 755 target/$(TRIPLE)/release/rescue-init $(OUT)/rescue-init
+
+image: build ## the rescue image: target/lifeboat/lifeboat.efi and lifeboat.img
+	@scripts/requirements image
+	cargo build --locked --profile fast -p image-builder
 	@install -m 755 target/$(TRIPLE)/fast/image-builder $(OUT)/image-builder
 	target/$(TRIPLE)/fast/image-builder build --release $(RELEASE) --binary $(OUT)/rescue-init --output $(OUT)
 
 install: build ## the program, its manual pages and completions in PREFIX=/usr/local, below DESTDIR
-	@scripts/install $(OUT)/be "$(DESTDIR)" "$(PREFIX)" "$(ZSH_DIR)"
+	@scripts/install $(OUT) "$(DESTDIR)" "$(PREFIX)" "$(ZSH_DIR)"
 
 deb: build image ## Debian packages, the program and the rescue image: target/deb
 	@scripts/requirements deb

@@ -23,6 +23,7 @@ mod internal;
 mod list;
 mod log;
 mod manual;
+mod menu;
 mod mount;
 mod output;
 #[cfg(test)]
@@ -100,6 +101,7 @@ enum Verb {
     Compare(compare::Compare),
     Boot(boot::Boot),
     BootEntries(boot_entries::BootEntries),
+    Menu(menu::Menu),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -131,6 +133,7 @@ impl Verb {
             Verb::Compare(v) => v.run(context),
             Verb::Boot(v) => v.run(context),
             Verb::BootEntries(v) => v.run(context),
+            Verb::Menu(v) => v.run(context),
             Verb::Completions(v) => v.run(Cli::command()),
             Verb::Man(v) => v.run(Cli::command()),
         }

@@ -3,6 +3,7 @@
 mod actions;
 mod keys;
 mod list_source;
+mod place;
 mod plain;
 mod priority;
 mod state;
@@ -20,6 +21,7 @@ use crossterm::event::{self, Event};
 
 use self::keys::Key;
 use self::list_source::ListSource;
+use self::place::Place;
 use self::state::{Effect, Menu};
 use self::terminal::Screen;
 use crate::firmware::Firmware;
@@ -27,14 +29,17 @@ use crate::log as kernel_log;
 
 /// Shows the menu on this terminal.
 pub fn run(console: &str, directory: &Path, be: &str) -> ExitCode {
-    kernel_log::start("menu");
+    let place = Place::here();
+    if place == Place::RescueImage {
+        kernel_log::start("menu");
+    }
     std::panic::set_hook(Box::new(|info| log::error!("{info}")));
     terminal::leave_signals_to_commands();
     priority::lower(true);
-    let mut menu = Menu::new(console);
+    let mut menu = Menu::new(console, place);
     menu.firmware = Firmware::read(Path::new("/sys"));
     let mut source = ListSource::new(directory.to_owned(), be.to_owned());
-    if std::env::var_os(crate::child::SUPERVISED).is_none() {
+    if menu.place != Place::RescueImage {
         source.scan(&mut menu);
     }
     let dumb = std::env::var("TERM")
@@ -80,6 +85,9 @@ fn on_screen(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
                 Event::Key(event) => {
                     if let Some(key) = Key::from_event(event) {
                         let effect = menu.handle(key);
+                        if effect == Effect::Quit {
+                            return Ok(());
+                        }
                         carry_out(effect, menu, source, &mut screen)?;
                     }
                 }
@@ -99,7 +107,7 @@ fn carry_out(
     screen: &mut Screen,
 ) -> io::Result<()> {
     match effect {
-        Effect::None => {}
+        Effect::None | Effect::Quit => {}
         Effect::Redraw => screen.redraw()?,
         Effect::Rescan => {
             screen.redraw()?;
@@ -130,6 +138,7 @@ fn carry_out(
 
 #[cfg(test)]
 pub mod tests {
+    use super::place::Place;
     use super::state::Menu;
     use crate::scan::Listing;
 
@@ -140,8 +149,14 @@ pub mod tests {
 
     /// The menu of that machine.
     pub fn menu() -> Menu {
-        let mut menu = Menu::new("ttyS0");
-        menu.has_network = true;
+        menu_on(Place::RescueImage)
+    }
+
+    /// The same, shown by an installed system.
+    pub fn menu_on(place: Place) -> Menu {
+        let has_network = place == Place::RescueImage;
+        let mut menu = Menu::new("ttyS0", place);
+        menu.has_network = has_network;
         menu.update(Ok(listing()));
         menu
     }

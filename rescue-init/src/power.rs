@@ -75,15 +75,19 @@ impl Power {
         }
     }
 
-    /// Requests it from the supervisor.
+    /// Requests it from the supervisor, or on an installed system from its own PID 1.
     ///
     /// # Errors
-    /// When this process was not started by the supervisor of the rescue image.
+    /// PID 1 does not accept it.
     pub fn request(self) -> Result<(), String> {
         if std::env::var_os(SUPERVISED).is_none() {
-            return Err(
-                "this menu can restart or power off the machine only in the rescue image".into()
-            );
+            let program = if self == Power::Off { "poweroff" } else { "reboot" };
+            let status = child::command(program).status();
+            return match status {
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(format!("`{program}` failed ({status})")),
+                Err(error) => Err(format!("`{program}` cannot be started: {error}")),
+            };
         }
         kill(Pid::from_raw(1), self.signal())
             .map_err(|error| format!("PID 1 cannot be signalled: {error}"))

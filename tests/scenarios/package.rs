@@ -51,6 +51,8 @@ fn packages_are_installed_upgraded_and_purged_and_what_they_made_boots(
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
     vm.run("systemd-analyze verify /etc/systemd/system/lifeboat-*.service")?;
 
+    look_at_menu(&vm)?;
+
     // A newer one reaches the copy that the units of the running system start.
     vm.run(&format!("echo old >{OWN}; rm /etc/systemd/system/lifeboat-used.service"))?;
     vm.run(NEWER)?;
@@ -78,6 +80,24 @@ fn packages_are_installed_upgraded_and_purged_and_what_they_made_boots(
     // It was copied with the package, and boots whatever became of that elsewhere.
     assert_confirmed(&vm, SECOND)?;
     vm.run("dpkg -s lifeboat lifeboat-rescue-image >/dev/null && dpkg --verify lifeboat")?;
+    Ok(())
+}
+
+/// The menu of the rescue image, on this system.
+fn look_at_menu(vm: &Machine) -> Result<()> {
+    vm.login()?;
+    let console = vm.console();
+    console.send("lu\r")?;
+    console.expect("Lifeboat on ", deadline(120))?;
+    console.expect(SECOND, deadline(120))?;
+    console.send("c")?;
+    console.expect("# be check ", deadline(60))?;
+    console.expect("Press Enter to return", deadline(300))?;
+    console.send("\r")?;
+    console.expect("Lifeboat on ", deadline(60))?;
+    console.send("q")?;
+    console.expect(":~# ", deadline(60))?;
+    console.send("exit\r")?;
     Ok(())
 }
 

@@ -144,6 +144,7 @@ pub(super) mod tests {
         ("luupgrade -u -N -n second", "upgrade second --dry-run --dist"),
         ("luupgrade -p -n second nginx tool", "upgrade second --yes --install nginx tool"),
         ("luupgrade -P -n second nginx", "upgrade second --yes --remove nginx"),
+        ("lu", "menu"),
         ("lucurr", "current"),
         ("lufslist second", "filesystems second"),
         ("lufslist -n second", "filesystems second"),
@@ -176,7 +177,6 @@ pub(super) mod tests {
             ("luupgrade -p -n second", "name the packages"),
             ("lucompare -i list first second", "-i"),
             ("ludesc -A text", "be list"),
-            ("lu", "be list"),
         ] {
             let error = words(solaris).unwrap_err().to_string();
             assert!(error.contains(why), "{solaris}: {error}");

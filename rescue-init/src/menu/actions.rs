@@ -2,6 +2,7 @@
 
 use be_tools::environment::BootEnvironment;
 
+use super::place::Place;
 use crate::firmware::Firmware;
 
 /// A command, and how the menu runs it.
@@ -29,6 +30,9 @@ const RESCUE: &[&str] = &[
     "This is a shell of the rescue image. `be list` shows the boot environments,",
     "`be --help` all verbs, `busybox` most of the other programs; `exit` goes back.",
 ];
+
+/// What a shell beside the menu is on an installed system.
+const HOST: &[&str] = &["This is a shell of the running system; `exit` goes back to the menu."];
 
 impl Action {
     fn be(words: &[&str]) -> Self {
@@ -95,9 +99,13 @@ impl Action {
         Self::be(&["delete", &be.reference]).exclusive()
     }
 
-    /// Runs a shell of the rescue image.
-    pub fn shell() -> Self {
-        Action { words: vec!["sh".into(), "-l".into()], greeting: RESCUE, ..Self::be(&[]) }
+    /// Runs a shell beside the menu.
+    pub fn shell(place: &Place) -> Self {
+        let greeting = match place {
+            Place::RescueImage => RESCUE,
+            Place::Host(_) => HOST,
+        };
+        Action { words: vec!["sh".into(), "-l".into()], greeting, ..Self::be(&[]) }
     }
 
     /// Shows the network addresses.
@@ -185,7 +193,7 @@ mod tests {
 
     #[test]
     fn words_with_special_characters_are_quoted() {
-        let mut action = Action::shell();
+        let mut action = Action::shell(&Place::RescueImage);
         action.words.push("it's".into());
         assert_eq!(action.command_line(), r"sh -l 'it'\''s'");
     }

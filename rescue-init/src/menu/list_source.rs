@@ -7,6 +7,7 @@ use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::place::Place;
 use super::state::Menu;
 use crate::firmware::Firmware;
 use crate::scan;
@@ -37,7 +38,8 @@ impl ListSource {
             self.scanner = None;
             menu.scanning = false;
         }
-        let has_network = has_network(Path::new("/sys"));
+        // An installed system has better programs for it.
+        let has_network = menu.place == Place::RescueImage && has_network(Path::new("/sys"));
         let is_new = std::mem::replace(&mut menu.has_network, has_network) != has_network;
         self.refresh_list(menu) || is_new
     }

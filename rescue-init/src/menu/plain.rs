@@ -31,6 +31,9 @@ pub fn run(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
         }
         for key in keys(menu, line.trim_end_matches(['\r', '\n'])) {
             let effect = menu.handle(key);
+            if effect == Effect::Quit {
+                return Ok(());
+            }
             act(menu, source, effect);
         }
     }
@@ -38,7 +41,7 @@ pub fn run(menu: &mut Menu, source: &mut ListSource) -> io::Result<()> {
 
 fn act(menu: &mut Menu, source: &mut ListSource, effect: Effect) {
     match effect {
-        Effect::None | Effect::Redraw => {}
+        Effect::None | Effect::Redraw | Effect::Quit => {}
         Effect::Rescan => source.scan_and_wait(menu),
         Effect::Power(power) => {
             if let Err(error) = power.request() {
@@ -124,7 +127,7 @@ fn page(menu: &Menu) -> String {
 }
 
 fn list(menu: &Menu) -> Vec<String> {
-    let title = format!("Lifeboat rescue image {}", env!("CARGO_PKG_VERSION"));
+    let title = format!("{} {}", menu.place.title(), env!("CARGO_PKG_VERSION"));
     let mut lines = vec![String::new(), title, String::new()];
     if menu.environments().is_empty() {
         lines.push("No boot environment was found.".into());

@@ -4,6 +4,7 @@ use be_tools::environment::{BootEnvironment, Name};
 
 use super::actions::{Action, name_for_copy};
 use super::keys::Key;
+use super::place::Place;
 use super::wrapped_text::Scroll;
 use crate::firmware::Firmware;
 use crate::power::Power;
@@ -18,6 +19,8 @@ const DETAILS_PAGE: isize = 4;
 pub struct Menu {
     /// The console's name.
     pub console: String,
+    /// Where the menu is shown.
+    pub place: Place,
     /// The result of the last successful scan; `None` before the first one.
     pub listing: Option<Listing>,
     /// Whether a scan is running.
@@ -124,13 +127,16 @@ pub enum Effect {
     Run(Action),
     /// Restart or power off the machine.
     Power(Power),
+    /// Leave the menu.
+    Quit,
 }
 
 impl Menu {
     /// A menu without a list.
-    pub fn new(console: impl Into<String>) -> Self {
+    pub fn new(console: impl Into<String>, place: Place) -> Self {
         Menu {
             console: console.into(),
+            place,
             listing: None,
             scanning: true,
             has_network: false,
@@ -249,7 +255,8 @@ impl Menu {
                 self.show_message("there are no warnings");
             }
             Key::Character('w') => self.overlay = Overlay::Messages(Scroll::default()),
-            Key::Character('S') => return Effect::Run(Action::shell()),
+            Key::Character('S') => return Effect::Run(Action::shell(&self.place)),
+            Key::Character('q') if self.place != Place::RescueImage => return Effect::Quit,
             Key::Character('n') if self.has_network => return Effect::Run(Action::network()),
             Key::Character('r') => {
                 self.scanning = true;
@@ -307,10 +314,15 @@ impl Menu {
     }
 
     fn ask_boot(&mut self, be: &BootEnvironment) -> Effect {
-        let text = if be.problems.is_empty() {
-            "Its kernel starts immediately, without the firmware. The next boot is not affected."
-        } else {
-            "It has problems and may not boot. The next boot is not affected."
+        let text = match (&self.place, be.problems.is_empty()) {
+            (_, false) => "It has problems and may not boot. The next boot is not affected.",
+            (Place::RescueImage, true) => {
+                "Its kernel starts immediately, without the firmware. The next boot is not affected."
+            }
+            (Place::Host(_), true) => {
+                "This system ends, and its kernel starts without the firmware. The next boot is not \
+                affected."
+            }
         };
         let choices = vec![("Boot it now".into(), Outcome::Run(Action::boot(be)))];
         self.ask(format!("Boot {}?", be.reference), text, choices)

@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph, Row, Table, TableState, Wrap};
 
 use super::actions::Action;
+use super::place::Place;
 use super::state::{Dialog, Menu, NameInput, Outcome, Overlay};
 use super::text::{self, Detail, Fact, Severity};
 use super::wrapped_text::{Scroll, at_most, columns, shortened, wrap};
@@ -37,6 +38,8 @@ const ACTIVATE: KeyHelp = key("a", "activate");
 const WARNINGS: KeyHelp = key("w", "warnings");
 const NETWORK: KeyHelp = key("n", "network");
 const NETWORK_HELP: KeyHelp = key("n", "show network addresses");
+const QUIT: KeyHelp = key("q", "quit");
+const QUIT_HELP: KeyHelp = key("q", "leave the menu");
 
 /// Keys of the footer, one array per line.
 const KEYS: [&[KeyHelp]; 2] = [
@@ -57,6 +60,7 @@ const KEYS: [&[KeyHelp]; 2] = [
         key("S", "shell"),
         key("R", "restart"),
         key("P", "power off"),
+        QUIT,
     ],
 ];
 
@@ -73,9 +77,10 @@ const HELP: &[KeyHelp] = &[
     key("w", "show all warnings"),
     key("r", "scan all disks again; new disks are scanned automatically"),
     NETWORK_HELP,
-    key("S", "run a shell of the rescue image"),
+    key("S", "run a shell"),
     key("R P", "restart or power off"),
     key("Ctrl-L", "redraw the screen"),
+    QUIT_HELP,
 ];
 
 /// The keys of the footer that have an effect now, one list per line.
@@ -84,6 +89,7 @@ pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
         NETWORK => menu.has_network,
         WARNINGS => !menu.warnings().is_empty(),
         ACTIVATE => menu.firmware.has_boot_entries(),
+        QUIT => menu.place != Place::RescueImage,
         _ => true,
     };
     let [on_environment, others]: [Vec<KeyHelp>; 2] =
@@ -93,7 +99,11 @@ pub fn footer(menu: &Menu) -> [Vec<KeyHelp>; 2] {
 
 /// All keys that have an effect on this machine.
 pub fn help(menu: &Menu) -> impl Iterator<Item = &'static KeyHelp> {
-    HELP.iter().filter(move |key| menu.has_network || **key != NETWORK_HELP)
+    HELP.iter().filter(move |key| match **key {
+        NETWORK_HELP => menu.has_network,
+        QUIT_HELP => menu.place != Place::RescueImage,
+        _ => true,
+    })
 }
 
 /// Draws the whole menu.
@@ -131,7 +141,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, menu: &Menu) {
     let busy = if menu.scanning { "scanning disks  " } else { "" };
     let right = format!("{busy}{}  {} ", menu.firmware.name(), menu.console);
     frame.render_widget(Block::new().style(BAR), area);
-    frame.render_widget(Line::styled(" Lifeboat rescue image", BAR), area);
+    frame.render_widget(Line::styled(format!(" {}", menu.place.title()), BAR), area);
     frame.render_widget(Line::styled(right, BAR).right_aligned(), area);
 }
 

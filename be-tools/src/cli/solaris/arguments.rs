@@ -147,13 +147,7 @@ impl Request {
     /// It asks for what Linux or `be` does not have.
     pub(super) fn deed(self) -> Result<Deed> {
         let words = match self {
-            Request::Lu(_) => {
-                return Err(Error::Usage(
-                    "lu was the menu of Live Upgrade: the rescue image has one; here `be list` \
-                    shows what there is"
-                        .into(),
-                ));
-            }
+            Request::Lu(_) => Words::new("menu"),
             Request::Activate(command) => command.words()?,
             Request::Cancel(LuCancel { name: None, .. }) => return Ok(Deed::CancelOnly),
             Request::Cancel(LuCancel { name: Some(name), .. }) => {
@@ -229,7 +223,7 @@ fn refuse<T>(option: &str, why: &str) -> Result<T> {
     Err(Error::Usage(format!("{option}: {why}")))
 }
 
-/// The menu of Live Upgrade
+/// Show the boot environments, and act on them by keys: be menu
 #[derive(Debug, Parser)]
 pub(super) struct Lu {
     #[command(flatten)]

@@ -2,7 +2,8 @@ use super::{Effect, Menu, Overlay};
 use crate::firmware::Firmware;
 use crate::menu::actions::Action;
 use crate::menu::keys::Key;
-use crate::menu::tests::{listing, menu};
+use crate::menu::place::Place;
+use crate::menu::tests::{listing, menu, menu_on};
 use crate::power::Power;
 use crate::scan::Listing;
 
@@ -99,10 +100,10 @@ fn a_failed_scan_keeps_the_list_and_shows_the_reason() {
 
 #[test]
 fn with_an_empty_list_a_shell_and_a_rescan_are_available() {
-    let mut menu = Menu::new("ttyS0");
+    let mut menu = Menu::new("ttyS0", Place::RescueImage);
     assert_eq!(press(&mut menu, "b"), Effect::None);
     assert!(menu.message.as_ref().unwrap().text.contains("no boot environment"));
-    assert_eq!(press(&mut menu, "S"), Effect::Run(Action::shell()));
+    assert_eq!(press(&mut menu, "S"), Effect::Run(Action::shell(&Place::RescueImage)));
     assert_eq!(press(&mut menu, "r"), Effect::Rescan);
 }
 
@@ -144,4 +145,14 @@ fn a_shell_says_what_is_different_in_it() {
         assert!(action.greeting.join(" ").contains(expected), "{keys:?}");
         assert!(action.greeting.iter().all(|line| line.len() < 80), "{keys:?}");
     }
+}
+
+#[test]
+fn only_the_menu_of_an_installed_system_can_be_left() {
+    assert_eq!(press(&mut menu(), "q"), Effect::None);
+    let mut host = menu_on(Place::Host("web1".into()));
+    assert_eq!(press(&mut host, "q"), Effect::Quit);
+    // In a question it goes back.
+    assert_eq!(press(&mut host, "dq"), Effect::None);
+    assert_eq!(host.overlay, Overlay::None);
 }

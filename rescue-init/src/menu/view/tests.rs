@@ -5,8 +5,9 @@ use ratatui::backend::TestBackend;
 use super::draw;
 use crate::firmware::Firmware;
 use crate::menu::keys::Key;
+use crate::menu::place::Place;
 use crate::menu::state::{Effect, Menu};
-use crate::menu::tests::{listing, menu};
+use crate::menu::tests::{listing, menu, menu_on};
 use crate::scan::Listing;
 
 fn show(menu: &Menu, width: u16, height: u16) -> String {
@@ -28,6 +29,13 @@ fn assert_shows(screen: &str, texts: &[&str]) {
 fn the_menu_fits_a_serial_console() {
     let screen = show(&menu(), 80, 24);
     assert_eq!(screen + "\n", include_str!("../../../fixtures/menu-80x24.txt"));
+}
+
+#[test]
+fn on_an_installed_system_it_says_so_and_how_to_leave() {
+    let screen = show(&menu_on(Place::Host("web1".into())), 80, 24);
+    assert_shows(&screen, &["Lifeboat on web1", "q quit"]);
+    assert!(!show(&menu(), 80, 24).contains("q quit"));
 }
 
 #[test]
@@ -76,7 +84,7 @@ fn the_name_of_a_copy_appears_in_the_command() {
 
 #[test]
 fn without_a_list_the_user_sees_what_to_do() {
-    let mut menu = Menu::new("tty1");
+    let mut menu = Menu::new("tty1", Place::RescueImage);
     assert_shows(
         &show(&menu, 80, 24),
         &["Looking for boot environments", "scanning disks", "S shell"],
