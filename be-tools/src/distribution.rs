@@ -3,14 +3,23 @@
 pub mod debian;
 pub mod installed_packages;
 pub mod package_manager;
+pub mod pacman;
 
 use crate::root_dir::RootDir;
 use debian::apt::Apt;
 use package_manager::PackageManager;
+use pacman::Pacman;
 
-/// The package manager of a system, if it is one that is known.
+/// The package manager of a system, if it is one that is known: the one whose list of packages is
+/// there. Debian has programs of others among its packages.
 pub fn package_manager(root: &RootDir) -> Option<Box<dyn PackageManager>> {
-    root.exists("usr/bin/apt-get").then(|| Box::new(Apt) as Box<dyn PackageManager>)
+    if root.exists("usr/bin/apt-get") && root.exists("var/lib/dpkg/status") {
+        Some(Box::new(Apt))
+    } else if root.exists("usr/bin/pacman") && root.exists("var/lib/pacman/local") {
+        Some(Box::new(Pacman))
+    } else {
+        None
+    }
 }
 
 /// The command that installs a kernel in a system whose os-release(5) has this `ID`.

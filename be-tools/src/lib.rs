@@ -44,6 +44,7 @@ pub use error::{Error, Refusal, Result};
 pub mod fuzzing {
     use crate::discover::scan::ScanRequest;
     use crate::distribution::debian::{apt::simulation, release};
+    use crate::distribution::pacman;
     use crate::environment::facts::boot_images;
     use crate::storage::device::contents::ProbeRequest;
     use crate::workers::{Question, parse_answer};
@@ -67,6 +68,13 @@ pub mod fuzzing {
         let files = simulation::archives(text).into_iter().map(|archive| archive.name).collect();
         let _ = simulation::security_fixes(text);
         (names, files)
+    }
+
+    /// What pacman says that it would do. Returns the names of the packages that change.
+    pub fn pacman_plan(text: &str) -> Vec<String> {
+        let changes = pacman::changes(text, &pacman::versions(text), false).changes;
+        let _ = pacman::kept_back(text);
+        changes.into_iter().map(|change| change.name).collect()
     }
 
     /// A file of package sources of bookworm as it is for trixie, in both of its forms.

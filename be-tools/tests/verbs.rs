@@ -11,6 +11,8 @@ mod compare;
 #[path = "verbs/field.rs"]
 mod field;
 mod loop_device;
+#[path = "verbs/pacman.rs"]
+mod pacman;
 #[path = "verbs/run.rs"]
 mod run;
 #[path = "verbs/steps.rs"]

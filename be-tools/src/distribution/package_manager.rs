@@ -2,13 +2,17 @@
 //! and runs inside it: the package manager of the running system never sees the BE.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::plan::PackageChanges;
 use crate::root_dir::RootDir;
+use crate::sandbox::WORK;
 use crate::sandbox::programs::Programs;
+
+/// The largest package file that is handed in, in bytes.
+const MAX_PACKAGE_FILE: u64 = 2 << 30;
 
 /// What is to become of the packages of a system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,10 +128,48 @@ pub enum Event<'a> {
     Configuration(&'a str),
     /// The administrator's file stays.
     Kept,
+    /// The administrator's file at this path stays.
+    KeptAt(&'a str),
     /// The package's file was installed.
     Replaced,
     /// It is for programs only, and says nothing else.
     Noise,
+}
+
+/// Puts package files of the running system into the work directory. Returns their names inside.
+/// `is_package` looks at the name and the content; `kind` is what it looks for.
+///
+/// # Errors
+/// One of them is no package, too large, or cannot be read.
+pub(super) fn hand_in(
+    place: &Workplace<'_>,
+    files: &[PathBuf],
+    kind: &str,
+    is_package: impl Fn(&str, &[u8]) -> bool,
+) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let bytes = read_at_most(file, MAX_PACKAGE_FILE)?;
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        if !is_package(&name, &bytes) {
+            return Err(Error::Usage(format!("{} is not {kind}", file.display())));
+        }
+        // Two may have one name.
+        let name = format!("packages/{number}/{name}");
+        place.work.write(&name, &bytes, 0o644)?;
+        names.push(format!("{WORK}/{name}"));
+    }
+    Ok(names)
+}
+
+fn read_at_most(file: &Path, limit: u64) -> Result<Vec<u8>> {
+    let size = std::fs::metadata(file).at("reading", file)?.len();
+    if size > limit {
+        let why = format!("it is larger than {} MiB", limit >> 20);
+        return Err(Error::Format { path: file.to_owned(), why });
+    }
+    std::fs::read(file).at("reading", file)
 }
 
 /// A package manager.

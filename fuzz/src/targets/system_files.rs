@@ -7,6 +7,7 @@ use be_tools::crypttab;
 use be_tools::distribution::debian::apt::Apt;
 use be_tools::distribution::installed_packages::{self, Database};
 use be_tools::distribution::package_manager::{Event, PackageManager};
+use be_tools::distribution::pacman::Pacman;
 use be_tools::environment::OperatingSystem;
 use be_tools::fstab::{Fstab, Spec};
 use be_tools::fuzzing;
@@ -85,6 +86,18 @@ pub fn apt_output(bytes: &[u8]) {
     for line in text.lines() {
         if let Some(Event::Downloaded(part)) = Apt.event(line) {
             assert!((0.0..=1.0).contains(&part), "{line}");
+        }
+    }
+}
+
+pub fn pacman_output(bytes: &[u8]) {
+    let text = text(bytes);
+    let names = fuzzing::pacman_plan(&text);
+    let is_name = |name: &String| !name.is_empty() && !name.contains(char::is_whitespace);
+    assert!(names.is_sorted() && names.iter().all(is_name), "{names:?}");
+    for line in text.lines() {
+        if let Some(Event::Done(name) | Event::Removed(name)) = Pacman.event(line) {
+            assert!(!name.contains(' '), "{line}");
         }
     }
 }

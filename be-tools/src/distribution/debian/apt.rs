@@ -9,13 +9,13 @@ pub(crate) mod simulation;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::release;
 use crate::distribution::package_manager::{
-    Change, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted, Workplace,
+    Change, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted, Workplace, hand_in,
 };
-use crate::error::{Doing, Error, Result};
+use crate::error::Result;
 use crate::plan::{ChangeKind, PackageChanges};
 use crate::sandbox::WORK;
 use simulation::Archive;
@@ -26,9 +26,6 @@ const ARCHIVES: &str = "var/cache/apt/archives";
 /// A download of the running system that is larger than this is downloaded again, in bytes: it is
 /// read as a whole. No package of Debian is.
 const MAX_REUSED: u64 = 1 << 30;
-
-/// The largest package file that is handed in, in bytes.
-const MAX_PACKAGE_FILE: u64 = 2 << 30;
 
 /// apt.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +50,7 @@ impl PackageManager for Apt {
         }
         let change = match wanted.change {
             Change::Security => security(place)?,
-            Change::Files(files) => Action::new("install", hand_in(place, files)?),
+            Change::Files(files) => Action::new("install", hand_in(place, files, DEB, is_package)?),
             Change::All | Change::Release(_) => Action::new("dist-upgrade", []),
             Change::Install(names) => Action::new("install", names.iter().cloned()),
             Change::Remove(names) => Action::new("remove", names.iter().cloned()),
@@ -119,34 +116,11 @@ fn security(place: &Workplace<'_>) -> Result<Action> {
     Ok(Action { options, ..Action::new("install", simulation::security_fixes(&printed)) })
 }
 
-/// Puts package files into the work directory. Returns their names inside.
-fn hand_in(place: &Workplace<'_>, files: &[PathBuf]) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let bytes = read_at_most(file, MAX_PACKAGE_FILE)?;
-        let name = file.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        if !bytes.starts_with(b"!<arch>\ndebian-binary") {
-            return Err(Error::Usage(format!(
-                "{} is not a Debian package: name a .deb file",
-                file.display()
-            )));
-        }
-        // Two may have one name.
-        let name = format!("packages/{number}/{name}");
-        place.work.write(&name, &bytes, 0o644)?;
-        names.push(format!("{WORK}/{name}"));
-    }
-    Ok(names)
-}
+const DEB: &str = "a Debian package: name a .deb file";
 
-fn read_at_most(file: &Path, limit: u64) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(file).at("reading", file)?.len();
-    if size > limit {
-        let why = format!("it is larger than {} MiB", limit >> 20);
-        return Err(Error::Format { path: file.to_owned(), why });
-    }
-    std::fs::read(file).at("reading", file)
+/// Whether a file is one (deb(5)).
+fn is_package(_: &str, bytes: &[u8]) -> bool {
+    bytes.starts_with(b"!<arch>\ndebian-binary")
 }
 
 /// The archives that the running system has downloaded, and the BE has not.

@@ -66,6 +66,7 @@ impl Transcript {
                 return false;
             }
             Some(Event::Configuration(path)) => self.configuration = Some(path.to_owned()),
+            Some(Event::KeptAt(path)) => add_name(&mut self.kept, Some(path.to_owned())),
             Some(Event::Kept) => add_name(&mut self.kept, self.configuration.take()),
             Some(Event::Replaced) => add_name(&mut self.replaced, self.configuration.take()),
         }

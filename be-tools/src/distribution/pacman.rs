@@ -1,0 +1,276 @@
+//! pacman (pacman(8), pacman.conf(5)) in a BE: Arch Linux and what is made of it.
+//!
+//! The plan is made with databases that are fetched into the work directory, beside a symlink to the
+//! BE's own list of what is installed. What was planned is installed from the same databases.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::package_manager::{
+    Change, ConfigurationPolicy, Event, PackageCommand, PackageManager, PackagePlan, Wanted,
+    Workplace, hand_in,
+};
+use crate::error::{Error, Result};
+use crate::plan::{ChangeKind, PackageChange, PackageChanges};
+use crate::sandbox::WORK;
+
+/// Where it keeps its own databases.
+const DATABASES: &str = "/var/lib/pacman";
+
+/// Every call asks nothing, and prints lines that can be read.
+const QUIET: [&str; 4] = ["--noconfirm", "--noprogressbar", "--color", "never"];
+
+/// The format of what would be installed: name, version, bytes to download.
+const FORMAT: &str = "%n %v %s";
+
+/// pacman.
+#[derive(Clone, Copy, Debug)]
+pub struct Pacman;
+
+impl PackageManager for Pacman {
+    fn name(&self) -> &'static str {
+        "pacman"
+    }
+
+    fn plan(&self, place: &Workplace<'_>, wanted: &Wanted<'_>) -> Result<PackagePlan> {
+        if wanted.configuration == ConfigurationPolicy::Replace {
+            return Err(Error::Usage(
+                "pacman replaces no configuration file that was changed by hand: leave --conffiles \
+                out, and merge the .pacnew files that the report names"
+                    .into(),
+            ));
+        }
+        let action = Action::of(place, wanted.change)?;
+        let work = format!("{WORK}/pacman");
+        place.work.make_directory("pacman")?;
+        place.work.symlink("pacman/local", &format!("{DATABASES}/local"))?;
+        let at_work = ["--dbpath", &work, "--logfile", "/dev/null"];
+        if action.needs_databases() {
+            let words = pacman(&[&at_work[..], &QUIET, &["-Sy"]].concat());
+            place.online.run(&words)?;
+        }
+        // It ends with 1 if nothing is installed.
+        let installed = place.inside.run(&["sh", "-c", "pacman -Q || true"])?;
+        let asked = [&at_work[..], &QUIET, &["--print", "--print-format", FORMAT]].concat();
+        let printed = place.inside.run(&action.words(&asked))?;
+        let mut plan = PackagePlan {
+            changes: changes(&printed, &versions(&installed), action.operation == "-R"),
+            ..PackagePlan::default()
+        };
+        if *wanted.change == Change::All {
+            // It ends with 1 if nothing is older than in the databases.
+            let older = format!("pacman --dbpath '{work}' -Qu || true");
+            plan.changes.kept_back = kept_back(&place.inside.run(&["sh", "-c", &older])?);
+        }
+        plan.commands = commands(&action, &plan.changes, wanted.is_interrupted);
+        Ok(plan)
+    }
+
+    fn event<'a>(&self, line: &'a str) -> Option<Event<'a>> {
+        event(line)
+    }
+}
+
+/// An operation of pacman with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Action {
+    operation: &'static str,
+    options: &'static [&'static str],
+    names: Vec<String>,
+}
+
+impl Action {
+    fn of(place: &Workplace<'_>, change: &Change) -> Result<Self> {
+        let (operation, options, names): (_, &[&str], _) = match change {
+            Change::All => ("-Su", &[], Vec::new()),
+            Change::Install(names) => ("-S", &["--needed"], names.clone()),
+            Change::Remove(names) => ("-R", &[], names.clone()),
+            Change::Files(files) => ("-U", &[], hand_in(place, files, PACKAGE, is_package)?),
+            Change::Security => {
+                return Err(Error::Usage(
+                    "pacman tells no security fixes from others: --dist upgrades all packages"
+                        .into(),
+                ));
+            }
+            Change::Release(_) => {
+                return Err(Error::Usage(
+                    "this distribution has no releases: --dist upgrades all packages".into(),
+                ));
+            }
+        };
+        Ok(Action { operation, options, names })
+    }
+
+    /// What is removed, or is in a file with all that it needs, needs no list of what there is.
+    fn needs_databases(&self) -> bool {
+        self.operation != "-R"
+    }
+
+    fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let mut words = pacman(&[more, &[self.operation], self.options].concat());
+        if !self.names.is_empty() {
+            // No name can be taken for an option.
+            words.push("--");
+            words.extend(self.names.iter().map(String::as_str));
+        }
+        words
+    }
+}
+
+fn pacman<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [&["pacman"][..], words].concat()
+}
+
+const PACKAGE: &str = "a package of pacman: name a .pkg.tar file";
+
+/// Whether a file is one: a tar, compressed as makepkg(8) does.
+fn is_package(name: &str, _: &[u8]) -> bool {
+    name.contains(".pkg.tar")
+}
+
+/// What `pacman -Q` prints: a name and a version in each line.
+pub(crate) fn versions(printed: &str) -> BTreeMap<&str, &str> {
+    printed.lines().filter_map(|line| line.trim().split_once(' ')).collect()
+}
+
+/// What becomes of the packages that pacman prints in [`FORMAT`].
+pub(crate) fn changes(
+    printed: &str,
+    installed: &BTreeMap<&str, &str>,
+    is_removal: bool,
+) -> PackageChanges {
+    let mut found = PackageChanges::default();
+    for line in printed.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(name), Some(version), Some(size)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let Ok(size) = size.parse::<u64>() else { continue };
+        let from = installed.get(name).map(|version| (*version).to_owned());
+        let to = (!is_removal).then(|| version.to_owned());
+        if !is_removal {
+            found.download = found.download.saturating_add(size);
+        }
+        found.changes.push(PackageChange { name: name.to_owned(), from, to });
+    }
+    found.changes.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// The packages that pacman.conf(5) keeps back, in what `pacman -Qu` prints.
+pub(crate) fn kept_back(printed: &str) -> Vec<String> {
+    let ignored = printed.lines().filter(|line| line.trim_end().ends_with("[ignored]"));
+    ignored.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+/// What is run inside the BE, in order. Only what downloads has the network.
+fn commands(
+    action: &Action,
+    changes: &PackageChanges,
+    is_interrupted: bool,
+) -> Vec<PackageCommand> {
+    let mut commands = Vec::new();
+    if changes.changes.is_empty() && !is_interrupted {
+        return commands;
+    }
+    let mut add = |line: String, words: &[&str], network| {
+        let words = words.iter().map(OsString::from).collect();
+        commands.push(PackageCommand { line, words, network });
+    };
+    if is_interrupted {
+        let line = "remove the lock that an interrupted change left";
+        add(line.into(), &["rm", "-f", &format!("{DATABASES}/db.lck")], false);
+    }
+    if action.needs_databases() {
+        let take_over =
+            format!("mkdir -p {DATABASES}/sync && cp -a {WORK}/pacman/sync/. {DATABASES}/sync/");
+        add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
+    }
+    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
+    let packages = |count: usize| format!("{count} package{}", if count == 1 { "" } else { "s" });
+    if count > 0 {
+        let size = indicatif::HumanBytes(changes.download);
+        let words = action.words(&[&QUIET[..], &["--downloadonly"]].concat());
+        add(format!("download {} ({size})", packages(count)), &words, true);
+    }
+    let line = match action.operation {
+        "-Su" => "upgrade all packages".to_owned(),
+        "-R" => format!("remove {}", packages(changes.changes.len())),
+        _ => format!("install {}", packages(count)),
+    };
+    add(line, &action.words(&QUIET), false);
+    let check = ["pacman", "--database", "--check"];
+    add("check that every package is whole".into(), &check, false);
+    commands
+}
+
+/// What a line says that pacman prints while it works.
+fn event(line: &str) -> Option<Event<'_>> {
+    let line = line.trim();
+    if let Some(rest) = line.strip_prefix("warning: ")
+        && let Some((path, beside)) = rest.split_once(" installed as ")
+        && beside.ends_with(".pacnew")
+    {
+        return Some(Event::KeptAt(path));
+    }
+    // On a terminal the number comes first: `(1/3) upgrading tool`.
+    let line = line.strip_prefix('(').and_then(|l| Some(l.split_once(") ")?.1)).unwrap_or(line);
+    let (verb, name) = line.strip_suffix("...")?.split_once(' ')?;
+    if name.contains(' ') {
+        return None;
+    }
+    match verb {
+        "installing" | "upgrading" | "reinstalling" | "downgrading" => Some(Event::Done(name)),
+        "removing" => Some(Event::Removed(name)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_is_what_pacman_prints() {
+        let installed = versions("other 1-1\ntool 1-1\n");
+        let found = changes("tool 2-1 351\nnew 1-1 100\n:: a line\n", &installed, false);
+        let kinds: Vec<_> =
+            found.changes.iter().map(|change| (change.name.as_str(), change.kind())).collect();
+        assert_eq!(kinds, [("new", ChangeKind::New), ("tool", ChangeKind::Upgraded)]);
+        assert_eq!(found.download, 451);
+        let removed = changes("other 1-1 0\n", &installed, true);
+        assert_eq!(removed.changes[0].kind(), ChangeKind::Removed);
+        assert_eq!(kept_back("tool 1-1 -> 2-1\nheld 1 -> 2 [ignored]\n"), ["held"]);
+    }
+
+    #[test]
+    fn lines_of_pacman_are_understood() {
+        for (line, expected) in [
+            ("installing tool...", Some(Event::Done("tool"))),
+            ("(1/3) upgrading tool...", Some(Event::Done("tool"))),
+            ("removing other...", Some(Event::Removed("other"))),
+            (
+                "warning: /etc/tool.conf installed as /etc/tool.conf.pacnew",
+                Some(Event::KeptAt("/etc/tool.conf")),
+            ),
+            ("warning: /etc/x saved as /etc/x.pacsave", None),
+            ("resolving dependencies...", None),
+            ("checking package integrity...", None),
+            (":: Processing package changes...", None),
+            ("installing", None),
+            ("", None),
+        ] {
+            assert_eq!(event(line), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_never_an_option() {
+        let names = vec!["--overwrite=*".to_owned()];
+        let action = Action { operation: "-S", options: &["--needed"], names };
+        let words = action.words(&QUIET);
+        let end = words.iter().position(|word| *word == "--").unwrap();
+        assert_eq!(words[end + 1..], ["--overwrite=*"]);
+    }
+}

@@ -1,0 +1,96 @@
+//! `be upgrade` with the real pacman, in a system whose packages are a small repository on its own
+//! disk.
+
+use std::path::Path;
+
+use super::{Disk, be, done, refused, root, said};
+use crate::loop_device::sh;
+
+/// A system with pacman that is a BE. Debian's package of pacman is what there is here: its own list
+/// of packages is taken away.
+fn arch(name: &str) -> Disk {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pacman");
+    if !tree.exists() {
+        let making = format!("{}.verbs", tree.display());
+        let script = format!(
+            "rm -rf {making}; mmdebstrap --quiet --variant=apt --include=pacman-package-manager \
+            bookworm {making} </dev/null; rm -rf {making}/var/lib/dpkg {making}/usr/bin/apt-get; \
+            mkdir -p {making}/var/lib/pacman/local; echo 9 >{making}/var/lib/pacman/local/ALPM_DB_VERSION; \
+            mv -T {making} {} || rm -rf {making}",
+            tree.display()
+        );
+        sh(Path::new("/"), &script);
+    }
+    let disk = Disk::new(700);
+    let (uuid, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", disk.node));
+    disk.change(&format!(
+        "cp -a {}/. . && mkdir -p etc/lifeboat srv/arch/D && \
+        printf '[options]\\nArchitecture = auto\\n[here]\\nSigLevel = Optional TrustAll\\n\
+        Server = file:///srv/arch\\n' >etc/pacman.conf && \
+        echo 'UUID={uuid} / ext4 defaults 0 1' >etc/fstab && \
+        printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \
+        \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' >etc/lifeboat/environment.toml",
+        tree.display()
+    ));
+    disk
+}
+
+/// Puts a version of a package into the repository of a BE, in the place of the one that is there.
+fn publish(disk: &Disk, name: &str, version: &str) {
+    disk.change(&format!(
+        "cd srv/arch; mkdir -p P/usr/share/doc/{name} P/etc; echo {version} >P/usr/share/doc/{name}/v; \
+        echo 'of {version}' >P/etc/{name}.conf; printf 'pkgname = {name}\\npkgbase = {name}\\n\
+        pkgver = {version}\\npkgdesc = x\\nurl = x\\nbuilddate = 1\\npackager = x\\nsize = 100\\n\
+        arch = any\\nbackup = etc/{name}.conf\\n' >P/.PKGINFO; f={name}-{version}-any.pkg.tar.gz; \
+        (cd P; tar czf ../$f .PKGINFO etc usr); rm -rf P D/{name}-*; mkdir D/{name}-{version}; \
+        printf '%%%s%%\\n%s\\n\\n' FILENAME $f NAME {name} VERSION {version} CSIZE $(stat -c %s $f) \
+        ISIZE 100 SHA256SUM $(sha256sum $f | cut -d' ' -f1) ARCH any >D/{name}-{version}/desc; \
+        tar czf here.db -C D $(ls D)"
+    ));
+}
+
+fn version(disk: &Disk, package: &str) -> String {
+    disk.change(&format!("cat usr/share/doc/{package}/v 2>/dev/null || true")).trim().to_owned()
+}
+
+#[test]
+fn pacman_installs_upgrades_and_removes_as_the_plan_says() {
+    if !root() {
+        return;
+    }
+    let name = format!("arch-{}", std::process::id());
+    let disk = arch(&name);
+    publish(&disk, "tool", "1-1");
+    publish(&disk, "other", "1-1");
+
+    let before = disk.sum();
+    let plan = done(&["upgrade", &name, "--install", "tool", "other", "--dry-run"]);
+    assert!(plan.contains("new  other  1-1") || plan.contains("new       other"), "{plan}");
+    assert_eq!(disk.sum(), before, "a plan writes nothing");
+    done(&["upgrade", &name, "--install", "tool", "other", "--yes"]);
+    assert_eq!((version(&disk, "tool"), version(&disk, "other")), ("1-1".into(), "1-1".into()));
+
+    // What was changed by hand stays, and is named.
+    disk.change("echo changed >>etc/tool.conf");
+    publish(&disk, "tool", "2-1");
+    let text = done(&["upgrade", &name, "--dist", "--yes"]);
+    assert!(text.contains("upgraded  tool  1-1 -> 2-1"), "{text}");
+    assert!(text.contains("kept: /etc/tool.conf"), "{text}");
+    assert_eq!(version(&disk, "tool"), "2-1");
+    assert_eq!(disk.change("cat etc/tool.conf"), "of 1-1\nchanged\n");
+    let text = done(&["upgrade", &name, "--dist", "--yes"]);
+    assert!(text.contains("are as they should be"), "{text}");
+
+    done(&["upgrade", &name, "--remove", "other", "--yes"]);
+    assert_eq!(version(&disk, "other"), "");
+    // The oracle is pacman itself.
+    assert_eq!(disk.change("chroot . pacman -Q"), "tool 2-1\n");
+
+    let missing = be(&["upgrade", &name, "--install", "no-such", "--yes"]);
+    assert!(!missing.status.success() && said(&missing).contains("no-such"), "{}", said(&missing));
+    assert!(disk.change("cat etc/lifeboat/environment.toml").contains("state = \"complete\""));
+    refused(&["upgrade", &name, "--security", "--yes"], 2, "--dist");
+    refused(&["upgrade", &name, "--dist", "--conffiles", "new", "--yes"], 2, ".pacnew");
+    refused(&["upgrade", &name, "--release", "x", "--yes"], 2, "no releases");
+}
