@@ -1,5 +1,6 @@
 //! `be menu`
 
+use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,8 +25,15 @@ pub struct Menu {}
 impl Menu {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         context.need_root("menu")?;
+        if context.host.is_rescue_image() {
+            let here = "the rescue image has its menu on each console: `exit` leaves this shell";
+            return Err(Error::Usage(here.into()));
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Error::Usage("the menu needs a terminal: `be list` prints".into()));
+        }
         let be = std::env::current_exe().doing(|| "finding this program".into())?;
-        let program = program(&context.host, &be)?;
+        let program = program(&be)?;
         let failed = Command::new(&program)
             .arg("menu")
             .arg("--console")
@@ -39,11 +47,8 @@ impl Menu {
     }
 }
 
-/// The program that shows the menu. In the rescue image it is the one that is `be` too.
-fn program(host: &Host, be: &Path) -> Result<PathBuf> {
-    if host.is_rescue_image() {
-        return Ok("/init".into());
-    }
+/// The program that shows the menu.
+fn program(be: &Path) -> Result<PathBuf> {
     let program = be.parent().unwrap_or(Path::new("/")).join(PROGRAM);
     if program.exists() {
         return Ok(program);
@@ -68,16 +73,13 @@ mod tests {
     #[test]
     fn the_menu_is_installed_beside_the_program() {
         let directory = tempfile::tempdir().unwrap();
-        let host = Host::below(directory.path());
         let be = directory.path().join("sbin/be");
-        let missing = program(&host, &be).unwrap_err().to_string();
+        let missing = program(&be).unwrap_err().to_string();
         assert!(missing.contains("be list"), "{missing}");
         for made in ["sbin", "libexec/lifeboat"] {
             std::fs::create_dir_all(directory.path().join(made)).unwrap();
         }
         std::fs::write(directory.path().join("libexec/lifeboat/menu"), "").unwrap();
-        assert!(program(&host, &be).unwrap().ends_with(PROGRAM));
-        std::fs::create_dir_all(host.run.join("rescue-init/supervisor")).unwrap();
-        assert_eq!(program(&host, &be).unwrap(), Path::new("/init"));
+        assert!(program(&be).unwrap().ends_with(PROGRAM));
     }
 }
