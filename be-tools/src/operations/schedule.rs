@@ -132,6 +132,14 @@ pub fn all(host: &Host) -> Result<Vec<Schedule>> {
     Ok(all)
 }
 
+/// The same, but a file that cannot be read is passed over, with a warning.
+///
+/// # Errors
+/// `/etc/lifeboat/schedule` cannot be listed.
+pub(super) fn readable(host: &Host) -> Result<Vec<Schedule>> {
+    Schedule::readable(&RootDir::open(&host.root)?)
+}
+
 /// The same, with what is known of it. The inventory says which of the BEs are there.
 ///
 /// # Errors
@@ -150,13 +158,14 @@ pub fn scheduled(host: &Host, inventory: &Inventory) -> Result<Vec<Scheduled>> {
     all(host)?.into_iter().map(known).collect()
 }
 
-/// What is scheduled for a BE. A file that is not a schedule is passed over.
+/// What is scheduled for a BE, so that it can be removed: also if it is not known what that is.
 ///
 /// # Errors
 /// `/etc/lifeboat/schedule` cannot be read.
 pub(super) fn of(host: &Host, environment: &BootEnvironment) -> Result<Option<Schedule>> {
     let Some(descriptor) = &environment.descriptor else { return Ok(None) };
-    Schedule::of(&RootDir::open(&host.root)?, descriptor.id)
+    let found = Schedule::known(&RootDir::open(&host.root)?, descriptor.id);
+    Ok(found.unwrap_or_else(|_| Some(Schedule::unknown(descriptor.id, descriptor.name.clone()))))
 }
 
 /// The line of a step that calls [`remove`].

@@ -53,7 +53,13 @@ pub fn refuse_unattended(
         others: Location::of_made(inventory, environment),
         source: copied.map(|Copied { source, mountpoints }| {
             // What the running system has mounted is where it is.
-            let is_asked = |place: &&Path| !source.running || mounts.at(place).is_none();
+            let is_mounted = |place: &Path| {
+                let line = source.file_systems.iter().find(|line| line.mountpoint == place);
+                let device = line.and_then(|line| inventory.devices.by_node(line.device.as_ref()?));
+                let here = mounts.at(place);
+                place == Path::new("/") || here.zip(device).is_some_and(|(m, d)| m.is_of(d))
+            };
+            let is_asked = |place: &&Path| !source.running || !is_mounted(place);
             let mountpoints = mountpoints.iter().copied().filter(is_asked);
             FoundSource {
                 name: &source.reference,
@@ -132,6 +138,7 @@ mod tests {
     use crate::loader::testing::environment;
     use crate::operations::schedule::Source;
     use crate::storage::device::{BlockDevice, Devices};
+    use crate::storage::device_number::DeviceNumber;
     use crate::storage::probe::{Kind, SuperBlock};
 
     fn scheduled(root: Option<Location>) -> Schedule {
@@ -277,7 +284,9 @@ mod tests {
         source.file_systems.push(FileSystemUse::example("/srv", "/dev/srv"));
         let inventory = |serial: &str| {
             let found = SuperBlock { uuid: "srv".into(), ..SuperBlock::new(Kind::Ext4) };
-            let srv = BlockDevice { serial: serial.into(), ..BlockDevice::example("srv", found) };
+            let number = DeviceNumber { major: 8, minor: 2 };
+            let srv = BlockDevice::example("srv", found);
+            let srv = BlockDevice { serial: serial.into(), number, ..srv };
             Inventory { devices: [srv].into_iter().collect(), ..Inventory::default() }
         };
         let id = source.descriptor.as_ref().unwrap().id;
@@ -298,6 +307,8 @@ mod tests {
         assert!(refused(root));
         // What is mounted there is what the running system uses.
         assert!(!refused(&format!("{root}27 26 8:2 / /srv rw - ext4 /dev/srv rw\n")));
+        // Something else covers the place.
+        assert!(refused(&format!("{root}27 26 0:40 / /srv rw - autofs systemd-1 rw\n")));
     }
 
     #[test]

@@ -89,17 +89,7 @@ pub struct Source {
 impl Schedule {
     /// A refresh of a BE that no machine has, for tests.
     pub(in crate::operations) fn example(name: &str) -> Self {
-        Schedule {
-            id: Id::random(),
-            name: name.parse().unwrap(),
-            calendar: "daily".into(),
-            action: Action::Refresh,
-            force: false,
-            mail: None,
-            root: None,
-            others: None,
-            source: None,
-        }
+        Schedule { calendar: "daily".into(), ..Self::unknown(Id::random(), name.parse().unwrap()) }
     }
 }
 
@@ -189,6 +179,21 @@ impl Schedule {
             }
         }
         Ok(all)
+    }
+
+    /// What stands for one whose file cannot be read.
+    pub(super) fn unknown(id: Id, name: Name) -> Self {
+        Schedule {
+            id,
+            name,
+            calendar: "an unknown time".into(),
+            action: Action::Refresh,
+            force: false,
+            mail: None,
+            root: None,
+            others: None,
+            source: None,
+        }
     }
 
     /// The ids of those whose files cannot be read.
