@@ -57,13 +57,14 @@ pub(crate) fn update(host: &Host, program: &Path) -> Result<Vec<String>> {
         if root.symlink_metadata(unit.path)?.is_some() {
             continue;
         }
-        root.write(unit.path, unit.contents.as_bytes(), unit.mode)?;
-        done.push(format!("/{} installed", unit.path));
+        // The unit comes last: what is there is taken for what the administrator wants.
         let starts = |symlink: &&InstalledSymlink| symlink.target.ends_with(unit.path);
         for symlink in installed_symlinks().iter().filter(starts) {
             root.symlink(symlink.path, symlink.target)?;
             done.push(format!("/{} is a symlink to {}", symlink.path, symlink.target));
         }
+        root.write(unit.path, unit.contents.as_bytes(), unit.mode)?;
+        done.push(format!("/{} installed", unit.path));
     }
     Ok(done)
 }
@@ -71,7 +72,8 @@ pub(crate) fn update(host: &Host, program: &Path) -> Result<Vec<String>> {
 fn install_binary(root: &RootDir, program: &Path) -> Result<Option<String>> {
     let bytes = std::fs::read(program).at("reading", program)?;
     let mut installed = Vec::with_capacity(bytes.len());
-    if let Some(file) = root.file(PROGRAM_PATH)? {
+    // Without /proc it cannot be read, and is written again.
+    if let Ok(Some(file)) = root.file(PROGRAM_PATH) {
         let limit = bytes.len() as u64 + 1;
         file.take(limit)
             .read_to_end(&mut installed)
