@@ -23,4 +23,4 @@ pub use loader_name::LoaderName;
 pub use mark::{MadeDevice, Purpose};
 pub use name::{Id, Name};
 pub use operation::{Operation, State};
-pub use problem::{Problem, sentences};
+pub use problem::{NOT_MOUNTED, Problem, sentences};

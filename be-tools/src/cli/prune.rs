@@ -36,12 +36,12 @@ impl Prune {
         if let Some(deleted) = prune::prune(&context.host, &request, &mut report)? {
             if deleted.is_empty() {
                 report.say("There is nothing to delete.");
-                return Ok(0);
+                return Ok(report.status());
             }
             let names: Vec<String> = deleted.iter().map(|name| format!("'{name}'")).collect();
             let (names, verb) = (names.join(", "), if deleted.len() == 1 { "is" } else { "are" });
             report.say(&format!("{names} {verb} deleted."));
         }
-        Ok(0)
+        Ok(report.status())
     }
 }

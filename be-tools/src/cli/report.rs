@@ -100,11 +100,16 @@ impl Terminal {
         }
     }
 
+    /// The exit status of what did not fail: whether all of it was done.
+    pub(super) fn status(&self) -> u8 {
+        if self.fell_short { 4 } else { 0 }
+    }
+
     /// Prints which files could not be read, and what became of them. Returns the exit status.
     pub fn lost(&self, descriptor: &Descriptor, became: &str) -> u8 {
         let lost = descriptor.lost_count();
         if lost == 0 {
-            return if self.fell_short { 4 } else { 0 };
+            return self.status();
         }
         for path in &descriptor.lost {
             self.say(&format!("lost: {}", path.display()));

@@ -266,6 +266,12 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
+    /// Whether it is complete, or unmanaged, and nothing is known that keeps it from starting.
+    pub fn is_whole(&self) -> bool {
+        self.descriptor.as_ref().is_none_or(|d| d.refuse_incomplete().is_ok())
+            && !self.problems.iter().any(Problem::keeps_from_starting)
+    }
+
     /// Whether its creation may not have finished, so that its fstab may still be that of its
     /// source.
     pub fn is_unfinished(&self) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::boot_environment::{BootEnvironment, FileSystemUse};
 use super::facts::{Facts, Menu, MenuEntry, MenuFile};
 use super::operation::State;
-use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, Problem};
+use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, NOT_MOUNTED, Problem};
 use crate::fstab::Spec;
 use crate::storage::device::{BlockDevice, Devices};
 use crate::storage::probe::Kind;
@@ -114,7 +114,7 @@ fn descriptor(facts: &Facts, all: &mut Vec<Problem>) {
 }
 
 fn host(facts: &Facts, all: &mut Vec<Problem>) {
-    all.extend(facts.not_mounted.iter().map(|why| problem("not-mounted", why.clone())));
+    all.extend(facts.not_mounted.iter().map(|why| problem(NOT_MOUNTED, why.clone())));
     if facts.os.is_none() {
         all.push(problem("no-os-release", "it has no os-release"));
     }

@@ -14,6 +14,9 @@ pub const AMBIGUOUS_ROOT: &str = "ambiguous-root";
 /// The code of a line of fstab to whose device field several devices answer.
 pub const FSTAB_AMBIGUOUS: &str = "fstab-ambiguous";
 
+/// A file system of it could not be read, so that what is missing may be there.
+pub const NOT_MOUNTED: &str = "not-mounted";
+
 /// One reason why a BE would not boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -29,10 +32,9 @@ impl Problem {
         Problem { code: code.into(), text: text.into() }
     }
 
-    /// Whether the BE has nothing that any loader could start.
+    /// Whether the BE has nothing that any loader could start, if all of it could be read.
     pub fn keeps_from_starting(&self) -> bool {
-        ["init", "no-kernel", "kernel-damaged", "no-initramfs", "initramfs-damaged"]
-            .contains(&&*self.code)
+        ["init", "no-kernel"].contains(&&*self.code)
     }
 
     /// Whether to start the BE all the same could start another one, or destroy its files.

@@ -236,6 +236,12 @@ pub trait Loader {
         Ok(Vec::new())
     }
 
+    /// Whether what its boot entry starts is proved to lead to this BE, and to nothing else.
+    ///
+    /// # Errors
+    /// The present boot entries cannot be read.
+    fn leads_here(&self) -> Result<bool>;
+
     /// The boot entries that [`Loader::remove`] removes.
     ///
     /// # Errors

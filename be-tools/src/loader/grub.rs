@@ -246,6 +246,10 @@ impl Loader for GrubEfi<'_> {
         self.entry.kept_by_removal(|esp| self.owner_on(esp))
     }
 
+    fn leads_here(&self) -> Result<bool> {
+        self.entry.leads_here(|esp| self.owner_on(esp))
+    }
+
     fn removed_entries(&self) -> Result<Vec<u16>> {
         self.entry.removed_entries(|esp| self.owner_on(esp))
     }

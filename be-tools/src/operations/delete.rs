@@ -69,6 +69,10 @@ pub(super) fn delete_chosen(
             Err((_, Error::Interrupted)) => return Err(Error::Interrupted),
             Err((which, why)) if chosen.leaves_refused => {
                 let left = going.remove(which);
+                if !matches!(why, Error::Refused(_)) {
+                    report
+                        .fall_short(&format!("'{}' could not be looked at: {why}", left.reference));
+                }
                 notes.push(format!("'{}' is not deleted: {why}", left.reference));
             }
             Err((_, why)) => return Err(why),

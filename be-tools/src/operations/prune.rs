@@ -92,13 +92,16 @@ fn another_machines(
     has_entries: bool,
     environment: &BootEnvironment,
 ) -> Option<&'static str> {
-    // One that an interruption left without an entry was made here, of one that is here.
+    // One that an interruption left without an entry was made here, of one that is here. A complete one
+    // without an entry was made for another machine, or is another one's.
     let source = environment.descriptor.as_ref().and_then(|descriptor| descriptor.source);
     let is_source = |other: &BootEnvironment| {
         let id = other.descriptor.as_ref().map(|descriptor| descriptor.id);
         id.is_some() && id == source && (other.running || other.boot_entry.is_some())
     };
-    let is_known = environment.boot_entry.is_some() || inventory.environments.iter().any(is_source);
+    let is_left = environment.descriptor.as_ref().is_some_and(|d| d.state == State::Incomplete);
+    let is_known =
+        environment.boot_entry.is_some() || is_left && inventory.environments.iter().any(is_source);
     match () {
         () if environment.running => None,
         () if environment.is_on_portable_disk(&inventory.devices) => {
@@ -241,6 +244,12 @@ mod tests {
                 inventory(vec![first.clone(), left(operation), be("nightly-2", 3, |_| {})]);
             assert_eq!(chosen(&inventory, "nightly-*", 1).0, ["nightly-1"], "{operation}");
         }
+        // A complete one was made for another machine.
+        let mut other = left(Operation::Create);
+        let descriptor = other.descriptor.as_mut().unwrap();
+        (descriptor.state, descriptor.operation) = (State::Complete, None);
+        let inventory = inventory(vec![first, other, be("nightly-2", 3, |_| {})]);
+        assert_eq!(chosen(&inventory, "nightly-*", 1).0, Vec::<String>::new());
     }
 
     #[test]

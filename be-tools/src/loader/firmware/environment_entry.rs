@@ -356,6 +356,12 @@ impl<'a> EnvironmentEntry<'a> {
         Ok(self.removal(owner)?.notes())
     }
 
+    /// See [`Loader::leads_here`](crate::loader::Loader::leads_here).
+    pub fn leads_here(&self, owner: impl Fn(&Esp) -> Owner) -> Result<bool> {
+        let Some(entry) = self.find()? else { return Ok(false) };
+        Ok(self.read_esp(&entry).is_some_and(|mounted| owner(mounted.esp()) == Owner::This))
+    }
+
     /// See [`Loader::removed_entries`](crate::loader::Loader::removed_entries).
     pub fn removed_entries(&self, owner: impl Fn(&Esp) -> Owner) -> Result<Vec<u16>> {
         Ok(self.removal(owner)?.entries)

@@ -266,6 +266,11 @@ impl Loader for MemoryLoader<'_> {
         self.refuse_without_others(gone, |name| Refusal::OnlyBootable { name })
     }
 
+    fn leads_here(&self) -> Result<bool> {
+        let mut manager = self.manager.borrow_mut();
+        Ok(manager.entry(self.id).is_some() && manager.files(self.id).is_some_and(|f| f.intact))
+    }
+
     fn removed_entries(&self) -> Result<Vec<u16>> {
         Ok(self.manager.borrow().entry(self.id).map(|entry| entry.number).into_iter().collect())
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::job::Job;
 use super::request::CreateRequest;
 use super::target;
+use crate::environment::NOT_MOUNTED;
 use crate::environment::{
     BootEnvironment, Descriptor, Inventory, Operation, Problem, Purpose, Root, State,
 };
@@ -197,7 +198,8 @@ fn refuse_unbootable(host: &Host, inventory: &Inventory, old: &BootEnvironment) 
     let gone = deletion.removed_entries(&*loader)?;
     match deletion.refuse_unbootable(&*loader, &gone) {
         Err(Error::Refused(Refusal::ForeignEntryStartsIt { .. }))
-            if old.problems.iter().any(Problem::keeps_from_starting) =>
+            if old.problems.iter().any(Problem::keeps_from_starting)
+                && !old.problems.iter().any(|problem| problem.code == NOT_MOUNTED) =>
         {
             Ok(())
         }

@@ -55,9 +55,12 @@ impl<'a> Deletion<'a> {
     fn is_kept_for_twin(&self) -> Result<bool> {
         let Deletion { host, inventory, .. } = self;
         for twin in self.twins() {
-            let stays = twin.running || !twin.is_on_portable_disk(&inventory.devices);
-            let loader = loader::for_environment(host, inventory, twin)?;
-            if stays && loader.problems()?.is_empty() {
+            let stays = !twin.is_on_portable_disk(&inventory.devices);
+            if twin.running
+                || stays
+                    && twin.is_whole()
+                    && loader::for_environment(host, inventory, twin)?.leads_here()?
+            {
                 return Ok(true);
             }
         }
@@ -90,10 +93,14 @@ impl<'a> Deletion<'a> {
             loader.prove_another_boots(gone)?;
             loader.refuse_kept_first(gone)?;
         }
-        let left = inventory
-            .environments
-            .iter()
-            .filter(|other| other.root != environment.root && !self.is_gone(other));
+        // A block copy that stays here has the same UUIDs, and is what that entry starts then.
+        let left = inventory.environments.iter().filter(|other| {
+            other.root != environment.root
+                && other.root.uuid == environment.root.uuid
+                && !self.is_gone(other)
+                && (other.running
+                    || other.is_whole() && !other.is_on_portable_disk(&inventory.devices))
+        });
         match AllEntries::of(host, &inventory.devices) {
             Some(entries) => entries.refuse_foreign_first(environment, left, gone),
             None => Ok(()),
