@@ -2,6 +2,7 @@
 //!
 //! `cargo test -p tests --test scenarios -- [WORD…] [--release NAME] [--list]`
 
+mod habit;
 mod hostile_package;
 mod image;
 mod listing;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         solaris::SCENARIOS,
         package::SCENARIOS,
         printed::SCENARIOS,
+        habit::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

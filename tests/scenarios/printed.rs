@@ -14,15 +14,7 @@ pub const SCENARIOS: &[Scenario] = &[scenario!(every_printed_line_does_what_it_s
 const LINES: &str = include_str!("printed_lines.txt");
 
 fn every_printed_line_does_what_it_should(release: Release) -> Result<()> {
-    let second_disk = tempfile::NamedTempFile::new()?;
-    second_disk.as_file().set_len(6 << 30)?;
-    let made = Command::new("sgdisk")
-        .args(["--new=1:0:+4G", "--new=2:0:+1500M"])
-        .arg(second_disk.path())
-        .output()
-        .context("starting sgdisk")?;
-    ensure!(made.status.success(), "sgdisk: {}", String::from_utf8_lossy(&made.stdout));
-    let disk = Disk::new(second_disk.path());
+    let (_file, disk) = second_disk()?;
     let vm = debian(release).package("xfsprogs").build()?.machine()?.disk(disk).start()?;
     vm.ready()?;
     vm.install_be()?;
@@ -46,8 +38,22 @@ fn every_printed_line_does_what_it_should(release: Release) -> Result<()> {
     Ok(())
 }
 
+/// A disk with two partitions, and its file, which goes when it is dropped.
+pub(super) fn second_disk() -> Result<(tempfile::NamedTempFile, Disk)> {
+    let file = tempfile::NamedTempFile::new()?;
+    file.as_file().set_len(6 << 30)?;
+    let made = Command::new("sgdisk")
+        .args(["--new=1:0:+4G", "--new=2:0:+1500M"])
+        .arg(file.path())
+        .output()
+        .context("starting sgdisk")?;
+    ensure!(made.status.success(), "sgdisk: {}", String::from_utf8_lossy(&made.stdout));
+    let disk = Disk::new(file.path());
+    Ok((file, disk))
+}
+
 /// The exit status of a command on a terminal, and what it printed.
-fn typed(vm: &Machine, command: &str) -> Result<(i32, String)> {
+pub(super) fn typed(vm: &Machine, command: &str) -> Result<(i32, String)> {
     vm.write("/run/line", command.as_bytes())?;
     let typed = "cd /root; script -qec 'sh /run/line' /dev/null </run/answers >/run/printed 2>&1";
     let status = vm.try_run_within(typed, deadline(900))?.status;
