@@ -20,6 +20,14 @@ const DATABASES: &str = "/var/lib/pacman";
 /// Every call asks nothing, and prints lines that can be read.
 const QUIET: [&str; 4] = ["--noconfirm", "--noprogressbar", "--color", "never"];
 
+/// Whether every package is whole, as far as the database says.
+const CHECK: [&str; 3] = ["pacman", "--database", "--check"];
+
+/// Runs pacman, and fails too where it only says that a hook or a script failed: the kernel and the
+/// initramfs are made by hooks.
+const STRICT: &str = "{ pacman \"$@\" 2>&1; echo $? >$0/status; } | tee $0/said; \
+    read status <$0/status; test \"$status\" = 0 && ! grep -q '^error: ' $0/said";
+
 /// The format of what would be installed: name, version, bytes to download.
 const FORMAT: &str = "%n %v %s";
 
@@ -40,7 +48,17 @@ impl PackageManager for Pacman {
                     .into(),
             ));
         }
+        if wanted.is_interrupted && *wanted.change != Change::All {
+            return Err(Error::Usage(
+                "an interrupted change is finished by --dist, which installs every package again"
+                    .into(),
+            ));
+        }
         let action = Action::of(place, wanted.change)?;
+        if !wanted.is_interrupted {
+            // What is wrong before would be found only when everything is done.
+            place.inside.run(&CHECK)?;
+        }
         let work = format!("{WORK}/pacman");
         place.work.make_directory("pacman")?;
         place.work.symlink("pacman/local", &format!("{DATABASES}/local"))?;
@@ -83,7 +101,8 @@ impl Action {
     fn of(place: &Workplace<'_>, change: &Change) -> Result<Self> {
         let (operation, options, names): (_, &[&str], _) = match change {
             Change::All => ("-Su", &[], Vec::new()),
-            Change::Install(names) => ("-S", &["--needed"], names.clone()),
+            // The libraries of what is newer are only in what is newer: nothing else stays behind.
+            Change::Install(names) => ("-Su", &["--needed"], names.clone()),
             Change::Remove(names) => ("-R", &[], names.clone()),
             Change::Files(files) => ("-U", &[], hand_in(place, files, PACKAGE, is_package)?),
             Change::Security => {
@@ -194,14 +213,28 @@ fn commands(
         let words = action.words(&[&QUIET[..], &["--downloadonly"]].concat());
         add(format!("download {} ({size})", packages(count)), &words, true);
     }
-    let line = match action.operation {
-        "-Su" => "upgrade all packages".to_owned(),
-        "-R" => format!("remove {}", packages(changes.changes.len())),
+    let line = match (action.operation, &action.names[..]) {
+        ("-Su", []) => "upgrade all packages".to_owned(),
+        ("-R", _) => format!("remove {}", packages(changes.changes.len())),
         _ => format!("install {}", packages(count)),
     };
-    add(line, &action.words(&QUIET), false);
-    let check = ["pacman", "--database", "--check"];
-    add("check that every package is whole".into(), &check, false);
+    let strictly = |words: &[&str]| {
+        let work = format!("{WORK}/pacman");
+        let own = ["sh", "-c", STRICT, &work].map(str::to_owned);
+        own.into_iter().chain(words.iter().map(|word| (*word).to_owned())).collect::<Vec<_>>()
+    };
+    let words = strictly(&action.words(&QUIET)[1..]);
+    add(line, &words.iter().map(String::as_str).collect::<Vec<_>>(), false);
+    if is_interrupted {
+        // Hooks of a change that was interrupted never ran, and packages may be half there.
+        let all = format!(
+            "pacman -Qqn >{WORK}/pacman/all && set -- {} -S -- $(cat {WORK}/pacman/all) && {}",
+            QUIET.join(" "),
+            STRICT.replace("$0", &format!("{WORK}/pacman"))
+        );
+        add("install every package again".into(), &["sh", "-c", &all], true);
+    }
+    add("check that every package is whole".into(), &CHECK, false);
     commands
 }
 

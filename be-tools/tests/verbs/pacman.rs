@@ -87,6 +87,23 @@ fn pacman_installs_upgrades_and_removes_as_the_plan_says() {
     // The oracle is pacman itself.
     assert_eq!(disk.change("chroot . pacman -Q"), "tool 2-1\n");
 
+    // A hook that fails, which pacman itself only mentions, leaves a system that is not complete.
+    let hook = "usr/share/libalpm/hooks/tool.hook";
+    disk.change(&format!(
+        "mkdir -p usr/share/libalpm/hooks; printf '[Trigger]\\nOperation = Upgrade\\nType = Package\\n\
+        Target = *\\n[Action]\\nWhen = PostTransaction\\nExec = /bin/false\\n' >{hook}"
+    ));
+    publish(&disk, "tool", "3-1");
+    let failed = be(&["upgrade", &name, "--dist", "--yes"]);
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    let state = || disk.change("grep ^state etc/lifeboat/environment.toml");
+    assert_eq!(state(), "state = \"incomplete\"\n");
+    disk.change(&format!("rm {hook}"));
+    refused(&["upgrade", &name, "--remove", "tool", "--yes"], 2, "--dist");
+    let text = done(&["upgrade", &name, "--dist", "--yes"]);
+    assert!(text.contains("install every package again"), "{text}");
+    assert_eq!(state(), "state = \"complete\"\n");
+
     let missing = be(&["upgrade", &name, "--install", "no-such", "--yes"]);
     assert!(!missing.status.success() && said(&missing).contains("no-such"), "{}", said(&missing));
     assert!(disk.change("cat etc/lifeboat/environment.toml").contains("state = \"complete\""));
