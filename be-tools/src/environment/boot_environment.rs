@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::descriptor::Descriptor;
 use super::mark::MadeDevice;
 use super::operation::{Operation, State};
-use super::problem::{HIBERNATED, Problem};
+use super::problem::{AMBIGUOUS_ROOT, HIBERNATED, Problem};
 use crate::error::Refusal;
 use crate::root_dir::RootDir;
 use crate::storage::device::{BlockDevice, Devices};
@@ -266,10 +266,11 @@ impl BootEnvironment {
         self.descriptor.as_ref().map_or_else(|| "unmanaged".into(), Descriptor::state_text)
     }
 
-    /// Whether it is complete, or unmanaged, and nothing is known that keeps it from starting.
+    /// Whether it is complete, or unmanaged, and nothing is known against it but that a copy of it
+    /// has the same UUID.
     pub fn is_whole(&self) -> bool {
         self.descriptor.as_ref().is_none_or(|d| d.refuse_incomplete().is_ok())
-            && !self.problems.iter().any(Problem::keeps_from_starting)
+            && self.problems.iter().all(|problem| problem.code == AMBIGUOUS_ROOT)
     }
 
     /// Whether its creation may not have finished, so that its fstab may still be that of its

@@ -44,7 +44,11 @@ pub fn cancel(host: &Host, reference: &str, report: &mut dyn Report) -> Result<O
     // One that is being created may have no name on a disk yet.
     let environment = inventory.find(reference).ok();
     let meant = Meant { environment, reference };
-    let scheduled = scheduled(schedule::readable(host)?, &inventory, reference)?;
+    let mut scheduled = scheduled(schedule::readable(host)?, &inventory, reference)?;
+    if let (None, Some(environment)) = (&scheduled, environment) {
+        // It may be there, and not be readable.
+        scheduled = schedule::of(host, environment)?;
+    }
     let is_ours = |operation: &Operation| {
         let on = operation.in_progress.as_ref();
         on.is_some_and(|on| meant.is(on.id, &on.reference))

@@ -132,7 +132,7 @@ impl<'a> Claims<'a> {
             |e: &BootEnvironment| e.descriptor.as_ref().is_some_and(|d| d.source.is_some());
         let has_original = move |snapshot: &BootEnvironment| {
             let mut here = all.iter().filter(|e| e.root.device == snapshot.root.device);
-            here.any(|e| !e.read_only && !is_copy(e) && e.os == snapshot.os)
+            here.any(|e| !e.read_only && !is_copy(e) && e.os.id == snapshot.os.id)
         };
         let is_snapshot = move |other: &BootEnvironment| {
             other.read_only && !other.running && !other.is_managed() && has_original(other)
