@@ -132,6 +132,8 @@ pub enum Event<'a> {
     KeptAt(&'a str),
     /// The package's file was installed.
     Replaced,
+    /// Something failed, whatever status the program ends with.
+    Failed,
     /// It is for programs only, and says nothing else.
     Noise,
 }
@@ -140,7 +142,7 @@ pub enum Event<'a> {
 /// `is_package` looks at the name and the content; `kind` is what it looks for.
 ///
 /// # Errors
-/// One of them is no package, too large, or cannot be read.
+/// One of them is not a package, is too large, or cannot be read.
 pub(super) fn hand_in(
     place: &Workplace<'_>,
     files: &[PathBuf],
@@ -170,6 +172,20 @@ fn read_at_most(file: &Path, limit: u64) -> Result<Vec<u8>> {
         return Err(Error::Format { path: file.to_owned(), why });
     }
     std::fs::read(file).at("reading", file)
+}
+
+/// Adds names to the words of a command, so that none of them can be taken for an option.
+pub(super) fn with_names<'a>(mut words: Vec<&'a str>, names: &'a [String]) -> Vec<&'a str> {
+    if !names.is_empty() {
+        words.push("--");
+        words.extend(names.iter().map(String::as_str));
+    }
+    words
+}
+
+/// `1 package`, `2 packages`.
+pub(super) fn packages(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "package" } else { "packages" })
 }
 
 /// A package manager.

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 
 use super::package_manager::{
     Change, ConfigurationPolicy, Event, PackageCommand, PackageManager, PackagePlan, Wanted,
-    Workplace, hand_in,
+    Workplace, hand_in, packages, with_names,
 };
 use crate::error::{Error, Result};
 use crate::plan::{ChangeKind, PackageChange, PackageChanges};
@@ -22,11 +22,6 @@ const QUIET: [&str; 4] = ["--noconfirm", "--noprogressbar", "--color", "never"];
 
 /// Whether every package is whole, as far as the database says.
 const CHECK: [&str; 3] = ["pacman", "--database", "--check"];
-
-/// Runs pacman, and fails too where it only says that a hook or a script failed: the kernel and the
-/// initramfs are made by hooks.
-const STRICT: &str = "{ pacman \"$@\" 2>&1; echo $? >$0/status; } | tee $0/said; \
-    read status <$0/status; test \"$status\" = 0 && ! grep -q '^error: ' $0/said";
 
 /// The format of what would be installed: name, version, bytes to download.
 const FORMAT: &str = "%n %v %s";
@@ -126,13 +121,7 @@ impl Action {
     }
 
     fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let mut words = pacman(&[more, &[self.operation], self.options].concat());
-        if !self.names.is_empty() {
-            // No name can be taken for an option.
-            words.push("--");
-            words.extend(self.names.iter().map(String::as_str));
-        }
-        words
+        with_names(pacman(&[more, &[self.operation], self.options].concat()), &self.names)
     }
 }
 
@@ -207,7 +196,6 @@ fn commands(
         add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
     }
     let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
-    let packages = |count: usize| format!("{count} package{}", if count == 1 { "" } else { "s" });
     if count > 0 {
         let size = indicatif::HumanBytes(changes.download);
         let words = action.words(&[&QUIET[..], &["--downloadonly"]].concat());
@@ -218,20 +206,10 @@ fn commands(
         ("-R", _) => format!("remove {}", packages(changes.changes.len())),
         _ => format!("install {}", packages(count)),
     };
-    let strictly = |words: &[&str]| {
-        let work = format!("{WORK}/pacman");
-        let own = ["sh", "-c", STRICT, &work].map(str::to_owned);
-        own.into_iter().chain(words.iter().map(|word| (*word).to_owned())).collect::<Vec<_>>()
-    };
-    let words = strictly(&action.words(&QUIET)[1..]);
-    add(line, &words.iter().map(String::as_str).collect::<Vec<_>>(), false);
+    add(line, &action.words(&QUIET), false);
     if is_interrupted {
         // Hooks of a change that was interrupted never ran, and packages may be half there.
-        let all = format!(
-            "pacman -Qqn >{WORK}/pacman/all && set -- {} -S -- $(cat {WORK}/pacman/all) && {}",
-            QUIET.join(" "),
-            STRICT.replace("$0", &format!("{WORK}/pacman"))
-        );
+        let all = format!("all=$(pacman -Qqn) && exec pacman {} -S -- $all", QUIET.join(" "));
         add("install every package again".into(), &["sh", "-c", &all], true);
     }
     add("check that every package is whole".into(), &CHECK, false);
@@ -246,6 +224,10 @@ fn event(line: &str) -> Option<Event<'_>> {
         && beside.ends_with(".pacnew")
     {
         return Some(Event::KeptAt(path));
+    }
+    // It ends with 0 although a hook or a script failed: the kernel and the initramfs are made by hooks.
+    if line.starts_with("error: ") {
+        return Some(Event::Failed);
     }
     // On a terminal the number comes first: `(1/3) upgrading tool`.
     let line = line.strip_prefix('(').and_then(|l| Some(l.split_once(") ")?.1)).unwrap_or(line);
@@ -288,6 +270,7 @@ mod tests {
                 Some(Event::KeptAt("/etc/tool.conf")),
             ),
             ("warning: /etc/x saved as /etc/x.pacsave", None),
+            ("error: command failed to execute correctly", Some(Event::Failed)),
             ("resolving dependencies...", None),
             ("checking package integrity...", None),
             (":: Processing package changes...", None),

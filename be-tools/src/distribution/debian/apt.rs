@@ -14,6 +14,7 @@ use std::path::Path;
 use super::release;
 use crate::distribution::package_manager::{
     Change, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted, Workplace, hand_in,
+    packages, with_names,
 };
 use crate::error::Result;
 use crate::plan::{ChangeKind, PackageChanges};
@@ -93,13 +94,7 @@ impl Action {
     }
 
     fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let mut words = apt_get(&[more, &[self.verb], self.options].concat());
-        if !self.names.is_empty() {
-            // No name can be taken for an option.
-            words.push("--");
-            words.extend(self.names.iter().map(String::as_str));
-        }
-        words
+        with_names(apt_get(&[more, &[self.verb], self.options].concat()), &self.names)
     }
 }
 
@@ -212,10 +207,6 @@ fn commands(
 /// What is removed needs no list of what there is, and no network.
 fn needs_lists(wanted: &Wanted<'_>) -> bool {
     wanted.is_interrupted || !matches!(wanted.change, Change::Remove(_))
-}
-
-fn packages(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "package" } else { "packages" })
 }
 
 #[cfg(test)]

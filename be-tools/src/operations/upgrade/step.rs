@@ -100,7 +100,7 @@ impl State<'_> {
             })
         });
         let status = match ended {
-            Ok(status) if status.success() => {
+            Ok(status) if status.success() && !transcript.has_failed => {
                 place.progress = in_place::Progress::Ended;
                 return Ok(());
             }

@@ -35,6 +35,8 @@ pub struct Transcript {
     pub(in crate::operations) removed: BTreeSet<String>,
     /// The packages that are done.
     pub(super) done: BTreeSet<String>,
+    /// Whether something failed that its exit status may not tell.
+    pub(super) has_failed: bool,
     /// The part of the download that is done, from 0 to 1.
     pub(super) downloaded: f64,
     package: String,
@@ -66,6 +68,7 @@ impl Transcript {
                 return false;
             }
             Some(Event::Configuration(path)) => self.configuration = Some(path.to_owned()),
+            Some(Event::Failed) => self.has_failed = true,
             Some(Event::KeptAt(path)) => add_name(&mut self.kept, Some(path.to_owned())),
             Some(Event::Kept) => add_name(&mut self.kept, self.configuration.take()),
             Some(Event::Replaced) => add_name(&mut self.replaced, self.configuration.take()),
