@@ -216,10 +216,8 @@ impl Descriptor {
     /// # Errors
     /// As [`Descriptor::complete`].
     pub fn complete_as_it_is(&mut self, root: &RootDir) -> Result<()> {
-        let operation = self.operation;
-        self.withdraw(root)?;
-        history::add(root, operation.unwrap_or(Operation::Create), State::Complete);
-        root.sync()
+        let operation = self.operation.unwrap_or(Operation::Create);
+        self.end(root, Some(operation))
     }
 
     /// As [`Descriptor::complete_as_it_is`], where the operation that began has changed nothing. In the
@@ -228,11 +226,19 @@ impl Descriptor {
     /// # Errors
     /// As [`Descriptor::complete`].
     pub fn withdraw(&mut self, root: &RootDir) -> Result<()> {
+        self.end(root, None)
+    }
+
+    /// Marks the BE as complete. The history says that `done` ended.
+    fn end(&mut self, root: &RootDir, done: Option<Operation>) -> Result<()> {
         root.sync()?;
         self.state = State::Complete;
         self.operation = None;
         self.began = None;
         self.store(root)?;
+        if let Some(operation) = done {
+            history::add(root, operation, State::Complete);
+        }
         root.sync()
     }
 

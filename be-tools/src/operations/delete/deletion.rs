@@ -54,17 +54,17 @@ impl<'a> Deletion<'a> {
     /// Whether a twin stays here that the entry and the loader start, which are kept for it.
     fn is_kept_for_twin(&self) -> Result<bool> {
         let Deletion { host, inventory, .. } = self;
-        for twin in self.twins() {
-            let stays = !twin.is_on_portable_disk(&inventory.devices);
-            if twin.running
-                || stays
-                    && twin.is_whole()
-                    && loader::for_environment(host, inventory, twin)?.leads_here()?
-            {
+        for twin in self.twins().filter(|twin| self.stays(twin)) {
+            if twin.running || loader::for_environment(host, inventory, twin)?.leads_here()? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether another one can be started here afterwards, as far as is known.
+    fn stays(&self, other: &BootEnvironment) -> bool {
+        other.running || other.is_whole() && !other.is_on_portable_disk(&self.inventory.devices)
     }
 
     fn is_gone(&self, other: &BootEnvironment) -> bool {
@@ -98,8 +98,7 @@ impl<'a> Deletion<'a> {
             other.root != environment.root
                 && other.root.uuid == environment.root.uuid
                 && !self.is_gone(other)
-                && (other.running
-                    || other.is_whole() && !other.is_on_portable_disk(&inventory.devices))
+                && self.stays(other)
         });
         match AllEntries::of(host, &inventory.devices) {
             Some(entries) => entries.refuse_foreign_first(environment, left, gone),
@@ -240,6 +239,16 @@ pub(super) mod tests {
         found
     }
 
+    /// The only deletion of its plan.
+    fn alone<'a>(
+        host: &'a Host,
+        inventory: &'a Inventory,
+        environment: &'a BootEnvironment,
+        holds: &'a Holds,
+    ) -> Deletion<'a> {
+        Deletion { host, inventory, environment, holds, before: &[] }
+    }
+
     /// A machine with two disks and these BEs.
     pub(in crate::operations::delete) fn inventory(environments: &[&BootEnvironment]) -> Inventory {
         let device = |name| BlockDevice::example(name, SuperBlock::new(Kind::Ext4));
@@ -259,13 +268,7 @@ pub(super) mod tests {
         let host = Host::local();
         let holds = Holds::default();
         let refused = |inventory: &Inventory| {
-            let deletion = Deletion {
-                host: &host,
-                inventory,
-                environment: &second,
-                holds: &holds,
-                before: &[],
-            };
+            let deletion = alone(&host, inventory, &second, &holds);
             deletion.refuse_in_use(&to_erase(inventory, &second).unwrap())
         };
         assert!(refused(&inventory).is_ok());
@@ -291,7 +294,7 @@ pub(super) mod tests {
             Inventory { devices: [esp].into_iter().collect(), ..Inventory::default() };
         inventory.environments = vec![second.clone()];
         let notes = |host: &Host, inventory: &Inventory, environment: &BootEnvironment| {
-            Deletion { host, inventory, environment, holds: &Holds::default(), before: &[] }.notes()
+            alone(host, inventory, environment, &Holds::default()).notes()
         };
         let elsewhere = Host { sys: "/lifeboat-none".into(), ..firmware.host() };
         let said = notes(&elsewhere, &inventory, &second).join("\n");
@@ -319,13 +322,7 @@ pub(super) mod tests {
         let lines = |inventory: &Inventory| {
             let loader = loader::for_environment(&host, inventory, &second).unwrap();
             let holds = Holds::default();
-            let deletion = Deletion {
-                host: &host,
-                inventory,
-                environment: &second,
-                holds: &holds,
-                before: &[],
-            };
+            let deletion = alone(&host, inventory, &second, &holds);
             step::lines(&deletion.steps(&*loader).unwrap())
         };
         assert_eq!(lines(&inventory).len(), 2);
@@ -347,13 +344,7 @@ pub(super) mod tests {
         let inventory = Inventory { devices: firmware.devices(), ..Inventory::default() };
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
         let holds = Holds::default();
-        let mut deletion = Deletion {
-            host: &host,
-            inventory: &inventory,
-            environment: &second,
-            holds: &holds,
-            before: &[],
-        };
+        let mut deletion = alone(&host, &inventory, &second, &holds);
         let steps = deletion.steps(&*loader).unwrap();
         let mut recorder = Recorder::default();
         step::run_all(&steps, &mut deletion, &mut recorder).unwrap();
@@ -376,13 +367,7 @@ pub(super) mod tests {
         let (host, inventory) = (firmware.host(), Inventory::default());
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
         let holds = Holds::default();
-        let deletion = Deletion {
-            host: &host,
-            inventory: &inventory,
-            environment: &second,
-            holds: &holds,
-            before: &[],
-        };
+        let deletion = alone(&host, &inventory, &second, &holds);
         let lines = step::lines(&deletion.steps(&*loader).unwrap());
         assert!(!lines.iter().any(|line| line.contains("BootOrder")), "{lines:?}");
         let [note] = deletion.notes().try_into().unwrap();
@@ -405,13 +390,7 @@ pub(super) mod tests {
         }
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
         let holds = Holds::default();
-        let mut deletion = Deletion {
-            host: &host,
-            inventory: &inventory,
-            environment: &second,
-            holds: &holds,
-            before: &[],
-        };
+        let mut deletion = alone(&host, &inventory, &second, &holds);
         let steps = deletion.steps(&*loader).unwrap();
         let line = "remove the timer for 'second' (refresh at '02:30')";
         assert!(step::lines(&steps).iter().any(|found| found == line), "{steps:?}");
@@ -429,13 +408,7 @@ pub(super) mod tests {
         let host = firmware.host();
         let loader = loader::for_environment(&host, &inventory, &second).unwrap();
         let holds = Holds::default();
-        let deletion = Deletion {
-            host: &host,
-            inventory: &inventory,
-            environment: &second,
-            holds: &holds,
-            before: &[],
-        };
+        let deletion = alone(&host, &inventory, &second, &holds);
         let lines = step::lines(&deletion.steps(&*loader).unwrap());
         assert_eq!(lines.len(), 1);
         assert!(lines[0].starts_with("remove "), "{lines:?}");

@@ -233,82 +233,86 @@ mod tests {
         assert_eq!(code(&old, &[&stick], None), "on-removable-disk");
     }
 
-    #[test]
-    fn at_night_every_file_system_that_is_read_is_where_it_was_noted() {
-        let directory = tempfile::tempdir().unwrap();
-        let host = Host::below(directory.path());
-        let target = environment("second", "aaaa-02").complete();
-        let mut source = environment("first", "aaaa-01").complete();
-        for (place, device) in [("/srv", "/dev/srv"), ("/backup", "/dev/backup")] {
-            source.file_systems.push(FileSystemUse::example(place, device));
-        }
-        let inventory = |srv: &str| {
-            let device = |name: &str, serial: &str| {
-                let found = SuperBlock { uuid: name.into(), ..SuperBlock::new(Kind::Ext4) };
-                BlockDevice { serial: serial.into(), ..BlockDevice::example(name, found) }
+    /// A BE and its source, which has /srv and a backup on a stick; and what was noted of them when
+    /// the disk of /srv had the serial number `ONE`.
+    struct Night {
+        host: Host,
+        target: BootEnvironment,
+        source: BootEnvironment,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Night {
+        fn new(running: bool) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let host = Host::below(directory.path());
+            let target = environment("second", "aaaa-02").complete();
+            let mut source = environment("first", "aaaa-01").complete();
+            source.running = running;
+            for (place, device) in [("/srv", "/dev/srv"), ("/backup", "/dev/backup")] {
+                source.file_systems.push(FileSystemUse::example(place, device));
+            }
+            let id = source.descriptor.as_ref().unwrap().id;
+            let noted = Self::inventory("ONE");
+            let schedule = Schedule {
+                id: target.descriptor.as_ref().unwrap().id,
+                source: Some(Source { id, places: Location::of_source(&noted, &source) }),
+                ..scheduled(Some(Location::of(&noted, &target)))
             };
-            let backup = BlockDevice { removable: true, ..device("backup", "ST1CK") };
-            let devices: Devices = [device("srv", srv), backup].into_iter().collect();
+            schedule.store(&RootDir::open(&host.root).unwrap()).unwrap();
+            Night { host, target, source, _directory: directory }
+        }
+
+        /// The machine when the disk of /srv has this serial number.
+        fn inventory(srv: &str) -> Inventory {
+            let device = |name: &str, minor, serial: &str| {
+                let found = SuperBlock { uuid: name.into(), ..SuperBlock::new(Kind::Ext4) };
+                let number = DeviceNumber { major: 8, minor };
+                let device = BlockDevice::example(name, found);
+                BlockDevice { serial: serial.into(), number, ..device }
+            };
+            let backup = BlockDevice { removable: true, ..device("backup", 3, "ST1CK") };
+            let devices: Devices = [device("srv", 2, srv), backup].into_iter().collect();
             Inventory { devices, ..Inventory::default() }
-        };
-        let id = source.descriptor.as_ref().unwrap().id;
-        let places = Location::of_source(&inventory("ONE"), &source);
-        let schedule = Schedule {
-            id: target.descriptor.as_ref().unwrap().id,
-            source: Some(Source { id, places }),
-            ..scheduled(Some(Location::of(&inventory("ONE"), &target)))
-        };
-        schedule.store(&RootDir::open(&host.root).unwrap()).unwrap();
-        let code = |srv: &str, mountpoints: &[&Path]| {
-            let copied = Copied { source: &source, mountpoints };
-            let refused = refuse_unattended(&host, &inventory(srv), &target, Some(copied));
-            match refused {
+        }
+
+        /// The code of the refusal to copy these.
+        fn code(&self, srv: &str, mountpoints: &[&Path]) -> &'static str {
+            let copied = Copied { source: &self.source, mountpoints };
+            let inventory = Self::inventory(srv);
+            match refuse_unattended(&self.host, &inventory, &self.target, Some(copied)) {
                 Err(Error::Refused(why)) => why.code(),
                 other => other.map(|()| "").unwrap(),
             }
-        };
+        }
+    }
+
+    #[test]
+    fn at_night_every_file_system_that_is_read_is_where_it_was_noted() {
+        let night = Night::new(false);
         let (root, srv) = (Path::new("/"), Path::new("/srv"));
-        assert_eq!(code("ONE", &[root, srv]), "");
-        assert_eq!(code("TW0", &[root, srv]), "another-device");
+        assert_eq!(night.code("ONE", &[root, srv]), "");
+        assert_eq!(night.code("TW0", &[root, srv]), "another-device");
         // What is shared may be on any disk.
-        assert_eq!(code("TW0", &[root]), "");
+        assert_eq!(night.code("TW0", &[root]), "");
     }
 
     #[test]
     fn an_unmounted_file_system_of_the_running_source_is_where_it_was_noted() {
-        let directory = tempfile::tempdir().unwrap();
-        let host = Host::below(directory.path());
-        let target = environment("second", "aaaa-02").complete();
-        let mut source = environment("first", "aaaa-01").complete();
-        source.running = true;
-        source.file_systems.push(FileSystemUse::example("/srv", "/dev/srv"));
-        let inventory = |serial: &str| {
-            let found = SuperBlock { uuid: "srv".into(), ..SuperBlock::new(Kind::Ext4) };
-            let number = DeviceNumber { major: 8, minor: 2 };
-            let srv = BlockDevice::example("srv", found);
-            let srv = BlockDevice { serial: serial.into(), number, ..srv };
-            Inventory { devices: [srv].into_iter().collect(), ..Inventory::default() }
-        };
-        let id = source.descriptor.as_ref().unwrap().id;
-        let schedule = Schedule {
-            id: target.descriptor.as_ref().unwrap().id,
-            source: Some(Source { id, places: Location::of_source(&inventory("ONE"), &source) }),
-            ..scheduled(Some(Location::of(&inventory("ONE"), &target)))
-        };
-        schedule.store(&RootDir::open(&host.root).unwrap()).unwrap();
-        std::fs::create_dir_all(host.proc.join("thread-self")).unwrap();
-        let refused = |mounted: &str| {
-            std::fs::write(host.proc.join("thread-self/mountinfo"), mounted).unwrap();
-            let mountpoints = [Path::new("/"), Path::new("/srv")];
-            let copied = Copied { source: &source, mountpoints: &mountpoints };
-            refuse_unattended(&host, &inventory("TW0"), &target, Some(copied)).is_err()
+        let night = Night::new(true);
+        let proc = night.host.proc.join("thread-self");
+        std::fs::create_dir_all(&proc).unwrap();
+        let code = |mounted: &str| {
+            std::fs::write(proc.join("mountinfo"), mounted).unwrap();
+            night.code("TW0", &[Path::new("/"), Path::new("/srv")])
         };
         let root = "26 1 8:1 / / rw - ext4 /dev/first rw\n";
-        assert!(refused(root));
+        assert_eq!(code(root), "another-device");
         // What is mounted there is what the running system uses.
-        assert!(!refused(&format!("{root}27 26 8:2 / /srv rw - ext4 /dev/srv rw\n")));
+        assert_eq!(code(&format!("{root}27 26 8:2 / /srv rw - ext4 /dev/srv rw\n")), "");
         // Something else covers the place.
-        assert!(refused(&format!("{root}27 26 0:40 / /srv rw - autofs systemd-1 rw\n")));
+        let covered = format!("{root}27 26 0:40 / /srv rw - autofs systemd-1 rw\n");
+        assert_eq!(code(&covered), "another-device");
     }
 
     #[test]

@@ -155,30 +155,20 @@ impl Schedule {
     /// # Errors
     /// One of the files is none, and which one.
     pub(super) fn all(root: &RootDir) -> Result<Vec<Self>> {
-        files(root)?.iter().try_for_each(|path| Self::load(root, path).map(drop))?;
-        Self::readable(root)
+        let all = loaded(root)?.into_iter().map(|(path, found)| Ok((path, found?)));
+        Ok(newest(all.collect::<Result<_>>()?))
     }
 
     /// Those that can be read, for what is done for one of them: a file that is none stops only itself.
     pub(super) fn readable(root: &RootDir) -> Result<Vec<Self>> {
-        let mut all: Vec<Self> = Vec::new();
-        for path in files(root)? {
-            let schedule = match Self::load(root, &path) {
-                Ok(schedule) => schedule,
-                Err(why) => {
-                    log::warn!("{why}");
-                    continue;
-                }
-            };
-            let is_named = path == Self::path(schedule.id);
-            match all.iter_mut().find(|other| other.id == schedule.id) {
-                // The other one has an old name.
-                Some(other) if is_named => *other = schedule,
-                Some(_) => {}
-                None => all.push(schedule),
+        let readable = |(path, found): (PathBuf, Result<Self>)| match found {
+            Ok(schedule) => Some((path, schedule)),
+            Err(why) => {
+                log::warn!("{why}");
+                None
             }
-        }
-        Ok(all)
+        };
+        Ok(newest(loaded(root)?.into_iter().filter_map(readable).collect()))
     }
 
     /// What stands for one whose file cannot be read.
@@ -198,8 +188,8 @@ impl Schedule {
 
     /// The ids of those whose files cannot be read.
     pub(super) fn unreadable(root: &RootDir) -> Result<Vec<Id>> {
-        let paths = files(root)?.into_iter().filter(|path| Self::load(root, path).is_err());
-        Ok(paths.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
+        let bad = loaded(root)?.into_iter().filter(|(_, found)| found.is_err());
+        Ok(bad.filter_map(|(path, _)| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
     fn load(root: &RootDir, path: &Path) -> Result<Self> {
@@ -209,6 +199,29 @@ impl Schedule {
             why: format!("it is not a schedule ({}): remove it, and schedule again", why.message()),
         })
     }
+}
+
+/// Every file that may be a schedule, and what is in it.
+fn loaded(root: &RootDir) -> Result<Vec<(PathBuf, Result<Schedule>)>> {
+    let load = |path: PathBuf| {
+        let found = Schedule::load(root, &path);
+        (path, found)
+    };
+    Ok(files(root)?.into_iter().map(load).collect())
+}
+
+/// One for each BE: that in the file named by its id, if an older version left another one.
+fn newest(files: Vec<(PathBuf, Schedule)>) -> Vec<Schedule> {
+    let mut all: Vec<Schedule> = Vec::new();
+    for (path, schedule) in files {
+        let is_named = path == Schedule::path(schedule.id);
+        match all.iter_mut().find(|other| other.id == schedule.id) {
+            Some(other) if is_named => *other = schedule,
+            Some(_) => {}
+            None => all.push(schedule),
+        }
+    }
+    all
 }
 
 /// The files that may be schedules, as paths from the root.
