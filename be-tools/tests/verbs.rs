@@ -138,7 +138,33 @@ fn disks(name: &str) -> (Disk, Disk) {
     (source, Disk::new(256))
 }
 
-/// The same with a change, and with its copy on the other one.
+/// A BE on a disk of its own, whose files are a tree that mmdebstrap makes once with these options.
+/// `prepared` is run in the tree then, and `settings` on the disk.
+fn from_packages(tree: &str, options: &str, prepared: &str, name: &str, settings: &str) -> Disk {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join(tree);
+    if !tree.exists() {
+        let making = format!("{}.verbs", tree.display());
+        let script = format!(
+            "rm -rf {making}; mmdebstrap --quiet --variant=apt {options} bookworm {making} \
+            </dev/null; (cd {making}; {prepared}); mv -T {making} {} || rm -rf {making}",
+            tree.display()
+        );
+        sh(Path::new("/"), &script);
+    }
+    let disk = Disk::new(700);
+    let (uuid, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", disk.node));
+    disk.change(&format!(
+        "cp -a {}/. . && mkdir -p etc/lifeboat && {settings} && \
+        echo 'UUID={uuid} / ext4 defaults 0 1' >etc/fstab && \
+        printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \
+        \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' >etc/lifeboat/environment.toml",
+        tree.display()
+    ));
+    disk
+}
+
+/// As [`disks`] with a change, and with its copy on the other one.
 fn copied(name: &str, second: &str, change: &str) -> (Disk, Disk) {
     let (source, target) = disks(name);
     source.change(change);

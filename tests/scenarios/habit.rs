@@ -11,6 +11,7 @@ use tests::{BeCommands, scenario};
 
 use super::printed::{second_disk, typed};
 use super::running::assert_confirmed;
+use super::schedule::SENDMAIL;
 
 pub const SCENARIOS: &[Scenario] = &[
     scenario!(the_three_be_habit_is_followed_word_by_word),
@@ -18,10 +19,6 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 const PAGE: &str = include_str!("../../docs/manual/src/habit.md");
-
-/// Takes mail as every sendmail does, and keeps it in a file.
-const SENDMAIL: &str = "printf '#!/bin/sh\\ncat >>/var/mail/root\\n' >/usr/sbin/sendmail && \
-    chmod 755 /usr/sbin/sendmail";
 
 /// An archive of packages without any, which is enough for an upgrade to ask.
 const ARCHIVE: &str = "mkdir -p /srv/www/stable && : >/srv/www/stable/Packages && \

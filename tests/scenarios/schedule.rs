@@ -10,7 +10,7 @@ pub const SCENARIOS: &[Scenario] =
     &[scenario!(a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed)];
 
 /// Takes mail as every sendmail does, and keeps it in a file.
-const SENDMAIL: &str = "printf '#!/bin/sh\\ncat >>/run/mail\\n' >/usr/sbin/sendmail && \
+pub(super) const SENDMAIL: &str = "printf '#!/bin/sh\\ncat >>/run/mail\\n' >/usr/sbin/sendmail && \
     chmod 755 /usr/sbin/sendmail";
 
 fn a_timer_brings_a_copy_up_to_date_and_a_failure_is_mailed(release: Release) -> Result<()> {

@@ -1,39 +1,16 @@
 //! `be upgrade` with the real pacman, in a system whose packages are a small repository on its own
 //! disk.
 
-use std::path::Path;
-
-use super::{Disk, be, done, refused, root, said};
-use crate::loop_device::sh;
+use super::{Disk, be, done, from_packages, refused, root, said};
 
 /// A system with pacman that is a BE. Debian's package of pacman is what there is here: its own list
 /// of packages is taken away.
 fn arch(name: &str) -> Disk {
-    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pacman");
-    if !tree.exists() {
-        let making = format!("{}.verbs", tree.display());
-        let script = format!(
-            "rm -rf {making}; mmdebstrap --quiet --variant=apt --include=pacman-package-manager \
-            bookworm {making} </dev/null; rm -rf {making}/var/lib/dpkg {making}/usr/bin/apt-get; \
-            mkdir -p {making}/var/lib/pacman/local; echo 9 >{making}/var/lib/pacman/local/ALPM_DB_VERSION; \
-            mv -T {making} {} || rm -rf {making}",
-            tree.display()
-        );
-        sh(Path::new("/"), &script);
-    }
-    let disk = Disk::new(700);
-    let (uuid, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
-    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", disk.node));
-    disk.change(&format!(
-        "cp -a {}/. . && mkdir -p etc/lifeboat srv/arch/D && \
-        printf '[options]\\nArchitecture = auto\\n[here]\\nSigLevel = Optional TrustAll\\n\
-        Server = file:///srv/arch\\n' >etc/pacman.conf && \
-        echo 'UUID={uuid} / ext4 defaults 0 1' >etc/fstab && \
-        printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \
-        \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' >etc/lifeboat/environment.toml",
-        tree.display()
-    ));
-    disk
+    let own_list = "rm -rf var/lib/dpkg usr/bin/apt-get; mkdir -p var/lib/pacman/local; \
+        echo 9 >var/lib/pacman/local/ALPM_DB_VERSION";
+    let sources = "mkdir -p srv/arch/D && printf '[options]\\nArchitecture = auto\\n[here]\\n\
+        SigLevel = Optional TrustAll\\nServer = file:///srv/arch\\n' >etc/pacman.conf";
+    from_packages("pacman", "--include=pacman-package-manager", own_list, name, sources)
 }
 
 /// Puts a version of a package into the repository of a BE, in the place of the one that is there.

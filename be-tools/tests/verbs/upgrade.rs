@@ -4,35 +4,16 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use super::{Disk, be, be_with, done, refused, root, said};
+use super::{Disk, be, be_with, done, from_packages, refused, root, said};
 use crate::loop_device::sh;
 
 /// A Debian with apt that is a BE, on a disk of its own. Its sources are a repository in
 /// /srv/debian, which has no packages yet.
 fn debian(name: &str) -> Disk {
-    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-apt");
-    if !tree.exists() {
-        let making = format!("{}.verbs", tree.display());
-        let script = format!(
-            "rm -rf {making}; mmdebstrap --quiet --variant=apt bookworm {making} </dev/null; \
-            mv -T {making} {} || rm -rf {making}",
-            tree.display()
-        );
-        sh(Path::new("/"), &script);
-    }
-    let disk = Disk::new(700);
-    let (uuid, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
-    sh(Path::new("/"), &format!("mke2fs -qF -t ext4 -U {uuid} {}", disk.node));
-    disk.change(&format!(
-        "cp -a {}/. . && mkdir -p etc/lifeboat srv/debian home/user && \
+    let sources = "mkdir -p srv/debian home/user && \
         rm -rf etc/apt/sources.list etc/apt/sources.list.d/* && \
-        echo 'deb [trusted=yes] file:/srv/debian ./' >etc/apt/sources.list && : >srv/debian/Packages && \
-        echo 'UUID={uuid} / ext4 defaults 0 1' >etc/fstab && \
-        printf 'format = 1\\nid = \"{id}\"\\nname = \"{name}\"\\ncreated = \
-        \"2026-11-23T06:12:00Z\"\\nstate = \"complete\"\\n' >etc/lifeboat/environment.toml",
-        tree.display()
-    ));
-    disk
+        echo 'deb [trusted=yes] file:/srv/debian ./' >etc/apt/sources.list && : >srv/debian/Packages";
+    from_packages("debian-apt", "", "true", name, sources)
 }
 
 /// A package to be built.
