@@ -43,7 +43,7 @@ pub fn install_program(root: &Path, program: &Path) -> Result<Vec<String>> {
 }
 
 /// Brings the program of the running system up to date, and adds the units that it lacks. Those that
-/// it has may be as an administrator wants them. Nothing is done if that system is no BE.
+/// it has may be as an administrator wants them. Nothing is done if that system is not a BE.
 ///
 /// # Errors
 /// When the program cannot be read or a file cannot be written.

@@ -32,7 +32,7 @@ fn packages_are_installed_upgraded_and_purged_and_what_they_made_boots(
     vm.ready()?;
     vm.run("mkdir -p /run/debs && mount -o ro /dev/disk/by-id/virtio-debs /run/debs")?;
 
-    // On a system that is no boot environment nothing stays.
+    // Nothing stays on a system that is not a boot environment.
     dpkg(&vm, "-i /run/debs/lifeboat_*.deb")?;
     vm.be("list")?;
     dpkg(&vm, "-P lifeboat")?;

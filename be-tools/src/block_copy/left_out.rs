@@ -15,8 +15,8 @@ use crate::tree::exclude::Exclude;
 use crate::tree::open::open_root;
 
 /// Removes what the rules leave out from the copy mounted at `root`, except its descriptor and its
-/// history, which were written for it. `mountpoint` is where the file system is mounted in the boot environment.
-/// Nothing may be mounted below `root`.
+/// history, which were written for it. `mountpoint` is where the file system is mounted in the boot
+/// environment. Nothing may be mounted below `root`.
 ///
 /// # Errors
 /// When something cannot be removed.

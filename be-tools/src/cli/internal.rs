@@ -44,8 +44,8 @@ fn used() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What runs after the program was installed, or installed anew; the argument is its path. There may
-/// be no /proc.
+/// What runs after the program was installed or updated; the argument is its path. /proc may be
+/// missing.
 fn installed(arguments: &[OsString]) -> ExitCode {
     let host = crate::host::Host::local();
     let program = arguments.first().map_or_else(|| host.program(), PathBuf::from);

@@ -139,7 +139,7 @@ pub(super) fn loader_again(host: &Host, descriptor: &Descriptor) -> Result<Strin
     Ok(loader::for_environment(host, &inventory, &environment)?.line(Stage::InstallAgain))
 }
 
-/// That a machine cannot reset itself while there is no system yet that could do it.
+/// That nothing resets the machine before a system runs.
 fn note_on_watchdog(host: &Host) -> Option<String> {
     (!watchdog_runs(host)).then(|| {
         "this machine has no active watchdog: if the kernel hangs before the initramfs runs, the \
