@@ -9,6 +9,7 @@ pub mod exclude;
 pub mod fscrypt;
 pub mod glob;
 pub mod links;
+pub mod listing;
 pub mod measure;
 pub mod metadata;
 pub mod open;

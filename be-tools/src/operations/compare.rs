@@ -17,8 +17,9 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::storage::namespace;
 pub use crate::tree::compare::Attribute;
-use crate::tree::compare::{Difference, How, Which, compare as compare_trees, kind_name};
+use crate::tree::compare::{Difference, How, Which, compare as compare_trees};
 use crate::tree::exclude::Exclude;
+use crate::tree::listing::kind_name;
 pub use configuration::{ConfigurationChange, ConfigurationState};
 use side::Side;
 

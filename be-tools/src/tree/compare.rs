@@ -8,46 +8,26 @@ use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::Read;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, openat2, statat,
-};
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use serde::Serialize;
 
 use super::exclude::{Exclude, Verdict};
+use super::listing::{Listed, Place, THREADS, Tree, joined, kind_name, list, open_file};
 use super::queue::lock;
 use super::work_stack::WorkStack;
 use super::working_directory::WorkingDirectory;
-use super::xattr::{Xattr, xattrs_in_working_directory};
-use crate::error::{Doing, Error, Result};
+use super::xattr::Xattr;
+use crate::error::{Error, Result};
 use crate::plan::go_on;
-use crate::root_dir::open_entry;
-
-const THREADS: usize = 4;
-
-/// Size of the buffer for getdents64(2), in bytes.
-const LISTING: usize = 64 * 1024;
 
 /// How much of two files is compared at a time, in bytes.
 const PIECE: usize = 128 * 1024;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// A tree to compare.
-#[derive(Debug)]
-pub struct Tree {
-    /// Its root.
-    pub root: OwnedFd,
-    /// Whether what is mounted in it belongs to it.
-    pub with_mounts: bool,
-}
 
 /// One of the two trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +78,6 @@ pub struct Findings {
     pub unread: Vec<String>,
 }
 
-/// An entry of a directory, as it was read.
-struct Entry {
-    name: CString,
-    stat: Stat,
-    xattrs: Vec<Xattr>,
-}
-
 /// A directory that is in one of the trees, or in both.
 struct Task {
     /// The directories that hold it.
@@ -138,8 +111,7 @@ pub fn compare(
 ) -> Result<Findings> {
     let mut above = [None, None];
     for (opened, tree) in above.iter_mut().zip(trees) {
-        let root = rustix::fs::openat(&tree.root, c".", DIRECTORY, Mode::empty());
-        *opened = Some(Arc::new(root.doing(|| "opening the root of a tree".into())?));
+        *opened = Some(tree.start()?);
     }
     let root = Task { above, name: c".".into(), path: b"/".to_vec(), verdict: Verdict::Copy };
     let comparison = Comparison {
@@ -184,17 +156,19 @@ impl Comparison<'_> {
         let mut opened: [Option<Arc<OwnedFd>>; 2] = [None, None];
         for (index, above) in task.above.iter().enumerate() {
             let Some(above) = above else { continue };
-            match open(above, &task.name, self.trees[index].with_mounts) {
+            match self.trees[index].open_directory(above, &task.name) {
                 Ok(directory) => opened[index] = Some(Arc::new(directory)),
                 // Something else is mounted there. It is not part of the tree.
                 Err(Errno::XDEV) => return,
                 Err(why) => return self.unread(index, &task.path, why),
             }
         }
-        let mut lists: [Vec<Entry>; 2] = [Vec::new(), Vec::new()];
+        let mut lists: [Vec<Listed>; 2] = [Vec::new(), Vec::new()];
         for (index, directory) in opened.iter().enumerate() {
             let Some(directory) = directory else { continue };
-            match self.list(index, directory, task, here) {
+            let place = Place { path: &task.path, verdict: task.verdict };
+            let mut unread = |path: &[u8], why| self.unread(index, path, why);
+            match list(directory, place, self.rules, here, &mut unread) {
                 Ok(entries) => lists[index] = entries,
                 // Without it everything in the other one would seem to be missing here.
                 Err(why) => return self.unread(index, &task.path, why),
@@ -206,7 +180,7 @@ impl Comparison<'_> {
             let name = first.as_ref().or(second.as_ref()).map(|entry| entry.name.clone());
             let Some(name) = name else { return };
             let path = joined(&task.path, &name);
-            let is_directory = |entry: &Option<Entry>| {
+            let is_directory = |entry: &Option<Listed>| {
                 entry.as_ref().is_some_and(|e| e.kind() == FileType::Directory)
             };
             let descends = [is_directory(&first), is_directory(&second)];
@@ -236,51 +210,10 @@ impl Comparison<'_> {
         }
     }
 
-    /// The entries of a directory that the rules do not leave out, sorted by name.
-    fn list(
-        &self,
-        index: usize,
-        directory: &OwnedFd,
-        task: &Task,
-        here: &mut WorkingDirectory,
-    ) -> Result<Vec<Entry>, Errno> {
-        let mut names = Vec::new();
-        let mut buffer = vec![MaybeUninit::<u8>::uninit(); LISTING];
-        let mut listing = RawDir::new(directory, &mut buffer);
-        while let Some(entry) = listing.next() {
-            let entry = match entry {
-                Err(Errno::INTR) => continue,
-                entry => entry?,
-            };
-            let name = entry.file_name();
-            let is_left_out = matches!(name.to_bytes(), b"." | b"..")
-                || task.path == b"/" && name.to_bytes() == b"lost+found";
-            if is_left_out {
-                continue;
-            }
-            let verdict = self.rules.verdict(&joined(&task.path, name), task.verdict);
-            if !matches!(verdict, Verdict::Skip) {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable();
-        here.change_to(directory)?;
-        let mut entries = Vec::with_capacity(names.len());
-        for name in names {
-            match Entry::read(name) {
-                Ok(entry) => entries.push(entry),
-                // It was removed since it was listed.
-                Err((_, Errno::NOENT)) => {}
-                Err((name, why)) => self.unread(index, &joined(&task.path, &name), why),
-            }
-        }
-        Ok(entries)
-    }
-
     fn how(
         &self,
-        first: &Option<Entry>,
-        second: &Option<Entry>,
+        first: &Option<Listed>,
+        second: &Option<Listed>,
         name: &CStr,
         opened: &[Option<Arc<OwnedFd>>; 2],
         path: &[u8],
@@ -299,12 +232,12 @@ impl Comparison<'_> {
         };
         let (kind, other) = (first.kind(), second.kind());
         add("type", kind_name(kind).into(), kind_name(other).into());
-        let owner = |entry: &Entry| format!("{}:{}", entry.stat.st_uid, entry.stat.st_gid);
+        let owner = |entry: &Listed| format!("{}:{}", entry.stat.st_uid, entry.stat.st_gid);
         add("owner", owner(first), owner(second));
         if kind == other {
             // The mode of a symlink has no effect.
             if kind != FileType::Symlink {
-                let mode = |entry: &Entry| format!("{:04o}", entry.stat.st_mode & 0o7777);
+                let mode = |entry: &Listed| format!("{:04o}", entry.stat.st_mode & 0o7777);
                 add("mode", mode(first), mode(second));
             }
             match kind {
@@ -401,49 +334,6 @@ impl Comparison<'_> {
     }
 }
 
-impl Entry {
-    /// Reads the state of an entry of the thread's working directory.
-    fn read(name: CString) -> Result<Self, (CString, Errno)> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let read = statat(CWD, &*name, flags)
-            .and_then(|stat| xattrs_in_working_directory(&name).map(|xattrs| (stat, xattrs)));
-        match read {
-            Ok((stat, xattrs)) => Ok(Entry { name, stat, xattrs }),
-            Err(why) => Err((name, why)),
-        }
-    }
-
-    fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-}
-
-/// The name of a type, for people.
-pub fn kind_name(kind: FileType) -> &'static str {
-    match kind {
-        FileType::RegularFile => "file",
-        FileType::Directory => "directory",
-        FileType::Symlink => "symlink",
-        FileType::Fifo => "fifo",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice => "character device",
-        FileType::BlockDevice => "block device",
-        FileType::Unknown => "unknown",
-    }
-}
-
-/// Opens the directory `name` in another one; `XDEV` if something else is mounted there and that
-/// does not belong to the tree.
-fn open(above: &OwnedFd, name: &CStr, with_mounts: bool) -> Result<OwnedFd, Errno> {
-    let own = if with_mounts { ResolveFlags::empty() } else { ResolveFlags::NO_XDEV };
-    openat2(above, name, DIRECTORY, Mode::empty(), own | ResolveFlags::NO_MAGICLINKS)
-}
-
-/// Opens a regular file.
-fn open_file(directory: &OwnedFd, name: &CStr) -> Result<File, Errno> {
-    open_entry(directory, OsStr::from_bytes(name.to_bytes())).map(File::from)
-}
-
 /// Reads until the buffer is full or the file ends. Returns the number of bytes.
 fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut length = 0;
@@ -465,15 +355,6 @@ fn target(directory: &OwnedFd, name: &CStr) -> Result<String, Errno> {
 
 fn device(stat: &Stat) -> String {
     format!("{}:{}", rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-}
-
-fn joined(path: &[u8], name: &CStr) -> Vec<u8> {
-    let mut joined = path.to_vec();
-    if !joined.ends_with(b"/") {
-        joined.push(b'/');
-    }
-    joined.extend_from_slice(name.to_bytes());
-    joined
 }
 
 /// The names of both, each once.
@@ -503,9 +384,9 @@ fn shown(value: &[u8]) -> String {
 
 /// Calls `visit` with the entries of both lists by name. Returns how many names there are.
 fn merge(
-    first: Vec<Entry>,
-    second: Vec<Entry>,
-    mut visit: impl FnMut(Option<Entry>, Option<Entry>),
+    first: Vec<Listed>,
+    second: Vec<Listed>,
+    mut visit: impl FnMut(Option<Listed>, Option<Listed>),
 ) -> u64 {
     let (mut first, mut second) = (first.into_iter().peekable(), second.into_iter().peekable());
     let mut count = 0;
@@ -521,14 +402,6 @@ fn merge(
         let two = if order == Ordering::Less { None } else { second.next() };
         visit(one, two);
     }
-}
-
-/// Opens the root of a tree.
-///
-/// # Errors
-/// As open(2).
-pub fn open_tree(path: &Path, with_mounts: bool) -> Result<Tree> {
-    Ok(Tree { root: super::open::open_root(path)?, with_mounts })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::environment::mounted::MountedEnvironment;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::root_dir::RootDir;
-use crate::tree::compare::{Tree, open_tree};
+use crate::tree::listing::Tree;
 
 /// A system that can be read. A BE stays mounted as long as this exists.
 pub(super) struct Side {
@@ -66,7 +66,7 @@ impl Side {
     /// # Errors
     /// As open(2).
     pub(super) fn tree(&self) -> Result<Tree> {
-        open_tree(self.root.path(), self.mounted.is_some())
+        Tree::open(self.root.path(), self.mounted.is_some())
     }
 }
 

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::Command;
 
 use super::*;
@@ -13,7 +14,7 @@ fn sh(directory: &Path, script: &str) -> String {
 }
 
 fn compared(directory: &Path, with_content: bool) -> Findings {
-    let tree = |name| open_tree(&directory.join(name), false).unwrap();
+    let tree = |name| Tree::open(&directory.join(name), false).unwrap();
     compare([&tree("a"), &tree("b")], &Exclude::nothing(), with_content, &|_| {}).unwrap()
 }
 
@@ -117,7 +118,7 @@ fn what_the_rules_leave_out_is_no_difference() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     sh(at, "mkdir -p a/tmp a/var/cache b/tmp b/var/cache; touch a/tmp/x b/var/cache/y a/var/z");
-    let tree = |name| open_tree(&at.join(name), false).unwrap();
+    let tree = |name| Tree::open(&at.join(name), false).unwrap();
     let rules = Exclude::standard().exclude("/var/cache/*".as_ref());
     let found = compare([&tree("a"), &tree("b")], &rules, false, &|_| {}).unwrap();
     assert_eq!(lines(&found), ["/var/z only in first"]);
