@@ -40,6 +40,7 @@ mod table;
 mod upgrade;
 #[cfg(test)]
 mod verb_pages;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,7 +63,7 @@ use headings::OUTPUT;
     max_term_width = 100,
     after_help = "Exit status: 0 done; 1 failed, the command can be run again; 2 wrong usage; 3 \
         refused, nothing was written; 4 done, but not all of it: read the report; 5 check found a \
-        problem, or compare a difference; 130 interrupted."
+        problem, or compare or verify a difference; 130 interrupted."
 )]
 struct Cli {
     /// Print only errors and the output that was asked for.
@@ -99,6 +100,7 @@ enum Verb {
     Rename(rename::Rename),
     Check(check::Check),
     Compare(compare::Compare),
+    Verify(verify::Verify),
     Boot(boot::Boot),
     BootEntries(boot_entries::BootEntries),
     Menu(menu::Menu),
@@ -131,6 +133,7 @@ impl Verb {
             Verb::Rename(v) => v.run(context),
             Verb::Check(v) => v.run(context),
             Verb::Compare(v) => v.run(context),
+            Verb::Verify(v) => v.run(context),
             Verb::Boot(v) => v.run(context),
             Verb::BootEntries(v) => v.run(context),
             Verb::Menu(v) => v.run(context),

@@ -7,6 +7,7 @@ pub mod health;
 pub mod history;
 pub mod inventory;
 mod loader_name;
+pub mod manifest;
 mod mark;
 pub mod mounted;
 mod name;

@@ -1,4 +1,4 @@
-//! The octal escapes (`\040`) of fstab(5), mountinfo(5) and /proc/swaps.
+//! The octal escapes (`\040`) of fstab(5), mountinfo(5), mtree(5) and /proc/swaps.
 
 use std::fmt::Write as _;
 
@@ -12,6 +12,24 @@ pub(crate) fn escape(field: &str) -> String {
                 let _ = write!(escaped, "\\{:03o}", u32::from(c));
             }
             _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Escapes what is not a printable character of ASCII, and what mtree(5) reads as more than itself.
+pub(crate) fn escape_bytes(field: &[u8]) -> String {
+    let mut escaped = String::with_capacity(field.len());
+    for byte in field {
+        match byte {
+            b'\\' | b'#' | b'=' | b'*' | b'?' | b'[' => {
+                // Writing to a String does not fail.
+                let _ = write!(escaped, "\\{byte:03o}");
+            }
+            byte if byte.is_ascii_graphic() => escaped.push(char::from(*byte)),
+            byte => {
+                let _ = write!(escaped, "\\{byte:03o}");
+            }
         }
     }
     escaped
@@ -72,6 +90,13 @@ mod tests {
         #[test]
         fn what_is_escaped_comes_back(text in ".*") {
             prop_assert_eq!(unescape_text(&escape(&text)), text);
+        }
+
+        #[test]
+        fn bytes_that_are_escaped_come_back(bytes: Vec<u8>) {
+            let escaped = escape_bytes(&bytes);
+            prop_assert!(escaped.bytes().all(|byte| byte.is_ascii_graphic()));
+            prop_assert_eq!(unescape(escaped.as_bytes()), bytes);
         }
     }
 }

@@ -20,4 +20,5 @@ pub mod run;
 pub mod schedule;
 pub mod successor;
 pub mod upgrade;
+pub mod verify;
 mod write_descriptor;

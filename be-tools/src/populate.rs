@@ -206,11 +206,8 @@ pub(crate) fn exclude(
         rules =
             rules.swap_files(&std::fs::read_to_string(host.proc.join("swaps")).unwrap_or_default());
     }
-    for swap in source.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none()) {
-        let path = Path::new(&swap.spec);
-        if path.is_absolute() && !path.starts_with("/dev") {
-            rules = rules.never(path);
-        }
+    for path in source.swap_files() {
+        rules = rules.never(&path);
     }
     for directory in &tree.without {
         rules = rules.only_directory(&place.join(directory));

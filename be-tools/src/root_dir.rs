@@ -226,6 +226,19 @@ impl RootDir {
     /// # Errors
     /// When any of that fails. An existing file then has its old content.
     pub fn write(&self, path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<()> {
+        self.replace(path, mode, |file| file.write_all(bytes))
+    }
+
+    /// As [`RootDir::write`], with what `fill` writes to the new file.
+    ///
+    /// # Errors
+    /// Those of `fill` and of [`RootDir::write`]. An existing file then has its old content.
+    pub fn replace(
+        &self,
+        path: impl AsRef<Path>,
+        mode: u32,
+        fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+    ) -> Result<()> {
         let path = path.as_ref();
         let shown = self.shown(path);
         let (parent, name) = split(path)?;
@@ -240,13 +253,12 @@ impl RootDir {
             Err(e) => return Err(e).at("removing a left-over beside", &shown),
         }
         let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(
             rustix::fs::openat(&directory, &temporary, flags, Mode::from_raw_mode(0o600))
                 .at("writing", &shown)?,
         );
-        let written = file
-            .write_all(bytes)
+        let written = fill(&mut file)
             .and_then(|()| keep_attributes(&directory, name, &file, mode))
             .and_then(|()| file.sync_all())
             .and_then(|()| {

@@ -83,6 +83,25 @@ impl Timestamp {
         Timestamp { seconds: stat.st_ctime, nanoseconds }
     }
 
+    /// When the content of an inode was last changed, as its owner says (mtime).
+    pub fn of_modification(stat: &Stat) -> Self {
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        Timestamp { seconds: stat.st_mtime, nanoseconds }
+    }
+
+    /// Seconds since 1970 and nine digits of nanoseconds, as mtree(5) writes a time.
+    pub fn decimal(self) -> String {
+        format!("{}.{:09}", self.seconds, self.nanoseconds)
+    }
+
+    /// Reads what [`Timestamp::decimal`] writes.
+    pub fn from_decimal(text: &str) -> Option<Self> {
+        let (seconds, nanoseconds) = text.split_once('.')?;
+        let is_whole = nanoseconds.len() == 9 && nanoseconds.bytes().all(|b| b.is_ascii_digit());
+        let nanoseconds = nanoseconds.parse().ok().filter(|_| is_whole)?;
+        Some(Timestamp::new(seconds.parse().ok()?, nanoseconds))
+    }
+
     /// Whether an inode was changed at this time or later.
     pub fn reached_by(self, stat: &Stat) -> bool {
         Self::of(stat) >= self

@@ -54,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "list_answer", run: processes::list_answer, longest: LINE },
     Target { name: "loader_stub", run: loaders::stub, longest: LINE },
     Target { name: "module_lists", run: rescue::module_lists, longest: LINE },
+    Target { name: "manifest", run: processes::manifest, longest: LINE },
     Target { name: "mount_table", run: system_files::mount_table, longest: LINE },
     Target { name: "os_release", run: system_files::os_release, longest: LINE },
     Target { name: "package_list", run: system_files::package_list, longest: LINE },

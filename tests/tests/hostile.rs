@@ -190,6 +190,11 @@ impl Machine {
             let r = reference.as_str();
             self.verb(&["check", r], what);
             self.verb(&["filesystems", r], what);
+            self.verb(&["history", r], what);
+            self.verb(&["compare", r, &good, "--content"], what);
+            self.verb(&["verify", r, "--record"], what);
+            self.verb(&["verify", r], what);
+            self.verb(&["verify", r, "--repair-from", &good, "--yes"], what);
             self.verb(&["mount", "--read-only", r, place], what);
             self.verb(&["umount", place], what);
             self.verb(&["run", r, "--", "/bin/true"], what);

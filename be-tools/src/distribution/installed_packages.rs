@@ -4,35 +4,15 @@
 
 mod apk;
 mod dpkg;
+mod owners;
 mod package;
 mod pacman;
 
 use crate::error::Result;
 use crate::root_dir::RootDir;
+pub use owners::owners;
 use package::MAX_DATABASE;
-pub use package::{ConfigurationFile, Package};
-
-/// The form in which a system keeps the list of its packages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Database {
-    /// Of Debian and what comes from it.
-    Dpkg,
-    /// Of Arch Linux.
-    Pacman,
-    /// Of Alpine Linux.
-    Apk,
-    /// Of Fedora, openSUSE and others.
-    Rpm,
-}
-
-/// The packages of a system.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Installed {
-    /// The form of its list, if it has one that is known.
-    pub database: Option<Database>,
-    /// Sorted by name. Empty if the form is [`Database::Rpm`].
-    pub packages: Vec<Package>,
-}
+pub use package::{ConfigurationFile, Database, Installed, Package};
 
 /// Reads what is installed in a system.
 ///

@@ -273,6 +273,13 @@ impl BootEnvironment {
             && self.problems.iter().all(|problem| problem.code == AMBIGUOUS_ROOT)
     }
 
+    /// The swap files that its fstab names.
+    pub fn swap_files(&self) -> Vec<PathBuf> {
+        let swap = self.file_systems.iter().filter(|f| f.fs_type == "swap" && f.device.is_none());
+        let paths = swap.map(|f| PathBuf::from(&f.spec));
+        paths.filter(|path| path.is_absolute() && !path.starts_with("/dev")).collect()
+    }
+
     /// Whether its creation may not have finished, so that its fstab may still be that of its
     /// source.
     pub fn is_unfinished(&self) -> bool {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An operation that makes a BE incomplete while it works. `Repair`, `Import` and `Migrate` are
-/// reserved: no version makes them yet.
+/// An operation that makes a BE incomplete while it works. `Import` and `Migrate` are reserved: no
+/// version makes them yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "each is the verb of that name")]

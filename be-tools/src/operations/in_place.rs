@@ -5,7 +5,9 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 
 use crate::environment::mounted::{MountMode, MountedEnvironment};
-use crate::environment::{BootEnvironment, Descriptor, Inventory, OperatingSystem, Operation};
+use crate::environment::{
+    BootEnvironment, Descriptor, Inventory, OperatingSystem, Operation, manifest,
+};
 use crate::error::{Error, Refusal, Result};
 use crate::host::Host;
 use crate::loader::firmware::lines;
@@ -21,6 +23,7 @@ pub(super) enum Frame<'a> {
     Begin(&'a str, Operation),
     MakeInactive,
     Mount(&'a str),
+    Record(&'a str),
     Unmount(&'a str),
     Complete(&'a str),
     MakeActive,
@@ -53,7 +56,9 @@ impl<'a> Frames<'a> {
         before.extend(is_marked.then_some(Frame::Begin(name, operation)));
         before.extend(has_entry.then_some(Frame::MakeInactive));
         before.push(Frame::Mount(name));
-        let mut after = vec![Frame::Unmount(name)];
+        let mut after: Vec<Frame> = Vec::new();
+        after.extend(is_marked.then_some(Frame::Record(name)));
+        after.push(Frame::Unmount(name));
         after.extend(is_marked.then_some(Frame::Complete(name)));
         after.extend(has_entry.then_some(Frame::MakeActive));
         Frames { before, after, stays_incomplete }
@@ -149,6 +154,26 @@ impl<'a> InPlace<'a> {
         Ok(())
     }
 
+    /// Writes the manifest of what the commands have left.
+    fn record(&self, report: &mut dyn Report) -> Result<()> {
+        let mounted = self.mounted()?;
+        let rules = manifest::rules(self.environment.swap_files(), self.writable);
+        let began = self.descriptor.as_ref().and_then(|descriptor| descriptor.began);
+        let renew = || manifest::renew(mounted.root(), &rules, began, report);
+        let renewed = self.lock.without_boot_lock(renew)?;
+        match renewed {
+            // The commands have ended, and what they left is complete.
+            Err(Error::Interrupted) => {
+                report.warn(
+                    "interrupted: the manifest is that of before, so that `be verify` names what \
+                    was changed now",
+                );
+                Ok(())
+            }
+            renewed => renewed,
+        }
+    }
+
     fn unmount(&mut self) -> Result<()> {
         let Some(mounted) = self.mounted.take() else { return Ok(()) };
         self.os = OperatingSystem::of(&RootDir::open(mounted.root())?);
@@ -197,6 +222,7 @@ impl Display for Frame<'_> {
             Frame::Begin(name, operation) => write!(f, "mark '{name}' as incomplete ({operation})"),
             Frame::MakeInactive => f.write_str(lines::MAKE_INACTIVE),
             Frame::Mount(name) => write!(f, "mount the file systems of '{name}'"),
+            Frame::Record(name) => write!(f, "write the manifest of '{name}'"),
             Frame::Unmount(name) => write!(f, "sync and unmount the file systems of '{name}'"),
             Frame::Complete(name) => write!(f, "mark '{name}' as complete"),
             Frame::MakeActive => f.write_str(lines::MAKE_ACTIVE),
@@ -214,6 +240,8 @@ impl Frame<'_> {
             }
             Frame::MakeInactive => state.loader()?.set_listed(false),
             Frame::Mount(_) => state.mount(report),
+            Frame::Record(_) if state.progress == Progress::Begun => Ok(()),
+            Frame::Record(_) => state.record(report),
             Frame::Unmount(_) => state.unmount(),
             Frame::Complete(_) if state.is_unchanged() => state.change(Descriptor::withdraw),
             Frame::Complete(_) => state.change(Descriptor::complete_as_it_is),
@@ -229,7 +257,10 @@ impl Frame<'_> {
     /// Whether it comes after the commands. Once they have ended by themselves, the BE is complete
     /// again, although Ctrl-C ended them.
     pub(super) fn is_after(&self) -> bool {
-        matches!(self, Frame::Unmount(_) | Frame::Complete(_) | Frame::MakeActive)
+        matches!(
+            self,
+            Frame::Record(_) | Frame::Unmount(_) | Frame::Complete(_) | Frame::MakeActive
+        )
     }
 }
 
@@ -269,7 +300,10 @@ pub(super) fn refuse(
     match &environment.descriptor {
         // What was interrupted can be run again, or another command that puts it right.
         Some(descriptor)
-            if matches!(descriptor.operation, Some(Operation::Run | Operation::Upgrade)) =>
+            if matches!(
+                descriptor.operation,
+                Some(Operation::Run | Operation::Upgrade | Operation::Repair)
+            ) =>
         {
             Ok(())
         }
@@ -368,6 +402,7 @@ mod tests {
         for (operation, is_refused) in [
             (Some(Operation::Run), false),
             (Some(Operation::Upgrade), false),
+            (Some(Operation::Repair), false),
             (Some(Operation::Refresh), true),
             (Some(Operation::Create), true),
             (None, true),

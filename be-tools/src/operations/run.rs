@@ -212,6 +212,7 @@ mod tests {
                 "make its boot entry inactive",
                 "mount the file systems of 'second'",
                 "run apt-get upgrade",
+                "write the manifest of 'second'",
                 "sync and unmount the file systems of 'second'",
                 "mark 'second' as complete",
                 "make its boot entry active",

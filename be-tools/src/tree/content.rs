@@ -14,9 +14,10 @@ mod segments;
 
 use crate::sys;
 use same::is_same;
-use segments::{CHUNK, ContentError, UNWRITTEN, segments};
+use segments::{CHUNK, UNWRITTEN, segments};
 
 pub use same::OpenFile;
+pub use segments::ContentError;
 
 /// Files up to this size are read ahead whole; in larger ones, read-ahead stays this far ahead of
 /// the reader.

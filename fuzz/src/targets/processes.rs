@@ -18,6 +18,15 @@ pub fn history(bytes: &[u8]) {
     assert!(found.iter().all(|done| done.began.is_some() || done.ended.is_some()));
 }
 
+/// Any disk may have any file in the place of a manifest.
+pub fn manifest(bytes: &[u8]) {
+    use be_tools::tree::manifest;
+    let Ok(found) = manifest::parse(bytes) else { return };
+    let mut written = Vec::new();
+    manifest::write(&found, &mut written).expect("a Vec takes all bytes");
+    assert_eq!(manifest::parse(&*written).as_ref(), Ok(&found));
+}
+
 /// A worker reads foreign disks, so its answer is foreign too.
 pub fn worker_answer(bytes: &[u8]) {
     for written in fuzzing::worker_answers(bytes) {

@@ -105,7 +105,11 @@ pub(super) fn trick(random: &mut Rng, aims: &Aims) -> Trick {
         ("its loader entries are many", "mkdir -p boot/loader/entries; for i in $(seq 3000); do \
             printf 'title %s\\nlinux /vmlinuz\\n' $i >boot/loader/entries/$i.conf; done".into()),
         ("it lost its files", "rm -rf usr boot bin sbin lib lib64".into()),
-        ("it has holes", "truncate -s 20M var/holes; truncate -s 9000000 etc/lifeboat/huge".into()),
+        ("its manifest is a bomb", "mkdir -p var/lib/lifeboat; yes './a type=file' | sed '1s/.*/#mtree/' | \
+            head -c 200000000 | zstd -q >var/lib/lifeboat/manifest.zst".into()),
+        ("its manifest leads out", "mkdir -p var/lib; ln -s /etc var/lib/lifeboat".into()),
+        ("its history is a device", "mknod etc/lifeboat/history.jsonl c 1 5".into()),
+        ("it has holes", "truncate -s 3T var/holes; truncate -s 9000000 etc/lifeboat/huge".into()),
     ];
     let chosen = random.usize(..all.len());
     let (name, script) = all.into_iter().nth(chosen).unwrap_or(("nothing", String::new()));

@@ -37,7 +37,7 @@ pub(super) fn parse(desc: &str, files: &str) -> Option<Package> {
 }
 
 /// The lines after a heading, up to the next empty one.
-fn section<'a>(text: &'a str, heading: &'a str) -> impl Iterator<Item = &'a str> {
+pub(super) fn section<'a>(text: &'a str, heading: &'a str) -> impl Iterator<Item = &'a str> {
     let after = text.lines().skip_while(move |line| *line != heading).skip(1);
     after.take_while(|line| !line.is_empty())
 }

@@ -76,6 +76,7 @@ impl Job<'_> {
         steps.extend(
             self.is_bootable().then(|| Step::InstallLoader(loaders.target.line(Stage::Install))),
         );
+        steps.extend(self.source.is_some().then_some(Step::Record(name)));
         steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
         steps.extend(self.is_bootable().then_some(Step::MakeActive));
         Ok(steps)
@@ -142,6 +143,13 @@ impl Job<'_> {
             }
         }
         plan.notes.clone_from(&self.notes);
+        plan.notes.extend((!self.blocks.is_empty()).then(|| {
+            format!(
+                "a copy by blocks reads no files: the manifest has the content of those that the \
+                manifest of '{}' has, and with `be verify --record {name}` that of all",
+                self.source_name()
+            )
+        }));
         if let Some(source) = self.source.as_ref().filter(|s| !s.running && !s.is_managed()) {
             plan.notes.push(format!(
                 "localizing the copy runs programs of '{}', a system that Lifeboat did not make, shut \

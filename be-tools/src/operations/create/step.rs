@@ -1,6 +1,7 @@
 //! The steps of `be create`.
 
 use std::fmt::{Display, Formatter};
+use std::path::Path;
 
 use indicatif::HumanBytes;
 
@@ -8,6 +9,7 @@ use super::blocks::Blocks;
 use super::job::Job;
 use crate::block_copy::{self, Identity};
 use crate::copy::Mode;
+use crate::environment::manifest::{self, MANIFEST_PATH};
 use crate::environment::{BootEnvironment, DESCRIPTOR_PATH, Descriptor, Name, Operation};
 use crate::error::{Error, Result};
 use crate::layout::{TargetFileSystem, TreeCopy};
@@ -25,6 +27,7 @@ use crate::step::{self, Step as _};
 use crate::storage::mkfs;
 use crate::storage::mounts::Mounted;
 use crate::storage::provision::Provision;
+use crate::tree::manifest::{Manifest, Unknown};
 
 /// A step of `be create`. It contains what its line in the plan names.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub(super) enum Step<'a> {
     RemoveLeftOut(TreeStep<'a>),
     Localize,
     InstallLoader(String),
+    Record(&'a Name),
     Sync(&'a Name),
     Complete(&'a Name),
     /// Only then does a loader see the files: on an xfs a sync leaves them in the log, which GRUB
@@ -79,6 +83,9 @@ pub(super) struct State<'a> {
     /// The file systems of the target, all mounted.
     mounted: Vec<Mounted>,
     pub(super) descriptor: Descriptor,
+    /// The manifest that the source had where its blocks were copied. The copies of its inodes have
+    /// their numbers and times.
+    known: Manifest,
 }
 
 impl<'a> State<'a> {
@@ -87,7 +94,8 @@ impl<'a> State<'a> {
         let target = job.request.name.as_str();
         let hooks = job.hooks.state("create", target, &session.outside);
         let descriptor = job.descriptor.clone();
-        State { job, session, adoption, hooks, mounted: Vec::new(), descriptor }
+        let (mounted, known) = (Vec::new(), Manifest::default());
+        State { job, session, adoption, hooks, mounted, descriptor, known }
     }
 
     fn source(&self) -> Result<&'a BootEnvironment> {
@@ -151,8 +159,12 @@ impl<'a> State<'a> {
         Ok(())
     }
 
-    fn remove_left_out(&self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
+    fn remove_left_out(&mut self, TreeStep { tree, target, .. }: &TreeStep) -> Result<()> {
         let mounted = self.mount_alone(target)?;
+        if let Ok(path) = Path::new("/").join(MANIFEST_PATH).strip_prefix(tree.target.as_path()) {
+            let known = manifest::read_at(&RootDir::open(mounted.dir())?, path).ok().flatten();
+            self.known = known.unwrap_or_default();
+        }
         let rules =
             populate::exclude(self.session.host, self.source()?, &self.job.request.selection, tree);
         block_copy::remove_left_out(mounted.dir(), tree.target.as_path(), &rules)
@@ -240,6 +252,7 @@ impl Display for Step<'_> {
                 "localize the copy: fstab, loader settings, its own boot menu, be and its units",
             ),
             Step::InstallLoader(line) => f.write_str(line),
+            Step::Record(name) => write!(f, "write the manifest of '{name}'"),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
             Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
@@ -262,6 +275,7 @@ impl Step<'_> {
             | Step::CopyFiles(_)
             | Step::RemoveLeftOut(_)
             | Step::Localize
+            | Step::Record(_)
             | Step::Sync(_) => true,
             Step::Adopt(_)
             | Step::Replace(_)
@@ -317,6 +331,14 @@ impl Step<'_> {
             Step::InstallLoader(_) => {
                 let target = InstallTarget::new(&state.descriptor, &job.target, &work.target);
                 state.loader()?.install(&target)
+            }
+            Step::Record(_) => {
+                let rules = manifest::rules([], &[]);
+                let unknown = match state.descriptor.began.filter(|_| !job.blocks.is_empty()) {
+                    Some(began) => Unknown::ReadSince(began),
+                    None => Unknown::Read,
+                };
+                manifest::begin(&work.target, &rules, &state.known, unknown, report)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

@@ -28,7 +28,12 @@ impl Job<'_> {
         }
         steps.extend(self.hooks.after().map(Step::Hook));
         steps.push(Step::Localize);
-        steps.extend([Step::Sync(name), Step::Complete(name), Step::Unmount(name)]);
+        steps.extend([
+            Step::Record(name),
+            Step::Sync(name),
+            Step::Complete(name),
+            Step::Unmount(name),
+        ]);
         steps.extend(self.target.boot_entry.map(|_| Step::MakeActive));
         steps
     }

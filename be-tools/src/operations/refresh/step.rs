@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use crate::copy::{Mode, Trust};
-use crate::environment::{self, Descriptor, Name, Operation};
+use crate::environment::{self, Descriptor, Name, Operation, manifest};
 use crate::error::{Error, Result};
 use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
 use crate::loader::firmware::lines;
@@ -35,6 +35,7 @@ pub(super) enum Step<'a> {
     Mount(&'a Name),
     Compare(TreeStep<'a>),
     Localize,
+    Record(&'a Name),
     Sync(&'a Name),
     Complete(&'a Name),
     /// Only then does a loader see the files: on an xfs a sync leaves them in the log, which GRUB
@@ -200,6 +201,7 @@ impl Display for Step<'_> {
             Step::Localize => f.write_str(
                 "localize the target: fstab, loader settings, its own boot menu, be and its units",
             ),
+            Step::Record(name) => write!(f, "write the manifest of '{name}'"),
             Step::Sync(name) => write!(f, "sync the file systems of '{name}'"),
             Step::Complete(name) => write!(f, "mark '{name}' as complete"),
             Step::Unmount(name) => write!(f, "unmount the file systems of '{name}'"),
@@ -217,6 +219,7 @@ impl Step<'_> {
             | Step::TakeOver(_)
             | Step::Compare(_)
             | Step::Localize
+            | Step::Record(_)
             | Step::Sync(_) => true,
             Step::Begin(_)
             | Step::MakeInactive
@@ -246,6 +249,10 @@ impl Step<'_> {
             }
             Step::Compare(TreeStep { tree, .. }) => state.compare(tree, report),
             Step::Localize => state.localize(report),
+            Step::Record(_) => {
+                let (rules, began) = (manifest::rules([], &[]), state.descriptor.began);
+                manifest::renew(&work.target, &rules, began, report)
+            }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),
             Step::Unmount(_) => populate::unmount(&mut state.mounted),

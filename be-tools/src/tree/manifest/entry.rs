@@ -1,0 +1,182 @@
+//! What a manifest knows.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Stat, fstat};
+use rustix::io::Errno;
+
+use super::content::{From, Hash, Reader};
+use crate::timestamp::Timestamp;
+use crate::tree::listing::Listed;
+use crate::tree::xattr::Xattr;
+
+/// What a tree holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// Sorted by directory, then by name.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// What is known of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// From the root of the tree, with a slash first.
+    pub(super) path: Box<[u8]>,
+    /// Its type.
+    pub(super) kind: FileType,
+    /// The permissions, at most 0o7777.
+    pub(super) mode: u32,
+    pub(super) owner: (u32, u32),
+    /// In bytes; that of directories and devices is 0.
+    pub(super) size: u64,
+    pub(super) modified: Timestamp,
+    /// When its inode was last changed. The kernel sets it at every change; no program can.
+    pub(super) changed: Timestamp,
+    pub(super) inode: u64,
+    pub(super) content: Content,
+    /// A hash of the extended attributes, if there are any.
+    pub(super) xattrs: Option<[u8; 16]>,
+}
+
+/// What an entry holds, or points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// It has none, or it was not read.
+    Unknown,
+    /// The content of a file.
+    Hash(Hash),
+    /// The target of a symlink.
+    Target(Box<[u8]>),
+    /// The major and minor number of a device.
+    Device(u32, u32),
+}
+
+impl Manifest {
+    pub(super) fn new(mut entries: Vec<Entry>) -> Self {
+        entries.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
+        // A path that is there twice was not written by record().
+        entries.dedup_by(|later, first| later.path == first.path);
+        Manifest { entries }
+    }
+
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entries of the directory with this path, sorted by name.
+    pub(super) fn in_directory(&self, path: &[u8]) -> &[Entry] {
+        let from = self.entries.partition_point(|entry| entry.place().0 < path);
+        let count = self.entries[from..].partition_point(|entry| entry.place().0 == path);
+        &self.entries[from..from + count]
+    }
+
+    /// What is known of the entry with this path.
+    pub fn entry(&self, path: &Path) -> Option<&Entry> {
+        let wanted = place(path.as_os_str().as_bytes());
+        let index = self.entries.binary_search_by(|entry| entry.place().cmp(&wanted)).ok()?;
+        Some(&self.entries[index])
+    }
+}
+
+impl Entry {
+    /// What was listed, without its content.
+    pub(super) fn of(path: Vec<u8>, listed: &Listed) -> Self {
+        let (stat, kind) = (&listed.stat, listed.kind());
+        let content = match kind {
+            FileType::BlockDevice | FileType::CharacterDevice => {
+                Content::Device(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+            }
+            _ => Content::Unknown,
+        };
+        let size = match kind {
+            FileType::RegularFile | FileType::Symlink => u64::try_from(stat.st_size).unwrap_or(0),
+            _ => 0,
+        };
+        Entry {
+            path: path.into(),
+            kind,
+            mode: stat.st_mode & 0o7777,
+            owner: (stat.st_uid, stat.st_gid),
+            size,
+            modified: Timestamp::of_modification(stat),
+            changed: Timestamp::of(stat),
+            inode: stat.st_ino,
+            content,
+            xattrs: hash_of(&listed.xattrs),
+        }
+    }
+
+    /// Its path, from the root of the tree, with a slash first.
+    pub fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
+    /// Whether it is a file whose content is known.
+    pub fn has_hash(&self) -> bool {
+        self.hash().is_some()
+    }
+
+    /// Whether the content of an open file is that of this entry.
+    ///
+    /// # Errors
+    /// As read(2), and `INTR` after an interruption.
+    pub fn proves(&self, file: &File) -> Result<bool, Errno> {
+        let Some(known) = self.hash() else { return Ok(false) };
+        let size = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+        let mut reader = Reader { from: From::Anywhere, buffer: Vec::new(), read: &|_| {} };
+        let found = known.kind().hash(file, &mut reader)?.ok_or(Errno::INTR)?;
+        Ok((size, found) == (self.size, known))
+    }
+
+    /// The hash of the content, if it is a file whose content is known.
+    pub(super) fn hash(&self) -> Option<Hash> {
+        match self.content {
+            Content::Hash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    /// The directory that holds it, and its name.
+    pub(super) fn place(&self) -> (&[u8], &[u8]) {
+        place(&self.path)
+    }
+
+    /// Whether nothing has been written to the inode since: then content that differs was changed
+    /// by a fault of the device, or past the file system.
+    pub(super) fn is_same_inode(&self, stat: &Stat) -> bool {
+        self.inode == stat.st_ino && self.changed == Timestamp::of(stat)
+    }
+}
+
+/// The path of a directory, which ends with a slash only if it is the root, and a name in it.
+fn place(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => (b"/", &path[1..]),
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"/", path),
+    }
+}
+
+fn hash_of(xattrs: &[Xattr]) -> Option<[u8; 16]> {
+    if xattrs.is_empty() {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for (name, value) in xattrs {
+        for part in [name.to_bytes(), value] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    Some(hash)
+}
