@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::descriptor::Descriptor;
 use super::mark::MadeDevice;
 use super::operation::{Operation, State};
-use super::problem::{AMBIGUOUS_ROOT, HIBERNATED, Problem};
+use super::problem::{AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS, HIBERNATED, Problem};
 use crate::error::Refusal;
 use crate::root_dir::RootDir;
 use crate::storage::device::{BlockDevice, Devices};
@@ -267,10 +267,11 @@ impl BootEnvironment {
     }
 
     /// Whether it is complete, or unmanaged, and nothing is known against it but that a copy of it
-    /// has the same UUID.
+    /// has the same UUIDs.
     pub fn is_whole(&self) -> bool {
+        let copied = [AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS];
         self.descriptor.as_ref().is_none_or(|d| d.refuse_incomplete().is_ok())
-            && self.problems.iter().all(|problem| problem.code == AMBIGUOUS_ROOT)
+            && self.problems.iter().all(|problem| copied.contains(&&*problem.code))
     }
 
     /// The swap files that its fstab names.
@@ -395,6 +396,17 @@ impl BootEnvironment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A copy of the whole disk has the UUIDs of the ESP and of /boot, too.
+    #[test]
+    fn a_boot_environment_whose_disk_was_copied_as_a_whole_is_whole() {
+        let mut environment = BootEnvironment::empty(Path::new("/dev/lifeboat-none1"));
+        environment.problems =
+            [AMBIGUOUS_ROOT, FSTAB_AMBIGUOUS].map(|code| Problem::new(code, "x")).into();
+        assert!(environment.is_whole());
+        environment.problems.push(Problem::new(HIBERNATED, "x"));
+        assert!(!environment.is_whole());
+    }
 
     #[test]
     fn the_fstab_of_an_unfinished_copy_names_devices_of_its_source() {
