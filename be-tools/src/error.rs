@@ -127,8 +127,8 @@ pub enum Error {
     },
     /// A package manager failed in a BE.
     #[error(
-        "{program} failed in '{name}' ({status}): {last_words}; '{name}' is incomplete: the same \
-        `be upgrade` goes on where this one ended, or `be delete {name}`"
+        "{program} failed in '{name}' ({status}): {last_words}; '{name}' is incomplete: repeat the \
+        `be upgrade`, or make it equal to its source again with `be refresh {name}`"
     )]
     PackageManager {
         /// Its program.

@@ -249,10 +249,11 @@ fn lines(plan: &Plan) -> Vec<String> {
 fn package_lines(packages: &PackageChanges) -> Vec<String> {
     let mut lines = vec![format!("Packages: {}", packages.summary())];
     if !packages.changes.is_empty() {
-        let size = HumanBytes(packages.growth.unsigned_abs());
-        let word = if packages.growth < 0 { "less" } else { "more" };
-        let download = HumanBytes(packages.download);
-        lines.push(format!("  {download} to download, then {size} {word} on its disk"));
+        let then = packages.growth.map_or_else(String::new, |growth| {
+            let word = if growth < 0 { "less" } else { "more" };
+            format!(", then {} {word} on its disk", HumanBytes(growth.unsigned_abs()))
+        });
+        lines.push(format!("  {} to download{then}", HumanBytes(packages.download)));
     }
     for (kind, title) in [
         (ChangeKind::Removed, "removed"),
@@ -569,7 +570,7 @@ mod tests {
             ],
             kept_back: vec!["linux-image-amd64".into()],
             download: 3 << 20,
-            growth: -(1 << 20),
+            growth: Some(-(1 << 20)),
         };
         let plan = Plan { packages: Some(packages), ..Plan::default() };
         assert_eq!(

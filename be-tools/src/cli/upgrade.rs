@@ -171,6 +171,9 @@ pub(super) fn say(report: &Terminal, done: &Upgraded) -> u8 {
     for path in &transcript.replaced {
         report.say(&format!("replaced: {path}, which was changed by hand; that is beside it"));
     }
+    for line in &transcript.failed {
+        report.say(&format!("failed: {line}"));
+    }
     for line in &transcript.refused {
         report.say(&format!("refused: {line}"));
     }
@@ -178,5 +181,6 @@ pub(super) fn say(report: &Terminal, done: &Upgraded) -> u8 {
         report.say(&format!("refused: {} more; see the log", transcript.refused_more));
     }
     report.say(&format!("'{name}' is complete: {}.", changes.summary()));
-    if transcript.refused.is_empty() && unplanned.is_empty() { 0 } else { 4 }
+    let is_clean = [&transcript.refused, &transcript.failed].iter().all(|lines| lines.is_empty());
+    if is_clean && unplanned.is_empty() { 0 } else { 4 }
 }

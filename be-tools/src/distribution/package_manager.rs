@@ -109,7 +109,7 @@ pub struct PackageCommand {
     pub line: String,
     /// Its words.
     pub words: Vec<OsString>,
-    /// Whether it downloads, and so needs the network.
+    /// Whether it downloads, and so needs the network. Then it changes nothing but what is cached.
     pub network: bool,
 }
 
@@ -132,7 +132,7 @@ pub enum Event<'a> {
     KeptAt(&'a str),
     /// The package's file was installed.
     Replaced,
-    /// Something failed, whatever status the program ends with.
+    /// A package's script failed, although the program goes on and ends as if it had not.
     Failed,
     /// It is for programs only, and says nothing else.
     Noise,

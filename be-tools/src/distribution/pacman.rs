@@ -2,6 +2,9 @@
 //!
 //! The plan is made with databases that are fetched into the work directory, beside a symlink to the
 //! BE's own list of what is installed. What was planned is installed from the same databases.
+//!
+//! pacman cannot finish a transaction that was killed: a package may be half there, and hooks, which
+//! make the initramfs, have not run. A BE with such a one is made equal to its source again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,8 +23,16 @@ const DATABASES: &str = "/var/lib/pacman";
 /// Every call asks nothing, and prints lines that can be read.
 const QUIET: [&str; 4] = ["--noconfirm", "--noprogressbar", "--color", "never"];
 
-/// Whether every package is whole, as far as the database says.
-const CHECK: [&str; 3] = ["pacman", "--database", "--check"];
+/// Whether every package has what it needs, as far as the database says.
+const CHECK: &str = "pacman --database --check --color never";
+
+/// What it prints when a script or a hook failed. Other errors it survives, such as a mirror that
+/// does not answer, or they are in its exit status.
+const FAILED: [&str; 3] = [
+    "error: command failed to execute correctly",
+    "error: command terminated by signal",
+    "error: could not change the root directory",
+];
 
 /// The format of what would be installed: name, version, bytes to download.
 const FORMAT: &str = "%n %v %s";
@@ -43,24 +54,26 @@ impl PackageManager for Pacman {
                     .into(),
             ));
         }
-        if wanted.is_interrupted && *wanted.change != Change::All {
+        if wanted.is_interrupted {
             return Err(Error::Usage(
-                "an interrupted change is finished by --dist, which installs every package again"
+                "pacman cannot finish a change that was interrupted: make the boot environment \
+                equal to its source again with `be refresh BE`, then repeat the command"
                     .into(),
             ));
         }
         let action = Action::of(place, wanted.change)?;
-        if !wanted.is_interrupted {
-            // What is wrong before would be found only when everything is done.
-            place.inside.run(&CHECK)?;
-        }
         let work = format!("{WORK}/pacman");
         place.work.make_directory("pacman")?;
+        // What is wrong before is not the fault of the change, which may put it right.
+        let problems = place.inside.run(&["sh", "-c", &format!("{CHECK} 2>&1 || true")])?;
+        place.work.write("pacman/problems", problems.as_bytes(), 0o644)?;
         place.work.symlink("pacman/local", &format!("{DATABASES}/local"))?;
         let at_work = ["--dbpath", &work, "--logfile", "/dev/null"];
         if action.needs_databases() {
             let words = pacman(&[&at_work[..], &QUIET, &["-Sy"]].concat());
             place.online.run(&words)?;
+        } else {
+            place.work.symlink("pacman/sync", &format!("{DATABASES}/sync"))?;
         }
         // It ends with 1 if nothing is installed.
         let installed = place.inside.run(&["sh", "-c", "pacman -Q || true"])?;
@@ -75,7 +88,12 @@ impl PackageManager for Pacman {
             let older = format!("pacman --dbpath '{work}' -Qu || true");
             plan.changes.kept_back = kept_back(&place.inside.run(&["sh", "-c", &older])?);
         }
-        plan.commands = commands(&action, &plan.changes, wanted.is_interrupted);
+        plan.commands = commands(&action, &plan.changes);
+        plan.notes.extend((action.operation != "-R" && !plan.commands.is_empty()).then(|| {
+            "pacman tells beforehand only what it installs: what that replaces or is in conflict \
+            with, and how much room it needs, shows during the change"
+                .into()
+        }));
         Ok(plan)
     }
 
@@ -115,9 +133,10 @@ impl Action {
         Ok(Action { operation, options, names })
     }
 
-    /// What is removed, or is in a file with all that it needs, needs no list of what there is.
+    /// What is removed needs no list of what there is. What a file needs is taken from the databases
+    /// that the BE has: what newer ones have is made for newer libraries.
     fn needs_databases(&self) -> bool {
-        self.operation != "-R"
+        self.operation == "-Su"
     }
 
     fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
@@ -172,34 +191,28 @@ pub(crate) fn kept_back(printed: &str) -> Vec<String> {
     ignored.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// What is run inside the BE, in order. Only what downloads has the network.
-fn commands(
-    action: &Action,
-    changes: &PackageChanges,
-    is_interrupted: bool,
-) -> Vec<PackageCommand> {
+/// What is run inside the BE, in order. Only what downloads has the network; it changes nothing.
+fn commands(action: &Action, changes: &PackageChanges) -> Vec<PackageCommand> {
     let mut commands = Vec::new();
-    if changes.changes.is_empty() && !is_interrupted {
+    if changes.changes.is_empty() {
         return commands;
     }
     let mut add = |line: String, words: &[&str], network| {
         let words = words.iter().map(OsString::from).collect();
         commands.push(PackageCommand { line, words, network });
     };
-    if is_interrupted {
-        let line = "remove the lock that an interrupted change left";
-        add(line.into(), &["rm", "-f", &format!("{DATABASES}/db.lck")], false);
+    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
+    if count > 0 {
+        let size = indicatif::HumanBytes(changes.download);
+        let work = format!("{WORK}/pacman");
+        let at_work = ["--dbpath", &work, "--logfile", "/dev/null", "--downloadonly"];
+        let words = action.words(&[&at_work[..], &QUIET].concat());
+        add(format!("download {} ({size})", packages(count)), &words, true);
     }
     if action.needs_databases() {
         let take_over =
             format!("mkdir -p {DATABASES}/sync && cp -a {WORK}/pacman/sync/. {DATABASES}/sync/");
         add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
-    }
-    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
-    if count > 0 {
-        let size = indicatif::HumanBytes(changes.download);
-        let words = action.words(&[&QUIET[..], &["--downloadonly"]].concat());
-        add(format!("download {} ({size})", packages(count)), &words, true);
     }
     let line = match (action.operation, &action.names[..]) {
         ("-Su", []) => "upgrade all packages".to_owned(),
@@ -207,12 +220,11 @@ fn commands(
         _ => format!("install {}", packages(count)),
     };
     add(line, &action.words(&QUIET), false);
-    if is_interrupted {
-        // Hooks of a change that was interrupted never ran, and packages may be half there.
-        let all = format!("all=$(pacman -Qqn) && exec pacman {} -S -- $all", QUIET.join(" "));
-        add("install every package again".into(), &["sh", "-c", &all], true);
-    }
-    add("check that every package is whole".into(), &CHECK, false);
+    // The last command of a pipe gives its status: 0 if grep(1) finds a new problem.
+    let check = format!(
+        "if {CHECK} 2>&1 | grep -vxF -f {WORK}/pacman/problems | grep '^error: '; then exit 1; fi"
+    );
+    add("check that every package has what it needs".into(), &["sh", "-c", &check], false);
     commands
 }
 
@@ -225,8 +237,9 @@ fn event(line: &str) -> Option<Event<'_>> {
     {
         return Some(Event::KeptAt(path));
     }
-    // It ends with 0 although a hook or a script failed: the kernel and the initramfs are made by hooks.
-    if line.starts_with("error: ") {
+    // It ends with 0 although a hook or a script failed: the kernel and the initramfs are made by
+    // hooks.
+    if FAILED.iter().any(|failed| line.starts_with(failed)) {
         return Some(Event::Failed);
     }
     // On a terminal the number comes first: `(1/3) upgrading tool`.
@@ -271,6 +284,8 @@ mod tests {
             ),
             ("warning: /etc/x saved as /etc/x.pacsave", None),
             ("error: command failed to execute correctly", Some(Event::Failed)),
+            ("error: command terminated by signal 11: Segmentation fault", Some(Event::Failed)),
+            ("error: failed retrieving file 'x' from mirror : 404", None),
             ("resolving dependencies...", None),
             ("checking package integrity...", None),
             (":: Processing package changes...", None),

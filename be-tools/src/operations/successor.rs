@@ -89,8 +89,8 @@ fn follow(
     }
     if then.activate {
         let not_followed = not_followed(format!("be activate {name}"));
-        if let Some(unplanned) = done.upgraded.as_ref().and_then(removed_unplanned) {
-            return Err(not_followed(unplanned));
+        if let Some(why) = done.upgraded.as_ref().and_then(not_to_be_tried) {
+            return Err(not_followed(why));
         }
         shown.part = Part::Activate;
         shown.loader_again = Some(activate::loader_again(host, &done.descriptor)?);
@@ -112,8 +112,14 @@ fn options_of(request: &UpgradeRequest) -> String {
     }
 }
 
-/// Why a copy is not tried whose upgrade removed what the plan did not name.
-fn removed_unplanned(upgraded: &Upgraded) -> Option<Error> {
+/// Why a copy is not tried whose upgrade removed what the plan did not name, or in which a package's
+/// script failed.
+fn not_to_be_tried(upgraded: &Upgraded) -> Option<Error> {
+    if let Some(failed) = upgraded.transcript.failed.first() {
+        return Some(Error::Failed(format!(
+            "in its upgrade a script failed ({failed}): look at it"
+        )));
+    }
     let names = upgraded.removed_unplanned().join(", ");
     (!names.is_empty()).then(|| {
         Error::Failed(format!("its upgrade removed {names}, which was not in the plan: look at it"))
@@ -306,16 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_unplanned_is_not_activated() {
+    fn what_was_removed_unplanned_or_failed_is_not_activated() {
         let mut upgraded = Upgraded {
             name: "second".into(),
             reference: "second".into(),
             changes: changes("2"),
             transcript: upgrade::Transcript::default(),
         };
-        assert!(removed_unplanned(&upgraded).is_none());
+        assert!(not_to_be_tried(&upgraded).is_none());
         upgraded.transcript.removed.insert("ssh".into());
-        assert!(removed_unplanned(&upgraded).unwrap().to_string().contains("removed ssh"));
+        assert!(not_to_be_tried(&upgraded).unwrap().to_string().contains("removed ssh"));
+        upgraded.transcript.removed.clear();
+        upgraded.transcript.failed.push("Make the initramfs: error".into());
+        assert!(not_to_be_tried(&upgraded).unwrap().to_string().contains("Make the initramfs"));
     }
 
     #[test]

@@ -11,8 +11,9 @@ pub struct PackageChanges {
     pub kept_back: Vec<String>,
     /// Bytes that have to be downloaded.
     pub download: u64,
-    /// Bytes by which the installed packages become larger, or smaller if it is negative.
-    pub growth: i64,
+    /// Bytes by which the installed packages become larger, or smaller if it is negative; `None` if
+    /// the package manager does not tell.
+    pub growth: Option<i64>,
 }
 
 /// A package that changes.

@@ -64,22 +64,46 @@ fn pacman_installs_upgrades_and_removes_as_the_plan_says() {
     // The oracle is pacman itself.
     assert_eq!(disk.change("chroot . pacman -Q"), "tool 2-1\n");
 
-    // A hook that fails, which pacman itself only mentions, leaves a system that is not complete.
+    // A hook that fails, which pacman itself only mentions, is reported.
     let hook = "usr/share/libalpm/hooks/tool.hook";
     disk.change(&format!(
         "mkdir -p usr/share/libalpm/hooks; printf '[Trigger]\\nOperation = Upgrade\\nType = Package\\n\
-        Target = *\\n[Action]\\nWhen = PostTransaction\\nExec = /bin/false\\n' >{hook}"
+        Target = *\\n[Action]\\nDescription = Make the initramfs...\\nWhen = PostTransaction\\nExec = \
+        /bin/false\\n' >{hook}"
     ));
     publish(&disk, "tool", "3-1");
     let failed = be(&["upgrade", &name, "--dist", "--yes"]);
-    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    assert_eq!(failed.status.code(), Some(4), "{}", said(&failed));
+    let line = "failed: (1/1) Make the initramfs: error: command failed";
+    assert!(said(&failed).contains(line), "{}", said(&failed));
     let state = || disk.change("grep ^state etc/lifeboat/environment.toml");
-    assert_eq!(state(), "state = \"incomplete\"\n");
+    assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3-1"));
     disk.change(&format!("rm {hook}"));
-    refused(&["upgrade", &name, "--remove", "tool", "--yes"], 2, "--dist");
-    let text = done(&["upgrade", &name, "--dist", "--yes"]);
-    assert!(text.contains("install every package again"), "{text}");
-    assert_eq!(state(), "state = \"complete\"\n");
+
+    // What cannot be downloaded changes nothing.
+    publish(&disk, "tool", "4-1");
+    disk.change("mv srv/arch/tool-4-1-any.pkg.tar.gz srv/");
+    let output = be(&["upgrade", &name, "--dist", "--yes"]);
+    let text = said(&output);
+    assert!(output.status.code() == Some(1) && text.contains("is as it was"), "{text}");
+    assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3-1"));
+    disk.change("mv srv/tool-4-1-any.pkg.tar.gz srv/arch/");
+
+    // What was wrong before is no fault of the change, which may put it right.
+    disk.change("printf '%%DEPENDS%%\\nother\\n\\n' >>var/lib/pacman/local/tool-3-1/desc");
+    done(&["upgrade", &name, "--install", "other", "--yes"]);
+    assert_eq!((version(&disk, "tool"), version(&disk, "other")), ("4-1".into(), "1-1".into()));
+
+    // A transaction that was killed is not finished.
+    disk.change(
+        "sed -i 's/^state.*/state = \"incomplete\"\\noperation = \"upgrade\"/' \
+        etc/lifeboat/environment.toml",
+    );
+    refused(&["upgrade", &name, "--dist", "--yes"], 2, "be refresh");
+    disk.change(
+        "sed -i '/^operation/d; s/^state.*/state = \"complete\"/' \
+        etc/lifeboat/environment.toml",
+    );
 
     let missing = be(&["upgrade", &name, "--install", "no-such", "--yes"]);
     assert!(!missing.status.success() && said(&missing).contains("no-such"), "{}", said(&missing));

@@ -44,7 +44,7 @@ pub(super) fn refuse_full(name: &str, root: &RootDir, packages: &PackagePlan) ->
     let mut needs: Vec<(Space, u64)> = Vec::new();
     for (place, bytes) in [
         ("/var/cache", changes.download.saturating_add(taken_over)),
-        ("/usr", u64::try_from(changes.growth).unwrap_or(0)),
+        ("/usr", changes.growth.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)),
         ("/boot", KERNEL.saturating_mul(kernels as u64)),
     ] {
         let Some(space) = Space::of(root, place)? else { continue };
@@ -82,7 +82,7 @@ mod tests {
             let changes = PackageChanges {
                 changes: vec![new],
                 download,
-                growth,
+                growth: Some(growth),
                 ..PackageChanges::default()
             };
             refuse_full("second", &root, &PackagePlan { changes, ..PackagePlan::default() })

@@ -100,9 +100,19 @@ impl State<'_> {
             })
         });
         let status = match ended {
-            Ok(status) if status.success() && !transcript.has_failed => {
+            Ok(status) if status.success() => {
                 place.progress = in_place::Progress::Ended;
                 return Ok(());
+            }
+            // What is cached changes nothing.
+            Ok(status) if command.network && before == in_place::Progress::Begun => {
+                place.progress = before;
+                return Err(Error::Failed(format!(
+                    "{} could not download what it needs ({status}): {}; '{}' is as it was",
+                    manager.name(),
+                    transcript.last_words(),
+                    place.environment.name()
+                )));
             }
             Ok(status) => status,
             Err(killed @ (Error::Interrupted | Error::Tool(_))) => return Err(killed),

@@ -35,10 +35,13 @@ pub struct Transcript {
     pub(in crate::operations) removed: BTreeSet<String>,
     /// The packages that are done.
     pub(super) done: BTreeSet<String>,
-    /// Whether something failed that its exit status may not tell.
-    pub(super) has_failed: bool,
+    /// What failed in packages' scripts although the package manager went on: the last thing that it
+    /// said it was doing, and the error.
+    pub failed: Vec<String>,
     /// The part of the download that is done, from 0 to 1.
     pub(super) downloaded: f64,
+    /// The last line that says what it is doing.
+    doing: String,
     package: String,
     configuration: Option<String>,
     last: VecDeque<String>,
@@ -47,6 +50,10 @@ pub struct Transcript {
 impl Transcript {
     /// Takes in a line. Returns whether it says something to a person.
     pub(super) fn add(&mut self, line: &str, event: Option<Event<'_>>) -> bool {
+        // "upgrading tool...", "(1/2) Updating the kernel images..."
+        if let Some(doing) = line.trim().strip_suffix("...") {
+            self.doing = doing.to_owned();
+        }
         match event {
             None => {}
             Some(Event::Noise) => return false,
@@ -68,7 +75,10 @@ impl Transcript {
                 return false;
             }
             Some(Event::Configuration(path)) => self.configuration = Some(path.to_owned()),
-            Some(Event::Failed) => self.has_failed = true,
+            Some(Event::Failed) if self.failed.len() < MAX_REFUSED => {
+                self.failed.push(format!("{}: {}", self.doing, line.trim()));
+            }
+            Some(Event::Failed) => {}
             Some(Event::KeptAt(path)) => add_name(&mut self.kept, Some(path.to_owned())),
             Some(Event::Kept) => add_name(&mut self.kept, self.configuration.take()),
             Some(Event::Replaced) => add_name(&mut self.replaced, self.configuration.take()),
