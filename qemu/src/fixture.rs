@@ -37,6 +37,7 @@ const INCLUDE: &[&str] = &[
     "iproute2",
     "kmod",
     "login",
+    "nftables",
     "os-prober",
     "procps",
     "qemu-guest-agent",

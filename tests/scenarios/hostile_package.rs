@@ -20,6 +20,11 @@ try sh -c 'echo 1 >/proc/sys/kernel/panic'
 try sh -c 'echo b >/proc/sysrq-trigger'
 try sh -c 'echo owned >/proc/sys/kernel/hostname'
 try sh -c 'test -b /dev/vda && dd if=/dev/zero of=/dev/vda bs=512 count=1'
+try nft flush ruleset
+try nft add table inet owned
+try perl -e 'ioctl(STDIN, 0x5412, my $c = "x") or exit 1'
+try perl -e 'open(T, "+<", "/dev/tty") && ioctl(T, 0x5412, my $c = "x") or exit 1'
+try perl -e 'open(T, "+<", "/dev/console") && ioctl(T, 0x5412, my $c = "x") or exit 1'
 try mknod /root/disk b 254 0
 try sh -c 'test -b /root/disk && echo x >/root/disk'
 try sh -c 'echo x >/proc/1/root/root/owned'
@@ -54,7 +59,7 @@ fn publish(vm: &Machine) -> Result<()> {
 
 /// What must be as before.
 fn outside(vm: &Machine) -> Result<String> {
-    let seen = "systemctl show -p MainPID,ActiveState victim; cat /srv/shared/data; \
+    let seen = "nft list ruleset; systemctl show -p MainPID,ActiveState victim; cat /srv/shared/data; \
         cut -d' ' -f3-6 /proc/self/mountinfo; cat /proc/sys/kernel/panic /proc/sys/kernel/hostname; \
         dd if=/dev/vda bs=512 count=34 status=none | md5sum; ls -A /root; cat /var/lib/dpkg/status | md5sum";
     Ok(vm.boot_id()? + &vm.run(seen)?.stdout)
@@ -67,7 +72,7 @@ fn a_hostile_package_reaches_nothing_outside_its_boot_environment(release: Relea
         mount /srv && mkdir /srv/shared && echo data >/srv/shared/data",
     )?;
     publish(&vm)?;
-    vm.run("systemd-run --quiet --unit=victim sleep 12345678")?;
+    vm.run("nft add table inet kept; systemd-run --quiet --unit=victim sleep 12345678")?;
     vm.be(&format!("create {SECOND} -m /:/dev/vda3:ext4 --current {FIRST} --yes"))?;
     let before = outside(&vm)?;
 

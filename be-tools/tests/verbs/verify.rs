@@ -1,6 +1,6 @@
 //! `be verify`: what the disk returns is what was written, or is named and put back.
 
-use super::{Disk, be, be_with, copied, differences, done, refused, root, said};
+use super::{Disk, be, be_with, copied, differences, done, from_packages, refused, root, said};
 use crate::loop_device::sh;
 
 const LIST: &str = "mkdir -p var/lib/dpkg/info; printf 'Package: data\\nStatus: install ok \
@@ -81,6 +81,33 @@ fn a_flipped_bit_is_found_named_and_put_back() {
     let left = differences(&source, &target);
     assert!(!left.contains("data\n"), "its attributes are as they were: {left}");
     assert!(done(&repair).contains("No file of"));
+}
+
+/// debsums(1) knows what Debian's packages hold, and finds the same file in the same package.
+#[test]
+fn debsums_finds_the_damage_that_is_named() {
+    if !root() {
+        return;
+    }
+    let name = format!("debsums-{}", std::process::id());
+    let disk = from_packages("debian-apt", "", "true", &name, "mkdir -p home");
+    done(&["verify", "--record", &name]);
+    let debsums = || disk.change("debsums -r . -s 2>&1 || true");
+    let before = debsums();
+    flip(&disk, "usr/bin/tar", 12_345);
+    flip(&disk, "usr/lib/x86_64-linux-gnu/perl-base/strict.pm", 7);
+    let judged = debsums();
+    let judged: Vec<&str> = judged.lines().filter(|line| !before.contains(line)).collect();
+    let output = be(&["verify", &name]);
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    let found = said(&output);
+    let found: Vec<&str> = found.lines().filter(|line| line.starts_with("damaged")).collect();
+    assert_eq!((judged.len(), found.len()), (2, 2), "{judged:?} {found:?}");
+    for (file, package) in [("/usr/bin/tar", "tar"), ("perl-base/strict.pm", "perl-base")] {
+        let line = format!("{file} ({package}): content");
+        assert!(found.iter().any(|found| found.contains(&line)), "{found:?}");
+        assert!(judged.iter().any(|judged| judged.contains(package)), "{judged:?}");
+    }
 }
 
 #[test]
