@@ -19,6 +19,7 @@ pub mod rename;
 pub mod run;
 pub mod schedule;
 pub mod successor;
+pub mod sync;
 pub mod upgrade;
 pub mod verify;
 mod write_descriptor;

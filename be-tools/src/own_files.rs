@@ -140,6 +140,11 @@ pub fn installed_files() -> &'static [InstalledFile] {
             mode: 0o644,
             contents: include_str!("../units/lifeboat-used.service"),
         },
+        InstalledFile {
+            path: "etc/systemd/system/lifeboat-sync.service",
+            mode: 0o644,
+            contents: include_str!("../units/lifeboat-sync.service"),
+        },
     ]
 }
 
@@ -161,6 +166,10 @@ pub fn installed_symlinks() -> &'static [InstalledSymlink] {
         InstalledSymlink {
             path: "etc/systemd/system/emergency.target.wants/lifeboat-used.service",
             target: "/etc/systemd/system/lifeboat-used.service",
+        },
+        InstalledSymlink {
+            path: "etc/systemd/system/sysinit.target.wants/lifeboat-sync.service",
+            target: "/etc/systemd/system/lifeboat-sync.service",
         },
     ]
 }
@@ -202,7 +211,7 @@ mod tests {
         assert_eq!(update(&host, &program).unwrap().len(), installed().count());
         assert_eq!(std::fs::read(&own).unwrap(), b"this program");
         // What an administrator changed, disabled or masked stays so.
-        let [first, second, third] = installed_files() else { panic!("other units") };
+        let [first, second, third, _] = installed_files() else { panic!("other units") };
         let at = |path: &str| host.root.join(path);
         std::fs::write(at(first.path), "changed").unwrap();
         let disabled =

@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "package_sources", run: system_files::package_sources, longest: LINE },
     Target { name: "partition_table", run: devices::partition_table, longest: DEVICE },
     Target { name: "super_block", run: devices::super_block, longest: DEVICE },
+    Target { name: "sync_list", run: system_files::sync_list, longest: LINE },
     Target { name: "swaps", run: system_files::swaps, longest: LINE },
     Target { name: "uevent", run: rescue::uevent, longest: LINE },
     Target { name: "unified_kernel_image", run: images::unified_kernel_image, longest: FILE },

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use qemu::{Disk, Machine, Release, deadline};
+use qemu::{Machine, Release, deadline};
 use tests::prepared::{FIRST, SECOND, debian, fresh};
 use tests::table::Scenario;
 use tests::{BeCommands, scenario};

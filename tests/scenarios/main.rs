@@ -14,6 +14,7 @@ mod rescue;
 mod running;
 mod schedule;
 mod solaris;
+mod sync;
 mod trial;
 mod upgrade;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         package::SCENARIOS,
         printed::SCENARIOS,
         habit::SCENARIOS,
+        sync::SCENARIOS,
         trial::SCENARIOS,
         rescue::SCENARIOS,
         image::SCENARIOS,

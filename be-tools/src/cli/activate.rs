@@ -7,7 +7,8 @@ use super::context::Context;
 use super::output::{print_json, print_line};
 use crate::discover;
 use crate::error::Result;
-use crate::operations::activate::{self, Activation};
+use crate::operations::activate::{self, Activation, SwitchOptions};
+use crate::operations::sync::SyncChoice;
 
 /// Choose the boot environment that boots next: on trial, and permanently once the trial is
 /// confirmed (luactivate)
@@ -21,6 +22,14 @@ pub struct Activate {
     /// Activate it even if a check says that it would not boot, or files could not be copied
     #[arg(long)]
     force: bool,
+    /// Let it take accounts, mail and logs over from the running boot environment when it starts, as
+    /// /etc/lifeboat/sync.list says; without this, a copy of the running one does so at its first
+    /// start
+    #[arg(long, conflicts_with = "no_sync")]
+    sync: bool,
+    /// Let it take nothing over
+    #[arg(long)]
+    no_sync: bool,
     #[command(flatten)]
     acting: ActingOptions,
 }
@@ -41,9 +50,15 @@ impl Activate {
             return Ok(0);
         };
         let activation = if self.permanent { Activation::Permanent } else { Activation::Trial };
+        let sync = match (self.sync, self.no_sync) {
+            (true, _) => SyncChoice::Always,
+            (_, true) => SyncChoice::Never,
+            _ => SyncChoice::FirstStart,
+        };
+        let options = SwitchOptions { force: self.force, sync };
         let mut report = context.report("activate", &self.acting);
         if let Some((name, activation)) =
-            activate::activate(&context.host, be, activation, self.force, &mut report)?
+            activate::activate(&context.host, be, activation, options, &mut report)?
         {
             report.say(&said(&name, activation));
         }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::escape::complain;
+use crate::escape::{complain, say};
 
 /// Runs the hidden verb in these arguments, the first of which is the name of the program. `None`
 /// if there is no hidden verb.
@@ -18,6 +18,7 @@ pub(super) fn dispatch(args: &[OsString]) -> Option<ExitCode> {
         "deadline" => Some(deadline(arguments)),
         "scheduled" => Some(scheduled(arguments)),
         "used" => Some(used()),
+        "sync" => Some(sync()),
         "installed" => Some(installed(arguments)),
         _ => None,
     }
@@ -42,6 +43,31 @@ fn used() -> ExitCode {
         complain(&e.to_string());
     }
     ExitCode::SUCCESS
+}
+
+/// What lifeboat-sync.service runs.
+fn sync() -> ExitCode {
+    match crate::operations::sync::at_boot(&crate::host::Host::local()) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(done)) => {
+            done.warnings.iter().for_each(|warning| complain(warning));
+            for path in &done.taken {
+                say(&format!("{}: taken over from '{}'", path.display(), done.from));
+            }
+            for (path, why) in &done.kept {
+                complain(&format!(
+                    "{}: not taken over from '{}': {why}",
+                    path.display(),
+                    done.from
+                ));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            complain(&e.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What runs after the program was installed or updated; the argument is its path. /proc may be

@@ -73,10 +73,12 @@ impl Verify {
         drop(bar);
         let only_damage = self.damage || found.running;
         let differs = !found.damaged.is_empty() || !only_damage && !found.changed.is_empty();
-        let status = match (differs, found.unproved) {
+        // In the running system, what changed while it was read cannot be recorded.
+        let is_proved = found.unproved == 0 || found.running;
+        let status = match (differs, is_proved) {
             (true, _) => 5,
-            (false, 0) => 0,
-            (false, _) => 4,
+            (false, true) => 0,
+            (false, false) => 4,
         };
         if self.acting.json {
             if self.summary {

@@ -59,6 +59,12 @@ pub struct Descriptor {
     /// its source: what changed in it since then is only in it. `None` if nothing is known of that.
     #[serde(default, alias = "ran", skip_serializing_if = "Option::is_none")]
     pub changed: Option<Timestamp>,
+    /// Whether it has not been started since it was last equal to its source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unstarted: bool,
+    /// The BE from which it takes accounts, mail and logs over when it starts next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Id>,
     /// The file systems and swap spaces that were made for the BE, which are refreshed and deleted
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,6 +103,8 @@ impl Descriptor {
             completed: None,
             began: None,
             changed: None,
+            unstarted: false,
+            sync: None,
             made: Vec::new(),
             replaces: Vec::new(),
             loader: LoaderName::default(),
@@ -206,6 +214,7 @@ impl Descriptor {
     pub fn complete(&mut self, root: &RootDir) -> Result<()> {
         self.replaces.clear();
         self.changed = None;
+        (self.unstarted, self.sync) = (self.source.is_some(), None);
         self.completed = Some(Timestamp::now().earlier());
         self.complete_as_it_is(root)
     }
@@ -279,6 +288,18 @@ impl Descriptor {
             return Ok(());
         }
         self.changed = Some(Timestamp::now());
+        self.store(root)
+    }
+
+    /// As [`Descriptor::note_changed`], for a BE that runs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_started(&mut self, root: &RootDir) -> Result<()> {
+        if !std::mem::take(&mut self.unstarted) {
+            return self.note_changed(root);
+        }
+        self.changed.get_or_insert_with(Timestamp::now);
         self.store(root)
     }
 

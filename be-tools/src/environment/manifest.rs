@@ -52,6 +52,11 @@ pub(crate) fn read_at(root: &RootDir, path: &Path) -> Result<Option<Manifest>> {
 /// # Errors
 /// It has too many entries, or cannot be written.
 pub fn write(root: &RootDir, manifest: &Manifest) -> Result<()> {
+    write_at(root, MANIFEST_PATH, manifest)
+}
+
+/// As [`write`], to this path.
+pub(crate) fn write_at(root: &RootDir, path: &str, manifest: &Manifest) -> Result<()> {
     if manifest.len() > MAX_ENTRIES {
         let count = manifest.len();
         return Err(Error::Failed(format!("{count} entries are too many for a manifest")));
@@ -63,7 +68,7 @@ pub fn write(root: &RootDir, manifest: &Manifest) -> Result<()> {
     });
     let compressed =
         compressed.map_err(|why| Error::Failed(format!("compressing the manifest: {why}")))?;
-    root.write(MANIFEST_PATH, &compressed, 0o600)
+    root.write(path, &compressed, 0o600)
 }
 
 /// What of a BE its manifest leaves out: what is never copied, the swap files of its fstab, and

@@ -12,6 +12,8 @@ use crate::environment::{BootEnvironment, Descriptor, Id, Name, Trial, sentences
 use crate::error::{Refusal, Result};
 use crate::host::Host;
 use crate::loader::{self, InstallTarget, Loader, LoaderStep, Stage};
+use crate::operations::sync::{self, SyncChoice};
+use crate::operations::write_descriptor::{WriteDescriptor, hold};
 use crate::plan::{Plan, Report};
 use crate::session::lock::{InProgress, Lock};
 use crate::step::{self, Step};
@@ -27,6 +29,15 @@ pub enum Activation {
     Permanent,
 }
 
+/// What else is chosen with a switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchOptions {
+    /// Whether to switch although a check fails.
+    pub force: bool,
+    /// Whether it takes files over from the running BE when it starts.
+    pub sync: SyncChoice,
+}
+
 /// A switch that has passed its checks.
 struct Switch<'a> {
     host: &'a Host,
@@ -39,6 +50,8 @@ struct Switch<'a> {
     loader_problems: Vec<loader::LoaderProblem>,
     /// The loader's notes for the plan.
     notes: Vec<String>,
+    /// The BE from which it takes files over when it starts.
+    sync: Option<&'a BootEnvironment>,
 }
 
 /// A step of a switch.
@@ -47,6 +60,8 @@ enum SwitchStep<'s, 'a> {
     Install(&'s Switch<'a>),
     /// A step of the loader.
     Loader(LoaderStep<'s>),
+    /// Notes from which BE this one takes files over when it starts, or that it does not.
+    Sync { switch: &'s Switch<'a>, from: Option<&'a BootEnvironment> },
     /// Calls off the trial of another BE that would have been next, so that it is not reported as
     /// interrupted.
     CallOff { name: &'a str, loader: Box<dyn Loader + 'a> },
@@ -57,6 +72,9 @@ impl fmt::Display for SwitchStep<'_, '_> {
         match self {
             SwitchStep::Install(switch) => f.write_str(&switch.loader.line(Stage::InstallAgain)),
             SwitchStep::Loader(step) => step.fmt(f),
+            SwitchStep::Sync { from, .. } => {
+                f.write_str(&sync_line(from.map(BootEnvironment::name)))
+            }
             SwitchStep::CallOff { name, .. } => f.write_str(&call_off(name)),
         }
     }
@@ -67,6 +85,7 @@ impl Step<()> for SwitchStep<'_, '_> {
         match self {
             SwitchStep::Install(switch) => switch.install_loader(report),
             SwitchStep::Loader(step) => step.run(),
+            SwitchStep::Sync { switch, from } => switch.note_sync(*from),
             SwitchStep::CallOff { loader, .. } => loader.call_off(),
         }
     }
@@ -85,7 +104,7 @@ pub fn activate(
     host: &Host,
     reference: &str,
     activation: Activation,
-    force: bool,
+    options: SwitchOptions,
     report: &mut dyn Report,
 ) -> Result<Option<(String, Activation)>> {
     // Locked before the disks are read, so that no other operation changes what was checked.
@@ -93,11 +112,15 @@ pub fn activate(
     let inventory = discover::discover(host)?;
     let environment = inventory.find(reference)?;
     lock.note(InProgress::on("activate", environment));
-    let switch = Switch::check(host, &inventory, environment, activation, force)?;
+    let switch = Switch::check(host, &inventory, environment, activation, options)?;
     let steps = switch.steps()?;
-    if !lock.confirm(report, &switch.plan(&steps, force))? {
+    let is_noted = steps.iter().any(|step| matches!(step, SwitchStep::Sync { .. }));
+    let noted_on = is_noted.then_some(&environment.root.device);
+    let holds = hold(host, &inventory, noted_on)?;
+    if !lock.confirm(report, &switch.plan(&steps, options.force))? {
         return Ok(None);
     }
+    holds.refuse_changed()?;
     namespace::enter_private_namespace()?;
     step::run_all(&steps, &mut (), report)?;
     Ok(Some((environment.name().to_owned(), switch.activation)))
@@ -114,7 +137,7 @@ pub(super) struct Preview {
 ///
 /// # Errors
 /// A [`Refusal`] if the machine would not accept the loader, or has nothing to fall back to.
-pub(super) fn preview(host: &Host, name: &Name) -> Result<Preview> {
+pub(super) fn preview(host: &Host, name: &Name, source: Option<&str>) -> Result<Preview> {
     let inventory = discover::discover(host)?;
     let descriptor = Descriptor::new(name.clone(), None);
     let mut environment = BootEnvironment::empty(Path::new("/"));
@@ -123,7 +146,11 @@ pub(super) fn preview(host: &Host, name: &Name) -> Result<Preview> {
     let loader = loader::for_environment(host, &inventory, &environment)?;
     let mut notes = loader.prove_switch(false)?;
     notes.extend(note_on_watchdog(host));
-    let mut steps: Vec<String> = loader.try_once()?.iter().map(ToString::to_string).collect();
+    let source = inventory.find_or_running(source)?;
+    // A running system that is adopted first is a BE by then.
+    let taken_over = source.running.then(|| sync_line(Some(source.name())));
+    let mut steps: Vec<String> = taken_over.into_iter().collect();
+    steps.extend(loader.try_once()?.iter().map(ToString::to_string));
     let on_trial = others_on_trial(&inventory, descriptor.id);
     steps.extend(on_trial.map(|other| call_off(other.name())));
     Ok(Preview { steps, notes })
@@ -148,6 +175,17 @@ fn note_on_watchdog(host: &Host) -> Option<String> {
     })
 }
 
+/// The step that notes from which BE something is taken over.
+fn sync_line(from: Option<&str>) -> String {
+    match from {
+        Some(from) => format!(
+            "note that it takes accounts, mail and logs over from '{from}' when it starts \
+            (/etc/lifeboat/sync.list)"
+        ),
+        None => "note that it takes nothing over when it starts".into(),
+    }
+}
+
 fn call_off(name: &str) -> String {
     format!("call off the trial of '{name}'")
 }
@@ -158,9 +196,11 @@ impl<'a> Switch<'a> {
         inventory: &'a Inventory,
         environment: &'a BootEnvironment,
         activation: Activation,
-        force: bool,
+        options: SwitchOptions,
     ) -> Result<Self> {
+        let force = options.force;
         let descriptor = complete_descriptor(environment)?;
+        let sync = sync::source_of(inventory, environment, descriptor, options.sync)?;
         inventory.refuse_twin(environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
         let notes = loader.prove_switch(force)?;
@@ -182,6 +222,7 @@ impl<'a> Switch<'a> {
             activation,
             loader_problems,
             notes,
+            sync,
         })
     }
 
@@ -189,6 +230,10 @@ impl<'a> Switch<'a> {
         let mut steps = Vec::new();
         if !self.loader_problems.is_empty() {
             steps.push(SwitchStep::Install(self));
+        }
+        let id = |other: &BootEnvironment| other.descriptor.as_ref().map(|other| other.id);
+        if self.sync.and_then(id) != self.descriptor.sync {
+            steps.push(SwitchStep::Sync { switch: self, from: self.sync });
         }
         let switch = match self.activation {
             Activation::Trial => self.loader.try_once()?,
@@ -221,6 +266,12 @@ impl<'a> Switch<'a> {
             plan.notes.extend(note_on_watchdog(self.host));
         }
         plan
+    }
+
+    fn note_sync(&self, from: Option<&BootEnvironment>) -> Result<()> {
+        let mut descriptor = self.descriptor.clone();
+        descriptor.sync = from.and_then(|from| from.descriptor.as_ref()).map(|from| from.id);
+        WriteDescriptor(self.environment).run(self.host, self.inventory, &descriptor)
     }
 
     fn install_loader(&self, report: &mut dyn Report) -> Result<()> {
@@ -271,6 +322,7 @@ mod tests {
             activation: Activation::Permanent,
             loader_problems: Vec::new(),
             notes: Vec::new(),
+            sync: None,
         };
         let steps = switch.plan(&switch.steps().unwrap(), false).steps;
         assert_eq!(steps.len(), 3, "{steps:?}");

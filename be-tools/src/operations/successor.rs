@@ -5,7 +5,7 @@
 //! fails is gone on with by that verb. What the packages will be is asked of the source before there
 //! is a copy; the upgrade asks again, and does nothing else than what was shown.
 
-use super::activate::{self, Activation};
+use super::activate::{self, Activation, SwitchOptions};
 use super::create::{self, CreateRequest};
 use super::upgrade::{self, UpgradeRequest, Upgraded};
 use crate::distribution::package_manager::{Change, ConfigurationPolicy};
@@ -54,7 +54,7 @@ pub fn create(
             Some(upgrade::preview(host, source, upgrade, request.boot_entry, shown.report)?);
     }
     if then.activate {
-        shown.activation = activate::preview(host, &request.name)?;
+        shown.activation = activate::preview(host, &request.name, request.from.as_deref())?;
         if shown.upgrade.is_some() {
             let again =
                 "if its packages change what loads it, that is written again before the switch";
@@ -94,7 +94,8 @@ fn follow(
         }
         shown.part = Part::Activate;
         shown.loader_again = Some(activate::loader_again(host, &done.descriptor)?);
-        let activated = activate::activate(host, &id, Activation::Trial, false, shown);
+        let activated =
+            activate::activate(host, &id, Activation::Trial, SwitchOptions::default(), shown);
         done.activated = activated.map_err(not_followed)?.map(|(_, activation)| activation);
     }
     Ok(())

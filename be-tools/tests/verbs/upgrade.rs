@@ -232,7 +232,10 @@ fn an_upgrade_that_fails_leaves_the_boot_environment_incomplete_and_goes_on_when
     let output = be(&install);
     let text = said(&output);
     assert_eq!(status(&output), Some(1), "{text}");
-    assert!(text.contains("apt-get failed in") && text.contains("goes on"), "{text}");
+    assert!(
+        text.contains("apt-get failed in") && text.contains("repeat the `be upgrade`"),
+        "{text}"
+    );
     assert_eq!(state(&disk), INCOMPLETE);
     refused(&["activate", &next, "--yes"], 3, "interrupted upgrade");
 

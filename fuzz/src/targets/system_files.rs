@@ -173,3 +173,17 @@ impl Definition<'_> {
         (t..=t + length).any(|end| self.holds(after, end))
     }
 }
+
+/// The list of what is taken over, and files of accounts, which three systems may have.
+pub fn sync_list(bytes: &[u8]) {
+    use be_tools::operations::sync::{merge, parse};
+    let text = text(bytes);
+    let (items, _) = parse(&text);
+    assert!(items.iter().all(|item| item.path.is_absolute()));
+    let mut parts = text.splitn(3, "\n\n");
+    let mut part = || parts.next().unwrap_or_default();
+    let (base, other, own) = (part(), part(), part());
+    let merged = merge("etc/passwd", base, other, own);
+    let again = merge("etc/passwd", base, other, &merged.text);
+    assert_eq!(merged.text, again.text, "doing it again changes nothing");
+}

@@ -246,14 +246,11 @@ pub(super) struct LuActivate {
 
 impl LuActivate {
     fn words(self) -> Result<Words> {
-        if self.synchronize {
-            return refuse(
-                "-s",
-                "be synchronizes no files at the first boot: `be mount` and copy them",
-            );
-        }
         Ok(match at_most_one("luactivate", self.option, self.name)? {
-            Some(name) => Words::new("activate").word(name).word("--yes"),
+            Some(name) => {
+                let words = Words::new("activate").word(name);
+                (if self.synchronize { words.word("--sync") } else { words }).word("--yes")
+            }
             None => Words::new("activate"),
         })
     }

@@ -61,7 +61,7 @@ pub fn descriptor() -> Result<Option<Descriptor>> {
 /// The descriptor cannot be read or written.
 pub fn note_changed(root: &Path) -> Result<()> {
     let root = RootDir::open(root)?;
-    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_changed(&root))
+    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_started(&root))
 }
 
 /// The state of the running BE's trial.

@@ -18,6 +18,7 @@ use crate::loader::{self, InstallTarget, Loader};
 use crate::localize::identity::NewMachine;
 use crate::operations::adopt;
 use crate::operations::delete::{self, Deletion};
+use crate::operations::sync;
 use crate::plan::Report;
 use crate::populate::source::ReplayJournal;
 use crate::populate::{self, TreeRequest};
@@ -338,7 +339,8 @@ impl Step<'_> {
                     Some(began) => Unknown::ReadSince(began),
                     None => Unknown::Read,
                 };
-                manifest::begin(&work.target, &rules, &state.known, unknown, report)
+                manifest::begin(&work.target, &rules, &state.known, unknown, report)?;
+                sync::base::keep_or_warn(&work.target, report)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

@@ -12,6 +12,7 @@ use crate::layout::{MountPoint, TargetFileSystem, TreeCopy};
 use crate::loader::firmware::lines;
 use crate::loader::{self, Loader};
 use crate::lossless;
+use crate::operations::sync;
 use crate::own_files;
 use crate::plan::Report;
 use crate::populate::source::{self, ReplayJournal};
@@ -251,7 +252,8 @@ impl Step<'_> {
             Step::Localize => state.localize(report),
             Step::Record(_) => {
                 let (rules, began) = (manifest::rules([], &[]), state.descriptor.began);
-                manifest::renew(&work.target, &rules, began, report)
+                manifest::renew(&work.target, &rules, began, report)?;
+                sync::base::keep_or_warn(&work.target, report)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

@@ -137,6 +137,16 @@ impl Entry {
         Ok((size, found) == (self.size, known))
     }
 
+    /// The size of a file in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether these bytes are the content of this entry. A sparse file is not compared.
+    pub fn is_content(&self, bytes: &[u8]) -> bool {
+        self.hash() == Some(Hash::Whole(*blake3::hash(bytes).as_bytes()))
+    }
+
     /// The hash of the content, if it is a file whose content is known.
     pub(super) fn hash(&self) -> Option<Hash> {
         match self.content {
