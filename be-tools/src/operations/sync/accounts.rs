@@ -28,7 +28,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let (mut names, mut lines) = (Vec::new(), BTreeMap::new());
-        for line in text.lines().filter(|line| !line.is_empty()) {
+        for line in text.split('\n').filter(|line| !line.is_empty()) {
             let name = line.split(':').next().unwrap_or(line);
             // Only the first line of a name counts, as for getpwnam(3).
             if let std::collections::btree_map::Entry::Vacant(place) = lines.entry(name) {

@@ -146,16 +146,13 @@ fn entry(line: &[u8]) -> Result<Entry, &'static str> {
         let (keyword, value) = word.split_once('=').ok_or("a keyword has no value")?;
         set(&mut entry, keyword, value).ok_or("a value is not one of its keyword")?;
     }
-    match entry.kind {
-        FileType::Unknown => Err("it has no type"),
-        FileType::Symlink => {
-            if let Content::Target(target) = &entry.content {
-                entry.size = target.len() as u64;
-            }
-            Ok(entry)
-        }
-        _ => Ok(entry),
-    }
+    entry.size = match (entry.kind, &entry.content) {
+        (FileType::Unknown, _) => return Err("it has no type"),
+        (FileType::RegularFile, _) => entry.size,
+        (FileType::Symlink, Content::Target(target)) => target.len() as u64,
+        _ => 0,
+    };
+    Ok(entry)
 }
 
 fn set(entry: &mut Entry, keyword: &str, value: &str) -> Option<()> {
