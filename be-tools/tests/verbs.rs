@@ -30,7 +30,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use loop_device::{root, sectors_written, sh, wait_until_unused};
+use loop_device::{is_unused_within, root, sectors_written, sh, wait_until_unused};
 
 /// Runs `be` as soon as no other operation is in its way.
 fn be(arguments: &[&str]) -> Output {
@@ -104,6 +104,9 @@ impl Disk {
         sh(self.directory.path(), &format!("{mount}; mountpoint -q mounted"));
         let printed = std::panic::catch_unwind(|| sh(&place, script));
         sh(self.directory.path(), "umount mounted");
+        // A scan by another test's `be` that looks at this mount keeps it for a moment, and then the
+        // device cannot be mounted read-only. What else has it, such as a `be run`, keeps it longer.
+        let _ = is_unused_within(&self.node, Duration::from_secs(2));
         printed.unwrap()
     }
 

@@ -4,18 +4,44 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use be_tools::storage::device::BlockDevice;
 use be_tools::storage::hold::Hold;
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::mount::{MountPropagationFlags, mount_change};
 
 /// Whether the test runs as root, which loop devices need. Otherwise prints that it is skipped.
 pub fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
-    if !root {
+    if root {
+        enter_shared_namespace();
+    } else {
         assert!(std::env::var_os("CI").is_none(), "this test needs root, also in CI");
         eprintln!("skipped: needs root");
     }
     root
+}
+
+/// Moves this thread, and what it starts, to the mount namespace of all tests of this program. Its
+/// mounts are shared, as systemd sets it: what one test unmounts is then unmounted in the private
+/// namespace of another test's `be` as well (mount_namespaces(7)). In a container, where mounts
+/// are private, its device would be in use until that one ends.
+fn enter_shared_namespace() {
+    static NAMESPACE: OnceLock<std::fs::File> = OnceLock::new();
+    let working_directory = std::env::current_dir().unwrap();
+    let namespace = NAMESPACE.get_or_init(|| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        for propagation in [MountPropagationFlags::DOWNSTREAM, MountPropagationFlags::SHARED] {
+            mount_change("/", MountPropagationFlags::REC | propagation).unwrap();
+        }
+        std::fs::File::open("/proc/thread-self/ns/mnt").unwrap()
+    });
+    // setns(2) fails for a thread that shares its working directory with others, and changes it.
+    unshare(CloneFlags::CLONE_FS).unwrap();
+    setns(namespace, CloneFlags::CLONE_NEWNS).unwrap();
+    std::env::set_current_dir(working_directory).unwrap();
 }
 
 /// Runs a shell script and returns what it printed.
@@ -40,7 +66,7 @@ fn run(program: &str, arguments: &[&str]) {
             || words.contains("in use")
             || (words.contains("wrong fs type") && attempt < 20);
         assert!(is_busy && attempt < 99, "{program} {arguments:?}: {words}");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -58,16 +84,26 @@ pub fn sectors_written(node: &str) -> u64 {
 /// while it was mounted here holds that mount until it ends, and the kernel writes the super block
 /// only then.
 pub fn wait_until_unused(node: &str) {
+    let is_unused = is_unused_within(node, Duration::from_secs(20));
+    assert!(
+        is_unused,
+        "{node} is still mounted by another program, which disturbs this test: end it"
+    );
+}
+
+/// As [`wait_until_unused`], for at most this long. Returns whether none is left.
+pub fn is_unused_within(node: &str, patience: Duration) -> bool {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = rustix::fs::OFlags::EXCL.bits().cast_signed();
     let open = || std::fs::File::options().read(true).custom_flags(flags).open(node);
-    for _ in 0..200 {
-        if open().is_ok() {
-            return;
+    let end = Instant::now() + patience;
+    while open().is_err() {
+        if Instant::now() > end {
+            return false;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("{node} is still mounted by another program, which disturbs this test: end it");
+    true
 }
 
 /// A file system in an image file, mounted.
