@@ -13,12 +13,13 @@ pub mod mounted;
 mod name;
 mod operation;
 mod problem;
+pub(crate) mod unclean;
 
 pub use crate::own_files::DESCRIPTOR_PATH;
 pub use boot_environment::{
     BootEnvironment, FileSystemUse, OperatingSystem, Root, SYSTEM_PLACES, Trial, is_never_shared,
 };
-pub use descriptor::{Descriptor, FORMAT};
+pub use descriptor::{Descriptor, FORMAT, SyncNote};
 pub use inventory::Inventory;
 pub use loader_name::LoaderName;
 pub use mark::{MadeDevice, Purpose};

@@ -6,7 +6,7 @@ mod menu_files;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +115,22 @@ impl RootDir {
             Err(e) if is_missing(e) => Ok(None),
             Err(e) => Err(e).at(what, &self.shown(path)),
         }
+    }
+
+    /// What a symlink names; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is not a symlink, or cannot be read.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let path = path.as_ref();
+        let link = match self.openat2(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(link) => link,
+            Err(e) if is_missing(e) => return Ok(None),
+            Err(e) => return Err(e).at("opening", &self.shown(path)),
+        };
+        let target = rustix::fs::readlinkat(&link, "", Vec::new());
+        let target = target.at("reading the symlink", &self.shown(path))?;
+        Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes()))))
     }
 
     /// Opens a directory with `O_PATH`, to mount something on it. Returns `None` if it does not
@@ -271,6 +287,31 @@ impl RootDir {
             let _ = remove(&directory);
         }
         written.at("writing", &shown)
+    }
+
+    /// Makes `path` a further name of a file, in the place of another one of that name.
+    ///
+    /// # Errors
+    /// As link(2) and rename(2). What was there is then still there.
+    pub fn hard_link(&self, existing: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<()> {
+        let (existing, path) = (existing.as_ref(), path.as_ref());
+        let shown = self.shown(path);
+        let places = [existing, path].map(|path| -> Result<_> {
+            let (parent, name) = split(path)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let parent = self.openat2(parent, flags, Mode::empty()).at("opening", &shown)?;
+            Ok((parent, name.to_owned()))
+        });
+        let [from, to] = places;
+        let ((from, from_name), (to, name)) = (from?, to?);
+        let _unlocked = Unlocked::new(&to, &name);
+        let mut temporary = name.clone();
+        temporary.push(".lifeboat-new");
+        let _ = rustix::fs::unlinkat(&to, &temporary, AtFlags::empty());
+        rustix::fs::linkat(&from, &from_name, &to, &temporary, AtFlags::empty())
+            .and_then(|()| rustix::fs::renameat(&to, &temporary, &to, &name))
+            .and_then(|()| rustix::fs::fsync(&to))
+            .at("linking", &shown)
     }
 
     /// Creates a symlink, replacing a file or symlink of the same name. A symlink that already has

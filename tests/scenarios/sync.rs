@@ -43,7 +43,7 @@ fn what_changed_while_a_copy_waited_is_there_at_its_first_start(release: Release
     )?;
 
     // It happens once, and not in the one that served.
-    vm.run("userdel helper; ! grep ^sync /etc/lifeboat/environment.toml")?;
+    vm.run("userdel helper; ! grep -F '[sync]' /etc/lifeboat/environment.toml")?;
     vm.be(&format!("activate {FIRST} --yes"))?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);

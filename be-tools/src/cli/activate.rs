@@ -23,8 +23,8 @@ pub struct Activate {
     #[arg(long)]
     force: bool,
     /// Let it take accounts, mail and logs over from the running boot environment when it starts, as
-    /// /etc/lifeboat/sync.list says; without this, a copy of the running one does so at its first
-    /// start
+    /// /etc/lifeboat/sync.list says; without this, a copy of the running one does so until a start
+    /// of it is confirmed
     #[arg(long, conflicts_with = "no_sync")]
     sync: bool,
     /// Let it take nothing over

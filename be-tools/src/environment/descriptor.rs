@@ -59,12 +59,12 @@ pub struct Descriptor {
     /// its source: what changed in it since then is only in it. `None` if nothing is known of that.
     #[serde(default, alias = "ran", skip_serializing_if = "Option::is_none")]
     pub changed: Option<Timestamp>,
-    /// Whether it has not been started since it was last equal to its source.
+    /// Whether no start of it has been confirmed since it was last equal to its source.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unstarted: bool,
     /// The BE from which it takes accounts, mail and logs over when it starts next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync: Option<Id>,
+    pub sync: Option<SyncNote>,
     /// The file systems and swap spaces that were made for the BE, which are refreshed and deleted
     /// with it. Others that its fstab names are left alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,6 +86,18 @@ pub struct Descriptor {
     /// How many more files were lost than `lost` names.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_more: usize,
+}
+
+/// From which BE accounts, mail and logs are taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncNote {
+    /// Its id.
+    pub from: Id,
+    /// What proves its mark: the BLAKE3 of it, in hexadecimal digits.
+    pub mark: String,
+    /// How many starts have tried.
+    #[serde(default)]
+    pub tries: u32,
 }
 
 impl Descriptor {
@@ -291,11 +303,11 @@ impl Descriptor {
         self.store(root)
     }
 
-    /// As [`Descriptor::note_changed`], for a BE that runs.
+    /// As [`Descriptor::note_changed`], for a BE whose start has been confirmed.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn note_started(&mut self, root: &RootDir) -> Result<()> {
+    pub fn note_confirmed(&mut self, root: &RootDir) -> Result<()> {
         if !std::mem::take(&mut self.unstarted) {
             return self.note_changed(root);
         }
@@ -339,6 +351,7 @@ mod tests {
         let mut d = Descriptor::new("nightly".parse().unwrap(), Some(Id::random()));
         d.shared = vec!["/home".into()];
         d.description = "before \"the\" upgrade\n".into();
+        d.sync = Some(SyncNote { from: Id::random(), mark: "ab12".into(), tries: 1 });
         assert_eq!(Descriptor::parse(&d.render().unwrap()).unwrap(), d);
     }
 

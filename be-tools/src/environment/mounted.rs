@@ -94,6 +94,21 @@ impl MountedEnvironment {
         Self::mount_temporarily(host, inventory, environment, wanted)
     }
 
+    /// As [`MountedEnvironment::mount_system`], where these paths are read: their file systems must
+    /// be there.
+    ///
+    /// # Errors
+    /// As [`MountedEnvironment::mount`].
+    pub(crate) fn mount_for_reading(
+        host: &Host,
+        inventory: &Inventory,
+        environment: &BootEnvironment,
+        paths: &[PathBuf],
+    ) -> Result<Self> {
+        let wanted = Wanted { read: paths, ..Wanted::new(MountScope::Own, MountMode::ReadOnly) };
+        Self::mount_temporarily(host, inventory, environment, wanted)
+    }
+
     /// Mounts what commands in the BE see: the root and the file systems that only this BE uses, as
     /// far as it reaches them, on a temporary directory. One that other BEs use too is mounted if
     /// its mount point is in `writable`. Call this in a private mount namespace.

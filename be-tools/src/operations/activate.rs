@@ -201,6 +201,9 @@ impl<'a> Switch<'a> {
         let force = options.force;
         let descriptor = complete_descriptor(environment)?;
         let sync = sync::source_of(inventory, environment, descriptor, options.sync)?;
+        if let Some(from) = sync.filter(|_| options.sync == SyncChoice::Always) {
+            sync::refuse_unknown(host, inventory, environment, from)?;
+        }
         inventory.refuse_twin(environment)?;
         let loader = loader::for_environment(host, inventory, environment)?;
         let notes = loader.prove_switch(force)?;
@@ -231,8 +234,7 @@ impl<'a> Switch<'a> {
         if !self.loader_problems.is_empty() {
             steps.push(SwitchStep::Install(self));
         }
-        let id = |other: &BootEnvironment| other.descriptor.as_ref().map(|other| other.id);
-        if self.sync.and_then(id) != self.descriptor.sync {
+        if self.sync.is_some() || self.descriptor.sync.is_some() {
             steps.push(SwitchStep::Sync { switch: self, from: self.sync });
         }
         let switch = match self.activation {
@@ -270,7 +272,8 @@ impl<'a> Switch<'a> {
 
     fn note_sync(&self, from: Option<&BootEnvironment>) -> Result<()> {
         let mut descriptor = self.descriptor.clone();
-        descriptor.sync = from.and_then(|from| from.descriptor.as_ref()).map(|from| from.id);
+        let from = from.and_then(|from| from.descriptor.as_ref());
+        descriptor.sync = from.map(|from| sync::note(self.host, from.id)).transpose()?;
         WriteDescriptor(self.environment).run(self.host, self.inventory, &descriptor)
     }
 

@@ -113,6 +113,9 @@ fn confirm_running(
         return Ok(None);
     }
     step::run_all(&steps, &mut (), report)?;
+    if let Err(e) = running::note_confirmed(ROOT.as_ref()) {
+        log::warn!("{e}");
+    }
     Ok(Some(confirmed))
 }
 

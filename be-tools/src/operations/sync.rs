@@ -5,6 +5,8 @@ mod accounts;
 pub(super) mod base;
 mod grown;
 mod list;
+mod partner;
+mod password_lock;
 mod take_over;
 
 use std::path::{Path, PathBuf};
@@ -12,20 +14,29 @@ use std::time::{Duration, Instant};
 
 use crate::discover;
 use crate::environment::mounted::MountedEnvironment;
-use crate::environment::{BootEnvironment, Descriptor, Id, Inventory};
-use crate::error::{Doing, Error, Result};
+use crate::environment::{BootEnvironment, Descriptor, Id, Inventory, SyncNote};
+use crate::error::{Doing, Error, Refusal, Result};
 use crate::escape::printable;
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::session::lock::BootLock;
 use crate::storage::namespace;
+use base::Base;
+use partner::Partner;
+use take_over::Sides;
 
-pub use accounts::{Merged, merge};
+pub use accounts::{FILES as ACCOUNT_FILES, Merged, Texts, merge};
 pub use list::{Item, Manner, parse};
 pub use take_over::TakenOver;
 
-/// How long the disk of the other BE is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the disks of the other BE are waited for, at the first start and at later ones.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(10)];
+
+/// How many starts try.
+const MOST_TRIES: u32 = 3;
+
+/// How long another program that writes the descriptor is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The notice at login, relative to /run.
 const NOTICE: &str = "motd.d/lifeboat-sync";
@@ -66,60 +77,137 @@ pub(super) fn source_of<'a>(
         )),
         SyncChoice::Always => Ok(running),
         SyncChoice::FirstStart => {
-            let is_copy = id.is_some() && descriptor.source == id;
-            Ok(running.filter(|_| descriptor.unstarted && is_copy && !environment.running))
+            let is_copy = id.is_some() && descriptor.unstarted && descriptor.source == id;
+            // What an earlier activation wanted has not been done.
+            let is_pending = id.is_some() && descriptor.sync.as_ref().map(|note| note.from) == id;
+            Ok(running.filter(|_| (is_copy || is_pending) && !environment.running))
         }
         SyncChoice::Never => Ok(None),
     }
 }
 
-/// What lifeboat-sync.service does: takes over what an activation has chosen. `None` if nothing was
-/// chosen. If the power fails meanwhile, the next start goes on.
+/// Refuses to take something over where it is not known what both had: accounts that were removed
+/// would come back, and logs would be there twice.
 ///
 /// # Errors
-/// The other BE is not found or cannot be read, or a file cannot be written.
+/// [`Error::Usage`], and `environment` cannot be mounted.
+pub(super) fn refuse_unknown(
+    host: &Host,
+    inventory: &Inventory,
+    environment: &BootEnvironment,
+    from: &BootEnvironment,
+) -> Result<()> {
+    let id = |of: &BootEnvironment| of.descriptor.as_ref().map(|descriptor| descriptor.id);
+    let (Some(own), Some(other)) = (id(environment), id(from)) else { return Ok(()) };
+    let base = namespace::in_private_namespace(|| {
+        let mounted = MountedEnvironment::mount_system(host, inventory, environment)?;
+        let root = RootDir::open(mounted.root())?;
+        Base::of((&root, own), (&RootDir::open(&host.root)?, other))
+    })?;
+    if base.is_some() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "'{}' cannot take anything over from '{}': what both had in common is not known. It is from \
+        a creation or a refresh of the one from the other on",
+        environment.name(),
+        from.name()
+    )))
+}
+
+/// Notes in the descriptor of a BE that it takes something over from the running one, whose id this
+/// is, and leaves a mark in that.
+///
+/// # Errors
+/// The mark cannot be written.
+pub(super) fn note(host: &Host, from: Id) -> Result<SyncNote> {
+    partner::leave_mark(&RootDir::open(&host.root)?, from)
+}
+
+/// What lifeboat-sync.service does: takes over what an activation has chosen. `None` if nothing was
+/// chosen. If the power fails meanwhile, the next start goes on; after some starts that failed,
+/// none does.
+///
+/// # Errors
+/// The other BE is not found or cannot be read, or nothing can be written.
 pub fn at_boot(host: &Host) -> Result<Option<TakenOver>> {
     let root = RootDir::open(&host.root)?;
-    let Some(from) = Descriptor::load(&root)?.and_then(|descriptor| descriptor.sync) else {
-        return Ok(None);
+    let Some(descriptor) = Descriptor::load(&root)? else { return Ok(None) };
+    let Some(mut pending) = descriptor.sync else { return Ok(None) };
+    let taken = if pending.tries < MOST_TRIES {
+        let patience = PATIENCE[usize::from(pending.tries > 0)];
+        pending.tries += 1;
+        // Before anything that may end this: a system that cannot be written to does not wait.
+        note_again(host, &root, Some(&pending))
+            .and_then(|()| taken_over(host, &root, descriptor.id, &pending, patience))
+    } else {
+        Err(Error::Failed(format!("{MOST_TRIES} starts have tried; no further one does")))
     };
-    let taken = taken_over(host, &root, from);
     notice(host, &taken)?;
-    let taken = taken?;
-    let _lock = BootLock::acquire(host)?;
-    // Another service may have written it meanwhile.
-    if let Some(mut descriptor) = Descriptor::load(&root)? {
-        descriptor.sync = None;
-        root.sync()?;
-        descriptor.store(&root)?;
+    if taken.is_ok() || pending.tries >= MOST_TRIES {
+        note_again(host, &root, None)?;
     }
-    Ok(Some(taken))
+    taken.map(Some)
 }
 
-fn taken_over(host: &Host, root: &RootDir, from: Id) -> Result<TakenOver> {
-    let end = Instant::now() + PATIENCE;
-    let inventory = loop {
-        let inventory = discover::discover(host)?;
-        if find(&inventory, from).is_some() || Instant::now() > end {
-            break inventory;
+/// Writes what is left to do to the descriptor of the running system.
+fn note_again(host: &Host, root: &RootDir, note: Option<&SyncNote>) -> Result<()> {
+    let since = Instant::now();
+    let _lock = loop {
+        match BootLock::acquire(host) {
+            Err(Error::Refused(Refusal::Busy { .. })) if since.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            other => break other?,
         }
-        std::thread::sleep(Duration::from_secs(1));
     };
-    let other = find(&inventory, from).ok_or_else(|| {
-        Error::Failed(format!("the boot environment {from}, which ran last, is on no disk"))
-    })?;
-    namespace::in_private_namespace(|| {
-        let mounted = MountedEnvironment::mount_system(host, &inventory, other)?;
-        let source = RootDir::open(mounted.root())?;
-        take_over::take_over(other.name(), &source, root)
-    })
+    // Another service may have written it meanwhile.
+    let Some(mut descriptor) = Descriptor::load(root)? else { return Ok(()) };
+    descriptor.sync = note.cloned();
+    root.sync()?;
+    descriptor.store(root)
 }
 
-fn find(inventory: &Inventory, id: Id) -> Option<&BootEnvironment> {
-    let is_it = |other: &&BootEnvironment| {
-        !other.running && other.descriptor.as_ref().is_some_and(|descriptor| descriptor.id == id)
-    };
-    inventory.environments.iter().find(is_it)
+fn taken_over(
+    host: &Host,
+    root: &RootDir,
+    id: Id,
+    note: &SyncNote,
+    patience: Duration,
+) -> Result<TakenOver> {
+    let end = Instant::now() + patience;
+    let (items, _) = base::list(root)?;
+    loop {
+        let inventory = discover::discover(host)?;
+        let done = namespace::in_private_namespace(|| {
+            match Partner::find(host, &inventory, note, &items)? {
+                Ok(partner) => from_partner(root, id, note.from, &partner).map(Ok),
+                Err(why) => Ok(Err(why)),
+            }
+        });
+        match done? {
+            Ok(taken) => return Ok(taken),
+            Err(why) if Instant::now() >= end => return Err(Error::Failed(why)),
+            Err(_) => std::thread::sleep(Duration::from_secs(1)),
+        }
+    }
+}
+
+fn from_partner(root: &RootDir, id: Id, from: Id, partner: &Partner) -> Result<TakenOver> {
+    let source = RootDir::open(partner.mounted.root())?;
+    let base = Base::of((root, id), (&source, from))?.ok_or_else(|| {
+        Error::Failed(format!("it is not known what '{}' and this one had in common", partner.name))
+    })?;
+    let is_shared = |path: &Path| partner.shares(path);
+    let sides = Sides { source: &source, target: root, base: &base, is_shared: &is_shared };
+    let mut done = take_over::take_over(&partner.name, &sides)?;
+    // From now on, this is what both had.
+    if done.is_whole
+        && let Err(why) = base.renew(root, (&source, from))
+    {
+        done.warnings.push(format!("what both have now could not be kept: {why}"));
+    }
+    Ok(done)
 }
 
 /// Writes the notice at login of what was not taken over, or removes the old one.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::environment::mounted::refuse_anothers;
+use crate::environment::unclean::is_unclean;
 use crate::environment::{BootEnvironment, Inventory};
 use crate::error::{Error, Refusal, Result};
 use crate::layout::MountPoint;
@@ -114,8 +115,7 @@ pub(crate) fn with_journals(
     let mut dirty = Vec::new();
     for mountpoint in mountpoints {
         let device = file_system(inventory, source, mountpoint)?.volume.device;
-        let unclean = device.super_block().is_some_and(|s| s.dirty);
-        if unclean && mounts.of(&device).next().is_none() && !dirty.contains(&device) {
+        if is_unclean(&device, &mounts) && !dirty.contains(&device) {
             if device.read_only {
                 let device = device.node.display().to_string();
                 return Err(Refusal::JournalOnReadOnlyDevice { device }.into());

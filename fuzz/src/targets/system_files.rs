@@ -176,14 +176,17 @@ impl Definition<'_> {
 
 /// The list of what is taken over, and files of accounts, which three systems may have.
 pub fn sync_list(bytes: &[u8]) {
-    use be_tools::operations::sync::{merge, parse};
+    use be_tools::operations::sync::{ACCOUNT_FILES, Texts, merge, parse};
     let text = text(bytes);
     let (items, _) = parse(&text);
     assert!(items.iter().all(|item| item.path.is_absolute()));
-    let mut parts = text.splitn(3, "\n\n");
-    let mut part = || parts.next().unwrap_or_default();
-    let (base, other, own) = (part(), part(), part());
-    let merged = merge("etc/passwd", base, other, own);
-    let again = merge("etc/passwd", base, other, &merged.text);
-    assert_eq!(merged.text, again.text, "doing it again changes nothing");
+    let mut parts = text.split("\n\n");
+    let mut texts = || -> Texts {
+        let part = |file| (file, parts.next().unwrap_or_default().to_owned());
+        ACCOUNT_FILES.map(part).into()
+    };
+    let (base, other, own) = (texts(), texts(), texts());
+    let Ok(merged) = merge(&base, &other, &own) else { return };
+    let again = merge(&base, &other, &merged.texts).map(|again| again.texts);
+    assert_eq!(Ok(merged.texts), again, "doing it again changes nothing");
 }

@@ -126,11 +126,12 @@ fn is_own(file_system: &FileSystemUse) -> bool {
     !file_system.shared || is_needed_to_boot(&file_system.mountpoint)
 }
 
-/// Whether the BE's programs make no sense without the file system on this mount point.
+/// Whether what is done makes no sense without the file system on this mount point.
 fn is_needed(mountpoint: &Path, wanted: Wanted) -> bool {
     is_needed_to_boot(mountpoint)
         || wanted.is_for_programs && mountpoint == Path::new("/var")
         || wanted.installs_packages && has_files_of_packages(mountpoint)
+        || wanted.read.iter().any(|path| path.starts_with(mountpoint))
 }
 
 /// Whether packages have files there, or a package manager its database.
@@ -142,10 +143,11 @@ fn has_files_of_packages(mountpoint: &Path) -> bool {
             .any(|list| Path::new(list).starts_with(mountpoint))
 }
 
-/// Whether the BE starts without it. That does not count for programs which need it: their files
-/// would go below its mount point.
+/// Whether the BE starts without it. That does not count for programs which need it, whose files
+/// would go below its mount point, nor for what is read there.
 fn is_optional(file_system: &FileSystemUse, wanted: Wanted) -> bool {
-    let is_needed = wanted.is_for_programs && is_needed(&file_system.mountpoint, wanted);
+    let is_used = wanted.is_for_programs || !wanted.read.is_empty();
+    let is_needed = is_used && is_needed(&file_system.mountpoint, wanted);
     file_system.has_option("nofail") && !is_needed
 }
 

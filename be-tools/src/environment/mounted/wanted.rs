@@ -44,13 +44,22 @@ pub(crate) struct Wanted<'a> {
     /// Mount points that the administrator has named: they are mounted although other BEs use them,
     /// and for writing although they are on other disks.
     pub(crate) writable: &'a [PathBuf],
+    /// Paths that are read: the file systems that have them must be there.
+    pub(crate) read: &'a [PathBuf],
 }
 
 impl Wanted<'_> {
     /// What is wanted where nothing else is said: no programs, and nothing that the administrator has
     /// named.
     pub(crate) fn new(scope: MountScope, mode: MountMode) -> Self {
-        Wanted { scope, mode, is_for_programs: false, installs_packages: false, writable: &[] }
+        Wanted {
+            scope,
+            mode,
+            is_for_programs: false,
+            installs_packages: false,
+            writable: &[],
+            read: &[],
+        }
     }
 }
 

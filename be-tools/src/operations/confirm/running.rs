@@ -61,7 +61,16 @@ pub fn descriptor() -> Result<Option<Descriptor>> {
 /// The descriptor cannot be read or written.
 pub fn note_changed(root: &Path) -> Result<()> {
     let root = RootDir::open(root)?;
-    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_started(&root))
+    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_changed(&root))
+}
+
+/// As [`note_changed`], once the start is confirmed.
+///
+/// # Errors
+/// Those of [`note_changed`].
+pub fn note_confirmed(root: &Path) -> Result<()> {
+    let root = RootDir::open(root)?;
+    Descriptor::load(&root)?.map_or(Ok(()), |mut descriptor| descriptor.note_confirmed(&root))
 }
 
 /// The state of the running BE's trial.

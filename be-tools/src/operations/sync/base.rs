@@ -1,21 +1,33 @@
-//! What the files of the list were when a BE was last equal to its source: what has been changed
-//! since, in either of them, shows by it.
+//! What the files of the list were when two BEs were last equal: what has been changed since, in
+//! either of them, shows by it. It lies in one of the two, and serves both.
 
 use std::path::{Path, PathBuf};
 
-use super::accounts;
+use super::accounts::{self, Texts};
 use super::list::{DEFAULT, Item, LIST_PATH, parse};
-use crate::environment::manifest;
+use crate::environment::{Descriptor, Id, manifest};
 use crate::error::{Error, Result};
+use crate::lossless;
 use crate::plan::Report;
 use crate::root_dir::RootDir;
 use crate::tree::exclude::Exclude;
 use crate::tree::listing::Tree;
-use crate::tree::manifest::{Manifest, Unknown, record};
+use crate::tree::manifest::{Entry, Manifest, Unknown, record};
 
-/// Where it is, relative to the root of the BE: a manifest, and the files of accounts themselves.
+/// Where it is, relative to the root of the BE: a manifest; the files of accounts themselves, the
+/// list of then, and which BE the other one is.
 const MANIFEST: &str = "var/lib/lifeboat/sync-base.zst";
 const FILES: &str = "var/lib/lifeboat/sync-base";
+
+/// What two BEs had in common.
+pub(super) struct Base {
+    manifest: Manifest,
+    /// The files of accounts.
+    pub(super) accounts: Texts,
+    items: Vec<Item>,
+    /// The higher one is the later one.
+    number: u64,
+}
 
 /// The list of the BE at `root`, or the default one; and sentences about its lines.
 ///
@@ -25,33 +37,97 @@ pub(super) fn list(root: &RootDir) -> Result<(Vec<Item>, Vec<String>)> {
     Ok(parse(root.text(LIST_PATH)?.as_deref().unwrap_or(DEFAULT)))
 }
 
-/// Keeps what the files of the list are now, in the BE mounted as a whole at `root`.
+impl Base {
+    /// What these two BEs had in common when they last were equal; `None` if that is not known.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn of(own: (&RootDir, Id), other: (&RootDir, Id)) -> Result<Option<Base>> {
+        let here = Self::read(own.0, other.1)?;
+        let there = Self::read(other.0, own.1)?;
+        Ok(here.into_iter().chain(there).max_by_key(|base| base.number))
+    }
+
+    /// Reads what the BE at `root` keeps, if it is of `partner`.
+    fn read(root: &RootDir, partner: Id) -> Result<Option<Base>> {
+        let Some(of) = root.text(kept("of"))? else { return Ok(None) };
+        let Some((id, number)) = of.trim().split_once(' ') else { return Ok(None) };
+        if id != partner.to_string() {
+            return Ok(None);
+        }
+        let Some(manifest) = manifest::read_at(root, MANIFEST.as_ref())? else { return Ok(None) };
+        let mut accounts = Texts::new();
+        for file in accounts::FILES {
+            let bytes = root.read_at_most(kept(file), accounts::MAX_BYTES)?.unwrap_or_default();
+            accounts.insert(file, lossless::decode(&bytes));
+        }
+        let (items, _) = parse(&root.text(kept("list"))?.unwrap_or_default());
+        Ok(Some(Base { manifest, accounts, items, number: number.parse().unwrap_or(0) }))
+    }
+
+    /// Whether a file that it does not know was not there. It knows nothing of what came to the list
+    /// later.
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        self.items.iter().any(|item| path.starts_with(&item.path))
+    }
+
+    /// What it knows of a file.
+    pub(super) fn entry(&self, path: &Path) -> Option<&Entry> {
+        self.manifest.entry(path)
+    }
+
+    /// What it knows below a directory.
+    pub(super) fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Entry> {
+        self.manifest.below(path)
+    }
+
+    /// Keeps what `other` has now, in the BE at `root`, as what both had.
+    ///
+    /// # Errors
+    /// Either cannot be read or written, and [`Error::Interrupted`].
+    pub(super) fn renew(&self, root: &RootDir, other: (&RootDir, Id)) -> Result<()> {
+        keep(root, other.0, other.1, self.number.saturating_add(1))
+    }
+}
+
+/// Keeps what the files of the list are now in a copy, mounted as a whole at `root`.
 ///
 /// # Errors
 /// It cannot be read or written, and [`Error::Interrupted`].
-pub(crate) fn keep(root: &Path) -> Result<()> {
+pub(crate) fn keep_of_copy(root: &Path) -> Result<()> {
     let top = RootDir::open(root)?;
-    let (items, _) = list(&top)?;
-    let all = Exclude::nothing().exclude("/*".as_ref());
-    let rules = items.iter().fold(all, |rules, item| rules.include(item.path.as_os_str()));
-    let (tree, nothing) = (Tree::open(root, true)?, Manifest::default());
-    let base = record(&tree, &rules, &nothing, Unknown::Read, &mut |_| Ok(()))?.manifest;
-    for file in accounts::FILES {
-        let kept = kept(file);
-        match top.read(file)? {
-            Some(bytes) => top.write(&kept, &bytes, 0o600)?,
-            None => top.remove(&kept)?,
-        }
+    match Descriptor::load(&top)?.and_then(|descriptor| descriptor.source) {
+        Some(source) => keep(&top, &top, source, 0),
+        None => Ok(()),
     }
-    manifest::write_at(&top, MANIFEST, &base)
 }
 
-/// As [`keep`]. A BE without it works as well: then nothing that differs is overwritten.
+/// Writes to `root` what the system at `of` has, as what it had in common with `partner`. If the
+/// power fails meanwhile, some of it is older: what differs since then is kept and named.
+pub(super) fn keep(root: &RootDir, of: &RootDir, partner: Id, number: u64) -> Result<()> {
+    for file in accounts::FILES {
+        match of.read_at_most(file, accounts::MAX_BYTES)? {
+            Some(bytes) => root.write(kept(file), &bytes, 0o600)?,
+            None => root.remove(kept(file))?,
+        }
+    }
+    let list_text = root.text(LIST_PATH)?.unwrap_or_else(|| DEFAULT.to_owned());
+    let (items, _) = parse(&list_text);
+    root.write(kept("list"), list_text.as_bytes(), 0o600)?;
+    root.write(kept("of"), format!("{partner} {number}\n").as_bytes(), 0o600)?;
+    let all = Exclude::nothing().exclude("/*".as_ref());
+    let rules = items.iter().fold(all, |rules, item| rules.include(item.path.as_os_str()));
+    let (tree, nothing) = (Tree::open(of.path(), true)?, Manifest::default());
+    let base = record(&tree, &rules, &nothing, Unknown::Read, &mut |_| Ok(()))?.manifest;
+    manifest::write_at(root, MANIFEST, &base)
+}
+
+/// As [`keep_of_copy`]. A BE without it works as well: then nothing is taken over.
 ///
 /// # Errors
 /// [`Error::Interrupted`].
 pub(crate) fn keep_or_warn(root: &Path, report: &mut dyn Report) -> Result<()> {
-    match keep(root) {
+    match keep_of_copy(root) {
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(why) => {
             report.fall_short(&format!(
@@ -63,22 +139,16 @@ pub(crate) fn keep_or_warn(root: &Path, report: &mut dyn Report) -> Result<()> {
     }
 }
 
-/// What was kept; `None` if nothing was.
-///
-/// # Errors
-/// It cannot be read.
-pub(super) fn read(root: &RootDir) -> Result<Option<Manifest>> {
-    manifest::read_at(root, MANIFEST.as_ref())
-}
-
-/// What a file of accounts was; empty if there was none.
-///
-/// # Errors
-/// It cannot be read.
-pub(super) fn account_file(root: &RootDir, file: &str) -> Result<String> {
-    Ok(root.text(kept(file))?.unwrap_or_default())
+/// Where a file of accounts is kept as it was before the last one was taken over, relative to the
+/// root.
+pub(super) fn replaced(file: &str) -> PathBuf {
+    Path::new("var/lib/lifeboat/sync-replaced").join(name(file))
 }
 
 fn kept(file: &str) -> PathBuf {
-    Path::new(FILES).join(Path::new(file).file_name().unwrap_or_default())
+    Path::new(FILES).join(name(file))
+}
+
+fn name(file: &str) -> &std::ffi::OsStr {
+    Path::new(file).file_name().unwrap_or_default()
 }

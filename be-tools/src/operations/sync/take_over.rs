@@ -6,18 +6,28 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
+use super::accounts::{self, Texts};
+use super::base::{self, Base};
+use super::grown;
 use super::list::{Item, Manner};
-use super::{accounts, base, grown};
-use crate::error::{Doing, Result};
+use super::password_lock::PasswordLock;
+use crate::error::{Doing, Error, Result};
+use crate::lossless;
 use crate::plan::go_on;
 use crate::root_dir::RootDir;
-use crate::tree::manifest::{Entry, Manifest};
+use crate::tree::manifest::Entry;
 use crate::tree::xattr::InodeRef;
 
 /// The largest file of which only a part is taken over, in bytes.
 const MAX_GROWN: u64 = 256 << 20;
+
+/// A larger file that has the size and the modification time of what is known of it is not read.
+const LARGE: u64 = 1 << 20;
 
 /// The most files below the directories of a list.
 const MAX_FILES: usize = 100_000;
@@ -25,86 +35,215 @@ const MAX_FILES: usize = 100_000;
 /// The deepest directory below one of a list.
 const MAX_DEPTH: usize = 16;
 
+/// How long files are taken over: the machine starts meanwhile.
+const TIME: Duration = Duration::from_secs(100);
+
 /// What was taken over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TakenOver {
     /// The name of the other BE.
     pub from: String,
-    /// The files that have something of the other BE now.
+    /// The files that have something of the other BE now, or were removed as there.
     pub taken: Vec<PathBuf>,
     /// The files that stay as they are, or parts of them, with the reason.
     pub kept: Vec<(PathBuf, String)>,
-    /// Sentences about lines of the list that say nothing.
+    /// Sentences about lines of the list that say nothing, and the like.
     pub warnings: Vec<String>,
+    /// Whether there was time for everything.
+    pub(super) is_whole: bool,
 }
 
 /// Both systems, and what they had in common.
+pub(super) struct Sides<'a> {
+    pub(super) source: &'a RootDir,
+    pub(super) target: &'a RootDir,
+    pub(super) base: &'a Base,
+    /// Whether both have the same file system at a path.
+    pub(super) is_shared: &'a dyn Fn(&Path) -> bool,
+}
+
 struct Sync<'a> {
-    source: &'a RootDir,
-    target: &'a RootDir,
-    base: Option<Manifest>,
+    sides: &'a Sides<'a>,
+    until: Instant,
     done: TakenOver,
 }
 
-/// Takes over what the target's list names from the system at `source`, whose name is `from`.
+/// Takes over what the target's list names from the system whose name is `from`.
 ///
 /// # Errors
-/// The list or a file of the target cannot be read or written. What of the source cannot be read is
-/// among what was kept.
-pub(super) fn take_over(from: &str, source: &RootDir, target: &RootDir) -> Result<TakenOver> {
-    let (items, warnings) = base::list(target)?;
-    // Without it, nothing is known of what both had.
-    let base = base::read(target).ok().flatten();
-    let done = TakenOver { from: from.to_owned(), warnings, ..TakenOver::default() };
-    let mut sync = Sync { source, target, base, done };
+/// The list cannot be read, the target is full or cannot be written to. What of a single file cannot
+/// be read or written is among what was kept.
+pub(super) fn take_over(from: &str, sides: &Sides<'_>) -> Result<TakenOver> {
+    let (items, warnings) = base::list(sides.target)?;
+    let done =
+        TakenOver { from: from.to_owned(), warnings, is_whole: true, ..TakenOver::default() };
+    let mut sync = Sync { sides, until: Instant::now() + TIME, done };
+    sync.accounts(&items)?;
     for item in &items {
-        sync.item(item)?;
+        if accounts::FILES.iter().all(|file| Path::new("/").join(file) != item.path) {
+            sync.item(item)?;
+        }
     }
-    target.sync()?;
+    sides.target.sync()?;
     Ok(sync.done)
 }
 
 impl Sync<'_> {
+    /// Merges the files of accounts that the list names.
+    fn accounts(&mut self, items: &[Item]) -> Result<()> {
+        let is_listed = |file: &str| {
+            let path = Path::new("/").join(file);
+            items.iter().any(|item| path.starts_with(&item.path)) && !(self.sides.is_shared)(&path)
+        };
+        let listed: Vec<&'static str> =
+            accounts::FILES.into_iter().filter(|file| is_listed(file)).collect();
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let _lock = PasswordLock::take(self.sides.target)?;
+        let own = texts(self.sides.target)?;
+        let mut other = match texts(self.sides.source) {
+            Ok(texts) => texts,
+            Err(why) => {
+                self.keep(Path::new("/etc/passwd"), &why.to_string());
+                return Ok(());
+            }
+        };
+        let mut known = self.sides.base.accounts.clone();
+        // Of what is not on the list, nothing has changed.
+        for file in accounts::FILES.into_iter().filter(|file| !listed.contains(file)) {
+            let text = own.get(file).cloned().unwrap_or_default();
+            other.insert(file, text.clone());
+            known.insert(file, text);
+        }
+        let merged = match accounts::merge(&known, &other, &own) {
+            Ok(merged) => merged,
+            Err(why) => {
+                self.keep(Path::new("/etc/passwd"), &format!("no account was taken over: {why}"));
+                return Ok(());
+            }
+        };
+        for (file, why) in merged.kept {
+            self.keep(&Path::new("/").join(file), &why);
+        }
+        for file in listed {
+            let (before, after) = (own.get(file), merged.texts.get(file));
+            let (Some(before), Some(after)) = (before, after) else { continue };
+            let path = Path::new("/").join(file);
+            let is_file = self.sides.target.symlink_metadata(&path)?.is_some_and(|f| f.is_file());
+            if before == after || !is_file {
+                continue;
+            }
+            let bytes = lossless::encode(before);
+            self.sides.target.write(base::replaced(file), &bytes, 0o600)?;
+            self.sides.target.write(&path, &lossless::encode(after), 0o644)?;
+            self.done.taken.push(path);
+        }
+        Ok(())
+    }
+
     fn item(&mut self, item: &Item) -> Result<()> {
-        let mut waiting = vec![(item.path.clone(), 0)];
-        let mut count = 0;
+        let top = match followed(self.sides.source, self.sides.target, &item.path) {
+            Ok(top) => top,
+            Err(why) => {
+                self.keep(&item.path, why);
+                return Ok(());
+            }
+        };
+        let mut waiting = vec![(top.clone(), 0)];
+        let (mut count, mut is_known) = (0, true);
         while let Some((path, depth)) = waiting.pop() {
             go_on()?;
             count += 1;
             if count > MAX_FILES || depth > MAX_DEPTH {
                 self.keep(&path, "there are too many files, or they are too deep");
-                break;
+                return Ok(());
             }
-            match self.source.symlink_metadata(&path) {
-                Ok(Some(found)) if found.is_dir() => {
-                    let names: Vec<OsString> = self.source.names(&path).unwrap_or_default();
-                    waiting.extend(names.iter().map(|name| (path.join(name), depth + 1)));
+            if Instant::now() > self.until {
+                self.keep(&path, "there was no time for it and what comes after it");
+                self.done.is_whole = false;
+                return Ok(());
+            }
+            if (self.sides.is_shared)(&path) {
+                continue;
+            }
+            match self.sides.source.symlink_metadata(&path) {
+                Ok(Some(found)) if found.is_dir() => match self.sides.source.names(&path) {
+                    Ok(names) => {
+                        let names: Vec<OsString> = names;
+                        waiting.extend(names.iter().map(|name| (path.join(name), depth + 1)));
+                    }
+                    Err(why) => {
+                        is_known = false;
+                        self.keep(&path, &why.to_string());
+                    }
+                },
+                Ok(Some(found)) if found.is_file() => {
+                    if let Err(why) = self.file(&path, item.manner) {
+                        self.keep_unless_it_ends(&path, why)?;
+                    }
                 }
-                Ok(Some(found)) if found.is_file() => self.file(&path, item.manner)?,
                 // It has none, or a symlink, a socket or the like, which belongs to packages.
                 Ok(_) => {}
                 Err(why) => self.keep(&path, &why.to_string()),
+            }
+        }
+        if is_known && item.manner == Manner::Overwrite {
+            self.removed(&top)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files below a directory that were removed there.
+    fn removed(&mut self, top: &Path) -> Result<()> {
+        let Sides { source, target, base, .. } = *self.sides;
+        if !source.symlink_metadata(top).is_ok_and(|found| found.is_some_and(|f| f.is_dir())) {
+            return Ok(());
+        }
+        for known in base.below(top).filter(|known| known.is_file()) {
+            let path = known.path();
+            let is_gone = matches!(source.symlink_metadata(path), Ok(None));
+            let is_here = matches!(target.symlink_metadata(path), Ok(Some(here)) if here.is_file());
+            if !is_gone || !is_here || (self.sides.is_shared)(path) {
+                continue;
+            }
+            let unchanged = target.file(path).and_then(|file| match file {
+                Some(file) => is_as(Some(known), &file, path),
+                None => Ok(false),
+            });
+            match unchanged {
+                Ok(true) => match target.remove(path) {
+                    Ok(()) => self.done.taken.push(path.to_owned()),
+                    Err(why) => self.keep_unless_it_ends(path, why)?,
+                },
+                Ok(false) => self.keep(path, "it was removed there, and changed here"),
+                Err(why) => self.keep(path, &why.to_string()),
             }
         }
         Ok(())
     }
 
     fn file(&mut self, path: &Path, manner: Manner) -> Result<()> {
-        let source = match self.source.file(path) {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(()),
-            Err(why) => {
-                self.keep(path, &why.to_string());
-                return Ok(());
-            }
-        };
-        let known = self.base.as_ref().and_then(|base| base.entry(path)).cloned();
+        let Some(source) = self.sides.source.file(path)? else { return Ok(()) };
+        let known = self.sides.base.entry(path).cloned();
         if is_as(known.as_ref(), &source, path)? {
             return Ok(());
         }
-        let target = self.target.file(path)?;
-        if target.is_none() && self.target.symlink_metadata(path)?.is_some() {
+        // A symlink would be replaced, and what it names would be left behind.
+        let here = self.sides.target.symlink_metadata(path)?;
+        if here.is_some_and(|here| !here.is_file()) {
             self.keep(path, "something else has its name here");
+            return Ok(());
+        }
+        let target = self.sides.target.file(path)?;
+        if known.is_none() && !self.sides.base.covers(path) {
+            let is_equal = match &target {
+                Some(target) => is_same(&source, target).at("reading", path)?,
+                None => false,
+            };
+            if !is_equal {
+                self.keep(path, "it came to the list after both were last equal");
+            }
             return Ok(());
         }
         match manner {
@@ -130,28 +269,10 @@ impl Sync<'_> {
         if is_as(known, &target, path)? {
             return self.put(path, source, |file| copy(source, file));
         }
-        let relative = path.strip_prefix("/").unwrap_or(path);
-        if let Some(file) = accounts::FILES.iter().find(|file| Path::new(file) == relative) {
-            return self.merge(path, file, source, &target);
-        }
         if !is_same(source, &target).at("reading", path)? {
             self.keep(path, "it was changed in both");
         }
         Ok(())
-    }
-
-    /// Merges a file of accounts.
-    fn merge(&mut self, path: &Path, file: &str, source: &File, target: &File) -> Result<()> {
-        let before = base::account_file(self.target, file)?;
-        let [other, own] = [text(source).at("reading", path)?, text(target).at("reading", path)?];
-        let merged = accounts::merge(file, &before, &other, &own);
-        for name in &merged.kept {
-            self.keep(path, &format!("'{name}' was changed in both"));
-        }
-        if merged.text == own {
-            return Ok(());
-        }
-        self.put(path, source, |file| file.write_all(merged.text.as_bytes()))
     }
 
     /// Adds what the source has more, before or after what the target has.
@@ -170,10 +291,6 @@ impl Sync<'_> {
         let size = known.as_ref().and_then(|known| usize::try_from(known.size()).ok());
         let is_base = |bytes: &[u8]| known.as_ref().is_some_and(|known| known.is_content(bytes));
         let size = size.unwrap_or(0);
-        let more = match manner {
-            Manner::Prepend => grown::before(&other, is_base, size),
-            _ => grown::after(&other, is_base, size),
-        };
         let own = match &target {
             Some(target) => read(target).at("reading", path)?,
             None => Some(Vec::new()),
@@ -182,11 +299,13 @@ impl Sync<'_> {
             self.keep(path, "it is too large");
             return Ok(());
         };
-        let has_it = match manner {
-            Manner::Prepend => own.starts_with(more),
-            _ => own.ends_with(more),
+        let grown = match manner {
+            Manner::Prepend => grown::before,
+            _ => grown::after,
         };
-        if has_it {
+        let more = grown(&other, &is_base, size);
+        // An earlier start may have added it, and programs have written since.
+        if memchr::memmem::find(grown(&own, &is_base, size), more).is_some() {
             return Ok(());
         }
         let parts = match manner {
@@ -203,14 +322,15 @@ impl Sync<'_> {
         source: &File,
         fill: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<()> {
+        let target = self.sides.target;
         let parent = path.parent().unwrap_or(Path::new("/"));
-        if self.target.directory(parent)?.is_none() {
+        if target.directory(parent)?.is_none() {
             self.keep(path, "its directory is not there");
             return Ok(());
         }
         let attributes = source.metadata().at("reading", path)?;
-        let is_new = self.target.symlink_metadata(path)?.is_none();
-        self.target.replace(path, attributes.mode() & 0o7777, |file| {
+        let is_new = target.symlink_metadata(path)?.is_none();
+        target.replace(path, attributes.mode() & 0o7777, |file| {
             fill(file)?;
             if is_new {
                 let owner = (Some(attributes.uid()), Some(attributes.gid()));
@@ -226,11 +346,76 @@ impl Sync<'_> {
     fn keep(&mut self, path: &Path, why: &str) {
         self.done.kept.push((path.to_owned(), why.to_owned()));
     }
+
+    /// Goes on after an error that is that of one file.
+    fn keep_unless_it_ends(&mut self, path: &Path, why: Error) -> Result<()> {
+        let ends = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS];
+        match &why {
+            Error::Interrupted => Err(why),
+            Error::Io { source, .. }
+                if Errno::from_io_error(source).is_some_and(|errno| ends.contains(&errno)) =>
+            {
+                Err(why)
+            }
+            _ => {
+                self.keep(path, &why.to_string());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The texts of the files of accounts.
+fn texts(root: &RootDir) -> Result<Texts> {
+    let mut texts = Texts::new();
+    for file in accounts::FILES {
+        if let Some(bytes) = root.read_at_most(file, accounts::MAX_BYTES)? {
+            texts.insert(file, lossless::decode(&bytes));
+        }
+    }
+    Ok(texts)
+}
+
+/// The path of what a symlink names that both systems have in the place of a directory, such as
+/// /var/mail.
+fn followed(source: &RootDir, target: &RootDir, path: &Path) -> Result<PathBuf, &'static str> {
+    let link = |root: &RootDir| {
+        let found = root.symlink_metadata(path).ok().flatten();
+        found.filter(std::fs::Metadata::is_symlink)?;
+        root.link_target(path).ok().flatten()
+    };
+    match (link(source), link(target)) {
+        (None, _) => Ok(path.to_owned()),
+        (Some(there), Some(here)) if there == here => {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            Ok(plain(&parent.join(there)))
+        }
+        (Some(_), _) => Err("it is a symlink there, and not the same one here"),
+    }
+}
+
+/// A path without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => {
+                plain.pop();
+            }
+            _ => {}
+        }
+    }
+    plain
 }
 
 /// Whether the content of a file is what it was when both had it.
 fn is_as(known: Option<&Entry>, file: &File, path: &Path) -> Result<bool> {
     let Some(known) = known else { return Ok(false) };
+    let (is_size, is_time) = known.resembles(file).at("reading", path)?;
+    if !is_size || is_time && known.size() > LARGE {
+        return Ok(is_size);
+    }
     known.proves(file).at("reading", path)
 }
 
@@ -259,11 +444,6 @@ fn read(mut file: &File) -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn text(file: &File) -> std::io::Result<String> {
-    let bytes = read(file)?.ok_or_else(|| std::io::Error::other("it is too large"))?;
-    String::from_utf8(bytes).map_err(std::io::Error::other)
-}
-
 fn is_same(one: &File, two: &File) -> std::io::Result<bool> {
     if one.metadata()?.len() != two.metadata()?.len() {
         return Ok(false);
@@ -278,118 +458,4 @@ fn is_same(one: &File, two: &File) -> std::io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::root_dir::testing::tree;
-
-    const LIST: &str = "/etc/passwd OVERWRITE\n/etc/note OVERWRITE\n/var/mail OVERWRITE\n\
-        /var/log/syslog APPEND\n/var/log/news PREPEND\n";
-    const BEFORE: [(&str, &str); 6] = [
-        ("etc/lifeboat/sync.list", LIST),
-        ("etc/passwd", "root:x:0:0\n"),
-        ("etc/note", "old\n"),
-        ("var/log/syslog", "one\n"),
-        ("var/log/news", "one\n"),
-        ("var/mail/alice", "hello\n"),
-    ];
-
-    /// Two equal systems, the second of which knows what both had.
-    fn systems() -> [(tempfile::TempDir, RootDir); 2] {
-        let systems = [tree(&BEFORE), tree(&BEFORE)];
-        base::keep(systems[1].1.path()).unwrap();
-        systems
-    }
-
-    fn take(systems: &[(tempfile::TempDir, RootDir); 2]) -> TakenOver {
-        let [(_, source), (_, target)] = systems;
-        take_over("first", source, target).unwrap()
-    }
-
-    fn write(system: &RootDir, path: &str, text: &str) {
-        std::fs::write(system.path().join(path), text).unwrap();
-    }
-
-    fn content(system: &RootDir, path: &str) -> String {
-        system.text(path).unwrap().unwrap()
-    }
-
-    #[test]
-    fn what_changed_in_the_other_one_alone_is_taken_over() {
-        let systems = systems();
-        assert_eq!(take(&systems).taken, Vec::<PathBuf>::new());
-        let [(_, source), (_, target)] = &systems;
-        write(source, "etc/note", "new\n");
-        write(source, "var/mail/bob", "hi\n");
-        write(source, "var/log/syslog", "one\ntwo\n");
-        write(source, "var/log/news", "two\none\n");
-        write(target, "var/log/syslog", "one\nhere\n");
-        write(target, "var/mail/alice", "read\n");
-        let done = take(&systems);
-        assert_eq!(done.kept, []);
-        let taken = ["/etc/note", "/var/mail/bob", "/var/log/syslog", "/var/log/news"];
-        assert_eq!(done.taken, taken.map(PathBuf::from));
-        for (path, expected) in [
-            ("etc/note", "new\n"),
-            ("var/mail/bob", "hi\n"),
-            ("var/mail/alice", "read\n"),
-            ("var/log/syslog", "one\nhere\ntwo\n"),
-            ("var/log/news", "two\none\n"),
-        ] {
-            assert_eq!(content(target, path), expected, "{path}");
-        }
-        // The power may fail before it is noted that this was done.
-        assert_eq!(take(&systems), TakenOver { from: "first".into(), ..TakenOver::default() });
-    }
-
-    #[test]
-    fn what_was_changed_in_both_is_kept_and_named() {
-        let systems = systems();
-        let [(_, source), (_, target)] = &systems;
-        write(source, "etc/note", "there\n");
-        write(target, "etc/note", "here\n");
-        write(source, "var/mail/alice", "more\n");
-        std::fs::remove_file(target.path().join("var/mail/alice")).unwrap();
-        write(source, "etc/passwd", "root:x:0:0\nalice:x:1000:1000\n");
-        write(target, "etc/passwd", "root:x:0:0\nntp:x:1000:1000\n");
-        let done = take(&systems);
-        let kept: Vec<_> = done.kept.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(kept, ["/etc/passwd", "/etc/note", "/var/mail/alice"]);
-        assert_eq!(content(target, "etc/note"), "here\n");
-        // An account with a number of its own is no conflict.
-        write(source, "etc/passwd", "root:x:0:0\nalice:x:1001:1001\n");
-        assert_eq!(take(&systems).taken, [PathBuf::from("/etc/passwd")]);
-        assert_eq!(
-            content(target, "etc/passwd"),
-            "root:x:0:0\nntp:x:1000:1000\nalice:x:1001:1001\n"
-        );
-    }
-
-    #[test]
-    fn nothing_leads_out_of_either_system() {
-        let systems = systems();
-        let [(_, source), (_, target)] = &systems;
-        let secret = tempfile::tempdir().unwrap();
-        std::fs::write(secret.path().join("x"), "secret").unwrap();
-        std::os::unix::fs::symlink(secret.path(), source.path().join("var/mail/out")).unwrap();
-        std::os::unix::fs::symlink(secret.path().join("x"), source.path().join("var/mail/x"))
-            .unwrap();
-        std::fs::remove_file(target.path().join("etc/note")).unwrap();
-        std::os::unix::fs::symlink(secret.path().join("x"), target.path().join("etc/note"))
-            .unwrap();
-        write(source, "etc/note", "new\n");
-        let done = take(&systems);
-        assert_eq!(done.taken, Vec::<PathBuf>::new());
-        assert_eq!(done.kept.len(), 1, "{done:?}");
-        assert_eq!(std::fs::read_to_string(secret.path().join("x")).unwrap(), "secret");
-    }
-
-    #[test]
-    fn without_what_both_had_nothing_is_overwritten() {
-        let systems = [tree(&BEFORE), tree(&BEFORE)];
-        let [(_, source), (_, target)] = &systems;
-        write(source, "etc/note", "new\n");
-        let done = take(&systems);
-        assert_eq!((done.taken.len(), done.kept.len()), (0, 1), "{done:?}");
-        assert_eq!(content(target, "etc/note"), "old\n");
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -12,6 +13,10 @@ use super::content::{From, Hash, Reader};
 use crate::timestamp::Timestamp;
 use crate::tree::listing::Listed;
 use crate::tree::xattr::Xattr;
+
+/// The longest path of an entry, in bytes. A program can make longer ones, which no other program
+/// can name.
+pub(super) const MAX_PATH: usize = 4096;
 
 /// What a tree holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +84,13 @@ impl Manifest {
         &self.entries[from..from + count]
     }
 
+    /// What is known below a directory, at any depth.
+    pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Entry> {
+        self.entries
+            .iter()
+            .filter(move |entry| entry.path().starts_with(path) && entry.path() != path)
+    }
+
     /// What is known of the entry with this path.
     pub fn entry(&self, path: &Path) -> Option<&Entry> {
         let wanted = place(path.as_os_str().as_bytes());
@@ -125,6 +137,28 @@ impl Entry {
         self.hash().is_some()
     }
 
+    /// Whether an open file has the size of this entry, and whether it also has its modification
+    /// time.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn resembles(&self, file: &File) -> Result<(bool, bool), Errno> {
+        let stat = fstat(file)?;
+        let is_size = u64::try_from(stat.st_size).is_ok_and(|size| size == self.size);
+        Ok((is_size, is_size && Timestamp::of_modification(&stat) == self.modified))
+    }
+
+    /// Whether both are names of one file.
+    pub fn is_same_file(&self, other: &Entry) -> bool {
+        (self.inode, self.changed, self.size, &self.content)
+            == (other.inode, other.changed, other.size, &other.content)
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind == FileType::RegularFile
+    }
+
     /// Whether the content of an open file is that of this entry.
     ///
     /// # Errors
@@ -164,6 +198,15 @@ impl Entry {
     /// by a fault of the device, or past the file system.
     pub(super) fn is_same_inode(&self, stat: &Stat) -> bool {
         self.inode == stat.st_ino && self.changed == Timestamp::of(stat)
+    }
+
+    /// Whether no program can have changed the open file or `O_PATH` descriptor of this entry since
+    /// it was recorded.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn is_unchanged(&self, file: impl AsFd) -> Result<bool, Errno> {
+        fstat(file).map(|stat| self.is_same_inode(&stat))
     }
 }
 
