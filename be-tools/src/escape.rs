@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Escapes text for one line of a terminal: control characters, line ends, and characters that
 /// change the direction of text.
@@ -58,9 +60,36 @@ fn escape(
     Cow::Owned(safe)
 }
 
+/// A path as text: bytes that are not UTF-8 are `\\x` and two digits.
+pub fn path_text(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.push_str(&chunk.invalid().escape_ascii().to_string());
+    }
+    text
+}
+
+/// Serializes a path as [`path_text`].
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path_text(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_any_bytes_is_text() {
+        use std::ffi::OsStr;
+        let path = |bytes: &'static [u8]| path_text(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(path("/var/ä".as_bytes()), "/var/ä");
+        assert_ne!(path(b"/var/\xff"), path(b"/var/\xfe"));
+        assert_eq!(path(b"/var/\xff"), "/var/\\xff");
+    }
 
     #[test]
     fn control_characters_are_escaped() {

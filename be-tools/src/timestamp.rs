@@ -79,14 +79,12 @@ impl Timestamp {
 
     /// When an inode was last changed (ctime).
     pub fn of(stat: &Stat) -> Self {
-        let nanoseconds = i64::try_from(stat.st_ctime_nsec).unwrap_or(0);
-        Timestamp { seconds: stat.st_ctime, nanoseconds }
+        Timestamp { seconds: stat.st_ctime, nanoseconds: nanoseconds(stat.st_ctime_nsec) }
     }
 
     /// When the content of an inode was last changed, as its owner says (mtime).
     pub fn of_modification(stat: &Stat) -> Self {
-        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-        Timestamp { seconds: stat.st_mtime, nanoseconds }
+        Timestamp { seconds: stat.st_mtime, nanoseconds: nanoseconds(stat.st_mtime_nsec) }
     }
 
     /// Seconds since 1970 and nine digits of nanoseconds, as mtree(5) writes a time.
@@ -106,4 +104,9 @@ impl Timestamp {
     pub fn reached_by(self, stat: &Stat) -> bool {
         Self::of(stat) >= self
     }
+}
+
+/// Nanoseconds as there are. An inode on a disk may have more than a second of them.
+fn nanoseconds(found: impl TryInto<i64>) -> i64 {
+    found.try_into().unwrap_or(0).clamp(0, 999_999_999)
 }

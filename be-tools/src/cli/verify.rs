@@ -10,7 +10,7 @@ use super::context::Context;
 use super::headings::OUTPUT;
 use super::output::{print_json, print_line};
 use crate::error::Result;
-use crate::escape::say;
+use crate::escape::{path_text, say};
 use crate::operations::verify::{
     self, FileFinding, FileStatus, RepairRequest, Verification, VerifyRequest,
 };
@@ -74,7 +74,7 @@ impl Verify {
         let only_damage = self.damage || found.running;
         let differs = !found.damaged.is_empty() || !only_damage && !found.changed.is_empty();
         // In the running system, what changed while it was read cannot be recorded.
-        let is_proved = found.unproved == 0 || found.running;
+        let is_proved = (found.unproved == 0 || found.running) && found.warnings.is_empty();
         let status = match (differs, is_proved) {
             (true, _) => 5,
             (false, true) => 0,
@@ -160,7 +160,7 @@ impl Drop for Bar {
 
 /// `damaged /usr/bin/bash (bash): content`; `differs` is what one that differs is.
 fn line(finding: &FileFinding, differs: &str) -> String {
-    let path = finding.path.display();
+    let path = path_text(&finding.path);
     let package =
         finding.package.as_ref().map_or_else(String::new, |package| format!(" ({package})"));
     match &finding.status {
@@ -185,8 +185,9 @@ fn sentence(found: &Verification) -> String {
         0 => String::new(),
         count => format!(
             " The content of {} files was never recorded, and is not proved: `be verify --record \
-            {name}` reads it.",
-            HumanCount(count)
+            {}` reads it.",
+            HumanCount(count),
+            found.reference
         ),
     };
     if found.damaged.is_empty() && found.changed.is_empty() {
@@ -212,8 +213,9 @@ fn sentence(found: &Verification) -> String {
     sentence.push_str(&unproved);
     if !found.damaged.is_empty() && !found.running {
         sentence.push_str(&format!(
-            " `be verify {name} --repair-from BE` puts damaged files back from another boot \
-            environment."
+            " `be verify {} --repair-from BE` puts damaged files back from another boot \
+            environment.",
+            found.reference
         ));
     }
     sentence

@@ -62,6 +62,8 @@ pub(crate) fn write_at(root: &RootDir, path: &str, manifest: &Manifest) -> Resul
         return Err(Error::Failed(format!("{count} entries are too many for a manifest")));
     }
     let compressed = zstd::Encoder::new(Vec::new(), LEVEL).and_then(|mut encoder| {
+        // A bit that flips in it is no damage of what it lists.
+        encoder.include_checksum(true)?;
         manifest::write(manifest, &mut encoder)?;
         encoder.flush()?;
         encoder.finish()
@@ -74,7 +76,8 @@ pub(crate) fn write_at(root: &RootDir, path: &str, manifest: &Manifest) -> Resul
 /// What of a BE its manifest leaves out: what is never copied, the swap files of its fstab, and
 /// these mount points of others.
 pub(crate) fn rules(swap_files: impl IntoIterator<Item = PathBuf>, others: &[PathBuf]) -> Exclude {
-    let rules = swap_files.into_iter().fold(Exclude::standard(), |rules, file| rules.never(&file));
+    let proved = Exclude::of_manifests();
+    let rules = swap_files.into_iter().fold(proved, |rules, file| rules.never(&file));
     others.iter().fold(rules, |rules, place| rules.only_directory(place))
 }
 
@@ -108,8 +111,10 @@ pub(crate) fn renew(
     began: Option<Timestamp>,
     report: &mut dyn Report,
 ) -> Result<()> {
-    // One that cannot be read is as good as none.
-    let before = RootDir::open(root).and_then(|top| read(&top)).ok().flatten();
+    let before = RootDir::open(root).and_then(|top| read(&top)).unwrap_or_else(|why| {
+        report.fall_short(&format!("what was not changed now is no longer proved: {why}"));
+        None
+    });
     let unknown = match &before {
         Some(_) => Unknown::Read,
         None => Unknown::ReadSince(began.unwrap_or_else(Timestamp::now)),
@@ -167,5 +172,34 @@ pub(crate) fn progress(count: Inspected, total: Option<u64>) -> Progress {
         bytes: count.bytes,
         total_files: total.filter(|total| *total >= count.entries),
         total_bytes: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root_dir::testing::tree;
+
+    #[test]
+    fn a_bit_that_flips_in_a_manifest_is_no_damage_of_what_it_lists() {
+        let files: Vec<(String, &str)> =
+            (0..50).map(|number| (format!("etc/{number}"), "content\n")).collect();
+        let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        let (_directory, root) = tree(&files);
+        let (rules, nothing) = (rules([], &[]), Manifest::default());
+        let mut report = crate::plan::Silent;
+        let recorded = record(root.path(), &rules, &nothing, Unknown::Read, &mut report).unwrap();
+        write(&root, &recorded.manifest).unwrap();
+        let whole = Some(recorded.manifest);
+        assert!(read(&root).unwrap() == whole);
+        let path = root.path().join(MANIFEST_PATH);
+        let bytes = std::fs::read(&path).unwrap();
+        for place in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 0x10;
+            std::fs::write(&path, flipped).unwrap();
+            // Some bits of the header say only how to decompress it.
+            assert!(read(&root).map_or(true, |found| found == whole), "{place}");
+        }
     }
 }

@@ -69,7 +69,8 @@ pub struct PackageDifference {
 /// An entry that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileDifference {
-    /// Its path, as the systems see it.
+    /// Its path, as the systems see it. In JSON, bytes that are not UTF-8 are `\\x` and two digits.
+    #[serde(serialize_with = "crate::escape::serialize_path")]
     pub path: PathBuf,
     /// How it differs.
     #[serde(flatten)]

@@ -157,7 +157,13 @@ impl<'a> InPlace<'a> {
     /// Writes the manifest of what the commands have left.
     fn record(&self, report: &mut dyn Report) -> Result<()> {
         let mounted = self.mounted()?;
-        let rules = manifest::rules(self.environment.swap_files(), self.writable);
+        // What others have too is not part of it.
+        let is_shared = |place: &PathBuf| {
+            self.environment.file_systems.iter().any(|f| f.shared && f.mountpoint == *place)
+        };
+        let others: Vec<PathBuf> =
+            self.writable.iter().filter(|place| is_shared(place)).cloned().collect();
+        let rules = manifest::rules(self.environment.swap_files(), &others);
         let began = self.descriptor.as_ref().and_then(|descriptor| descriptor.began);
         let renew = || manifest::renew(mounted.root(), &rules, began, report);
         let renewed = self.lock.without_boot_lock(renew)?;
@@ -240,7 +246,7 @@ impl Frame<'_> {
             }
             Frame::MakeInactive => state.loader()?.set_listed(false),
             Frame::Mount(_) => state.mount(report),
-            Frame::Record(_) if state.progress == Progress::Begun => Ok(()),
+            Frame::Record(_) if state.is_unchanged() => Ok(()),
             Frame::Record(_) => state.record(report),
             Frame::Unmount(_) => state.unmount(),
             Frame::Complete(_) if state.is_unchanged() => state.change(Descriptor::withdraw),

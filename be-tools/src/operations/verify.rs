@@ -14,12 +14,13 @@ use crate::discover;
 use crate::distribution::installed_packages::{installed, owners};
 use crate::environment::mounted::MountedEnvironment;
 use crate::error::Result;
+use crate::escape;
 use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::storage::namespace;
 use crate::tree::inspect::Inspected;
 use crate::tree::manifest::{Finding, Status};
-use subject::{findings, manifest_of, refuse_unfinished};
+use subject::{findings, manifest_of, refuse_unclean, refuse_unfinished};
 
 pub use record::record;
 pub use repair::{RepairRequest, Repaired, repair};
@@ -38,6 +39,8 @@ pub struct VerifyRequest {
 pub struct Verification {
     /// The name of the BE.
     pub name: String,
+    /// What names it on a command line.
+    pub reference: String,
     /// Whether it is the running one, in which changes are expected.
     pub running: bool,
     /// Files that are not as they were, although no program has written to them, by path.
@@ -46,6 +49,8 @@ pub struct Verification {
     pub changed: Vec<FileFinding>,
     /// Files whose content was never recorded, and so is not proved.
     pub unproved: u64,
+    /// How many entries `damaged` and `changed` have, also where they are left out.
+    pub counts: Counts,
     /// How many entries were looked at.
     pub entries: u64,
     /// How many bytes were read.
@@ -54,10 +59,20 @@ pub struct Verification {
     pub warnings: Vec<String>,
 }
 
+/// How many entries are not as they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Damaged ones.
+    pub damaged: usize,
+    /// Changed ones.
+    pub changed: usize,
+}
+
 /// An entry that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileFinding {
-    /// Its path, as the BE sees it.
+    /// Its path, as the BE sees it. In JSON, bytes that are not UTF-8 are `\\x` and two digits.
+    #[serde(serialize_with = "escape::serialize_path")]
     pub path: PathBuf,
     /// The package that it belongs to, if any.
     pub package: Option<String>,
@@ -107,6 +122,9 @@ pub fn verify(
     let inventory = discover::discover(host)?;
     let environment = inventory.find_or_running(request.reference.as_deref())?;
     refuse_unfinished(environment)?;
+    if !environment.running {
+        refuse_unclean(host, &inventory, environment)?;
+    }
     namespace::enter_private_namespace()?;
     let mounted = MountedEnvironment::mount_system(host, &inventory, environment)?;
     let root = RootDir::open(mounted.root())?;
@@ -114,6 +132,7 @@ pub fn verify(
     let found = findings(environment, &mounted, &manifest, &request.exclude, progress)?;
     let mut verification = Verification {
         name: environment.name().to_owned(),
+        reference: environment.reference.clone(),
         running: environment.running,
         unproved: found.unproved,
         entries: found.inspected.entries,
@@ -137,6 +156,8 @@ pub fn verify(
             false => verification.changed.push(finding),
         }
     }
+    let Verification { damaged, changed, counts, .. } = &mut verification;
+    *counts = Counts { damaged: damaged.len(), changed: changed.len() };
     Ok(verification)
 }
 
@@ -147,7 +168,7 @@ impl From<Status> for FileStatus {
                 FileStatus::Different { attributes }
             }
             Status::Unreadable(reason) => FileStatus::Unreadable { reason },
-            Status::Missing(kind) => FileStatus::Missing { kind },
+            Status::Missing(kind) | Status::Vanished(kind) => FileStatus::Missing { kind },
             Status::Added(kind) => FileStatus::Added { kind },
         }
     }

@@ -66,6 +66,12 @@ impl Exclude {
         }
     }
 
+    /// As [`Exclude::standard`], and without what is written to past the file system: what changes
+    /// in it would look like damage.
+    pub fn of_manifests() -> Self {
+        Self::standard().never("/boot/grub2/grubenv".as_ref())
+    }
+
     /// No rules: only `lost+found` at the root of a file system is left out, by the walk itself.
     pub fn nothing() -> Self {
         Exclude::default()

@@ -1,7 +1,8 @@
 //! Looks at every inode of a tree on several threads, a directory at a time.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::listing::{Listed, Place, THREADS, Tree, joined, list};
 use super::queue::lock;
 use super::work_stack::WorkStack;
 use super::working_directory::WorkingDirectory;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::plan::go_on;
 
 /// How often progress is reported and signals are checked.
@@ -77,16 +78,25 @@ pub(super) fn inspect(
         bytes.fetch_add(more, Ordering::Relaxed);
     };
     let working = AtomicUsize::new(THREADS);
-    let failure = Mutex::new(None);
+    let failure = Mutex::new(None::<Result<()>>);
     let caller = std::thread::current();
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let mut here = WorkingDirectory::default();
                 while let Some(task) = stack.take() {
-                    let (found, below) = look(tree, rules, inspector, &task, &mut here, &read);
-                    entries.fetch_add(found, Ordering::Relaxed);
-                    stack.push(below.into_iter());
+                    match look(tree, rules, inspector, &task, &mut here, &read) {
+                        Ok((found, below)) => {
+                            entries.fetch_add(found, Ordering::Relaxed);
+                            stack.push(below.into_iter());
+                        }
+                        Err(why) => {
+                            let path = OsStr::from_bytes(&task.path);
+                            let error = Err(why).at("opening", path.as_ref());
+                            lock(&failure).get_or_insert(error);
+                            stack.end();
+                        }
+                    }
                     stack.done();
                 }
                 if working.fetch_sub(1, Ordering::Release) == 1 {
@@ -97,19 +107,22 @@ pub(super) fn inspect(
         while working.load(Ordering::Acquire) > 0 {
             std::thread::park_timeout(TICK);
             if let Err(error) = go_on().and_then(|()| tick(count())) {
-                lock(&failure).get_or_insert(error);
+                lock(&failure).get_or_insert(Err(error));
                 stack.end();
             }
         }
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
+        Some(error) => error.map(|()| count()),
         // What was read when the interruption came may not have been read to its end.
         None => go_on().map(|()| count()),
     }
 }
 
 /// Looks at one directory. Returns the number of its entries, and the directories in it.
+///
+/// # Errors
+/// This process has too many open files or too little memory, which is no fault of the tree.
 fn look(
     tree: &Tree,
     rules: &Exclude,
@@ -117,25 +130,25 @@ fn look(
     task: &Task,
     here: &mut WorkingDirectory,
     read: &dyn Fn(u64),
-) -> (u64, Vec<Task>) {
-    let nothing = || (0, Vec::new());
+) -> Result<(u64, Vec<Task>), Errno> {
+    let unread = |why| match why {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Err(why),
+        why => {
+            inspector.unread(&task.path, why);
+            Ok((0, Vec::new()))
+        }
+    };
     let fd = match tree.open_directory(&task.above, &task.name) {
         Ok(fd) => Arc::new(fd),
         // Something else is mounted there. It is not part of the tree.
-        Err(Errno::XDEV) => return nothing(),
-        Err(why) => {
-            inspector.unread(&task.path, why);
-            return nothing();
-        }
+        Err(Errno::XDEV) => return Ok((0, Vec::new())),
+        Err(why) => return unread(why),
     };
     let place = Place { path: &task.path, verdict: task.verdict };
     let listed = list(&fd, place, rules, here, &mut |path: &[u8], why| inspector.unread(path, why));
     let listed = match listed {
         Ok(listed) => listed,
-        Err(why) => {
-            inspector.unread(&task.path, why);
-            return nothing();
-        }
+        Err(why) => return unread(why),
     };
     let directories = listed.iter().filter(|entry| entry.kind() == FileType::Directory);
     let below = directories.filter_map(|entry| {
@@ -151,5 +164,5 @@ fn look(
         listed,
         read,
     );
-    (count, below)
+    Ok((count, below))
 }

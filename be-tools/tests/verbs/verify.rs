@@ -53,11 +53,13 @@ fn a_flipped_bit_is_found_named_and_put_back() {
     assert!(done(&["verify", &second]).contains("is as it was when it was last complete"));
     flip(&target, "var/data", 5_000_000);
     flip(&target, "var/9", 0);
+    // One file with two names.
+    flip(&target, "var/1", 0);
     let before = target.sum();
     let output = be(&["verify", &second]);
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     let text = said(&output);
-    for line in ["damaged  /var/9: content", "damaged  /var/data (data): content", "2 damaged"] {
+    for line in ["damaged  /var/9: content", "damaged  /var/data (data): content", "4 damaged"] {
         assert!(text.contains(line), "{text}");
     }
     assert_eq!(target.sum(), before, "it only reads");
@@ -80,7 +82,54 @@ fn a_flipped_bit_is_found_named_and_put_back() {
     assert_eq!(paths(&verified(&second, &[]), "damaged"), Vec::<String>::new());
     let left = differences(&source, &target);
     assert!(!left.contains("data\n"), "its attributes are as they were: {left}");
+    target.change("test var/1 -ef var/again");
     assert!(done(&repair).contains("No file of"));
+}
+
+#[test]
+fn what_a_program_wrote_is_not_taken_for_damage_nor_replaced() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("written");
+    let (_source, target) = copied(&name, &second, LIST);
+    // As after a loss of power: what a journal holds is not in the files yet.
+    sh(
+        target.directory.path(),
+        &format!("debugfs -w -R 'feature needs_recovery' {} 2>/dev/null", target.node),
+    );
+    for more in [&[][..], &["--repair-from", &name, "--yes"]] {
+        refused(&[&["verify", &second], more].concat(), 1, "not shut down cleanly");
+    }
+    // Mounting it for writing replays it.
+    target.change("true");
+    done(&["verify", &second]);
+    // A command that was interrupted is no repair.
+    target.change(
+        "sed -i 's/^state.*/state = \"incomplete\"\\noperation = \"run\"/' \
+        etc/lifeboat/environment.toml",
+    );
+    refused(&["verify", &second, "--repair-from", &name, "--yes"], 3, "run");
+}
+
+#[test]
+fn a_repair_that_fails_for_one_file_leaves_the_boot_environment_complete() {
+    if !root() {
+        return;
+    }
+    let (name, second) = names("full");
+    let change = format!("{LIST} head -c 20000000 /dev/zero | tr '\\0' x >var/data");
+    let (_source, target) = copied(&name, &second, &change);
+    target.change("dd if=/dev/zero of=var/fill bs=1M 2>/dev/null || true");
+    done(&["verify", "--record", &second]);
+    flip(&target, "var/data", 5_000_000);
+    flip(&target, "var/9", 0);
+    let output = be(&["verify", &second, "--repair-from", &name, "--yes"]);
+    let text = said(&output);
+    assert!(output.status.code() == Some(4) && text.contains("/var/data stays damaged"), "{text}");
+    assert!(done(&["list", &second]).contains("complete"));
+    target.change("rm var/fill; test $(cat var/9) = 9");
+    done(&["verify", &second, "--repair-from", &name, "--yes"]);
 }
 
 /// debsums(1) knows what Debian's packages hold, and finds the same file in the same package.

@@ -205,7 +205,9 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
         return Err(Refusal::Subvolume { name, device, way_out }.into());
     }
     match (descriptor.state, descriptor.operation) {
-        (State::Incomplete, operation) if operation != Some(Operation::Refresh) => {
+        (State::Incomplete, operation)
+            if !matches!(operation, Some(Operation::Refresh | Operation::Repair)) =>
+        {
             descriptor.refuse_incomplete()?;
         }
         _ => {}

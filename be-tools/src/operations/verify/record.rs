@@ -69,10 +69,18 @@ impl step::Step<State<'_>> for Step<'_> {
             mode,
             &[],
         )?;
+        for warning in mounted.warnings() {
+            report.fall_short(warning);
+        }
         let root = RootDir::open(mounted.root())?;
         let descriptor = descriptor_of(environment)?;
         descriptor.refuse_other(&root, &environment.root.device)?;
-        let rules = manifest::rules(environment.swap_files(), &[]);
+        let mut rules = manifest::rules(environment.swap_files(), &[]);
+        if environment.running {
+            // Those in use that are not in its fstab.
+            let swaps = std::fs::read_to_string(state.host.proc.join("swaps"));
+            rules = rules.swap_files(&swaps.unwrap_or_default());
+        }
         let nothing = Manifest::default();
         let recorded = state.lock.without_boot_lock(|| {
             manifest::record(mounted.root(), &rules, &nothing, Unknown::Read, report)

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::subject::{findings, manifest_of};
+use super::subject::{findings, manifest_of, refuse_unclean};
 use crate::discover;
 use crate::environment::mounted::{self, MountedEnvironment};
 use crate::environment::{BootEnvironment, Operation, manifest};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
+use crate::escape::path_text;
 use crate::host::Host;
 use crate::operations::in_place::{self, Frame, Frames, InPlace, Progress};
 use crate::operations::write_descriptor::{descriptor_of, hold};
@@ -45,9 +46,10 @@ pub struct Repaired {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// A damaged file, and where it is undamaged.
+/// A damaged file that is undamaged elsewhere.
 struct Damage {
-    path: PathBuf,
+    /// Its names.
+    paths: Vec<PathBuf>,
     /// What the manifest knows of it.
     known: Entry,
 }
@@ -72,7 +74,9 @@ pub fn repair(
         damaged files again",
         &[],
     )?;
+    refuse_interrupted(environment)?;
     mounted::refuse_for_commands(&inventory, environment, &[], false)?;
+    refuse_unclean(host, &inventory, environment)?;
     let source = inventory.find(request.from)?;
     if std::ptr::eq(source, environment) {
         return Err(Error::Usage(format!(
@@ -88,6 +92,7 @@ pub fn repair(
     report.part(&format!("read every file of '{}'", environment.name()));
     let (damage, mut repaired) = {
         let mounted = MountedEnvironment::mount_system(host, &inventory, environment)?;
+        mounted.warnings().iter().for_each(|warning| report.warn(warning));
         let progress = &mut |count: Inspected, total| {
             report.progress(&manifest::progress(count, Some(total)));
         };
@@ -124,10 +129,37 @@ pub fn repair(
         return Ok(None);
     }
     holds.refuse_changed()?;
+    if let Some(note) = environment.trial_called_off().filter(|_| entry.is_some()) {
+        report.warn(&note);
+    }
     let place = InPlace::new(host, &inventory, environment, &lock, &[]);
     let mut state = State { place, source: &source_root, repaired: &mut repaired };
     step::run_all(&steps, &mut state, report)?;
     Ok(Some(repaired))
+}
+
+/// Refuses a BE that another operation left incomplete: what its command did is not damage.
+fn refuse_interrupted(environment: &BootEnvironment) -> Result<()> {
+    match &environment.descriptor {
+        Some(descriptor) if descriptor.operation != Some(Operation::Repair) => {
+            Ok(descriptor.refuse_incomplete()?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether no program has changed what is at this path since it was recorded.
+fn is_unchanged(root: &RootDir, path: &Path, known: &Entry) -> Result<bool> {
+    let file = root.file(path)?;
+    file.map_or(Ok(false), |file| known.is_unchanged(file).at("reading", path))
+}
+
+/// Adds a damaged file, or a further name of one.
+fn add(damage: &mut Vec<Damage>, path: PathBuf, known: &Entry) {
+    match damage.iter_mut().find(|other| other.known.is_same_file(known)) {
+        Some(other) => other.paths.push(path),
+        None => damage.push(Damage { paths: vec![path], known: known.clone() }),
+    }
 }
 
 /// The damaged files that the source has as the manifest says; and what is left, with the reason.
@@ -160,7 +192,10 @@ fn damage(
             .map(|file| file.is_some_and(|file| known.proves(&file).unwrap_or(false)));
         go_on()?;
         match has_it {
-            Ok(true) => damage.push(Damage { path, known: known.clone() }),
+            Ok(true) if !is_unchanged(&root, &path, known)? => {
+                left.push((path, "a program has changed it since it was recorded".into()));
+            }
+            Ok(true) => add(&mut damage, path, known),
             Ok(false) => left.push((path, format!("'{}' does not have it", request.from))),
             Err(why) => left.push((path, why.to_string())),
         }
@@ -192,14 +227,46 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Puts the content of one file back, with the owner, mode and extended attributes that it has,
-    /// and the time that it had.
+    /// Puts the content of one file back. One for which that fails is left as it was, damaged.
     fn put_back(&mut self, damage: &Damage) -> Result<()> {
-        self.place.progress = Progress::Started;
-        let Damage { path, known } = damage;
+        let before = std::mem::replace(&mut self.place.progress, Progress::Started);
+        let [path, others @ ..] = &damage.paths[..] else { return Ok(()) };
         let root = self.place.root()?;
+        let names = match self.replace(&root, path, &damage.known) {
+            Ok(names) => names,
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(why) => {
+                self.place.progress = before;
+                go_on()?;
+                let left = damage.paths.iter().map(|path| (path.clone(), why.to_string()));
+                self.repaired.left.extend(left);
+                return Ok(());
+            }
+        };
+        self.place.progress = Progress::Ended;
+        self.repaired.files.push(path.clone());
+        for other in others {
+            match root.hard_link(path, other) {
+                Ok(()) => self.repaired.files.push(other.clone()),
+                Err(why) => self.repaired.left.push((other.clone(), why.to_string())),
+            }
+        }
+        if names > damage.paths.len() as u64 {
+            let why = "it has more names, which were left out and keep the damaged content";
+            self.repaired.left.push((path.clone(), why.into()));
+        }
+        Ok(())
+    }
+
+    /// Replaces a file by one with the content of the source, and with the owner, mode and extended
+    /// attributes that it has, and the time that it had. Returns how many names it had.
+    fn replace(&self, root: &RootDir, path: &Path, known: &Entry) -> Result<u64> {
+        if !is_unchanged(root, path, known)? {
+            let why = "a program has changed it since it was verified: run the command again";
+            return Err(Error::Failed(why.into()));
+        }
         let source = self.source.file(path)?.ok_or_else(|| gone(path))?;
-        let before = root.metadata(path)?.ok_or_else(|| gone(path))?;
+        let before = root.symlink_metadata(path)?.ok_or_else(|| gone(path))?;
         let (abilities, stop) = (Abilities::default(), || go_on().is_err());
         let source = OwnedFd::from(source);
         root.replace(path, before.mode() & 0o7777, |file| {
@@ -211,15 +278,16 @@ impl State<'_> {
                     ContentError::Stopped => IoError::from(std::io::ErrorKind::Interrupted),
                 },
             )?;
-            // What was written is read, not what was to be written.
+            // Not what was to be written, but what is there: from the disk, as far as the kernel
+            // has nothing to write any more.
+            file.sync_all()?;
+            rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;
             if !known.proves(file)? {
                 return Err(IoError::other("it has been changed in the other boot environment"));
             }
             file.set_times(FileTimes::new().set_modified(before.modified()?))
         })?;
-        self.place.progress = Progress::Ended;
-        self.repaired.files.push(path.clone());
-        Ok(())
+        Ok(before.nlink())
     }
 }
 
@@ -232,7 +300,8 @@ impl Display for Step<'_> {
         match self {
             Step::Frame(frame) => frame.fmt(f),
             Step::PutBack(damage, source) => {
-                write!(f, "put {} back from '{source}'", damage.path.display())
+                let paths: Vec<_> = damage.paths.iter().map(|path| path_text(path)).collect();
+                write!(f, "put {} back from '{source}'", paths.join(", "))
             }
         }
     }

@@ -7,7 +7,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::content::{From, Hash, HashKind, Reader, hash, target};
-use super::entry::{Content, Entry, Manifest};
+use super::entry::{Content, Entry, MAX_PATH, Manifest};
 use crate::error::Result;
 use crate::timestamp::Timestamp;
 use crate::tree::directories::InodeId;
@@ -76,7 +76,12 @@ impl Inspector for Recorder<'_> {
         let mut reader = Reader { from: From::Anywhere, buffer: Vec::new(), read };
         let mut found = Vec::with_capacity(entries.len());
         for listed in entries {
-            let mut entry = Entry::of(joined(directory.path, &listed.name), &listed);
+            let path = joined(directory.path, &listed.name);
+            if path.len() > MAX_PATH {
+                self.unread(&path, Errno::NAMETOOLONG);
+                continue;
+            }
+            let mut entry = Entry::of(path, &listed);
             if let Err(why) = self.fill(&mut entry, &directory, &listed, &mut reader) {
                 self.unread(&entry.path, why);
             }

@@ -112,6 +112,44 @@ fn what_differs_although_nothing_wrote_to_it_is_damage() {
 }
 
 #[test]
+fn what_is_gone_from_a_directory_that_nobody_wrote_to_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("t");
+    sh(directory.path(), TREE);
+    let (manifest, _) = manifest_of(&at, &Manifest::default());
+    let ghost = "./dir/ghost type=file uid=0 gid=0 mode=0644 size=1 time=1.000000000 \
+        ctime=1.000000000 inode=1\n";
+    let with_ghost = parse((text(&manifest) + ghost).as_bytes()).unwrap();
+    let found = verified(&at, &with_ghost, &Exclude::nothing());
+    assert_eq!(found, [("/dir/ghost".into(), Status::Vanished("file"))]);
+    assert!(found[0].1.is_damage());
+    sh(&at, "rm dir/linked");
+    let found = verified(&at, &with_ghost, &Exclude::nothing());
+    assert!(found.contains(&("/dir/ghost".into(), Status::Missing("file"))), "{found:?}");
+}
+
+#[test]
+fn a_path_that_no_program_can_name_does_not_spoil_the_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().join("t");
+    let name = "x".repeat(250);
+    let deep = format!(
+        "mkdir t; cd t; echo 1 >one; i=0; while [ $i -lt 30 ]; do mkdir {name}; cd -P {name}; \
+        i=$((i+1)); done"
+    );
+    sh(directory.path(), &deep);
+    let tree = Tree::open(&at, false).unwrap();
+    let nothing = Manifest::default();
+    let recorded =
+        record(&tree, &Exclude::nothing(), &nothing, Unknown::Read, &mut |_| Ok(())).unwrap();
+    assert!(!recorded.unread.is_empty());
+    let manifest = parse(text(&recorded.manifest).as_bytes()).unwrap();
+    let found = verify(&tree, &Exclude::nothing(), &manifest, &mut |_| Ok(())).unwrap();
+    assert_eq!(found.findings, []);
+    assert!(found.unproved > 0);
+}
+
+#[test]
 fn only_what_was_changed_is_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path().join("t");

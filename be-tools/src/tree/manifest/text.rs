@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 use rustix::fs::FileType;
 
 use super::content::Hash;
-use super::entry::{Content, Entry, Manifest};
+use super::entry::{Content, Entry, MAX_PATH, Manifest};
 use crate::octal::{escape_bytes, unescape};
 use crate::timestamp::Timestamp;
 
@@ -17,7 +17,7 @@ use crate::timestamp::Timestamp;
 pub const MAX_ENTRIES: usize = 8 << 20;
 
 /// The longest line, in bytes: two paths of which every byte is escaped, and the keywords.
-const MAX_LINE: u64 = 2 * 4 * 4096 + 1024;
+const MAX_LINE: u64 = 2 * 4 * MAX_PATH as u64 + 1024;
 
 /// The first line of a file of mtree(5).
 const SIGNATURE: &str = "#mtree";

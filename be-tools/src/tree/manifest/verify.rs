@@ -1,16 +1,19 @@
 //! Compares a tree with its manifest.
 
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::content::{From, Reader, hash, target};
-use super::entry::{Content, Entry, Manifest};
+use super::entry::{Content, Entry, MAX_PATH, Manifest};
 use crate::error::Result;
+use crate::timestamp::Timestamp;
 use crate::tree::exclude::{Exclude, Verdict};
 use crate::tree::inspect::{Directory, Inspected, Inspector, inspect};
 use crate::tree::listing::{Listed, Tree, joined, kind_name};
@@ -48,6 +51,8 @@ pub enum Status {
     Changed(Vec<&'static str>),
     /// It is not there; its type, for people.
     Missing(&'static str),
+    /// It is not there, although nothing has written to its directory since; its type, for people.
+    Vanished(&'static str),
     /// The manifest does not have it; its type, for people.
     Added(&'static str),
 }
@@ -55,7 +60,7 @@ pub enum Status {
 impl Status {
     /// Whether no program can have done this on purpose.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Status::Damaged(_) | Status::Unreadable(_))
+        matches!(self, Status::Damaged(_) | Status::Unreadable(_) | Status::Vanished(_))
     }
 }
 
@@ -82,6 +87,11 @@ pub fn verify(
     let inspected = inspect(tree, rules, &verifier, tick)?;
     let mut findings = verifier.findings.into_inner().unwrap_or_else(PoisonError::into_inner);
     findings.sort_unstable();
+    // What cannot be read was not listed either.
+    findings.dedup_by(|later, first| {
+        let is_missing = matches!(later.status, Status::Missing(_) | Status::Vanished(_));
+        is_missing && later.path == first.path && matches!(first.status, Status::Unreadable(_))
+    });
     Ok(Findings { findings, unproved: verifier.unproved.into_inner(), inspected })
 }
 
@@ -89,30 +99,37 @@ impl Inspector for Verifier<'_> {
     fn directory(&self, directory: Directory<'_>, entries: Vec<Listed>, read: &dyn Fn(u64)) {
         let mut reader = Reader { from: From::Disk, buffer: Vec::new(), read };
         let mut known = self.manifest.in_directory(directory.path).iter().peekable();
+        let is_fat = is_fat(directory.fd);
+        // Nobody has added or removed anything there.
+        let above = self.manifest.entry(OsStr::from_bytes(directory.path).as_ref());
+        let is_same = above.is_some_and(|above| above.is_unchanged(directory.fd).unwrap_or(false));
         for listed in entries {
             while let Some(missing) =
                 known.next_if(|entry| entry.place().1 < listed.name.to_bytes())
             {
-                self.miss(missing, &directory);
+                self.miss(missing, &directory, is_same);
             }
             let path = joined(directory.path, &listed.name);
             let Some(known) = known.next_if(|entry| entry.place().1 == listed.name.to_bytes())
             else {
-                self.add(&path, Status::Added(kind_name(listed.kind())));
+                match path.len() > MAX_PATH {
+                    true => self.unproved(),
+                    false => self.add(&path, Status::Added(kind_name(listed.kind()))),
+                }
                 continue;
             };
             if known.kind == FileType::RegularFile && !known.has_hash() {
-                self.unproved.fetch_add(1, Ordering::Relaxed);
+                self.unproved();
             }
             let found = Entry::of(path, &listed);
-            match differences(known, found, &directory, &listed, &mut reader) {
+            match differences(known, found, &directory, &listed, is_fat, &mut reader) {
                 Ok((_, names)) if names.is_empty() => {}
                 Ok((true, names)) => self.add(&known.path, Status::Damaged(names)),
                 Ok((false, names)) => self.add(&known.path, Status::Changed(names)),
                 Err(why) => self.unread(&known.path, why),
             }
         }
-        known.for_each(|missing| self.miss(missing, &directory));
+        known.for_each(|missing| self.miss(missing, &directory, is_same));
     }
 
     fn unread(&self, path: &[u8], why: Errno) {
@@ -124,15 +141,26 @@ impl Inspector for Verifier<'_> {
 }
 
 impl Verifier<'_> {
-    fn miss(&self, missing: &Entry, directory: &Directory<'_>) {
+    fn miss(&self, missing: &Entry, directory: &Directory<'_>, is_same_directory: bool) {
         // What the rules leave out was not looked for.
         if self.rules.verdict(&missing.path, directory.verdict) != Verdict::Skip {
-            self.add(&missing.path, Status::Missing(kind_name(missing.kind)));
+            let kind = kind_name(missing.kind);
+            self.add(
+                &missing.path,
+                match is_same_directory {
+                    true => Status::Vanished(kind),
+                    false => Status::Missing(kind),
+                },
+            );
         }
     }
 
+    fn unproved(&self) {
+        self.unproved.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn add(&self, path: &[u8], status: Status) {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        let path = PathBuf::from(OsStr::from_bytes(path));
         lock(&self.findings).push(Finding { path, status });
     }
 }
@@ -146,9 +174,16 @@ fn differences(
     mut found: Entry,
     directory: &Directory<'_>,
     listed: &Listed,
+    is_fat: bool,
     reader: &mut Reader<'_>,
 ) -> Result<(bool, Vec<&'static str>), Errno> {
-    let mut is_same_inode = known.is_same_inode(&listed.stat);
+    // A FAT has no inodes: the kernel makes them when it is mounted, with the mode and the owner
+    // that the mount says.
+    let is_same = |stat: &Stat| match is_fat {
+        true => known.modified == Timestamp::of_modification(stat),
+        false => known.is_same_inode(stat),
+    };
+    let mut is_same_inode = is_same(&listed.stat);
     if known.kind != found.kind {
         return Ok((is_same_inode, vec!["type"]));
     }
@@ -162,7 +197,7 @@ fn differences(
             else {
                 return Ok((is_same_inode, Vec::new()));
             };
-            is_same_inode &= known.is_same_inode(&after);
+            is_same_inode &= is_same(&after);
             found.content = Content::Hash(hash);
         }
         (FileType::RegularFile, content) => found.content = content.clone(),
@@ -176,12 +211,19 @@ fn differences(
     // The mode of a symlink has no effect, and its size is that of its target.
     let is_symlink = found.kind == FileType::Symlink;
     let names = [
-        ("mode", known.mode != found.mode && !is_symlink),
-        ("owner", known.owner != found.owner),
+        ("mode", known.mode != found.mode && !is_symlink && !is_fat),
+        ("owner", known.owner != found.owner && !is_fat),
         ("size", known.size != found.size && !is_symlink),
         ("xattrs", known.xattrs != found.xattrs),
         (content, known.content != found.content),
     ];
     let names = names.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
     Ok((is_same_inode, names.collect()))
+}
+
+/// Whether a directory is on a FAT file system.
+fn is_fat(directory: &OwnedFd) -> bool {
+    /// MSDOS_SUPER_MAGIC of statfs(2).
+    const FAT: i64 = 0x4d44;
+    rustix::fs::fstatfs(directory).is_ok_and(|found| found.f_type == FAT)
 }
