@@ -1,7 +1,11 @@
 //! `be upgrade` with the real pacman, in a system whose packages are a small repository on its own
 //! disk.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use super::{Disk, be, done, from_packages, refused, root, said};
+use crate::loop_device::sh;
 
 /// A system with pacman that is a BE. Debian's package of pacman is what there is here: its own list
 /// of packages is taken away.
@@ -88,6 +92,26 @@ fn pacman_installs_upgrades_and_removes_as_the_plan_says() {
     assert!(output.status.code() == Some(1) && text.contains("is as it was"), "{text}");
     assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3-1"));
     disk.change("mv srv/tool-4-1-any.pkg.tar.gz srv/arch/");
+
+    // Nor does a download that is interrupted.
+    disk.change(
+        "cp -a etc/pacman.conf srv/; sed -i '/^.options/a XferCommand = /srv/fetch %u %o' \
+        etc/pacman.conf; printf '#!/bin/sh\ncase $1 in *.pkg.*) exec sleep 61;; *) cp \
+        ${1#file://} $2;; esac\n' >srv/fetch; chmod +x srv/fetch",
+    );
+    let mut upgrade = Command::new(env!("CARGO_BIN_EXE_be"))
+        .args(["upgrade", &name, "--dist", "--yes"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let fetches =
+        "for i in $(seq 600); do pgrep -fx 'sleep 61' >/dev/null && exit; sleep 0.1; done";
+    sh(Path::new("/"), fetches);
+    sh(Path::new("/"), &format!("kill -INT {}", upgrade.id()));
+    assert_eq!(upgrade.wait().unwrap().code(), Some(130));
+    assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3-1"));
+    disk.change("mv srv/pacman.conf etc/");
 
     // What was wrong before is no fault of the change, which may put it right.
     disk.change("printf '%%DEPENDS%%\\nother\\n\\n' >>var/lib/pacman/local/tool-3-1/desc");

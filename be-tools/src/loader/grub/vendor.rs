@@ -32,9 +32,14 @@ pub fn is_of(
     let boot = environment.file_systems.iter().find(|f| f.mountpoint == Path::new("/boot"));
     match boot {
         Some(boot) => {
-            let device = boot.device.as_ref().and_then(|d| devices.by_node(d));
-            let uuid = device.and_then(|d| d.super_block()).map(|s| s.uuid.as_str());
-            uuid.is_some_and(|u| u.eq_ignore_ascii_case(&boot_directory.uuid))
+            // A copy of its disk answers to the line as well, and has the same UUID.
+            let named = boot.device.as_ref().and_then(|d| devices.by_node(d));
+            let answering = match named {
+                Some(device) => vec![device],
+                None => devices.lookup(&boot.spec),
+            };
+            let uuids = answering.iter().filter_map(|device| device.super_block());
+            uuids.into_iter().any(|s| s.uuid.eq_ignore_ascii_case(&boot_directory.uuid))
         }
         None => {
             let subvolume =
@@ -83,6 +88,30 @@ pub fn parse_boot_directory(text: &str) -> Option<BootDirectory> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::FileSystemUse;
+    use crate::storage::device::BlockDevice;
+    use crate::storage::probe::{Kind, SuperBlock};
+
+    #[test]
+    fn a_boot_directory_that_a_copy_of_the_disk_has_too_is_that_of_the_be() {
+        let boot = |name: &str, uuid: &str| {
+            let found = SuperBlock { uuid: uuid.into(), ..SuperBlock::new(Kind::Ext4) };
+            BlockDevice::example(name, found)
+        };
+        let devices: Devices =
+            [boot("sda1", "aaaa-01"), boot("sdb1", "aaaa-01"), boot("sdc1", "cccc-03")]
+                .into_iter()
+                .collect();
+        let mut environment = BootEnvironment::empty(Path::new("/dev/sda2"));
+        let line = FileSystemUse::example("/boot", "/dev/sda1");
+        let spec = "UUID=aaaa-01".into();
+        environment.file_systems.push(FileSystemUse { device: None, spec, ..line });
+        let is_of = |uuid: &str| {
+            let directory = BootDirectory { uuid: uuid.into(), path: "/grub".into() };
+            is_of(&devices, &environment, &directory)
+        };
+        assert!(is_of("AAAA-01") && !is_of("cccc-03"));
+    }
 
     #[test]
     fn the_grub_cfg_of_debian() {

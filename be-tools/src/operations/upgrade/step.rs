@@ -115,7 +115,12 @@ impl State<'_> {
                 )));
             }
             Ok(status) => status,
-            Err(killed @ (Error::Interrupted | Error::Tool(_))) => return Err(killed),
+            Err(killed @ (Error::Interrupted | Error::Tool(_))) => {
+                if command.network && before == in_place::Progress::Begun {
+                    place.progress = before;
+                }
+                return Err(killed);
+            }
             Err(not_started) => {
                 place.progress = before;
                 return Err(not_started);
