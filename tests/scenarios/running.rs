@@ -84,6 +84,12 @@ fn a_copy_is_created_tried_confirmed_and_deleted(release: Release) -> Result<()>
     assert_confirmed(&vm, FIRST)?;
     vm.reboot()?;
     assert_eq!(vm.current_be()?, FIRST);
+    // While systemd mounts file systems, nothing of Lifeboat has the ESP mounted, too.
+    vm.run(
+        "until [ $(systemctl show -P ActiveState lifeboat-deadline) = inactive ]; do sleep 1; done; \
+        test $(systemctl show -P ExecMainExitTimestampMonotonic lifeboat-deadline) -ge \
+        $(systemctl show -P ActiveEnterTimestampMonotonic local-fs.target)",
+    )?;
 
     vm.be(&format!("delete {SECOND} --yes"))?;
     let list = vm.be("list")?;

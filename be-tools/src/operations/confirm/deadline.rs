@@ -23,6 +23,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> {
     let start = Instant::now();
     let mut is_trial = false;
+    // To read the record mounts the ESP for a moment if it is not mounted, and read-only: then
+    // systemd could not mount it for writing, and would end in emergency mode. A mount that hangs is
+    // no reason never to look.
+    while start.elapsed() < limit / 2 && file_systems_are_awaited() {
+        wait(Duration::from_millis(500))?;
+    }
     loop {
         let found = trial(host);
         match &found {
@@ -57,6 +63,18 @@ pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> 
         .map(drop)
 }
 
+/// Whether systemd has yet to mount what fstab(5) names. In emergency mode it has not.
+fn file_systems_are_awaited() -> bool {
+    let show = ["show", "--property=Job", "--value", "local-fs.target"];
+    let shown = Tool::new("systemctl").args(show).output();
+    shown.is_ok_and(|shown| is_job(&String::from_utf8_lossy(&shown.stdout)))
+}
+
+/// Whether `systemctl show` names a job: its number, or nothing or 0 where there is none.
+fn is_job(shown: &str) -> bool {
+    shown.trim().parse::<u64>().is_ok_and(|number| number != 0)
+}
+
 fn wait(pause: Duration) -> Result<()> {
     let end = Instant::now() + pause;
     while Instant::now() < end {
@@ -66,4 +84,22 @@ fn wait(pause: Duration) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_read_once_systemd_has_mounted_what_it_mounts() {
+        for (shown, expected) in [
+            ("123\n", true),
+            ("0\n", false),
+            ("\n", false),
+            ("", false),
+            ("Failed to connect", false),
+        ] {
+            assert_eq!(is_job(shown), expected, "{shown:?}");
+        }
+    }
 }
