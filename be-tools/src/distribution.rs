@@ -1,14 +1,19 @@
 //! What has to be done for the packages of one distribution.
 
 pub mod debian;
+pub mod dnf;
 pub mod installed_packages;
 pub mod package_manager;
 pub mod pacman;
+mod rpm;
+pub mod zypper;
 
 use crate::root_dir::RootDir;
 use debian::apt::Apt;
+use dnf::Dnf;
 use package_manager::PackageManager;
 use pacman::Pacman;
+use zypper::Zypper;
 
 /// The package manager of a system, if it is one that is known: the one whose list of packages is
 /// there. Debian has programs of others among its packages.
@@ -17,8 +22,21 @@ pub fn package_manager(root: &RootDir) -> Option<Box<dyn PackageManager>> {
         Some(Box::new(Apt))
     } else if root.exists("usr/bin/pacman") && root.exists("var/lib/pacman/local") {
         Some(Box::new(Pacman))
+    } else if rpm::DATABASES.iter().any(|database| root.exists(database)) {
+        with_rpm(root)
     } else {
         None
+    }
+}
+
+/// That of a system whose packages are those of rpm(8). Some have both programs.
+fn with_rpm(root: &RootDir) -> Option<Box<dyn PackageManager>> {
+    // The program of dnf 4; that of dnf 5 has another name, and is another one.
+    let dnf = || root.exists("usr/bin/dnf-3").then(|| Box::new(Dnf) as Box<dyn PackageManager>);
+    let zypper = || root.exists("usr/bin/zypper").then(|| Box::new(Zypper) as _);
+    match rpm::family(root).iter().any(|id| id.contains("suse") || id == "sles") {
+        true => zypper().or_else(dnf),
+        false => dnf().or_else(zypper),
     }
 }
 

@@ -44,7 +44,7 @@ pub use error::{Error, Refusal, Result};
 pub mod fuzzing {
     use crate::discover::scan::ScanRequest;
     use crate::distribution::debian::{apt::simulation, release};
-    use crate::distribution::pacman;
+    use crate::distribution::{dnf, pacman, zypper};
     use crate::environment::facts::boot_images;
     use crate::storage::device::contents::ProbeRequest;
     use crate::workers::{Question, parse_answer};
@@ -75,6 +75,17 @@ pub mod fuzzing {
         let changes = pacman::changes(text, &pacman::versions(text), false).changes;
         let _ = pacman::kept_back(text);
         changes.into_iter().map(|change| change.name).collect()
+    }
+
+    /// What dnf's plugin writes and zypper prints as XML. Returns the names of the packages that
+    /// change.
+    pub fn rpm_plans(text: &str) -> [Vec<String>; 2] {
+        let zypper = zypper::changes(text);
+        let _ = zypper::kept_back(text, &zypper);
+        [dnf::changes(text), zypper].map(|plan| {
+            let names = plan.changes.into_iter().map(|change| change.name);
+            names.chain(plan.kept_back).collect()
+        })
     }
 
     /// A file of package sources of bookworm as it is for trixie, in both of its forms.

@@ -13,6 +13,8 @@ mod field;
 mod loop_device;
 #[path = "verbs/pacman.rs"]
 mod pacman;
+#[path = "verbs/rpm.rs"]
+mod rpm;
 #[path = "verbs/run.rs"]
 mod run;
 #[path = "verbs/steps.rs"]

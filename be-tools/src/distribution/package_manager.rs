@@ -113,6 +113,42 @@ pub struct PackageCommand {
     pub network: bool,
 }
 
+/// The commands of a plan, as they are put together.
+#[derive(Debug, Default)]
+pub(super) struct Commands(Vec<PackageCommand>);
+
+impl Commands {
+    /// Adds one that changes something.
+    pub(super) fn add(&mut self, line: impl Into<String>, words: &[&str]) {
+        self.push(line.into(), words, false);
+    }
+
+    /// Adds the one that downloads what is installed, if there is something.
+    pub(super) fn download(&mut self, changes: &PackageChanges, words: &[&str]) {
+        let count = changes.installed();
+        if count > 0 {
+            let size = indicatif::HumanBytes(changes.download);
+            self.push(format!("download {} ({size})", packages(count)), words, true);
+        }
+    }
+
+    /// Adds the one that runs this script, by which the BE has the lists with which the plan was
+    /// made.
+    pub(super) fn take_over(&mut self, script: &str) {
+        self.add("take over the lists of packages", &["sh", "-c", script]);
+    }
+
+    /// The commands.
+    pub(super) fn list(self) -> Vec<PackageCommand> {
+        self.0
+    }
+
+    fn push(&mut self, line: String, words: &[&str], network: bool) {
+        let words = words.iter().map(OsString::from).collect();
+        self.0.push(PackageCommand { line, words, network });
+    }
+}
+
 /// What a line that a package manager prints says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
@@ -132,6 +168,8 @@ pub enum Event<'a> {
     KeptAt(&'a str),
     /// The package's file was installed.
     Replaced,
+    /// The package's file was installed at this path.
+    ReplacedAt(&'a str),
     /// A package's script failed, although the program goes on and ends as if it had not.
     Failed,
     /// It is for programs only, and says nothing else.

@@ -7,14 +7,13 @@
 //! make the initramfs, have not run. A BE with such a one is made equal to its source again.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 
 use super::package_manager::{
-    Change, ConfigurationPolicy, Event, PackageCommand, PackageManager, PackagePlan, Wanted,
-    Workplace, hand_in, packages, with_names,
+    Change, Commands, ConfigurationPolicy, Event, PackageCommand, PackageManager, PackagePlan,
+    Wanted, Workplace, hand_in, packages, with_names,
 };
 use crate::error::{Error, Result};
-use crate::plan::{ChangeKind, PackageChange, PackageChanges};
+use crate::plan::{PackageChange, PackageChanges};
 use crate::sandbox::WORK;
 
 /// Where it keeps its own databases.
@@ -193,39 +192,34 @@ pub(crate) fn kept_back(printed: &str) -> Vec<String> {
 
 /// What is run inside the BE, in order. Only what downloads has the network; it changes nothing.
 fn commands(action: &Action, changes: &PackageChanges) -> Vec<PackageCommand> {
-    let mut commands = Vec::new();
+    let mut commands = Commands::default();
     if changes.changes.is_empty() {
-        return commands;
+        return commands.list();
     }
-    let mut add = |line: String, words: &[&str], network| {
-        let words = words.iter().map(OsString::from).collect();
-        commands.push(PackageCommand { line, words, network });
-    };
-    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
+    let count = changes.installed();
     if count > 0 {
-        let size = indicatif::HumanBytes(changes.download);
         let work = format!("{WORK}/pacman");
         let at_work = ["--dbpath", &work, "--logfile", "/dev/null", "--downloadonly"];
         let words = action.words(&[&at_work[..], &QUIET].concat());
-        add(format!("download {} ({size})", packages(count)), &words, true);
+        commands.download(changes, &words);
     }
     if action.needs_databases() {
         let take_over =
             format!("mkdir -p {DATABASES}/sync && cp -a {WORK}/pacman/sync/. {DATABASES}/sync/");
-        add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
+        commands.take_over(&take_over);
     }
     let line = match (action.operation, &action.names[..]) {
         ("-Su", []) => "upgrade all packages".to_owned(),
         ("-R", _) => format!("remove {}", packages(changes.changes.len())),
         _ => format!("install {}", packages(count)),
     };
-    add(line, &action.words(&QUIET), false);
+    commands.add(line, &action.words(&QUIET));
     // The last command of a pipe gives its status: 0 if grep(1) finds a new problem.
     let check = format!(
         "if {CHECK} 2>&1 | grep -vxF -f {WORK}/pacman/problems | grep '^error: '; then exit 1; fi"
     );
-    add("check that every package has what it needs".into(), &["sh", "-c", &check], false);
-    commands
+    commands.add("check that every package has what it needs", &["sh", "-c", &check]);
+    commands.list()
 }
 
 /// What a line says that pacman prints while it works.
@@ -258,6 +252,7 @@ fn event(line: &str) -> Option<Event<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::ChangeKind;
 
     #[test]
     fn the_plan_is_what_pacman_prints() {

@@ -55,6 +55,11 @@ impl PackageChanges {
         self.changes.iter().filter(move |change| change.kind() == kind)
     }
 
+    /// How many packages are there afterwards that are not there now, as such or in this version.
+    pub fn installed(&self) -> usize {
+        self.changes.iter().filter(|change| change.to.is_some()).count()
+    }
+
     /// `12 upgraded, 3 new, 1 removed, 2 kept back`
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use be_tools::crypttab;
 use be_tools::distribution::debian::apt::Apt;
+use be_tools::distribution::dnf::Dnf;
 use be_tools::distribution::installed_packages::{self, Database};
 use be_tools::distribution::package_manager::{Event, PackageManager};
 use be_tools::distribution::pacman::Pacman;
+use be_tools::distribution::zypper::Zypper;
 use be_tools::environment::OperatingSystem;
 use be_tools::fstab::{Fstab, Spec};
 use be_tools::fuzzing;
@@ -98,6 +100,25 @@ pub fn pacman_output(bytes: &[u8]) {
     for line in text.lines() {
         if let Some(Event::Done(name) | Event::Removed(name)) = Pacman.event(line) {
             assert!(!name.contains(' '), "{line}");
+        }
+    }
+}
+
+/// What dnf and zypper say of a plan, and while they work.
+pub fn rpm_output(bytes: &[u8]) {
+    let text = text(bytes);
+    for name in fuzzing::rpm_plans(&text).iter().flatten() {
+        assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{name:?}");
+    }
+    for line in text.lines() {
+        for event in [Dnf.event(line), Zypper.event(line)] {
+            match event {
+                Some(Event::Downloaded(part)) => assert!((0.0..=1.0).contains(&part), "{line}"),
+                Some(Event::Done(name) | Event::Removed(name)) => {
+                    assert!(!name.is_empty(), "{line}");
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -8,16 +8,16 @@ mod settings;
 pub(crate) mod simulation;
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::release;
 use crate::distribution::package_manager::{
-    Change, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted, Workplace, hand_in,
-    packages, with_names,
+    Change, Commands, Event, PackageCommand, PackageManager, PackagePlan, Reused, Wanted,
+    Workplace, hand_in, packages, with_names,
 };
 use crate::error::Result;
-use crate::plan::{ChangeKind, PackageChanges};
+use crate::plan::PackageChanges;
 use crate::sandbox::WORK;
 use simulation::Archive;
 
@@ -155,40 +155,30 @@ fn commands(
     changes: &PackageChanges,
     has_new_sources: bool,
 ) -> Vec<PackageCommand> {
-    let mut commands = Vec::new();
-    let mut add = |line: String, words: &[&str], network| {
-        let words = words.iter().map(OsString::from).collect();
-        commands.push(PackageCommand { line, words, network });
-    };
+    let mut commands = Commands::default();
     if changes.changes.is_empty() && !has_new_sources && !wanted.is_interrupted {
-        return commands;
+        return commands.list();
     }
     if wanted.is_interrupted {
         // It fails if a package needs one that was not unpacked any more; then apt-get goes on.
         let configure = settings::configuring(wanted.configuration);
         let line = "configure what an interrupted change has unpacked";
-        add(line.into(), &["sh", "-c", &configure], false);
+        commands.add(line, &["sh", "-c", &configure]);
     }
     if needs_lists(wanted) {
         let take_over = format!(
             "rm -rf /var/lib/apt/lists/* && mkdir -p /var/lib/apt/lists && \
              cp -a {WORK}/lists/. /var/lib/apt/lists/"
         );
-        add("take over the lists of packages".into(), &["sh", "-c", &take_over], false);
+        commands.take_over(&take_over);
     }
-    let count = changes.changes.len() - changes.of(ChangeKind::Removed).count();
-    if count > 0 {
-        let size = indicatif::HumanBytes(changes.download);
-        add(
-            format!("download {} ({size})", packages(count)),
-            &settings::reporting(wanted, &change.words(&["--download-only", "--fix-broken"])),
-            true,
-        );
-    }
+    let count = changes.installed();
+    let download = change.words(&["--download-only", "--fix-broken"]);
+    commands.download(changes, &settings::reporting(wanted, &download));
     if matches!(wanted.change, Change::Release(_)) {
         let words = apt_get(&["--fix-broken", "upgrade", "--without-new-pkgs"]);
         let line = "upgrade the packages that need no new ones";
-        add(line.into(), &settings::reporting(wanted, &words), false);
+        commands.add(line, &settings::reporting(wanted, &words));
     }
     let line = match wanted.change {
         Change::Release(name) => format!("upgrade all packages to {name}"),
@@ -197,11 +187,11 @@ fn commands(
         Change::Install(_) | Change::Files(_) => format!("install {}", packages(count)),
         Change::Remove(_) => format!("remove {}", packages(changes.changes.len())),
     };
-    add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])), false);
+    commands.add(line, &settings::reporting(wanted, &change.words(&["--fix-broken"])));
     let check = "left=$(dpkg --audit) && printf '%s\n' \"$left\" && test -z \"$left\" && \
         apt-get --quiet check";
-    add("check that every package is whole".into(), &["sh", "-c", check], false);
-    commands
+    commands.add("check that every package is whole", &["sh", "-c", check]);
+    commands.list()
 }
 
 /// What is removed needs no list of what there is, and no network.

@@ -81,6 +81,7 @@ impl Transcript {
             Some(Event::Failed) => {}
             Some(Event::KeptAt(path)) => add_name(&mut self.kept, Some(path.to_owned())),
             Some(Event::Kept) => add_name(&mut self.kept, self.configuration.take()),
+            Some(Event::ReplacedAt(path)) => add_name(&mut self.replaced, Some(path.to_owned())),
             Some(Event::Replaced) => add_name(&mut self.replaced, self.configuration.take()),
         }
         let lower = line.to_lowercase();
