@@ -3,6 +3,7 @@
 //! An operation builds a [`plan::Plan`] from what `discover` finds, has it confirmed, and runs it.
 //! Only [`cli`] prints, and what starts itself as a process of its own.
 
+mod archive;
 pub mod block_copy;
 pub mod cli;
 pub mod copy;
@@ -42,11 +43,13 @@ pub use error::{Error, Refusal, Result};
 /// For `fuzz/`: parsers of foreign bytes that no public function reaches by itself.
 #[doc(hidden)]
 pub mod fuzzing {
+    use crate::archive::{Wanted, members};
     use crate::discover::scan::ScanRequest;
     use crate::distribution::debian::{apt::simulation, release};
     use crate::distribution::{dnf, pacman, zypper};
     use crate::environment::facts::boot_images;
     use crate::storage::device::contents::ProbeRequest;
+    use crate::tree::{exclude::Exclude, manifest};
     use crate::workers::{Question, parse_answer};
 
     /// What a worker's line says, written again, for each kind of question that it can answer.
@@ -86,6 +89,18 @@ pub mod fuzzing {
             let names = plan.changes.into_iter().map(|change| change.name);
             names.chain(plan.kept_back).collect()
         })
+    }
+
+    /// The number of entries of an archive.
+    pub fn archive(bytes: &[u8]) -> Option<usize> {
+        let (rules, files) = (Exclude::standard(), &[("var/lib/dpkg/status", 1 << 10)][..]);
+        let wanted = Wanted { rules: &rules, content: true, files };
+        let found = members(Box::new(bytes), wanted, &|_| {}).ok()?;
+        let mut text = Vec::new();
+        manifest::write(&found.manifest, &mut text).ok()?;
+        // What is in it can be written and read again.
+        let again = manifest::parse(&text[..]).ok()?;
+        (again.len() == found.manifest.len()).then_some(again.len())
     }
 
     /// A file of package sources of bookworm as it is for trixie, in both of its forms.

@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "apt_output", run: system_files::apt_output, longest: LINE },
     Target { name: "pacman_output", run: system_files::pacman_output, longest: LINE },
     Target { name: "rpm_output", run: system_files::rpm_output, longest: LINE },
+    Target { name: "archive", run: system_files::archive, longest: DEVICE },
     Target { name: "block_copy", run: devices::block_copy, longest: DEVICE },
     Target { name: "bls_entries", run: loaders::bls_entries, longest: LINE },
     Target { name: "boot_image", run: images::boot_image, longest: DEVICE },

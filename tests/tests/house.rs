@@ -27,7 +27,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 
 /// The wings of be-tools: one uses those below it and those beside it that its file names, never
 /// one above. Files of the crate's root that are not named here are below all wings.
-const WINGS: [&str; 16] = [
+const WINGS: [&str; 17] = [
     "cli",
     "operations",
     "populate",
@@ -39,6 +39,7 @@ const WINGS: [&str; 16] = [
     "sandbox",
     "layout",
     "environment",
+    "archive",
     "block_copy",
     "copy",
     "tree",

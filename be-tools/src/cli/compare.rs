@@ -24,7 +24,7 @@ use crate::operations::compare::{
 /// not compared.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// A boot environment, or a directory with a `/` in its name, such as ./root
+    /// A boot environment, or a directory or a tar archive with a `/` in its name, such as ./root
     first: OsString,
     /// Another one; the running boot environment if none is given
     second: Option<OsString>,

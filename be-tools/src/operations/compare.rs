@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::discover;
-use crate::distribution::installed_packages::{Database, Installed, installed};
+use crate::distribution::installed_packages::{Database, Installed};
 use crate::environment::Inventory;
 use crate::error::Result;
 use crate::host::Host;
@@ -20,13 +20,14 @@ pub use crate::tree::compare::Attribute;
 use crate::tree::compare::{Difference, How, Which, compare as compare_trees};
 use crate::tree::exclude::Exclude;
 use crate::tree::listing::kind_name;
+use crate::tree::manifest::compare as compare_manifests;
 pub use configuration::{ConfigurationChange, ConfigurationState};
-use side::Side;
+use side::{Reading, Side};
 
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct CompareRequest {
-    /// What names a system: a BE, or a directory, which has a `/` in it.
+    /// What names a system: a BE, or a directory or an archive, which has a `/` in it.
     pub first: OsString,
     /// What names the other one; `None` is the running BE.
     pub second: Option<OsString>,
@@ -123,30 +124,42 @@ pub fn compare(
         false => discover::discover(host)?,
     };
     namespace::enter_private_namespace()?;
-    let first = Side::open(host, &inventory, Some(one))?;
-    let second = Side::open(host, &inventory, two)?;
+    let left_out = request.exclude.iter();
+    let rules = left_out.fold(Exclude::standard(), |rules, glob| rules.exclude(glob.as_ref()));
+    let reading = Reading { rules: &rules, content: request.content, progress };
+    let first = Side::open(host, &inventory, Some(one), reading)?;
+    let second = Side::open(host, &inventory, two, reading)?;
     let mut comparison = Comparison {
         first: first.name.clone(),
         second: second.name.clone(),
         warnings: [&*first.warnings, &*second.warnings].concat(),
         ..Comparison::default()
     };
-    let found = [installed(&first.root)?, installed(&second.root)?];
+    let found = [first.packages()?, second.packages()?];
     let [one, two] = &found;
+    let roots = [first.root(), second.root()];
     if found.iter().any(|side| side.database == Some(Database::Rpm)) {
         comparison.warnings.push("the packages of rpm are not compared".into());
     } else {
         comparison.packages = packages(one, two);
     }
-    comparison.configuration =
-        configuration::changes([&first.root, &second.root], [&one.packages, &two.packages])?;
-    let left_out = request.exclude.iter();
-    let rules = left_out.fold(Exclude::standard(), |rules, glob| rules.exclude(glob.as_ref()));
-    let trees = [&first.tree()?, &second.tree()?];
-    let findings = compare_trees(trees, &rules, request.content, progress)?;
-    comparison.entries = findings.entries;
-    comparison.warnings.extend(findings.unread.into_iter().map(|what| format!("unread: {what}")));
-    comparison.files = findings.differences.into_iter().map(file).collect();
+    comparison.configuration = configuration::changes(roots, [&one.packages, &two.packages])?;
+    let (differences, unread) = match (first.tree()?, second.tree()?) {
+        (Some(one), Some(two)) => {
+            let findings = compare_trees([&one, &two], &rules, request.content, progress)?;
+            comparison.entries = findings.entries;
+            (findings.differences, findings.unread)
+        }
+        _ => {
+            let ((one, mut unread), (two, more)) =
+                (first.manifest(reading)?, second.manifest(reading)?);
+            unread.extend(more);
+            comparison.entries = one.len().max(two.len()) as u64;
+            (compare_manifests(&one, &two), unread)
+        }
+    };
+    comparison.warnings.extend(unread.into_iter().map(|what| format!("unread: {what}")));
+    comparison.files = differences.into_iter().map(file).collect();
     Ok(comparison)
 }
 

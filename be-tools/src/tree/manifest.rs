@@ -5,12 +5,16 @@
 //! entry. Beside its keywords there are `ctime`, `blake3` (the content of a file) and `xattrs` (the
 //! extended attributes).
 
+mod compare;
 mod content;
+mod described;
 mod entry;
 mod record;
 mod text;
 mod verify;
 
+pub use compare::compare;
+pub use described::Described;
 pub use entry::{Entry, Manifest};
 pub use record::{Recorded, Unknown, record};
 pub use text::{MAX_ENTRIES, parse, write};

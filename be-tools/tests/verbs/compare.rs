@@ -120,7 +120,31 @@ fn directories_are_compared_as_diff_does() {
     assert_eq!(same.status.code(), Some(0), "{}", said(&same));
     assert!(said(&same).contains("do not differ"), "{}", said(&same));
     let numbers = Path::new(one).join("etc/numbers");
-    refused(&["compare", one, numbers.to_str().unwrap()], 2, "is a file");
+    refused(&["compare", one, numbers.to_str().unwrap()], 1, "archive");
     refused(&["compare", one, "/nowhere/at/all"], 1, "/nowhere/at/all");
     refused(&["compare", one, "no-such-environment"], 2, "no-such-environment");
+}
+
+#[test]
+fn an_archive_may_be_a_side() {
+    if !root() {
+        return;
+    }
+    let name = format!("packed-{}", std::process::id());
+    let (source, _target) = super::disks(&name);
+    let status = STATUS.replace('\n', "\\n");
+    source.change(&format!(
+        "mkdir -p var/lib/dpkg; printf '{status}' >var/lib/dpkg/status; tar --format=pax --xattrs \
+        --numeric-owner --exclude=./lost+found --zstd -cf ../system.tar.zst ."
+    ));
+    let archive = source.directory.path().join("system.tar.zst");
+    let archive = archive.to_str().unwrap();
+    let output = be(&["compare", archive, &name, "--content"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    source.change("sed -i s/1:9.2/1:9.3/ var/lib/dpkg/status; rm var/7; echo X >var/9");
+    let found = json(&[archive, &name, "--content"]);
+    assert_eq!(found["packages"][0]["second"], "1:9.3");
+    assert_eq!(paths(&found, "only-in-first"), ["/var/7"]);
+    assert_eq!(paths(&found, "different"), ["/var/9", "/var/lib/dpkg/status"]);
+    refused(&["compare", archive, "/etc/fstab"], 1, "archive");
 }

@@ -123,6 +123,10 @@ pub fn rpm_output(bytes: &[u8]) {
     }
 }
 
+pub fn archive(bytes: &[u8]) {
+    let _ = fuzzing::archive(bytes);
+}
+
 pub fn package_sources(bytes: &[u8]) {
     // What is written once stays, as after an interruption.
     for (form, text) in fuzzing::package_sources(&text(bytes)).iter().enumerate() {

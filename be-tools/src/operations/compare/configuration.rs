@@ -37,16 +37,18 @@ pub enum ConfigurationState {
     Removed,
 }
 
-/// The configuration files that were changed in one of two systems, by path.
+/// The configuration files that were changed in one of two systems, by path. Nothing is known of one
+/// without a root.
 ///
 /// # Errors
 /// A file cannot be read, and [`Error::Interrupted`](crate::Error::Interrupted).
 pub(super) fn changes(
-    roots: [&RootDir; 2],
+    roots: [Option<&RootDir>; 2],
     packages: [&[Package]; 2],
 ) -> Result<Vec<ConfigurationChange>> {
     let mut all: BTreeMap<&Path, ConfigurationChange> = BTreeMap::new();
     for (index, (root, packages)) in roots.into_iter().zip(packages).enumerate() {
+        let Some(root) = root else { continue };
         for package in packages {
             for file in &package.configuration {
                 go_on()?;
@@ -121,7 +123,7 @@ mod tests {
         ]);
         let (_two, second) = tree(&[("etc/kept", "default\n"), ("etc/changed", "by hand\n")]);
         let packages = [package];
-        let found = changes([&first, &second], [&packages, &packages]).unwrap();
+        let found = changes([Some(&first), Some(&second)], [&packages, &packages]).unwrap();
         let states: Vec<_> =
             found.iter().map(|c| (c.path.to_str().unwrap(), c.first, c.second)).collect();
         let (kept, changed) = (ConfigurationState::AsInstalled, ConfigurationState::Changed);
@@ -132,7 +134,7 @@ mod tests {
                 ("/etc/removed", Some(kept), Some(ConfigurationState::Removed)),
             ]
         );
-        assert_eq!(changes([&first, &first], [&packages, &[]]).unwrap(), []);
+        assert_eq!(changes([Some(&first), None], [&packages, &[]]).unwrap(), []);
     }
 
     #[test]

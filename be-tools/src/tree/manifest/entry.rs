@@ -219,7 +219,7 @@ fn place(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn hash_of(xattrs: &[Xattr]) -> Option<[u8; 16]> {
+pub(super) fn hash_of(xattrs: &[Xattr]) -> Option<[u8; 16]> {
     if xattrs.is_empty() {
         return None;
     }
