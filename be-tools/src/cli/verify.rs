@@ -74,7 +74,7 @@ impl Verify {
         let only_damage = self.damage || found.running;
         let differs = !found.damaged.is_empty() || !only_damage && !found.changed.is_empty();
         // In the running system, what changed while it was read cannot be recorded.
-        let is_proved = (found.unproved == 0 || found.running) && found.warnings.is_empty();
+        let is_proved = (found.unproved == 0 || found.running) && found.whole;
         let status = match (differs, is_proved) {
             (true, _) => 5,
             (false, true) => 0,

@@ -180,7 +180,7 @@ fn sync_line(from: Option<&str>) -> String {
     match from {
         Some(from) => format!(
             "note that it takes accounts, mail and logs over from '{from}' when it starts \
-            (/etc/lifeboat/sync.list)"
+            (/etc/lifeboat/sync.list), and leave a mark in '{from}' by which it is known"
         ),
         None => "note that it takes nothing over when it starts".into(),
     }

@@ -25,7 +25,7 @@ use base::Base;
 use partner::Partner;
 use take_over::Sides;
 
-pub use accounts::{FILES as ACCOUNT_FILES, Merged, Texts, merge};
+pub use accounts::{FILES as ACCOUNT_FILES, KeptLine, Merged, People, Texts, merge};
 pub use list::{Item, Manner, parse};
 pub use take_over::TakenOver;
 
@@ -200,10 +200,10 @@ fn from_partner(root: &RootDir, id: Id, from: Id, partner: &Partner) -> Result<T
     })?;
     let is_shared = |path: &Path| partner.shares(path);
     let sides = Sides { source: &source, target: root, base: &base, is_shared: &is_shared };
-    let mut done = take_over::take_over(&partner.name, &sides)?;
+    let (mut done, known) = take_over::take_over(&partner.name, &sides)?;
     // From now on, this is what both had.
     if done.is_whole
-        && let Err(why) = base.renew(root, (&source, from))
+        && let Err(why) = base.renew(root, (&source, from), &known.accounts, &known.unknown)
     {
         done.warnings.push(format!("what both have now could not be kept: {why}"));
     }

@@ -55,6 +55,8 @@ pub struct Verification {
     pub entries: u64,
     /// How many bytes were read.
     pub bytes: u64,
+    /// Whether all its file systems were there.
+    pub whole: bool,
     /// What was left out, as sentences.
     pub warnings: Vec<String>,
 }
@@ -137,6 +139,7 @@ pub fn verify(
         unproved: found.unproved,
         entries: found.inspected.entries,
         bytes: found.inspected.bytes,
+        whole: mounted.warnings().is_empty(),
         warnings: mounted.warnings().to_vec(),
         ..Verification::default()
     };

@@ -201,7 +201,7 @@ impl Definition<'_> {
 
 /// The list of what is taken over, and files of accounts, which three systems may have.
 pub fn sync_list(bytes: &[u8]) {
-    use be_tools::operations::sync::{ACCOUNT_FILES, Texts, merge, parse};
+    use be_tools::operations::sync::{ACCOUNT_FILES, People, Texts, merge, parse};
     let text = text(bytes);
     let (items, _) = parse(&text);
     assert!(items.iter().all(|item| item.path.is_absolute()));
@@ -211,7 +211,8 @@ pub fn sync_list(bytes: &[u8]) {
         ACCOUNT_FILES.map(part).into()
     };
     let (base, other, own) = (texts(), texts(), texts());
-    let Ok(merged) = merge(&base, &other, &own) else { return };
-    let again = merge(&base, &other, &merged.texts).map(|again| again.texts);
+    let people = People::of(&text);
+    let Ok(merged) = merge(&base, &other, &own, &people) else { return };
+    let again = merge(&base, &other, &merged.texts, &people).map(|again| again.texts);
     assert_eq!(Ok(merged.texts), again, "doing it again changes nothing");
 }

@@ -131,7 +131,10 @@ fn is_needed(mountpoint: &Path, wanted: Wanted) -> bool {
     is_needed_to_boot(mountpoint)
         || wanted.is_for_programs && mountpoint == Path::new("/var")
         || wanted.installs_packages && has_files_of_packages(mountpoint)
-        || wanted.read.iter().any(|path| path.starts_with(mountpoint))
+        || wanted
+            .read
+            .iter()
+            .any(|path| path.starts_with(mountpoint) || mountpoint.starts_with(path))
 }
 
 /// Whether packages have files there, or a package manager its database.

@@ -63,16 +63,16 @@ pub fn deadline(host: &Host, limit: Duration, say: impl Fn(&str)) -> Result<()> 
         .map(drop)
 }
 
-/// Whether systemd has yet to mount what fstab(5) names. In emergency mode it has not.
+/// Whether systemd has yet to mount something that fstab(5) names. In emergency mode it has not.
 fn file_systems_are_awaited() -> bool {
-    let show = ["show", "--property=Job", "--value", "local-fs.target"];
-    let shown = Tool::new("systemctl").args(show).output();
-    shown.is_ok_and(|shown| is_job(&String::from_utf8_lossy(&shown.stdout)))
+    let jobs = Tool::new("systemctl").args(["list-jobs", "--no-legend", "--plain"]).output();
+    jobs.is_ok_and(|jobs| have_mount(&String::from_utf8_lossy(&jobs.stdout)))
 }
 
-/// Whether `systemctl show` names a job: its number, or nothing or 0 where there is none.
-fn is_job(shown: &str) -> bool {
-    shown.trim().parse::<u64>().is_ok_and(|number| number != 0)
+/// Whether one of these jobs is a mount, or waits for all of them: `87 boot-efi.mount start waiting`.
+fn have_mount(jobs: &str) -> bool {
+    let units = jobs.lines().filter_map(|line| line.split_whitespace().nth(1));
+    units.into_iter().any(|unit| unit == "local-fs.target" || unit.ends_with(".mount"))
 }
 
 fn wait(pause: Duration) -> Result<()> {
@@ -92,14 +92,13 @@ mod tests {
 
     #[test]
     fn the_record_is_read_once_systemd_has_mounted_what_it_mounts() {
-        for (shown, expected) in [
-            ("123\n", true),
-            ("0\n", false),
-            ("\n", false),
+        for (jobs, expected) in [
+            ("87 local-fs.target start waiting\n", true),
+            ("12 systemd-udevd.service start running\n88 boot-efi.mount start running\n", true),
+            ("12 systemd-udevd.service start running\n", false),
             ("", false),
-            ("Failed to connect", false),
         ] {
-            assert_eq!(is_job(shown), expected, "{shown:?}");
+            assert_eq!(have_mount(jobs), expected, "{jobs:?}");
         }
     }
 }

@@ -340,7 +340,7 @@ impl Step<'_> {
                     None => Unknown::Read,
                 };
                 manifest::begin(&work.target, &rules, &state.known, unknown, report)?;
-                sync::base::keep_or_warn(&work.target, report)
+                sync::base::keep_or_warn(&work.target, state.descriptor.source, report)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

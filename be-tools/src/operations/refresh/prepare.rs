@@ -206,7 +206,10 @@ fn refuse_target(target: &BootEnvironment) -> Result<&Descriptor> {
     }
     match (descriptor.state, descriptor.operation) {
         (State::Incomplete, operation)
-            if !matches!(operation, Some(Operation::Refresh | Operation::Repair)) =>
+            if !matches!(
+                operation,
+                Some(Operation::Refresh | Operation::Repair | Operation::Upgrade | Operation::Run)
+            ) =>
         {
             descriptor.refuse_incomplete()?;
         }

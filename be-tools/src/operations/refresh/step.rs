@@ -121,7 +121,9 @@ impl<'a> State<'a> {
         let same_source = source.is_some_and(|d| self.descriptor.source == Some(d.id));
         let complete = self.descriptor.completed.filter(|moment| same_source && *moment <= now);
         let checksum = self.job.request.checksum;
-        if self.descriptor.state == environment::State::Complete {
+        // What another operation left is changed as if somebody had worked in it.
+        let is_refresh = self.descriptor.operation == Some(Operation::Refresh);
+        if self.descriptor.state == environment::State::Complete || !is_refresh {
             self.descriptor.begin(Operation::Refresh, root)?;
             return Ok(Trust { checksum, complete, interrupted: None });
         }
@@ -253,7 +255,7 @@ impl Step<'_> {
             Step::Record(_) => {
                 let (rules, began) = (manifest::rules([], &[]), state.descriptor.began);
                 manifest::renew(&work.target, &rules, began, report)?;
-                sync::base::keep_or_warn(&work.target, report)
+                sync::base::keep_or_warn(&work.target, state.descriptor.source, report)
             }
             Step::Sync(_) => populate::sync(&state.mounted),
             Step::Complete(_) => state.descriptor.complete(&RootDir::open(&work.target)?),

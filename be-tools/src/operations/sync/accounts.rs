@@ -7,6 +7,7 @@
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use table::Table;
 
@@ -21,9 +22,30 @@ const SUBGID: &str = "etc/subgid";
 /// refers to what is not there yet.
 pub const FILES: [&str; 6] = [GROUP, GSHADOW, PASSWD, SHADOW, SUBUID, SUBGID];
 
-/// The numbers below this one are those of the system's accounts, which packages add and remove
-/// (login.defs(5), `UID_MIN`).
-const FIRST_OF_PEOPLE: u32 = 1000;
+/// The numbers of people and their groups. All others are those of the system's accounts, which
+/// packages add and remove (login.defs(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct People {
+    users: RangeInclusive<u32>,
+    groups: RangeInclusive<u32>,
+}
+
+impl People {
+    /// As a file of login.defs(5) says.
+    pub fn of(login_defs: &str) -> Self {
+        let number = |name: &str, otherwise| {
+            let mut values = login_defs.lines().filter_map(|line| {
+                let mut words = line.split_whitespace();
+                words.next().filter(|word| *word == name).and(words.next()?.parse().ok())
+            });
+            values.next().unwrap_or(otherwise)
+        };
+        People {
+            users: number("UID_MIN", 1000)..=number("UID_MAX", 59_999),
+            groups: number("GID_MIN", 1000)..=number("GID_MAX", 59_999),
+        }
+    }
+}
 
 /// The largest of them that is read, in bytes.
 pub(super) const MAX_BYTES: u64 = 16 << 20;
@@ -36,24 +58,48 @@ pub type Texts = BTreeMap<&'static str, String>;
 pub struct Merged {
     /// Their texts.
     pub texts: Texts,
-    /// What stays as it is here although the other BE has it otherwise: the file, and a sentence.
-    pub kept: Vec<(&'static str, String)>,
+    /// What both have from now on: what the other BE has, except of what stays.
+    pub base: Texts,
+    /// What stays as it is here although the other BE has it otherwise.
+    pub kept: Vec<KeptLine>,
+}
+
+/// Lines that stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLine {
+    /// The file.
+    pub file: &'static str,
+    /// The account or group.
+    pub name: String,
+    /// Why, after its name.
+    pub why: String,
 }
 
 /// Merges the accounts of the other BE into this one's. `base` is what both had.
 ///
 /// # Errors
 /// The files of the other BE are damaged: a sentence that says how.
-pub fn merge(base: &Texts, other: &Texts, own: &Texts) -> Result<Merged, String> {
+pub fn merge(base: &Texts, other: &Texts, own: &Texts, people: &People) -> Result<Merged, String> {
     let tables = |texts| FILES.map(|file| (file, Table::of(file, text(texts, file))));
     let [base, other, own] = [base, other, own].map(|texts| Accounts(tables(texts).into()));
     other.refuse_damage(&own)?;
-    let mut merging = Merging { base, other, own, changed: BTreeMap::new(), kept: Vec::new() };
+    let (changed, kept) = (BTreeMap::new(), Vec::new());
+    let mut merging = Merging { base, other, own, people, changed, kept };
     merging.groups();
     merging.people();
     merging.removed_groups();
+    merging.refuse_strangers();
     let texts = FILES.map(|file| (file, merging.text(file)));
-    Ok(Merged { texts: texts.into(), kept: merging.kept })
+    let base = FILES.map(|file| (file, merging.next_base(file)));
+    Ok(Merged { texts: texts.into(), base: base.into(), kept: merging.kept })
+}
+
+/// The name that has a number in one of the files.
+pub(super) fn name_of(texts: &Texts, file: &'static str, wanted: u32) -> Option<String> {
+    let table = Table::of(file, text(texts, file));
+    let has =
+        |name: &&str| table.lines(name).first().and_then(|line| number(line, 2)) == Some(wanted);
+    table.names().find(has).map(str::to_owned)
 }
 
 fn text<'a>(texts: &'a Texts, file: &str) -> &'a str {
@@ -126,14 +172,15 @@ struct Merging<'a> {
     base: Accounts<'a>,
     other: Accounts<'a>,
     own: Accounts<'a>,
+    people: &'a People,
     /// The lines that a name has in a file from now on.
     changed: BTreeMap<(&'static str, &'a str), Vec<String>>,
-    kept: Vec<(&'static str, String)>,
+    kept: Vec<KeptLine>,
 }
 
 impl<'a> Merging<'a> {
     fn keep(&mut self, file: &'static str, name: &str, why: &str) {
-        self.kept.push((file, format!("'{name}' {why}")));
+        self.kept.push(KeptLine { file, name: name.to_owned(), why: why.to_owned() });
     }
 
     fn take(&mut self, file: &'static str, name: &'a str) {
@@ -299,7 +346,8 @@ impl<'a> Merging<'a> {
             return;
         }
         // A package that was removed there is still installed here.
-        if self.own.number(PASSWD, name).is_none_or(|uid| uid < FIRST_OF_PEOPLE) {
+        let uid = self.own.number(PASSWD, name);
+        if uid.is_none_or(|uid| !self.people.users.contains(&uid)) {
             return;
         }
         let is_unchanged = |file| self.own.lines(file, name) == self.base.lines(file, name);
@@ -318,7 +366,7 @@ impl<'a> Merging<'a> {
             let is_gone = self.base.has(GROUP, name)
                 && !self.other.has(GROUP, name)
                 && !self.other.has(GSHADOW, name);
-            if !is_gone || gid < FIRST_OF_PEOPLE {
+            if !is_gone || !self.people.groups.contains(&gid) {
                 continue;
             }
             let is_used = self.names(PASSWD).into_iter().any(|person| {
@@ -350,11 +398,79 @@ impl<'a> Merging<'a> {
         wanted.iter().all(|(begin, end)| taken.iter().all(|(from, to)| to <= begin || end <= from))
     }
 
+    /// Takes those out of groups who were not in them here, and whose name is that of somebody else
+    /// here.
+    fn refuse_strangers(&mut self) {
+        let changed: Vec<(&'static str, &'a str)> = self.changed.keys().copied().collect();
+        for (file, group) in changed.into_iter().filter(|(file, _)| [GROUP, GSHADOW].contains(file))
+        {
+            let had: BTreeSet<String> =
+                self.own.lines(file, group).iter().flat_map(members).collect();
+            let lines = self.lines(file, group);
+            let strangers: Vec<String> = lines
+                .iter()
+                .flat_map(members)
+                .filter(|member| !had.contains(member) && !self.is_same_person(member))
+                .collect();
+            if strangers.is_empty() {
+                continue;
+            }
+            let without = lines.iter().map(|line| without(line, &strangers)).collect();
+            self.changed.insert((file, group), without);
+            for stranger in &strangers {
+                self.keep(
+                    file,
+                    group,
+                    &format!("has the member '{stranger}' there, who is not the same one here"),
+                );
+            }
+        }
+    }
+
+    fn is_same_person(&self, name: &str) -> bool {
+        let Some(uid) = self.other.number(PASSWD, name) else { return false };
+        self.holder(PASSWD, uid) == Some(name)
+    }
+
+    /// What both have in a file from now on: what was not taken over is as it was before.
+    fn next_base(&self, file: &'static str) -> String {
+        let is_person = |file: &str| ![GROUP, GSHADOW].contains(&file);
+        let kept = self.kept.iter().filter(|kept| is_person(kept.file) == is_person(file));
+        let lines: BTreeMap<&str, Vec<String>> = kept
+            .map(|kept| {
+                let before = self.base.lines(file, &kept.name).iter();
+                (kept.name.as_str(), before.map(|line| (*line).to_owned()).collect())
+            })
+            .collect();
+        let lines = lines.iter().map(|(name, lines)| (*name, lines.as_slice())).collect();
+        self.other.0.get(file).map_or_else(String::new, |table| table.with(&lines))
+    }
+
     fn text(&self, file: &'static str) -> String {
         let changed = self.changed.iter().filter(|((of, _), _)| *of == file);
         let changed = changed.map(|((_, name), lines)| (*name, lines.as_slice())).collect();
         self.own.0.get(file).map_or_else(String::new, |table| table.with(&changed))
     }
+}
+
+/// The members in a line of group(5), or the members and administrators in one of gshadow(5).
+fn members(line: &&str) -> Vec<String> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let lists = fields.iter().skip(2).filter(|list| list.parse::<u32>().is_err());
+    let names = lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// The line without these members.
+fn without(line: &str, strangers: &[String]) -> String {
+    let list = |(index, field): (usize, &str)| match index {
+        0 | 1 => field.to_owned(),
+        _ => {
+            let names = field.split(',').filter(|name| strangers.iter().all(|s| s != name));
+            names.collect::<Vec<_>>().join(",")
+        }
+    };
+    line.split(':').enumerate().map(list).collect::<Vec<_>>().join(":")
 }
 
 /// The first number of a line of subuid(5), and the first one after it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::accounts::{self, Texts};
 use super::list::{DEFAULT, Item, LIST_PATH, parse};
-use crate::environment::{Descriptor, Id, manifest};
+use crate::environment::{Id, manifest};
 use crate::error::{Error, Result};
 use crate::lossless;
 use crate::plan::Report;
@@ -81,33 +81,76 @@ impl Base {
         self.manifest.below(path)
     }
 
-    /// Keeps what `other` has now, in the BE at `root`, as what both had.
+    /// Keeps what `other` has now, in the BE at `root`, as what both had. What was not taken over,
+    /// at these paths, stays as it is known: otherwise it would seem to have been removed or changed
+    /// on this side alone.
     ///
     /// # Errors
     /// Either cannot be read or written, and [`Error::Interrupted`].
-    pub(super) fn renew(&self, root: &RootDir, other: (&RootDir, Id)) -> Result<()> {
-        keep(root, other.0, other.1, self.number.saturating_add(1))
+    pub(super) fn renew(
+        &self,
+        root: &RootDir,
+        other: (&RootDir, Id),
+        accounts: &Texts,
+        paths: &[PathBuf],
+    ) -> Result<()> {
+        let number = now().max(self.number.saturating_add(1));
+        keep(root, other.0, other.1, number, &Kept { accounts, old: Some(self), paths })
     }
 }
 
-/// Keeps what the files of the list are now in a copy, mounted as a whole at `root`.
+/// Keeps what the files of the list are now in a copy of `source`, mounted as a whole at `root`.
 ///
 /// # Errors
 /// It cannot be read or written, and [`Error::Interrupted`].
-pub(crate) fn keep_of_copy(root: &Path) -> Result<()> {
+pub(crate) fn keep_of_copy(root: &Path, source: Option<Id>) -> Result<()> {
     let top = RootDir::open(root)?;
-    match Descriptor::load(&top)?.and_then(|descriptor| descriptor.source) {
-        Some(source) => keep(&top, &top, source, 0),
-        None => Ok(()),
+    let Some(source) = source else { return Ok(()) };
+    let accounts = texts(&top)?;
+    keep(&top, &top, source, now(), &Kept { accounts: &accounts, old: None, paths: &[] })
+}
+
+/// The later one counts, wherever it lies.
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+/// The files of accounts of the system at `root`.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn texts(root: &RootDir) -> Result<Texts> {
+    let mut texts = Texts::new();
+    for file in accounts::FILES {
+        if let Some(bytes) = root.read_at_most(file, accounts::MAX_BYTES)? {
+            texts.insert(file, lossless::decode(&bytes));
+        }
     }
+    Ok(texts)
+}
+
+/// What is kept beside what a system has.
+pub(super) struct Kept<'a> {
+    /// The files of accounts.
+    pub(super) accounts: &'a Texts,
+    /// What was known before, of which the entries with these paths, and below them, stay.
+    pub(super) old: Option<&'a Base>,
+    pub(super) paths: &'a [PathBuf],
 }
 
 /// Writes to `root` what the system at `of` has, as what it had in common with `partner`. If the
 /// power fails meanwhile, some of it is older: what differs since then is kept and named.
-pub(super) fn keep(root: &RootDir, of: &RootDir, partner: Id, number: u64) -> Result<()> {
+pub(super) fn keep(
+    root: &RootDir,
+    of: &RootDir,
+    partner: Id,
+    number: u64,
+    more: &Kept<'_>,
+) -> Result<()> {
     for file in accounts::FILES {
-        match of.read_at_most(file, accounts::MAX_BYTES)? {
-            Some(bytes) => root.write(kept(file), &bytes, 0o600)?,
+        match more.accounts.get(file) {
+            Some(text) => root.write(kept(file), &lossless::encode(text), 0o600)?,
             None => root.remove(kept(file))?,
         }
     }
@@ -118,7 +161,10 @@ pub(super) fn keep(root: &RootDir, of: &RootDir, partner: Id, number: u64) -> Re
     let all = Exclude::nothing().exclude("/*".as_ref());
     let rules = items.iter().fold(all, |rules, item| rules.include(item.path.as_os_str()));
     let (tree, nothing) = (Tree::open(of.path(), true)?, Manifest::default());
-    let base = record(&tree, &rules, &nothing, Unknown::Read, &mut |_| Ok(()))?.manifest;
+    let mut base = record(&tree, &rules, &nothing, Unknown::Read, &mut |_| Ok(()))?.manifest;
+    if let Some(old) = more.old {
+        base.keep_of(&old.manifest, more.paths);
+    }
     manifest::write_at(root, MANIFEST, &base)
 }
 
@@ -126,8 +172,8 @@ pub(super) fn keep(root: &RootDir, of: &RootDir, partner: Id, number: u64) -> Re
 ///
 /// # Errors
 /// [`Error::Interrupted`].
-pub(crate) fn keep_or_warn(root: &Path, report: &mut dyn Report) -> Result<()> {
-    match keep_of_copy(root) {
+pub(crate) fn keep_or_warn(root: &Path, source: Option<Id>, report: &mut dyn Report) -> Result<()> {
+    match keep_of_copy(root, source) {
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(why) => {
             report.fall_short(&format!(

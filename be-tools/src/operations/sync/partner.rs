@@ -20,8 +20,11 @@ use crate::storage::device::BlockDevice;
 /// Where the mark is, relative to the root.
 const MARK: &str = "var/lib/lifeboat/sync-mark";
 
-/// The longest one that is read, in bytes.
-const MAX_MARK: u64 = 256;
+/// How many of the last ones are there.
+const MOST_MARKS: usize = 16;
+
+/// The longest list of them that is read, in bytes.
+const MAX_MARKS: u64 = 4096;
 
 /// Leaves a new mark in the running system, whose BE has this id. Returns what the next one has to
 /// know.
@@ -30,7 +33,13 @@ const MAX_MARK: u64 = 256;
 /// It cannot be written.
 pub(super) fn leave_mark(running: &RootDir, id: Id) -> Result<SyncNote> {
     let mark = format!("{}{}", uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
-    running.write(MARK, mark.as_bytes(), 0o600)?;
+    // Another BE that was activated before may still start.
+    let before = running.read_at_most(MARK, MAX_MARKS)?.unwrap_or_default();
+    let before = String::from_utf8_lossy(&before).into_owned();
+    let skipped = before.lines().count().saturating_sub(MOST_MARKS - 1);
+    let marks = before.lines().skip(skipped).chain([mark.as_str()]);
+    let text = marks.map(|mark| format!("{mark}\n")).collect::<String>();
+    running.write(MARK, text.as_bytes(), 0o600)?;
     Ok(SyncNote { from: id, mark: proof(mark.as_bytes()), tries: 0 })
 }
 
@@ -40,15 +49,15 @@ fn proof(mark: &[u8]) -> String {
 
 /// Whether the system at `root` has the mark.
 fn has_mark(root: &RootDir, note: &SyncNote) -> Result<bool> {
-    let mark = root.read_at_most(MARK, MAX_MARK)?;
-    Ok(mark.is_some_and(|mark| proof(&mark) == note.mark))
+    let marks = root.read_at_most(MARK, MAX_MARKS)?.unwrap_or_default();
+    Ok(marks.split(|byte| *byte == b'\n').any(|mark| proof(mark) == note.mark))
 }
 
 /// The BE that ran last, mounted for reading.
 pub(super) struct Partner {
     pub(super) name: String,
     pub(super) mounted: MountedEnvironment,
-    /// The mount points of file systems that it shares with others.
+    /// The mount points of file systems that it shares with others, or that are not always mounted.
     shared: Vec<PathBuf>,
 }
 
@@ -110,7 +119,11 @@ impl Partner {
         if !has_mark(&RootDir::open(mounted.root())?, note)? {
             return Ok(None);
         }
-        let shared = environment.file_systems.iter().filter(|file_system| file_system.shared);
+        // Nor does anybody know what one that is not mounted by itself had.
+        let shared = environment
+            .file_systems
+            .iter()
+            .filter(|file_system| file_system.shared || file_system.has_option("noauto"));
         let shared = shared.map(|file_system| file_system.mountpoint.clone()).collect();
         Ok(Some(Partner { name: environment.name().to_owned(), mounted, shared }))
     }

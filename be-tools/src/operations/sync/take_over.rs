@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::accounts::{self, Texts};
+use super::accounts::{self, People, Texts};
 use super::base::{self, Base};
 use super::grown;
 use super::list::{Item, Manner};
@@ -65,7 +65,21 @@ pub(super) struct Sides<'a> {
 struct Sync<'a> {
     sides: &'a Sides<'a>,
     until: Instant,
+    /// The files of accounts there and here, which say what a number means.
+    names: Option<[Texts; 2]>,
+    /// The files of accounts that both have from now on.
+    accounts: Texts,
+    /// Files of which it is not known what both have from now on.
+    unknown: Vec<PathBuf>,
     done: TakenOver,
+}
+
+/// What both have from now on, beside what the other BE has.
+pub(super) struct Known {
+    /// The files of accounts.
+    pub(super) accounts: Texts,
+    /// The files that were not taken over.
+    pub(super) unknown: Vec<PathBuf>,
 }
 
 /// Takes over what the target's list names from the system whose name is `from`.
@@ -73,11 +87,18 @@ struct Sync<'a> {
 /// # Errors
 /// The list cannot be read, the target is full or cannot be written to. What of a single file cannot
 /// be read or written is among what was kept.
-pub(super) fn take_over(from: &str, sides: &Sides<'_>) -> Result<TakenOver> {
+pub(super) fn take_over(from: &str, sides: &Sides<'_>) -> Result<(TakenOver, Known)> {
     let (items, warnings) = base::list(sides.target)?;
     let done =
         TakenOver { from: from.to_owned(), warnings, is_whole: true, ..TakenOver::default() };
-    let mut sync = Sync { sides, until: Instant::now() + TIME, done };
+    let mut sync = Sync {
+        sides,
+        until: Instant::now() + TIME,
+        names: None,
+        accounts: Texts::new(),
+        unknown: Vec::new(),
+        done,
+    };
     sync.accounts(&items)?;
     for item in &items {
         if accounts::FILES.iter().all(|file| Path::new("/").join(file) != item.path) {
@@ -85,7 +106,7 @@ pub(super) fn take_over(from: &str, sides: &Sides<'_>) -> Result<TakenOver> {
         }
     }
     sides.target.sync()?;
-    Ok(sync.done)
+    Ok((sync.done, Known { accounts: sync.accounts, unknown: sync.unknown }))
 }
 
 impl Sync<'_> {
@@ -97,12 +118,22 @@ impl Sync<'_> {
         };
         let listed: Vec<&'static str> =
             accounts::FILES.into_iter().filter(|file| is_listed(file)).collect();
+        let own = base::texts(self.sides.target)?;
+        self.names = base::texts(self.sides.source).ok().map(|other| [other, own.clone()]);
+        self.accounts.clone_from(&self.sides.base.accounts);
         if listed.is_empty() {
             return Ok(());
         }
+        // Without the groups, nobody knows what the number of one means.
+        if !listed.contains(&accounts::PASSWD) || !listed.contains(&accounts::GROUP) {
+            for file in listed {
+                let why = "it is only taken over with /etc/passwd and /etc/group";
+                self.keep(&Path::new("/").join(file), why);
+            }
+            return Ok(());
+        }
         let _lock = PasswordLock::take(self.sides.target)?;
-        let own = texts(self.sides.target)?;
-        let mut other = match texts(self.sides.source) {
+        let mut other = match base::texts(self.sides.source) {
             Ok(texts) => texts,
             Err(why) => {
                 self.keep(Path::new("/etc/passwd"), &why.to_string());
@@ -116,20 +147,29 @@ impl Sync<'_> {
             other.insert(file, text.clone());
             known.insert(file, text);
         }
-        let merged = match accounts::merge(&known, &other, &own) {
+        let login_defs = self.sides.target.text("etc/login.defs").ok().flatten();
+        let people = People::of(&login_defs.unwrap_or_default());
+        let merged = match accounts::merge(&known, &other, &own, &people) {
             Ok(merged) => merged,
             Err(why) => {
                 self.keep(Path::new("/etc/passwd"), &format!("no account was taken over: {why}"));
                 return Ok(());
             }
         };
-        for (file, why) in merged.kept {
-            self.keep(&Path::new("/").join(file), &why);
+        for accounts::KeptLine { file, name, why } in merged.kept {
+            self.done.kept.push((Path::new("/").join(file), format!("'{name}' {why}")));
         }
+        self.accounts = merged.base;
+        self.names = self.names.take().map(|[other, _]| [other, merged.texts.clone()]);
         for file in listed {
             let (before, after) = (own.get(file), merged.texts.get(file));
-            let (Some(before), Some(after)) = (before, after) else { continue };
             let path = Path::new("/").join(file);
+            let (Some(before), Some(after)) = (before, after) else {
+                if other.get(file).is_some_and(|text| !text.is_empty()) {
+                    self.keep(&path, "it is not there here");
+                }
+                continue;
+            };
             let is_file = self.sides.target.symlink_metadata(&path)?.is_some_and(|f| f.is_file());
             if before == after || !is_file {
                 continue;
@@ -330,6 +370,10 @@ impl Sync<'_> {
         }
         let attributes = source.metadata().at("reading", path)?;
         let is_new = target.symlink_metadata(path)?.is_none();
+        if is_new && !self.is_same_owner(attributes.uid(), attributes.gid()) {
+            self.keep(path, "its owner or its group is another one here");
+            return Ok(());
+        }
         target.replace(path, attributes.mode() & 0o7777, |file| {
             fill(file)?;
             if is_new {
@@ -343,7 +387,17 @@ impl Sync<'_> {
         Ok(())
     }
 
+    /// Whether the numbers of an owner and a group mean the same on both sides.
+    fn is_same_owner(&self, uid: u32, gid: u32) -> bool {
+        let Some([other, own]) = &self.names else { return false };
+        accounts::name_of(other, accounts::PASSWD, uid)
+            == accounts::name_of(own, accounts::PASSWD, uid)
+            && accounts::name_of(other, accounts::GROUP, gid)
+                == accounts::name_of(own, accounts::GROUP, gid)
+    }
+
     fn keep(&mut self, path: &Path, why: &str) {
+        self.unknown.push(path.to_owned());
         self.done.kept.push((path.to_owned(), why.to_owned()));
     }
 
@@ -363,17 +417,6 @@ impl Sync<'_> {
             }
         }
     }
-}
-
-/// The texts of the files of accounts.
-fn texts(root: &RootDir) -> Result<Texts> {
-    let mut texts = Texts::new();
-    for file in accounts::FILES {
-        if let Some(bytes) = root.read_at_most(file, accounts::MAX_BYTES)? {
-            texts.insert(file, lossless::decode(&bytes));
-        }
-    }
-    Ok(texts)
 }
 
 /// The path of what a symlink names that both systems have in the place of a directory, such as

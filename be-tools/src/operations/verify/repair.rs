@@ -192,10 +192,13 @@ fn damage(
             .map(|file| file.is_some_and(|file| known.proves(&file).unwrap_or(false)));
         go_on()?;
         match has_it {
-            Ok(true) if !is_unchanged(&root, &path, known)? => {
-                left.push((path, "a program has changed it since it was recorded".into()));
-            }
-            Ok(true) => add(&mut damage, path, known),
+            Ok(true) => match is_unchanged(&root, &path, known) {
+                Ok(true) => add(&mut damage, path, known),
+                Ok(false) => {
+                    left.push((path, "a program has changed it since it was recorded".into()));
+                }
+                Err(why) => left.push((path, why.to_string())),
+            },
             Ok(false) => left.push((path, format!("'{}' does not have it", request.from))),
             Err(why) => left.push((path, why.to_string())),
         }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
@@ -65,6 +65,14 @@ impl Manifest {
         // A path that is there twice was not written by record().
         entries.dedup_by(|later, first| later.path == first.path);
         Manifest { entries }
+    }
+
+    /// Replaces what is known of these paths, and below them, by what `old` knows.
+    pub fn keep_of(&mut self, old: &Manifest, paths: &[PathBuf]) {
+        let is_kept = |entry: &Entry| paths.iter().any(|path| entry.path().starts_with(path));
+        self.entries.retain(|entry| !is_kept(entry));
+        self.entries.extend(old.entries.iter().filter(|entry| is_kept(entry)).cloned());
+        *self = Manifest::new(std::mem::take(&mut self.entries));
     }
 
     /// How many entries it has.
@@ -206,8 +214,20 @@ impl Entry {
     /// # Errors
     /// As fstat(2).
     pub fn is_unchanged(&self, file: impl AsFd) -> Result<bool, Errno> {
-        fstat(file).map(|stat| self.is_same_inode(&stat))
+        let stat = fstat(&file)?;
+        Ok(match is_fat(&file) {
+            true => self.modified == Timestamp::of_modification(&stat),
+            false => self.is_same_inode(&stat),
+        })
     }
+}
+
+/// Whether a file or directory is on a FAT file system, which has no inodes: the kernel makes them
+/// when it is mounted.
+pub(super) fn is_fat(file: impl AsFd) -> bool {
+    /// MSDOS_SUPER_MAGIC of statfs(2).
+    const FAT: i64 = 0x4d44;
+    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type == FAT)
 }
 
 /// The path of a directory, which ends with a slash only if it is the root, and a name in it.

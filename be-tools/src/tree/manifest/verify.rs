@@ -1,7 +1,6 @@
 //! Compares a tree with its manifest.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +10,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::content::{From, Reader, hash, target};
-use super::entry::{Content, Entry, MAX_PATH, Manifest};
+use super::entry::{Content, Entry, MAX_PATH, Manifest, is_fat};
 use crate::error::Result;
 use crate::timestamp::Timestamp;
 use crate::tree::exclude::{Exclude, Verdict};
@@ -102,7 +101,8 @@ impl Inspector for Verifier<'_> {
         let is_fat = is_fat(directory.fd);
         // Nobody has added or removed anything there.
         let above = self.manifest.entry(OsStr::from_bytes(directory.path).as_ref());
-        let is_same = above.is_some_and(|above| above.is_unchanged(directory.fd).unwrap_or(false));
+        let is_same =
+            !is_fat && above.is_some_and(|above| above.is_unchanged(directory.fd).unwrap_or(false));
         for listed in entries {
             while let Some(missing) =
                 known.next_if(|entry| entry.place().1 < listed.name.to_bytes())
@@ -219,11 +219,4 @@ fn differences(
     ];
     let names = names.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
     Ok((is_same_inode, names.collect()))
-}
-
-/// Whether a directory is on a FAT file system.
-fn is_fat(directory: &OwnedFd) -> bool {
-    /// MSDOS_SUPER_MAGIC of statfs(2).
-    const FAT: i64 = 0x4d44;
-    rustix::fs::fstatfs(directory).is_ok_and(|found| found.f_type == FAT)
 }

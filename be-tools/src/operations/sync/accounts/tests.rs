@@ -13,15 +13,29 @@ fn with(changed: &[(&'static str, &str)]) -> Texts {
 }
 
 fn merged(other: &[(&'static str, &str)], own: &[(&'static str, &str)]) -> Merged {
-    let done = merge(&with(&[]), &with(other), &with(own)).unwrap();
-    // Doing it again changes nothing.
-    let again = merge(&with(&[]), &with(other), &done.texts).unwrap();
-    assert_eq!(again.texts, done.texts);
+    let people = People::of("");
+    let done = merge(&with(&[]), &with(other), &with(own), &people).unwrap();
+    // Doing it again changes nothing, before and after it is known what both have now.
+    for base in [&with(&[]), &done.base] {
+        let again = merge(base, &with(other), &done.texts, &people).unwrap();
+        assert_eq!(again.texts, done.texts);
+    }
+    // Who was not taken over stays there on the way back.
+    let back = merge(&done.base, &done.texts, &with(other), &people).unwrap();
+    for (_, name) in kept(&done).iter().filter(|(file, _)| *file == PASSWD) {
+        let is_there = |texts: &Texts| names(texts).iter().any(|found| found == name);
+        assert_eq!(is_there(&with(other)), is_there(&back.texts), "{name}");
+    }
     done
 }
 
+fn names(texts: &Texts) -> Vec<String> {
+    let lines = texts[PASSWD].lines().filter(|line| line.split(':').count() == 7);
+    lines.map(|line| line.split(':').next().unwrap().to_owned()).collect()
+}
+
 fn kept(done: &Merged) -> Vec<(&str, &str)> {
-    done.kept.iter().map(|(file, why)| (*file, why.split('\'').nth(1).unwrap())).collect()
+    done.kept.iter().map(|kept| (kept.file, kept.name.as_str())).collect()
 }
 
 #[test]
@@ -122,7 +136,10 @@ fn damaged_files_there_change_nothing_here() {
         (PASSWD, "root:x:5:0::/root:/bin/sh\n"),
         (PASSWD, "\0\0\0\0"),
     ] {
-        assert!(merge(&with(&[]), &with(&[(file, text)]), &with(&[])).is_err(), "{file} {text:?}");
+        assert!(
+            merge(&with(&[]), &with(&[(file, text)]), &with(&[]), &People::of("")).is_err(),
+            "{file} {text:?}"
+        );
     }
     // One that was cut off is told by the others.
     let cut = "root:x:0:0::/root:/bin/sh\nalice:x:10";
@@ -142,10 +159,53 @@ fn what_both_sides_changed_stays_and_is_named() {
     assert_eq!(kept(&done), [(PASSWD, "alice")]);
     assert_eq!(done.texts[PASSWD], PEOPLE.replace("alice:/bin/sh", "alice:/bin/bash"));
     // Members come and go on both sides.
+    let both = format!("{PEOPLE}bob:x:1005:1000::/:/bin/sh\ncarl:x:1006:1000::/:/bin/sh\n");
     let done = merged(
-        &[(GROUP, &GROUPS.replace("adm:x:4:alice", "adm:x:4:alice,bob"))],
-        &[(GROUP, &GROUPS.replace("adm:x:4:alice", "adm:x:4:carl"))],
+        &[(PASSWD, &both), (GROUP, &GROUPS.replace("adm:x:4:alice", "adm:x:4:alice,bob"))],
+        &[(PASSWD, &both), (GROUP, &GROUPS.replace("adm:x:4:alice", "adm:x:4:carl"))],
     );
     assert_eq!(done.texts[GROUP], GROUPS.replace("adm:x:4:alice", "adm:x:4:bob,carl"));
     assert_eq!(done.kept, []);
+}
+
+#[test]
+fn who_is_somebody_else_here_becomes_a_member_of_nothing() {
+    let sudo = |members: &str| format!("{GROUPS}sudo:x:27:{members}\n");
+    let done = merged(
+        &[
+            (PASSWD, &format!("{PEOPLE}bob:x:1002:1000::/:/bin/sh\neve:x:1003:1000::/:/bin/sh\n")),
+            (GROUP, &sudo("bob,eve,ghost")),
+            (GSHADOW, "root:*::\nsudo:!:bob:eve,bob\n"),
+        ],
+        &[(PASSWD, &format!("{PEOPLE}bob:x:1009:1000::/:/bin/sh\n")), (GSHADOW, "root:*::\n")],
+    );
+    assert_eq!(done.texts[GROUP], sudo("eve"));
+    assert_eq!(done.texts[GSHADOW], "root:*::\nsudo:!::eve\n");
+    assert!(kept(&done).contains(&(PASSWD, "bob")) && kept(&done).contains(&(GROUP, "sudo")));
+    // One who was in it here stays.
+    let done = merged(&[], &[(GROUP, &sudo("alice"))]);
+    assert_eq!(done.texts[GROUP], sudo("alice"));
+}
+
+#[test]
+fn who_was_not_taken_over_is_not_removed_on_the_way_back() {
+    let there = format!("{PEOPLE}bob:x:1002:1000::/:/bin/sh\n");
+    let here = format!("{PEOPLE}carl:x:1002:1000::/:/bin/sh\n");
+    let done = merged(&[(PASSWD, &there)], &[(PASSWD, &here)]);
+    assert_eq!(kept(&done), [(PASSWD, "bob")]);
+    assert_eq!(done.base[PASSWD], PEOPLE);
+    let back = merge(&done.base, &done.texts, &with(&[(PASSWD, &there)]), &People::of("")).unwrap();
+    assert_eq!(back.texts[PASSWD], there);
+    assert_eq!(kept(&back), [(PASSWD, "carl")]);
+}
+
+#[test]
+fn people_are_those_whose_numbers_the_system_gives_to_people() {
+    let people = People::of("# UID_MIN 1\nUID_MIN\t500\nUID_MAX 60000\n");
+    assert_eq!((people.users, people.groups), (500..=60000, 1000..=59999));
+    let qemu = "libvirt-qemu:x:64055:1::/:/bin/sh\n";
+    let both = format!("{PEOPLE}{qemu}");
+    let base = with(&[(PASSWD, &both)]);
+    let done = merge(&base, &with(&[]), &base, &People::of("")).unwrap();
+    assert_eq!(done.texts[PASSWD], both, "its package is still installed here");
 }

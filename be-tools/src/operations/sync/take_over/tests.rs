@@ -29,7 +29,7 @@ impl Systems {
             (directory, root, Id::random())
         };
         let systems = Systems { source: system(), target: system() };
-        base::keep(systems.target(), systems.target(), systems.source.2, 0).unwrap();
+        systems.keep(systems.target(), systems.source.2, 0);
         systems
     }
 
@@ -46,16 +46,28 @@ impl Systems {
         Base::of(own, other).unwrap().unwrap()
     }
 
-    fn take(&self) -> TakenOver {
+    /// Keeps in a system what it has now, as what it had in common with another one.
+    fn keep(&self, root: &RootDir, partner: Id, number: u64) {
+        let accounts = base::texts(root).unwrap();
+        let kept = base::Kept { accounts: &accounts, old: None, paths: &[] };
+        base::keep(root, root, partner, number, &kept).unwrap();
+    }
+
+    fn taken(&self) -> (TakenOver, Known) {
         let (source, target, base) = (self.source(), self.target(), &self.base());
         let sides = Sides { source, target, base, is_shared: &|_| false };
         take_over("first", &sides).unwrap()
     }
 
+    fn take(&self) -> TakenOver {
+        self.taken().0
+    }
+
     /// As at a start that comes to its end.
     fn take_and_renew(&self) -> TakenOver {
-        let done = self.take();
-        self.base().renew(self.target(), (self.source(), self.source.2)).unwrap();
+        let (done, known) = self.taken();
+        let other = (self.source(), self.source.2);
+        self.base().renew(self.target(), other, &known.accounts, &known.unknown).unwrap();
         done
     }
 
@@ -161,7 +173,7 @@ fn what_both_had_is_of_these_two_and_newest_where_both_keep_it() {
     assert!(!of(systems.target.2, stranger));
     // A later one lies in the other.
     write(systems.source(), "etc/note", "later\n");
-    base::keep(systems.source(), systems.source(), systems.target.2, 5).unwrap();
+    systems.keep(systems.source(), systems.target.2, 5);
     write(systems.target(), "etc/note", "later\n");
     write(systems.source(), "etc/note", "new\n");
     assert_eq!(systems.take().taken, [PathBuf::from("/etc/note")]);
@@ -206,7 +218,7 @@ fn a_directory_that_both_have_as_the_same_symlink_is_followed() {
         std::os::unix::fs::symlink("spool/mail", system.path().join("var/mail")).unwrap();
     }
     write(systems.target(), "etc/lifeboat/sync.list", "/var/mail\n/var/spool/mail\n");
-    base::keep(systems.target(), systems.target(), systems.source.2, 1).unwrap();
+    systems.keep(systems.target(), systems.source.2, 1);
     write(systems.target(), "etc/lifeboat/sync.list", "/var/mail\n");
     write(systems.source(), "var/spool/mail/alice", "new\n");
     assert_eq!(systems.take().taken, [PathBuf::from("/var/spool/mail/alice")]);
@@ -235,6 +247,39 @@ fn what_both_systems_share_is_not_taken_over() {
     write(systems.source(), "var/mail/alice", "hidden by the mount\n");
     let (source, target, base) = (systems.source(), systems.target(), &systems.base());
     let is_shared = |path: &Path| path.starts_with("/var/mail");
-    let done = take_over("first", &Sides { source, target, base, is_shared: &is_shared }).unwrap();
+    let sides = Sides { source, target, base, is_shared: &is_shared };
+    let (done, _) = take_over("first", &sides).unwrap();
     assert_eq!((done.taken, done.kept), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_was_kept_is_not_overwritten_or_removed_on_the_way_back() {
+    let systems = Systems::new();
+    let (source, target) = (systems.source(), systems.target());
+    write(source, "var/mail/alice", "there\n");
+    write(target, "var/mail/alice", "here\n");
+    write(source, "etc/note", "there\n");
+    std::fs::remove_file(target.path().join("etc/note")).unwrap();
+    assert_eq!(paths(&systems.take_and_renew().kept), ["/etc/note", "/var/mail/alice"]);
+    let systems = systems.turned();
+    let done = systems.take();
+    assert_eq!(done.taken, Vec::<PathBuf>::new());
+    assert_eq!(content(systems.target(), "var/mail/alice"), "there\n");
+    assert_eq!(content(systems.target(), "etc/note"), "there\n");
+}
+
+#[test]
+fn a_file_does_not_become_that_of_somebody_else() {
+    let systems = Systems::new();
+    let (source, target) = (systems.source(), systems.target());
+    write(source, "etc/passwd", &format!("{PEOPLE}bob:x:1002:100::/:/bin/sh\n"));
+    write(target, "etc/passwd", &format!("{PEOPLE}carl:x:1002:100::/:/bin/sh\n"));
+    write(source, "var/mail/bob", "secret\n");
+    if std::os::unix::fs::chown(source.path().join("var/mail/bob"), Some(1002), Some(100)).is_err()
+    {
+        return;
+    }
+    let done = systems.take();
+    assert_eq!(paths(&done.kept), ["/etc/passwd", "/var/mail/bob"]);
+    assert!(!target.exists("var/mail/bob"));
 }
