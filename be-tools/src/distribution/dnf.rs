@@ -15,7 +15,7 @@ use super::package_manager::{
     packages, with_names,
 };
 use super::rpm;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{PackageChange, PackageChanges};
 use crate::sandbox::WORK;
 
@@ -27,6 +27,12 @@ const TRANSACTION: &str = "dnf/plugins/transaction";
 
 /// The longest that the plugin may have written, in bytes: a line for each package.
 const MAX_TRANSACTION: u64 = 16 << 20;
+
+/// dnf 4, also where `dnf` is dnf 5.
+const PROGRAM: &str = "dnf-3";
+
+/// The last line that the plugin writes.
+const END: &str = "end";
 
 /// Where dnf keeps metadata and packages.
 const CACHE: &str = "/var/cache/dnf";
@@ -49,16 +55,25 @@ impl PackageManager for Dnf {
         let action = Action::of(place, wanted.change)?;
         place.work.make_directory("dnf")?;
         place.work.make_directory("dnf/plugins")?;
+        // Why a package was installed decides what is removed with it.
+        let history =
+            format!("cp -a /var/lib/dnf {WORK}/dnf/persist || mkdir -p {WORK}/dnf/persist");
+        place.inside.run(&["sh", "-c", &history])?;
         place.work.write("dnf/plugins/lifeboat.py", PLUGIN.as_bytes(), 0o644)?;
         let inside = if action.needs_metadata() { place.online } else { place.inside };
         let script = asking();
         let words = [&["sh", "-c", &script][..], &action.words(&["--assumeno"])].concat();
         inside.run(&words)?;
         let written = place.work.read_at_most(TRANSACTION, MAX_TRANSACTION)?.unwrap_or_default();
-        let mut plan = PackagePlan {
-            changes: changes(&String::from_utf8_lossy(&written)),
-            ..PackagePlan::default()
-        };
+        let written = String::from_utf8_lossy(&written);
+        if written.lines().last() != Some(END) {
+            return Err(Error::Failed(format!(
+                "{PROGRAM} did not tell what it would do: its plugins may be switched off, or one of \
+                them fails"
+            )));
+        }
+        rpm::refuse_no_release(wanted.change, &written)?;
+        let mut plan = PackagePlan { changes: changes(&written), ..PackagePlan::default() };
         if *wanted.change != Change::All {
             plan.changes.kept_back.clear();
         }
@@ -74,7 +89,7 @@ impl PackageManager for Dnf {
 /// The script that has dnf work out what it would do: its arguments are the words of the action. It
 /// ends with 1 because it may not go on; only then has the plugin written anything.
 fn asking() -> String {
-    let mut settings = String::new();
+    let mut settings = String::from(" --setopt=plugins=1");
     for (name, value) in [
         ("cachedir", format!("{WORK}/dnf/cache")),
         ("persistdir", format!("{WORK}/dnf/persist")),
@@ -130,7 +145,7 @@ impl Action {
 
     fn words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let options = self.options.iter().map(String::as_str);
-        let words = ["dnf"].into_iter().chain(more.iter().copied()).chain(options);
+        let words = [PROGRAM].into_iter().chain(more.iter().copied()).chain(options);
         with_names(words.chain([self.verb]).collect(), &self.names)
     }
 }
@@ -184,14 +199,12 @@ fn commands(action: &Action, changes: &PackageChanges) -> Vec<PackageCommand> {
         return commands.list();
     }
     let count = changes.installed();
-    if action.needs_metadata() {
-        let take_over = format!("mkdir -p {CACHE} && cp -a {WORK}/dnf/cache/. {CACHE}/");
-        commands.take_over(&take_over);
-    }
     let cache = format!("--setopt=cachedir={CACHE}");
     // The metadata of the plan counts, however old it is by now.
     let download = [cache.as_str(), "--setopt=*.metadata_expire=-1", "--downloadonly"];
-    commands.download(changes, &action.words(&[&QUIET[..], &download].concat()));
+    let take_over = format!("mkdir -p {CACHE} && cp -a {WORK}/dnf/cache/. {CACHE}/");
+    let words = action.words(&[&QUIET[..], &download].concat());
+    commands.take_over_and_download(changes, &take_over, &words);
     let line = match (action.verb, &action.names[..]) {
         ("upgrade", _) if action.options.is_empty() => "upgrade all packages".to_owned(),
         ("upgrade", _) => format!("install the security fixes of {}", packages(count)),

@@ -132,6 +132,19 @@ impl Commands {
         }
     }
 
+    /// Adds the one that downloads what is installed, after it has run this script, by which the BE
+    /// has the lists with which the plan was made: both change only what is cached, so that a failure
+    /// leaves the BE as it was. `words` are the words of a shell's arguments after the script.
+    pub(super) fn take_over_and_download(
+        &mut self,
+        changes: &PackageChanges,
+        script: &str,
+        words: &[&str],
+    ) {
+        let script = format!("{script} && exec \"$0\" \"$@\"");
+        self.download(changes, &[&["sh", "-c", &script], words].concat());
+    }
+
     /// Adds the one that runs this script, by which the BE has the lists with which the plan was
     /// made.
     pub(super) fn take_over(&mut self, script: &str) {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::package_manager::{
-    ConfigurationPolicy, Event, Wanted, Workplace, hand_in as hand_in_files,
+    Change, ConfigurationPolicy, Event, Wanted, Workplace, hand_in as hand_in_files,
 };
+use crate::environment::OperatingSystem;
 use crate::error::{Error, Result};
 use crate::root_dir::RootDir;
 
@@ -113,7 +114,7 @@ pub(super) fn refuse_release(root: &RootDir, release: &str) -> Result<()> {
     }
     let family = family(root);
     let is = |id: &str| family.iter().any(|found| found == id);
-    if is("rhel") || is("centos") {
+    if is("rhel") || is("centos") || is("ol") {
         return Err(Error::Usage(
             "the next release of this distribution is installed by its own tool, leapp: --dist \
             upgrades all packages within this one"
@@ -132,7 +133,38 @@ pub(super) fn refuse_release(root: &RootDir, release: &str) -> Result<()> {
                 .into(),
         ));
     }
+    let now = OperatingSystem::of(root).map(|os| os.version_id).unwrap_or_default();
+    let numbers =
+        |text: &str| -> Vec<u32> { text.split('.').map(|n| n.parse().unwrap_or(0)).collect() };
+    if numbers(release) <= numbers(&now) {
+        return Err(Error::Usage(format!(
+            "this system has release {now} already: name a later one"
+        )));
+    }
     Ok(())
+}
+
+/// Refuses a release that the repositories do not have: of what changes, as dnf's plugin writes it,
+/// nothing says that it is that release.
+///
+/// # Errors
+/// [`Error::Failed`].
+pub(super) fn refuse_no_release(change: &Change, changed: &str) -> Result<()> {
+    let Change::Release(release) = change else { return Ok(()) };
+    let is_it = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [word, name, version, ..] = fields[..] else { return false };
+        let version = version.split_once(':').map_or(version, |(_, version)| version);
+        let version = version.split('-').next().unwrap_or_default();
+        ["new", "to"].contains(&word) && name.contains("release") && version == release
+    };
+    match changed.lines().any(is_it) {
+        true => Ok(()),
+        false => Err(Error::Failed(format!(
+            "the repositories have no release {release}: their addresses must have $releasever in the \
+            place of its number"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -175,6 +207,8 @@ mod tests {
             ("1", "ID=opensuse-tumbleweed\n", Some("no releases")),
             ("15.7", "ID=sles\n", Some("migration")),
             ("next", "ID=fedora\n", Some("number")),
+            ("39", "ID=fedora\nVERSION_ID=40\n", Some("already")),
+            ("15.6", "ID=opensuse-leap\nVERSION_ID=\"15.5\"\n", None),
             ("--x", "ID=fedora\n", Some("number")),
         ] {
             let (_directory, root) = tree(&[("etc/os-release", id)]);

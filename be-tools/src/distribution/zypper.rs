@@ -14,18 +14,18 @@ use super::package_manager::{
     packages, with_names,
 };
 use super::rpm;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{PackageChange, PackageChanges};
 use crate::sandbox::WORK;
 
 /// Where zypper keeps metadata and packages.
 const CACHE: &str = "/var/cache/zypp";
 
-/// Runs zypper with its arguments. What ends with 102 (a reboot is needed) or 107 (a script of a
-/// package failed, which the output says) is done; after 103 the program itself is new, and has to
-/// do the rest.
-const RUN: &str = "for attempt in 1 2; do zypper \"$@\"; status=$?; [ $status = 103 ] || break; done; \
-     case $status in 102|103|107) exit 0;; *) exit $status;; esac";
+/// Runs zypper with its arguments. What ends with 102 (a reboot is needed), 103 (zypper itself is new,
+/// and the rest comes with the next call) or 107 (a script of a package failed) is done, and the
+/// output says so.
+const RUN: &str =
+    "zypper \"$@\"; status=$?; case $status in 102|103|107) exit 0;; *) exit $status;; esac";
 
 /// zypper.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,16 @@ impl PackageManager for Zypper {
                 return Err(why);
             }
         };
+        if !summary.contains("<install-summary") && !summary.contains("Nothing to do.") {
+            return Err(Error::Failed(format!(
+                "zypper did not tell what it would do: {}",
+                summary.lines().last().unwrap_or_default()
+            )));
+        }
         let mut plan = PackagePlan { changes: changes(&summary), ..PackagePlan::default() };
+        let names = plan.changes.changes.iter();
+        let changed = names.map(|c| format!("to {} {}\n", c.name, c.to.as_deref().unwrap_or("-")));
+        rpm::refuse_no_release(wanted.change, &changed.collect::<String>())?;
         if *wanted.change == Change::All && action.verb == "update" {
             let newer = place.inside.run(&action.call(&printed, &["list-updates", "--all"]))?;
             plan.changes.kept_back = kept_back(&newer, &plan.changes);
@@ -163,15 +172,18 @@ fn repository() -> String {
 
 /// The packages in these files, as zypper names one of a certain version.
 fn named(place: &Workplace<'_>, files: &[String]) -> Result<Vec<String>> {
-    let query =
-        ["rpm", "--query", "--package", "--queryformat", "%{NAME}=%{VERSION}-%{RELEASE}\\n"];
-    let printed = place.inside.run(&with_names(query.to_vec(), files))?;
+    const FORM: &str = "%{NAME}=%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\n";
+    let query = vec!["rpm", "--query", "--package", "--queryformat", FORM];
+    let printed = place.inside.run(&with_names(query, files))?;
     Ok(printed.lines().map(str::to_owned).collect())
 }
 
 /// The tags of what zypper prints as XML. What is not XML among it is left out.
 fn tags(printed: &str, mut each: impl FnMut(&BytesStart<'_>)) {
-    let mut reader = Reader::from_str(printed);
+    // Its own tags begin lines. What programs print between them is no XML.
+    let lines = printed.lines().filter(|line| line.trim_start().starts_with('<'));
+    let printed = lines.map(|line| format!("{line}\n")).collect::<String>();
+    let mut reader = Reader::from_str(&printed);
     let config = reader.config_mut();
     (config.check_end_names, config.allow_unmatched_ends) = (false, true);
     loop {
@@ -241,12 +253,10 @@ fn commands(action: &Action, changes: &PackageChanges) -> Vec<PackageCommand> {
         return commands.list();
     }
     let count = changes.installed();
-    if action.needs_metadata() {
-        let take_over = format!("mkdir -p {CACHE} && cp -a {WORK}/zypp/. {CACHE}/");
-        commands.take_over(&take_over);
-    }
     let kept = ["--no-refresh"];
-    commands.download(changes, &action.writing(&kept, &["--download-only"]));
+    let take_over = format!("mkdir -p {CACHE} && cp -a {WORK}/zypp/. {CACHE}/");
+    let download = action.writing(&kept, &["--download-only"]);
+    commands.take_over_and_download(changes, &take_over, &download);
     let line = match (action.verb, &action.names[..]) {
         ("patch", _) => format!("install the security fixes of {}", packages(count)),
         ("remove", _) => format!("remove {}", packages(changes.changes.len())),
@@ -262,6 +272,10 @@ fn event(line: &str) -> Option<Event<'_>> {
     let line = line.trim();
     if let Some(event) = rpm::event(line) {
         return Some(event);
+    }
+    // What is left to do is told as what failed is.
+    if line.contains("affects the package manager itself") {
+        return Some(Event::Failed);
     }
     // `Retrieving package tool-2-1.noarch (1/2),   6.1 KiB (    7   B unpacked)`
     if line.starts_with("Retrieving") {
@@ -299,7 +313,7 @@ mod tests {
             <to-install><solvable type=\"package\" name=\"new\" edition=\"1-1\" arch=\"noarch\"/>\
             </to-install><to-remove><solvable type=\"package\" name=\"old\" edition=\"1-1\"/>\
             </to-remove></install-summary>\n<prompt id=\"0\"></prompt></stream>\n";
-        let found = changes(&summary.replace("not xml < at all\n", ""));
+        let found = changes(summary);
         let kinds: Vec<_> =
             found.changes.iter().map(|change| (change.name.as_str(), change.kind())).collect();
         assert_eq!(

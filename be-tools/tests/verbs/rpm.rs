@@ -86,9 +86,19 @@ fn installs_upgrades_and_removes(program: &str, system: &str) {
     let state = || disk.change("grep ^state etc/lifeboat/environment.toml");
     assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3"));
 
+    // What cannot be downloaded changes nothing.
+    publish(&disk, "tool", "4", "", "true");
+    disk.change("mv srv/repo/noarch/tool-4-1.noarch.rpm srv/");
+    let output = be(&["upgrade", &name, "--dist", "--yes"]);
+    assert!(output.status.code() == Some(1), "{}", said(&output));
+    assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3"));
+    disk.change("rm srv/tool-4-1.noarch.rpm; chroot . createrepo_c --quiet /srv/repo");
+    // Nor does a release that is not there.
+    refused(&["upgrade", &name, "--release", "40", "--yes"], 1, "no release 40");
+
     // What is in a file of the running system.
     publish(&disk, "new", "1", "", "true");
-    let package = std::env::temp_dir().join(format!("new-{}.rpm", std::process::id()));
+    let package = std::env::temp_dir().join(format!("new-{program}-{}.rpm", std::process::id()));
     let package = package.to_str().unwrap();
     disk.change(&format!(
         "cp srv/repo/noarch/new-1-1.noarch.rpm {package}; rm srv/repo/noarch/new-*; chroot . \

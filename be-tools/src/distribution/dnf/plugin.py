@@ -1,6 +1,7 @@
 # Writes down what dnf has worked out, before it asks. One thing in each line:
 #   new|to|from|gone NAME VERSION BYTES-TO-DOWNLOAD BYTES-INSTALLED
 #   kept NAME
+#   end
 import os
 
 import dnf
@@ -44,3 +45,4 @@ class Lifeboat(dnf.Plugin):
             for package in self.base.sack.query().upgrades().latest():
                 if name(package) not in changed:
                     print("kept", name(package), file=out)
+            print("end", file=out)
