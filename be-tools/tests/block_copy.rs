@@ -323,7 +323,7 @@ fn create_copies_an_idle_source_by_blocks() {
                     "ls -A proc sys dev run tmp boot/grub var/log var/lib var/lib/lifeboat | \
                     grep -v : | grep . || true"
                 ),
-                "lifeboat\nmanifest.zst\nsync-base.zst\n"
+                "lifeboat\nmanifest.zst\nsync-base\nsync-base.zst\n"
             );
             let uuid = found["root"]["uuid"].as_str().unwrap();
             assert!(sh(target, "cat etc/fstab").contains(uuid));

@@ -412,6 +412,28 @@ fn what_was_changed_in_the_copy_is_undone_whatever_its_times_say() {
     assert_eq!(target.change("cat var/7"), "X\n");
 }
 
+/// What cannot be finished, such as a change by pacman that was killed, is undone.
+#[test]
+fn a_refresh_undoes_what_another_operation_left_halfway() {
+    if !root() {
+        return;
+    }
+    let id = std::process::id();
+    let (name, second) = (format!("halfway-{id}"), format!("halfway-copy-{id}"));
+    let (source, target) = copied(&name, &second, "true");
+    for operation in ["upgrade", "run", "repair"] {
+        target.change(&format!(
+            "sed -i 's/^state.*/state = \"incomplete\"\\noperation = \"{operation}\"/' \
+            etc/lifeboat/environment.toml; {SECRETLY}; rm var/9; echo more >var/more"
+        ));
+        refused(&["activate", &second, "--yes"], 3, operation);
+        done(&["refresh", &second, "--yes"]);
+        assert!(done(&["list", &second]).contains("complete"));
+        assert_eq!(target.change("cat var/7 var/9; ls var/more 2>/dev/null || true"), "7\n9\n");
+    }
+    drop(source);
+}
+
 #[test]
 fn what_is_immutable_is_no_hindrance() {
     if !root() {

@@ -405,17 +405,17 @@ impl<'a> Merging<'a> {
         for (file, group) in changed.into_iter().filter(|(file, _)| [GROUP, GSHADOW].contains(file))
         {
             let had: BTreeSet<String> =
-                self.own.lines(file, group).iter().flat_map(members).collect();
+                self.own.lines(file, group).iter().flat_map(|line| members(file, line)).collect();
             let lines = self.lines(file, group);
             let strangers: Vec<String> = lines
                 .iter()
-                .flat_map(members)
+                .flat_map(|line| members(file, line))
                 .filter(|member| !had.contains(member) && !self.is_same_person(member))
                 .collect();
             if strangers.is_empty() {
                 continue;
             }
-            let without = lines.iter().map(|line| without(line, &strangers)).collect();
+            let without = lines.iter().map(|line| without(file, line, &strangers)).collect();
             self.changed.insert((file, group), without);
             for stranger in &strangers {
                 self.keep(
@@ -453,22 +453,26 @@ impl<'a> Merging<'a> {
     }
 }
 
-/// The members in a line of group(5), or the members and administrators in one of gshadow(5).
-fn members(line: &&str) -> Vec<String> {
-    let fields: Vec<&str> = line.split(':').collect();
-    let lists = fields.iter().skip(2).filter(|list| list.parse::<u32>().is_err());
+/// The first field of a line that has names of members. In gshadow(5), administrators come before.
+fn first_list(file: &str) -> usize {
+    if file == GSHADOW { 2 } else { 3 }
+}
+
+/// The members of a group in one of its lines.
+fn members(file: &str, line: &str) -> Vec<String> {
+    let lists = line.split(':').skip(first_list(file));
     let names = lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty());
     names.map(str::to_owned).collect()
 }
 
 /// The line without these members.
-fn without(line: &str, strangers: &[String]) -> String {
-    let list = |(index, field): (usize, &str)| match index {
-        0 | 1 => field.to_owned(),
-        _ => {
-            let names = field.split(',').filter(|name| strangers.iter().all(|s| s != name));
-            names.collect::<Vec<_>>().join(",")
+fn without(file: &str, line: &str, strangers: &[String]) -> String {
+    let list = |(index, field): (usize, &str)| {
+        if index < first_list(file) {
+            return field.to_owned();
         }
+        let names = field.split(',').filter(|name| strangers.iter().all(|s| s != name));
+        names.collect::<Vec<_>>().join(",")
     };
     line.split(':').enumerate().map(list).collect::<Vec<_>>().join(":")
 }

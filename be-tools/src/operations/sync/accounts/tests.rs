@@ -182,6 +182,9 @@ fn who_is_somebody_else_here_becomes_a_member_of_nothing() {
     assert_eq!(done.texts[GROUP], sudo("eve"));
     assert_eq!(done.texts[GSHADOW], "root:*::\nsudo:!::eve\n");
     assert!(kept(&done).contains(&(PASSWD, "bob")) && kept(&done).contains(&(GROUP, "sudo")));
+    // A number is no member.
+    let done = merged(&[(GROUP, &sudo("27"))], &[]);
+    assert_eq!(done.texts[GROUP], sudo(""));
     // One who was in it here stays.
     let done = merged(&[], &[(GROUP, &sudo("alice"))]);
     assert_eq!(done.texts[GROUP], sudo("alice"));
