@@ -126,13 +126,14 @@ impl Input<'_> {
         &self.buffer[self.begin..]
     }
 
-    /// Reads until so many bytes can be seen; `false` if it ends before. The parser bounds them.
+    /// Reads until so many bytes can be seen, and at least a block; `false` if nothing is left. The
+    /// parser bounds them.
     fn fill(&mut self, count: usize) -> std::io::Result<bool> {
         self.buffer.drain(..self.begin);
         self.begin = 0;
-        let missing = count.saturating_sub(self.buffer.len());
-        let read = (&mut self.from).take(missing as u64).read_to_end(&mut self.buffer)?;
-        Ok(read == missing)
+        let missing = (count.saturating_sub(self.buffer.len()) as u64).max(BLOCK);
+        let read = (&mut self.from).take(missing).read_to_end(&mut self.buffer)?;
+        Ok(read > 0)
     }
 }
 
