@@ -80,6 +80,22 @@ pub struct KeptLine {
 /// # Errors
 /// The files of the other BE are damaged: a sentence that says how.
 pub fn merge(base: &Texts, other: &Texts, own: &Texts, people: &People) -> Result<Merged, String> {
+    /// Each time but the last one, somebody has gone and made room.
+    const MOST: usize = 8;
+    let mut merged = merge_once(base, other, own, people)?;
+    for _ in 0..MOST {
+        let again = merge_once(base, other, &merged.texts, people)?;
+        let is_done = again.texts == merged.texts;
+        merged = again;
+        if is_done {
+            break;
+        }
+    }
+    Ok(merged)
+}
+
+/// The same, where the number of somebody who goes is not free yet.
+fn merge_once(base: &Texts, other: &Texts, own: &Texts, people: &People) -> Result<Merged, String> {
     let tables = |texts| FILES.map(|file| (file, Table::of(file, text(texts, file))));
     let [base, other, own] = [base, other, own].map(|texts| Accounts(tables(texts).into()));
     other.refuse_damage(&own)?;

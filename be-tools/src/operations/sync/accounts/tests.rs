@@ -212,3 +212,12 @@ fn people_are_those_whose_numbers_the_system_gives_to_people() {
     let done = merge(&base, &with(&[]), &base, &People::of("")).unwrap();
     assert_eq!(done.texts[PASSWD], both, "its package is still installed here");
 }
+
+#[test]
+fn a_number_that_somebody_leaves_is_free_for_who_has_it_there() {
+    let there = PEOPLE.replace("gone:x:1001:1001:", "new:x:1001:1000:");
+    let done = merged(&[(PASSWD, &there), (SHADOW, &SECRETS.replace("gone:g:", "new:n:"))], &[]);
+    assert_eq!(done.kept, []);
+    assert!(done.texts[PASSWD].contains("new:x:1001:") && !done.texts[PASSWD].contains("gone:"));
+    assert!(done.texts[SHADOW].contains("new:n:"));
+}
