@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{Disk, be, done, from_packages, refused, root, said};
 use crate::loop_device::sh;
@@ -99,15 +100,28 @@ fn pacman_installs_upgrades_and_removes_as_the_plan_says() {
         etc/pacman.conf; printf '#!/bin/sh\ncase $1 in *.pkg.*) exec sleep 61;; *) cp \
         ${1#file://} $2;; esac\n' >srv/fetch; chmod +x srv/fetch",
     );
-    let mut upgrade = Command::new(env!("CARGO_BIN_EXE_be"))
-        .args(["upgrade", &name, "--dist", "--yes"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let fetches =
-        "for i in $(seq 600); do pgrep -fx 'sleep 61' >/dev/null && exit; sleep 0.1; done";
-    sh(Path::new("/"), fetches);
+    let upgrade = || {
+        Command::new(env!("CARGO_BIN_EXE_be"))
+            .args(["upgrade", &name, "--dist", "--yes"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let fetches = || !sh(Path::new("/"), "pgrep -fx 'sleep 61' || true").is_empty();
+    let mut upgrade = loop {
+        let mut child = upgrade();
+        while child.try_wait().unwrap().is_none() && !fetches() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // Another test's operation is in progress.
+        match child.try_wait().unwrap() {
+            Some(status) if status.code() == Some(3) => {
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            _ => break child,
+        }
+    };
     sh(Path::new("/"), &format!("kill -INT {}", upgrade.id()));
     assert_eq!(upgrade.wait().unwrap().code(), Some(130));
     assert_eq!((state().as_str(), &*version(&disk, "tool")), ("state = \"complete\"\n", "3-1"));
