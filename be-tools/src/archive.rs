@@ -16,11 +16,8 @@ use crate::error::{self, Doing, Result};
 use crate::plan::go_on;
 use crate::timestamp::Timestamp;
 use crate::tree::exclude::{Exclude, Verdict};
-use crate::tree::manifest::{Described, MAX_ENTRIES, Manifest};
+use crate::tree::manifest::{Described, MAX_ENTRIES, MAX_PATH, Manifest};
 use crate::tree::xattr::Xattr;
-
-/// The longest path of an entry, in bytes.
-const MAX_PATH: usize = 4096;
 
 /// The content of a member is followed by zeros up to a multiple of this, in bytes.
 const BLOCK: u64 = 512;
@@ -98,11 +95,9 @@ pub(crate) fn members(
             let stored = member.stored;
             let mut content = Content { input: &mut input, left: stored };
             reading.take(member, &mut content)?;
-            drain(&mut content)?;
-            drain(&mut Content {
-                input: &mut input,
-                left: stored.next_multiple_of(BLOCK) - stored,
-            })?;
+            // What was not read of it, and what is after it.
+            content.left += stored.next_multiple_of(BLOCK) - stored;
+            std::io::copy(&mut content, &mut std::io::sink())?;
         }
         if reading.entries.len() > MAX_ENTRIES {
             return Err(Error::other("it has too many entries"));
@@ -137,7 +132,7 @@ impl Input<'_> {
     }
 }
 
-/// The content of a member. One that ends before it should is an error.
+/// The content of a member. One that ends before it should is an error, and so is an interruption.
 struct Content<'a, 'b> {
     input: &'a mut Input<'b>,
     left: u64,
@@ -145,6 +140,7 @@ struct Content<'a, 'b> {
 
 impl Read for Content<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        go_on().map_err(Error::other)?;
         let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if most == 0 {
             return Ok(0);
@@ -166,15 +162,6 @@ impl Read for Content<'_, '_> {
     }
 }
 
-/// Reads what is left of a member.
-fn drain(content: &mut impl Read) -> std::io::Result<()> {
-    let mut buffer = vec![0; PIECE];
-    while content.read(&mut buffer)? > 0 {
-        go_on().map_err(Error::other)?;
-    }
-    Ok(())
-}
-
 /// The archive itself, whatever it was compressed with: the first bytes tell.
 fn decompressed(path: &Path) -> Result<Box<dyn Read>> {
     let file = File::open(path).at("opening", path)?;
@@ -193,13 +180,12 @@ fn decompressed(path: &Path) -> Result<Box<dyn Read>> {
 /// A member of an archive.
 struct Member {
     kind: EntryType,
-    path: Option<Vec<u8>>,
-    target: Option<Vec<u8>>,
     /// How many bytes of content are in the archive.
     stored: u64,
     is_sparse: bool,
     has_acl: bool,
-    entry: Described,
+    /// None if it is of a kind that no tree has, or its path leads nowhere in one.
+    entry: Option<Described>,
 }
 
 impl Member {
@@ -215,16 +201,15 @@ impl Member {
         xattrs.sort();
         let has_acl =
             extensions.flatten().any(|extension| extension.key_bytes().starts_with(b"SCHILY.acl."));
-        let path = absolute(&found.path);
+        let place = kind(found.entry_type).zip(absolute(&found.path));
         Member {
             kind: found.entry_type,
-            target: found.link_target.as_ref().map(|target| target.to_vec()),
             stored: found.size,
             is_sparse: real_size.is_some(),
             has_acl,
-            entry: Described {
-                path: path.clone().unwrap_or_default(),
-                kind: kind(found.entry_type).unwrap_or(FileType::Unknown),
+            entry: place.map(|(kind, path)| Described {
+                path,
+                kind,
                 mode: found.mode & 0o7777,
                 owner: (number(found.uid), number(found.gid)),
                 size: real_size.unwrap_or(found.size),
@@ -233,8 +218,7 @@ impl Member {
                 device: (found.dev_major.unwrap_or(0), found.dev_minor.unwrap_or(0)),
                 hash: None,
                 xattrs: Some(xattrs).filter(|_| !has_acl),
-            },
-            path,
+            }),
         }
     }
 }
@@ -264,13 +248,14 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     fn take(&mut self, member: Member, content: &mut impl Read) -> std::io::Result<()> {
-        let Member { kind: of, path, target, is_sparse, has_acl, mut entry, .. } = member;
-        let (Some(path), Some(kind)) = (path, kind(of)) else { return Ok(()) };
+        let Member { kind, is_sparse, has_acl, entry, .. } = member;
+        let Some(mut entry) = entry else { return Ok(()) };
+        let path = entry.path.clone();
         if self.verdict(&path) == Verdict::Skip {
             return Ok(());
         }
-        if of == EntryType::Link {
-            let target = target.and_then(|target| absolute(&target));
+        if kind == EntryType::Link {
+            let target = entry.target.and_then(|target| absolute(&target));
             let linked = target.and_then(|target| self.entries.get(&target).cloned());
             match linked {
                 Some(linked) => {
@@ -283,7 +268,7 @@ impl Reading<'_> {
         if has_acl {
             self.warn(&path, "its ACL is not compared");
         }
-        if kind == FileType::RegularFile {
+        if entry.kind == FileType::RegularFile {
             let files = self.wanted.files.iter();
             let kept =
                 files.copied().find(|(name, _)| absolute(name.as_bytes()).as_ref() == Some(&path));
@@ -338,14 +323,9 @@ fn number(id: u64) -> u32 {
 }
 
 fn hash(content: &mut impl Read) -> std::io::Result<[u8; 32]> {
-    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; PIECE]);
-    loop {
-        go_on().map_err(Error::other)?;
-        match content.read(&mut buffer)? {
-            0 => return Ok(*hasher.finalize().as_bytes()),
-            length => hasher.update(&buffer[..length]),
-        };
-    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(content)?;
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// The path of a member below the root, such as `./etc/fstab`; `None` if it is the root itself, leads

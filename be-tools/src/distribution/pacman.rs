@@ -197,12 +197,9 @@ fn commands(action: &Action, changes: &PackageChanges) -> Vec<PackageCommand> {
         return commands.list();
     }
     let count = changes.installed();
-    if count > 0 {
-        let work = format!("{WORK}/pacman");
-        let at_work = ["--dbpath", &work, "--logfile", "/dev/null", "--downloadonly"];
-        let words = action.words(&[&at_work[..], &QUIET].concat());
-        commands.download(changes, &words);
-    }
+    let work = format!("{WORK}/pacman");
+    let at_work = ["--dbpath", &work, "--logfile", "/dev/null", "--downloadonly"];
+    commands.download(changes, &action.words(&[&at_work[..], &QUIET].concat()));
     if action.needs_databases() {
         let take_over =
             format!("mkdir -p {DATABASES}/sync && cp -a {WORK}/pacman/sync/. {DATABASES}/sync/");

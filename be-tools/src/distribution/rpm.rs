@@ -58,12 +58,8 @@ pub(super) fn refuse_addresses(names: &[String]) -> Result<()> {
 
 /// The `ID` of a system and those in its `ID_LIKE` (os-release(5)).
 pub(super) fn family(root: &RootDir) -> Vec<String> {
-    let text = root.text("etc/os-release").ok().flatten();
-    let text = text.or_else(|| root.text("usr/lib/os-release").ok().flatten()).unwrap_or_default();
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
-    };
+    let text = OperatingSystem::text(root).unwrap_or_default();
+    let value = |key: &str| OperatingSystem::value(&text, key).unwrap_or_default();
     let (id, like) = (value("ID"), value("ID_LIKE"));
     std::iter::once(id.as_str()).chain(like.split_whitespace()).map(str::to_owned).collect()
 }

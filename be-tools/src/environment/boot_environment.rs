@@ -28,9 +28,13 @@ pub struct OperatingSystem {
 impl OperatingSystem {
     /// What os-release(5) of a root directory says; `None` if there is none that can be read.
     pub fn of(root: &RootDir) -> Option<Self> {
+        Self::text(root).map(|text| Self::parse(&text))
+    }
+
+    /// The text of os-release(5) of a root directory; `None` if there is none that can be read.
+    pub fn text(root: &RootDir) -> Option<String> {
         let text = |path: &str| root.text(path).ok().flatten();
-        let found = text("etc/os-release").or_else(|| text("usr/lib/os-release"));
-        found.map(|text| Self::parse(&text))
+        text("etc/os-release").or_else(|| text("usr/lib/os-release"))
     }
 
     /// Parses os-release(5): shell assignments, whose values may be quoted.

@@ -21,6 +21,7 @@ use crate::host::Host;
 use crate::root_dir::RootDir;
 use crate::session::lock::BootLock;
 use crate::storage::namespace;
+use crate::storage::retry::retry;
 use base::Base;
 use partner::Partner;
 use take_over::Sides;
@@ -152,15 +153,8 @@ pub fn at_boot(host: &Host) -> Result<Option<TakenOver>> {
 
 /// Writes what is left to do to the descriptor of the running system.
 fn note_again(host: &Host, root: &RootDir, note: Option<&SyncNote>) -> Result<()> {
-    let since = Instant::now();
-    let _lock = loop {
-        match BootLock::acquire(host) {
-            Err(Error::Refused(Refusal::Busy { .. })) if since.elapsed() < LOCK_PATIENCE => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            other => break other?,
-        }
-    };
+    let is_busy = |error: &Error| matches!(error, Error::Refused(Refusal::Busy { .. }));
+    let _lock = retry(LOCK_PATIENCE, is_busy, || BootLock::acquire(host))?;
     // Another service may have written it meanwhile.
     let Some(mut descriptor) = Descriptor::load(root)? else { return Ok(()) };
     descriptor.sync = note.cloned();

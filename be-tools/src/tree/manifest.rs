@@ -15,7 +15,7 @@ mod verify;
 
 pub use compare::compare;
 pub use described::Described;
-pub use entry::{Entry, Manifest};
+pub use entry::{Entry, MAX_PATH, Manifest};
 pub use record::{Recorded, Unknown, record};
 pub use text::{MAX_ENTRIES, parse, write};
 pub use verify::{Finding, Findings, Status, verify};

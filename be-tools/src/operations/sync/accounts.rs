@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use table::Table;
@@ -110,12 +110,30 @@ fn merge_once(base: &Texts, other: &Texts, own: &Texts, people: &People) -> Resu
     Ok(Merged { texts: texts.into(), base: base.into(), kept: merging.kept })
 }
 
-/// The name that has a number in one of the files.
-pub(super) fn name_of(texts: &Texts, file: &'static str, wanted: u32) -> Option<String> {
-    let table = Table::of(file, text(texts, file));
-    let has =
-        |name: &&str| table.lines(name).first().and_then(|line| number(line, 2)) == Some(wanted);
-    table.names().find(has).map(str::to_owned)
+/// What the numbers of owners and groups mean in one BE.
+pub(super) struct Owners([HashMap<u32, String>; 2]);
+
+impl Owners {
+    pub(super) fn of(texts: &Texts) -> Self {
+        Owners([PASSWD, GROUP].map(|file| {
+            let table = Table::of(file, text(texts, file));
+            let mut names = HashMap::new();
+            for name in table.names() {
+                if let Some(number) = table.lines(name).first().and_then(|line| number(line, 2)) {
+                    // The first one counts, as for getpwuid(3).
+                    names.entry(number).or_insert_with(|| name.to_owned());
+                }
+            }
+            names
+        }))
+    }
+
+    /// Whether an owner and a group mean the same in another one.
+    pub(super) fn agree(&self, other: &Owners, uid: u32, gid: u32) -> bool {
+        let is_same =
+            |index: usize, number| self.0[index].get(number) == other.0[index].get(number);
+        is_same(0, &uid) && is_same(1, &gid)
+    }
 }
 
 fn text<'a>(texts: &'a Texts, file: &str) -> &'a str {

@@ -1,13 +1,14 @@
 //! The lock of the files of accounts (lckpwdf(3)), which systemd-sysusers(8) and useradd(8) take.
 
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Doing, Result};
 use crate::root_dir::RootDir;
+use crate::storage::retry::retry;
 
 /// Relative to the root.
 const PATH: &str = "etc/.pwd.lock";
@@ -37,15 +38,10 @@ impl PasswordLock {
             l_len: 0,
             l_pid: 0,
         };
-        let since = Instant::now();
-        loop {
-            match fcntl(&file, FcntlArg::F_SETLK(&lock)) {
-                Ok(_) => return Ok(PasswordLock { _file: file }),
-                Err(Errno::EAGAIN | Errno::EACCES) if since.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(e) => return Err(std::io::Error::from(e)).at("locking", &path),
-            }
-        }
+        let is_taken = |error: &Errno| matches!(error, Errno::EAGAIN | Errno::EACCES);
+        retry(PATIENCE, is_taken, || fcntl(&file, FcntlArg::F_SETLK(&lock)))
+            .map_err(std::io::Error::from)
+            .at("locking", &path)?;
+        Ok(PasswordLock { _file: file })
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::accounts::{self, People, Texts};
+use super::accounts::{self, Owners, People, Texts};
 use super::base::{self, Base};
 use super::grown;
 use super::list::{Item, Manner};
@@ -65,8 +65,8 @@ pub(super) struct Sides<'a> {
 struct Sync<'a> {
     sides: &'a Sides<'a>,
     until: Instant,
-    /// The files of accounts there and here, which say what a number means.
-    names: Option<[Texts; 2]>,
+    /// What the numbers of owners mean there and here, if that is known.
+    owners: Option<[Owners; 2]>,
     /// The files of accounts that both have from now on.
     accounts: Texts,
     /// Files of which it is not known what both have from now on.
@@ -94,7 +94,7 @@ pub(super) fn take_over(from: &str, sides: &Sides<'_>) -> Result<(TakenOver, Kno
     let mut sync = Sync {
         sides,
         until: Instant::now() + TIME,
-        names: None,
+        owners: None,
         accounts: Texts::new(),
         unknown: Vec::new(),
         done,
@@ -119,7 +119,8 @@ impl Sync<'_> {
         let listed: Vec<&'static str> =
             accounts::FILES.into_iter().filter(|file| is_listed(file)).collect();
         let own = base::texts(self.sides.target)?;
-        self.names = base::texts(self.sides.source).ok().map(|other| [other, own.clone()]);
+        let there = base::texts(self.sides.source);
+        self.owners = there.as_ref().ok().map(|other| [other, &own].map(Owners::of));
         self.accounts.clone_from(&self.sides.base.accounts);
         if listed.is_empty() {
             return Ok(());
@@ -133,7 +134,7 @@ impl Sync<'_> {
             return Ok(());
         }
         let _lock = PasswordLock::take(self.sides.target)?;
-        let mut other = match base::texts(self.sides.source) {
+        let mut other = match there {
             Ok(texts) => texts,
             Err(why) => {
                 self.keep(Path::new("/etc/passwd"), &why.to_string());
@@ -160,7 +161,7 @@ impl Sync<'_> {
             self.done.kept.push((Path::new("/").join(file), format!("'{name}' {why}")));
         }
         self.accounts = merged.base;
-        self.names = self.names.take().map(|[other, _]| [other, merged.texts.clone()]);
+        self.owners = Some([&other, &merged.texts].map(Owners::of));
         for file in listed {
             let (before, after) = (own.get(file), merged.texts.get(file));
             let path = Path::new("/").join(file);
@@ -389,11 +390,7 @@ impl Sync<'_> {
 
     /// Whether the numbers of an owner and a group mean the same on both sides.
     fn is_same_owner(&self, uid: u32, gid: u32) -> bool {
-        let Some([other, own]) = &self.names else { return false };
-        accounts::name_of(other, accounts::PASSWD, uid)
-            == accounts::name_of(own, accounts::PASSWD, uid)
-            && accounts::name_of(other, accounts::GROUP, gid)
-                == accounts::name_of(own, accounts::GROUP, gid)
+        self.owners.as_ref().is_some_and(|[other, own]| other.agree(own, uid, gid))
     }
 
     fn keep(&mut self, path: &Path, why: &str) {

@@ -1,5 +1,6 @@
 //! What a manifest knows.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -16,7 +17,7 @@ use crate::tree::xattr::Xattr;
 
 /// The longest path of an entry, in bytes. A program can make longer ones, which no other program
 /// can name.
-pub(super) const MAX_PATH: usize = 4096;
+pub const MAX_PATH: usize = 4096;
 
 /// What a tree holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl Manifest {
 
     /// Replaces what is known of these paths, and below them, by what `old` knows.
     pub fn keep_of(&mut self, old: &Manifest, paths: &[PathBuf]) {
-        let is_kept = |entry: &Entry| paths.iter().any(|path| entry.path().starts_with(path));
+        let paths: HashSet<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let is_kept = |entry: &Entry| entry.path().ancestors().any(|above| paths.contains(above));
         self.entries.retain(|entry| !is_kept(entry));
         self.entries.extend(old.entries.iter().filter(|entry| is_kept(entry)).cloned());
         *self = Manifest::new(std::mem::take(&mut self.entries));
@@ -215,10 +217,15 @@ impl Entry {
     /// As fstat(2).
     pub fn is_unchanged(&self, file: impl AsFd) -> Result<bool, Errno> {
         let stat = fstat(&file)?;
-        Ok(match is_fat(&file) {
-            true => self.modified == Timestamp::of_modification(&stat),
-            false => self.is_same_inode(&stat),
-        })
+        Ok(self.is_same(&stat, is_fat(&file)))
+    }
+
+    /// The same of an inode in this state. Those of a FAT are made anew at each mount.
+    pub(super) fn is_same(&self, stat: &Stat, is_fat: bool) -> bool {
+        match is_fat {
+            true => self.modified == Timestamp::of_modification(stat),
+            false => self.is_same_inode(stat),
+        }
     }
 }
 

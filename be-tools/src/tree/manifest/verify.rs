@@ -6,13 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::content::{From, Reader, hash, target};
 use super::entry::{Content, Entry, MAX_PATH, Manifest, is_fat};
 use crate::error::Result;
-use crate::timestamp::Timestamp;
 use crate::tree::exclude::{Exclude, Verdict};
 use crate::tree::inspect::{Directory, Inspected, Inspector, inspect};
 use crate::tree::listing::{Listed, Tree, joined, kind_name};
@@ -177,13 +176,7 @@ fn differences(
     is_fat: bool,
     reader: &mut Reader<'_>,
 ) -> Result<(bool, Vec<&'static str>), Errno> {
-    // A FAT has no inodes: the kernel makes them when it is mounted, with the mode and the owner
-    // that the mount says.
-    let is_same = |stat: &Stat| match is_fat {
-        true => known.modified == Timestamp::of_modification(stat),
-        false => known.is_same_inode(stat),
-    };
-    let mut is_same_inode = is_same(&listed.stat);
+    let mut is_same_inode = known.is_same(&listed.stat, is_fat);
     if known.kind != found.kind {
         return Ok((is_same_inode, vec!["type"]));
     }
@@ -197,7 +190,7 @@ fn differences(
             else {
                 return Ok((is_same_inode, Vec::new()));
             };
-            is_same_inode &= is_same(&after);
+            is_same_inode &= known.is_same(&after, is_fat);
             found.content = Content::Hash(hash);
         }
         (FileType::RegularFile, content) => found.content = content.clone(),
@@ -208,7 +201,8 @@ fn differences(
         FileType::RegularFile => "content",
         _ => "device",
     };
-    // The mode of a symlink has no effect, and its size is that of its target.
+    // The mode of a symlink has no effect, and its size is that of its target. On a FAT, the mount
+    // says who owns what.
     let is_symlink = found.kind == FileType::Symlink;
     let names = [
         ("mode", known.mode != found.mode && !is_symlink && !is_fat),
